@@ -1,0 +1,131 @@
+"""The tree of params.yaml as strict, frozen models: an unknown or misspelt knob is an error, not a silence."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from mondegreen.errors import UsageError
+
+Seconds = float
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AudioParams(_Section):
+    max_duration: Seconds = Field(30.0, gt=0.025)
+    min_words: int = Field(1, ge=0)
+
+
+class ModelParams(_Section):
+    base: str = "starter/model"
+
+
+class PrepareParams(_Section):
+    dev_fraction: Fraction = 0.15
+    test_fraction: Fraction = 0.45
+    limit: int = Field(0, ge=0)
+
+
+class TranscribeParams(_Section):
+    batch_seconds: Seconds = Field(60.0, gt=0)
+    beam_width: int = Field(16, ge=1)
+    nbest: int = Field(5, ge=1)
+
+
+class LabelParams(_Section):
+    # YAML 1.1 reads a bare `off` as false.
+    llm: Annotated[Literal["off"], BeforeValidator(lambda v: "off" if v is False else v)] = "off"
+
+
+class SelectParams(_Section):
+    replay_ratio: float = Field(1.0, ge=0)
+
+
+class TrainParams(_Section):
+    method: Literal["lora", "full"] = "lora"
+    epochs: int = Field(12, ge=1)
+    batch_seconds: Seconds = Field(30.0, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+    warmup_ratio: Fraction = 0.1
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    patience: int = Field(4, ge=1)
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: int = Field(16, ge=1)
+    lora_dropout: Fraction = 0.05
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    train_encoder: bool = False
+    augment: bool = False
+    mask_time_prob: Fraction = 0.05
+    merge_weights: tuple[float, ...] = Field((0.25, 0.5, 0.75, 1.0), min_length=1)
+    forgetting_budget: Fraction = 0.02
+
+    @property
+    def resolved_learning_rate(self) -> float:
+        """The given rate, or the method's usual one: LoRA starts from zero and takes larger steps."""
+        return self.learning_rate or (1e-3 if self.method == "lora" else 3e-5)
+
+
+class ScoreParams(_Section):
+    normalizer: Literal["spoken", "english"] = "spoken"
+
+
+class ValidateParams(_Section):
+    alpha: float = Field(0.05, gt=0, lt=1)
+    min_wer_improvement: Fraction = 0.0
+    min_speakers: int = Field(10, ge=2)
+    min_clusters: int = Field(12, ge=2)
+    min_words: int = Field(200, ge=1)
+    bootstrap_samples: int = Field(10_000, ge=1_000)
+    permutations: int = Field(100_000, ge=1_000)
+    retention_margin: Fraction = 0.02
+
+
+class RegressParams(_Section):
+    suites: Path = Path("data/regression/suites.yaml")
+    critical_degradation: Fraction = 0.1
+
+
+class RegisterParams(_Section):
+    model_name: str = Field("fine-tuned-stt", min_length=1)
+    auto_promote: bool = False
+
+
+class Params(_Section):
+    """Every knob. The section of a stage has the stage's name."""
+
+    seed: int = 1234
+    audio: AudioParams = AudioParams()
+    model: ModelParams = ModelParams()
+    prepare: PrepareParams = PrepareParams()
+    transcribe: TranscribeParams = TranscribeParams()
+    label: LabelParams = LabelParams()
+    select: SelectParams = SelectParams()
+    train: TrainParams = TrainParams()
+    score: ScoreParams = ScoreParams()
+    validate_: ValidateParams = Field(ValidateParams(), alias="validate")
+    regress: RegressParams = RegressParams()
+    register_: RegisterParams = Field(RegisterParams(), alias="register")
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks params.yaml; raises UsageError naming the field."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist.", "Run from the project root (where dvc.yaml is).") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{path}: {field}: {first['msg']}.", "Correct it; params.yaml in git shows every knob."
+        ) from None

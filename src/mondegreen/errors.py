@@ -1,0 +1,47 @@
+"""Exceptions whose message ends with the user's next step."""
+
+
+class MondegreenError(Exception):
+    """Something the user can act on.
+
+    Args:
+        problem: what is wrong, naming file and field.
+        next_step: what to do now, as a sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, next_step: str = "") -> None:
+        self.problem = problem
+        self.next_step = next_step
+        super().__init__(f"{problem}\n  What now: {next_step}" if next_step else problem)
+
+
+class UsageError(MondegreenError):
+    """The command, the parameters or the layout of the inputs are wrong."""
+
+    exit_code = 2
+
+
+class AudioError(MondegreenError):
+    """A recording that cannot be used. `reason` is a short stable code for reports."""
+
+    def __init__(self, problem: str, next_step: str = "", reason: str = "unreadable") -> None:
+        self.reason = reason
+        super().__init__(problem, next_step)
+
+
+class LeakageError(MondegreenError):
+    """A recording, a text or a speaker stands in two splits."""
+
+
+class VocabularyError(MondegreenError):
+    """A transcript holds characters that the tokenizer cannot write."""
+
+
+class TrainingError(MondegreenError):
+    """Training cannot start or must stop."""
+
+
+class RegistryError(MondegreenError):
+    """The model registry refuses, or its state is not what was expected."""

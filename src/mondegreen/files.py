@@ -1,0 +1,102 @@
+"""Files that are either whole or absent, digests, and line-wise JSON with a pydantic model a kind."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+from pydantic import BaseModel, ValidationError
+
+from mondegreen.errors import UsageError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes to a temporary name beside `path`, syncs and renames: a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, content: str) -> None:
+    """Like `write_bytes`, UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, record: BaseModel) -> None:
+    """One record, indented, keys in the model's order, so that the same record gives the same bytes."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def read_json(path: Path, kind: type[Record]) -> Record:
+    """Reads one record; raises UsageError naming the file and the field."""
+    return _parse(path, path_text(path), kind, where=str(path))
+
+
+def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
+    """One record a line."""
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> list[Record]:
+    """Reads every line; raises UsageError naming file, line and field of the first bad one."""
+    lines = path_text(path).splitlines()
+    return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def path_text(path: Path) -> str:
+    """The file's text; raises UsageError when it is missing or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist.", "Run `dvc repro` to make the stage outputs.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text: {error}.", "Save the file as UTF-8.") from None
+
+
+def _parse(path: Path, text: str, kind: type[Record], where: str) -> Record:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole record"
+        raise UsageError(
+            f"{where}: field {field}: {first['msg']} ({kind.__name__}).",
+            f"Correct {path.name}, or rerun the stage that writes it.",
+        ) from None
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of the file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_tree(folder: Path) -> str:
+    """Digest over the relative names and digests of all files below `folder`, in name order."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
+    return total.hexdigest()
+
+
+@contextmanager
+def lock(path: Path, timeout: float = 600.0) -> Iterator[None]:
+    """Holds `path` as a lock between processes; waits up to `timeout` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(path), timeout=timeout):
+        yield

@@ -1,0 +1,168 @@
+"""The records that stages hand to each other: one model a file kind, one line or file a record."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "dev", "test"]
+Domain = Literal["target", "retention"]
+Source = Literal["human", "llm", "none"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Utterance(_Record):
+    """A row of build/prepare/manifest.jsonl: a recording that can be used, and where it belongs.
+
+    `domain` is "retention" for recordings of what the model knew before (never trained on), else "target".
+    """
+
+    id: str  # first 16 hex digits of sha256, "-2" … for equal bytes under another path
+    path: str  # relative to the project root
+    sha256: str
+    duration: float  # seconds
+    condition: str  # the folder: clean, noisy, …
+    speaker: str  # "" when nobody said
+    recording: str  # the source recording; noisy copies of one recording share it
+    reference: str  # what a human heard, "" when nobody wrote it down
+    split: Split
+    domain: Domain
+
+
+class Problem(_Record):
+    """A file that was left out (or, for `warning`, kept) and why."""
+
+    path: str
+    reason: str  # stable code: missing, empty, truncated, not_audio, …
+    message: str
+    warning: bool = False
+
+
+class Word(_Record):
+    """A word of a hypothesis. Times in seconds from the start of the recording."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float = Field(ge=0, le=1)
+
+
+class Alternative(_Record):
+    """One entry of an N-best list. `score` is the CTC log probability of the text."""
+
+    text: str
+    score: float
+
+
+class Hypothesis(_Record):
+    """A row of hypotheses.jsonl: what a model heard."""
+
+    id: str
+    path: str
+    text: str
+    confidence: float = Field(ge=0, le=1)
+    duration: float  # seconds
+    words: list[Word]
+    nbest: list[Alternative]
+    model: str  # digest of the model that wrote it
+    error: str = ""  # why there is no transcript; counts as a fully wrong, empty hypothesis
+
+
+class Label(_Record):
+    """A row of build/label/labels.jsonl: the gold transcript of an utterance and where it comes from."""
+
+    id: str
+    text: str
+    source: Source
+    note: str = ""
+
+
+class Example(_Record):
+    """A row of build/select/{train,dev}.jsonl."""
+
+    id: str
+    path: str
+    sha256: str
+    duration: float  # seconds
+    text: str  # gold, as written by its source
+    source: Source
+    kind: Literal["error", "replay", "dev", "retention"]
+    hypothesis: str  # what the baseline heard
+
+
+class RunInfo(_Record):
+    """build/train/run.json: the MLflow run that is this candidate, and what was trained."""
+
+    run_id: str
+    base: str  # as named in params.yaml
+    base_digest: str
+    model_digest: str
+    method: Literal["lora", "full"]
+    merge_weight: float = Field(ge=0, le=1)
+    best_epoch: int
+    dev_wer: float
+    data: dict[str, str] = Field(default_factory=dict)  # data hash, branch, commit, experiment
+
+
+class Rate(_Record):
+    """A corpus error rate with what it was counted on."""
+
+    errors: int
+    reference_length: int
+    rate: float
+    substitutions: int
+    deletions: int
+    insertions: int
+
+
+class SliceMetrics(_Record):
+    """WER and CER of a slice of the hypotheses."""
+
+    utterances: int
+    wer: Rate
+    cer: Rate
+
+
+class Metrics(_Record):
+    """metrics.json of transcribe and evaluate: slice name ("test", "test/clean", …) to rates."""
+
+    model: str
+    normalizer: str
+    slices: dict[str, SliceMetrics]
+
+
+class SuiteResult(_Record):
+    """One suite of build/regress/results.json."""
+
+    name: str
+    kind: str
+    outcome: Outcome
+    reason: str
+    baseline: SliceMetrics | None = None
+    candidate: SliceMetrics | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class RegressionResults(_Record):
+    """build/regress/results.json. `passed` only when there are suites and every one passed."""
+
+    passed: bool
+    reason: str
+    model: str
+    suites: list[SuiteResult]
+
+
+class RegisteredVersion(_Record):
+    """build/register/version.json."""
+
+    name: str
+    version: int
+    stage: str
+    alias: str
+    outcome: Outcome
+    run_id: str
+    digest: str
+    uri: str
