@@ -1,0 +1,21 @@
+"""One module a DVC stage: read the parameters, call the library, write the outputs, log."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from mondegreen.errors import MondegreenError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a stage: logs to stderr, and turns an error the user can act on into its message and its exit code."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler], force=True)
+    try:
+        main()
+    except MondegreenError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from None
