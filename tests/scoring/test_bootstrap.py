@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from mondegreen.scoring import bootstrap
+from mondegreen.scoring.bootstrap import block_bootstrap
+
+
+def clusters(seed: int, size: int, improvement: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Errors of clusters of different length whose own improvements scatter around a true one."""
+    generator = np.random.default_rng(seed)
+    words = generator.integers(40, 160, size=size)
+    own = np.clip(generator.normal(improvement, 0.05, size=size), -0.2, 0.3)
+    return generator.binomial(words, 0.4), generator.binomial(words, 0.4 - own), words
+
+
+def test_interval_covers_the_true_improvement_about_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(200):
+        low, high = block_bootstrap(*clusters(seed, size=40, improvement=0.05), samples=1000, seed=seed).interval(0.9)
+        covered += low <= 0.05 <= high
+    assert 0.83 <= covered / 200 <= 0.96
+
+
+def test_it_is_a_ratio_of_sums_not_a_mean_of_cluster_rates() -> None:
+    # The long cluster decides: 10 of 1000 words gained, 5 of 10 lost.
+    sample = block_bootstrap(np.array([20, 0]), np.array([10, 5]), np.array([1000, 10]), samples=4000, seed=0)
+    values = set(np.round(sample.improvements, 9))
+    assert values == {-0.5, round(5 / 1010, 9), 0.01}
+
+
+def test_the_same_seed_gives_the_same_samples_and_chunks_cover_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = clusters(3, size=30, improvement=0.0)
+    whole = block_bootstrap(*data, samples=1000, seed=5).improvements
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 30 * 7)
+    assert np.array_equal(whole, block_bootstrap(*data, samples=1000, seed=5).improvements)
+
+
+def test_loss_is_the_improvement_with_its_sign_turned() -> None:
+    sample = block_bootstrap(*clusters(1, size=40, improvement=0.05), samples=2000, seed=1)
+    lower, upper = sample.loss_bounds(alpha=0.05)
+    low, high = sample.interval(0.9)
+    assert (lower, upper) == pytest.approx((-high, -low))
+    assert lower < upper < 0
+
+
+def test_identical_models_have_an_interval_of_no_width() -> None:
+    errors = np.array([3, 4, 5])
+    assert block_bootstrap(errors, errors, np.full(3, 50), samples=1000, seed=0).interval(0.95) == (0, 0)
+
+
+def test_no_clusters_and_empty_clusters_are_refused() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    with pytest.raises(ValueError, match="at least one"):
+        block_bootstrap(none, none, none, samples=1000, seed=0)
+    with pytest.raises(ValueError, match="without reference words"):
+        block_bootstrap(np.array([1]), np.array([1]), np.array([0]), samples=1000, seed=0)
