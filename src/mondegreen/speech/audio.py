@@ -13,7 +13,7 @@ import soxr
 
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError
-from mondegreen.speech.containers import missing_part
+from mondegreen.speech.containers import Spliced, inspect
 
 Hertz = int
 Waveform = npt.NDArray[np.float32]
@@ -105,8 +105,8 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
     try:
         # Copying an upload to memory makes it seekable.
         with Path(source).open("rb") if isinstance(source, Path | str) else io.BytesIO(source.read()) as stream:
-            _check_whole(stream, name)
-            with _decoder_errors(name, stream), soundfile.SoundFile(stream) as file:
+            whole = _whole(stream, name)
+            with _decoder_errors(name, stream), soundfile.SoundFile(whole) as file:
                 _check_header(file, name)
                 yield file, name
     except FileNotFoundError:
@@ -115,12 +115,15 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         raise AudioError(f"{name} cannot be read: {error.strerror}.", "Check its permissions.", "unreadable") from None
 
 
-def _check_whole(stream: BinaryIO, name: str) -> None:
+def _whole(stream: BinaryIO, name: str) -> BinaryIO | Spliced:
+    """The stream, with a header that says its length; raises AudioError when a part is missing."""
     if not stream.read(1):
         raise AudioError(f"{name} is empty (0 bytes).", _AGAIN, "empty")
-    if missing := missing_part(stream):
-        raise AudioError(f"{name} is truncated: {missing}.", _AGAIN, "truncated")
+    container = inspect(stream)
+    if container.missing:
+        raise AudioError(f"{name} is truncated: {container.missing}.", _AGAIN, "truncated")
     stream.seek(0)
+    return Spliced(stream, container.head, container.skip) if container.head else stream
 
 
 @contextmanager
@@ -143,6 +146,8 @@ def _check_header(file: soundfile.SoundFile, name: str) -> None:
         raise AudioError(f"{name} is {file.format}, not wav, flac, ogg or mp3.", _CONVERT, "not_audio")
     if not 1_000 <= file.samplerate <= 768_000:
         raise AudioError(f"{name} says that its rate is {file.samplerate} Hz.", _CONVERT, "not_audio")
+    if file.format == "FLAC" and not _header_frames(file):
+        raise AudioError(f"{name} is a FLAC written to a pipe: it does not say its length.", _CONVERT, "unreadable")
 
 
 def _header_frames(file: soundfile.SoundFile) -> int:
@@ -167,8 +172,8 @@ def _resampled(file: soundfile.SoundFile, name: str, max_duration: Seconds | Non
         yield mono if rate == SAMPLE_RATE else resampler.resample_chunk(mono)
     if rate != SAMPLE_RATE:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-    # The length of an mp3 is an estimate unless it has a header of its own, which the container check counted.
-    if decoded < promised * (0.5 if file.format == "MP3" else 1.0):
+    # An mp3's frames were counted already; its decoder may drop a frame or two of encoder delay.
+    if decoded < promised - (4 * 1152 if file.format == "MP3" else 0):
         raise AudioError(f"{name} is truncated: {decoded} of {promised} samples could be decoded.", _AGAIN, "truncated")
     if not decoded:
         raise AudioError(f"{name} holds no samples.", _AGAIN, "zero_length")

@@ -4,9 +4,14 @@ RIFF: Microsoft & IBM, Multimedia Programming Interface 1.0; RF64: EBU Tech 3306
 ISO 11172-3.
 """
 
+import io
 import os
 import struct
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # Writers to a pipe cannot go back to fill in the size: ffmpeg leaves 0xFFFFFFFF, sox and arecord about 2^31, others 0.
 _UNKNOWN_SIZE = 0x7FFF_0000
@@ -19,25 +24,70 @@ _LAYER_3_KBPS = {
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
-def missing_part(stream: BinaryIO) -> str:
-    """What the container promises and the file lacks, as a clause ("…"), or "" when nothing seems missing.
+@dataclass(frozen=True)
+class Container:
+    """What a container says about the file's length.
+
+    `missing` is what it promises and the file lacks, as a clause, "" when nothing seems missing. When the file does
+    not say how long it is, `head` says it: to be decoded in place of the first `skip` bytes.
+    """
+
+    missing: str = ""
+    head: bytes = b""
+    skip: int = 0
+
+
+def inspect(stream: BinaryIO) -> Container:
+    """Reads headers only.
 
     Args:
-        stream: seekable; read from its start. FLAC needs no check here: its decoder reports every loss.
+        stream: seekable, read from its start. FLAC needs no check here: its decoder reports every loss.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     magic = stream.read(12)
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64"):
-        return _missing_in_wav(stream, size, magic[:4])
+        return _inspect_wav(stream, size, magic[:4])
     if magic[:4] == b"OggS":
-        return _missing_in_ogg(stream, size)
+        return _inspect_ogg(stream, size)
     if magic[:3] == b"ID3" or _mpeg_frame_bytes(magic):
-        return _missing_in_mp3(stream, size, magic)
-    return ""
+        return _inspect_mp3(stream, size, magic)
+    return Container()
 
 
-def _missing_in_wav(stream: BinaryIO, size: int, kind: bytes) -> str:
+class Spliced(io.RawIOBase):
+    """`stream` with `head` in place of its first `skip` bytes."""
+
+    def __init__(self, stream: BinaryIO, head: bytes, skip: int) -> None:
+        self._stream, self._head, self._skip, self._position = stream, head, skip, 0
+        self._size = stream.seek(0, os.SEEK_END) - skip + len(head)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer).cast("B")
+        if self._position < len(self._head):
+            part = self._head[self._position : self._position + len(view)]
+        else:
+            self._stream.seek(self._position - len(self._head) + self._skip)
+            part = self._stream.read(len(view))
+        view[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+
+def _inspect_wav(stream: BinaryIO, size: int, kind: bytes) -> Container:
     order = ">" if kind == b"RIFX" else "<"
     long_size = None
     position = 12
@@ -49,17 +99,17 @@ def _missing_in_wav(stream: BinaryIO, size: int, kind: bytes) -> str:
         if name == b"data":
             promised = long_size if kind == b"RF64" and length == 0xFFFF_FFFF and long_size is not None else length
             there = size - position - 8
-            unknown = promised == length and length >= _UNKNOWN_SIZE
-            return (
-                ""
-                if unknown or there >= promised
-                else f"its header promises {promised} bytes of audio, {there} are there"
-            )
+            if length == 0 and there:
+                stream.seek(0)
+                return Container(head=stream.read(position + 4) + b"\xff" * 4, skip=position + 8)
+            if there >= promised or (promised == length and length >= _UNKNOWN_SIZE):
+                return Container()
+            return Container(f"its header promises {promised} bytes of audio, {there} are there")
         position += 8 + length + length % 2
-    return "it ends before its audio data"
+    return Container("it ends before its audio data")
 
 
-def _missing_in_ogg(stream: BinaryIO, size: int) -> str:
+def _inspect_ogg(stream: BinaryIO, size: int) -> Container:
     stream.seek(max(0, size - 2 * _LARGEST_OGG_PAGE))
     tail = stream.read()
     start = len(tail)
@@ -67,32 +117,44 @@ def _missing_in_ogg(stream: BinaryIO, size: int) -> str:
         page = tail[start:]
         whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         if whole:
-            return "" if page[5] & _OGG_LAST_PAGE else "its last page is not marked as the end"
+            return Container("" if page[5] & _OGG_LAST_PAGE else "its last page is not marked as the end")
         if len(page) < 6 or (page[4] == 0 and page[5] < 8):  # else these four bytes only look like a page
-            return "its last page is cut"
-    return "it has no whole page"
+            return Container("its last page is cut")
+    return Container("it has no whole page")
 
 
-def _missing_in_mp3(stream: BinaryIO, size: int, magic: bytes) -> str:
-    position = 0
+def _inspect_mp3(stream: BinaryIO, size: int, magic: bytes) -> Container:
+    start = 0
     if magic[:3] == b"ID3":
-        sizes = magic[6:10].ljust(4, b"\0")
-        position = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(sizes, (21, 14, 7, 0), strict=True))
-    promised, frames = 0, 0
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(magic[6:10], (21, 14, 7, 0), strict=False))
+        if start >= size:
+            return Container("it ends before its audio")
+    position, frames, first = start, 0, b""
     while position < size:
         stream.seek(position)
-        head = stream.read(4 if frames else 64)
-        length = _mpeg_frame_bytes(head)
+        frame = stream.read(4 if frames else 64)
+        length = _mpeg_frame_bytes(frame)
+        if position + length > size or (len(frame) < 4 and frame[0] == 0xFF):
+            return Container("its last frame is cut")
         if not length:
-            break
-        if position + length > size:
-            return "its last frame is cut"
-        if not frames:
-            promised = _promised_frames(head)
+            break  # tags, or damage that the decoder may step over
+        first = first or frame
         frames += 1
         position += length
-    # The frame that holds the promise is silent and not counted in it.
-    return f"it promises {promised} frames, {frames - 1} are there" if frames - 1 < promised else ""
+    if not first:
+        return Container()
+    if promised := _promised_frames(first):  # the frame that holds the promise is not counted in it
+        return Container(f"it promises {promised} frames, {frames - 1} are there" if frames - 1 < promised else "")
+    return Container(head=_xing_frame(first, frames), skip=start)
+
+
+def _xing_frame(first: bytes, frames: int) -> bytes:
+    """A frame that says how many follow; without one the decoder guesses from the bitrate and stops there."""
+    mpeg_1, mono = first[1] >> 3 & 3 == 3, first[3] >> 6 == 3
+    header = bytes([0xFF, first[1] | 1, 0x90 | first[2] & 0x0C, first[3]])  # no checksum, no padding, 128 or 80 kbit/s
+    side_info = (17 if mono else 32) if mpeg_1 else (9 if mono else 17)
+    frame = header + bytes(side_info) + b"Xing" + struct.pack(">II", 1, frames)
+    return frame.ljust(_mpeg_frame_bytes(header), b"\0")
 
 
 def _promised_frames(head: bytes) -> int:
