@@ -54,7 +54,7 @@ def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
 
 def read_jsonl(path: Path, kind: type[Record]) -> list[Record]:
     """Reads every line; raises UsageError naming file, line and field of the first bad one."""
-    lines = path_text(path).splitlines()
+    lines = path_text(path).split("\n")  # not splitlines(): U+2028 may stand within a JSON string
     return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -1,0 +1,46 @@
+# make repro · make test · make bench · make ui       (PYTHON=python3.11 chooses the interpreter)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: repro data test test-slow lint types bench ui starter clean
+
+repro: data
+	dvc repro
+	@mondegreen summary
+
+data: $(VENV)/.installed
+	python scripts/get_sample.py
+
+test: data
+	python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: data
+	python -m pytest -m slow
+
+lint: $(VENV)/.installed
+	ruff check .
+	ruff format --check .
+
+types: $(VENV)/.installed
+	mypy
+
+bench: data
+	python -m benchmarks
+
+ui: $(VENV)/.installed
+	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlruns/mlflow.db
+
+starter: $(VENV)/.installed
+	starter/train.sh
+
+# Pinned versions, so that a fresh machine gets what the tests ran with.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf build var mlruns

@@ -1,0 +1,47 @@
+"""The gold transcript of each utterance and where it comes from. Without a person's words there is none."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.records import Domain, Hypothesis, Label, SliceMetrics, Utterance
+from mondegreen.scoring.metrics import join, score
+from mondegreen.scoring.normalizer import NormalizerName
+
+
+class Audit(BaseModel):
+    """build/label/audit.json: how many labels of which source, and how true the hypotheses were without them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: dict[str, dict[str, int]]  # domain -> source -> utterances
+    hypotheses_against_references: dict[str, SliceMetrics]  # by domain: the errors that labels copied from the model would hold
+
+
+def gold_labels(utterances: Sequence[Utterance]) -> list[Label]:
+    """A human's reference where there is one, else a label of source "none", which nothing is ever trained on."""
+    return [
+        Label(id=item.id, text=item.reference, source="human")
+        if item.reference
+        else Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
+        for item in utterances
+    ]
+
+
+def audit(
+    utterances: Sequence[Utterance], labels: Sequence[Label], hypotheses: Sequence[Hypothesis], normalizer: NormalizerName
+) -> Audit:
+    """Counts sources by domain, and scores what the model wrote against what people wrote."""
+    domains: tuple[Domain, ...] = ("target", "retention")
+    sources = {label.id: label.source for label in labels}
+    counts = {
+        domain: dict(sorted(Counter(sources[item.id] for item in utterances if item.domain == domain).items()))
+        for domain in domains
+    }
+    scored = join(utterances, hypotheses, normalizer).scored
+    pairs = {domain: [item for item in scored if item.utterance.domain == domain] for domain in domains}
+    return Audit(
+        labels=counts,
+        hypotheses_against_references={domain: score(items) for domain, items in pairs.items() if items},
+    )

@@ -1,0 +1,31 @@
+"""What the candidate hears in the same recordings, by the same rules."""
+
+from pathlib import Path
+
+from mondegreen.config import load_params
+from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
+from mondegreen.records import Metrics, RunInfo, Utterance
+from mondegreen.registry.tracking import log_metrics_file
+from mondegreen.scoring.metrics import metrics_file
+from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.stages import progress, run
+
+OUTPUT = Path("build/evaluate")
+
+
+def main() -> None:
+    params = load_params()
+    utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
+    candidate = transcriber("build/train/model", params)
+    with progress("transcribing", len(utterances)) as advance:
+        hypotheses = hear(utterances, candidate, on_progress=advance)
+    metrics = metrics_file(utterances, hypotheses, params.score.normalizer)
+    write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
+    write_json(OUTPUT / "metrics.json", metrics)
+    run_id = read_json(Path("build/train/run.json"), RunInfo).run_id
+    log_metrics_file(run_id, "baseline", read_json(Path("build/transcribe/metrics.json"), Metrics))
+    log_metrics_file(run_id, "candidate", metrics)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,25 @@
+"""What the base model hears in every recording, and how wrong it is."""
+
+from pathlib import Path
+
+from mondegreen.config import load_params
+from mondegreen.files import read_jsonl, write_json, write_jsonl
+from mondegreen.records import Utterance
+from mondegreen.scoring.metrics import metrics_file
+from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.stages import progress, run
+
+OUTPUT = Path("build/transcribe")
+
+
+def main() -> None:
+    params = load_params()
+    utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
+    with progress("transcribing", len(utterances)) as advance:
+        hypotheses = hear(utterances, transcriber(params.model.base, params), on_progress=advance)
+    write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
+    write_json(OUTPUT / "metrics.json", metrics_file(utterances, hypotheses, params.score.normalizer))
+
+
+if __name__ == "__main__":
+    run(main)
