@@ -1,0 +1,113 @@
+"""Makes data/: `python -m scripts.sample` (or `python scripts/get_sample.py`). A second run checks and stops."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from mondegreen.errors import MondegreenError
+from mondegreen.files import lock, sha256_file, write_bytes
+from scripts.sample import sources
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = Path(__file__).with_name("outputs.sha256")
+HELDOUT = ROOT / "starter/heldout"  # what becomes data/retention
+err = Console(stderr=True)
+
+
+def main() -> None:
+    """Parses the command line, makes the sample and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "data", help="where the sample goes (data/)")
+    parser.add_argument(
+        "--cache", type=Path, default=ROOT / "var/sample", help="where downloads are kept (var/sample/)"
+    )
+    parser.add_argument("--mirror", default=sources.UPSTREAM, help="folder URL of the upstream tarballs")
+    parser.add_argument("--pin", action="store_true", help="for maintainers: accept what was made and pin its digests")
+    options = parser.parse_args()
+    try:
+        with lock(options.cache.parent / "sample.lock"):
+            run(options.out, options.cache, options.mirror, options.pin)
+    except MondegreenError as error:
+        err.print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.exit(error.exit_code)
+
+
+def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = False) -> None:
+    """Brings `out` to what the digest table says, writing only what is missing or different."""
+    _sweep(out)
+    if not pin and not _stale(out):
+        err.print(f"{out}: all files are there and unchanged: nothing to do.", markup=False)
+        return
+    # Here and not above: checking takes no numpy.
+    from scripts.sample import build
+
+    pins = {} if pin else sources.read_pins()
+    choice = build.plan(sources.obtain(cache, mirror=mirror, pins=pins))
+    if pin:
+        sources.write_pins(sources.PINS, {name: sha256_file(cache / name) for name in build.used(choice, cache)})
+    total = len(build.clips(choice)) + 6
+    made = {}
+    for name, content in track(build.contents(choice, cache), "mixing", total, console=err):
+        if not (out / name).is_file() or (out / name).read_bytes() != content:
+            write_bytes(out / name, content)
+        made[name] = sha256_file(out / name)
+    _copy_retention(out)
+    if pin:
+        sources.write_pins(OUTPUTS, made)
+    _tell(out, build.report(choice, cache / sources.PROMPTS.name))
+    if stale := _stale(out):
+        raise MondegreenError(
+            f"{len(stale)} files differ from {OUTPUTS.name}, first {stale[0]}.",
+            "Nobody should see this: report it with your numpy and G722 versions.",
+        )
+
+
+def _stale(out: Path) -> list[str]:
+    """Files below `out` that are missing or not what they should be."""
+    return sources.wrong(out, _expected())
+
+
+def _expected() -> dict[str, str]:
+    retention = {f"retention/{p.relative_to(HELDOUT).as_posix()}": sha256_file(p) for p in _heldout()}
+    return {**sources.read_pins(OUTPUTS), **retention}
+
+
+def _heldout() -> list[Path]:
+    return sorted(p for p in HELDOUT.rglob("*") if p.is_file()) if HELDOUT.is_dir() else []
+
+
+def _copy_retention(out: Path) -> None:
+    for path in _heldout():
+        copy = out / "retention" / path.relative_to(HELDOUT)
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            write_bytes(copy, path.read_bytes())
+
+
+def _sweep(out: Path) -> None:
+    """Deletes the temporary files that a killed run left: data.dvc would count them."""
+    names = {Path(name).name for name in _expected()}
+    for path in out.rglob(".*"):
+        if path.is_file() and path.name[1:].rpartition(".")[0] in names:
+            path.unlink()
+
+
+def _tell(out: Path, report: dict[str, Any]) -> None:
+    tell = Console(highlight=False, soft_wrap=True)
+    for name in ("clips", "minutes", "kinds", "suites"):
+        tell.print(f"{name}: {', '.join(f'{number} {kind}' for kind, number in report[name].items())}", markup=False)
+    for reason, count in report["left_out_counts"].items():
+        tell.print(f"left out, {reason}: {count}", markup=False)
+    tell.print(f"{out / 'README.md'} and report.json name them.", markup=False)
+    extra = sorted({p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()} - _expected().keys())
+    if extra:
+        tell.print(
+            f"{len(extra)} files are not of the sample, first {extra[0]}: data.dvc does not name them.", markup=False
+        )
+
+
+if __name__ == "__main__":
+    main()

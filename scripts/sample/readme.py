@@ -1,0 +1,93 @@
+"""data/README.md: whose recordings these are, what was changed, and how users bring their own."""
+
+from textwrap import fill
+from typing import Any
+
+_TEXT = """\
+# data: the sample
+
+Real recordings that `python scripts/get_sample.py` makes, the same bytes on every machine, so that `data.dvc` in
+git vouches for them (`dvc status data.dvc`). Nothing in the pipeline writes here.
+
+| folder | recordings | what |
+|---|---|---|
+| audio/clean | {clean} | prompts as recorded, {clean_minutes} minutes, {clean_words} words |
+| audio/noisy | {noisy} | *other* prompts with noise mixed in, {noisy_minutes} minutes, {noisy_words} words |
+| retention | see its CSV | speech that the starter model knew before: never trained on, it shows what is forgotten |
+| regression | {critical} + {mild} | two suites: critical prompts; mild noise. None of them stands in audio/ |
+
+`references.csv` holds what is said in audio/: path, text (as spoken, digits written out), speaker, condition, source,
+licence. `report.json` holds these counts and every prompt that was left out.
+
+16 kHz, mono, 16 bits. One speaker, so claims hold for this speaker only.
+
+## The noise
+{kinds}. The signal-to-noise ratio is drawn evenly from 0 to 20 dB by tenths and stands in the CSV's `source`;
+the telephone line has 10 to 20 dB behind a band-pass of 300 to 3400 Hz. In the suite mild-noise: telephone, 20 dB.
+Babble is made of {babble} prompts that stand nowhere else. Everything is integer arithmetic.
+
+## The split
+`dvc repro` keeps recordings, and texts, apart: with params.yaml's defaults 40 % train, 15 % dev and 45 % test of each
+condition (build/prepare/report.json counts them). Retention recordings go half to dev and half to test.
+
+## What was left out
+{left_out}
+
+## Licence and attribution
+Recordings, texts and everything made of them here: Creative Commons Attribution-ShareAlike 3.0
+(CC-BY-SA-3.0, <https://creativecommons.org/licenses/by-sa/3.0/>). Whoever passes them on keeps this notice and the
+licence.
+
+- Prompts: recorded by Allison Smith (<http://www.theivrvoice.com>), copyright 2003-2010 Allison Smith, with financial
+  contributions by Digium, Inc. Asterisk core sounds 1.6.1, Debian packages asterisk-core-sounds-en and
+  asterisk-core-sounds-en-g722 1.6.1-1, <https://downloads.asterisk.org/pub/telephony/sounds/>.
+- Music behind some noisy recordings (Debian package asterisk-moh-opsound-g722 2.03-1.1): cold_day, robot_dity and
+  the_simplicity by Paul Shuler (Macroform), copyright 2009; morning_coffee by Manolo Camp, copyright 2009; system by
+  Reno Project, copyright 2008.
+- Changed: G.722 was decoded to WAV; the noisy recordings got noise mixed in, telephone ones were band-limited, and
+  what would have clipped was turned down. In the texts digits, symbols and abbreviations were written out as spoken,
+  ellipses and hyphens removed and misspellings corrected.
+- retention/ has its own licence column.
+
+## Your own recordings
+Put WAV, FLAC, Ogg or MP3 files in the same layout and run `dvc repro`:
+
+    data/audio/clean/*.wav  data/audio/noisy/*.wav    the folder is the condition (data/clean, data/noisy work too)
+    data/*.wav                                        one folder: the condition is "all"
+    data/references.csv                               optional; columns path (relative to data/) and text
+
+speaker, condition, source and licence are optional columns. Recordings of one source share the text before `;` in
+`source`, so that they stay in one part of the split. Without references the recordings can be transcribed and
+trained on, but they judge no model.
+"""
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+_REASONS = {
+    "too short": "fewer than three words",
+    "too long": "longer than 30 seconds (used for babble)",
+    "same text": "the same words as a prompt that was taken",
+    "other sounds": "holds tones, silence or other sounds, or its text holds a remark",
+    "unclear text": "spelled names and long numbers whose text does not say how they sound",
+    "no recording": "has a text but no recording",
+}
+
+
+def text(report: dict[str, Any]) -> str:
+    """The page for the counts of `build.report`."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report["kinds"].items())
+    lines = [
+        fill(f"- {_REASONS[reason]}: {len(keys)} ({', '.join(keys)})", 116, subsequent_indent="  ", **_WHOLE)
+        for reason, keys in report["left_out"].items()
+    ]
+    return _TEXT.format(
+        clean=report["clips"]["clean"],
+        noisy=report["clips"]["noisy"],
+        clean_minutes=report["minutes"]["clean"],
+        noisy_minutes=report["minutes"]["noisy"],
+        clean_words=report["words"]["clean"],
+        noisy_words=report["words"]["noisy"],
+        critical=report["suites"]["critical-prompts"],
+        mild=report["suites"]["mild-noise"],
+        babble=report["babble"],
+        kinds=f"By kind: {kinds}",
+        left_out="\n".join(lines),
+    )

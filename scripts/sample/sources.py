@@ -1,0 +1,146 @@
+"""Where the recordings come from: installed sounds, Debian's packages without root, or the upstream tarballs.
+
+Whichever way the bytes came, `sources.sha256` pins every file that is used, so a wrong or changed one is refused.
+"""
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mondegreen.errors import UsageError
+from mondegreen.files import sha256_file, write_bytes
+from scripts.sample import apt
+
+UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
+PINS = Path(__file__).with_name("sources.sha256")
+TIMEOUT = 60  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Part:
+    """A third of what is needed: one Debian package, and where it lies in a Debian system and in a tarball."""
+
+    name: str  # folder in var/sample
+    package: str
+    version: str
+    place: str  # file or folder in a Debian system
+    tarball: str
+    inside: str  # file or folder in the tarball, "" = everything
+
+
+TEXTS = Part(
+    "texts",
+    "asterisk-core-sounds-en",
+    "1.6.1-1",
+    "usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz",
+    "asterisk-core-sounds-en-g722-1.6.1.tar.gz",
+    "core-sounds-en.txt",
+)
+PROMPTS = Part(
+    "prompts",
+    "asterisk-core-sounds-en-g722",
+    "1.6.1-1",
+    "usr/share/asterisk/sounds/en_US_f_Allison",
+    "asterisk-core-sounds-en-g722-1.6.1.tar.gz",
+    "",
+)
+MUSIC = Part(
+    "music",
+    "asterisk-moh-opsound-g722",
+    "2.03-1.1",
+    "usr/share/asterisk/moh",
+    "asterisk-moh-opsound-g722-2.03.tar.gz",
+    "",
+)
+PARTS = (TEXTS, PROMPTS, MUSIC)
+
+
+def read_pins(path: Path = PINS) -> dict[str, str]:
+    """Digests by name (`texts/…`, `prompts/…`, `music/…`) from a file as sha256sum writes it."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def write_pins(path: Path, pins: dict[str, str]) -> None:
+    """Writes what `read_pins` reads, and `sha256sum --check` too."""
+    write_bytes(path, "".join(f"{digest}  {name}\n" for name, digest in sorted(pins.items())).encode())
+
+
+def wrong(folder: Path, pins: dict[str, str]) -> list[str]:
+    """The pinned names that are missing below the folder or have other bytes."""
+    return [n for n, digest in pins.items() if not (folder / n).is_file() or sha256_file(folder / n) != digest]
+
+
+def obtain(cache: Path, root: Path = Path("/"), mirror: str = UPSTREAM, pins: dict[str, str] | None = None) -> Path:
+    """Brings all three parts to `cache`/{texts,prompts,music} and returns it; does nothing when they are there.
+
+    Raises:
+        UsageError: no way gave the pinned bytes; says what each way answered.
+    """
+    pins = read_pins() if pins is None else pins
+    for left in cache.glob("work-*"):  # by a killed run
+        shutil.rmtree(left)
+    for part in PARTS:
+        wanted = {name: digest for name, digest in pins.items() if name.startswith(f"{part.name}/")}
+        if not (cache / part.name).is_dir() or wrong(cache, wanted):
+            _obtain(part, wanted, cache, root, mirror)
+    return cache
+
+
+def _obtain(part: Part, pins: dict[str, str], cache: Path, root: Path, mirror: str) -> None:
+    ways: dict[str, Callable[[Path], Path]] = {
+        "installed": lambda work: root / part.place,
+        "apt-get": lambda work: apt.download(part.package, work, cache / "apt") / part.place,
+        "upstream": lambda work: _upstream(mirror, part, work),
+    }
+    answers = []
+    for name, way in ways.items():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="work-") as work:
+            try:
+                found = _lay_out(way(Path(work)), Path(work) / "new", part)
+            except (OSError, tarfile.TarError, apt.AptError) as error:
+                answers.append(f"{name}: {error}")
+                continue
+            bad = wrong(found, pins)
+            if not bad:
+                shutil.rmtree(cache / part.name, ignore_errors=True)
+                (found / part.name).rename(cache / part.name)
+                return
+            answers.append(f"{name}: {len(bad)} files are not the pinned ones, first {bad[0]}")
+    raise UsageError(
+        f"Cannot get {part.package} {part.version}: " + "; ".join(answers) + ".",
+        f"Install it (`apt install {part.package}`), or name a folder URL that holds {part.tarball} with --mirror.",
+    )
+
+
+def _lay_out(source: Path, folder: Path, part: Part) -> Path:
+    """Copies what a way found to folder/<part>/…, the same names whichever way it was."""
+    target = folder / part.name
+    if source.is_dir():
+        for path in source.rglob("*.g722"):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        if not target.exists():
+            raise FileNotFoundError(f"no .g722 file below {source.name}")
+        return folder
+    content = source.read_bytes()
+    write_bytes(
+        target / source.name.removesuffix(".gz"), gzip.decompress(content) if source.suffix == ".gz" else content
+    )
+    return folder
+
+
+def _upstream(mirror: str, part: Part, work: Path) -> Path:
+    archive = work / part.tarball
+    with urllib.request.urlopen(f"{mirror}/{part.tarball}", timeout=TIMEOUT) as answer, archive.open("wb") as stream:
+        shutil.copyfileobj(answer, stream)
+    with tarfile.open(archive) as tar:
+        tar.extractall(work / "tar", filter="data")
+    return work / "tar" / part.inside
