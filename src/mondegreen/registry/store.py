@@ -1,0 +1,88 @@
+"""Where MLflow keeps runs and models, and the one way to connect to it."""
+
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+# Set before mlflow is imported: tracking experiments on this machine must not report to another one.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mondegreen.errors import RegistryError
+from mondegreen.files import lock
+
+EXPERIMENT = "mondegreen"
+
+
+def tracking_root() -> Path:
+    """The project whose mlruns/ and var/ are used.
+
+    DVC sets DVC_ROOT for every stage, and for `dvc exp run --temp` and queued experiments it names the workspace that
+    they were started from, not their temporary copy. Outside DVC: the nearest folder above with .dvc or .git.
+    """
+    if root := os.environ.get("DVC_ROOT"):
+        return Path(root).resolve()
+    here = Path.cwd().resolve()
+    return next(
+        (folder for folder in (here, *here.parents) if any((folder / m).exists() for m in (".dvc", ".git"))), here
+    )
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_root() / 'mlruns' / 'mlflow.db'}"
+
+
+def connect() -> MlflowClient:
+    """A client of `tracking_uri()`, whose database and experiment exist; also makes it the process's default."""
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    _initialise(uri)
+    return MlflowClient(uri)
+
+
+def experiment_id(client: MlflowClient) -> str:
+    """The id of the experiment that `connect` made."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        raise RegistryError(
+            f"MLflow has no experiment {EXPERIMENT}.", "Restore it in the MLflow UI, or rename it back."
+        )
+    return str(experiment.experiment_id)
+
+
+def lock_path(name: str) -> Path:
+    """A lock file beside the local database, or in var/locks when MLflow is a server."""
+    database = _local_database(tracking_uri())
+    folder = database.parent if database else tracking_root() / "var" / "locks"
+    return folder / f".{name}.lock"
+
+
+@cache
+def _initialise(uri: str) -> None:
+    """Creates what is missing. Under a lock: two processes that create the tables at once both crash."""
+    database = _local_database(uri)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        with lock(lock_path("initialise")):
+            client = MlflowClient(uri)
+            if client.get_experiment_by_name(EXPERIMENT) is None:
+                artifacts = str(database.parent / "artifacts") if database else None
+                client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+    except MlflowException as error:
+        raise RegistryError(
+            f"MLflow at {uri} cannot be used: {error.message}",
+            "Check MLFLOW_TRACKING_URI; for a database of an older MLflow run `mlflow db upgrade URI`.",
+        ) from error
+
+
+def _local_database(uri: str) -> Path | None:
+    """The file of an SQLite URI (three slashes and a path, four for an absolute one), None for anything else."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path[1:])).absolute() if parts.scheme == "sqlite" else None

@@ -1,0 +1,146 @@
+"""One candidate is one MLflow run: opening it, resuming it, and what the stages write into it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from mondegreen.config import Params, load_params
+from mondegreen.files import lock
+from mondegreen.records import Metrics
+from mondegreen.registry.lineage import EXPERIMENT_TAG, experiment_name, flatten_params, lineage_tags, run_name
+from mondegreen.registry.store import connect, experiment_id, lock_path, tracking_uri
+
+__all__ = [
+    "connect",
+    "lineage_tags",
+    "log_history",
+    "log_metrics_file",
+    "log_verdict",
+    "own_run",
+    "resume_run",
+    "start_run",
+    "tracking_uri",
+]
+_RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
+_BATCH = 1000  # MLflow takes so many metrics in one call
+
+
+@contextmanager
+def start_run(params: Params, tags: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Opens the candidate's run, named after the DVC experiment, with its params and lineage; yields its id."""
+    run = _create_run(connect(), params, dict(tags or {}))
+    with _active(run.info.run_id):
+        yield run.info.run_id
+
+
+@contextmanager
+def resume_run(run_id: str) -> Iterator[str]:
+    """Goes on in the run of run.json; yields the id of the run that is written to (see `own_run`)."""
+    own = own_run(run_id)
+    with _active(own):
+        yield own
+
+
+def own_run(run_id: str) -> str:
+    """The run that this `dvc repro` or DVC experiment may write to, given the one in run.json.
+
+    Usually the same. Another one when this database has no such run (DVC's run cache gave back run.json, for example
+    in a fresh clone) or when it belongs to another DVC experiment (this one changed only later stages): both would
+    otherwise crash or overwrite the other's verdict. It is made once and found again by its tags.
+    """
+    client = connect()
+    experiment = experiment_name()
+    original = _find(client, run_id)
+    if original and (not experiment or original.data.tags.get(EXPERIMENT_TAG, "") == experiment):
+        return run_id
+    with lock(lock_path("runs")):
+        query = f"tags.`{_RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
+        for run in client.search_runs([experiment_id(client)], query, max_results=1):
+            return str(run.info.run_id)
+        return str(_create_run(client, load_params(), {_RESUMES: run_id}, original).info.run_id)
+
+
+def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
+    """Logs `baseline/test/clean/wer`, … for every slice of a metrics.json, as rates from 0 (not percent)."""
+    values: dict[str, float] = {}
+    for name, found in metrics.slices.items():
+        values[f"{prefix}/{name}/wer"] = found.wer.rate
+        values[f"{prefix}/{name}/cer"] = found.cer.rate
+    _log_metrics(run_id, values)
+
+
+def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]) -> None:
+    """Logs learning curves as `train/<name>`.
+
+    Args:
+        run_id: the run of run.json.
+        history: one mapping an epoch; "epoch" is the step.
+    """
+    client, run_id = connect(), own_run(run_id)
+    points = [
+        Metric(f"train/{name}", float(value), 0, int(row.get("epoch") or number))
+        for number, row in enumerate(history, 1)
+        for name, value in row.items()
+        if name != "epoch" and isinstance(value, int | float)
+    ]
+    for start in range(0, len(points), _BATCH):
+        client.log_batch(run_id, metrics=points[start : start + _BATCH])
+
+
+def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
+    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
+
+    Args:
+        run_id: the run of run.json.
+        verdict: build/validate/verdict.json.
+        report: build/validate/report.html.
+        metrics: name to number.
+        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
+    """
+    client, run_id = connect(), own_run(run_id)
+    _log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
+    for path in (verdict, report):
+        client.log_artifact(run_id, str(path), "validate")
+    if outcome:
+        client.set_tag(run_id, "verdict", outcome)
+
+
+def _log_metrics(run_id: str, values: Mapping[str, float]) -> None:
+    client, run_id = connect(), own_run(run_id)
+    client.log_batch(run_id, metrics=[Metric(name, value, 0, 0) for name, value in values.items()])
+
+
+@contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """The run is MLflow's active one; it ends as FINISHED, or as FAILED on an exception."""
+    with mlflow.start_run(run_id=run_id):
+        yield
+
+
+def _find(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def _create_run(client: MlflowClient, params: Params, extra: dict[str, str], original: Run | None = None) -> Run:
+    """A new run with lineage, params and, when it stands in for another one, that one's last metrics."""
+    tags = lineage_tags() | extra
+    run = client.create_run(experiment_id(client), tags=tags, run_name=run_name(tags))
+    metrics = original.data.metrics if original else {}
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()],
+        params=[Param(name, value) for name, value in flatten_params(params).items()],
+        tags=[RunTag("mondegreen.kind", "candidate")],
+    )
+    return run

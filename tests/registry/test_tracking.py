@@ -1,0 +1,134 @@
+"""Runs: where they are kept, whose they are, what is in them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mondegreen.config import Params
+from mondegreen.records import Metrics, Rate, SliceMetrics
+from mondegreen.registry.lineage import flatten_params, lineage_tags
+from mondegreen.registry.store import EXPERIMENT, tracking_root
+from mondegreen.registry.tracking import (
+    connect,
+    log_history,
+    log_metrics_file,
+    log_verdict,
+    own_run,
+    resume_run,
+    start_run,
+    tracking_uri,
+)
+
+RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)
+
+
+def test_four_processes_create_the_database_at_once(tmp_path: Path) -> None:
+    code = "from mondegreen.registry.tracking import connect; print(len(connect().search_experiments()))"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PATH": "/usr/bin:/bin"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0, 0], outputs
+    assert {out.strip() for out, _ in outputs} == {b"2"}  # MLflow's Default and ours
+
+
+def test_the_database_lies_in_the_workspace_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert tracking_uri() == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+def test_outside_dvc_the_nearest_repository_is_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert tracking_root() == tmp_path
+
+
+def test_artifacts_lie_beside_the_database(project: Path) -> None:
+    experiment = connect().get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    assert experiment.artifact_location == str(project / "mlruns" / "artifacts")
+
+
+def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path) -> None:
+    (project / "verdict.json").write_text("{}", encoding="utf-8")
+    (project / "report.html").write_text("<html>", encoding="utf-8")
+    metrics = Metrics(model="d", normalizer="n", slices={"test/clean": SliceMetrics(utterances=2, wer=RATE, cer=RATE)})
+    with start_run(Params()) as run_id:
+        log_history(run_id, [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "dev_wer": None}])
+    with resume_run(run_id) as again:
+        log_metrics_file(again, "baseline", metrics)
+        log_verdict(again, project / "verdict.json", project / "report.html", {"p_value": 0.01}, "pass")
+    run = connect().get_run(run_id)
+    assert again == run_id and run.info.status == "FINISHED"
+    assert run.data.metrics == {
+        "train/loss": 1.0, "baseline/test/clean/wer": 0.125, "baseline/test/clean/cer": 0.125, "verdict/p_value": 0.01,
+    }  # fmt: skip
+    assert [point.value for point in connect().get_metric_history(run_id, "train/loss")] == [2.0, 1.0]
+    assert run.data.params["train.lora_targets"] == "q_proj,k_proj,v_proj,out_proj"
+    assert run.data.tags["verdict"] == "pass" and "git.commit" in run.data.tags
+    assert {file.path for file in connect().list_artifacts(run_id, "validate")} == {
+        "validate/verdict.json",
+        "validate/report.html",
+    }
+
+
+def test_params_are_few_and_named_as_in_params_yaml() -> None:
+    flat = flatten_params(Params())
+    assert flat["validate.alpha"] == "0.05" and flat["seed"] == "1234" and len(flat) < 100
+
+
+def test_a_dvc_experiment_is_its_own_run_named_after_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "wide-lora")
+    with start_run(Params()) as run_id:
+        pass
+    assert connect().get_run(run_id).info.run_name == "wide-lora"
+    assert own_run(run_id) == run_id
+
+
+def test_an_experiment_that_reuses_a_trained_model_leaves_the_first_run_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_run(Params()) as first:
+        log_history(first, [{"epoch": 1, "loss": 2.0}])
+    monkeypatch.setenv("DVC_EXP_NAME", "strict-alpha")
+    with resume_run(first) as second:
+        pass
+    run = connect().get_run(second)
+    assert second != first and own_run(first) == second
+    assert run.info.run_name == "strict-alpha" and run.data.metrics["train/loss"] == 2.0
+
+
+def test_a_run_of_another_database_is_stood_in_for_once(project: Path) -> None:
+    with resume_run("0" * 32) as run_id:
+        assert connect().get_run(run_id).data.params["seed"] == "7"
+    assert own_run("0" * 32) == run_id
+
+
+def test_lineage_names_branch_commit_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n", encoding="utf-8")
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-b", "topic")
+    git("add", "data.dvc")
+    git("commit", "-m", "first")
+    tags = lineage_tags(tmp_path)
+    assert (tags["git.branch"], tags["git.dirty"], tags["data.dvc"]) == ("topic", "false", "abc.dir")
+    git("checkout", "--detach")  # what DVC does while an experiment runs
+    (tmp_path / "data.dvc").write_text("outs: []\n", encoding="utf-8")
+    tags = lineage_tags(tmp_path)
+    assert (tags["git.branch"], tags["git.dirty"], tags["data.dvc"]) == ("topic", "true", "")
+
+
+def test_lineage_outside_git_is_empty_not_an_error(tmp_path: Path) -> None:
+    assert lineage_tags(tmp_path)["git.commit"] == ""
