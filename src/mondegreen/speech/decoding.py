@@ -1,0 +1,260 @@
+"""From a CTC lattice to text, words with times and confidence, and N-best.
+
+A lattice is `log_probs`: float32 (num_frames, vocab_size), log-softmax over the tokens of every frame.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mondegreen.config import Seconds
+from mondegreen.records import Alternative, Word
+
+LogProbs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the columns of a lattice mean: `tokens` by id, the CTC blank, the token between words.
+
+    `special` are the ids that are no speech (<s>, <unk>, …). The best path writes them as transformers does; the N-best
+    never holds them.
+    """
+
+    tokens: tuple[str, ...]
+    blank: int
+    delimiter: str = "|"
+    special: frozenset[int] = frozenset()
+
+    @property
+    def delimiter_id(self) -> int | None:
+        return self.tokens.index(self.delimiter) if self.delimiter in self.tokens else None
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Tokens without blanks and repeats, as text."""
+        written = (self.tokens[token] for token in token_ids)
+        return "".join(" " if token == self.delimiter else token for token in written).strip()
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The best path through a lattice: the most probable token of every frame."""
+
+    text: str
+    confidence: float  # in [0, 1], see utterance_confidence
+    words: list[Word]
+
+
+@dataclass(frozen=True)
+class _Token:
+    """A run of frames with the same most probable token. `end` is the frame after the run."""
+
+    id: int
+    start: int
+    end: int
+    log_prob: float  # of the run's best frame: its edges are shared with the blank
+
+
+def greedy(log_probs: LogProbs, vocabulary: Vocabulary, frame_seconds: Seconds) -> Greedy:
+    """Best path decoding, collapsed: the text that transformers' `processor.batch_decode(argmax)` gives.
+
+    Args:
+        log_probs: float32 (num_frames, vocab_size).
+        frame_seconds: time from one frame to the next.
+    """
+    emitted = _best_path(log_probs, vocabulary)
+    return Greedy(
+        text=vocabulary.text([token.id for token in emitted]),
+        confidence=_confidence(emitted, log_probs, vocabulary),
+        words=_words(emitted, vocabulary, frame_seconds),
+    )
+
+
+def utterance_confidence(log_probs: LogProbs, vocabulary: Vocabulary) -> float:
+    """Geometric mean posterior of the best path's tokens; of the blank in every frame when it has no tokens.
+
+    A token's posterior is that of its best frame. 0 for a lattice without frames.
+    """
+    return _confidence(_best_path(log_probs, vocabulary), log_probs, vocabulary)
+
+
+def ctc_log_likelihood(log_probs: LogProbs, token_ids: Sequence[int], blank: int) -> float:
+    """Log probability that the lattice spells `token_ids`: the CTC forward algorithm (Graves et al., 2006).
+
+    Args:
+        log_probs: float32 (num_frames, vocab_size).
+        token_ids: the label, without blanks.
+
+    Returns:
+        Natural log; -inf when the frames cannot hold the label.
+    """
+    states = np.full(2 * len(token_ids) + 1, blank)  # blank, label 1, blank, label 2, …, blank
+    states[1::2] = token_ids
+    emissions = log_probs[:, states].astype(np.float64)  # (num_frames, 2 * len(token_ids) + 1)
+    skippable = np.zeros(len(states), bool)  # from label to label over the blank, unless both are the same
+    skippable[3::2] = states[3::2] != states[1:-2:2]
+    # Two columns before the first state stand for "nowhere", so that every step is the same three slices.
+    alpha = np.full(len(states) + 2, -np.inf)
+    alpha[1] = 0.0
+    for frame, emission in enumerate(emissions):
+        by_skip = np.where(skippable, alpha[:-2], -np.inf)
+        alpha[2:] = np.logaddexp(np.logaddexp(alpha[2:], alpha[1:-1]), by_skip) + emission
+        if frame == 0:
+            alpha[3:4] = emission[1:2]
+        alpha[:2] = -np.inf
+    if not len(emissions):
+        return 0.0 if not len(token_ids) else -math.inf
+    return float(np.logaddexp.reduce(alpha[-2:]))
+
+
+def prefix_beam_search(
+    log_probs: LogProbs,
+    vocabulary: Vocabulary,
+    beam_width: int = 16,
+    nbest: int = 5,
+    token_floor: float = -7.0,
+) -> list[Alternative]:
+    """CTC prefix beam search (Graves & Jaitly, 2014; Hannun et al., 2014) without a language model.
+
+    All paths of a text are summed, also those that differ only in where and how often the delimiter stands between
+    words. The score is exact when the beam holds every prefix and no token lies below the floor, else a lower bound.
+
+    Args:
+        log_probs: float32 (num_frames, vocab_size).
+        beam_width: prefixes kept after each frame.
+        nbest: alternatives wanted at most.
+        token_floor: log probability below which a frame does not start a token. The default passes over frames whose
+            blank is above 0.999.
+
+    Returns:
+        Distinct texts, best first. The first may differ from the best path's text.
+    """
+    search = _Search(vocabulary, beam_width)
+    probs = np.exp(log_probs.astype(np.float64))
+    starts_token = log_probs >= token_floor
+    starts_token[:, [vocabulary.blank, *(vocabulary.special - {search.delimiter})]] = False
+    for row, likely in zip(probs, starts_token, strict=True):
+        search.step(row.tolist(), np.flatnonzero(likely).tolist())
+    return search.best(nbest)
+
+
+class _Search:
+    """Prefixes as nodes of a tree, each with the probability of its paths that end in a blank, and of the others.
+
+    Probabilities are divided by the best after each frame and the logarithm of the divisors is summed: the range of
+    logarithms at the price of products.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, beam_width: int) -> None:
+        self.vocabulary, self.beam_width = vocabulary, beam_width
+        delimiter = vocabulary.delimiter_id
+        self.delimiter = -1 if delimiter is None else delimiter
+        # The start counts as behind a delimiter, so that leading delimiters change nothing.
+        self.last, self.parent = [self.delimiter], [0]
+        self.children: list[dict[int, int]] = [{}]
+        self.beams: dict[int, tuple[float, float]] = {0: (1.0, 0.0)}
+        self.log_scale = 0.0
+
+    def step(self, row: list[float], likely: list[int]) -> None:
+        """Takes one frame: `row` holds every token's probability, `likely` those that may start here."""
+        stays: dict[int, tuple[float, float]] = {}
+        grows: dict[int, float] = {}
+        blank = row[self.vocabulary.blank]
+        for node, (in_blank, in_token) in self.beams.items():
+            total, last = in_blank + in_token, self.last[node]
+            # A delimiter behind a delimiter is the same gap between words, with or without a blank between them.
+            stays[node] = total * blank, (total if last == self.delimiter >= 0 else in_token) * row[last]
+            for token in likely:
+                if token != last:
+                    child = self._child(node, token)
+                    grows[child] = grows.get(child, 0.0) + total * row[token]
+                elif token != self.delimiter and in_blank:
+                    child = self._child(node, token)
+                    grows[child] = grows.get(child, 0.0) + in_blank * row[token]
+        for node, probability in grows.items():
+            in_blank, in_token = stays.get(node, (0.0, 0.0))
+            stays[node] = in_blank, in_token + probability
+        self._keep_best(stays)
+
+    def _keep_best(self, beams: dict[int, tuple[float, float]]) -> None:
+        if len(beams) > self.beam_width:
+            ranked = sorted(beams.items(), key=lambda item: -item[1][0] - item[1][1])
+            beams = dict(ranked[: self.beam_width])
+        scale = max((sum(pair) for pair in beams.values()), default=0.0)
+        if scale > 0.0:
+            self.beams = {node: (pair[0] / scale, pair[1] / scale) for node, pair in beams.items()}
+            self.log_scale += math.log(scale)
+        else:
+            self.beams = {}
+
+    def _child(self, node: int, token: int) -> int:
+        children = self.children[node]
+        if token not in children:
+            children[token] = len(self.last)
+            self.last.append(token)
+            self.parent.append(node)
+            self.children.append({})
+        return children[token]
+
+    def best(self, count: int) -> list[Alternative]:
+        texts: dict[str, float] = {}
+        for node, pair in self.beams.items():
+            text = self._text(node)
+            texts[text] = texts.get(text, 0.0) + sum(pair)
+        ranked = sorted(((text, p) for text, p in texts.items() if p > 0.0), key=lambda item: (-item[1], item[0]))
+        return [Alternative(text=text, score=math.log(p) + self.log_scale) for text, p in ranked[:count]]
+
+    def _text(self, node: int) -> str:
+        tokens: list[int] = []
+        while node:
+            tokens.append(self.last[node])
+            node = self.parent[node]
+        return self.vocabulary.text(tokens[::-1])
+
+
+def _best_path(log_probs: LogProbs, vocabulary: Vocabulary) -> list[_Token]:
+    if not len(log_probs):
+        return []
+    ids = log_probs.argmax(axis=1)  # (num_frames,)
+    peaks = log_probs.max(axis=1)
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    best = np.maximum.reduceat(peaks, starts)
+    ends = np.append(starts[1:], len(ids))
+    runs = zip(ids[starts].tolist(), starts.tolist(), ends.tolist(), best.tolist(), strict=True)
+    return [_Token(*run) for run in runs if run[0] != vocabulary.blank]
+
+
+def _confidence(emitted: list[_Token], log_probs: LogProbs, vocabulary: Vocabulary) -> float:
+    if emitted:
+        return _geometric_mean(emitted)
+    if not len(log_probs):
+        return 0.0
+    return min(1.0, float(np.exp(log_probs[:, vocabulary.blank].mean(dtype=np.float64))))
+
+
+def _geometric_mean(tokens: list[_Token]) -> float:
+    return min(1.0, math.exp(sum(token.log_prob for token in tokens) / len(tokens)))
+
+
+def _words(emitted: list[_Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[Word]:
+    """Groups between delimiters; a word's confidence is the geometric mean of its tokens' posteriors."""
+    words: list[Word] = []
+    group: list[_Token] = []
+    delimiter = vocabulary.delimiter_id
+    for token in [*emitted, None]:
+        if token is not None and token.id != delimiter:
+            group.append(token)
+        elif group:
+            words.append(
+                Word(
+                    text=vocabulary.text([part.id for part in group]),
+                    start=group[0].start * frame_seconds,
+                    end=group[-1].end * frame_seconds,
+                    confidence=_geometric_mean(group),
+                )
+            )
+            group = []
+    return words
