@@ -1,0 +1,146 @@
+"""Registering: one version a candidate, stage and alias together, and no way to production without a pass."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mondegreen.config import Params
+from mondegreen.errors import RegistryError
+from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
+from mondegreen.registry import deployer
+from mondegreen.registry.deployer import register
+from mondegreen.registry.packaging import resolve_uri
+from mondegreen.registry.tracking import connect, start_run
+
+NAME = "fine-tuned-stt"
+Candidate = Callable[..., RegisteredVersion]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    outcome: Outcome
+
+
+@pytest.fixture
+def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
+    """Registers a folder that stands for a model; `run` registers again in an earlier run."""
+    # The code is the same in every package; copying it is tested once, with the real model.
+    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "mlruns")
+
+    def make(
+        digest: str, outcome: Outcome = "pass", suites: bool = True, promote: bool = False, run: str = ""
+    ) -> RegisteredVersion:
+        folder = project / "build" / "model"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(f'"{digest}"', encoding="utf-8")
+        if not run:
+            with start_run(Params()) as run:
+                pass
+        results = RegressionResults(passed=suites, reason="", model=digest, suites=[])
+        return register(
+            NAME,
+            run,
+            folder,
+            digest=digest,
+            verdict=Verdict(outcome),
+            results=results,
+            promote=promote,
+            card="# Card",
+            tags={"p_value": "0.01"},
+        )
+
+    return make
+
+
+def state() -> dict[int, tuple[str, list[str]]]:
+    """Version to its stage and aliases."""
+    client = connect()
+    versions = [client.get_model_version(NAME, v.version) for v in client.search_model_versions(f"name = '{NAME}'")]
+    return {int(v.version): (v.current_stage, list(v.aliases)) for v in versions}
+
+
+def test_a_candidate_goes_to_staging_as_challenger(candidate: Candidate) -> None:
+    made = candidate("d1")
+    assert (made.version, made.stage, made.alias, made.uri) == (1, "Staging", "challenger", f"models:/{NAME}/1")
+    assert state() == {1: ("Staging", ["challenger"])}
+    version = connect().get_model_version(NAME, "1")
+    assert version.description == "# Card" and version.run_id == made.run_id
+    assert version.tags["outcome"] == "pass" and version.tags["digest"] == "d1" and version.tags["p_value"] == "0.01"
+
+
+def test_a_new_challenger_archives_the_one_before(candidate: Candidate) -> None:
+    candidate("d1")
+    candidate("d2")
+    assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
+
+
+def test_a_pass_that_may_promote_takes_over_production(candidate: Candidate) -> None:
+    candidate("d1", promote=True)
+    candidate("d2", promote=True)
+    assert state() == {1: ("Archived", ["previous"]), 2: ("Production", ["champion"])}
+    candidate("d3", promote=True)
+    assert state()[1] == ("Archived", []) and state()[2] == ("Archived", ["previous"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "suites"), [("fail", True), ("inconclusive", True), ("pass", False), ("fail", False)]
+)
+def test_nothing_but_a_pass_is_promoted(candidate: Candidate, outcome: Outcome, suites: bool) -> None:
+    candidate("d1", promote=True)
+    made = candidate("d2", outcome, suites, promote=True)
+    assert made.stage == "Staging" and made.outcome == outcome
+    assert state() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
+
+
+def test_registering_again_after_a_crash_gives_the_same_version(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object) -> None:
+        raise RuntimeError("power cut")
+
+    with start_run(Params()) as run:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(deployer, "_move", crash)
+        with pytest.raises(RuntimeError):
+            candidate("d1", promote=True, run=run)
+    made = candidate("d1", promote=True, run=run)
+    assert made.version == 1 and state() == {1: ("Production", ["champion"])}
+
+
+def test_a_challenger_can_be_promoted_later(candidate: Candidate) -> None:
+    candidate("d0", promote=True)
+    first = candidate("d1")
+    assert candidate("d1", promote=True, run=first.run_id).version == first.version
+    assert state() == {1: ("Archived", ["previous"]), 2: ("Production", ["champion"])}
+
+
+def test_registering_the_champion_again_does_not_demote_it(candidate: Candidate) -> None:
+    first = candidate("d1", promote=True)
+    again = candidate("d1", run=first.run_id)
+    assert again == first and state() == {1: ("Production", ["champion"])}
+
+
+def test_other_weights_of_the_same_run_are_another_version(candidate: Candidate) -> None:
+    first = candidate("d1")
+    assert candidate("d2", run=first.run_id).version == 2
+
+
+def test_regression_results_of_another_model_are_refused(project: Path) -> None:
+    results = RegressionResults(passed=True, reason="", model="other", suites=[])
+    with pytest.raises(RegistryError, match="of model other"):
+        register(NAME, "r", project, digest="d1", verdict=Verdict("pass"), results=results, promote=True)
+
+
+def test_an_alias_resolves_to_the_model_folder(candidate: Candidate) -> None:
+    candidate("d1")
+    folder = resolve_uri(f"models:/{NAME}@challenger")
+    assert (folder / "config.json").read_text(encoding="utf-8") == '"d1"'
+
+
+def test_an_unknown_alias_says_where_to_look(candidate: Candidate) -> None:
+    candidate("d1")
+    with pytest.raises(RegistryError, match="make ui"):
+        resolve_uri(f"models:/{NAME}@champion")
