@@ -95,15 +95,14 @@ def ctc_log_likelihood(log_probs: LogProbs, token_ids: Sequence[int], blank: int
     states[1::2] = token_ids
     emissions = log_probs[:, states].astype(np.float64)  # (num_frames, 2 * len(token_ids) + 1)
     skippable = np.zeros(len(states), bool)  # from label to label over the blank, unless both are the same
+    skippable[1:2] = True  # the start is two before the first label
     skippable[3::2] = states[3::2] != states[1:-2:2]
     # Two columns before the first state stand for "nowhere", so that every step is the same three slices.
     alpha = np.full(len(states) + 2, -np.inf)
     alpha[1] = 0.0
-    for frame, emission in enumerate(emissions):
+    for emission in emissions:
         by_skip = np.where(skippable, alpha[:-2], -np.inf)
         alpha[2:] = np.logaddexp(np.logaddexp(alpha[2:], alpha[1:-1]), by_skip) + emission
-        if frame == 0:
-            alpha[3:4] = emission[1:2]
         alpha[:2] = -np.inf
     if not len(emissions):
         return 0.0 if not len(token_ids) else -math.inf
@@ -136,8 +135,9 @@ def prefix_beam_search(
     probs = np.exp(log_probs.astype(np.float64))
     starts_token = log_probs >= token_floor
     starts_token[:, [vocabulary.blank, *(vocabulary.special - {search.delimiter})]] = False
-    for row, likely in zip(probs, starts_token, strict=True):
-        search.step(row.tolist(), np.flatnonzero(likely).tolist())
+    order = np.argsort(-log_probs, axis=1, kind="stable")
+    for row, ranked, starts in zip(probs, order, starts_token, strict=True):
+        search.step(row.tolist(), ranked[starts[ranked]].tolist())
     return search.best(nbest)
 
 
@@ -159,25 +159,32 @@ class _Search:
         self.log_scale = 0.0
 
     def step(self, row: list[float], likely: list[int]) -> None:
-        """Takes one frame: `row` holds every token's probability, `likely` those that may start here."""
-        stays: dict[int, tuple[float, float]] = {}
-        grows: dict[int, float] = {}
-        blank = row[self.vocabulary.blank]
+        """Takes one frame: `row` holds every token's probability, `likely` those that may start here, best first."""
+        beams = {node: self._stay(node, row) for node in self.beams}
+        # A new prefix below all of a full beam cannot survive this frame.
+        floor = min(map(sum, beams.values()), default=0.0) if len(beams) == self.beam_width else 0.0
         for node, (in_blank, in_token) in self.beams.items():
             total, last = in_blank + in_token, self.last[node]
-            # A delimiter behind a delimiter is the same gap between words, with or without a blank between them.
-            stays[node] = total * blank, (total if last == self.delimiter >= 0 else in_token) * row[last]
             for token in likely:
-                if token != last:
-                    child = self._child(node, token)
-                    grows[child] = grows.get(child, 0.0) + total * row[token]
-                elif token != self.delimiter and in_blank:
-                    child = self._child(node, token)
-                    grows[child] = grows.get(child, 0.0) + in_blank * row[token]
-        for node, probability in grows.items():
-            in_blank, in_token = stays.get(node, (0.0, 0.0))
-            stays[node] = in_blank, in_token + probability
-        self._keep_best(stays)
+                if total * row[token] < floor:
+                    break
+                if token == last and (token == self.delimiter or not in_blank):
+                    continue
+                child = self._child(node, token)
+                if child not in self.beams:
+                    beams[child] = 0.0, (in_blank if token == last else total) * row[token]
+        self._keep_best(beams)
+
+    def _stay(self, node: int, row: list[float]) -> tuple[float, float]:
+        """The node's paths after a frame that adds no token to it, or the last one to its parent."""
+        in_blank, in_token = self.beams[node]
+        total, last, parent = in_blank + in_token, self.last[node], self.parent[node]
+        # A delimiter behind a delimiter is the same gap between words, with or without a blank between them.
+        grown = total if last == self.delimiter >= 0 else in_token
+        if node and parent in self.beams:
+            parent_in_blank, parent_in_token = self.beams[parent]
+            grown += parent_in_blank + (0.0 if self.last[parent] == last else parent_in_token)
+        return total * row[self.vocabulary.blank], grown * row[last]
 
     def _keep_best(self, beams: dict[int, tuple[float, float]]) -> None:
         if len(beams) > self.beam_width:
