@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from mondegreen.speech.audio import Waveform
+from mondegreen.speech.decoding import LogProbs
 from mondegreen.speech.model import SpeechModel
 
 
@@ -85,9 +86,7 @@ def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -
 
 
 @torch.inference_mode()
-def log_probabilities(
-    model: SpeechModel, features: Sequence[Tensor]
-) -> list[np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[LogProbs]:
     """Log posteriors of a batch of utterances.
 
     Args:

@@ -16,7 +16,7 @@ from mondegreen.files import sha256_file
 from mondegreen.records import Alternative, Word
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, duration_of, load_audio, stream_windows
 from mondegreen.speech.cache import FeatureCache
-from mondegreen.speech.decoding import greedy, prefix_beam_search, utterance_confidence
+from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.features import batches, encode, log_probabilities
 from mondegreen.speech.longform import merge_windows
 from mondegreen.speech.model import load_model
@@ -161,17 +161,15 @@ class BaselineSTTModel:
 
     def _decode(self, heard: list[_Heard], started: float) -> Iterator[Transcription]:
         """The transformer over groups of like length, then one search an utterance; in the order given."""
-        lattices: list[LogProbs | None] = [None] * len(heard)
+        texts: dict[int, tuple[Greedy, list[Alternative]]] = {}
         budget = max(1, round(self.batch_seconds / self.model.frame_seconds))
         for group in batches([len(item.features) for item in heard], budget):
-            for index, lattice in zip(
-                group, log_probabilities(self.model, [heard[i].features for i in group]), strict=True
-            ):
-                lattices[index] = lattice
+            lattices = log_probabilities(self.model, [heard[index].features for index in group])
+            texts.update({index: self._search(lattice) for index, lattice in zip(group, lattices, strict=True)})
         total = sum(item.duration for item in heard)
-        texts = [self._search(lattice) for lattice in lattices if lattice is not None]
         factor = (time.perf_counter() - started) / total if total else 0.0
-        for item, (best, nbest) in zip(heard, texts, strict=True):
+        for index, item in enumerate(heard):
+            best, nbest = texts[index]
             yield self._transcription(item.path, item.duration, best.text, best.confidence, best.words, nbest, factor)
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
@@ -190,9 +188,7 @@ class BaselineSTTModel:
         words = merge_windows(windows)
         confidence = math.exp(sum(map(math.log, confidences)) / len(confidences)) if all(confidences) else 0.0
         factor = (time.perf_counter() - started) / duration
-        return self._transcription(
-            path, duration, " ".join(word.text for word in words), confidence, words, [], factor
-        )
+        return self._transcription(path, duration, " ".join(word.text for word in words), confidence, words, [], factor)
 
     def _transcription(
         self,
