@@ -25,7 +25,7 @@ class Bootstrap:
 
         The candidate is non-inferior when the upper bound lies below the margin.
         """
-        low, high = np.quantile(-self.improvements, [alpha, 1 - alpha])
+        low, high = np.quantile(0.0 - self.improvements, [alpha, 1 - alpha])
         return float(low), float(high)
 
 

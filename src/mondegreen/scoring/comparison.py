@@ -1,0 +1,118 @@
+"""Two models over the same utterances, summed by what can be taken as independent: speaker, recording or utterance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mondegreen.config import ValidateParams
+from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.bootstrap import Counts
+from mondegreen.scoring.metrics import Scored, join
+from mondegreen.scoring.normalizer import NormalizerName
+
+Unit = Literal["speaker", "recording", "utterance"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both models on the same utterances in the same order, and their sums over clusters.
+
+    baseline_errors, candidate_errors, words: int64 (num_clusters,), clusters in the order of their names.
+    """
+
+    baseline: tuple[Scored, ...]
+    candidate: tuple[Scored, ...]
+    without_reference: int
+    unit: Unit
+    speakers: int  # distinct ones that somebody named
+    baseline_errors: Counts
+    candidate_errors: Counts
+    words: Counts
+
+    @property
+    def clusters(self) -> int:
+        return len(self.words)
+
+    @property
+    def differences(self) -> Counts:
+        """Errors of the baseline minus errors of the candidate: int64 (num_clusters,)."""
+        return self.baseline_errors - self.candidate_errors
+
+    @property
+    def utterance_differences(self) -> Counts:
+        """Word errors of the baseline minus those of the candidate: int64 (num_utterances,)."""
+        pairs = zip(self.baseline, self.candidate, strict=True)
+        return np.array([old.words.errors - new.words.errors for old, new in pairs], dtype=np.int64)
+
+    @property
+    def improvement(self) -> float:
+        """Corpus WER of the baseline minus that of the candidate, absolute; ZeroDivisionError without words."""
+        return int(self.differences.sum()) / int(self.words.sum())
+
+    def unheard(self, model: Literal["baseline", "candidate"]) -> list[str]:
+        """IDs of the utterances for which this model gave an error instead of a transcript."""
+        pairs = self.baseline if model == "baseline" else self.candidate
+        return [pair.utterance.id for pair in pairs if pair.hypothesis.error]
+
+    def unheard_by_baseline_only(self) -> list[str]:
+        """IDs where the baseline failed and the candidate did not: an improvement that no model made."""
+        return sorted(set(self.unheard("baseline")) - set(self.unheard("candidate")))
+
+    def lost(self) -> list[str]:
+        """IDs of the utterances in which the candidate makes more word errors than the baseline."""
+        pairs = zip(self.baseline, self.candidate, strict=True)
+        return [new.utterance.id for old, new in pairs if new.words.errors > old.words.errors]
+
+
+def compare(
+    utterances: Sequence[Utterance],
+    baseline: Sequence[Hypothesis],
+    candidate: Sequence[Hypothesis],
+    rules: ValidateParams,
+    normalizer: NormalizerName = "spoken",
+) -> Comparison:
+    """Joins both models' hypotheses with the same references and sums over clusters.
+
+    Raises:
+        UsageError: the IDs of utterances and hypotheses are not the same.
+    """
+    old = join(utterances, baseline, normalizer)
+    new = join(utterances, candidate, normalizer)
+    scored = [pair.utterance for pair in old.scored]
+    unit = choose_unit(scored, rules)
+    names, index = np.unique([_cluster_name(utterance, unit) for utterance in scored], return_inverse=True)
+
+    def sums(counts: list[int]) -> Counts:
+        total = np.zeros(len(names), dtype=np.int64)
+        np.add.at(total, index, np.array(counts, dtype=np.int64))
+        return total
+
+    return Comparison(
+        baseline=old.scored,
+        candidate=new.scored,
+        without_reference=old.without_reference,
+        unit=unit,
+        speakers=len({utterance.speaker for utterance in scored} - {""}),
+        baseline_errors=sums([pair.words.errors for pair in old.scored]),
+        candidate_errors=sums([pair.words.errors for pair in new.scored]),
+        words=sums([pair.words.reference_length for pair in old.scored]),
+    )
+
+
+def choose_unit(utterances: Sequence[Utterance], rules: ValidateParams) -> Unit:
+    """The widest unit that there are enough of to judge by.
+
+    Speakers must also reach `min_clusters`: otherwise one more speaker could turn a narrowed claim that can be judged
+    into a wide one that cannot.
+    """
+    speakers = {utterance.speaker for utterance in utterances} - {""}
+    if len(speakers) >= max(rules.min_speakers, rules.min_clusters):
+        return "speaker"
+    return "recording" if all(utterance.recording for utterance in utterances) else "utterance"
+
+
+def _cluster_name(utterance: Utterance, unit: Unit) -> str:
+    # Utterances without a speaker share the cluster "": they may all be one person.
+    return {"speaker": utterance.speaker, "recording": utterance.recording, "utterance": utterance.id}[unit]

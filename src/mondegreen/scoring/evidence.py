@@ -1,0 +1,54 @@
+"""Everything that a comparison says about the difference of two models, computed once."""
+
+from dataclasses import dataclass
+
+from mondegreen.config import Params
+from mondegreen.scoring.bootstrap import Bootstrap, block_bootstrap
+from mondegreen.scoring.comparison import Comparison
+from mondegreen.scoring.significance import MatchedPairs, mapsswe, minimum_detectable_effect, sign_flip_test
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Absolute corpus WER everywhere; an improvement is baseline - candidate, a loss candidate - baseline."""
+
+    improvement: float
+    interval: tuple[float, float]  # two-sided, of the improvement, at `level`
+    loss_bounds: tuple[float, float]  # one-sided lower and upper bound of the loss, each at `level`
+    level: float
+    p_better: float  # sign-flip, one-sided
+    p_worse: float
+    segments: MatchedPairs
+    minimum_detectable_effect: float | None
+
+    @property
+    def loss(self) -> float:
+        """The observed loss; 0 and never -0, which would be written to a file as such."""
+        return 0.0 - self.improvement
+
+
+def resample(comparison: Comparison, params: Params) -> Bootstrap:
+    """The seeded block bootstrap of a comparison; ValueError when it has no clusters."""
+    return block_bootstrap(
+        comparison.baseline_errors,
+        comparison.candidate_errors,
+        comparison.words,
+        samples=params.validate_.bootstrap_samples,
+        seed=params.seed,
+    )
+
+
+def gather(comparison: Comparison, params: Params) -> Evidence:
+    """Runs every test at `validate.alpha`; ValueError when the comparison has no clusters."""
+    rules, differences = params.validate_, comparison.differences
+    sample = resample(comparison, params)
+    return Evidence(
+        improvement=comparison.improvement,
+        interval=sample.interval(1 - rules.alpha),
+        loss_bounds=sample.loss_bounds(rules.alpha),
+        level=1 - rules.alpha,
+        p_better=sign_flip_test(differences, rules.permutations, params.seed),
+        p_worse=sign_flip_test(-differences, rules.permutations, params.seed),
+        segments=mapsswe(comparison.utterance_differences),
+        minimum_detectable_effect=minimum_detectable_effect(differences, comparison.words, rules.alpha),
+    )

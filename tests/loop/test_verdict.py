@@ -1,0 +1,213 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mondegreen.config import Params
+from mondegreen.errors import UsageError
+from mondegreen.files import read_json, write_json
+from mondegreen.loop.verdict import Verdict, decide, judge_suite
+from mondegreen.records import Hypothesis, Utterance
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+Wrong = Callable[[int], int]  # number of the utterance -> misheard words
+
+
+def params(**changes: Any) -> Params:
+    return Params.model_validate({"validate": {"bootstrap_samples": 1000, "permutations": 2000} | changes})
+
+
+def corpus(size: int, prefix: str = "t", **changes: Any) -> list[Utterance]:
+    rows = []
+    for number in range(size):
+        key = f"{prefix}{number:03}"
+        fields = {
+            "id": key, "path": f"data/{key}.wav", "sha256": key, "duration": 4.0, "speaker": f"s{number % 20}",
+            "condition": "noisy" if number % 2 else "clean", "recording": key, "reference": " ".join(WORDS),
+            "split": "test", "domain": "target",
+        }  # fmt: skip
+        rows.append(Utterance.model_validate(fields | changes))
+    return rows
+
+
+def hear(utterances: list[Utterance], wrong: Wrong, model: str = "base") -> list[Hypothesis]:
+    """Hypotheses with so many substituted words in each utterance."""
+    return [
+        Hypothesis(
+            id=row.id, path=row.path, text=" ".join(["eleven"] * wrong(number) + WORDS[wrong(number) :]),
+            confidence=0.5, duration=row.duration, words=[], nbest=[], model=model,
+        )
+        for number, row in enumerate(utterances)
+    ]  # fmt: skip
+
+
+def judge(
+    before: Wrong,
+    after: Wrong,
+    retained: Wrong = lambda number: 1,
+    speakers: dict[str, str] | None = None,
+    size: int = 60,
+    rules: Params | None = None,
+) -> Verdict:
+    test = corpus(size, **(speakers or {}))
+    guard = corpus(20, "r", domain="retention", recording="", speaker="")
+    return decide(
+        test + guard,
+        hear(test, before) + hear(guard, lambda number: 1),
+        hear(test, after, "tuned") + hear(guard, retained, "tuned"),
+        rules or params(),
+    )
+
+
+def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> None:
+    verdict = judge(lambda number: 4, lambda number: 2 + number % 2)
+    assert verdict.outcome == "pass" and verdict.passed
+    assert verdict.wer_improvement == pytest.approx(0.15)
+    assert (verdict.unit, verdict.clusters, verdict.speakers, verdict.words) == ("speaker", 20, 20, 600)
+    assert verdict.p_value is not None and verdict.p_value < 0.01
+    assert verdict.reason.startswith("Corpus WER 40.0% -> 25.0%, improvement +15.00 points")
+    assert verdict.slices["test/noisy"].candidate.wer.rate == pytest.approx(0.3)
+    assert verdict.slices["retention/test"].baseline.utterances == 20
+    assert (verdict.baseline_model, verdict.candidate_model, verdict.normalizer) == ("base", "tuned", "spoken-1")
+
+
+def test_significantly_worse_fails() -> None:
+    verdict = judge(lambda number: 2, lambda number: 3)
+    assert verdict.outcome == "fail" and not verdict.passed and "significantly worse" in verdict.reason
+
+
+def test_the_same_transcripts_fail_because_equal_is_not_better() -> None:
+    verdict = judge(lambda number: 2, lambda number: 2)
+    assert verdict.outcome == "fail" and "holds no improvement" in verdict.reason
+    assert '"-0.0' not in verdict.model_dump_json() and ":-0.0," not in verdict.model_dump_json()
+
+
+def test_noise_is_inconclusive_and_names_the_minimum_detectable_effect() -> None:
+    verdict = judge(lambda number: 3, lambda number: 4 if number % 20 >= 11 else 2)
+    assert verdict.outcome == "inconclusive"
+    assert "not significant" in verdict.reason and "80% power" in verdict.reason
+    assert verdict.minimum_detectable_effect is not None
+
+
+def test_better_but_by_less_than_the_floor_fails_or_stays_open() -> None:
+    far = judge(lambda number: 2, lambda number: 1, rules=params(min_wer_improvement=0.2))
+    assert far.outcome == "fail" and "no improvement of 20.00 points" in far.reason
+    near = judge(lambda number: 2, lambda number: number % 2, rules=params(min_wer_improvement=0.155))
+    assert near.outcome == "inconclusive" and "below the floor of 15.50 points" in near.reason
+    exactly = judge(lambda number: 2, lambda number: 1, rules=params(min_wer_improvement=0.1))
+    assert exactly.passed
+
+
+def test_forgetting_more_than_the_margin_fails_an_otherwise_better_candidate() -> None:
+    verdict = judge(lambda number: 4, lambda number: 2, retained=lambda number: 2)
+    assert verdict.outcome == "fail" and verdict.retention.outcome == "fail"
+    assert verdict.reason.endswith("retention: WER rose by 10.00 points, 2.00 points are allowed.")
+
+
+def test_non_inferiority_that_cannot_be_shown_is_inconclusive() -> None:
+    verdict = judge(lambda number: 4, lambda number: 2, retained=lambda number: {0: 3, 1: 2, 2: 0}.get(number, 1))
+    assert verdict.outcome == "inconclusive" and verdict.retention.outcome == "inconclusive"
+    assert "retention: the change of WER" in verdict.reason
+    assert verdict.retention.upper_bound is not None and verdict.retention.upper_bound >= 0.02
+
+
+def test_without_retention_references_there_is_no_pass() -> None:
+    test = corpus(60)
+    verdict = decide(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), params())
+    assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
+
+
+@pytest.mark.parametrize(("size", "missing"), [(6, "6 recording(s), 12 are needed"), (15, "150 reference words")])
+def test_too_little_data_is_inconclusive_even_when_everything_is_better(size: int, missing: str) -> None:
+    verdict = judge(lambda number: 4, lambda number: 1 + number % 3, size=size)
+    assert verdict.outcome == "inconclusive" and missing in verdict.reason and "80% power" in verdict.reason
+
+
+def test_few_speakers_narrow_the_claim_to_these_speakers() -> None:
+    verdict = judge(lambda number: 4, lambda number: 2, speakers={"speaker": "ann"})
+    assert verdict.passed and verdict.unit == "recording" and verdict.clusters == 60
+    assert "these 1 speakers only" in verdict.claim and verdict.claim in verdict.reason
+    nobody = judge(lambda number: 4, lambda number: 2, speakers={"speaker": "", "recording": ""})
+    assert nobody.unit == "utterance" and "nobody named them" in nobody.claim
+
+
+def test_noisy_copies_of_one_recording_are_one_cluster() -> None:
+    rows = corpus(60, speaker="")
+    rows = [row.model_copy(update={"recording": f"take{number // 10}"}) for number, row in enumerate(rows)]
+    verdict = decide(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    assert verdict.clusters == 6 and verdict.outcome == "inconclusive"
+
+
+def test_no_references_and_no_utterances_are_inconclusive() -> None:
+    rows = corpus(3, reference="")
+    silent = decide(rows, hear(rows, lambda number: 0), hear(rows, lambda number: 0), params())
+    nothing = decide([], [], [], params())
+    for verdict in (silent, nothing):
+        assert verdict.outcome == "inconclusive" and "nothing can be judged" in verdict.reason
+        assert verdict.baseline is None and verdict.p_value is None
+    assert silent.without_reference == 3
+
+
+def test_a_failed_baseline_hypothesis_is_not_an_improvement() -> None:
+    test, guard = corpus(60), corpus(20, "r", domain="retention")
+    before = hear(test + guard, lambda number: 1)
+    before[0] = before[0].model_copy(update={"error": "out of memory"})
+    verdict = decide(test + guard, before, hear(test + guard, lambda number: 0, "tuned"), params())
+    assert verdict.outcome == "inconclusive" and "the baseline failed on 1" in verdict.reason
+    assert "1 baseline hypotheses have errors and count as fully wrong: t000" in verdict.notes[0]
+
+
+def test_a_missing_hypothesis_is_an_error_not_a_verdict() -> None:
+    test = corpus(20)
+    whole = hear(test, lambda number: 1)
+    with pytest.raises(UsageError, match="no hypothesis: t019"):
+        decide(test, whole, whole[:-1], params())
+
+
+def test_the_same_inputs_give_the_same_bytes_and_read_back(tmp_path: Any) -> None:
+    first, second = (judge(lambda number: 4, lambda number: number % 5) for _ in range(2))
+    write_json(tmp_path / "verdict.json", first)
+    assert (tmp_path / "verdict.json").read_text() == second.model_dump_json(indent=2) + "\n"
+    assert read_json(tmp_path / "verdict.json", Verdict) == first
+    with pytest.raises(ValidationError):
+        first.outcome = "pass"  # type: ignore[misc]
+
+
+def suite(before: Wrong, after: Wrong, size: int = 15, kind: str = "benchmark", margin: float = 0.02) -> Any:
+    rows = corpus(size, speaker="")
+    return judge_suite(
+        "digits", kind, rows, hear(rows, before), hear(rows, after, "tuned"), margin, 0.1, params()
+    )  # fmt: skip
+
+
+def test_a_suite_without_utterances_fails() -> None:
+    assert suite(lambda number: 0, lambda number: 0, size=0).outcome == "fail"
+
+
+def test_a_small_suite_passes_only_when_no_utterance_lost_a_word() -> None:
+    assert suite(lambda number: 1, lambda number: 1 - (number == 0), size=3).outcome == "pass"
+    lost = suite(lambda number: 1, lambda number: {0: 2, 1: 0}.get(number, 1), size=3)
+    assert lost.outcome == "inconclusive" and lost.details["lost_words_in"] == ["t000"]
+
+
+def test_a_suite_that_lost_more_than_its_margin_fails() -> None:
+    result = suite(lambda number: 1, lambda number: 2)
+    assert result.outcome == "fail" and result.reason == "WER rose by 10.00 points, 2.00 points are allowed."
+
+
+def test_a_critical_suite_fails_whatever_its_margin() -> None:
+    assert suite(lambda number: 1, lambda number: 3, kind="critical", margin=0.5).outcome == "fail"
+    assert suite(lambda number: 1, lambda number: 3, margin=0.5).outcome == "pass"
+
+
+def test_a_suite_that_gains_more_than_it_loses_passes_by_its_bound() -> None:
+    result = suite(lambda number: 3, lambda number: 4 if number == 0 else 1, size=30)
+    assert result.outcome == "pass" and "below the margin" in result.reason
+
+
+def test_a_suite_that_the_candidate_cannot_hear_does_not_pass() -> None:
+    rows = corpus(15)
+    broken = [row.model_copy(update={"error": "no audio"}) for row in hear(rows, lambda number: 0)]
+    result = judge_suite("digits", "benchmark", rows, broken, broken, 0.02, 0.1, params())
+    assert result.outcome == "inconclusive" and len(result.details["candidate_errors_in"]) == 15
