@@ -1,0 +1,145 @@
+"""The recordings below data/ and what people wrote down about them."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mondegreen.errors import UsageError
+from mondegreen.records import Domain
+
+EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+REQUIRED = ("path", "text")
+OPTIONAL = ("speaker", "condition", "source", "licence")
+# Read by other stages: suites have baselines of their own, failed cases come with labels.
+NOT_SCANNED = frozenset({"regression", "failed_cases"})
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recording and its row of the references, before anyone has looked at its samples."""
+
+    path: Path
+    domain: Domain
+    condition: str
+    speaker: str
+    recording: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of references.csv. `line` is where it stands, for messages."""
+
+    line: int
+    text: str
+    speaker: str = ""
+    condition: str = ""
+    source: str = ""
+
+
+def discover(data: Path) -> list[Found]:
+    """Finds every recording below `data`, in the order of the paths.
+
+    The condition is the folder: data/audio/clean/ or data/clean/. Loose files take their row's condition, else "all".
+    data/retention holds the retention domain and may have a references.csv of its own.
+
+    Raises:
+        UsageError: there is no audio, or a references.csv is wrong; names file, line and field.
+    """
+    if not data.is_dir():
+        raise UsageError(
+            f"{data}/ does not exist.", "Run `python scripts/get_sample.py`, or put your recordings in data/clean."
+        )
+    retention = data / "retention"
+    found = [*_scan(data, "target", {"retention", *NOT_SCANNED}), *_scan(retention, "retention", set())]
+    if not found:
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise UsageError(f"{data}/ holds no recordings ({extensions}).", "Put them in data/clean and data/noisy.")
+    return sorted(found, key=lambda item: item.path.as_posix())
+
+
+def read_references(path: Path, known: set[str]) -> dict[str, Row]:
+    """Reads a references.csv; a missing file is an empty one.
+
+    Args:
+        path: the file.
+        known: the recordings that a row may name, relative to the file's folder.
+
+    Returns:
+        Rows by path.
+
+    Raises:
+        UsageError: bad encoding, missing columns, a path twice or without a file; names file, line and field.
+    """
+    rows: dict[str, Row] = {}
+    for line, fields in _rows(path):
+        name = PurePosixPath(fields["path"]).as_posix()
+        if name in rows:
+            raise _wrong(
+                path, line, "path", f"{name} stands in line {rows[name].line} already", "Keep one of the rows."
+            )
+        if name not in known:
+            raise _wrong(
+                path, line, "path", f"there is no recording {path.parent / name}", "Correct the path, or add the file."
+            )
+        rows[name] = Row(line, fields["text"], fields["speaker"], fields["condition"], fields["source"])
+    return rows
+
+
+def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
+    relative = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
+    paths = {
+        name: path
+        for name, path in relative.items()
+        if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
+    }
+    rows = read_references(folder / "references.csv", {name.as_posix() for name in paths})
+    for name, path in paths.items():
+        row = rows.get(name.as_posix(), Row(0, ""))
+        folders = name.parts[:-1]
+        folders = folders[1:] if folders[:1] == ("audio",) else folders
+        # A noisy copy often has the name of its original: without a source the name tells what belongs together.
+        stem = "/".join((*folders[1:], name.stem))
+        recording = row.source.split(";")[0].strip() or ("retention/" if domain == "retention" else "") + stem
+        condition = folders[0] if folders else row.condition or "all"
+        yield Found(path, domain, condition, row.speaker, recording, row.text)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    if not path.exists():
+        return
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        for column in REQUIRED:
+            if header.count(column) != 1:
+                raise _wrong(path, 1, column, f"there must be one such column, not {header.count(column)}", _HEADER)
+        for fields in reader:
+            if None in fields:
+                raise _wrong(path, reader.line_num, header[-1], "there are more fields than columns", _QUOTE)
+            missing = [name for name in REQUIRED if fields[name] is None]
+            if missing or not fields["path"].strip():
+                raise _wrong(path, reader.line_num, (missing or ["path"])[0], "it is empty or missing", _QUOTE)
+            yield reader.line_num, {name: (fields.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
+    except csv.Error as error:
+        raise _wrong(path, reader.line_num, "the whole line", str(error), _QUOTE) from None
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _wrong(path, line, "the whole line", "it is not UTF-8", "Save the file as UTF-8.") from None
+
+
+def _wrong(path: Path, line: int, field: str, problem: str, next_step: str) -> UsageError:
+    return UsageError(f"{path}:{line}: field {field}: {problem}.", next_step)
+
+
+_HEADER = f"The first line names the columns: {','.join((*REQUIRED, *OPTIONAL))}; the last four are optional."
+_QUOTE = 'Put texts that hold commas in double quotes: a.wav,"Yes, please."'

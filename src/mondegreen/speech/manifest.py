@@ -1,0 +1,189 @@
+"""From files below data/ to the manifest: decode, check, hash, split, count."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import Params
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.files import sha256_file
+from mondegreen.records import Problem, Split, Utterance
+from mondegreen.scoring.normalizer import normalize
+from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, load_audio
+from mondegreen.speech.corpus import Found, discover
+from mondegreen.speech.splits import assign_splits, check_leakage, enough_speakers
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+Track = Callable[[list[Found]], Iterable[Found]]
+logger = logging.getLogger(__name__)
+
+
+class Share(BaseModel):
+    """What a split holds."""
+
+    model_config = ConfigDict(frozen=True)
+    utterances: int
+    share: float  # of the domain's utterances
+    seconds: float
+    words: int  # of the references
+    recordings: int
+    conditions: dict[str, int]
+
+
+class Report(BaseModel):
+    """build/prepare/report.json. Splits are keyed by domain, then by split."""
+
+    model_config = ConfigDict(frozen=True)
+    files: int
+    usable: int
+    unit: str
+    domains: dict[str, dict[str, Share]]
+    left_out: dict[str, int]
+    problems: list[Problem]
+
+
+def build_manifest(data: Path, params: Params, track: Track = iter) -> tuple[list[Utterance], Report]:
+    """Decodes and checks every recording below `data` and assigns the splits.
+
+    Args:
+        data: the folder, as it shall stand in the manifest's paths.
+        params: audio, prepare, score, validate and seed are read.
+        track: wraps the list of files, for a progress bar.
+
+    Returns:
+        The manifest's rows in the order of their paths, and the counts with every file that was left out.
+
+    Raises:
+        UsageError: nothing usable remains, or the references are wrong.
+        LeakageError: the splits share something (a defect: units are built so that they do not).
+    """
+
+    if params.prepare.dev_fraction + params.prepare.test_fraction > 1:
+        raise UsageError(
+            "params.yaml: prepare.dev_fraction and prepare.test_fraction add up to more than 1.", "Lower one of them."
+        )
+
+    def text(reference: str) -> str:
+        return normalize(reference, params.score.normalizer)
+
+    found = _limited(discover(data), params.prepare.limit)
+    problems: list[Problem] = []
+    checked = [row for item in track(found) for row in _check(item, params, text, problems)]
+    if not checked:
+        first = problems[0].message if problems else ""
+        raise UsageError(
+            f"None of the {len(found)} recordings in {data}/ can be used. {first}", "Repair or replace them."
+        )
+    by_speaker = enough_speakers(checked, params.validate_.min_speakers)
+    rows = assign_splits(
+        _with_ids(checked),
+        seed=params.seed,
+        dev=params.prepare.dev_fraction,
+        test=params.prepare.test_fraction,
+        by_speaker=by_speaker,
+        text=text,
+    )
+    check_leakage(rows, text)
+    problems += [*_unreferenced(checked, rows), *_empty_splits(data, rows)]
+    for problem in problems:
+        logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
+    return rows, _report(found, rows, problems, "speaker" if by_speaker else "recording", text)
+
+
+def _limited(found: list[Found], limit: int) -> list[Found]:
+    """The first `limit` files of each condition, 0 = all."""
+    counts: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for item in found:
+        counts[item.domain, item.condition] += 1
+        if not limit or counts[item.domain, item.condition] <= limit:
+            kept.append(item)
+    return kept
+
+
+def _check(item: Found, params: Params, text: Callable[[str], str], problems: list[Problem]) -> Iterator[Utterance]:
+    """Yields the recording if it can be used; notes what is wrong with it."""
+    path, words = item.path.as_posix(), len(text(item.reference).split())
+    if item.reference and words < params.audio.min_words:
+        message = f"its reference has {words} words, fewer than audio.min_words ({params.audio.min_words})"
+        problems.append(Problem(path=path, reason="few_words", message=message))
+        return
+    try:
+        waveform = load_audio(item.path, max_duration=params.audio.max_duration)
+    except AudioError as error:
+        problems.append(Problem(path=path, reason=error.reason, message=str(error)))
+        return
+    problems += [Problem(path=path, reason=r, message=m, warning=True) for r, m in audio_warnings(waveform)]
+    digest = sha256_file(item.path)
+    yield Utterance(
+        id=digest[:16],
+        path=path,
+        sha256=digest,
+        duration=round(len(waveform) / SAMPLE_RATE, 6),
+        condition=item.condition,
+        speaker=item.speaker,
+        recording=item.recording,
+        reference=item.reference if words else "",
+        split="train",
+        domain=item.domain,
+    )
+
+
+def _with_ids(rows: list[Utterance]) -> list[Utterance]:
+    """Tells equal bytes under several paths apart: "-2", "-3" … in the order of the paths."""
+    counts: Counter[str] = Counter()
+    named = []
+    for row in rows:
+        counts[row.id] += 1
+        named.append(row.model_copy(update={"id": f"{row.id}-{counts[row.id]}"}) if counts[row.id] > 1 else row)
+    return named
+
+
+def _unreferenced(checked: list[Utterance], rows: list[Utterance]) -> list[Problem]:
+    kept = {row.path for row in rows}
+    message = "it has no reference, and it shares a recording, a text or a speaker with what is not trained on"
+    return [Problem(path=r.path, reason="no_reference", message=message) for r in checked if r.path not in kept]
+
+
+def _empty_splits(data: Path, rows: list[Utterance]) -> list[Problem]:
+    filled = {row.split for row in rows if row.domain == "target" and (row.reference or row.split == "train")}
+    message = "no usable utterance: too few with a reference, or all of them share a source, a text or a speaker"
+    return [
+        Problem(path=data.as_posix(), reason=f"no_{split}", message=f"{split} has {message}", warning=True)
+        for split in sorted(set(SPLITS) - filled)
+    ]
+
+
+def _report(
+    found: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Callable[[str], str]
+) -> Report:
+    groups: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: {split: [] for split in SPLITS})
+    for row in rows:
+        groups[row.domain][row.split].append(row)
+    domains = {}
+    for domain in sorted(groups):
+        total = sum(len(members) for members in groups[domain].values())
+        domains[domain] = {split: _share(groups[domain][split], total, text) for split in SPLITS}
+    left_out = Counter(problem.reason for problem in problems if not problem.warning)
+    return Report(
+        files=len(found),
+        usable=len(rows),
+        unit=unit,
+        domains=domains,
+        left_out=dict(sorted(left_out.items())),
+        problems=problems,
+    )
+
+
+def _share(rows: list[Utterance], total: int, text: Callable[[str], str]) -> Share:
+    return Share(
+        utterances=len(rows),
+        share=round(len(rows) / total, 4),
+        seconds=round(sum(row.duration for row in rows), 3),
+        words=sum(len(text(row.reference).split()) for row in rows),
+        recordings=len({row.recording for row in rows}),
+        conditions=dict(sorted(Counter(row.condition for row in rows).items())),
+    )

@@ -1,0 +1,36 @@
+"""Decodes and checks every recording, hashes it and assigns train, dev and test."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from mondegreen.config import load_params
+from mondegreen.files import write_json, write_jsonl
+from mondegreen.speech.corpus import Found
+from mondegreen.speech.manifest import build_manifest
+from mondegreen.stages import run
+
+OUT = Path("build/prepare")
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,report.json}."""
+    rows, report = build_manifest(Path("data"), load_params(), _progress)
+    write_jsonl(OUT / "manifest.jsonl", rows)
+    write_json(OUT / "report.json", report)
+    for domain, splits in report.domains.items():
+        shares = ", ".join(f"{name} {split.utterances} ({split.share:.1%})" for name, split in splits.items())
+        logger.info("%s: %s", domain, shares)
+    logger.info("%d of %d files are usable; the unit is the %s", report.usable, report.files, report.unit)
+
+
+def _progress(found: list[Found]) -> Iterable[Found]:
+    return track(found, "prepare", console=Console(stderr=True))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+"""The prepare stage on a user's own recordings, good and bad."""
+
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mondegreen.config import AudioParams, Params, PrepareParams
+from mondegreen.errors import UsageError
+from mondegreen.speech.manifest import build_manifest
+from mondegreen.stages import prepare
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("seed: 7\n")
+    return tmp_path
+
+
+def record(*names: str, seconds: float = 0.3, level: float = 0.1) -> None:
+    for name in names:
+        path = Path("data") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).normal(0, level, int(16000 * seconds))
+        soundfile.write(path, noise.astype(np.float32), 16000)
+
+
+def references(*lines: str) -> None:
+    Path("data/references.csv").write_text("\n".join(["path,text", *lines]) + "\n")
+
+
+def test_own_layout_without_references_goes_to_train() -> None:
+    record("clean/a.wav", "noisy/b.flac", "c.ogg")
+    rows, report = build_manifest(Path("data"), Params())
+    assert [(row.condition, row.split) for row in rows] == [("all", "train"), ("clean", "train"), ("noisy", "train")]
+    assert {problem.reason for problem in report.problems} == {"no_dev", "no_test"}
+
+
+def test_broken_files_are_listed_and_the_run_goes_on() -> None:
+    record("a.wav", "b.wav", "cut.wav")
+    Path("data/empty.wav").touch()
+    Path("data/text.wav").write_text("not audio, just words")
+    cut = Path("data/cut.wav").read_bytes()
+    Path("data/cut.wav").write_bytes(cut[: len(cut) // 2])
+    record("silent.wav", level=0)
+    rows, report = build_manifest(Path("data"), Params())
+    assert [Path(row.path).name for row in rows] == ["a.wav", "b.wav", "silent.wav"]
+    assert report.left_out == {"empty": 1, "not_audio": 1, "truncated": 1}
+    assert [p.path for p in report.problems if p.warning and p.reason == "silent"] == ["data/silent.wav"]
+
+
+def test_nothing_usable_is_refused() -> None:
+    Path("data").mkdir()
+    Path("data/empty.wav").touch()
+    with pytest.raises(UsageError, match=r"empty\.wav"):
+        build_manifest(Path("data"), Params())
+
+
+def test_short_references_and_long_recordings_are_left_out() -> None:
+    record("a.wav", "b.wav")
+    record("long.wav", seconds=1.5)
+    references("a.wav,Yes", "b.wav,Yes it is")
+    params = Params(audio=AudioParams(max_duration=1.0, min_words=2))
+    rows, report = build_manifest(Path("data"), params)
+    assert [row.path for row in rows] == ["data/b.wav"]
+    assert report.left_out == {"few_words": 1, "too_long": 1}
+
+
+def test_limit_takes_the_first_of_each_condition() -> None:
+    record("clean/a.wav", "clean/b.wav", "noisy/c.wav", "noisy/d.wav")
+    rows, _ = build_manifest(Path("data"), Params(prepare=PrepareParams(limit=1)))
+    assert [row.path for row in rows] == ["data/clean/a.wav", "data/noisy/c.wav"]
+
+
+def test_equal_bytes_get_different_ids_and_the_same_split() -> None:
+    record("a.wav", *(f"other{i}.wav" for i in range(8)))
+    Path("data/z.wav").write_bytes(Path("data/a.wav").read_bytes())
+    references("a.wav,One text", "z.wav,Another text", *(f"other{i}.wav,Text {i}" for i in range(8)))
+    rows = {row.path: row for row in build_manifest(Path("data"), Params())[0]}
+    first, second = rows["data/a.wav"], rows["data/z.wav"]
+    assert second.id == f"{first.id}-2"
+    assert second.split == first.split
+
+
+def test_unreferenced_copy_of_a_test_recording_is_left_out_and_said() -> None:
+    record("clean/a.wav", "noisy/a.wav")
+    references("clean/a.wav,Only this one was written down")
+    rows, report = build_manifest(Path("data"), Params(prepare=PrepareParams(dev_fraction=0, test_fraction=1)))
+    assert [row.path for row in rows] == ["data/clean/a.wav"]
+    assert report.left_out == {"no_reference": 1}
+
+
+def test_fractions_above_one_are_refused() -> None:
+    record("a.wav")
+    with pytest.raises(UsageError, match="add up"):
+        build_manifest(Path("data"), Params(prepare=PrepareParams(dev_fraction=0.6, test_fraction=0.6)))
+
+
+def test_stage_writes_the_same_bytes_twice() -> None:
+    record(*(f"clean/{i}.wav" for i in range(6)))
+    references(*(f"clean/{i}.wav,Sentence number {i}" for i in range(6)))
+    outputs = []
+    for _ in range(2):
+        prepare.main()
+        outputs.append([Path("build/prepare", name).read_bytes() for name in ("manifest.jsonl", "report.json")])
+    assert outputs[0] == outputs[1]
+    splits = json.loads(outputs[0][1])["domains"]["target"]
+    assert sum(split["utterances"] for split in splits.values()) == 6
+
+
+def test_stage_exits_with_the_errors_code_and_its_message() -> None:
+    done = subprocess.run([sys.executable, "-m", "mondegreen.stages.prepare"], capture_output=True, text=True)
+    assert done.returncode == UsageError.exit_code
+    assert "get_sample.py" in done.stderr
+    assert "Traceback" not in done.stderr
