@@ -1,0 +1,94 @@
+"""The shape of the code: who may import whom, what a stage depends on, what a command loads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.stage_deps import PREFIX, ROOT, SOURCE, imported, reached
+
+PACKAGE = SOURCE / "mondegreen"
+# A folder imports only folders of a lower rank, or itself.
+RANKS = {
+    "scoring": 0,
+    "speech": 0,
+    "cases": 1,
+    "labels": 1,
+    "registry": 2,
+    "reports": 2,
+    "cloud": 2,
+    "loop": 3,
+    "stages": 4,
+    "cli": 4,
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def _folder(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_folder_imports_only_folders_to_its_left(module: Path) -> None:
+    own = _folder(module)
+    for path in imported(module):
+        other = _folder(path)
+        if own and other and other != own:
+            assert RANKS[other] < RANKS[own], f"{own} must not import {other}"
+        assert own or not other or module.name == "__init__.py", f"{module.name} must not import {other}"
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    graph = {path: imported(path) - {path} for path in MODULES}
+    finished: set[Path] = set()
+
+    def visit(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, " -> ".join(p.name for p in (*trail[trail.index(path) :], path))
+        if path not in finished and path in graph:
+            for other in graph[path]:
+                if other.name != "__init__.py":
+                    visit(other, (*trail, path))
+            finished.add(path)
+
+    for path in graph:
+        visit(path, ())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_it_reaches(name: str) -> None:
+    named = {dep for dep in STAGES[name]["deps"] if dep.startswith(PREFIX)}
+    assert named == reached(PACKAGE / "stages" / f"{name}.py"), "run `python scripts/stage_deps.py --write`"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_a_file_and_a_word_of_params(name: str) -> None:
+    assert (PACKAGE / "stages" / f"{name}.py").is_file()
+    assert STAGES[name]["cmd"] == f"python -m mondegreen.stages.{name}"
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for param in STAGES[name]["params"]:
+        tree = params
+        for part in param.split("."):
+            assert part in tree, f"{name} names {param}, which params.yaml lacks"
+            tree = tree[part]
+
+
+def test_nothing_writes_below_data_and_everything_below_build() -> None:
+    for stage in STAGES.values():
+        for kind in ("outs", "metrics", "plots"):
+            for out in stage.get(kind, []):
+                path = out if isinstance(out, str) else next(iter(out))
+                assert path.startswith("build/")
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom mondegreen.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print([name for name in ('torch', 'mlflow', 'transformers', 'dvc') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
