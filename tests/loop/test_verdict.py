@@ -127,7 +127,7 @@ def test_too_little_data_is_inconclusive_even_when_everything_is_better(size: in
 def test_few_speakers_narrow_the_claim_to_these_speakers() -> None:
     verdict = judge(lambda number: 4, lambda number: 2, speakers={"speaker": "ann"})
     assert verdict.passed and verdict.unit == "recording" and verdict.clusters == 60
-    assert "these 1 speakers only" in verdict.claim and verdict.claim in verdict.reason
+    assert "this one speaker only" in verdict.claim and verdict.claim in verdict.reason
     nobody = judge(lambda number: 4, lambda number: 2, speakers={"speaker": "", "recording": ""})
     assert nobody.unit == "utterance" and "nobody named them" in nobody.claim
 

@@ -54,3 +54,10 @@ def test_no_clusters_and_empty_clusters_are_refused() -> None:
         block_bootstrap(none, none, none, samples=1000, seed=0)
     with pytest.raises(ValueError, match="without reference words"):
         block_bootstrap(np.array([1]), np.array([1]), np.array([0]), samples=1000, seed=0)
+
+
+def test_the_histogram_holds_every_sample() -> None:
+    sample = block_bootstrap(*clusters(1, size=40, improvement=0.05), samples=2000, seed=1)
+    bins = sample.histogram(bins=10)
+    assert len(bins) == 10 and sum(count for _, count in bins) == 2000
+    assert sample.improvements[0] < bins[0][0] < bins[-1][0] < sample.improvements[-1]

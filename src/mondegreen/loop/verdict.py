@@ -15,16 +15,9 @@ from mondegreen.records import Domain, Hypothesis, Outcome, SliceMetrics, Uttera
 from mondegreen.scoring.comparison import Comparison, Unit, compare
 from mondegreen.scoring.evidence import Evidence, gather
 from mondegreen.scoring.metrics import model_of, score, slice_metrics
-from mondegreen.scoring.noninferiority import (
-    judge_suite,
-    percent,
-    points,
-    regression_outcome,
-    sentence,
-    signed,
-    too_small,
-)
+from mondegreen.scoring.noninferiority import judge_suite, regression_outcome
 from mondegreen.scoring.normalizer import normalizer_id
+from mondegreen.scoring.wording import claim, detectable, notes, numbers, points, sentence, too_small
 
 __all__ = [
     "Interval",
@@ -111,6 +104,21 @@ class Verdict(_Model):
     normalizer: str
     reference_digest: str  # sha256 over the IDs and references of the test set
 
+    def numbers(self) -> dict[str, float]:
+        """What is known of the numbers that runs are compared by."""
+        found: dict[str, float | None] = {
+            "wer_improvement": self.wer_improvement,
+            "interval_low": self.interval.low if self.interval else None,
+            "interval_high": self.interval.high if self.interval else None,
+            "p_value": self.p_value,
+            "mapsswe_p_value": self.mapsswe.p_value if self.mapsswe else None,
+            "minimum_detectable_effect": self.minimum_detectable_effect,
+            "retention_loss": self.retention.loss,
+            "retention_upper_bound": self.retention.upper_bound,
+            "passed": float(self.passed),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
 
 def decide(
     utterances: Sequence[Utterance], baseline: Sequence[Hypothesis], candidate: Sequence[Hypothesis], params: Params
@@ -127,24 +135,24 @@ def decide(
         UsageError: IDs are missing, double or strange, or one side holds hypotheses of several models.
     """
     everything = compare(utterances, baseline, candidate, params.validate_, params.score.normalizer)
-    test = _test_set(utterances, baseline, candidate, "target", params)
-    guard = _test_set(utterances, baseline, candidate, "retention", params)
+    test = compare_set(utterances, baseline, candidate, "target", params)
+    guard = compare_set(utterances, baseline, candidate, "retention", params)
     evidence = gather(test, params) if test.clusters else None
     retention = _judge_retention(guard, params)
     fails, doubts = _judge_test(test, evidence, params)
     fails += [retention.reason] * (retention.outcome == "fail")
     doubts += [retention.reason] * (retention.outcome == "inconclusive")
     outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
-    numbers = [_numbers(test, evidence)] if evidence else []
-    reasons = fails or doubts or [retention.reason, _claim(test)]
+    figures = [numbers(test, evidence)] if evidence else []
+    reasons = fails or doubts or [retention.reason, claim(test)]
     return Verdict(
         outcome=outcome,
         passed=outcome == "pass",
-        reason=sentence([*numbers, *reasons]),
-        claim=_claim(test),
+        reason=sentence([*figures, *reasons]),
+        claim=claim(test),
         slices=_slices(everything),
         retention=retention,
-        notes=_notes(test, guard),
+        notes=notes(test, guard),
         baseline_model=model_of(baseline),
         candidate_model=model_of(candidate),
         normalizer=normalizer_id(params.score.normalizer),
@@ -155,13 +163,14 @@ def decide(
     )
 
 
-def _test_set(
+def compare_set(
     utterances: Sequence[Utterance],
     baseline: Sequence[Hypothesis],
     candidate: Sequence[Hypothesis],
     domain: Domain,
     params: Params,
 ) -> Comparison:
+    """Both models on the test split of one domain; UsageError like `decide`."""
     chosen = [utterance for utterance in utterances if (utterance.domain, utterance.split) == (domain, "test")]
     ids = {utterance.id for utterance in chosen}
     old = [hypothesis for hypothesis in baseline if hypothesis.id in ids]
@@ -180,7 +189,7 @@ def _judge_test(test: Comparison, evidence: Evidence | None, params: Params) -> 
     if unfair := test.unheard_by_baseline_only():
         small.append(f"the baseline failed on {len(unfair)} test utterance(s) that the candidate transcribed")
     if small:
-        return [], [*small, _detectable(evidence)]
+        return [], [*small, detectable(evidence)]
     high, floor = evidence.interval[1], rules.min_wer_improvement
     if evidence.p_worse <= rules.alpha:
         return [f"the candidate is significantly worse (p = {evidence.p_worse:.2g} for worse)"], []
@@ -188,7 +197,7 @@ def _judge_test(test: Comparison, evidence: Evidence | None, params: Params) -> 
     if high < floor or high <= 0:
         return ["the interval holds no improvement" + (f" of {points(floor)} or more" if floor else "")], []
     if evidence.p_better > rules.alpha:
-        return [], [f"not significant at {rules.alpha:g}", _detectable(evidence)]
+        return [], [f"not significant at {rules.alpha:g}", detectable(evidence)]
     if evidence.improvement < floor:
         return [], [f"the improvement is below the floor of {points(floor)}, which the interval still reaches"]
     return [], []
@@ -258,42 +267,3 @@ def _slices(everything: Comparison) -> dict[str, SideBySide]:
 def _reference_digest(utterances: Iterable[Utterance]) -> str:
     lines = sorted(f"{utterance.id}\t{utterance.reference}\n" for utterance in utterances)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _claim(test: Comparison) -> str:
-    if test.unit == "speaker":
-        return f"it holds for speakers like these {test.speakers}"
-    if test.speakers:
-        few = "too few to judge by speaker"
-        return f"it holds for these {test.speakers} speakers only ({few}: the unit is the {test.unit})"
-    return f"it holds for the speakers of these recordings only (nobody named them: the unit is the {test.unit})"
-
-
-def _notes(test: Comparison, guard: Comparison) -> tuple[str, ...]:
-    notes = []
-    for place, compared in (("test", test), ("retention", guard)):
-        for model in ("baseline", "candidate"):
-            if unheard := compared.unheard(model):
-                some = ", ".join(unheard[:5]) + (", …" if len(unheard) > 5 else "")
-                notes.append(f"{place}: {len(unheard)} {model} hypotheses have errors and count as fully wrong: {some}")
-        if compared.without_reference:
-            notes.append(f"{place}: {compared.without_reference} utterances have no reference and were left out")
-        if compared.unit == "speaker" and any(not pair.utterance.speaker for pair in compared.baseline):
-            notes.append(f"{place}: utterances whose speaker nobody named count as one speaker")
-    return tuple(notes)
-
-
-def _detectable(evidence: Evidence) -> str:
-    if evidence.minimum_detectable_effect is None:
-        return "how small an improvement this test set could show cannot be estimated"
-    return f"this test set shows improvements from about {points(evidence.minimum_detectable_effect)} (80% power)"
-
-
-def _numbers(test: Comparison, evidence: Evidence) -> str:
-    old, new = score(test.baseline).wer.rate, score(test.candidate).wer.rate
-    low, high = evidence.interval
-    return (
-        f"corpus WER {old:.1%} -> {new:.1%}, improvement {signed(evidence.improvement)} "
-        f"({percent(evidence.level)} interval {signed(low)} to {signed(high)}, p = {evidence.p_better:.2g}, "
-        f"{test.clusters} {test.unit}s, {int(test.words.sum())} words)"
-    )

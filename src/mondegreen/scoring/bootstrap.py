@@ -28,6 +28,12 @@ class Bootstrap:
         low, high = np.quantile(0.0 - self.improvements, [alpha, 1 - alpha])
         return float(low), float(high)
 
+    def histogram(self, bins: int = 40) -> list[tuple[float, int]]:
+        """The middle of each bin and the samples in it."""
+        counts, edges = np.histogram(self.improvements, bins=bins)
+        middles = (edges[:-1] + edges[1:]) / 2
+        return [(float(middle), int(count)) for middle, count in zip(middles, counts, strict=True)]
+
 
 def block_bootstrap(
     baseline_errors: Counts, candidate_errors: Counts, reference_words: Counts, samples: int, seed: int

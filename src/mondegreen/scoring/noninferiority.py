@@ -8,6 +8,7 @@ from mondegreen.records import Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import Comparison, compare
 from mondegreen.scoring.evidence import Evidence, gather
 from mondegreen.scoring.metrics import score
+from mondegreen.scoring.wording import percent, points, sentence, signed, too_small
 
 
 def regression_outcome(
@@ -95,31 +96,3 @@ def _suite_details(suite: Comparison, evidence: Evidence, margin: float) -> dict
         "baseline_errors_in": suite.unheard("baseline"),
         "without_reference": suite.without_reference,
     }
-
-
-def too_small(compared: Comparison, min_clusters: int, what: str) -> list[str]:
-    """One reason when there are too few clusters to judge by, else none."""
-    if compared.clusters >= min_clusters:
-        return []
-    return [f"the {what} has {compared.clusters} {compared.unit}(s), {min_clusters} are needed"]
-
-
-def points(rate: float) -> str:
-    """0.0123 as "1.23 points": absolute WER, never a relative change."""
-    return f"{100 * rate:.2f} points"
-
-
-def signed(rate: float) -> str:
-    """`points` with its sign."""
-    return f"{100 * rate:+.2f} points"
-
-
-def percent(level: float) -> str:
-    """0.95 as "95%"."""
-    return f"{100 * level:g}%"
-
-
-def sentence(parts: Sequence[str]) -> str:
-    """The parts as one sentence."""
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."

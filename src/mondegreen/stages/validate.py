@@ -1,0 +1,53 @@
+"""Is the candidate better, and has it forgotten nothing? The verdict, its report and its plots."""
+
+from pathlib import Path
+
+from mondegreen.config import Params, load_params
+from mondegreen.files import read_json, read_jsonl, write_json, write_text
+from mondegreen.loop.verdict import Verdict, compare_set, decide
+from mondegreen.records import Hypothesis, RunInfo, Utterance
+from mondegreen.scoring.evidence import resample
+from mondegreen.stages import run
+
+OUTPUT = Path("build/validate")
+
+
+def main() -> None:
+    from mondegreen.registry.tracking import log_verdict
+    from mondegreen.reports.html import write_report
+
+    params = load_params()
+    utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
+    baseline = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
+    candidate = read_jsonl(Path("build/evaluate/hypotheses.jsonl"), Hypothesis)
+    verdict = decide(utterances, baseline, candidate, params)
+    verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
+    write_json(verdict_path, verdict)
+    write_text(OUTPUT / "plots/wer_by_slice.csv", _wer_by_slice(verdict))
+    write_text(OUTPUT / "plots/bootstrap.csv", _bootstrap(utterances, baseline, candidate, params))
+    write_report(
+        path=report_path, verdict=verdict, utterances=utterances, baseline=baseline, candidate=candidate, history=None
+    )
+    run_id = read_json(Path("build/train/run.json"), RunInfo).run_id
+    log_verdict(run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
+
+
+def _wer_by_slice(verdict: Verdict) -> str:
+    """CSV of slice, model and WER, for `dvc plots`."""
+    rows = ["slice,model,wer"]
+    for name, both in verdict.slices.items():
+        rows += [f"{name},baseline,{both.baseline.wer.rate}", f"{name},candidate,{both.candidate.wer.rate}"]
+    return "\n".join(rows) + "\n"
+
+
+def _bootstrap(
+    utterances: list[Utterance], baseline: list[Hypothesis], candidate: list[Hypothesis], params: Params
+) -> str:
+    """CSV of the histogram of resampled WER improvements; only its header when nothing has a reference."""
+    test = compare_set(utterances, baseline, candidate, "target", params)
+    bins = resample(test, params).histogram() if test.clusters else []
+    return "".join(["improvement,samples\n", *(f"{middle},{count}\n" for middle, count in bins)])
+
+
+if __name__ == "__main__":
+    run(main)
