@@ -1,0 +1,45 @@
+"""The `mondegreen` command. Commands import what they need when they run: `--help` loads no model library."""
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mondegreen.cli import summary, transcribe
+from mondegreen.errors import MondegreenError
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; an error the user can act on is its message and its exit code, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except MondegreenError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="A speech recogniser's memory of what it misheard: collect, label, fine-tune, prove, promote, roll back.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(transcribe.transcribe)
+app.command()(summary.summary)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mondegreen {version('mondegreen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options before the command."""

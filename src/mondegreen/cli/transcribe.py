@@ -1,0 +1,116 @@
+"""`mondegreen transcribe`: recordings to text, one line of JSON or of text a file."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mondegreen.config import Params
+    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+_GROUP = 32  # files taken together, so that a long list shows its first transcripts early
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, hub name or models:/name@champion; model.base of ./params.yaml when not given."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
+) -> None:
+    """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
+
+    A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1.
+    """
+    params = _params()
+    name = model or _base_model(params)
+    paths = list(_expanded(files))
+    stt = _load(name, params, batch_size)
+    failed = 0
+    with _progress(len(paths)) as advance:
+        for result in _results(stt, paths, batch_size or _GROUP):
+            failed += _report(result, as_json)
+            advance()
+    if failed:
+        raise typer.Exit(1)
+
+
+def _params() -> "Params | None":
+    from mondegreen.config import load_params
+
+    return load_params() if Path("params.yaml").is_file() else None
+
+
+def _base_model(params: "Params | None") -> str:
+    from mondegreen.errors import UsageError
+
+    if params is None:
+        raise UsageError("No model is named, and there is no params.yaml here.", "Give one: --model NAME.")
+    return params.model.base
+
+
+def _load(name: str, params: "Params | None", batch_size: int | None) -> "BaselineSTTModel":
+    from mondegreen.config import Params
+    from mondegreen.speech.transcriber import BaselineSTTModel
+
+    params = params or Params()
+    longest = params.audio.max_duration
+    return BaselineSTTModel(
+        name,
+        batch_seconds=batch_size * longest if batch_size else params.transcribe.batch_seconds,
+        beam_width=params.transcribe.beam_width,
+        nbest=params.transcribe.nbest,
+        max_duration=longest,
+    )
+
+
+def _expanded(files: Iterable[Path]) -> Iterator[Path]:
+    """Files as given; for a folder, the recordings below it by name."""
+    for path in files:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+        yield from inside or [path]
+
+
+def _results(stt: "BaselineSTTModel", paths: list[Path], group: int) -> Iterator["Transcription | Failure"]:
+    for start in range(0, len(paths), group):
+        yield from stt.transcribe_many(paths[start : start + group])
+
+
+def _report(result: "Transcription | Failure", as_json: bool) -> bool:
+    """Prints one result; says whether it is a failure."""
+    from mondegreen.speech.transcriber import Failure
+
+    failed = isinstance(result, Failure)
+    if as_json:
+        typer.echo(result.model_dump_json())
+    if isinstance(result, Failure):
+        typer.echo(f"error: {result.error}", err=True)
+    elif not as_json:
+        typer.echo(f"{result.path} ({result.duration:.1f} s, confidence {result.confidence:.2f}): {result.text}")
+    return failed
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("transcribing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Lines pass through the bar only where they meet it; a pipe or a file gets them untouched.
+    redirect = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
