@@ -1,0 +1,91 @@
+"""Hypotheses are remembered by model, decoding and recording; a killed run goes on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mondegreen.config import Params
+from mondegreen.files import sha256_file
+from mondegreen.records import Utterance
+from mondegreen.speech import hearing
+from mondegreen.speech.hearing import hear, transcriber
+from tests.tiny import save_model
+
+
+def _utterances(folder: Path, count: int) -> list[Utterance]:
+    rows = []
+    for index in range(count):
+        path = folder / f"{index}.wav"
+        if not path.exists():
+            soundfile.write(path, 0.1 * np.random.default_rng(index).standard_normal(9_000 + 800 * index), 16_000)
+        digest = sha256_file(path)
+        rows.append(
+            Utterance(
+                id=digest[:16],
+                path=str(path),
+                sha256=digest,
+                duration=1.0,
+                condition="clean",
+                speaker="",
+                recording=path.stem,
+                reference="",
+                split="test",
+                domain="target",
+            )
+        )
+    return rows
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "model")
+    return tmp_path
+
+
+def test_only_new_recordings_are_transcribed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = transcriber("model", Params())
+    heard: list[str] = []
+    real = model.transcribe_many
+    monkeypatch.setattr(model, "transcribe_many", lambda paths: real(heard.extend(paths) or paths))
+    first = hear(_utterances(place, 3), model)
+    assert len(heard) == 3
+    second = hear(_utterances(place, 4), model)
+    assert heard[3:] == [str(place / "3.wav")]
+    assert second[:3] == first and len(second) == 4
+
+
+def test_a_run_killed_half_way_keeps_what_it_heard(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hearing, "_BETWEEN_SAVES", 2)
+    model = transcriber("model", Params())
+    calls = []
+
+    def dies(count: int) -> None:
+        calls.append(count)
+        if count == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hear(_utterances(place, 5), model, on_progress=dies)
+    again: list[int] = []
+    hear(_utterances(place, 5), model, on_progress=again.append)
+    assert calls == [0, 2, 4] and again == [4, 5]
+
+
+def test_other_decoding_parameters_are_heard_anew(place: Path) -> None:
+    wide = Params.model_validate({"transcribe": {"nbest": 2}})
+    one = hear(_utterances(place, 1), transcriber("model", Params()))
+    two = hear(_utterances(place, 1), transcriber("model", wide))
+    assert len(one[0].nbest) > len(two[0].nbest) == 2
+
+
+def test_a_recording_that_fails_is_tried_again(place: Path) -> None:
+    row = _utterances(place, 1)[0]
+    whole = Path(row.path).read_bytes()
+    Path(row.path).write_bytes(b"")
+    model = transcriber("model", Params())
+    assert hear([row], model)[0].error
+    Path(row.path).write_bytes(whole)
+    assert not hear([row], model)[0].error

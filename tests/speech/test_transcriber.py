@@ -1,0 +1,97 @@
+"""BaselineSTTModel: one way in, the same text by every door."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.speech.audio import load_audio
+from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load
+from tests.tiny import save_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> BaselineSTTModel:
+    return BaselineSTTModel(str(folder))
+
+
+def _noise(path: Path, seconds: float, seed: int, rate: int = 16_000) -> Path:
+    rng = np.random.default_rng(seed)
+    envelope = np.repeat(rng.uniform(0, 0.5, int(seconds * 10) + 1), rate // 10)[: int(seconds * rate)]
+    soundfile.write(path, envelope * rng.standard_normal(len(envelope)), rate)
+    return path
+
+
+def test_a_result_has_everything_the_guide_names(model: BaselineSTTModel, tmp_path: Path) -> None:
+    result = model.transcribe(_noise(tmp_path / "a.wav", 2.5, 1))
+    assert result.duration == pytest.approx(2.5)
+    assert result.text == " ".join(word.text for word in result.words) and result.text
+    assert all(0 <= word.start < word.end <= 2.5 and 0 <= word.confidence <= 1 for word in result.words)
+    assert 1 <= len(result.nbest) <= 5 and result.nbest == sorted(result.nbest, key=lambda item: -item.score)
+    assert 0 < result.confidence <= 1 and result.real_time_factor > 0 and len(result.model) == 64
+
+
+def test_every_door_gives_the_same_text(folder: Path, model: BaselineSTTModel, tmp_path: Path) -> None:
+    paths = [_noise(tmp_path / f"{i}.wav", 0.6 + i / 3, i) for i in range(6)]
+    alone = [model.transcribe(path).text for path in paths]
+    assert [item.text for item in model.transcribe_many(paths)] == alone
+    assert [item.text for item in model.transcribe_waveforms([load_audio(path) for path in paths])] == alone
+    assert [model.transcribe_bytes(path.read_bytes()).text for path in paths] == alone
+    assert [load(str(folder)).transcribe(path).text for path in paths] == alone
+    assert [item.text for item in BaselineSTTModel(str(folder), batch_seconds=1.0).transcribe_many(paths)] == alone
+
+
+def test_a_bad_file_is_named_and_the_rest_go_on_in_order(model: BaselineSTTModel, tmp_path: Path) -> None:
+    good = [_noise(tmp_path / f"{i}.wav", 1.0, i) for i in range(2)]
+    (tmp_path / "bad.wav").write_text("not audio")
+    paths = [good[0], tmp_path / "bad.wav", tmp_path / "gone.wav", good[1]]
+    results = list(model.transcribe_many(paths))
+    assert [item.path for item in results] == [str(path) for path in paths]
+    assert [getattr(item, "reason", "") for item in results] == ["", "not_audio", "missing", ""]
+    assert isinstance(results[1], Failure) and "bad.wav" in results[1].error
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        model.transcribe(tmp_path / "gone.wav")
+
+
+def test_a_long_recording_is_taken_in_windows(folder: Path, tmp_path: Path) -> None:
+    long = _noise(tmp_path / "long.wav", 70, 3, rate=8_000)
+    result = BaselineSTTModel(str(folder), max_duration=30.0).transcribe(long)
+    assert result.duration == pytest.approx(70)
+    starts = [word.start for word in result.words]
+    assert starts == sorted(starts) and max(word.end for word in result.words) > 60
+    assert result.nbest == []
+
+
+def test_cached_features_change_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [_noise(tmp_path / f"{i}.wav", 1.0 + i / 2, i) for i in range(3)]
+    fresh = [
+        item.model_dump(exclude={"real_time_factor"}) for item in BaselineSTTModel(str(folder)).transcribe_many(paths)
+    ]
+    for expected_hits in (0, 3):
+        model = BaselineSTTModel(str(folder), cached=True)
+        results = [item for item in model.transcribe_many(paths) if isinstance(item, Transcription)]
+        assert [item.model_dump(exclude={"real_time_factor"}) for item in results] == fresh
+        assert model.cache.hits == expected_hits
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/no/where", "a/b/c"])
+def test_a_wrong_name_says_what_a_name_may_be(name: str) -> None:
+    with pytest.raises(UsageError, match="hub name"):
+        BaselineSTTModel(name)
+
+
+def test_a_pretrained_model_without_a_head_is_refused(tmp_path: Path) -> None:
+    from transformers import Wav2Vec2Model
+
+    folder = save_model(tmp_path / "headless")
+    Wav2Vec2Model.from_pretrained(folder).save_pretrained(folder)
+    with pytest.raises(UsageError, match="CTC head"):
+        BaselineSTTModel(str(folder))
