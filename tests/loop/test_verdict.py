@@ -211,3 +211,18 @@ def test_a_suite_that_the_candidate_cannot_hear_does_not_pass() -> None:
     broken = [row.model_copy(update={"error": "no audio"}) for row in hear(rows, lambda number: 0)]
     result = judge_suite("digits", "benchmark", rows, broken, broken, 0.02, 0.1, params())
     assert result.outcome == "inconclusive" and len(result.details["candidate_errors_in"]) == 15
+
+
+def test_the_order_of_utterances_and_hypotheses_does_not_matter() -> None:
+    test, guard = corpus(60), corpus(20, "r", domain="retention")
+    before = hear(test + guard, lambda number: 3)
+    after = hear(test + guard, lambda number: number % 4, "tuned")
+    verdict = decide(test + guard, before, after, params())
+    assert decide((guard + test)[::-1], before[::-1], after, params()) == verdict
+
+
+def test_one_more_speaker_never_makes_a_verdict_impossible() -> None:
+    """With 10 or 11 speakers, speakers as units would be fewer than min_clusters."""
+    rows = [row.model_copy(update={"speaker": f"s{number % 11}"}) for number, row in enumerate(corpus(60))]
+    verdict = decide(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    assert (verdict.unit, verdict.clusters, verdict.speakers) == ("recording", 60, 11)

@@ -25,11 +25,9 @@ def main() -> None:
     write_json(verdict_path, verdict)
     write_text(OUTPUT / "plots/wer_by_slice.csv", _wer_by_slice(verdict))
     write_text(OUTPUT / "plots/bootstrap.csv", _bootstrap(utterances, baseline, candidate, params))
-    write_report(
-        path=report_path, verdict=verdict, utterances=utterances, baseline=baseline, candidate=candidate, history=None
-    )
-    run_id = read_json(Path("build/train/run.json"), RunInfo).run_id
-    log_verdict(run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
+    candidate_run = read_json(Path("build/train/run.json"), RunInfo)
+    write_report(report_path, verdict, utterances, baseline, candidate, params=params, lineage=candidate_run.data)
+    log_verdict(candidate_run.run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
 
 
 def _wer_by_slice(verdict: Verdict) -> str:

@@ -1,0 +1,93 @@
+"""The validate stage on hypotheses that stand for two models."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mondegreen.errors import UsageError
+from mondegreen.files import read_json, write_json, write_jsonl
+from mondegreen.loop.verdict import Verdict
+from mondegreen.records import Hypothesis, RunInfo, Utterance
+from mondegreen.stages import validate
+
+WORDS = "one two three four five six seven eight nine ten"
+
+
+@pytest.fixture(autouse=True)
+def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
+    calls: list[Any] = []
+    monkeypatch.setattr("mondegreen.registry.tracking.log_verdict", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def build(reference: str = WORDS) -> None:
+    rows = [
+        Utterance(
+            id=f"u{number:03}", path=f"data/u{number:03}.wav", sha256="0" * 64, duration=3.0, condition="clean",
+            speaker="", recording=f"u{number:03}", reference=reference, split="test",
+            domain="retention" if number >= 30 else "target",
+        )
+        for number in range(50)
+    ]  # fmt: skip
+    write_jsonl(Path("build/prepare/manifest.jsonl"), rows)
+    for stage, model, target in (("transcribe", "base", "one two too"), ("evaluate", "tuned", WORDS)):
+        heard = [
+            Hypothesis(
+                id=row.id, path=row.path, text=target if row.domain == "target" else WORDS, confidence=0.9,
+                duration=3.0, words=[], nbest=[], model=model,
+            )
+            for row in rows
+        ]  # fmt: skip
+        write_jsonl(Path(f"build/{stage}/hypotheses.jsonl"), heard)
+    run = RunInfo(
+        run_id="abc", base="starter/model", base_digest="base", model_digest="tuned", method="lora", merge_weight=1.0,
+        best_epoch=1, dev_wer=0.1, data={"branch": "main"},
+    )  # fmt: skip
+    write_json(Path("build/train/run.json"), run)
+
+
+def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> None:
+    build()
+    validate.main()
+    verdict = read_json(Path("build/validate/verdict.json"), Verdict)
+    assert verdict.passed and verdict.unit == "recording"
+    plot = Path("build/validate/plots/wer_by_slice.csv").read_text().splitlines()
+    assert plot[:3] == ["slice,model,wer", "test,baseline,0.8", "test,candidate,0.0"]
+    bins = [line.split(",") for line in Path("build/validate/plots/bootstrap.csv").read_text().splitlines()[1:]]
+    assert sum(int(count) for _, count in bins) == 1000
+    assert "0.8" in Path("build/validate/verdict.json").read_text()
+    assert Path("build/validate/report.html").stat().st_size > 1000
+    ((run_id, verdict_path, report_path, numbers, outcome),) = logged
+    assert (run_id, outcome, numbers["passed"]) == ("abc", "pass", 1.0)
+    assert verdict_path.exists() and report_path.exists()
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    build()
+    written = []
+    for _ in range(2):
+        validate.main()
+        files = sorted(path for path in Path("build/validate").rglob("*") if path.is_file())
+        written.append([(path, path.read_bytes()) for path in files])
+    assert written[0] == written[1]
+
+
+def test_without_references_it_is_inconclusive_and_still_writes_everything() -> None:
+    build(reference="")
+    validate.main()
+    verdict = read_json(Path("build/validate/verdict.json"), Verdict)
+    assert verdict.outcome == "inconclusive" and "nothing can be judged" in verdict.reason
+    assert Path("build/validate/plots/bootstrap.csv").read_text() == "improvement,samples\n"
+    assert Path("build/validate/report.html").exists()
+
+
+def test_a_missing_hypothesis_stops_it(logged: list[Any]) -> None:
+    build()
+    path = Path("build/evaluate/hypotheses.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UsageError, match="no hypothesis: u049"):
+        validate.main()
+    assert not logged and not Path("build/validate/verdict.json").exists()
