@@ -118,6 +118,7 @@ def _svg(figure: Figure, description: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace("xlink:href", "href").replace(_INK, "currentColor")
     text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1

@@ -12,7 +12,7 @@ from mondegreen.files import write_text
 from mondegreen.labels.gold import Audit
 from mondegreen.records import Hypothesis, Problem, Utterance
 from mondegreen.reports import figures
-from mondegreen.reports.comparison import Row, changed_most, part, rows, judging_ids
+from mondegreen.reports.comparison import Row, changed_most, judging_ids, part, rows
 from mondegreen.reports.judgement import Judgement, shown_slices
 from mondegreen.reports.numbers import percent, points, probability, span
 from mondegreen.scoring.comparison import Comparison

@@ -85,4 +85,4 @@ def slice_label(name: str) -> str:
 
 def shown_slices(slices: dict[str, SideBySide]) -> list[str]:
     """The conditions, then all of the test set, then retention."""
-    return sorted(slices, key=lambda name: (name == "test", name.startswith("retention"), name))
+    return sorted(slices, key=lambda name: (name.startswith("retention"), name == "test", name))

@@ -1,0 +1,71 @@
+"""The closing table and the model card."""
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from mondegreen.errors import UsageError
+from mondegreen.files import write_json
+from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
+from mondegreen.reports.model_card import render_card
+from mondegreen.reports.summary import render, summary
+
+RESULTS = RegressionResults(passed=True, reason="1 suite passed", model="new", suites=[])
+
+
+@pytest.fixture
+def build(case: SimpleNamespace, tmp_path: Path) -> Path:
+    write_json(tmp_path / "validate" / "verdict.json", case.verdict)
+    return tmp_path
+
+
+def shown(build: Path) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render(summary(build)))
+    return console.export_text()
+
+
+def test_it_shows_rates_verdict_version_and_where_to_look(build: Path, case: SimpleNamespace) -> None:
+    write_json(build / "regress" / "results.json", RESULTS)
+    version = RegisteredVersion(
+        name="stt", version=3, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="d", uri="u"
+    )
+    write_json(build / "register" / "version.json", version)
+    text = shown(build)
+    assert f"{100 * case.verdict.slices['test'].baseline.wer.rate:.1f} %" in text
+    assert "stt version 3, Staging, @challenger" in text and "report.html" in text and "make ui" in text
+
+
+def test_it_works_before_anything_is_registered(build: Path) -> None:
+    assert "not yet" in shown(build) and "not run" in shown(build)
+
+
+def test_the_json_form_has_the_same_numbers(build: Path, case: SimpleNamespace) -> None:
+    found = json.loads(json.dumps(summary(build).model_dump(mode="json")))
+    assert found["outcome"] == "pass" and [row["slice"] for row in found["rows"]] == [
+        "clean",
+        "noisy",
+        "all",
+        "retention",
+    ]
+    assert found["rows"][2]["candidate_wer"] == case.verdict.slices["test"].candidate.wer.rate
+
+
+def test_without_a_verdict_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dvc repro"):
+        summary(tmp_path)
+
+
+def test_the_model_card_names_base_data_rates_and_limits(case: SimpleNamespace) -> None:
+    run = RunInfo(
+        run_id="r1", base="starter/model", base_digest="b" * 64, model_digest="m" * 64, method="lora",
+        merge_weight=0.75, best_epoch=4, dev_wer=0.1, data={"data.dvc": "abc.dir", "empty": ""},
+    )  # fmt: skip
+    card = render_card(run, case.verdict, RESULTS)
+    assert "`starter/model` (`bbbbbbbbbbbb`)" in card and "| data.dvc | `abc.dir` |" in card and "empty" not in card
+    assert "LoRA, merge weight 0.75" in card and "## Limits" in card and case.verdict.claim in card
+    assert "| all | 30 |" in card and "95 % interval" in card
