@@ -4,6 +4,7 @@ import logging
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -27,7 +28,7 @@ class FeatureCache:
         self.hits = self.misses = 0
         self._pending: dict[str, Tensor] = {}
         self._pending_bytes = 0
-        self._shards: dict[str, safe_open] = {}  # key -> the open shard that holds it
+        self._shards: dict[str, Any] = {}  # key -> the open shard that holds it
         for path in sorted(self.folder.glob("*.safetensors")):
             self._open(path)
 
@@ -61,7 +62,7 @@ class FeatureCache:
 
     def _open(self, path: Path) -> None:
         try:
-            shard = safe_open(path, framework="pt")
+            shard: Any = safe_open(path, framework="pt")
             self._shards.update(dict.fromkeys(shard.keys(), shard))
         except (SafetensorError, OSError) as error:
             logger.warning("%s is damaged (%s); its features are computed anew.", path, error)

@@ -6,10 +6,11 @@ Any batch then gives what a batch of one gives.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -39,14 +40,15 @@ def encode(model: SpeechModel, waveform: Waveform) -> Tensor:
         float32 (num_frames, conv_dim), on the CPU.
     """
     samples = torch.from_numpy(normalized(waveform) if model.normalize else waveform)
-    encoder: nn.Module = model.network.base_model.feature_extractor
+    encoder: Any = model.network.base_model.feature_extractor
     features: Tensor = encoder(samples[None].to(model.device))  # (1, conv_dim, num_frames)
     return features[0].T.contiguous().cpu()
 
 
 def num_frames(network: PreTrainedModel, num_samples: int) -> int:
     """Frames that the encoder makes of a waveform (its convolutions have no padding)."""
-    return int(network._get_feat_extract_output_lengths(num_samples))
+    lengths: Any = network._get_feat_extract_output_lengths
+    return int(lengths(num_samples))
 
 
 def pad(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -75,13 +77,14 @@ def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -
     Returns:
         logits, float32 (batch, max_frames, vocab_size). Those of masked frames mean nothing.
     """
-    base = network.base_model
+    ctc: Any = network  # torch types every attribute of a module as tensor or module
+    base = ctc.base_model
     projected = base.feature_projection(features)
     hidden = projected[0] if isinstance(projected, tuple) else projected
     hidden = base._mask_hidden_states(hidden, attention_mask=mask)
     # A mask that hides nothing only costs: without it the attention takes its fast path.
     hidden = base.encoder(hidden, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
-    logits: Tensor = network.lm_head(network.dropout(hidden))
+    logits: Tensor = ctc.lm_head(ctc.dropout(hidden))
     return logits
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
 
 from mondegreen.errors import UsageError
@@ -139,7 +138,7 @@ def model_digest(folder: Path) -> str:
 def encoder_digest(network: PreTrainedModel, normalize: bool) -> str:
     """sha256 over the convolutional encoder: its configuration, its weights, and how waveforms are prepared."""
     config = network.config
-    encoder: nn.Module = network.base_model.feature_extractor
+    encoder: Any = network.base_model.feature_extractor
     shape = [config.feat_extract_norm, config.feat_extract_activation, config.conv_kernel, config.conv_stride]
     total = hashlib.sha256(json.dumps([FEATURE_VERSION, normalize, *shape]).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
