@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from mondegreen.cli.main import app
+from mondegreen.speech.transcriber import BaselineSTTModel
+from tests.tiny import save_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two good recordings of different rates, and a letter that calls itself one; the current folder is beside them."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    soundfile.write(folder / "a.wav", noise.uniform(-0.3, 0.3, 8_000), 8_000)
+    soundfile.write(folder / "b.flac", noise.uniform(-0.3, 0.3, (22_050, 2)), 44_100)
+    (folder / "bad.wav").write_text("Dear reader, this is a letter.\n" * 9)
+    return folder
+
+
+def transcribe(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["transcribe", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_json_is_one_object_a_file_in_the_order_given(model: Path, recordings: Path) -> None:
+    good = [recordings / "b.flac", recordings / "a.wav"]
+    result = transcribe(*good, "--model", model, "--json")
+    assert result.exit_code == 0 and result.stderr == ""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["path"] for line in lines] == [str(path) for path in good]
+    assert [line["duration"] for line in lines] == [0.5, 1.0]
+    for line in lines:
+        assert {"path", "text", "confidence", "duration", "words", "nbest"} <= line.keys()
+        assert 0 <= line["confidence"] <= 1 and line["nbest"]
+        assert [word["text"] for word in line["words"]] == line["text"].split()
+
+
+def test_a_bad_file_is_reported_and_the_rest_go_on(model: Path, recordings: Path) -> None:
+    paths = [recordings / "bad.wav", recordings / "missing.wav", recordings / "a.wav"]
+    result = transcribe(*paths, "--model", model, "--json")
+    assert result.exit_code == 1
+    bad, missing, good = (json.loads(line) for line in result.stdout.splitlines())
+    assert (bad["path"], bad["reason"]) == (str(paths[0]), "not_audio") and "bad.wav" in bad["error"]
+    assert missing["reason"] == "missing" and "text" in good
+    assert "bad.wav" in result.stderr and "missing.wav" in result.stderr
+
+
+def test_the_batch_size_never_changes_the_text(model: Path, recordings: Path) -> None:
+    texts = []
+    for size in (1, 2, 8):
+        result = transcribe(
+            recordings / "a.wav", recordings / "b.flac", "--model", model, "--batch-size", size, "--json"
+        )
+        texts.append([json.loads(line)["text"] for line in result.stdout.splitlines()])
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_a_folder_stands_for_the_recordings_in_it(model: Path, recordings: Path) -> None:
+    result = transcribe(recordings, "--model", model, "--json")
+    names = [Path(json.loads(line)["path"]).name for line in result.stdout.splitlines()]
+    assert names == ["a.wav", "b.flac", "bad.wav"] and result.exit_code == 1
+
+
+def test_a_folder_without_recordings_is_an_error(model: Path, tmp_path: Path) -> None:
+    result = transcribe(tmp_path, "--model", model, "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["reason"] == "unreadable"
+
+
+def test_without_json_a_line_is_for_people(model: Path, recordings: Path) -> None:
+    result = transcribe(recordings / "a.wav", "--model", model)
+    heard = BaselineSTTModel(str(model)).transcribe(recordings / "a.wav")
+    assert result.stdout.startswith(f"{recordings / 'a.wav'} (1.0 s, confidence ")
+    assert result.stdout.rstrip().endswith(heard.text)
+
+
+def test_the_model_of_params_yaml_is_the_default(model: Path, recordings: Path, tmp_path: Path) -> None:
+    assert transcribe(recordings / "a.wav").exit_code == 2
+    (tmp_path / "params.yaml").write_text(f"model: {{base: {model}}}\n")
+    result = transcribe(recordings / "a.wav", "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["text"] is not None
+
+
+def test_a_long_recording_is_taken_in_windows(model: Path, recordings: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"model: {{base: {model}}}\naudio: {{max_duration: 0.8}}\n")
+    result = transcribe(recordings / "a.wav", "--json")
+    line = json.loads(result.stdout)
+    assert result.exit_code == 0 and line["duration"] == 1.0 and line["nbest"] == []
