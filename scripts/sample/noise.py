@@ -19,7 +19,7 @@ def white(length: int, seed: int) -> Signal:
     state = (state ^ (state >> np.uint64(27))) * _MIX2
     state ^= state >> np.uint64(31)
     parts = [(state >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48)]
-    total = np.sum(parts, axis=0, dtype=np.int64)
+    total: Signal = np.stack(parts).astype(np.int64).sum(axis=0)
     return (total - 2 * 0xFFFF) >> 2
 
 
@@ -39,7 +39,8 @@ def babble(voices: list[Signal], length: int, seed: int, talkers: int = 4) -> Si
     ring = np.concatenate(voices)
     starts = [(seed + talker * (len(ring) // talkers + 7919)) % len(ring) for talker in range(talkers)]
     at = np.arange(length, dtype=np.int64)
-    return np.sum([ring[(at + start) % len(ring)] for start in starts], axis=0, dtype=np.int64)
+    total: Signal = np.stack([ring[(at + start) % len(ring)] for start in starts]).sum(axis=0)
+    return total
 
 
 def music(piece: Signal, length: int, seed: int) -> Signal:
@@ -51,4 +52,5 @@ def music(piece: Signal, length: int, seed: int) -> Signal:
 
 def telephone(signal: Signal) -> Signal:
     """The signal through the telephone band, 300 to 3400 Hz, same length, not delayed."""
-    return (np.convolve(signal, TELEPHONE, mode="same") + (1 << 14)) >> 15
+    filtered: Signal = np.convolve(signal, TELEPHONE, mode="same")
+    return (filtered + (1 << 14)) >> 15

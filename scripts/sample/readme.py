@@ -22,9 +22,16 @@ licence. `report.json` holds these counts and every prompt that was left out.
 16 kHz, mono, 16 bits. One speaker, so claims hold for this speaker only.
 
 ## The noise
-{kinds}. The signal-to-noise ratio is drawn evenly from 0 to 20 dB by tenths and stands in the CSV's `source`;
-the telephone line has 10 to 20 dB behind a band-pass of 300 to 3400 Hz. In the suite mild-noise: telephone, 20 dB.
-Babble is made of {babble} prompts that stand nowhere else. Everything is integer arithmetic.
+By kind: {kinds}. Kind and signal-to-noise ratio stand in the CSV's
+`source`. The ratio is drawn evenly from 0 to 20 dB, for the telephone line (a band-pass of 300 to 3400 Hz and white
+noise behind it) from 10 to 20 dB; the suite mild-noise has telephone lines at 20 dB. Babble is made of {babble} prompts
+that stand nowhere else. Everything is integer arithmetic: no rounding differs between machines.
+
+## Where the recordings come from
+The script takes what is installed in /usr/share/asterisk, else it downloads Debian's packages with apt-get (no root
+needed), else the tarballs of the upstream project. Each file that is used must have the digest that
+`scripts/sample/sources.sha256` pins, whichever way it came. The upstream way was tried with a local stand-in only: the
+digests of its tarballs are not known, those of the recordings in them are.
 
 ## The split
 `dvc repro` keeps recordings, and texts, apart: with params.yaml's defaults 40 % train, 15 % dev and 45 % test of each
@@ -88,6 +95,6 @@ def text(report: dict[str, Any]) -> str:
         critical=report["suites"]["critical-prompts"],
         mild=report["suites"]["mild-noise"],
         babble=report["babble"],
-        kinds=f"By kind: {kinds}",
+        kinds=kinds,
         left_out="\n".join(lines),
     )

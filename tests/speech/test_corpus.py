@@ -59,6 +59,14 @@ def test_source_up_to_the_semicolon_is_the_recording(tmp_path: Path) -> None:
     assert discover(tmp_path)[0].recording == "tape 7"
 
 
+def test_one_source_for_all_of_retention_is_not_one_recording(tmp_path: Path) -> None:
+    touch(tmp_path, "retention/a.flac", "retention/b.flac")
+    (tmp_path / "retention/references.csv").write_text(
+        "path,text,source\na.flac,Hi,a synthesiser\nb.flac,Ho,a synthesiser\n"
+    )
+    assert [item.recording for item in discover(tmp_path)] == ["retention/a", "retention/b"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -101,8 +101,11 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         folders = name.parts[:-1]
         folders = folders[1:] if folders[:1] == ("audio",) else folders
         # A noisy copy often has the name of its original: without a source the name tells what belongs together.
-        stem = "/".join((*folders[1:], name.stem))
-        recording = row.source.split(";")[0].strip() or ("retention/" if domain == "retention" else "") + stem
+        recording = "/".join((*folders[1:], name.stem))
+        if domain == "retention":  # one source, a synthesiser or a corpus, often stands for all of it
+            recording = f"retention/{recording}"
+        elif row.source:
+            recording = row.source.split(";")[0].strip()
         condition = folders[0] if folders else row.condition or "all"
         yield Found(path, domain, condition, row.speaker, recording, row.text)
 

@@ -1,0 +1,118 @@
+"""The whole sample, made into a temporary folder: what git pins, what data.dvc names, what the issue asks for."""
+
+import csv
+import hashlib
+import json
+import re
+import wave
+from math import log10
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from mondegreen.errors import UsageError
+from scripts.sample import __main__ as sample
+from scripts.sample import audio, mixing, sources
+
+CACHE = sample.ROOT / "var/sample"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        sources.obtain(CACHE)
+    except UsageError as error:
+        pytest.skip(f"the recordings cannot be had here: {error.problem}")
+    out = tmp_path_factory.mktemp("sample") / "data"
+    sample.run(out, CACHE)
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def samples(path: Path) -> np.ndarray:
+    with wave.open(str(path)) as stream:
+        assert (stream.getnchannels(), stream.getsampwidth(), stream.getframerate()) == (1, 2, 16000)
+        return np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype(np.int64)
+
+
+def dvc_digest(folder: Path) -> str:
+    """The hash that DVC gives a folder: md5 over the sorted list of its files' md5."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    entries = [
+        {"md5": hashlib.md5(p.read_bytes()).hexdigest(), "relpath": p.relative_to(folder).as_posix()} for p in files
+    ]
+    entries.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def test_bytes_are_those_that_data_dvc_names(made: Path) -> None:
+    pinned = yaml.safe_load((sample.ROOT / "data.dvc").read_text())["outs"][0]
+    assert dvc_digest(made) == pinned["md5"]
+
+
+def test_a_hundred_clean_and_a_hundred_other_noisy(made: Path) -> None:
+    table = rows(made / "references.csv")
+    assert [row["condition"] for row in table] == ["clean"] * 100 + ["noisy"] * 100
+    assert len({row["source"].split(";")[0] for row in table}) == 200
+    assert {p.relative_to(made).as_posix() for p in (made / "audio").rglob("*.wav")} == {row["path"] for row in table}
+
+
+def test_every_text_is_of_three_words_and_stands_once(made: Path) -> None:
+    suites = [rows(p) for p in (made / "regression").rglob("references.csv")]
+    texts = [row["text"] for table in (rows(made / "references.csv"), *suites) for row in table]
+    words = [re.sub(r"[,.?!;:\"]", "", text).lower() for text in texts]
+    assert all(re.fullmatch(r"[a-z' ]+", text) and len(text.split()) >= 3 for text in words)
+    assert len(set(words)) == len(words) == 224
+
+
+def test_signal_to_noise_ratios_are_those_written_down(made: Path) -> None:
+    checked = 0
+    for row in rows(made / "references.csv")[100:]:
+        source, _, done = row["source"].partition("; ")
+        if done.startswith("telephone"):
+            continue
+        speech = audio.decode(CACHE / f"prompts/{source.partition('en_US_f_Allison/')[2]}.g722")
+        mixed = samples(made / row["path"])
+        if np.abs(mixed).max() < mixing.PEAK:  # else it was turned down as a whole
+            measured = 10 * log10(mixing.energy(speech) / mixing.energy(mixed - speech))
+            assert measured == pytest.approx(float(done.split()[-2]), abs=0.2), row["path"]
+            checked += 1
+    assert checked > 50
+
+
+def test_suites_name_their_references(made: Path) -> None:
+    suites = yaml.safe_load((made / "regression/suites.yaml").read_text())["suites"]
+    for suite in suites:
+        path = made / "regression" / suite["references"]
+        assert {"name", "type", "references", "margin", "severity", "owner"} == set(suite)
+        assert all((path.parent / row["path"]).is_file() for row in rows(path))
+        assert len(rows(path)) == 12
+
+
+def test_what_was_left_out_is_named(made: Path) -> None:
+    report = json.loads((made / "report.json").read_text())
+    assert report["left_out_counts"]["too short"] == len(report["left_out"]["too short"]) > 0
+    page = (made / "README.md").read_text()
+    assert all(key in page for keys in report["left_out"].values() for key in keys)
+    assert "CC-BY-SA-3.0" in page
+    assert "Allison Smith" in page
+
+
+def test_a_second_run_has_nothing_to_do_and_repairs_what_a_killed_one_left(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = dvc_digest(made)
+    (made / "audio/clean/vm-next.wav").unlink(missing_ok=True)
+    (made / "references.csv").write_text("half a fi")
+    (made / ".references.csv.k1ll3d00").write_text("half a fi")
+    sample.run(made, CACHE)
+    assert dvc_digest(made) == before
+    capsys.readouterr()
+    sample.run(made, CACHE)
+    assert "nothing to do" in capsys.readouterr().err.replace("\n", " ")
