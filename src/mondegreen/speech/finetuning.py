@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from accelerate import PartialState
 from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
@@ -50,6 +51,22 @@ class FinetuneResult:
     notes: list[str]
     seconds_per_sample: float  # training time for one clip in one epoch, dev evaluation included
     peak_memory_mib: float
+
+
+class TrainingHistory(BaseModel):
+    """history.json: learning curves, the merge-weight sweep, what was left out. Equal runs write equal bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: list[Epoch]
+    sweep: list[SweepRow]
+    left_out: list[Problem]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, result: FinetuneResult) -> "TrainingHistory":
+        """The part of a result that is no time or memory."""
+        return cls(epochs=result.history, sweep=result.sweep, left_out=result.left_out, notes=result.notes)
 
 
 @dataclass(frozen=True)
