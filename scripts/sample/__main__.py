@@ -55,7 +55,7 @@ def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = Fals
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             write_bytes(out / name, content)
         made[name] = sha256_file(out / name)
-    _copy_retention(out)
+    _copy_retention(out, prune=pin)
     if pin:
         sources.write_pins(OUTPUTS, made)
     _tell(out, build.report(choice, cache / sources.PROMPTS.name))
@@ -80,7 +80,11 @@ def _heldout() -> list[Path]:
     return sorted(p for p in HELDOUT.rglob("*") if p.is_file()) if HELDOUT.is_dir() else []
 
 
-def _copy_retention(out: Path) -> None:
+def _copy_retention(out: Path, prune: bool) -> None:
+    """Copies starter/heldout; `prune` deletes what is no longer there (users' own files are not for us to delete)."""
+    for path in [p for p in (out / "retention").rglob("*") if p.is_file()] if prune else []:
+        if not (HELDOUT / path.relative_to(out / "retention")).exists():
+            path.unlink()
     for path in _heldout():
         copy = out / "retention" / path.relative_to(HELDOUT)
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
