@@ -27,11 +27,11 @@ def tone_waveform(text: str, seed: int = 0) -> np.ndarray:
     return (waveform + 0.001 * rng.standard_normal(len(waveform))).astype(np.float32)
 
 
-def tone_example(folder: Path, text: str, kind: str = "error", seed: int = 0, **changes: object) -> Example:
+def tone_example(folder: Path, spoken: str, kind: str = "error", seed: int = 0, **changes: object) -> Example:
     """Writes the recording and returns the example that names it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{text.replace(' ', '_')}-{seed}.wav"
-    waveform = tone_waveform(text, seed)
+    path = folder / f"{spoken.replace(' ', '_')}-{seed}.wav"
+    waveform = tone_waveform(spoken, seed)
     soundfile.write(path, waveform, SAMPLE_RATE, subtype="PCM_16")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     fields: dict[str, object] = {
@@ -39,7 +39,7 @@ def tone_example(folder: Path, text: str, kind: str = "error", seed: int = 0, **
         "path": str(path),
         "sha256": digest,
         "duration": len(waveform) / SAMPLE_RATE,
-        "text": text,
+        "text": spoken,
         "source": "human",
         "kind": kind,
         "hypothesis": "",

@@ -145,7 +145,7 @@ def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, fol
     peft writes its configuration in another order each time; it is put in order, so that the bytes can be compared.
     """
     adapted.peft_config["default"].base_model_name_or_path = base.name
-    adapted.save_pretrained(str(folder))
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
     (folder / "README.md").unlink(missing_ok=True)
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     ordered = {name: sorted(value) if _is_names(value) else value for name, value in sorted(settings.items())}

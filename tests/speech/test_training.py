@@ -1,0 +1,170 @@
+"""Training that can be killed, repeated and stopped, and that says so when it breaks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mondegreen.config import Params, TrainParams
+from mondegreen.errors import TrainingError
+from mondegreen.records import Example
+from mondegreen.speech.callbacks import Epoch, history_of, out_of_patience
+from mondegreen.speech.checkpoints import is_whole, newest_whole, seal
+from mondegreen.speech.finetuning import FinetuneResult, finetune
+from mondegreen.speech.model import SpeechModel, load_model
+from tests.speech.tones import tone_corpus
+from tests.tiny import save_model
+
+# Dropout, layer drop and SpecAugment draw random numbers in every step: a resume must restore them all.
+PARAMS = Params(
+    seed=5, train=TrainParams(epochs=6, learning_rate=3e-3, batch_seconds=3.0, mask_time_prob=0.2, patience=6)
+)
+ROOT = Path(__file__).parents[2]
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+from tests.speech.test_training import PARAMS, run
+run(Path(sys.argv[1]), PARAMS, on_epoch=lambda row: time.sleep(60 * (row["epoch"] == 4)))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def corpus(folder: Path) -> tuple[SpeechModel, list[Example]]:
+    model = folder / "model"
+    return load_model(str(model if model.exists() else save_model(model))), tone_corpus(folder / "audio")
+
+
+def run(folder: Path, params: Params, name: str = "out", **changes: object) -> FinetuneResult:
+    """Trains on the tones, in the current folder (the feature cache goes there)."""
+    base, examples = corpus(folder)
+    return finetune(base, examples, examples[:3], examples[3:], params, Path(name), Path("checkpoints"), **changes)
+
+
+def folder_of(checkpoints: Path) -> Path:
+    return next(path for path in checkpoints.iterdir() if path.is_dir())
+
+
+def epoch(number: int, wer: float) -> Epoch:
+    return Epoch(epoch=number, loss=1.0, dev_wer=wer, dev_cer=wer, dev_heard=1, learning_rate=0.1)
+
+
+def same(left: FinetuneResult, right: FinetuneResult) -> bool:
+    def deterministic(result: FinetuneResult) -> list[object]:
+        return [result.history, result.sweep, result.merge_weight, result.best_epoch, result.model_digest]
+
+    return deterministic(left) == deterministic(right)
+
+
+def test_kill_9_and_a_rerun_give_what_an_uninterrupted_run_gives(project: Path) -> None:
+    whole = run(project, PARAMS, "whole")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(project)], env=environment, cwd=project)
+    deadline = time.monotonic() + 60
+    while not _reached(3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    rows: list[dict[str, float]] = []
+    resumed = run(project, PARAMS, "resumed", on_epoch=rows.append)
+    assert same(resumed, whole)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert ["seconds" in row for row in rows] == [False] * 3 + [True] * 3
+    assert not list(Path("checkpoints").iterdir())
+
+
+def _reached(number: int) -> bool:
+    """Whether a sealed checkpoint of this epoch is there."""
+    states = [path.parent / "trainer_state.json" for path in Path("checkpoints").glob("*/*/complete.json")]
+    return any(len(history_of(json.loads(path.read_text())["log_history"])) >= number for path in states)
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(project: Path, params: Params, after: int) -> Path:
+    """A run that dies after the dev evaluation of epoch `after`; returns its folder of checkpoints."""
+
+    def die(row: dict[str, float]) -> None:
+        if row["epoch"] == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(project, params, on_epoch=die)
+    return folder_of(project / "checkpoints")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "half-written", "unsealed"])
+def test_a_checkpoint_damaged_by_the_crash_is_passed_over(project: Path, damage: str) -> None:
+    whole = run(project, PARAMS, "whole")
+    checkpoints = interrupted(project, PARAMS, after=4)
+    newest = newest_whole(checkpoints)
+    assert newest is not None
+    if damage == "truncated":
+        weights = newest / "optimizer.pt"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "half-written":
+        shutil.copytree(newest, checkpoints / "checkpoint-9999")
+        (checkpoints / "checkpoint-9999/trainer_state.json").write_text('{"global_step": 99')
+    else:
+        (newest / "complete.json").unlink()
+    assert same(run(project, PARAMS, "resumed"), whole)
+
+
+def test_a_run_that_had_stopped_early_does_not_train_on(project: Path) -> None:
+    params = PARAMS.model_copy(
+        update={"train": PARAMS.train.model_copy(update={"learning_rate": 1e-9, "patience": 2, "epochs": 6})}
+    )
+    whole = run(project, params, "whole")
+    assert len(whole.history) == whole.best_epoch + 2 < 6
+    checkpoints = interrupted(project, params, after=len(whole.history))
+    assert newest_whole(checkpoints)
+    assert same(run(project, params, "resumed"), whole)
+
+
+def test_other_parameters_do_not_go_on_from_the_checkpoint(project: Path) -> None:
+    interrupted(project, PARAMS, after=3)
+    rows: list[dict[str, float]] = []
+    run(project, PARAMS.model_copy(update={"seed": 6}), on_epoch=rows.append)
+    assert all("seconds" in row for row in rows)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_clips_and_the_rate(project: Path) -> None:
+    base, examples = corpus(project)
+    with torch.no_grad():
+        base.network.lm_head.bias[3] = float("nan")
+    with pytest.raises(TrainingError, match=r"loss is nan.*learning rate[\s\S]*train\.learning_rate") as caught:
+        finetune(base, examples, examples, [], PARAMS, Path("out"), Path("checkpoints"))
+    assert any(example.id in str(caught.value) for example in examples)
+    assert not Path("out").exists()
+
+
+def test_patience_counts_epochs_without_a_lower_wer() -> None:
+    rates = [0.5, 0.4, 0.4, 0.45]
+    history = [epoch(number, rate) for number, rate in enumerate(rates, 1)]
+    assert out_of_patience(history, 2) and not out_of_patience(history, 3)
+    assert not out_of_patience([], 1)
+
+
+def test_a_seal_covers_every_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"abc")
+    assert not is_whole(folder)
+    seal(folder)
+    assert is_whole(folder)
+    (folder / "a").write_bytes(b"abd")
+    assert not is_whole(folder)
