@@ -66,6 +66,7 @@ class BaselineSTTModel:
     Args:
         model_name: a local folder, a hub name, or `models:/name@champion`.
         batch_seconds: audio in one transformer batch. Speed and memory only; never changes a transcript.
+        nbest: length of the N-best list; 0 saves the search for it.
         max_duration: longer recordings are taken in overlapping windows.
         cached: keep the encoder's features of files on disk, for the next run over the same files.
     """
@@ -174,6 +175,8 @@ class BaselineSTTModel:
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
         best = greedy(lattice, self.model.vocabulary, self.model.frame_seconds)
+        if not self.nbest:
+            return best, []
         return best, prefix_beam_search(lattice, self.model.vocabulary, self.beam_width, self.nbest)
 
     def _long(self, path: str, duration: Seconds) -> Transcription:

@@ -1,0 +1,27 @@
+"""Prints every benchmark as Markdown: `make bench`. Ratios come from one run on one machine."""
+
+import argparse
+import datetime
+
+from benchmarks import repro, training, transcribing
+from benchmarks.common import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=200, help="recordings to transcribe")
+    parser.add_argument("--training-clips", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--only", choices=["transcribing", "training", "repro"])
+    chosen = parser.parse_args()
+    print(f"{datetime.date.today()}, {machine()}\n", flush=True)
+    if chosen.only in (None, "transcribing"):
+        print(f"## Transcribing\n\n{transcribing.report(chosen.clips)}\n", flush=True)
+    if chosen.only in (None, "training"):
+        print(f"## Fine-tuning\n\n{training.report(chosen.training_clips, chosen.epochs)}\n", flush=True)
+    if chosen.only in (None, "repro"):
+        print(f"## Pipeline\n\n{repro.report()}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
