@@ -27,7 +27,8 @@ class Verdict:
 def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
     """Registers a folder that stands for a model; `run` registers again in an earlier run."""
     # The code is the same in every package; copying it is tested once, with the real model.
-    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "mlruns")
+    (project / "code").mkdir()
+    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "code")
 
     def make(
         digest: str, outcome: Outcome = "pass", suites: bool = True, promote: bool = False, run: str = ""
@@ -115,6 +116,13 @@ def test_a_challenger_can_be_promoted_later(candidate: Candidate) -> None:
     first = candidate("d1")
     assert candidate("d1", promote=True, run=first.run_id).version == first.version
     assert state() == {1: ("Archived", ["previous"]), 2: ("Production", ["champion"])}
+
+
+def test_a_new_verdict_on_the_same_weights_replaces_the_old_one(candidate: Candidate) -> None:
+    first = candidate("d1", "inconclusive")
+    again = candidate("d1", "fail", run=first.run_id)
+    assert again.version == first.version
+    assert connect().get_model_version(NAME, str(again.version)).tags["outcome"] == "fail"
 
 
 def test_registering_the_champion_again_does_not_demote_it(candidate: Candidate) -> None:

@@ -64,9 +64,13 @@ def register(
     with lock(lock_path("registry")), resume_run(run_id) as own_run:
         version = _find_version(client, model_name, own_run, digest)
         if version is None:
-            version = _create_version(client, model_name, own_run, model_folder, digest, card)
-        described = {"outcome": verdict.outcome, "regression": "pass" if results.passed else "fail", **(tags or {})}
-        for key, value in described.items():
+            # The version comes with its digest, so that a rerun after a crash finds it.
+            source = log_model(model_folder, card, {DIGEST_TAG: digest})
+            version = mlflow.register_model(source, model_name, tags={DIGEST_TAG: digest, "run": own_run})
+        # Also on a rerun: the verdict on the same weights may be a new one.
+        client.update_model_version(model_name, version.version, description=card)
+        outcomes = {"outcome": verdict.outcome, "regression": "pass" if results.passed else "fail"}
+        for key, value in ((tags or {}) | outcomes).items():
             client.set_model_version_tag(model_name, version.version, key, value)
         if promote and verdict.outcome == "pass" and results.passed:
             stage, alias = _promote(client, model_name, int(version.version))
@@ -97,16 +101,6 @@ def _find_version(client: MlflowClient, model_name: str, run_id: str, digest: st
         if version.tags.get(DIGEST_TAG) == digest:
             return version
     return None
-
-
-def _create_version(
-    client: MlflowClient, model_name: str, run_id: str, model_folder: Path, digest: str, card: str
-) -> ModelVersion:
-    """Logs the package and makes the version together with its digest, so that a rerun after a crash finds it."""
-    source = log_model(model_folder, card, {DIGEST_TAG: digest})
-    version = mlflow.register_model(source, model_name, tags={DIGEST_TAG: digest, "run": run_id})
-    client.update_model_version(model_name, version.version, description=card)
-    return version
 
 
 def _stage(client: MlflowClient, model_name: str, version: int) -> tuple[str, str]:

@@ -23,8 +23,8 @@ _NOT_FOR_SERVING = {"dvc", "matplotlib", "jinja2"}
 def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
     """Logs a model folder into MLflow's active run.
 
-    The package holds the merged weights, the adapter when there is one (beside or in the folder), the model card and
-    mondegreen's own code, so that it loads where mondegreen is not installed.
+    The package holds the folder (merged weights, and the adapter in its subfolder), the model card and mondegreen's
+    own code, so that it loads where mondegreen is not installed.
 
     Args:
         model_folder: config.json, tokenizer and safetensors, as `BaselineSTTModel` loads them.
@@ -38,13 +38,10 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
         readme = Path(scratch, "README.md")
         readme.write_text(card, encoding="utf-8")
         code = shutil.copytree(_CODE, Path(scratch, _CODE.name), ignore=shutil.ignore_patterns("__pycache__"))
-        artifacts = {"model": str(model_folder), "card": str(readme)}
-        if (adapter := model_folder.parent / "adapter").is_dir():
-            artifacts["adapter"] = str(adapter)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCRIPT),
-            artifacts=artifacts,
+            artifacts={"model": str(model_folder), "card": str(readme)},
             code_paths=[str(code)],
             pip_requirements=serving_requirements(),  # given, because MLflow would load the model to guess them
             metadata=metadata,
@@ -56,7 +53,8 @@ def serving_requirements() -> list[str]:
     """mondegreen's runtime dependencies, pinned to the versions that made the model."""
     needed = [Requirement(line) for line in requires("mondegreen") or []]
     names = [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return [f"{name}=={version(name)}" for name in names if name not in _NOT_FOR_SERVING]
+    # Without the local part of a version such as 2.13.0+cpu, which no package index serves.
+    return [f"{name}=={version(name).split('+')[0]}" for name in names if name not in _NOT_FOR_SERVING]
 
 
 def resolve_uri(uri: str) -> Path:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 # Set before mlflow is imported: tracking experiments on this machine must not report to another one.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 from mlflow import MlflowClient

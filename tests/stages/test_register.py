@@ -1,0 +1,76 @@
+"""The register stage: what it checks, and what it hands to the registry."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mondegreen.errors import RegistryError
+from mondegreen.files import read_json, write_json, write_text
+from mondegreen.loop.verdict import Retention, Verdict
+from mondegreen.records import Rate, RegisteredVersion, RegressionResults, RunInfo, SliceMetrics
+from mondegreen.speech.model import model_digest
+from mondegreen.stages import register
+
+RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A build folder, and the arguments that the registry got."""
+    monkeypatch.chdir(tmp_path)
+    write_text(Path("params.yaml"), "register: {model_name: stt, auto_promote: true}\n")
+    write_text(Path("build/train/model/config.json"), "{}")
+    digest = model_digest(Path("build/train/model"))
+    run = RunInfo(
+        run_id="run", base="starter/model", base_digest="base", model_digest=digest, method="lora", merge_weight=1.0,
+        best_epoch=1, dev_wer=0.1, data={"git.commit": "abc"},
+    )  # fmt: skip
+    write_json(Path("build/train/run.json"), run)
+    results = RegressionResults(passed=True, reason="", model=digest, suites=[])
+    write_json(Path("build/regress/results.json"), results)
+    write_json(Path("build/validate/verdict.json"), verdict(digest))
+    arguments: dict[str, Any] = {}
+
+    def fake(name: str, run_id: str, folder: Path, **others: Any) -> RegisteredVersion:
+        arguments.update(others, name=name, run_id=run_id, folder=folder)
+        return RegisteredVersion(
+            name=name, version=1, stage="Production", alias="champion", outcome="pass", run_id=run_id, digest=digest,
+            uri="models:/stt/1",
+        )  # fmt: skip
+
+    monkeypatch.setattr("mondegreen.registry.deployer.register", fake)
+    return arguments
+
+
+def verdict(digest: str) -> Verdict:
+    rates = SliceMetrics(utterances=1, wer=RATE, cer=RATE)
+    return Verdict(
+        outcome="pass", passed=True, reason="better.", claim="it holds", unit="speaker", clusters=12, utterances=12,
+        words=300, speakers=12, without_reference=0, baseline=rates, candidate=rates, slices={}, wer_improvement=0.02,
+        min_wer_improvement=0.0, interval=None, p_value=0.0123456, alpha=0.05, mapsswe=None,
+        minimum_detectable_effect=None, retention=Retention(outcome="pass", reason="kept", margin=0.02), notes=(),
+        baseline_model="base", candidate_model=digest, normalizer="spoken-1", reference_digest="r",
+    )  # fmt: skip
+
+
+def test_it_registers_the_model_with_verdict_lineage_and_card(given: dict[str, Any]) -> None:
+    register.main()
+    assert (given["name"], given["run_id"], given["promote"]) == ("stt", "run", True)
+    assert given["verdict"].outcome == "pass" and given["results"].passed
+    assert given["tags"] == {
+        "git.commit": "abc",
+        "p_value": "0.01235",
+        "wer_before": "0.125",
+        "wer_after": "0.125",
+        "wer_improvement": "0.02",
+    }
+    assert given["card"].startswith("# stt\n")
+    assert read_json(Path("build/register/version.json"), RegisteredVersion).alias == "champion"
+
+
+def test_a_verdict_on_another_model_is_refused(given: dict[str, Any]) -> None:
+    write_json(Path("build/validate/verdict.json"), verdict("0" * 64))
+    with pytest.raises(RegistryError, match="dvc repro"):
+        register.main()
+    assert not given and not Path("build/register/version.json").exists()
