@@ -28,6 +28,17 @@ _CONVERT = "Convert it, for example with `ffmpeg -i IN -ar 16000 -ac 1 OUT.wav`.
 _AGAIN = "Copy or record it again, or leave it out."
 
 
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads on from where it is.
+
+    soundfile seeks after every read of a seekable file, which a FLAC of unknown length cannot do, and which makes mp3
+    decoding complain to stderr.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def load_audio(source: Source, max_duration: Seconds | None = None) -> Waveform:
     """Decodes, averages the channels and resamples.
 
@@ -97,7 +108,7 @@ def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
+def _opened(source: Source) -> Iterator[tuple[_ForwardFile, str]]:
     """An open, whole, supported audio file and its name for messages."""
     name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio stream"))
     if isinstance(source, Path | str) and Path(source).exists() and not Path(source).is_file():
@@ -106,7 +117,7 @@ def _opened(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
         # Copying an upload to memory makes it seekable.
         with Path(source).open("rb") if isinstance(source, Path | str) else io.BytesIO(source.read()) as stream:
             whole = _whole(stream, name)
-            with _decoder_errors(name, stream), soundfile.SoundFile(whole) as file:
+            with _decoder_errors(name, stream), _ForwardFile(whole) as file:
                 _check_header(file, name)
                 yield file, name
     except FileNotFoundError:
@@ -141,21 +152,19 @@ def _decoder_errors(name: str, stream: BinaryIO) -> Iterator[None]:
         ) from None
 
 
-def _check_header(file: soundfile.SoundFile, name: str) -> None:
+def _check_header(file: _ForwardFile, name: str) -> None:
     if file.format not in FORMATS:
         raise AudioError(f"{name} is {file.format}, not wav, flac, ogg or mp3.", _CONVERT, "not_audio")
     if not 1_000 <= file.samplerate <= 768_000:
         raise AudioError(f"{name} says that its rate is {file.samplerate} Hz.", _CONVERT, "not_audio")
-    if file.format == "FLAC" and not _header_frames(file):
-        raise AudioError(f"{name} is a FLAC written to a pipe: it does not say its length.", _CONVERT, "unreadable")
 
 
-def _header_frames(file: soundfile.SoundFile) -> int:
+def _header_frames(file: _ForwardFile) -> int:
     """Frames that the header promises, 0 when it does not say (libsndfile then gives a huge number)."""
     return int(file.frames) if 0 < file.frames < 2**48 else 0
 
 
-def _resampled(file: soundfile.SoundFile, name: str, max_duration: Seconds | None) -> Iterator[Waveform]:
+def _resampled(file: _ForwardFile, name: str, max_duration: Seconds | None) -> Iterator[Waveform]:
     """Decodes block by block to mono 16 kHz and checks what only decoding shows."""
     rate, decoded, promised = int(file.samplerate), 0, _header_frames(file)
     _check_length(name, promised / rate, max_duration)
