@@ -22,7 +22,7 @@ def written(case: SimpleNamespace, path: Path) -> str:
     write_report(
         path, case.verdict, case.utterances, case.baseline, case.candidate, params=case.params, history=HISTORY,
         label_audit=audit(case.utterances, gold_labels(case.utterances), case.baseline, "spoken"),
-        problems=[Problem(path="data/broken.wav", reason="empty", message="0 bytes")], lineage={"data": "abc.dir"},
+        problems=[Problem(path="data/broken.wav", reason="empty", message="<img src=x onerror=alert(1)>")], lineage={"data": "abc.dir"},
     )  # fmt: skip
     return path.read_text(encoding="utf-8")
 
@@ -34,7 +34,7 @@ def test_it_fetches_nothing(page: str) -> None:
 
 def test_transcripts_and_paths_are_escaped(page: str) -> None:
     # The normaliser drops punctuation; what stays of a transcript, and file names, must not become markup.
-    assert "<script" not in page and "<b>" not in page and "&lt;b&gt;" in page
+    assert "<script" not in page and "&lt;img src=x" in page and "<b>" not in page and "&lt;b&gt;" in page
 
 
 def test_the_same_inputs_give_the_same_bytes(case: SimpleNamespace, page: str, tmp_path: Path) -> None:
