@@ -24,6 +24,7 @@ SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 _BLOCK: Seconds = 10.0
+_BLOCK_SAMPLES = 4_000_000  # over all channels: a damaged header may claim a thousand of them
 _CONVERT = "Convert it, for example with `ffmpeg -i IN -ar 16000 -ac 1 OUT.wav`."
 _AGAIN = "Copy or record it again, or leave it out."
 
@@ -169,7 +170,8 @@ def _resampled(file: _ForwardFile, name: str, max_duration: Seconds | None) -> I
     rate, decoded, promised = int(file.samplerate), 0, _header_frames(file)
     _check_length(name, promised / rate, max_duration)
     resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    while len(block := file.read(int(_BLOCK * rate), dtype="float32", always_2d=True)):  # (frames, channels)
+    size = int(min(_BLOCK * rate, _BLOCK_SAMPLES / file.channels))
+    while len(block := file.read(size, dtype="float32", always_2d=True)):  # (frames, channels)
         if not np.isfinite(block).all():
             second = (decoded + int(np.argmin(np.isfinite(block).all(axis=1)))) / rate
             raise AudioError(
