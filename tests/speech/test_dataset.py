@@ -61,7 +61,9 @@ def test_nothing_left_is_an_error_that_says_why(recordings: Recordings, tmp_path
 
 def test_all_files_with_foreign_characters_are_named_at_once(recordings: Recordings, tmp_path: Path) -> None:
     examples = [tone_example(tmp_path, "ab", seed=number, text=f"call {number}") for number in range(12)]
-    with pytest.raises(VocabularyError, match=r"12 transcripts[\s\S]*ab-0\.wav[\s\S]*ab-9\.wav[\s\S]*and 2 more"):
+    with pytest.raises(
+        VocabularyError, match=r"12 transcripts[\s\S]*ab-0-1\.0\.wav[\s\S]*ab-9-1\.0\.wav[\s\S]*and 2 more"
+    ):
         preflight([*examples, tone_example(tmp_path, "cd")], recordings)
 
 

@@ -1,0 +1,123 @@
+"""A model that knows one accent learns another, by LoRA as well as in full, and the sweep guards what it knew."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from mondegreen.config import Params, TrainParams
+from mondegreen.errors import TrainingError
+from mondegreen.files import sha256_tree
+from mondegreen.speech.finetuning import FinetuneResult, TrainingHistory, finetune
+from mondegreen.speech.lora import MERGE_TOLERANCE
+from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.sweep import SweepRow, choose
+from tests.speech.tones import tone_corpus
+from tests.tiny import save_model
+
+_SETTINGS = {"batch_seconds": 1.5, "mask_time_prob": 0.0, "lora_dropout": 0.0, "patience": 100}
+_NO_DROPOUT = dict.fromkeys(
+    ["layerdrop", "hidden_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout", "activation_dropout"],
+    0.0,
+)
+
+
+def params(method: str, epochs: int, learning_rate: float, **changes: object) -> Params:
+    fields = {"method": method, "epochs": epochs, "learning_rate": learning_rate, **_SETTINGS, **changes}
+    return Params(train=TrainParams.model_validate(fields))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that hears the plain tones without an error, taught from random weights."""
+    folder = tmp_path_factory.mktemp("taught")
+    examples = tone_corpus(folder / "audio")
+    start = load_model(str(save_model(folder / "start", num_hidden_layers=1, **_NO_DROPOUT)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        settings = params("full", 60, 4e-3, merge_weights=(1.0,))
+        result = finetune(start, examples, examples, [], settings, folder / "model", folder / "checkpoints")
+    assert result.sweep[0].dev_wer >= 1.0 and result.dev_wer == 0.0
+    return folder / "model"
+
+
+@pytest.fixture
+def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SpeechModel:
+    monkeypatch.chdir(tmp_path)
+    return load_model(str(taught))
+
+
+def adapt(base: SpeechModel, settings: Params, replay: bool = True, output: str = "out") -> FinetuneResult:
+    known, accent = tone_corpus(Path("known")), tone_corpus(Path("accent"), pitch=1.05)
+    train = [*accent, *known] if replay else accent
+    return finetune(base, train, accent, known, settings, Path(output), Path("checkpoints"))
+
+
+@pytest.mark.parametrize(("method", "learning_rate"), [("lora", 1e-2), ("full", 2e-3)])
+def test_it_learns_the_accent_and_forgets_nothing(base: SpeechModel, method: str, learning_rate: float) -> None:
+    before = copy.deepcopy(base.network.state_dict())
+    result = adapt(base, params(method, 15, learning_rate))
+    assert result.sweep[0].weight == 0 and result.sweep[0].dev_wer >= 0.8
+    assert result.dev_wer <= 0.2 and result.merge_weight == 1.0
+    assert result.sweep[-1].retention_loss <= 0.02 and not result.notes
+    assert result.merge_difference <= MERGE_TOLERANCE
+    assert [epoch.epoch for epoch in result.history] == list(range(1, 16))
+    assert result.history[-1].loss < result.history[0].loss / 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.network.state_dict().items())
+    saved = load_model("out")
+    assert saved.digest == result.model_digest != base.digest
+    assert saved.encoder_digest == base.encoder_digest
+    assert (Path("out/adapter").is_dir()) == (method == "lora")
+    assert not list(Path("checkpoints").iterdir())
+
+
+def test_the_same_inputs_give_the_same_bytes(base: SpeechModel) -> None:
+    settings = params("lora", 3, 1e-2, merge_weights=(0.5,), lora_dropout=0.1)
+    first, second = (adapt(base, settings, output=name) for name in ("a", "b"))
+    assert TrainingHistory.of(first) == TrainingHistory.of(second)
+    assert sha256_tree(Path("a")) == sha256_tree(Path("b"))
+
+
+@pytest.mark.parametrize("changes", [{"train_encoder": True}, {"augment": True}])
+def test_training_without_the_cache_works(base: SpeechModel, changes: dict[str, object]) -> None:
+    result = adapt(base, params("full", 2, 1e-3, merge_weights=(1.0,), **changes))
+    saved = load_model("out")
+    assert (saved.encoder_digest != base.encoder_digest) == ("train_encoder" in changes)
+    assert result.sweep[-1].dev_wer == result.history[result.best_epoch - 1].dev_wer
+
+
+def test_without_retention_recordings_nothing_counts_as_forgotten(base: SpeechModel) -> None:
+    accent = tone_corpus(Path("accent"), pitch=1.05)
+    result = finetune(base, accent, accent, [], params("lora", 1, 1e-3), Path("out"), Path("checkpoints"))
+    assert {row.retention_wer for row in result.sweep} == {None}
+    assert all(row.within_budget for row in result.sweep)
+
+
+def test_without_dev_recordings_training_does_not_start(base: SpeechModel) -> None:
+    accent = tone_corpus(Path("accent"))
+    with pytest.raises(TrainingError, match=r"no dev recordings[\s\S]*What now"):
+        finetune(base, accent, [], [], params("lora", 1, 1e-3), Path("out"), Path("checkpoints"))
+
+
+def row(weight: float, dev: float, loss: float) -> SweepRow:
+    return SweepRow(
+        weight=weight, dev_wer=dev, dev_cer=dev, retention_wer=loss, retention_loss=loss, within_budget=loss <= 0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "chosen", "noted"),
+    [
+        ([row(0, 0.5, 0), row(0.5, 0.3, 0.01), row(1, 0.1, 0.02)], 1, False),
+        ([row(0, 0.5, 0), row(0.5, 0.3, 0.01), row(1, 0.1, 0.03)], 0.5, False),
+        ([row(0, 0.5, 0), row(0.25, 0.3, 0.01), row(0.5, 0.3, 0.0), row(1, 0.4, 0)], 0.25, False),
+        ([row(0, 0.1, 0), row(0.5, 0.3, 0.04), row(1, 0.2, 0.06)], 0.5, True),
+    ],
+)
+def test_the_weight_with_the_lowest_dev_wer_within_the_budget_is_taken(
+    rows: list[SweepRow], chosen: float, noted: bool
+) -> None:
+    best, note = choose(rows, [item.weight for item in rows if item.weight])
+    assert best.weight == chosen
+    assert bool(note) == noted
