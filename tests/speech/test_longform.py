@@ -51,6 +51,12 @@ def test_no_word_is_lost_doubled_or_cut(seconds: float, pause: float, seed: int)
     assert all(abs(a.start - b.start) < 0.03 and abs(a.end - b.end) < 0.03 for a, b in zip(merged, spoken, strict=True))
 
 
+def test_a_repeated_word_is_not_taken_for_its_neighbour() -> None:
+    left = [word("no", 21.0, 21.5), word("no", 21.52, 22.0), word("yes", 22.02, 22.5)]
+    right = [word("no", 1.0, 1.48), word("no", 1.49, 1.98), word("yes", 2.0, 2.48)]
+    assert [item.text for item in merge_windows([(0.0, left), (20.0, right)])] == ["no", "no", "yes"]
+
+
 def test_a_word_heard_differently_in_both_windows_comes_once() -> None:
     left = [word("call", 20.5, 21.0), word("me", 21.6, 22.1)]
     right = [word("tall", 0.5, 1.0), word("knee", 1.62, 2.12), word("back", 2.6, 3.0)]

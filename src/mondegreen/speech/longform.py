@@ -40,10 +40,10 @@ def merge_windows(windows: Iterable[tuple[Seconds, Sequence[Word]]], overlap: Se
 def _seam(left: list[Word], right: list[Word], middle: Seconds) -> tuple[int, int]:
     """How many words of `left` to keep and how many of `right` to drop."""
     anchors = [
-        (abs(_midpoint(a) + _midpoint(b) - 2 * middle), -_shared(a, b), i, j)
+        (abs(_midpoint(a) + _midpoint(b) - 2 * middle), i, j)
         for i, a in enumerate(left)
         for j, b in enumerate(right)
-        if _shared(a, b) > 0 and a.text.casefold() == b.text.casefold()
+        if _at_once(a, b) and a.text.casefold() == b.text.casefold()
     ]
     if anchors:
         *_, i, j = min(anchors)
@@ -60,9 +60,10 @@ def _midpoint(word: Word) -> Seconds:
     return (word.start + word.end) / 2
 
 
-def _shared(a: Word, b: Word) -> Seconds:
-    """How long both words sound at once."""
-    return min(a.end, b.end) - max(a.start, b.start)
+def _at_once(a: Word, b: Word) -> bool:
+    """Do both sound for more than half of the shorter one? Less may be the neighbour in "no no"."""
+    shared = min(a.end, b.end) - max(a.start, b.start)
+    return shared > min(a.end - a.start, b.end - b.start) / 2
 
 
 def _shifted(word: Word, by: Seconds) -> Word:
