@@ -18,11 +18,10 @@ from mondegreen.speech.audio import SAMPLE_RATE, Waveform, duration_of, load_aud
 from mondegreen.speech.cache import FeatureCache
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.features import batches, encode, log_probabilities
-from mondegreen.speech.longform import merge_windows
+from mondegreen.speech.longform import OVERLAP, merge_windows
 from mondegreen.speech.model import load_model
 
 WINDOW: Seconds = 24.0
-OVERLAP: Seconds = 4.0
 _CHUNK: Seconds = 600.0  # audio held in memory at a time by transcribe_many
 
 
@@ -188,7 +187,7 @@ class BaselineSTTModel:
             heard = self.transcribe_waveforms([waveform])[0]
             windows.append((start, heard.words))
             confidences.append(heard.confidence)
-        words = merge_windows(windows)
+        words = merge_windows(windows, OVERLAP)
         confidence = math.exp(sum(map(math.log, confidences)) / len(confidences)) if all(confidences) else 0.0
         factor = (time.perf_counter() - started) / duration
         return self._transcription(path, duration, " ".join(word.text for word in words), confidence, words, [], factor)
