@@ -179,6 +179,7 @@ def _finish(
     rows = sweep(base, tuned, prepared.dev, prepared.retention, weights, params.train.forgetting_budget)
     best, note = choose(rows, weights)
     if PartialState().is_main_process:
+        shutil.rmtree(output / "adapter", ignore_errors=True)  # of an earlier run into the same folder
         save_model(merged_at(base.network, tuned, best.weight), base, output)
         if adapted:
             save_adapter(adapted, base, best.weight, output / "adapter")

@@ -1,0 +1,129 @@
+"""The guide's command on folders as the guide describes them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mondegreen.config import Params
+from mondegreen.errors import UsageError
+from mondegreen.files import read_json
+from mondegreen.loop.guide_data import guide_utterances
+from mondegreen.loop.guide_finetune import GuideReport, Request, run_guide
+from mondegreen.speech.model import load_model
+from tests.speech.tones import tone_example
+from tests.tiny import save_model
+
+ROOT = Path(__file__).parents[2]
+WORDS = ("ab", "bc", "cd", "de", "ef", "fa", "ace", "bed", "cab", "dab", "fed", "bad")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def recordings(folder: Path, condition: str = "") -> list[Path]:
+    """One recording a word; the same file names in every condition."""
+    paths = [
+        Path(tone_example(folder / condition, f"{word} {word[::-1]}", pitch=2.0 if condition == "noisy" else 1.0).path)
+        for word in WORDS
+    ]
+    return [path.rename(path.with_name(f"{number:03}.wav")) for number, path in enumerate(paths)]
+
+
+def write_references(path: Path, rows: list[tuple[str, str]]) -> None:
+    path.write_text("path,text\n" + "".join(f'{name},"{text}"\n' for name, text in rows))
+
+
+def clean_and_noisy(folder: Path) -> None:
+    rows = []
+    for condition in ("clean", "noisy"):
+        paths = recordings(folder, condition)
+        rows += [(f"{condition}/{path.name}", f"{w} {w[::-1]}") for path, w in zip(paths, WORDS, strict=True)]
+    write_references(folder / "references.csv", rows)
+
+
+def test_clean_and_noisy_copies_of_a_recording_stay_on_one_side(project: Path) -> None:
+    clean_and_noisy(Path("audio"))
+    utterances, problems = guide_utterances(Path("audio"), None, Params())
+    assert not problems and len(utterances) == 24
+    split_of: dict[str, set[str]] = {}
+    for row in utterances:
+        split_of.setdefault(Path(row.path).name, set()).add(row.split)
+    assert all(len(splits) == 1 for splits in split_of.values())
+    assert sum(row.split == "test" for row in utterances) == 12
+    assert {row.split for row in utterances} == {"train", "dev", "test"}
+
+
+@pytest.mark.parametrize("place", ["inside", "above", "named", "txt"])
+def test_references_are_found_where_the_guide_puts_them(project: Path, place: str) -> None:
+    paths = recordings(Path("data/audio"))
+    rows = [(path.name, word) for path, word in zip(paths, WORDS, strict=True)]
+    named = None
+    if place == "inside":
+        write_references(Path("data/audio/references.csv"), rows)
+    elif place == "above":
+        rows = [(f"audio/{name}", text) for name, text in rows]
+        write_references(Path("data/references.csv"), [*rows, ("other/gone.wav", "x")])
+    elif place == "named":
+        named = Path("mine.csv")
+        write_references(named, rows)
+    else:
+        for name, text in rows:
+            Path("data/audio", name).with_suffix(".txt").write_text(f"{text}\n")
+    utterances, _ = guide_utterances(Path("data/audio"), named, Params())
+    assert [row.reference for row in utterances] == list(WORDS)
+
+
+def test_without_references_the_error_says_how_to_give_them(project: Path) -> None:
+    recordings(Path("audio"))
+    with pytest.raises(UsageError, match=r"has a reference[\s\S]*references\.csv[\s\S]*--references[\s\S]*\.txt"):
+        guide_utterances(Path("audio"), None, Params())
+
+
+def test_too_few_recordings_are_an_error(project: Path) -> None:
+    for path in recordings(Path("audio"))[:2]:
+        path.with_suffix(".txt").write_text(path.stem)
+    with pytest.raises(UsageError, match="too few"):
+        guide_utterances(Path("audio"), None, Params())
+
+
+def test_the_script_takes_the_guides_arguments_and_prints_before_and_after(project: Path) -> None:
+    clean_and_noisy(Path("audio"))
+    save_model(Path("base"))
+    arguments = "--audio_dir audio --output_dir models/tuned --num_epochs 2 --batch_size 4 --learning_rate 3e-5"
+    command = [sys.executable, str(ROOT / "scripts/finetune_wav2vec2.py"), *arguments.split()]
+    command += ["--use_lora", "--lora_rank", "4", "--lora_alpha", "8", "--model", "base"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "before" in done.stdout and "after" in done.stdout and "test/noisy" in done.stdout
+    assert "learns little" in done.stderr
+    report = read_json(Path("models/tuned/logs/report.json"), GuideReport)
+    assert {row.slice for row in report.held_out} == {"test", "test/clean", "test/noisy"}
+    assert report.held_out[0].utterances == 12 and report.error_cases > 0
+    assert json.loads(Path("models/tuned/adapter/adapter_config.json").read_text())["r"] == 4
+    assert "Phase 3 of 3" in Path("models/tuned/logs/finetune.log").read_text()
+    load_model("models/tuned")
+
+
+def test_full_fine_tuning_into_the_same_folder_leaves_no_adapter(project: Path) -> None:
+    clean_and_noisy(Path("audio"))
+    save_model(Path("base"))
+    for use_lora in (True, False):
+        request = Request(
+            audio_dir=Path("audio"), output_dir=Path("out"), model="base", num_epochs=1, use_lora=use_lora
+        )
+        run_guide(request, Params())
+        assert Path("out/adapter").exists() == use_lora
+
+
+def test_an_error_is_a_message_and_an_exit_code(project: Path) -> None:
+    Path("empty").mkdir()
+    command = [sys.executable, str(ROOT / "scripts/finetune_wav2vec2.py"), "--audio-dir", "empty"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project)
+    assert done.returncode == 2
+    assert "holds no recordings" in done.stderr and "Traceback" not in done.stderr
