@@ -91,6 +91,26 @@ def _reached(number: int) -> bool:
     return any(len(history_of(json.loads(path.read_text())["log_history"])) >= number for path in states)
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_model(project: Path) -> None:
+    """As `accelerate launch` does it on several devices; on CPUs torchrun starts the processes."""
+    script = project / "train.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from tests.speech.test_training import PARAMS, run\n"
+        f"result = run(Path({str(project)!r}), PARAMS)\n"
+        "print('HISTORY', len(result.history), result.history[-1].dev_wer, result.model_digest)\n"
+    )
+    corpus(project)  # so that the processes need not write the same files
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("HISTORY")]
+    assert len(lines) == 2 and len(set(lines)) == 1
+    load_model("out")
+
+
 class Stop(Exception):
     pass
 

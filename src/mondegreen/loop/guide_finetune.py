@@ -162,7 +162,10 @@ def _changes(before: Metrics, after: Metrics) -> list[Change]:
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Everything that the library logs also goes into a file."""
+    """Everything that the library logs also goes into a file; with several processes what the first one logs."""
+    if not PartialState().is_main_process:
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

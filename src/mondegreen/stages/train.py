@@ -20,10 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Writes build/train/model/, run.json and history.json; under `accelerate launch` the first process writes."""
+    """Writes build/train/model/, run.json and history.json; with several processes the first one writes."""
     params = load_params()
     base = load_model(params.model.base)
     if not PartialState().is_main_process:
+        logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the first process speaks for all
         _finetune(base, params, None)
         return
     with start_run(params, {"base": params.model.base, "base.digest": base.digest}) as run_id:
