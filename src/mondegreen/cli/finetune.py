@@ -30,7 +30,9 @@ def finetune(
     ] = 4,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", "--learning_rate", help="By method when not given: LoRA 1e-3, full 3e-5."),
+        typer.Option(
+            "--learning-rate", "--learning_rate", min=1e-9, help="By method when not given: LoRA 1e-3, full 3e-5."
+        ),
     ] = None,
     use_lora: Annotated[
         bool, typer.Option("--use-lora/--no-lora", "--use_lora/--no_lora", help="LoRA, or every weight.")

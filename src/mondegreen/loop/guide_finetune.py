@@ -54,7 +54,7 @@ class GuideReport(BaseModel):
 
 
 class Request(BaseModel):
-    """What the guide's arguments ask for. None takes params.yaml's value."""
+    """What the guide's arguments ask for. Without a learning rate it goes by method."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
