@@ -10,7 +10,7 @@ from rich.progress import track
 
 from mondegreen.errors import MondegreenError
 from mondegreen.files import lock, sha256_file, write_bytes
-from scripts.sample import sources
+from scripts.sample import dvc, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = Path(__file__).with_name("outputs.sha256")
@@ -31,6 +31,8 @@ def main() -> None:
     try:
         with lock(options.cache.parent / "sample.lock"):
             run(options.out, options.cache, options.mirror, options.pin)
+            if options.out.resolve() == ROOT / "data" and not options.pin and (remark := dvc.record(ROOT)):
+                err.print(remark, markup=False, highlight=False)
     except MondegreenError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False)
         sys.exit(error.exit_code)

@@ -1,7 +1,6 @@
 """The whole sample, made into a temporary folder: what git pins, what data.dvc names, what the issue asks for."""
 
 import csv
-import hashlib
 import json
 import re
 import wave
@@ -15,6 +14,7 @@ import yaml
 from mondegreen.errors import UsageError
 from scripts.sample import __main__ as sample
 from scripts.sample import audio, mixing, sources
+from scripts.sample.dvc import folder_digest
 
 CACHE = sample.ROOT / "var/sample"
 
@@ -41,19 +41,9 @@ def samples(path: Path) -> np.ndarray:
         return np.frombuffer(stream.readframes(stream.getnframes()), "<i2").astype(np.int64)
 
 
-def dvc_digest(folder: Path) -> str:
-    """The hash that DVC gives a folder: md5 over the sorted list of its files' md5."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    entries = [
-        {"md5": hashlib.md5(p.read_bytes()).hexdigest(), "relpath": p.relative_to(folder).as_posix()} for p in files
-    ]
-    entries.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
-
-
 def test_bytes_are_those_that_data_dvc_names(made: Path) -> None:
     pinned = yaml.safe_load((sample.ROOT / "data.dvc").read_text())["outs"][0]
-    assert dvc_digest(made) == pinned["md5"]
+    assert folder_digest(made) == pinned["md5"]
 
 
 def test_a_hundred_clean_and_a_hundred_other_noisy(made: Path) -> None:
@@ -107,12 +97,12 @@ def test_what_was_left_out_is_named(made: Path) -> None:
 def test_a_second_run_has_nothing_to_do_and_repairs_what_a_killed_one_left(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = dvc_digest(made)
+    before = folder_digest(made)
     (made / "audio/clean/vm-next.wav").unlink(missing_ok=True)
     (made / "references.csv").write_text("half a fi")
     (made / ".references.csv.k1ll3d00").write_text("half a fi")
     sample.run(made, CACHE)
-    assert dvc_digest(made) == before
+    assert folder_digest(made) == before
     capsys.readouterr()
     sample.run(made, CACHE)
     assert "nothing to do" in capsys.readouterr().err.replace("\n", " ")
