@@ -108,7 +108,7 @@ class Reporter(TrainerCallback):
             self._progress.update(self._task, wer=f"{epoch.dev_wer:.2%}")
         left = seconds * (args.num_train_epochs - epoch.epoch)
         logger.info(
-            "Epoch %d of %d: loss %.4f, dev WER %.2f %%, dev CER %.2f %%, at most %.0f s to go.",
+            "Epoch %d/%d: loss %.3f, dev WER %.2f%%, CER %.2f%%, %.0f s left",
             *(epoch.epoch, args.num_train_epochs, epoch.loss, 100 * epoch.dev_wer, 100 * epoch.dev_cer, left),
         )
         if not epoch.dev_heard and (len(history) == 1 or history[-2].dev_heard):

@@ -60,7 +60,7 @@ def sweep(
             )
         )
         logger.info(
-            "Merge weight %.2f: dev WER %.2f %%, retention loss %+.2f %%.",
+            "Merge weight %.2f: dev WER %.2f%%, retention loss %+.2f%%",
             *(weight, 100 * score.words.rate, 100 * loss),
         )
     return rows
