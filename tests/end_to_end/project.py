@@ -75,7 +75,7 @@ class Project:
             name = f"audio/{condition}/{Path(row['path']).name}" if folders else f"audio/{Path(row['path']).name}"
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / row["path"], folder / name)
-            table.append({**row, "path": name, "condition": condition})
+            table.append({**row, "path": name, "condition": condition, "source": Path(name).stem})
         with (folder / "references.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, HEADER)
             writer.writeheader()
