@@ -41,6 +41,9 @@ def main() -> None:
 def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = False) -> None:
     """Brings `out` to what the digest table says, writing only what is missing or different."""
     _sweep(out)
+    if _holds_own_recordings(out):
+        err.print(f"{out} holds recordings of your own: left as it is.", markup=False)
+        return
     if not pin and not _stale(out):
         err.print(f"{out}: all files are there and unchanged: nothing to do.", markup=False)
         return
@@ -66,6 +69,13 @@ def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = Fals
             f"{len(stale)} files differ from {OUTPUTS.name}, first {stale[0]}.",
             "Nobody should see this: report it with your numpy and G722 versions.",
         )
+
+
+def _holds_own_recordings(out: Path) -> bool:
+    """Whether somebody replaced the sample: nothing of data/audio is ours, and something of the rest is not."""
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    expected = _expected().keys()
+    return bool(files - expected) and not any(name.startswith("audio/") for name in files & expected)
 
 
 def _stale(out: Path) -> list[str]:
