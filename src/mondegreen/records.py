@@ -107,6 +107,37 @@ class RunInfo(_Record):
     data: dict[str, str] = Field(default_factory=dict)  # data hash, branch, commit, experiment
 
 
+class Epoch(_Record):
+    """One epoch of the history. Rates from 0; no wall-clock time, so that equal runs write equal files."""
+
+    epoch: int
+    loss: float
+    dev_wer: float
+    dev_cer: float
+    dev_heard: int  # hypotheses that are not empty
+    learning_rate: float
+
+
+class SweepRow(_Record):
+    """A merge weight and what the model is worth there. Weight 0 is the base, for reference only."""
+
+    weight: float
+    dev_wer: float
+    dev_cer: float
+    retention_wer: float | None  # None without retention recordings
+    retention_loss: float  # WER lost against the base, absolute; 0 without retention recordings
+    within_budget: bool
+
+
+class TrainingHistory(_Record):
+    """build/train/history.json: learning curves, the merge-weight sweep, what was left out."""
+
+    epochs: list[Epoch]
+    sweep: list[SweepRow]
+    left_out: list[Problem]
+    notes: list[str]
+
+
 class Rate(_Record):
     """A corpus error rate with what it was counted on."""
 

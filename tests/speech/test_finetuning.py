@@ -9,10 +9,11 @@ import torch
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
-from mondegreen.speech.finetuning import FinetuneResult, TrainingHistory, finetune
+from mondegreen.records import SweepRow
+from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.lora import MERGE_TOLERANCE
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.sweep import SweepRow, choose
+from mondegreen.speech.sweep import choose
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model
 
@@ -75,7 +76,7 @@ def test_it_learns_the_accent_and_forgets_nothing(base: SpeechModel, method: str
 def test_the_same_inputs_give_the_same_bytes(base: SpeechModel) -> None:
     settings = params("lora", 3, 1e-2, merge_weights=(0.5,), lora_dropout=0.1)
     first, second = (adapt(base, settings, output=name) for name in ("a", "b"))
-    assert TrainingHistory.of(first) == TrainingHistory.of(second)
+    assert first.record == second.record
     assert sha256_tree(Path("a")) == sha256_tree(Path("b"))
 
 

@@ -14,8 +14,8 @@ import torch
 
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
-from mondegreen.records import Example
-from mondegreen.speech.callbacks import Epoch, history_of, out_of_patience
+from mondegreen.records import Epoch, Example
+from mondegreen.speech.callbacks import history_of, out_of_patience
 from mondegreen.speech.checkpoints import is_whole, newest_whole, seal
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model

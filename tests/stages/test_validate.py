@@ -7,8 +7,10 @@ import pytest
 
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json, write_jsonl
+from mondegreen.labels.gold import Audit
 from mondegreen.loop.verdict import Verdict
-from mondegreen.records import Hypothesis, RunInfo, Utterance
+from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.speech.manifest import Report
 from mondegreen.stages import validate
 
 WORDS = "one two three four five six seven eight nine ten"
@@ -47,6 +49,11 @@ def build(reference: str = WORDS) -> None:
         best_epoch=1, dev_wer=0.1, data={"branch": "main"},
     )  # fmt: skip
     write_json(Path("build/train/run.json"), run)
+    history = TrainingHistory(epochs=[], sweep=[], left_out=[], notes=[])
+    write_json(Path("build/train/history.json"), history)
+    write_json(Path("build/label/audit.json"), Audit(labels={}, hypotheses_against_references={}))
+    report = Report(files=50, usable=50, unit="recording", domains={}, left_out={}, problems=[])
+    write_json(Path("build/prepare/report.json"), report)
 
 
 def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> None:
@@ -91,3 +98,11 @@ def test_a_missing_hypothesis_stops_it(logged: list[Any]) -> None:
     with pytest.raises(UsageError, match="no hypothesis: u049"):
         validate.main()
     assert not logged and not Path("build/validate/verdict.json").exists()
+
+
+def test_hypotheses_of_another_model_are_refused() -> None:
+    build()
+    run = read_json(Path("build/train/run.json"), RunInfo)
+    write_json(Path("build/train/run.json"), run.model_copy(update={"base_digest": "other"}))
+    with pytest.raises(UsageError, match="--force transcribe"):
+        validate.main()

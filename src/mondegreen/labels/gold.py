@@ -11,12 +11,12 @@ from mondegreen.scoring.normalizer import NormalizerName
 
 
 class Audit(BaseModel):
-    """build/label/audit.json: how many labels of which source, and how true the hypotheses were without them."""
+    """build/label/audit.json: labels by source, and the errors that labels copied from the model would hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: dict[str, dict[str, int]]  # domain -> source -> utterances
-    hypotheses_against_references: dict[str, SliceMetrics]  # by domain: the errors that labels copied from the model would hold
+    hypotheses_against_references: dict[str, SliceMetrics]  # by domain
 
 
 def gold_labels(utterances: Sequence[Utterance]) -> list[Label]:
@@ -30,7 +30,10 @@ def gold_labels(utterances: Sequence[Utterance]) -> list[Label]:
 
 
 def audit(
-    utterances: Sequence[Utterance], labels: Sequence[Label], hypotheses: Sequence[Hypothesis], normalizer: NormalizerName
+    utterances: Sequence[Utterance],
+    labels: Sequence[Label],
+    hypotheses: Sequence[Hypothesis],
+    normalizer: NormalizerName,
 ) -> Audit:
     """Counts sources by domain, and scores what the model wrote against what people wrote."""
     domains: tuple[Domain, ...] = ("target", "retention")

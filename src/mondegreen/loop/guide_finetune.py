@@ -15,7 +15,7 @@ from mondegreen.labels.selection import Selection, select
 from mondegreen.loop.guide_data import guide_utterances
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.speech.finetuning import FinetuneResult, TrainingHistory, finetune
+from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.hearing import hear, transcriber
 from mondegreen.speech.model import load_model
 
@@ -105,7 +105,7 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         if PartialState().is_main_process:
             write_jsonl(logs / "before.jsonl", before)
             write_jsonl(logs / "after.jsonl", after)
-            write_json(logs / "history.json", TrainingHistory.of(result))
+            write_json(logs / "history.json", result.record)
             write_json(logs / "report.json", report)
     return report
 

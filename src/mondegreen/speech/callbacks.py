@@ -5,27 +5,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from mondegreen.records import Epoch
+
 logger = logging.getLogger(__name__)
 
 OnEpoch = Callable[[dict[str, Any]], None]
-
-
-class Epoch(BaseModel):
-    """One epoch of the history. Rates from 0; no wall-clock time, so that equal runs write equal files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epoch: int
-    loss: float
-    dev_wer: float
-    dev_cer: float
-    dev_heard: int  # hypotheses that are not empty
-    learning_rate: float
 
 
 def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:

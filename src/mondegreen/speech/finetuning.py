@@ -12,15 +12,14 @@ from typing import Any, cast
 
 from accelerate import PartialState
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
 from mondegreen.config import Params
 from mondegreen.errors import TrainingError
-from mondegreen.records import Example, Problem
+from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
 from mondegreen.speech.cache import FeatureCache
-from mondegreen.speech.callbacks import Epoch, OnEpoch
+from mondegreen.speech.callbacks import OnEpoch
 from mondegreen.speech.checkpoints import run_key
 from mondegreen.speech.ctc import FeatureCTC
 from mondegreen.speech.dataset import Clip, ClipDataset, Recordings
@@ -28,7 +27,7 @@ from mondegreen.speech.devset import DevSet
 from mondegreen.speech.lora import add_lora, check_merge, in_evaluation, merge, merged_at, save_adapter, save_model
 from mondegreen.speech.model import SpeechModel, model_digest
 from mondegreen.speech.preflight import fit_spec_augment, preflight
-from mondegreen.speech.sweep import SweepRow, choose, sweep
+from mondegreen.speech.sweep import choose, sweep
 from mondegreen.speech.training import train as run_training
 
 logger = logging.getLogger(__name__)
@@ -52,21 +51,10 @@ class FinetuneResult:
     seconds_per_sample: float  # training time for one clip in one epoch, dev evaluation included
     peak_memory_mib: float
 
-
-class TrainingHistory(BaseModel):
-    """history.json: learning curves, the merge-weight sweep, what was left out. Equal runs write equal bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: list[Epoch]
-    sweep: list[SweepRow]
-    left_out: list[Problem]
-    notes: list[str]
-
-    @classmethod
-    def of(cls, result: FinetuneResult) -> "TrainingHistory":
-        """The part of a result that is no time or memory."""
-        return cls(epochs=result.history, sweep=result.sweep, left_out=result.left_out, notes=result.notes)
+    @property
+    def record(self) -> TrainingHistory:
+        """The part that is no time or memory: equal runs write equal bytes."""
+        return TrainingHistory(epochs=self.history, sweep=self.sweep, left_out=self.left_out, notes=self.notes)
 
 
 @dataclass(frozen=True)

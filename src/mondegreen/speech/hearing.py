@@ -66,7 +66,7 @@ def _memory_key(model: BaselineSTTModel) -> str:
 
 
 def _remember(memory: Path, rows: list[Hypothesis]) -> None:
-    """Adds rows (their `id` is the recording's sha256) to what other processes may have added; failures are not kept."""
+    """Adds rows (their `id` is the recording's sha256) to what other processes added; failures are not kept."""
     with lock(memory.with_suffix(".lock")):
         before = read_jsonl(memory, Hypothesis) if memory.exists() else []
         merged = {row.id: row for row in [*before, *rows] if not row.error}

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
+from mondegreen.records import SweepRow
 from mondegreen.speech.devset import DevSet
 from mondegreen.speech.lora import merged_at
 from mondegreen.speech.model import SpeechModel
@@ -14,19 +14,6 @@ from mondegreen.speech.model import SpeechModel
 logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-9
-
-
-class SweepRow(BaseModel):
-    """A merge weight and what the model is worth there. Weight 0 is the base, for reference only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weight: float
-    dev_wer: float
-    dev_cer: float
-    retention_wer: float | None  # None without retention recordings
-    retention_loss: float  # WER lost against the base, absolute; 0 without retention recordings
-    within_budget: bool
 
 
 def sweep(

@@ -15,7 +15,8 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from mondegreen.config import Params
 from mondegreen.errors import TrainingError
-from mondegreen.speech.callbacks import EarlyStopping, Epoch, OnEpoch, Reporter, history_of, out_of_patience
+from mondegreen.records import Epoch
+from mondegreen.speech.callbacks import EarlyStopping, OnEpoch, Reporter, history_of, out_of_patience
 from mondegreen.speech.checkpoints import best_checkpoint, newest_whole, read_state, seal
 from mondegreen.speech.ctc import FeatureCTC
 from mondegreen.speech.dataset import ClipDataset, LikeLengthBatches, collate

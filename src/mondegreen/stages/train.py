@@ -12,7 +12,7 @@ from mondegreen.files import read_jsonl, write_json
 from mondegreen.records import Example, RunInfo
 from mondegreen.registry.tracking import lineage_tags, log_history, start_run
 from mondegreen.speech.callbacks import OnEpoch
-from mondegreen.speech.finetuning import FinetuneResult, TrainingHistory, finetune
+from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.stages import run
 
@@ -36,7 +36,7 @@ def main() -> None:
 
         result = _finetune(base, params, on_epoch)
         log_history(run_id, [{"epoch": result.best_epoch, **_summary(result)}])
-        write_json(OUTPUT / "history.json", TrainingHistory.of(result))
+        write_json(OUTPUT / "history.json", result.record)
         write_json(OUTPUT / "run.json", _run_info(run_id, base, params, result))
     for note in result.notes:
         logger.warning(note)

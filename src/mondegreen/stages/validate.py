@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from mondegreen.config import Params, load_params
+from mondegreen.errors import UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_text
+from mondegreen.labels.gold import Audit
 from mondegreen.loop.verdict import Verdict, compare_set, decide
-from mondegreen.records import Hypothesis, RunInfo, Utterance
+from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.scoring.evidence import resample
+from mondegreen.speech.manifest import Report
 from mondegreen.stages import run
 
 OUTPUT = Path("build/validate")
@@ -21,13 +24,39 @@ def main() -> None:
     baseline = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
     candidate = read_jsonl(Path("build/evaluate/hypotheses.jsonl"), Hypothesis)
     verdict = decide(utterances, baseline, candidate, params)
+    candidate_run = read_json(Path("build/train/run.json"), RunInfo)
+    _check_models(verdict, candidate_run)
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     write_json(verdict_path, verdict)
     write_text(OUTPUT / "plots/wer_by_slice.csv", _wer_by_slice(verdict))
     write_text(OUTPUT / "plots/bootstrap.csv", _bootstrap(utterances, baseline, candidate, params))
-    candidate_run = read_json(Path("build/train/run.json"), RunInfo)
-    write_report(report_path, verdict, utterances, baseline, candidate, params=params, lineage=candidate_run.data)
+    write_report(
+        report_path,
+        verdict,
+        utterances,
+        baseline,
+        candidate,
+        params=params,
+        history=[epoch.model_dump() for epoch in read_json(Path("build/train/history.json"), TrainingHistory).epochs],
+        label_audit=read_json(Path("build/label/audit.json"), Audit),
+        problems=read_json(Path("build/prepare/report.json"), Report).problems,
+        lineage=candidate_run.data,
+    )
     log_verdict(candidate_run.run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
+
+
+def _check_models(verdict: Verdict, candidate_run: RunInfo) -> None:
+    """The hypotheses must be of the models that the run names: a folder's weights may change under its name."""
+    pairs = (
+        ("transcribe", verdict.baseline_model, candidate_run.base_digest),
+        ("evaluate", verdict.candidate_model, candidate_run.model_digest),
+    )
+    for stage, heard, named in pairs:
+        if heard != named:
+            raise UsageError(
+                f"build/{stage}/hypotheses.jsonl is of model {heard[:12]}, the run is about {named[:12]}.",
+                f"The weights changed since then: run `dvc repro --force {stage}`, then `dvc repro`.",
+            )
 
 
 def _wer_by_slice(verdict: Verdict) -> str:
