@@ -1,7 +1,12 @@
 """mondegreen: a speech recogniser's memory of what it misheard. The public names load on first use (PEP 562)."""
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Read when torch loads its thread pool. By default idle threads spin; beside another process on the same cores that
+# made training nine times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "BaselineSTTModel": "mondegreen.speech.transcriber",

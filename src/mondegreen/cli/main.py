@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mondegreen.cli import summary, transcribe
+from mondegreen.cli import finetune, summary, transcribe
 from mondegreen.errors import MondegreenError
 
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(transcribe.transcribe)
+app.command()(finetune.finetune)
 app.command()(summary.summary)
 
 
