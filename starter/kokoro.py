@@ -22,7 +22,6 @@ PARAMETERS = "decoder.decoder.generator"
 BLOCKS = ["noise_res.0", "noise_res.1", *(f"resblocks.{number}" for number in range(6))]
 CUT_IN = [f"{ROOT}/{name}/Conv{kind}_output_0" for name, kind in [("noise_convs.0", ""), ("noise_convs.1", "")]]
 CUT_IN.append(f"{ROOT}/ups.0/ConvTranspose_output_0")
-CACHED = 512  # frames at a time, so that a chain of element-wise steps stays in the cache
 CUT_OUT = f"{ROOT}/Div_4_output_0"
 HALVES = [(half, step) for step in range(3) for half in (1, 2)]  # each block: three dilated pairs
 Waveform = NDArray[np.float32]
@@ -77,30 +76,25 @@ class Convolution:
         return torch.ops.onednn.qconv_pointwise(channels_last, scale, zero, *weights, *geometry, *as_float)[0].t()
 
 
-def norm_and_snake(hidden: Tensor, style: Tensor, alpha: Tensor) -> Tensor:
-    """Instance norm with the voice's scale and shift, then x + sin(alpha x)^2 / alpha: (frames, channels)."""
+@torch.compile(dynamic=True)
+def norm_and_snake(hidden: Tensor, style: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Instance norm with the voice's scale and shift, then x + sin(alpha x)^2 / alpha: (frames, channels).
+
+    Also returns the smallest and the largest value. Compiled, because step by step it would take as long as the
+    convolutions.
+    """
     scale, shift = style.chunk(2)
-    mean = hidden.mean(0)
-    variance = torch.stack([(part - mean).square_().sum(0) for part in hidden.split(CACHED)]).sum(0) / len(hidden)
+    variance, mean = torch.var_mean(hidden, 0, correction=0)
     scale = (1 + scale) * (variance + 1e-5).rsqrt()
-    shift = shift - mean * scale
-    result = torch.empty_like(hidden)
-    for part, target in zip(hidden.split(CACHED), result.split(CACHED), strict=True):
-        normed = torch.addcmul(shift, part, scale)
-        wave = (normed * alpha).sin_().square_()
-        torch.addcdiv(normed, wave, alpha, out=target)
-    return result
+    hidden = hidden * scale + (shift - mean * scale)
+    hidden = hidden + torch.sin(hidden * alpha).square() / alpha
+    return hidden, hidden.amin(), hidden.amax()
 
 
-def quantise(hidden: Tensor) -> tuple[Tensor, float, int]:
-    """The uint8 tensor, its scale and its zero: hidden is close to scale * (uint8 - zero)."""
-    low, high = (bound.item() for bound in hidden.aminmax())
-    scale = (high - low) / 255
-    zero = round(-low / scale)
-    result = torch.empty_like(hidden, dtype=torch.uint8)
-    for part, target in zip(hidden.split(CACHED), result.split(CACHED), strict=True):
-        target.copy_(part.mul(1 / scale).add_(zero + 0.5).clamp_(0, 255))
-    return result, scale, zero
+@torch.compile(dynamic=True)
+def quantise(hidden: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The uint8 tensor for which hidden is close to scale * (uint8 - zero)."""
+    return (hidden / scale + zero + 0.5).clamp(0, 255).to(torch.uint8)
 
 
 class Block:
@@ -123,8 +117,10 @@ class Block:
     def __call__(self, hidden: Tensor, styles: list[Tensor]) -> Tensor:
         residual = hidden
         for place, style in enumerate(styles):
-            hidden = norm_and_snake(hidden, style[0], self._alphas[place])
-            hidden = self._convolutions[place](*quantise(hidden))
+            hidden, low, high = norm_and_snake(hidden, style[0], self._alphas[place])
+            scale = (high - low) / 255
+            zero = (-low / scale).round()
+            hidden = self._convolutions[place](quantise(hidden, scale, zero), scale.item(), int(zero))
             if place % 2:
                 hidden = residual = residual + hidden
         return hidden

@@ -1,6 +1,7 @@
 """Train the starter model on synthetic speech: seeded, on CPU, resumable from its last checkpoint.
 
-The learning rate follows the share of the budget that is spent, in steps or in minutes.
+The learning rate follows the share of the budget that is spent, in steps or in minutes. Each core runs a process of
+one thread with a batch of its own, and the gradients are averaged: faster than threads that share one batch.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from starter.corpus import Batch, Utterance, draw_round, finished_shards, make_batch, read_shards, training_utterances
@@ -45,7 +46,7 @@ class Budget:
     minutes: float = 0.0
     steps: int = 0
     peak_rate: float = 1e-3
-    batch_seconds: float = 32.0
+    batch_seconds: float = 20.0  # of one process
 
     def spent(self, progress: Progress) -> float:
         return progress.step / self.steps if self.steps else progress.seconds / (60 * self.minutes)
@@ -98,6 +99,8 @@ class Trainer:
 
     def __init__(self, speech: Path, folder: Path, budget: Budget, seed: int, config: Wav2Vec2Config) -> None:
         self.speech, self.folder, self.budget = speech, folder, budget
+        in_parallel = distributed.is_initialized()
+        self.rank, self.workers = (distributed.get_rank(), distributed.get_world_size()) if in_parallel else (0, 1)
         torch.manual_seed(seed)
         self.model = make_model(config)
         for module in self.model.modules():
@@ -124,38 +127,63 @@ class Trainer:
     def step(self, utterances: list[Utterance]) -> float:
         """One update. All randomness comes from the seed and the step, so a resumed run repeats it exactly."""
         progress, begin = self.progress, time.monotonic()
-        seed = progress.seed * 1_000_003 + progress.step
+        seed = (progress.seed * 1_000_003 + progress.step) * 64 + self.rank
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # transformers draws its time masks from this one
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.learning_rate(progress)
         self.model.train()
         loss = ctc_loss(self.model, make_batch(utterances, np.random.default_rng(seed)))
         self.optimizer.zero_grad()
         loss.backward()
+        seconds = self.average_gradients(time.monotonic() - begin)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"step {progress.step}: the gradient is not finite; resume with a lower --rate")
         self.optimizer.step()
         progress.step += 1
-        progress.seconds += time.monotonic() - begin
+        progress.seconds += seconds
         return loss.item()
+
+    def average_gradients(self, seconds: float) -> float:
+        """Average the gradients over the processes; return the longest step, so that all stop at the same one."""
+        if self.workers == 1:
+            return seconds
+        gradients = [item.grad for item in self.model.parameters() if item.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        begin = time.monotonic()
+        distributed.all_reduce(flat)
+        longest = torch.tensor(seconds + time.monotonic() - begin, dtype=torch.float64)
+        distributed.all_reduce(longest, distributed.ReduceOp.MAX)
+        parts = flat.div_(self.workers).split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return longest.item()
 
     def run(self, check_every: int) -> None:
         progress, losses = self.progress, [0.0]
         while self.budget.spent(progress) < 1:
             if not progress.shards:
-                progress.shards = [str(shard) for shard in finished_shards(self.speech / "train")]
-            utterances = training_utterances([Path(shard) for shard in progress.shards], self.held_out)
+                progress.shards = self.shards_of_a_new_round()
+            utterances = training_utterances([self.speech / shard for shard in progress.shards], self.held_out)
             batches = draw_round(utterances, self.budget.batch_seconds, progress.seed, progress.round)
-            for batch in batches[progress.position :]:
+            while progress.position + self.workers <= len(batches):
+                batch = batches[progress.position + self.rank]
                 losses.append(self.step([utterances[index] for index in batch]))
-                progress.position += 1
-                if progress.step % check_every == 0 or self.budget.spent(progress) >= 1:
+                progress.position += self.workers
+                finished = self.budget.spent(progress) >= 1
+                if self.rank == 0 and (progress.step % check_every == 0 or finished):
                     self.check(float(np.mean(losses[-200:])))
-                if self.budget.spent(progress) >= 1:
+                if finished:
                     return
             progress.round, progress.position, progress.shards = progress.round + 1, 0, []
+
+    def shards_of_a_new_round(self) -> list[str]:
+        """What is finished now, as the first process sees it."""
+        shards = [[str(shard.relative_to(self.speech)) for shard in finished_shards(self.speech / "train")]]
+        if self.workers > 1:
+            distributed.broadcast_object_list(shards)
+        return shards[0]
 
     def check(self, loss: float) -> None:
         """Measure on the dev voices, keep the best weights, checkpoint."""
@@ -172,21 +200,34 @@ class Trainer:
         self.save()
 
 
+def work(rank: int, options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if options.workers > 1:
+        meeting = f"tcp://127.0.0.1:{options.port}"
+        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.workers)
+    budget = Budget(options.minutes, options.steps, options.rate)
+    Trainer(options.speech, options.run, budget, options.seed, make_config()).run(options.check_every)
+    if options.workers > 1:
+        distributed.destroy_process_group()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, default=Path("var/starter/speech"))
     parser.add_argument("--run", type=Path, default=Path("var/starter/run"))
-    parser.add_argument("--minutes", type=float, default=90.0)
+    parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--steps", type=int, default=0, help="a budget in steps instead of minutes")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
+    parser.add_argument("--port", type=int, default=29_531, help="local port at which the processes meet")
     parser.add_argument("--check-every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
-    budget = Budget(options.minutes, options.steps, options.rate)
-    Trainer(options.speech, options.run, budget, options.seed, make_config()).run(options.check_every)
+    if options.workers == 1:
+        work(0, options)
+    else:
+        torch.multiprocessing.spawn(work, (options,), nprocs=options.workers)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ texts="$prompts/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"
 python -m starter.synthesize --data "$folder/speech" --kokoro-voices "$folder/package/voices" \
   --prompts "$texts" --workers "$cores"
 python -m starter.heldout --speech "$folder/speech"
-python -u -m starter.train --speech "$folder/speech" --run "$folder/run" --minutes "$minutes" --threads "$cores"
+python -u -m starter.train --speech "$folder/speech" --run "$folder/run" --minutes "$minutes" --workers "$cores"
 cp "$folder"/run/best/* starter/model/
 python -m starter.evaluate --speech "$folder/speech" --prompts "$prompts/asterisk/sounds/en_US_f_Allison" \
   --prompt-texts "$texts" --report "$folder/report.json"
