@@ -101,7 +101,9 @@ def test_an_experiment_is_its_own_run_and_its_own_branch(project: Project) -> No
     assert runs[0].data.tags["data.dvc"] is not None
     changed = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
     assert changed["params.yaml"]["train.lora_rank"] == {"old": 8, "new": 4, "diff": -4}
-    assert "build/evaluate/metrics.json" in project.run("dvc", "metrics", "diff", "--json").stdout
+    metrics = json.loads(project.run("dvc", "metrics", "diff", "--all", "--json").stdout)
+    digest = metrics["build/evaluate/metrics.json"]["model"]
+    assert digest["old"] and digest["new"] and digest["old"] != digest["new"]
     project.run("dvc", "exp", "branch", "try", "try-branch")
     assert "try-branch" in project.git("branch", "--list")
 
