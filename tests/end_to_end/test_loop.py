@@ -19,7 +19,9 @@ pytestmark = pytest.mark.xdist_group("end_to_end")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("clone"))
     project.recordings()
-    project.params(train={"epochs": 2, "patience": 2}, prepare={"test_fraction": 0.4, "dev_fraction": 0.2})
+    project.params(
+        train={"epochs": 2, "patience": 2, "batch_seconds": 6}, prepare={"test_fraction": 0.4, "dev_fraction": 0.2}
+    )
     project.commit("a dozen recordings, two epochs")
     project.run("dvc", "repro")
     project.commit("the round")

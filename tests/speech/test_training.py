@@ -188,3 +188,12 @@ def test_a_seal_covers_every_byte(tmp_path: Path) -> None:
     assert is_whole(folder)
     (folder / "a").write_bytes(b"abd")
     assert not is_whole(folder)
+
+
+def test_a_run_of_a_single_step_learns(project: Path) -> None:
+    params = Params(seed=5, train=TrainParams(epochs=1, batch_seconds=600.0, learning_rate=1e-2, merge_weights=(1.0,)))
+    result = run(project, params)
+    base = load_model("model").network.state_dict()
+    tuned = load_model("out").network.state_dict()
+    assert result.history[0].epoch == 1
+    assert any(not torch.equal(tensor, tuned[name]) for name, tensor in base.items())

@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 _WEIGHTS = "model.safetensors"
 
 
+class _Arguments(TrainingArguments):
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Rounds the ratio down: rounded up, a run of one or two steps would take its first with a rate of zero."""
+        return int(num_training_steps * self.warmup_steps)
+
+
 class CTCTrainer(Trainer):
     """A Trainer with batches by total length, an abort on a loss that is no number, and dev WER as its metric.
 
@@ -43,12 +49,8 @@ class CTCTrainer(Trainer):
         self.batch_frames, self.reporter = batch_frames, reporter
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        sampler = LikeLengthBatches(
-            [clip.frames for clip in self.clips.clips],
-            self.batch_frames,
-            self.args.seed,
-            self.args.world_size,
-        )
+        lengths = [clip.frames for clip in self.clips.clips]
+        sampler = LikeLengthBatches(lengths, self.batch_frames, self.args.seed, self.args.world_size)
         loader: DataLoader[dict[str, Any]] = self.accelerator.prepare(
             DataLoader(self.clips, batch_sampler=sampler, collate_fn=collate)
         )
@@ -177,7 +179,7 @@ def _restore_best(checkpoint: Path) -> None:
         seal(checkpoint)
 
 
-def _arguments(params: Params, folder: Path, epochs: int) -> TrainingArguments:
+def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
     settings: Mapping[str, Any] = {
         "num_train_epochs": epochs,
         "learning_rate": params.train.resolved_learning_rate,
@@ -187,7 +189,7 @@ def _arguments(params: Params, folder: Path, epochs: int) -> TrainingArguments:
         "seed": params.seed,
         "data_seed": params.seed,
     }
-    return TrainingArguments(
+    return _Arguments(
         output_dir=str(folder),
         eval_strategy="epoch",
         save_strategy="epoch",
