@@ -197,3 +197,10 @@ def test_a_run_of_a_single_step_learns(project: Path) -> None:
     tuned = load_model("out").network.state_dict()
     assert result.history[0].epoch == 1
     assert any(not torch.equal(tensor, tuned[name]) for name, tensor in base.items())
+
+
+def test_a_model_that_was_saved_without_spec_augment_trains_with_it(project: Path) -> None:
+    save_model(project / "model", mask_time_prob=0.0)
+    params = Params(train=TrainParams(epochs=1, mask_time_prob=0.5))
+    assert run(project, params).history[0].loss > 0
+    assert load_model("out").vocabulary == load_model("model").vocabulary

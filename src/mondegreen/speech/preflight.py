@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from mondegreen.errors import AudioError, TrainingError, VocabularyError
@@ -90,3 +93,6 @@ def fit_spec_augment(network: PreTrainedModel, clips: Sequence[Clip], mask_time_
     config.mask_time_prob = mask_time_prob
     config.mask_time_min_masks = 0
     config.mask_time_length = max(1, min(config.mask_time_length, min(clip.frames for clip in clips)))
+    base: Any = network.base_model
+    if not hasattr(base, "masked_spec_embed"):  # a model that was saved with SpecAugment off has no such vector
+        base.masked_spec_embed = nn.Parameter(torch.zeros(config.hidden_size), requires_grad=False)
