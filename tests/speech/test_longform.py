@@ -1,6 +1,6 @@
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mondegreen.records import Word
@@ -44,6 +44,7 @@ def starts(seconds: float) -> list[float]:
 
 @given(seconds=st.floats(1.0, 200.0), pause=st.floats(0.0, 4.0), seed=st.integers(0, 100_000))
 @settings(max_examples=300, deadline=None)
+@example(seconds=85.0, pause=3.65625, seed=65535)  # the only word in common is cut, and heard right by chance
 def test_no_word_is_lost_doubled_or_cut(seconds: float, pause: float, seed: int) -> None:
     spoken = speech(seconds, pause, seed)
     merged = merge_windows([(start, recognise(spoken, start, seed)) for start in starts(seconds)], OVERLAP)

@@ -14,7 +14,7 @@ OVERLAP: Seconds = 4.0
 def merge_windows(windows: Iterable[tuple[Seconds, Sequence[Word]]], overlap: Seconds = OVERLAP) -> list[Word]:
     """Words of the whole recording: none twice, none cut.
 
-    Neighbours are joined behind a word that both heard at the same time, the one nearest to the middle of what they
+    Neighbours are joined at a word that both heard at the same time, the one nearest to the middle of what they
     share; without such a word, in the middle, beside the words there.
 
     Args:
@@ -40,14 +40,15 @@ def merge_windows(windows: Iterable[tuple[Seconds, Sequence[Word]]], overlap: Se
 def _seam(left: list[Word], right: list[Word], middle: Seconds) -> tuple[int, int]:
     """How many words of `left` to keep and how many of `right` to drop."""
     anchors = [
-        (abs(_midpoint(a) + _midpoint(b) - 2 * middle), i, j)
+        (abs(_midpoint(a) + _midpoint(b) - 2 * middle), i, j, _midpoint(a) + _midpoint(b) > 2 * middle)
         for i, a in enumerate(left)
         for j, b in enumerate(right)
         if _at_once(a, b) and a.text.casefold() == b.text.casefold()
     ]
     if anchors:
-        *_, i, j = min(anchors)
-        return i + 1, j + 1
+        # The word itself comes from the window in which it is farther from the edge.
+        _, i, j, late = min(anchors)
+        return (i, j) if late else (i + 1, j + 1)
     cut = middle
     for word in [*left, *right]:
         if word.start < middle < word.end:  # beside a word rather than through it
