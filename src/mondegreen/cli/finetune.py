@@ -68,9 +68,7 @@ def finetune(
 def _log_to_stderr(wanted: bool) -> None:
     from rich.console import Console
     from rich.logging import RichHandler
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # it would write to stderr also where that is no terminal
     handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
     logging.basicConfig(level=logging.INFO if wanted else logging.ERROR, format="%(message)s", handlers=[handler])
 

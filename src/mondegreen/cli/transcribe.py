@@ -59,12 +59,9 @@ def _base_model(params: "Params | None") -> str:
 
 
 def _load(name: str, params: "Params | None", batch_size: int | None) -> "BaselineSTTModel":
-    from transformers.utils import logging
-
     from mondegreen.config import Params
     from mondegreen.speech.transcriber import BaselineSTTModel
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would write to stderr also where that is no terminal
     params = params or Params()
     longest = params.audio.max_duration
     return BaselineSTTModel(

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,6 +48,14 @@ class FeatureCache:
         self._pending_bytes += features.nbytes
         if self._pending_bytes >= _SHARD_BYTES:
             self.flush()
+
+    def get_or_compute(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The features that are here, else those of `compute`, which are kept."""
+        features = self.get(key)
+        if features is None:
+            features = compute()
+            self.put(key, features)
+        return features
 
     def flush(self) -> None:
         """Writes what is pending as one shard."""

@@ -45,11 +45,7 @@ class Recordings:
         """float32 (num_frames, conv_dim), of `model` when the encoder trains, else of the base. Raises AudioError."""
         if self.cache is None:
             return encode(model or self.base, self.waveform(example))
-        features = self.cache.get(example.sha256)
-        if features is None:
-            features = encode(self.base, self.waveform(example))
-            self.cache.put(example.sha256, features)
-        return features
+        return self.cache.get_or_compute(example.sha256, lambda: encode(self.base, self.waveform(example)))
 
     def frames(self, example: Example) -> int:
         """Number of frames; computes and keeps the features when there is a cache. Raises AudioError."""

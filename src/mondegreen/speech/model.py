@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
@@ -62,6 +63,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
             "is not a plain Wav2Vec2, HuBERT or WavLM model.",
             f"Name a CTC model of one of these kinds in model.base: {', '.join(KINDS)}.",
         )
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # it writes to stderr also where that is no terminal
     with torch.random.fork_rng():  # what a checkpoint lacks (the SpecAugment vector of 960h) starts the same each time
         torch.manual_seed(0)
         network, report = AutoModelForCTC.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)

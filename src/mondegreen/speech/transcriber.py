@@ -128,27 +128,17 @@ class BaselineSTTModel:
             duration = duration_of(path)
             if duration > self.max_duration:
                 return self._long(path, duration)
-            return _Heard(path, self.features(Path(path)), duration)
+            return _Heard(path, self._features(Path(path)), duration)
         except AudioError as error:
             return Failure(path=path, error=str(error), reason=error.reason)
 
-    def features(self, path: Path, key: str | None = None) -> Tensor:
-        """The encoder's features of a recording, from the cache when they are there.
+    def _features(self, path: Path) -> Tensor:
+        """The encoder's features of a recording, from the cache when they are there: float32 (num_frames, conv_dim)."""
 
-        Args:
-            key: sha256 of the file's bytes, when the caller knows it.
-
-        Returns:
-            float32 (num_frames, conv_dim).
-        """
-        if self.cache is None:
+        def compute() -> Tensor:
             return encode(self.model, load_audio(path))
-        key = key or sha256_file(path)
-        features = self.cache.get(key)
-        if features is None:
-            features = encode(self.model, load_audio(path))
-            self.cache.put(key, features)
-        return features
+
+        return self.cache.get_or_compute(sha256_file(path), compute) if self.cache else compute()
 
     def _finish(
         self, chunk: list[_Heard | Transcription | Failure], started: float

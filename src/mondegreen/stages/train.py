@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers.utils.logging import disable_progress_bar
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json
@@ -22,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Writes build/train/model/, run.json and history.json; with several processes the first one writes."""
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # that of loading and saving weights
     params = load_params()
     base = load_model(params.model.base)
     if not PartialState().is_main_process:
