@@ -96,6 +96,44 @@ class RegisterParams(_Section):
     auto_promote: bool = False
 
 
+class CasesParams(_Section):
+    min_cases: int = Field(1, ge=1)
+    min_completeness: Fraction = 0.95
+    min_validity: Fraction = 0.9
+    min_uniqueness: Fraction = 0.8
+
+
+class DetectorParams(_Section):
+    threshold: Fraction = 0.5
+    error_wer: Fraction = 0.0
+    lexicon: Path | None = None
+
+
+class TriggerParams(_Section):
+    min_error_cases: int = Field(100, ge=1)
+    min_corrected_cases: int = Field(50, ge=1)
+    trigger_on_error_rate: bool = True
+    error_rate_threshold: Fraction = 0.15
+    window_hours: float = Field(24.0, gt=0)
+    min_inferences: int = Field(100, ge=1)
+    auto_approve_finetuning: bool = False
+    adaptive: bool = False
+    adaptive_small_gain: Fraction = 0.01
+    adaptive_large_gain: Fraction = 0.05
+    adaptive_factor: float = Field(1.5, gt=1)
+    adaptive_bounds: tuple[int, int] = (25, 1000)
+    branch: bool = False
+
+
+class MonitorParams(_Section):
+    max_error_rate: Fraction = 0.3
+    max_latency_p95: Seconds = Field(10.0, gt=0)
+    min_confidence: Fraction = 0.0
+    max_drift: float = Field(0.25, gt=0)
+    min_inferences: int = Field(100, ge=1)
+    webhook: str | None = None
+
+
 class Params(_Section):
     """Every knob. The section of a stage has the stage's name."""
 
@@ -111,6 +149,10 @@ class Params(_Section):
     validate_: ValidateParams = Field(ValidateParams(), alias="validate")
     regress: RegressParams = RegressParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
+    cases: CasesParams = CasesParams()
+    detector: DetectorParams = DetectorParams()
+    trigger: TriggerParams = TriggerParams()
+    monitor: MonitorParams = MonitorParams()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -45,3 +45,7 @@ class TrainingError(MondegreenError):
 
 class RegistryError(MondegreenError):
     """The model registry refuses, or its state is not what was expected."""
+
+
+class CaseError(MondegreenError):
+    """The case store refuses, or what it holds is not what was expected."""

@@ -1,0 +1,127 @@
+"""Opening the database of live state: SQLite (WAL) in a local folder, or PostgreSQL."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from mondegreen.cases.tables import SchemaRow, Table
+from mondegreen.errors import CaseError, UsageError
+from mondegreen.files import lock
+
+SCHEMA = 1
+_PATIENCE = 60  # seconds that a writer waits for another one
+_SCHEMA_LOCK = 0x6D6F6E64  # any number of our own, for PostgreSQL's advisory lock
+
+
+def database_url(folder: Path) -> str:
+    """MONDEGREEN_DATABASE_URL when set, else the SQLite file in `folder`."""
+    return os.environ.get("MONDEGREEN_DATABASE_URL") or f"sqlite:///{folder / 'mondegreen.db'}"
+
+
+def open_database(folder: Path) -> Engine:
+    """Connects to `database_url(folder)` and makes the tables where they are missing.
+
+    Raises:
+        UsageError: the URL is wrong.
+        CaseError: the database cannot be reached, is damaged, or was made by a newer version.
+    """
+    url = database_url(folder)
+    try:
+        parts = make_url(url)
+        if parts.drivername in ("postgresql", "postgres"):
+            parts = parts.set(drivername="postgresql+pg8000")
+        if parts.get_backend_name() == "sqlite":
+            folder.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(parts, connect_args={"timeout": _PATIENCE})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        else:
+            engine = create_engine(parts, pool_pre_ping=True)
+    except Exception as error:
+        raise UsageError(
+            f"{_named(url)} is not a database that can be used: {error}.",
+            "Set MONDEGREEN_DATABASE_URL to postgresql://user:password@host/name, or unset it for SQLite in var/.",
+        ) from None
+    try:
+        _make_tables(engine, folder)
+    except DBAPIError as error:
+        raise CaseError(
+            f"The database {_named(url)} cannot be opened: {error.orig}.",
+            "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup.",
+        ) from error
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """A session that is committed at the end, or rolled back; when this returns, what was written is on the disk.
+
+    Raises:
+        CaseError: the database refuses: the disk is full, it is locked for too long, it went away.
+    """
+    try:
+        with Session(engine) as session, session.begin():
+            yield session
+    except OperationalError as error:
+        raise CaseError(
+            f"The database refused: {error.orig}.",
+            "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again.",
+        ) from error
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only reads: one moment's view of the database, which waits for no writer."""
+    with Session(engine.execution_options(begin="DEFERRED")) as session:
+        yield session
+
+
+def _make_tables(engine: Engine, folder: Path) -> None:
+    if engine.dialect.name == "sqlite":
+        with lock(folder / ".schema.lock"), engine.begin() as connection:
+            Table.metadata.create_all(connection)
+            _check_version(connection)
+    else:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            Table.metadata.create_all(connection)
+            _check_version(connection)
+
+
+def _check_version(connection: Any) -> None:
+    found = connection.execute(select(SchemaRow.version)).scalar()
+    if found is None:
+        connection.execute(insert(SchemaRow).values(version=SCHEMA))
+    elif found != SCHEMA:
+        raise CaseError(
+            f"The database has schema {found}, this version of mondegreen knows {SCHEMA}.",
+            "Use the version of mondegreen that made it, or start an empty database.",
+        )
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Readers beside a writer (WAL), durable commits, and transactions that begin when we say so."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_PATIENCE * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    """IMMEDIATE: two that read first and write later would otherwise fail at the write, without waiting."""
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'IMMEDIATE')}")
+
+
+def _named(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except Exception:
+        return "MONDEGREEN_DATABASE_URL"

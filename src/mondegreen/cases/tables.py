@@ -1,0 +1,139 @@
+"""The tables of live state: what arrives while the service lives. SQLite and PostgreSQL hold the same."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, String, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# SQLite numbers rows by itself in an INTEGER column only.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in, aware UTC datetimes out; SQLite keeps no time zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None else None
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[str]: JSON()}  # noqa: RUF012
+
+
+class CaseRow(Table):
+    """A recording that a model misheard. The same audio and model again is the same case, seen once more."""
+
+    __tablename__ = "cases"
+    __table_args__ = (
+        Index("cases_by_time", "first_seen", "id"),
+        Index("cases_by_state", "label_method", "dataset_version"),
+    )
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)  # from audio hash and model version
+    audio_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    audio_name: Mapped[str]  # as it was called where it came from
+    model_version: Mapped[str]
+    original_transcript: Mapped[str]
+    error_score: Mapped[float | None]
+    duration: Mapped[float | None]  # seconds
+    source: Mapped[str]  # where the case comes from: manual, production, import, …
+    details: Mapped[dict[str, Any]] = mapped_column("metadata")
+    first_seen: Mapped[datetime]
+    last_seen: Mapped[datetime]
+    times_seen: Mapped[int]
+    # The correction that counts, repeated here so that a list of a million cases needs no join.
+    label_method: Mapped[str | None]
+    corrected_transcript: Mapped[str | None]
+    dataset_version: Mapped[int | None]  # the first snapshot that holds it
+
+
+class CaseErrorRow(Table):
+    """One error type of a case."""
+
+    __tablename__ = "case_errors"
+
+    error_type: Mapped[str] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+
+
+class CorrectionRow(Table):
+    """What somebody wrote for a case. Appended, never changed; a larger id is newer, whatever the clock says."""
+
+    __tablename__ = "corrections"
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    transcript: Mapped[str]
+    method: Mapped[str]  # manual, import or llm
+    author: Mapped[str]
+    at: Mapped[datetime]
+    details: Mapped[dict[str, Any]] = mapped_column("metadata")
+
+
+class InferenceRow(Table):
+    """One transcription in production."""
+
+    __tablename__ = "inferences"
+    __table_args__ = (Index("inferences_by_model", "model_version", "at"),)
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    model_version: Mapped[str]
+    audio_sha256: Mapped[str] = mapped_column(String(64))
+    duration: Mapped[float]  # seconds of audio
+    latency: Mapped[float]  # seconds of work
+    confidence: Mapped[float | None]
+    error_score: Mapped[float | None]
+    is_error: Mapped[bool | None]  # None: no detector looked at it
+    case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id"))
+
+
+class JobRow(Table):
+    """One fine-tuning round, from the request to its end."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    state: Mapped[str] = mapped_column(index=True)
+    requested_at: Mapped[datetime]
+    reasons: Mapped[list[str]]
+    trigger: Mapped[dict[str, Any]]  # the values and thresholds that were compared
+    dataset_version: Mapped[int | None]
+    run_id: Mapped[str | None]  # MLflow's
+    outcome: Mapped[str | None]  # of the verdict
+    gain: Mapped[float | None]  # WER before minus after, absolute
+    details: Mapped[dict[str, Any]]
+
+
+class JobEventRow(Table):
+    """One transition of a job. The first has no state before it."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    at: Mapped[datetime]
+    before: Mapped[str | None]
+    after: Mapped[str]
+    reason: Mapped[str]
+
+
+class SchemaRow(Table):
+    """The version of these tables that a database was made with."""
+
+    __tablename__ = "schema_version"
+
+    version: Mapped[int] = mapped_column(primary_key=True)
