@@ -8,6 +8,7 @@ Split = Literal["train", "dev", "test"]
 Domain = Literal["target", "retention"]
 Source = Literal["human", "llm", "none"]
 Outcome = Literal["pass", "fail", "inconclusive"]
+CorrectionMethod = Literal["manual", "import", "llm"]  # the first two are people's
 
 
 class _Record(BaseModel):
@@ -78,6 +79,25 @@ class Label(_Record):
     text: str
     source: Source
     note: str = ""
+
+
+class FailedCase(_Record):
+    """A row of data/failed_cases/cases.jsonl: a recording that was misheard in production, and its correction."""
+
+    id: str
+    path: str  # relative to data/failed_cases
+    sha256: str
+    duration: float  # seconds
+    hypothesis: str  # what the model heard
+    model_version: str
+    text: str  # the correction that counts
+    method: CorrectionMethod
+    author: str
+    error_types: list[str]
+    error_score: float | None
+    source: str
+    speaker: str = ""  # "" when nobody said
+    recording: str = ""  # the source recording, where several cases share one
 
 
 class Example(_Record):
