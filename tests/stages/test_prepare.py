@@ -12,7 +12,8 @@ import soundfile
 
 from mondegreen.config import AudioParams, Params, PrepareParams
 from mondegreen.errors import UsageError
-from mondegreen.speech.manifest import build_manifest
+from mondegreen.records import Utterance
+from mondegreen.speech.manifest import Report, build_manifest
 from mondegreen.stages import prepare
 
 
@@ -31,13 +32,18 @@ def record(*names: str, seconds: float = 0.3, level: float = 0.1) -> None:
         soundfile.write(path, noise.astype(np.float32), 16000)
 
 
+def build(data: Path, params: Params) -> tuple[list[Utterance], Report]:
+    manifest = build_manifest(data, params)
+    return manifest.rows, manifest.report
+
+
 def references(*lines: str) -> None:
     Path("data/references.csv").write_text("\n".join(["path,text", *lines]) + "\n")
 
 
 def test_own_layout_without_references_goes_to_train() -> None:
     record("clean/a.wav", "noisy/b.flac", "c.ogg")
-    rows, report = build_manifest(Path("data"), Params())
+    rows, report = build(Path("data"), Params())
     assert [(row.condition, row.split) for row in rows] == [("all", "train"), ("clean", "train"), ("noisy", "train")]
     assert {problem.reason for problem in report.problems} == {"no_dev", "no_test"}
 
@@ -49,7 +55,7 @@ def test_broken_files_are_listed_and_the_run_goes_on() -> None:
     cut = Path("data/cut.wav").read_bytes()
     Path("data/cut.wav").write_bytes(cut[: len(cut) // 2])
     record("silent.wav", level=0)
-    rows, report = build_manifest(Path("data"), Params())
+    rows, report = build(Path("data"), Params())
     assert [Path(row.path).name for row in rows] == ["a.wav", "b.wav", "silent.wav"]
     assert report.left_out == {"empty": 1, "not_audio": 1, "truncated": 1}
     assert [p.path for p in report.problems if p.warning and p.reason == "silent"] == ["data/silent.wav"]
@@ -67,14 +73,14 @@ def test_short_references_and_long_recordings_are_left_out() -> None:
     record("long.wav", seconds=1.5)
     references("a.wav,Yes", "b.wav,Yes it is")
     params = Params(audio=AudioParams(max_duration=1.0, min_words=2))
-    rows, report = build_manifest(Path("data"), params)
+    rows, report = build(Path("data"), params)
     assert [row.path for row in rows] == ["data/b.wav"]
     assert report.left_out == {"few_words": 1, "too_long": 1}
 
 
 def test_limit_takes_the_first_of_each_condition() -> None:
     record("clean/a.wav", "clean/b.wav", "noisy/c.wav", "noisy/d.wav")
-    rows, _ = build_manifest(Path("data"), Params(prepare=PrepareParams(limit=1)))
+    rows, _ = build(Path("data"), Params(prepare=PrepareParams(limit=1)))
     assert [row.path for row in rows] == ["data/clean/a.wav", "data/noisy/c.wav"]
 
 
@@ -82,7 +88,7 @@ def test_equal_bytes_get_different_ids_and_the_same_split() -> None:
     record("a.wav", *(f"other{i}.wav" for i in range(8)))
     Path("data/z.wav").write_bytes(Path("data/a.wav").read_bytes())
     references("a.wav,One text", "z.wav,Another text", *(f"other{i}.wav,Text {i}" for i in range(8)))
-    rows = {row.path: row for row in build_manifest(Path("data"), Params())[0]}
+    rows = {row.path: row for row in build(Path("data"), Params())[0]}
     first, second = rows["data/a.wav"], rows["data/z.wav"]
     assert second.id == f"{first.id}-2"
     assert second.split == first.split
@@ -91,7 +97,7 @@ def test_equal_bytes_get_different_ids_and_the_same_split() -> None:
 def test_unreferenced_copy_of_a_test_recording_is_left_out_and_said() -> None:
     record("clean/a.wav", "noisy/a.wav")
     references("clean/a.wav,Only this one was written down")
-    rows, report = build_manifest(Path("data"), Params(prepare=PrepareParams(dev_fraction=0, test_fraction=1)))
+    rows, report = build(Path("data"), Params(prepare=PrepareParams(dev_fraction=0, test_fraction=1)))
     assert [row.path for row in rows] == ["data/clean/a.wav"]
     assert report.left_out == {"no_reference": 1}
 

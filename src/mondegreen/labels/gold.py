@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from mondegreen.errors import LeakageError
 from mondegreen.records import Domain, Hypothesis, Label, SliceMetrics, Utterance
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import NormalizerName
@@ -19,14 +20,27 @@ class Audit(BaseModel):
     hypotheses_against_references: dict[str, SliceMetrics]  # by domain
 
 
-def gold_labels(utterances: Sequence[Utterance]) -> list[Label]:
-    """A human's reference where there is one, else a label of source "none", which nothing is ever trained on."""
-    return [
-        Label(id=item.id, text=item.reference, source="human")
-        if item.reference
-        else Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
-        for item in utterances
-    ]
+def gold_labels(utterances: Sequence[Utterance], corrections: Sequence[Label] = ()) -> list[Label]:
+    """A failed case's correction, else a human's reference, else a label of source "none", which nothing trains on.
+
+    Raises:
+        LeakageError: a machine's correction would stand where a model is judged (a defect of prepare).
+    """
+    corrected = {label.id: label for label in corrections}
+    return [_gold(item, corrected.get(item.id)) for item in utterances]
+
+
+def _gold(item: Utterance, correction: Label | None) -> Label:
+    if correction is None:
+        if item.reference:
+            return Label(id=item.id, text=item.reference, source="human")
+        return Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
+    if correction.source == "llm" and (item.split != "train" or item.domain == "retention" or item.reference):
+        raise LeakageError(
+            f"{item.path} ({item.id}): a machine's transcript would judge a model ({item.split}, {item.domain}).",
+            "Run `dvc repro prepare`; it lets failed cases into train only.",
+        )
+    return correction
 
 
 def audit(

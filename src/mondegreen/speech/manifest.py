@@ -3,6 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -10,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Params
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.records import Problem, Split, Utterance
+from mondegreen.records import Label, Problem, Split, Utterance
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, load_audio
 from mondegreen.speech.corpus import Found, discover
+from mondegreen.speech.failed_cases import admitted, found, label, read_failed_cases
 from mondegreen.speech.splits import assign_splits, check_leakage, enough_speakers
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -45,22 +47,27 @@ class Report(BaseModel):
     problems: list[Problem]
 
 
-def build_manifest(data: Path, params: Params, track: Track = iter) -> tuple[list[Utterance], Report]:
-    """Decodes and checks every recording below `data` and assigns the splits.
+@dataclass(frozen=True)
+class Manifest:
+    """What prepare finds: the rows in the order of their paths, the corrections of failed cases, the counts."""
+
+    rows: list[Utterance]
+    corrections: list[Label]
+    report: Report
+
+
+def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
+    """Decodes and checks every recording below `data` and assigns the splits; failed cases join train.
 
     Args:
         data: the folder, as it shall stand in the manifest's paths.
         params: audio, prepare, score, validate and seed are read.
         track: wraps the list of files, for a progress bar.
 
-    Returns:
-        The manifest's rows in the order of their paths, and the counts with every file that was left out.
-
     Raises:
-        UsageError: nothing usable remains, or the references are wrong.
+        UsageError: nothing usable remains, or the references or the failed cases are wrong.
         LeakageError: the splits share something (a defect: units are built so that they do not).
     """
-
     if params.prepare.dev_fraction + params.prepare.test_fraction > 1:
         raise UsageError(
             "params.yaml: prepare.dev_fraction and prepare.test_fraction add up to more than 1.", "Lower one of them."
@@ -69,28 +76,44 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> tuple[lis
     def text(reference: str) -> str:
         return normalize(reference, params.score.normalizer)
 
-    found = _limited(discover(data), params.prepare.limit)
+    cases = {item.path.as_posix(): (case, item) for case in read_failed_cases(data) for item in [found(case, data)]}
+    files = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
     problems: list[Problem] = []
-    checked = [row for item in track(found) for row in _check(item, params, text, problems)]
+    checked = _with_ids([row for item in track(files) for row in _check(item, params, text, problems)])
     if not checked:
         first = problems[0].message if problems else ""
         raise UsageError(
-            f"None of the {len(found)} recordings in {data}/ can be used. {first}", "Repair or replace them."
+            f"None of the {len(files)} recordings in {data}/ can be used. {first}", "Repair or replace them."
         )
-    by_speaker = enough_speakers(checked, params.validate_.min_speakers)
+    own = [row for row in checked if row.path not in cases]
+    by_speaker = enough_speakers(own, params.validate_.min_speakers)
+    settled, withheld = _settled(own, params, by_speaker, text)
+    pairs = [(cases[row.path][0], row) for row in checked if row.path in cases]
+    kept, refused = admitted(pairs, settled, withheld, by_speaker, text)
+    corrected = {row.sha256 for _, row in kept}
+    rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept)]
+    check_leakage(rows, text)
+    problems += [*_unreferenced(withheld), *refused, *_empty_splits(data, rows)]
+    for problem in problems:
+        logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
+    report = _report(files, rows, problems, "speaker" if by_speaker else "recording", text)
+    return Manifest(rows, [label(case, row) for case, row in kept], report)
+
+
+def _settled(
+    own: list[Utterance], params: Params, by_speaker: bool, text: Callable[[str], str]
+) -> tuple[list[Utterance], list[Utterance]]:
+    """The user's recordings with their splits, and those withheld because they have no reference to judge with."""
     rows = assign_splits(
-        _with_ids(checked),
+        own,
         seed=params.seed,
         dev=params.prepare.dev_fraction,
         test=params.prepare.test_fraction,
         by_speaker=by_speaker,
         text=text,
     )
-    check_leakage(rows, text)
-    problems += [*_unreferenced(checked, rows), *_empty_splits(data, rows)]
-    for problem in problems:
-        logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
-    return rows, _report(found, rows, problems, "speaker" if by_speaker else "recording", text)
+    paths = {row.path for row in rows}
+    return rows, [row for row in own if row.path not in paths]
 
 
 def _limited(found: list[Found], limit: int) -> list[Found]:
@@ -142,10 +165,9 @@ def _with_ids(rows: list[Utterance]) -> list[Utterance]:
     return named
 
 
-def _unreferenced(checked: list[Utterance], rows: list[Utterance]) -> list[Problem]:
-    kept = {row.path for row in rows}
+def _unreferenced(withheld: list[Utterance]) -> list[Problem]:
     message = "it has no reference, and it shares a recording, a text or a speaker with what is not trained on"
-    return [Problem(path=r.path, reason="no_reference", message=message) for r in checked if r.path not in kept]
+    return [Problem(path=row.path, reason="no_reference", message=message) for row in withheld]
 
 
 def _empty_splits(data: Path, rows: list[Utterance]) -> list[Problem]:
@@ -158,7 +180,7 @@ def _empty_splits(data: Path, rows: list[Utterance]) -> list[Problem]:
 
 
 def _report(
-    found: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Callable[[str], str]
+    files: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Callable[[str], str]
 ) -> Report:
     groups: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for row in rows:
@@ -169,7 +191,7 @@ def _report(
         domains[domain] = {split: _share(groups[domain][split], total, text) for split in SPLITS}
     left_out = Counter(problem.reason for problem in problems if not problem.warning)
     return Report(
-        files=len(found),
+        files=len(files),
         usable=len(rows),
         unit=unit,
         domains=domains,

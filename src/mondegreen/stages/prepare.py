@@ -18,9 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,report.json}."""
-    rows, report = build_manifest(Path("data"), load_params(), _progress)
-    write_jsonl(OUT / "manifest.jsonl", rows)
+    """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,corrections.jsonl,report.json}."""
+    manifest = build_manifest(Path("data"), load_params(), _progress)
+    report = manifest.report
+    write_jsonl(OUT / "manifest.jsonl", manifest.rows)
+    write_jsonl(OUT / "corrections.jsonl", manifest.corrections)
     write_json(OUT / "report.json", report)
     for domain, splits in report.domains.items():
         shares = ", ".join(f"{name} {split.utterances} ({split.share:.1%})" for name, split in splits.items())
