@@ -132,3 +132,27 @@ def test_lineage_names_branch_commit_and_data(tmp_path: Path, monkeypatch: pytes
 
 def test_lineage_outside_git_is_empty_not_an_error(tmp_path: Path) -> None:
     assert lineage_tags(tmp_path)["git.commit"] == ""
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mondegreen.config import Params
+from mondegreen.registry.tracking import start_run
+with start_run(Params(), {"base": "a"}, Path("claim")) as run_id:
+    print(run_id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("base", "same"), [("a", True), ("b", False)])
+def test_a_killed_process_leaves_a_run_that_the_next_one_takes_up_or_closes(
+    project: Path, base: str, same: bool
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True).stdout.strip()
+    assert connect().get_run(killed).info.status == "RUNNING"
+    with start_run(Params(), {"base": base}, Path("claim")) as run_id:
+        assert (run_id == killed) is same
+        assert Path("claim").read_text() == run_id
+    assert connect().get_run(killed).info.status == ("FINISHED" if same else "KILLED")
+    assert not Path("claim").exists()

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from mondegreen.config import Params, load_params
-from mondegreen.files import lock
+from mondegreen.files import lock, write_text
 from mondegreen.records import Metrics
 from mondegreen.registry.lineage import EXPERIMENT_TAG, experiment_name, flatten_params, lineage_tags, run_name
 from mondegreen.registry.store import connect, experiment_id, lock_path, tracking_uri
@@ -31,11 +31,25 @@ _BATCH = 1000  # MLflow takes so many metrics in one call
 
 
 @contextmanager
-def start_run(params: Params, tags: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Opens the candidate's run, named after the DVC experiment, with its params and lineage; yields its id."""
-    run = _create_run(connect(), params, dict(tags or {}))
-    with _active(run.info.run_id):
-        yield run.info.run_id
+def start_run(params: Params, tags: Mapping[str, str] | None = None, claim: Path | None = None) -> Iterator[str]:
+    """Opens the candidate's run, named after the DVC experiment, with its params and lineage; yields its id.
+
+    Args:
+        tags: more tags.
+        claim: names the run while it is open. A killed process leaves it behind, and the next call goes on in that run
+            when params and tags are the same, or else closes it as KILLED.
+    """
+    client = connect()
+    wanted = lineage_tags() | dict(tags or {})
+    run_id = _unfinished(client, claim, params, wanted) or _create_run(client, params, wanted).info.run_id
+    if claim:
+        write_text(claim, run_id)
+    try:
+        with _active(run_id):
+            yield run_id
+    finally:
+        if claim:
+            claim.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -62,7 +76,8 @@ def own_run(run_id: str) -> str:
         query = f"tags.`{_RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
         for run in client.search_runs([experiment_id(client)], query, max_results=1):
             return str(run.info.run_id)
-        return str(_create_run(client, load_params(), {_RESUMES: run_id}, original).info.run_id)
+        tags = lineage_tags() | {_RESUMES: run_id}
+        return str(_create_run(client, load_params(), tags, original).info.run_id)
 
 
 def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
@@ -122,6 +137,18 @@ def _active(run_id: str) -> Iterator[None]:
         yield
 
 
+def _unfinished(client: MlflowClient, claim: Path | None, params: Params, tags: Mapping[str, str]) -> str | None:
+    """The run that a killed process left open, if it is the same candidate."""
+    run = _find(client, claim.read_text(encoding="utf-8").strip()) if claim and claim.is_file() else None
+    if run is None or run.info.status != "RUNNING":
+        return None
+    same = all(run.data.params.get(name) == value for name, value in flatten_params(params).items())
+    if same and all(run.data.tags.get(name) == value for name, value in tags.items()):
+        return str(run.info.run_id)
+    client.set_terminated(run.info.run_id, "KILLED")
+    return None
+
+
 def _find(client: MlflowClient, run_id: str) -> Run | None:
     try:
         run = client.get_run(run_id)
@@ -132,9 +159,8 @@ def _find(client: MlflowClient, run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _create_run(client: MlflowClient, params: Params, extra: dict[str, str], original: Run | None = None) -> Run:
-    """A new run with lineage, params and, when it stands in for another one, that one's last metrics."""
-    tags = lineage_tags() | extra
+def _create_run(client: MlflowClient, params: Params, tags: dict[str, str], original: Run | None = None) -> Run:
+    """A new run with tags, params and, when it stands in for another one, that one's last metrics."""
     run = client.create_run(experiment_id(client), tags=tags, run_name=run_name(tags))
     metrics = original.data.metrics if original else {}
     client.log_batch(

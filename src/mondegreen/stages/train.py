@@ -27,7 +27,8 @@ def main() -> None:
         logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the first process speaks for all
         _finetune(base, params, None)
         return
-    with start_run(params, {"base": params.model.base, "base.digest": base.digest}) as run_id:
+    tags = {"base": params.model.base, "base.digest": base.digest}
+    with start_run(params, tags, claim=CHECKPOINTS / "run_id") as run_id:
 
         def on_epoch(row: dict[str, Any]) -> None:
             log_history(run_id, [row])
