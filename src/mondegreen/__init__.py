@@ -10,9 +10,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "BaselineSTTModel": "mondegreen.speech.transcriber",
+    "DataManager": "mondegreen.cases.manager",
     "load": "mondegreen.speech.transcriber",
 }
-__all__ = ["BaselineSTTModel", "load"]
+__all__ = ["BaselineSTTModel", "DataManager", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -80,6 +81,12 @@ def reading(engine: Engine) -> Iterator[Session]:
     """A session that only reads: one moment's view of the database, which waits for no writer."""
     with Session(engine.execution_options(begin="DEFERRED")) as session:
         yield session
+
+
+def upserting(session: Session, table: type[Table]) -> sqlite.Insert:
+    """An INSERT that may say what happens ON CONFLICT; both databases spell it the same."""
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    return cast(sqlite.Insert, dialect.insert(table))
 
 
 def _make_tables(engine: Engine, folder: Path) -> None:

@@ -1,0 +1,187 @@
+"""Audio under the hash of its bytes: written to a temporary name, synced and renamed, so it is whole or absent."""
+
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from mondegreen.errors import CaseError
+from mondegreen.files import sha256_file
+
+_NAME = re.compile(r"([0-9a-f]{64})((?:\.[a-z0-9]{1,8})?)")
+_USUAL = (".wav", ".flac", ".mp3", ".ogg", ".opus", "")  # looked for first, so that no folder need be listed
+_TEMPORARY = ".writing-"
+_CHUNK = 1 << 20
+
+
+class BlobStore(Protocol):
+    """Where audio lies. What a caller holds is the sha256 of the bytes."""
+
+    def put(self, source: Path) -> str:
+        """Keeps a copy and returns its sha256; the same bytes again are the same blob. Raises CaseError."""
+
+    def path(self, sha256: str) -> Path:
+        """A local file with these bytes. Raises CaseError when there is none."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Held from before `put` until the blob's row is committed: meanwhile nothing is swept."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Held to sweep; waits until nobody is writing."""
+
+    def digests(self) -> Iterator[str]:
+        """The sha256 that each blob should have."""
+
+    def is_whole(self, sha256: str) -> bool:
+        """Whether the bytes still have that sha256."""
+
+    def delete(self, sha256: str) -> None:
+        """Removes a blob; only while `alone`."""
+
+    def sweep(self) -> int:
+        """Removes what killed writers left half done, and says how many; only while `alone`."""
+
+
+class LocalBlobStore:
+    """Blobs in `folder/ab/<sha256><suffix>`. The suffix is the source's, lower case, for decoders and players."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, source: Path) -> str:
+        """Copies a file (or what a symlink leads to) and returns its sha256.
+
+        A blob that is there already is written anew, which mends one that was damaged.
+
+        Raises:
+            CaseError: the source cannot be read or is no regular file; the disk is full. Nothing is left then.
+        """
+        with self.writing(), _source(source) as stream:
+            temporary: str | None = None
+            try:
+                handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=_TEMPORARY)
+                sha256 = _copy(stream, handle)
+                Path(temporary).chmod(0o644)
+                target = self._find(sha256, source.suffix) or self._place(sha256, source.suffix)
+                Path(temporary).replace(target)
+                _sync(target.parent)
+            except BaseException as error:
+                if temporary:
+                    Path(temporary).unlink(missing_ok=True)
+                if isinstance(error, OSError):
+                    raise _refused(f"{source} cannot be stored in {self.folder}", error) from error
+                raise
+            return sha256
+
+    def path(self, sha256: str) -> Path:
+        found = self._find(sha256) or next((self.folder / sha256[:2]).glob(f"{sha256}*"), None)
+        if found is None:
+            raise CaseError(
+                f"The audio {sha256} is not in {self.folder}.",
+                "Run `mondegreen cases verify` to see what else is missing, and add the recording again.",
+            )
+        return found
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._locked(fcntl.LOCK_EX):
+            yield
+
+    def digests(self) -> Iterator[str]:
+        for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
+            names = (_NAME.fullmatch(path.name) for path in folder.iterdir())
+            yield from sorted({name[1] for name in names if name and name[1].startswith(folder.name)})
+
+    def is_whole(self, sha256: str) -> bool:
+        try:
+            return sha256_file(self.path(sha256)) == sha256
+        except OSError:
+            return False
+
+    def delete(self, sha256: str) -> None:
+        self.path(sha256).unlink()
+
+    def sweep(self) -> int:
+        leftovers = list(self.folder.glob(f"{_TEMPORARY}*"))
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def _find(self, sha256: str, suffix: str = "") -> Path | None:
+        """The blob, when its suffix is a usual one or `suffix`."""
+        stem = self.folder / sha256[:2] / sha256
+        return next((path for end in (*_USUAL, _clean(suffix)) if (path := Path(f"{stem}{end}")).is_file()), None)
+
+    def _place(self, sha256: str, suffix: str) -> Path:
+        folder = self.folder / sha256[:2]
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            _sync(self.folder)
+        return folder / f"{sha256}{_clean(suffix)}"
+
+    @contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        """flock, which the system lets go of when a process is killed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _refused(f"{self.folder} cannot be used", error) from error
+        try:
+            fcntl.flock(handle, kind)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _clean(suffix: str) -> str:
+    lowered = suffix.lower()
+    return lowered if _NAME.fullmatch("0" * 64 + lowered) else ""
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[BinaryIO]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would make us wait
+    except OSError as error:
+        raise CaseError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from None
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise CaseError(f"{path} is not a file.", "Give an audio file.")
+        yield stream
+
+
+def _copy(stream: BinaryIO, handle: int) -> str:
+    """Copies and hashes chunk by chunk; on the disk when it returns."""
+    digest = hashlib.sha256()
+    with os.fdopen(handle, "wb") as target:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
+    return digest.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Makes a new name in a folder outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refused(what: str, error: OSError) -> CaseError:
+    return CaseError(f"{what}: {error.strerror}.", "Make room, or check the permissions; nothing of it was kept.")

@@ -1,0 +1,156 @@
+"""What goes into the case store and what comes out of it."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from mondegreen.config import Seconds
+from mondegreen.errors import UsageError
+from mondegreen.records import CorrectionMethod
+
+PEOPLE: tuple[CorrectionMethod, ...] = ("manual", "import")  # their word beats a machine's
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL, and no database half a surrogate pair."""
+    if "\0" in text:
+        raise ValueError("a NUL character cannot be stored")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("this is not valid Unicode text") from None
+    return text
+
+
+def _plain_json(tree: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _storable(json.dumps(tree, allow_nan=False, ensure_ascii=False))
+    except (TypeError, UnicodeEncodeError) as error:
+        raise ValueError(str(error)) from None
+    return tree
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json)]
+ErrorType = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+Record = TypeVar("Record", bound=_Record)
+
+
+class NewCase(_Record):
+    """A recording that a model misheard, before it is stored."""
+
+    audio_path: Path
+    original_transcript: Text
+    corrected_transcript: Text | None = None  # None: nobody wrote one; "": nothing was said
+    correction_method: CorrectionMethod = "manual"
+    author: Text = ""
+    error_types: tuple[ErrorType, ...] = ()
+    error_score: float | None = Field(None, ge=0, le=1)
+    metadata: Metadata = Field(default_factory=dict)
+    model_version: Text = ""
+    duration: Seconds | None = Field(None, gt=0, allow_inf_nan=False)  # None: as the file says
+    source: Text = Field("manual", min_length=1)
+
+
+class NewCorrection(_Record):
+    """What somebody wrote for a case, before it is stored."""
+
+    case_id: str
+    transcript: Text
+    method: CorrectionMethod = "manual"
+    author: Text = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class Case(_Record):
+    """A stored case with the correction that counts."""
+
+    id: str
+    audio_sha256: str
+    audio_name: str  # as it was called where it came from
+    model_version: str
+    original_transcript: str
+    corrected_transcript: str | None  # None: nobody wrote one; "": nothing was said
+    label_method: CorrectionMethod | None
+    error_types: tuple[str, ...]  # by name
+    error_score: float | None
+    duration: Seconds | None
+    source: str
+    metadata: dict[str, Any]
+    first_seen: datetime
+    last_seen: datetime
+    times_seen: int
+    dataset_version: int | None  # the first snapshot that holds it
+
+    @property
+    def is_corrected(self) -> bool:
+        return self.label_method is not None
+
+
+class Correction(_Record):
+    """One entry of a case's history. A larger id is newer, whatever the clock said."""
+
+    id: int
+    case_id: str
+    transcript: str
+    method: CorrectionMethod
+    author: str
+    at: datetime
+    metadata: dict[str, Any]
+
+
+class CaseFilter(_Record):
+    """Which cases are wanted; None: any. Times are aware and mean when a case was first seen."""
+
+    model_version: str | None = None
+    source: str | None = None
+    error_type: str | None = None
+    corrected: bool | None = None
+    method: CorrectionMethod | None = None
+    used: bool | None = None  # by any dataset version
+    dataset_version: int | None = None
+    since: AwareDatetime | None = None  # from this moment on
+    until: AwareDatetime | None = None  # before this moment
+    text: str | None = None  # within either transcript or the file's name, in any case
+
+
+class CasePage(_Record):
+    """Some cases, newest first. `next` is what `after` takes for the following page, None on the last one."""
+
+    cases: list[Case]
+    next: str | None
+
+
+class Statistics(_Record):
+    """The store in numbers. `used` cases are in a dataset version."""
+
+    total: int
+    corrected: int
+    uncorrected: int
+    correction_rate: float  # 0 for an empty store
+    used: int
+    unused: int
+    unused_corrected: int
+    by_method: dict[str, int]
+    by_model_version: dict[str, int]
+    by_source: dict[str, int]
+    error_types: dict[str, int]  # a case may have several, or none
+
+
+def checked(kind: type[Record], **fields: Any) -> Record:
+    """A record from a caller's arguments; raises UsageError naming the field."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{field}: {first['msg']}.", f"Give a {field} that can be stored.") from None
