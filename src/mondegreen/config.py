@@ -1,10 +1,10 @@
 """The tree of params.yaml as strict, frozen models: an unknown or misspelt knob is an error, not a silence."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mondegreen.errors import UsageError
 
@@ -124,14 +124,28 @@ class TriggerParams(_Section):
     adaptive_bounds: tuple[int, int] = (25, 1000)
     branch: bool = False
 
+    @model_validator(mode="after")
+    def _adaptive_in_order(self) -> Self:
+        if self.adaptive:
+            low, high = self.adaptive_bounds
+            if not 1 <= low <= self.min_error_cases <= high:
+                raise ValueError("adaptive_bounds must enclose min_error_cases, and start at 1 or more")
+            if self.adaptive_small_gain > self.adaptive_large_gain:
+                raise ValueError("adaptive_small_gain must not be over adaptive_large_gain")
+        return self
+
 
 class MonitorParams(_Section):
     max_error_rate: Fraction = 0.3
     max_latency_p95: Seconds = Field(10.0, gt=0)
     min_confidence: Fraction = 0.0
     max_drift: float = Field(0.25, gt=0)
+    drift_alpha: float = Field(0.01, gt=0, lt=1)
+    max_error_rise: Fraction = 0.1
     min_inferences: int = Field(100, ge=1)
-    webhook: str | None = None
+    webhook: str | None = Field(None, pattern="^https?://")
+    webhook_timeout: Seconds = Field(10.0, gt=0)
+    cooldown_hours: float = Field(6.0, ge=0)
 
 
 class Params(_Section):

@@ -49,3 +49,7 @@ class RegistryError(MondegreenError):
 
 class CaseError(MondegreenError):
     """The case store refuses, or what it holds is not what was expected."""
+
+
+class JobError(MondegreenError):
+    """A round cannot be asked for or go on, or a job is not in the state that was expected."""

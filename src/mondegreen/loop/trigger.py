@@ -1,0 +1,181 @@
+"""When a fine-tuning round starts: the one rule, from counts and thresholds to a decision with its reasons.
+
+A round starts when there are enough new error cases and enough of them are corrected, or, with
+`trigger_on_error_rate`, when the error rate of the last hours is high and was measured on enough inferences.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import Params, TriggerParams
+
+
+class FinetuningConfig(TriggerParams):
+    """The fine-tuning guide's name for the section `trigger` of params.yaml: the same knobs, defaults and checks."""
+
+    @classmethod
+    def from_params(cls, params: Params) -> Self:
+        """The section `trigger` of params.yaml."""
+        return cls(**params.trigger.model_dump())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The knobs as plain data."""
+        return self.model_dump(mode="json")
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Counts(_Fact):
+    """What the rule looks at. A case is new until a round that was completed has trained on it."""
+
+    total_error_cases: int
+    corrected_cases: int
+    new_error_cases: int
+    new_corrected_cases: int
+    inferences: int  # in the window, and a detector looked at them
+    errors: int  # of these
+    unmeasured: int  # in the window, but no detector looked
+    from_future: int  # dated after `at`: in no window
+    at: datetime
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors for each inference, None when nothing was measured."""
+        return self.errors / self.inferences if self.inferences else None
+
+
+class Condition(_Fact):
+    """A value against its threshold. `text` is a sentence that names both."""
+
+    name: str
+    value: float | None  # None: nothing to measure it on
+    threshold: float
+    met: bool
+    text: str
+
+
+class Decision(_Fact):
+    """Whether a round should start, and everything that was compared."""
+
+    should_trigger: bool
+    by_cases: bool
+    by_error_rate: bool
+    conditions: tuple[Condition, ...]
+    notes: tuple[str, ...]
+    counts: Counts
+
+    @property
+    def reasons(self) -> list[str]:
+        """Every condition as a sentence, those not met as well, and what else should be known."""
+        return [*(condition.text for condition in self.conditions), *self.notes]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The counts and the error rate as plain data."""
+        return self.counts.model_dump(mode="json") | {"error_rate": self.counts.error_rate}
+
+
+class Ended(_Fact):
+    """The round that ended last."""
+
+    job: int
+    state: str
+    at: datetime
+    reason: str
+
+
+class Rest(_Fact):
+    """`watch` asks for no round before `until`. A person may, at any time."""
+
+    until: datetime
+    text: str
+
+
+def decide(counts: Counts, config: TriggerParams, min_error_cases: int) -> Decision:
+    """The rule.
+
+    Args:
+        min_error_cases: the threshold of the next round, which differs from the config's when it is adaptive.
+    """
+    cases = _at_least("min_error_cases", "new error cases", counts.new_error_cases, min_error_cases)
+    corrected = _at_least(
+        "min_corrected_cases", "of them corrected", counts.new_corrected_cases, config.min_corrected_cases
+    )
+    measured = _at_least("min_inferences", "inferences measured", counts.inferences, config.min_inferences)
+    rate = _error_rate(counts, config)
+    by_cases = cases.met and corrected.met
+    by_error_rate = config.trigger_on_error_rate and rate.met and measured.met
+    return Decision(
+        should_trigger=by_cases or by_error_rate,
+        by_cases=by_cases,
+        by_error_rate=by_error_rate,
+        conditions=(cases, corrected, rate, measured),
+        notes=tuple(_notes(counts, config)),
+        counts=counts,
+    )
+
+
+def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: datetime) -> Rest | None:
+    """Why `watch` should not ask again yet although the rule says so.
+
+    The window still holds what was seen before the last round, and the cases of a round that failed or was rejected are
+    still new: without a rest every look would ask for the same round again.
+    """
+    if last is None or not decision.should_trigger or (last.state == "completed" and decision.by_cases):
+        return None
+    until = last.at + timedelta(hours=config.window_hours)
+    if not last.at <= now < until:
+        return None
+    why = f" ({last.reason})" if last.reason else ""
+    return Rest(
+        until=until,
+        text=f"Round {last.job} ended as {last.state} at {last.at:%Y-%m-%d %H:%M} UTC{why}: watch asks again from "
+        f"{until:%Y-%m-%d %H:%M} UTC on; `mondegreen trigger` asks now.",
+    )
+
+
+def _at_least(name: str, what: str, value: int, threshold: int) -> Condition:
+    met = value >= threshold
+    text = f"{value:,} {what}, at least {threshold:,} are needed: {_said(met)}."
+    return Condition(name=name, value=value, threshold=threshold, met=met, text=text)
+
+
+def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
+    value, threshold = counts.error_rate, config.error_rate_threshold
+    met = value is not None and value >= threshold
+    window = f"over the last {config.window_hours:g} h"
+    if value is None:
+        found = f"No error rate {window}: no inference was looked at by a detector"
+    else:
+        found = f"Error rate {window} {value:.1%} ({counts.errors:,} of {counts.inferences:,} inferences)"
+    end = _said(met) if config.trigger_on_error_rate else "not looked at, trigger_on_error_rate is off"
+    return Condition(
+        name="error_rate_threshold",
+        value=value,
+        threshold=threshold,
+        met=met,
+        text=f"{found}, at least {threshold:.1%} is needed: {end}.",
+    )
+
+
+def _notes(counts: Counts, config: TriggerParams) -> list[str]:
+    notes = []
+    if counts.from_future:
+        notes.append(
+            f"{counts.from_future:,} inferences are dated after {counts.at:%Y-%m-%d %H:%M:%S} UTC and are not counted: "
+            "check the clocks of this machine and of those that transcribe."
+        )
+    if counts.unmeasured:
+        notes.append(
+            f"{counts.unmeasured:,} more inferences of the last {config.window_hours:g} h were not looked at by a "
+            "detector and are not counted."
+        )
+    return notes
+
+
+def _said(met: bool) -> str:
+    return "met" if met else "not met"
