@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mondegreen.cases.acoustics import measure
+from mondegreen.cases.acoustics import Acoustics, measure
 from mondegreen.cases.detect_features import ErrorType, Features, SpeechRate, features, transcript_words
 from mondegreen.cases.detect_rules import TypeThresholds, error_types, rule_score, types_by_weight
 from mondegreen.config import DetectorParams
@@ -154,7 +154,10 @@ class ErrorDetector:
             heard: what the model heard; a hypothesis with an error heard nothing.
             waveform: float32 (num_samples,), 16 kHz; without it noise and clipping are not looked for.
         """
-        acoustics = measure(waveform)
+        return self.detect_measured(heard, measure(waveform))
+
+    def detect_measured(self, heard: "Hypothesis | Transcription", acoustics: Acoustics) -> Detection:
+        """Like `detect`, for a waveform that was measured before."""
         found = features(heard, acoustics, self.rate, self.lexicon, self.params.error_wer)
         types = error_types(found, self.thresholds)
         if is_empty(heard):

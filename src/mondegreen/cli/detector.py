@@ -1,0 +1,176 @@
+"""`mondegreen detector`: fit the error detector to a model, and show what it is worth."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mondegreen.cases.calibration import Example
+    from mondegreen.cases.detect_evaluation import DetectorReport
+    from mondegreen.cases.detection import Calibration
+    from mondegreen.config import Params
+    from mondegreen.errors import CaseError
+    from mondegreen.records import Split
+
+app = typer.Typer(help="Find misheard transcripts without references.", no_args_is_help=True)
+
+OTHER_ERROR_WERS = (0.25, 0.5)  # measured beside detector.error_wer: a weak model mishears nearly all at 0
+_WIDTH = 200  # columns of the tables where there is no terminal
+Build = Annotated[Path, typer.Option(help="The folder of the stage outputs.")]
+Folder = Annotated[Path, typer.Option(help="The folder of the calibrations.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Candidate = Annotated[
+    bool, typer.Option("--candidate", help="The fine-tuned candidate; it has heard train, so only dev calibrates it.")
+]
+
+
+@app.command()
+def calibrate(
+    build: Build = Path("build"),
+    folder: Folder = Path("var/detector"),
+    candidate: Candidate = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev."""
+    from mondegreen.cases.calibration import calibrate as fit
+    from mondegreen.cases.calibration import save
+    from mondegreen.config import load_params
+
+    params, splits = load_params(), _splits(candidate)
+    learnt = _examples(build, candidate, splits, params, "train and dev")
+    calibration = fit(learnt, params.detector, params.score.normalizer, params.seed, splits)
+    path = save(calibration, folder)
+    if as_json:
+        typer.echo(json.dumps({"path": str(path), **calibration.model_dump(mode="json", exclude={"lexicon"})}))
+        return
+    typer.echo(
+        f"Calibrated for model {calibration.model[:12]} at detector.error_wer {calibration.error_wer:g} on "
+        f"{calibration.utterances} utterances of {' and '.join(splits)}, {calibration.misheard} of them misheard: "
+        f"cross-fitted ROC-AUC {calibration.roc_auc:.2f}, calibration error {calibration.calibration_error:.2f}.\n"
+        f"Wrote {path}."
+    )
+
+
+@app.command()
+def evaluate(
+    build: Build = Path("build"),
+    folder: Folder = Path("var/detector"),
+    candidate: Candidate = False,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Log a run to MLflow.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the detector on the test set; calibrates first when the model, the data or the parameters are new.
+
+    Exits with 0 whatever the figures are. Where the references do not allow a calibration, the report says why and
+    shows the uncalibrated rules.
+    """
+    from mondegreen.cases.detect_evaluation import report as measured
+    from mondegreen.config import load_params
+
+    params, splits = load_params(), _splits(candidate)
+    learnt = _examples(build, candidate, splits, params, "train and dev")
+    tested = _examples(build, candidate, ("test",), params, "test")
+    calibrations = {params.detector.error_wer: _current(learnt, splits, folder, params)}
+    for error_wer in OTHER_ERROR_WERS:
+        if error_wer not in calibrations:
+            calibrations[error_wer] = _tried(learnt, splits, params, error_wer)
+    report = measured(tested, calibrations, params.detector, params.score.normalizer, params.seed)
+    run_id = _log(report, params) if log else ""
+    _show(report, run_id, as_json)
+
+
+def _splits(candidate: bool) -> "tuple[Split, ...]":
+    return ("dev",) if candidate else ("train", "dev")
+
+
+def _examples(
+    build: Path, candidate: bool, splits: "tuple[Split, ...]", params: "Params", what: str
+) -> "list[Example]":
+    from mondegreen.cases.calibration import collect
+    from mondegreen.files import read_jsonl
+    from mondegreen.records import Hypothesis, Utterance
+
+    utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
+    stage = "evaluate" if candidate else "transcribe"
+    hypotheses = read_jsonl(build / stage / "hypotheses.jsonl", Hypothesis)
+    wanted = sum(item.split in splits for item in utterances)
+    with _progress(f"measuring {what}", wanted) as advance:
+        return collect(utterances, hypotheses, splits, params.score.normalizer, advance)
+
+
+def _current(
+    learnt: "list[Example]", splits: "tuple[Split, ...]", folder: Path, params: "Params"
+) -> "Calibration | CaseError":
+    """The stored calibration where it still holds, else a new one, which is stored."""
+    from mondegreen.cases.calibration import fits, save
+    from mondegreen.cases.detection import read_calibration
+    from mondegreen.scoring.metrics import model_of
+
+    model = model_of([item.scored.hypothesis for item in learnt])
+    stored = read_calibration(folder, model)
+    if stored and fits(stored, learnt, params.detector, params.score.normalizer, params.seed, splits):
+        return stored
+    found = _tried(learnt, splits, params, params.detector.error_wer)
+    if not isinstance(found, Exception):
+        save(found, folder)
+    return found
+
+
+def _tried(
+    learnt: "list[Example]", splits: "tuple[Split, ...]", params: "Params", error_wer: float
+) -> "Calibration | CaseError":
+    from mondegreen.cases.calibration import calibrate as fit
+    from mondegreen.errors import CaseError
+
+    detector = params.detector.model_copy(update={"error_wer": error_wer})
+    try:
+        return fit(learnt, detector, params.score.normalizer, params.seed, splits)
+    except CaseError as refusal:
+        return refusal
+
+
+def _log(report: "DetectorReport", params: "Params") -> str:
+    from mondegreen.registry.detector_runs import log_detector_run
+    from mondegreen.reports.detector import metrics, reliability_csv
+    from mondegreen.reports.detector_figures import reliability_svg
+
+    values = {f"detector.{name}": str(value) for name, value in params.detector.model_dump(mode="json").items()}
+    files = {
+        "report.json": report.model_dump_json(indent=2) + "\n",
+        "reliability.csv": reliability_csv(report),
+        "reliability.svg": reliability_svg(report),
+    }
+    return log_detector_run(report.model, metrics(report), values | {"normalizer": report.normalizer}, files)
+
+
+def _show(report: "DetectorReport", run_id: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from mondegreen.reports.detector import render
+
+    if as_json:
+        typer.echo(json.dumps({"run_id": run_id or None, **report.model_dump(mode="json")}))
+        return
+    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(render(report))
+    if run_id:
+        typer.echo(f"\nMLflow run {run_id}, artifacts in detector/.")
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
