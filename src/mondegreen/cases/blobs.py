@@ -39,7 +39,7 @@ class BlobStore(Protocol):
         """The sha256 that each blob should have."""
 
     def is_whole(self, sha256: str) -> bool:
-        """Whether the bytes still have that sha256."""
+        """Whether the bytes still have that sha256. Raises CaseError when there are none."""
 
     def delete(self, sha256: str) -> None:
         """Removes a blob; only while `alone`."""

@@ -79,7 +79,10 @@ def transaction(engine: Engine) -> Iterator[Session]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session that only reads: one moment's view of the database, which waits for no writer."""
-    with Session(engine.execution_options(begin="DEFERRED")) as session:
+    snapshot: dict[str, Any] = (
+        {"begin": "DEFERRED"} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    )
+    with Session(engine.execution_options(**snapshot)) as session:
         yield session
 
 

@@ -1,6 +1,6 @@
 """`DataManager`: the one way to the failed cases."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from mondegreen.cases.blobs import BlobStore, LocalBlobStore
 from mondegreen.cases.database import open_database, reading, transaction
 from mondegreen.cases.records import Case, CaseFilter, CasePage, Correction, NewCase, NewCorrection, Statistics, checked
 from mondegreen.cases.statistics import statistics
+from mondegreen.cases.verification import Verification, verify
 from mondegreen.config import Seconds
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import CorrectionMethod
@@ -199,6 +200,12 @@ class DataManager:
         """The store in numbers."""
         with reading(self.engine) as session:
             return statistics(session)
+
+    def verify(
+        self, *, delete_orphans: bool = False, progress: Callable[[int], None] = lambda hashed: None
+    ) -> Verification:
+        """Hashes every recording again: what is corrupt, missing or without a case? See `cases.verification`."""
+        return verify(self.engine, self.blobs, delete_orphans=delete_orphans, progress=progress)
 
     def export_to_dataframe(self, where: CaseFilter | None = None) -> "pd.DataFrame":
         """One row a case, newest first, with the fields of `Case`."""

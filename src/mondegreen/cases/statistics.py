@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.database import upserting
@@ -61,11 +61,28 @@ def statistics(session: Session) -> Statistics:
 
 def recounted(session: Session) -> Statistics:
     """The same from the cases themselves: what the counters must say."""
+    return _summed(*_counted(session))
+
+
+def rebuild(session: Session) -> None:
+    """Writes the counters anew from the cases."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        session.execute(text("LOCK TABLE case_counts, error_type_counts IN EXCLUSIVE MODE"))
+    tally = Tally()
+    kinds, types = _counted(session)
+    tally.kinds.update(kinds)
+    tally.error_types.update(types)
+    for table in (CaseCountRow, ErrorTypeCountRow):
+        session.execute(delete(table))
+    tally.write(session)
+
+
+def _counted(session: Session) -> tuple[dict[Kind, int], dict[str, int]]:
     by = (CaseRow.model_version, CaseRow.source, CaseRow.label_method, CaseRow.dataset_version.is_not(None))
     rows = session.execute(select(*by, func.count()).group_by(*by))
     kinds = {Kind(version, source, method or "", used): count for version, source, method, used, count in rows}
-    types = select(CaseErrorRow.error_type, func.count()).group_by(CaseErrorRow.error_type)
-    return _summed(kinds, {row[0]: row[1] for row in session.execute(types)})
+    types = session.execute(select(CaseErrorRow.error_type, func.count()).group_by(CaseErrorRow.error_type))
+    return kinds, {row[0]: row[1] for row in types}
 
 
 def _summed(kinds: dict[Kind, int], error_types: dict[str, int]) -> Statistics:

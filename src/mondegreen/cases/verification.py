@@ -1,0 +1,108 @@
+"""Does the store still hold what was put into it? Every blob is hashed again, every counter counted again."""
+
+from collections.abc import Callable, Iterable
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from mondegreen.cases.blobs import BlobStore
+from mondegreen.cases.database import reading, transaction
+from mondegreen.cases.statistics import rebuild, recounted, statistics
+from mondegreen.cases.tables import CaseRow
+from mondegreen.errors import CaseError
+
+_BATCH = 500
+
+
+class Verification(BaseModel):
+    """What was found. Orphans and leftovers are what killed writers leave: they take room and do no harm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blobs: int  # that were hashed
+    cases: int
+    corrupt: list[str]  # sha256 of audio whose bytes have changed
+    missing: list[str]  # sha256 of audio that is not there
+    damaged_cases: list[str]  # ids of the cases whose audio is one of these
+    orphans: list[str]  # sha256 of audio without a case
+    deleted_orphans: int
+    swept_leftovers: int  # temporary files, removed
+    miscounted: bool  # the counters were wrong, and were counted again
+
+    @property
+    def is_sound(self) -> bool:
+        return not (self.corrupt or self.missing or self.miscounted)
+
+
+def verify(
+    engine: Engine,
+    blobs: BlobStore,
+    *,
+    delete_orphans: bool = False,
+    progress: Callable[[int], None] = lambda hashed: None,
+) -> Verification:
+    """Checks every blob and every counter; mends the counters, sweeps what killed writers left.
+
+    Others may write meanwhile.
+
+    Args:
+        delete_orphans: remove audio that no case has.
+        progress: told how many more blobs are hashed.
+    """
+    with reading(engine) as session:  # first: a row that is read here had its blob before
+        wanted = set(session.scalars(select(CaseRow.audio_sha256).distinct()))
+        cases = session.scalar(select(func.count()).select_from(CaseRow)) or 0
+        wrong_counters = statistics(session) != recounted(session)
+    whole, corrupt = _hashed(blobs, progress)
+    missing = sorted(wanted - whole - corrupt)
+    with reading(engine) as session:
+        damaged = _cases_of(session, [*corrupt & wanted, *missing])
+    with blobs.alone():  # nobody is between a blob and its row
+        leftovers = blobs.sweep()
+        orphans = _without_case(engine, sorted((whole | corrupt) - wanted))
+        if delete_orphans:
+            for sha256 in orphans:
+                blobs.delete(sha256)
+    if wrong_counters:
+        with transaction(engine) as session:
+            rebuild(session)
+    return Verification(
+        blobs=len(whole) + len(corrupt),
+        cases=cases,
+        corrupt=sorted(corrupt - set(orphans)),
+        missing=missing,
+        damaged_cases=damaged,
+        orphans=orphans,
+        deleted_orphans=len(orphans) if delete_orphans else 0,
+        swept_leftovers=leftovers,
+        miscounted=wrong_counters,
+    )
+
+
+def _hashed(blobs: BlobStore, progress: Callable[[int], None]) -> tuple[set[str], set[str]]:
+    """The blobs that are whole, and those that are not."""
+    whole: set[str] = set()
+    corrupt: set[str] = set()
+    for sha256 in blobs.digests():
+        try:
+            (whole if blobs.is_whole(sha256) else corrupt).add(sha256)
+        except CaseError:  # gone since it was listed: somebody else sweeps
+            continue
+        progress(1)
+    return whole, corrupt
+
+
+def _cases_of(session: Session, digests: Iterable[str]) -> list[str]:
+    query = select(CaseRow.id)
+    return sorted(key for sha256 in digests for key in session.scalars(query.where(CaseRow.audio_sha256 == sha256)))
+
+
+def _without_case(engine: Engine, suspects: list[str]) -> list[str]:
+    """Those that no case has by now."""
+    found: set[str] = set()
+    with reading(engine) as session:
+        for start in range(0, len(suspects), _BATCH):
+            some = suspects[start : start + _BATCH]
+            found.update(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.audio_sha256.in_(some))))
+    return [sha256 for sha256 in suspects if sha256 not in found]
