@@ -11,9 +11,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _HOMES = {
     "BaselineSTTModel": "mondegreen.speech.transcriber",
     "DataManager": "mondegreen.cases.manager",
+    "MetadataTracker": "mondegreen.loop.monitoring",
     "load": "mondegreen.speech.transcriber",
 }
-__all__ = ["BaselineSTTModel", "DataManager", "load"]
+__all__ = ["BaselineSTTModel", "DataManager", "MetadataTracker", "load"]
 
 
 def __getattr__(name: str) -> Any:

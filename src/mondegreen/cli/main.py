@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mondegreen.cli import cases, finetune, summary, transcribe
+from mondegreen.cli import cases, finetune, monitor, summary, transcribe
 from mondegreen.errors import MondegreenError
 
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
 app.command()(summary.summary)
+app.command()(monitor.monitor)
 app.add_typer(cases.app, name="cases")
 
 

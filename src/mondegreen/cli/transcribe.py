@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mondegreen.cli.inference_log import InferenceLog
+
 if TYPE_CHECKING:
     from mondegreen.config import Params
     from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
@@ -26,21 +28,26 @@ def transcribe(
         int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Write every inference down for `mondegreen monitor`, keep what is misheard.")
+    ] = False,
 ) -> None:
     """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
 
-    A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1.
+    A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
+    inference could not be logged.
     """
     params = _params()
     name = model or _base_model(params)
     paths = list(_expanded(files))
     stt = _load(name, params, batch_size)
-    failed = 0
-    with _progress(len(paths)) as advance:
-        for result in _results(stt, paths, batch_size or _GROUP):
+    failed, group = 0, batch_size or _GROUP
+    with _progress(len(paths)) as advance, InferenceLog(stt.digest if log else None, params, group) as inferences:
+        for result in _results(stt, paths, group):
             failed += _report(result, as_json)
+            inferences.add(result)
             advance()
-    if failed:
+    if failed or inferences.lost:
         raise typer.Exit(1)
 
 

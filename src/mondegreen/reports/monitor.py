@@ -1,0 +1,151 @@
+"""The monitor on one screen."""
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from mondegreen.reports.monitor_records import Check, MonitorReport, Status, Traffic, Trend
+from mondegreen.reports.numbers import percent
+
+_COLORS: dict[Status, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow"}
+RATES = ("wer", "cer", "error_rate")  # fractions, shown in percent
+HINT = (
+    "Log what is transcribed: `mondegreen transcribe --log RECORDING…` (needs a model: --model, or model.base of "
+    "params.yaml)."
+)
+
+_MODELS = 3
+
+
+def render(report: MonitorReport) -> RenderableType:
+    """Traffic, checks and trends, for `rich`."""
+    s = report.statistics
+    lines: list[RenderableType] = [headline(report)]
+    if s.in_future:
+        lines.append(f"[yellow]{future(report)}[/]")
+    if s.count:
+        lines.append(_traffic(report))
+        lines += [f"corrections    {corrections(report)}"]
+    lines.append(_checks(report.checks))
+    lines += [f"[red]alert[/] {escape(check.metric)}: {escape(check.next_step)}" for check in report.alerts]
+    lines.append(_trends(report.trends))
+    if text := delivery(report):
+        lines.append(f"webhook        {escape(text)}")
+    return Group(*lines)
+
+
+def headline(report: MonitorReport) -> str:
+    """How much there is to look at, or what to do when there is nothing."""
+    s = report.statistics
+    window = f"{s.since:%Y-%m-%d %H:%M} to {s.until:%Y-%m-%d %H:%M} UTC"
+    if s.count:
+        hours = s.audio_seconds / 3600
+        return f"{s.count:,} inferences, {hours:.1f} hours of audio, {len(s.models)} model version(s), {window}."
+    if s.last:
+        last = f"{s.last:%Y-%m-%d %H:%M}"
+        return f"No inferences from {window}; the last one was at {last} UTC. Look further back: --since 7d. {HINT}"
+    return f"No inferences yet in {report.database}. {HINT}"
+
+
+def future(report: MonitorReport) -> str:
+    """A clock that was wrong."""
+    return f"{report.statistics.in_future:,} inferences lie in the future and are left out: the clock was moved back."
+
+
+def corrections(report: MonitorReport) -> str:
+    """What became of the window's failed cases."""
+    s = report.statistics
+    if s.correction_rate is None:
+        return "no failed cases in the window"
+    return f"{s.corrected:,} of {s.cases:,} failed cases are corrected ({percent(s.correction_rate)})"
+
+
+def delivery(report: MonitorReport) -> str:
+    """What became of the alerts, "" when nothing was to be sent."""
+    if report.delivery is None:
+        return ""
+    found = report.delivery
+    if found.problem:
+        return f"NOT DELIVERED: {found.problem}"
+    parts = [f"sent {', '.join(found.sent)}"] if found.sent else []
+    parts += [f"sent before, cooling down: {', '.join(found.cooling_down)}"] if found.cooling_down else []
+    return "; ".join(parts)
+
+
+def seconds(value: float | None) -> str:
+    """0.1234 as "0.12 s"."""
+    return "–" if value is None else f"{value:.2f} s"
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def error_rate(traffic: Traffic) -> str:
+    """Rate and interval, or that nobody measured it."""
+    if traffic.error_interval is None:
+        return "not measured"
+    low, high = (100 * bound for bound in (traffic.error_interval.low, traffic.error_interval.high))
+    return f"{percent(traffic.error_detection_rate)} ({low:.1f}–{high:.1f})"
+
+
+def trend_value(trend: Trend, value: float | None) -> str:
+    """A value of a metric with its unit."""
+    if trend.metric in RATES:
+        return percent(value)
+    return seconds(value) if trend.metric == "latency" else number(value)
+
+
+def change(trend: Trend) -> str:
+    """By how much it got better, or why nobody can tell."""
+    if trend.improvement is None:
+        return trend.reason
+    if not trend.improvement:
+        return "no change"
+    size = abs(trend.improvement)
+    shown = f"{100 * size:.2f} points" if trend.metric in RATES else trend_value(trend, size)
+    return f"{shown} {'better' if trend.improvement > 0 else 'worse'}"
+
+
+def _traffic(report: MonitorReport) -> Table:
+    """A column a model, the busiest first; the rest of many are in --json."""
+    s = report.statistics
+    groups: list[tuple[str, Traffic]] = [(name[:12], traffic) for name, traffic in s.models.items()]
+    groups = groups[:_MODELS] + ([("all", s)] if len(groups) > 1 else [])
+    table = Table("model", *(escape(name) for name, _ in groups))
+    for label, value in _ROWS.items():
+        table.add_row(label, *(value(traffic) for _, traffic in groups))
+    return table
+
+
+def _checks(checks: list[Check]) -> Table:
+    table = Table("check", "status", "found")
+    table.add_column("threshold", justify="right")
+    for check in checks:
+        status = f"[{_COLORS[check.status]}]{check.status}[/]"
+        table.add_row(check.metric, status, escape(check.detail), f"{check.threshold:g}")
+    return table
+
+
+def _trends(trends: list[Trend]) -> Table:
+    table = Table("trend")
+    table.add_column("values", justify="right")
+    table.add_column("latest", justify="right")
+    table.add_column("from first to latest")
+    for trend in trends:
+        table.add_row(trend.metric, str(len(trend.values)), trend_value(trend, trend.latest), escape(change(trend)))
+    return table
+
+
+_ROWS: dict[str, Callable[[Traffic], str]] = {
+    "inferences": lambda traffic: f"{traffic.count:,}",
+    "errors (95 %)": error_rate,
+    "confidence": lambda traffic: number(traffic.mean_confidence),
+    "latency p50": lambda traffic: seconds(traffic.latency.p50 if traffic.latency else None),
+    "latency p95": lambda traffic: seconds(traffic.latency.p95 if traffic.latency else None),
+    "latency p99": lambda traffic: seconds(traffic.latency.p99 if traffic.latency else None),
+    "real-time factor": lambda traffic: number(traffic.real_time_factor),
+}

@@ -1,0 +1,161 @@
+"""What the monitor found: the record that mondegreen.loop fills in and that the screen and the page show."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["ok", "alert", "not measured"]
+
+
+class _Found(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Bounds(_Found):
+    """A confidence interval."""
+
+    low: float
+    high: float
+    level: float = 0.95
+
+
+class Percentiles(_Found):
+    """Seconds of work for one recording."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class Traffic(_Found):
+    """Inferences of a window. None stands for "not measured", never for zero.
+
+    `error_detection_rate` is errors / measured: a detector must have looked at an inference for it to count.
+    """
+
+    count: int
+    measured: int
+    errors: int
+    error_detection_rate: float | None
+    error_interval: Bounds | None  # Wilson's
+    mean_confidence: float | None
+    audio_seconds: float
+    work_seconds: float
+    real_time_factor: float | None  # seconds of work for a second of audio
+    latency: Percentiles | None
+
+
+class Statistics(Traffic):
+    """A window as a whole and by model version, with the failed cases that it left behind."""
+
+    since: datetime
+    until: datetime
+    last: datetime | None  # the newest inference of all, also before the window
+    in_future: int  # inferences later than `until`: the clock was moved back; they count nowhere
+    cases: int
+    corrected: int
+    correction_rate: float | None  # corrected / cases
+    models: dict[str, Traffic]
+
+
+class Bucket(_Found):
+    """A step of the window: the numbers behind the curves."""
+
+    start: datetime
+    count: int
+    measured: int
+    errors: int
+    mean_confidence: float | None
+    mean_latency: float | None
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors / measured."""
+        return self.errors / self.measured if self.measured else None
+
+
+class ConfidenceDrift(_Found):
+    """The confidences of the window against those of the reference."""
+
+    psi: float
+    ks_statistic: float  # largest distance of the two distribution functions, 0 to 1: the size of the effect
+    ks_p_value: float
+    reference_count: int
+    window_count: int
+    reference_mean: float
+    window_mean: float
+    edges: list[float]  # (num_bins + 1,)
+    reference_shares: list[float]  # (num_bins,)
+    window_shares: list[float]
+
+
+class ErrorRateDrift(_Found):
+    """The error rate of the window against the reference's; a positive difference is worse."""
+
+    reference_rate: float
+    window_rate: float
+    difference: float
+    interval: Bounds
+    reference_count: int
+    window_count: int
+
+
+class Drift(_Found):
+    """The window against the first week of the model that did most of its work. A part that is None has a reason."""
+
+    model_version: str | None
+    reference: tuple[datetime, datetime] | None
+    confidence: ConfidenceDrift | None
+    confidence_reason: str = ""
+    error_rate: ErrorRateDrift | None
+    error_rate_reason: str = ""
+
+
+class Check(_Found):
+    """A threshold of params.yaml and what was compared with it."""
+
+    metric: str
+    status: Status
+    value: float | None
+    threshold: float
+    window: str
+    detail: str  # the value and the threshold in words, or why there is no value
+    next_step: str
+
+
+class Trend(_Found):
+    """A metric over time. `improvement` is absolute and positive when the metric got better."""
+
+    metric: str
+    values: list[tuple[datetime, float]]
+    latest: float | None
+    mean: float | None
+    slope: float | None  # a day
+    improvement: float | None
+    reason: str = ""  # why there is no improvement or slope
+
+
+class Delivery(_Found):
+    """What became of the alerts at the webhook."""
+
+    sent: list[str]  # metrics
+    cooling_down: list[str]  # sent not long ago
+    problem: str = ""
+
+
+class MonitorReport(_Found):
+    """All that `mondegreen monitor` says."""
+
+    database: str
+    statistics: Statistics
+    buckets: list[Bucket]
+    drift: Drift
+    checks: list[Check]
+    trends: list[Trend]
+    delivery: Delivery | None  # None: no webhook, or nothing to say
+
+    @property
+    def alerts(self) -> list[Check]:
+        """The checks that fire."""
+        return [check for check in self.checks if check.status == "alert"]
