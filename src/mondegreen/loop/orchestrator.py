@@ -1,0 +1,205 @@
+"""FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them."""
+
+import getpass
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Engine
+
+from mondegreen.config import load_params
+from mondegreen.errors import JobError
+from mondegreen.loop.adaptive import Step, adapt, needed_cases
+from mondegreen.loop.counts import count
+from mondegreen.loop.jobs import WORKING, Job, Jobs
+from mondegreen.loop.rounds import PIPELINE, OnProgress, Round, TakeSnapshot, run_round
+from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, decide, rest
+
+
+class CaseStore(Protocol):
+    """What the loop needs of a DataManager."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+
+class FinetuningOrchestrator:
+    """The loop from failed cases to a judged candidate.
+
+    Args:
+        data_manager: where the cases are; its database also holds the jobs.
+        config: the trigger's knobs; those of params.yaml when not given, and the defaults without one.
+        project: the folder with dvc.yaml, where rounds run.
+        snapshot: freezes the corrected cases and returns the dataset version.
+        pipeline: the command that runs the stages.
+        clock: the time, aware.
+    """
+
+    def __init__(
+        self,
+        data_manager: CaseStore,
+        config: FinetuningConfig | None = None,
+        *,
+        project: Path | str = ".",
+        snapshot: TakeSnapshot | None = None,
+        pipeline: Sequence[str] = PIPELINE,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.data_manager = data_manager
+        self.project = Path(project)
+        self.config = config or config_of(self.project)
+        self.jobs = Jobs(data_manager.engine, clock)
+        self.pipeline = tuple(pipeline)
+        self._snapshot = snapshot or _no_snapshot
+        self._clock = clock
+
+    def check_trigger_conditions(self) -> dict[str, Any]:
+        """Whether a round should start, and why or why not.
+
+        Returns:
+            should_trigger; reasons, a sentence each; metrics: total_error_cases, new_error_cases, error_rate, …;
+            conditions with value, threshold and met; adaptive, the threshold's history; rest, why `watch` waits.
+        """
+        decision, steps = self.decision(), self.adaptive_history()
+        waiting = self.rest(decision)
+        return {
+            "should_trigger": decision.should_trigger,
+            "reasons": decision.reasons,
+            "metrics": decision.metrics,
+            "conditions": [condition.model_dump() for condition in decision.conditions],
+            "adaptive": [step.model_dump() for step in steps],
+            "rest": waiting.model_dump(mode="json") if waiting else None,
+        }
+
+    def decision(self) -> Decision:
+        """The rule's decision on the counts of this moment."""
+        counts = count(self.jobs.engine, self.config.window_hours, self._clock())
+        return decide(counts, self.config, needed_cases(self.config, self.adaptive_history()))
+
+    def adaptive_history(self) -> list[Step]:
+        """What the completed rounds did to the number of cases that the next one needs."""
+        return adapt(self.config, self.jobs.gains())
+
+    def rest(self, decision: Decision) -> Rest | None:
+        """Why `watch` should not ask for a round now although the rule says so."""
+        return rest(decision, self.jobs.last_ended(), self.config, self._clock())
+
+    def trigger_finetuning(self, force: bool = False, approve: bool | None = None) -> Job:
+        """Asks for a round.
+
+        Args:
+            force: also when the conditions are not met.
+            approve: approve it at once; `auto_approve_finetuning` decides when not given.
+
+        Returns:
+            The new job; or the one that is open already, whose `note` says so.
+
+        Raises:
+            JobError: the conditions are not met.
+        """
+        job = self.jobs.open_job()
+        created = False
+        if job is None:
+            decision = self.decision()
+            if not (decision.should_trigger or force):
+                raise JobError(
+                    "No round should start: " + " ".join(decision.reasons),
+                    "Wait for more cases, or start one all the same with force (`mondegreen trigger --force`).",
+                )
+            forced = [] if decision.should_trigger else ["Forced."]
+            job, created = self.jobs.request([*forced, *decision.reasons], _compared(decision, self.config))
+        if job.state == "pending_approval" and (self.config.auto_approve_finetuning if approve is None else approve):
+            job = self.approve_job(job.id, by=_user() if approve else "auto_approve_finetuning")
+        if created:
+            return job
+        note = f"Job {job.id} is open already ({job.state}, since {job.requested_at:%Y-%m-%d %H:%M} UTC): no new one."
+        return job.model_copy(update={"note": note})
+
+    def approve_job(self, job_id: int, by: str | None = None) -> Job:
+        """Lets a round that waits for approval run; raises JobError when it does not wait."""
+        return self.jobs.move(job_id, "pending_approval", "approved", f"approved by {by or _user()}")
+
+    def reject_job(self, job_id: int, reason: str, by: str | None = None) -> Job:
+        """Ends a round that nobody works on: one that waits, or one whose runner died.
+
+        Raises:
+            JobError: it has ended, or somebody works on it.
+        """
+        job = self.jobs.get(job_id)
+        why = f"rejected by {by or _user()}: {reason}"
+        if job.state not in WORKING:
+            return self.jobs.move(job_id, job.state, "rejected", why)
+        with self._round().hold():  # nobody may start on it meanwhile
+            return self.jobs.move(job_id, job.state, "rejected", why)
+
+    def get_job(self, job_id: int) -> Job:
+        """A job with its history; raises UsageError when there is none."""
+        return self.jobs.get(job_id)
+
+    def list_jobs(self, limit: int | None = None) -> list[Job]:
+        """The jobs, newest first."""
+        return self.jobs.newest(limit)
+
+    def open_job(self) -> Job | None:
+        """The job that has not ended."""
+        return self.jobs.open_job()
+
+    def worker(self) -> str | None:
+        """Who works on a round now, None when nobody does."""
+        return self._round().worker()
+
+    def run_job(self, job_id: int | None = None, on_progress: OnProgress | None = None) -> Job:
+        """Runs the round that is approved, or goes on with one whose runner died or was stopped.
+
+        Args:
+            job_id: the open job when not given.
+            on_progress: told of every line of the pipeline's output.
+
+        Returns:
+            The job, completed or failed; `passed` says whether the gate opened.
+
+        Raises:
+            JobError: there is no such round, it waits for approval, has ended, or somebody works on it.
+        """
+        job = self.jobs.get(job_id) if job_id is not None else self.jobs.open_job()
+        if job is None:
+            raise JobError("There is no round to run.", "`mondegreen trigger` asks for one.")
+        if job.state == "pending_approval":
+            raise JobError(f"Job {job.id} waits for approval.", f"`mondegreen approve {job.id}`, then run it.")
+        return run_round(self._round(), job.id, on_progress)
+
+    def _round(self) -> Round:
+        return Round(
+            jobs=self.jobs,
+            project=self.project,
+            snapshot=self._snapshot,
+            pipeline=self.pipeline,
+            branch=self.config.branch,
+        )
+
+
+def config_of(project: Path) -> FinetuningConfig:
+    """The trigger's knobs in the project's params.yaml, or the defaults where there is none."""
+    path = project / "params.yaml"
+    return FinetuningConfig.from_params(load_params(path)) if path.is_file() else FinetuningConfig()
+
+
+def _compared(decision: Decision, config: FinetuningConfig) -> dict[str, Any]:
+    """What a job keeps of the moment it was asked for."""
+    conditions = [condition.model_dump() for condition in decision.conditions]
+    return {"conditions": conditions, "metrics": decision.metrics, "config": config.to_dict()}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "somebody"
+
+
+def _no_snapshot() -> int | None:
+    raise JobError("Corrected cases cannot be frozen.", "Give the orchestrator a snapshot function.")

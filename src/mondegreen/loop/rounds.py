@@ -1,0 +1,248 @@
+"""A round: freeze the corrected cases, run the pipeline, read its verdict, end the job.
+
+What dies on the way is found by the next `run` or `watch`: the steps can be repeated, `dvc repro` goes on where it
+was, training goes on from its checkpoints.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from mondegreen.cases.database import reading
+from mondegreen.cases.tables import CaseRow
+from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
+from mondegreen.files import read_json
+from mondegreen.loop import branch as branches
+from mondegreen.loop.jobs import WORKING, Job, Jobs, State
+from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
+from mondegreen.loop.round_lock import hold, worker
+from mondegreen.records import RegisteredVersion, RegressionResults
+from mondegreen.reports.judgement import Judgement
+
+__all__ = ["PIPELINE", "OnProgress", "Progress", "Round", "TakeSnapshot", "run_round"]
+
+MAX_ATTEMPTS = 3  # runs of a job whose runner keeps dying
+EVALUATION = frozenset({"evaluate", "validate", "regress", "register"})
+_STAGE = re.compile(r"(?:Running stage|Stage) '([^':]+)'")
+_log = logging.getLogger(__name__)
+
+TakeSnapshot = Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A line of the pipeline's output and where the round is."""
+
+    line: str
+    stage: str  # "" before the first
+    number: int  # of the stage, from 1
+    stages: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round works with."""
+
+    jobs: Jobs
+    project: Path
+    snapshot: TakeSnapshot
+    pipeline: Sequence[str]
+    branch: bool
+
+    def hold(self) -> AbstractContextManager[int]:
+        """The lock of whoever works on a round here."""
+        return hold(self._lock, self.jobs.engine)
+
+    def worker(self) -> str | None:
+        """Who holds it."""
+        return worker(self._lock, self.jobs.engine)
+
+    def log(self, job_id: int) -> Path:
+        """Where the pipeline's output goes."""
+        return self.project / "var" / "jobs" / f"{job_id}.log"
+
+    def move(self, job: Job, after: State, reason: str, **facts: Any) -> Job:
+        """A transition that outlasts a restart of the database: the work before it took hours."""
+        for attempt in _patiently():
+            with attempt:
+                return self.jobs.move(job.id, job.state, after, reason, **facts)
+        raise AssertionError
+
+    @property
+    def _lock(self) -> Path:
+        return self.project / "var" / "locks" / "round.lock"
+
+
+def run_round(work: Round, job_id: int, on_progress: OnProgress | None = None) -> Job:
+    """Runs a job that is approved, or whose runner died or was stopped, to its end.
+
+    Returns:
+        The job, completed or failed.
+
+    Raises:
+        JobError: it is in another state, or somebody works on a round.
+        Interrupted: the pipeline was stopped; the job waits for the next run.
+    """
+    if tuple(work.pipeline) == PIPELINE and not (work.project / "dvc.yaml").is_file():
+        raise UsageError(f"{work.project.resolve()} has no dvc.yaml.", "Run from the project root.")
+    with work.hold() as lock:
+        job = _start(work, work.jobs.get(job_id))
+        if job.state == "failed":
+            return job
+        try:
+            job = _prepare(work, job)
+            return _finish(work, _run_stages(work, job, lock, on_progress))
+        except (KeyboardInterrupt, SystemExit, Interrupted) as stop:
+            _put_back(work, job_id, stop)
+            raise
+        except MondegreenError as error:
+            return _fail(work, job_id, error)
+
+
+def _start(work: Round, job: Job) -> Job:
+    """To `preparing`, for the first time or again; to `failed` when its runners keep dying."""
+    if job.state not in WORKING:
+        return work.jobs.move(job.id, job.state, "preparing", "started")
+    attempt = job.crashes + 2
+    if attempt > MAX_ATTEMPTS:
+        reason = f"its runner died {MAX_ATTEMPTS} times, the last time while {job.state}; see {work.log(job.id)}"
+        _leave(work, job, reason)
+        return work.jobs.move(job.id, job.state, "failed", reason)
+    reason = f"its runner died while {job.state}: attempt {attempt} of {MAX_ATTEMPTS}"
+    return work.jobs.move(job.id, job.state, "preparing", reason)
+
+
+def _prepare(work: Round, job: Job) -> Job:
+    """The snapshot and the branch, as far as they are not there yet."""
+    branching = work.branch and "branch" not in job.details
+    if branching:
+        branches.require_clean(work.project)
+    if job.dataset_version is None:
+        job = work.jobs.learn(job.id, job.state, dataset_version=_freeze(work))
+    if branching:
+        places = {"branch": f"round/{job.id}", "former": branches.current(work.project)}
+        job = work.jobs.learn(job.id, job.state, details=places)  # first written down, then done
+    if "branch" in job.details:
+        branches.enter(work.project, job.details["branch"])
+    return job
+
+
+def _freeze(work: Round) -> int | None:
+    """The dataset version of this round: a new one when there are cases for it, else the newest, None without any."""
+    waiting = select(CaseRow.id).where(CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None)).limit(1)
+    with reading(work.jobs.engine) as session:
+        has_new = session.scalar(waiting) is not None
+        newest = session.scalar(select(func.max(CaseRow.dataset_version)))
+    if has_new:
+        return work.snapshot()
+    _log.info("no corrected case is new: the round trains on dataset version %s", newest or "0 (no failed cases)")
+    return newest
+
+
+def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None) -> Job:
+    """Runs the pipeline and follows its stages; raises JobError when one fails."""
+    stages = _stages(work.project)
+    log = work.log(job.id)
+    job = work.move(job, "training", " ".join(["runs", *work.pipeline]), details={"log": str(log)})
+    stage = ""
+
+    def on_line(line: str) -> None:
+        nonlocal job, stage
+        if found := _STAGE.search(line):
+            stage = found[1]
+            if stage in EVALUATION and job.state == "training":
+                job = work.move(job, "evaluating", f"stage {stage}")
+        if on_progress:
+            number = stages.index(stage) + 1 if stage in stages else 0
+            on_progress(Progress(line, stage, number, len(stages)))
+
+    code = run_pipeline(work.pipeline, work.project, log, lock, on_line)
+    if code:
+        where = f"stage {stage}" if stage else "the pipeline"
+        raise JobError(f"{where} failed with exit code {code}:\n{tail(log)}", f"The whole output is in {log}.")
+    return job if job.state == "evaluating" else work.move(job, "evaluating", "the pipeline ended")
+
+
+def _finish(work: Round, job: Job) -> Job:
+    """Reads what the pipeline found and completes the job; a closed gate is a completed round too."""
+    build = work.project / "build"
+    verdict = read_json(build / "validate" / "verdict.json", Judgement)
+    suites = read_json(build / "regress" / "results.json", RegressionResults)
+    version = read_json(build / "register" / "version.json", RegisteredVersion)
+    passed = verdict.outcome == "pass" and suites.passed
+    gate = "the gate opened" if passed else "the gate stayed closed"
+    registered = f"{version.name} version {version.version} is {version.stage}/@{version.alias}"
+    reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {registered}."
+    _leave(work, job, f"Round {job.id}: {verdict.outcome}")
+    return work.move(
+        job,
+        "completed",
+        reason,
+        run_id=version.run_id,
+        outcome=verdict.outcome,
+        gain=verdict.wer_improvement,
+        details={
+            "passed": passed,
+            "verdict": verdict.reason,
+            "regression": suites.reason,
+            "version": version.model_dump(mode="json"),
+        },
+    )
+
+
+def _fail(work: Round, job_id: int, error: MondegreenError) -> Job:
+    job = work.jobs.get(job_id)
+    if job.state not in WORKING:  # somebody else moved it: theirs is the last word
+        raise error
+    _log.error("job %s failed while %s: %s", job_id, job.state, error.problem)
+    _leave(work, job, f"Round {job.id} failed while {job.state}")
+    return work.move(job, "failed", f"while {job.state}: {error}")
+
+
+def _put_back(work: Round, job_id: int, stop: BaseException) -> None:
+    """To `approved`: the next run goes on, and this one does not count as a crash."""
+    why = str(stop) or type(stop).__name__
+    try:
+        job = work.jobs.get(job_id)
+        if job.state in WORKING:
+            work.jobs.move(job_id, job.state, "approved", f"stopped while {job.state} ({why}); the next run goes on")
+    except (MondegreenError, DBAPIError) as error:
+        _log.warning("job %s stays as it is, the next run finds it: %s", job_id, error)
+
+
+def _leave(work: Round, job: Job, message: str) -> None:
+    """Back from the round's branch; where git refuses, the round's own end matters more."""
+    if "branch" not in job.details:
+        return
+    try:
+        branches.leave(work.project, job.details["branch"], job.details["former"], message)
+    except JobError as error:
+        _log.warning("the work tree stays on %s: %s", job.details["branch"], error)
+
+
+def _stages(project: Path) -> list[str]:
+    """The stages as dvc.yaml lists them, none where there is no such file."""
+    path = project / "dvc.yaml"
+    return list(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]) if path.is_file() else []
+
+
+def _patiently() -> Retrying:
+    """Tries a write for half an hour while the database is away."""
+    return Retrying(
+        retry=retry_if_exception_type((CaseError, DBAPIError)),
+        wait=wait_exponential(max=60),
+        stop=stop_after_delay(1800),
+        reraise=True,
+    )
