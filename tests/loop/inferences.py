@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mondegreen.loop.inference_log import Inference
+from mondegreen.loop.inference_log import Inference, write_inferences
 from mondegreen.loop.monitoring import MetadataTracker
 from mondegreen.reports.monitor_records import Statistics
 
@@ -24,8 +24,6 @@ def inference(at: datetime = NOW, **changes: Any) -> Inference:
 
 def insert_rows(tracker: MetadataTracker, rows: Iterable[Inference]) -> None:
     """Inferences whose audio is gone: misheard ones leave no failed case."""
-    from mondegreen.loop.inference_log import write_inferences
-
     write_inferences(tracker.engine, None, list(rows))
 
 
@@ -34,19 +32,19 @@ def service(
 ) -> list[Inference]:
     """Inferences spread over days, counted back from NOW."""
     draw = np.random.default_rng(seed)
-    rows = []
+    rows: list[Inference] = []
     for day in days:
         start = NOW - timedelta(days=day)
-        for number in range(a_day):
-            rows.append(
-                inference(
-                    start + timedelta(seconds=number),
-                    confidence=float(np.clip(draw.normal(mean, 0.05), 0, 1)),
-                    is_error=bool(draw.random() < error_rate),
-                    latency=float(draw.gamma(4, 0.25)),
-                    **changes,
-                )
+        rows += [
+            inference(
+                start + timedelta(seconds=number),
+                confidence=float(np.clip(draw.normal(mean, 0.05), 0, 1)),
+                is_error=bool(draw.random() < error_rate),
+                latency=float(draw.gamma(4, 0.25)),
+                **changes,
             )
+            for number in range(a_day)
+        ]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_edges_cover_the_window_in_order(minutes: int, seconds: int) -> None:
     since = until - timedelta(minutes=minutes)
     for edges in (bucket_edges(since, until), day_edges(since, until)):
         assert (edges[0], edges[-1]) == (since, until)
-        assert all(low < high for low, high in zip(edges, edges[1:], strict=False))
+        assert all(low < high for low, high in pairwise(edges))
     assert all(edge.hour == edge.minute == edge.second == 0 for edge in day_edges(since, until)[1:-1])
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.loop.statistics import buckets
@@ -78,8 +79,8 @@ def round_values(metric: str, since: datetime, until: datetime) -> tuple[Points,
     name = f"candidate/test/{metric}"
     try:
         runs = _runs(name, since, until)
-    except (MlflowException, MondegreenError) as error:
-        return [], f"MLflow cannot be read: {error}"
+    except (MlflowException, MondegreenError, SQLAlchemyError) as error:
+        return [], f"MLflow cannot be read: {str(error).splitlines()[0]}"
     known = {run.info.run_id for run in runs}
     return [
         (datetime.fromtimestamp(run.info.start_time / 1000, UTC), float(run.data.metrics[name]))
