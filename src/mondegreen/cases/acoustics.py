@@ -56,4 +56,4 @@ def _snr(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Decibel:
         return float("nan")
     powers = samples[: count * _FRAME].reshape(count, _FRAME).var(axis=1)  # (num_frames,)
     quiet, loud = np.maximum(np.percentile(powers, [15, 95]), _QUANTISATION)
-    return float(min(HIGHEST_SNR, 10 * np.log10(loud / quiet)))
+    return round(float(min(HIGHEST_SNR, 10 * np.log10(loud / quiet))), 2)

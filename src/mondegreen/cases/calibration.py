@@ -201,17 +201,17 @@ def type_thresholds(right: Sequence[Features]) -> TypeThresholds:
 
     def above(default: float, values: list[float], share: float = _FALSE_TYPES) -> float:
         known = [value for value in values if np.isfinite(value)]
-        return rounded(max(default, float(np.quantile(known, 1 - share, method="higher")))) if known else default
+        return max(default, float(np.quantile(known, 1 - share, method="higher"))) if known else default
 
     snr = [item.snr for item in right if np.isfinite(item.snr)]
     return TypeThresholds(
-        confidence=rounded(float(np.quantile([item.confidence for item in right], _FALSE_TYPES, method="lower"))),
+        confidence=float(np.quantile([item.confidence for item in right], _FALSE_TYPES, method="lower")),
         rate=above(built_in.rate, [max(item.too_slow, item.too_fast) for item in right]),
         repeats=above(built_in.repeats, [item.repeats for item in right]),
         # One type with two thresholds: half of the allowance each.
         out_of_lexicon=above(built_in.out_of_lexicon, [item.out_of_lexicon for item in right], _FALSE_TYPES / 2),
         burst=above(built_in.burst, [item.burst for item in right], _FALSE_TYPES / 2),
-        snr=rounded(min(built_in.snr, float(np.quantile(snr, _FALSE_TYPES, method="lower")))) if snr else built_in.snr,
+        snr=min(built_in.snr, float(np.quantile(snr, _FALSE_TYPES, method="lower"))) if snr else built_in.snr,
         clipped=above(built_in.clipped, [item.clipped for item in right]),
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mondegreen.cli import cases, finetune, monitor, summary, transcribe
+from mondegreen.cli import case_versions, cases, detector, finetune, monitor, summary, transcribe
 from mondegreen.errors import MondegreenError
 
 
@@ -30,7 +30,11 @@ app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
 app.command()(summary.summary)
 app.command()(monitor.monitor)
+for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
+    app.command()(command)
+case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
+app.add_typer(detector.app, name="detector")
 
 
 def _print_version(wanted: bool) -> None:
