@@ -28,6 +28,7 @@ from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase
 from mondegreen.speech.failed_cases import CASES_FILE
 
+_WARNINGS = 20  # left-out cases named one by one
 logger = logging.getLogger(__name__)
 
 
@@ -119,8 +120,7 @@ class _Snapshot:
         marks = store.unmarked & {case.id for case in contents.kept}
         if marks:
             self._manager.mark_used(marks, present.version)
-        for item in contents.left_out:
-            logger.warning("left out: case %s: %s", item.id, item.message)
+        _warn(contents)
         now = make_card(
             present.version,
             present.parent,
@@ -135,8 +135,7 @@ class _Snapshot:
 
     def _card(self, contents: Contents, waiting: int) -> Card:
         kept, left_out = contents.kept, contents.left_out
-        for item in left_out:
-            logger.warning("left out: case %s: %s", item.id, item.message)
+        _warn(contents)
         quality = measure(kept, left_out)
         check_gates(self._params.cases, quality, kept, left_out, waiting)
         known = [version.number for version in tagged(self._repository)]
@@ -179,6 +178,13 @@ def _recover(repository: Repository, data_manager: DataManager) -> None:
     frozen = {case.id for case in cases_of(repository, commit)}
     data_manager.mark_used(unmarked_cases(data_manager) & frozen, journal.version)
     swap.close()
+
+
+def _warn(contents: Contents) -> None:
+    for item in contents.left_out[:_WARNINGS]:
+        logger.warning("left out: case %s: %s", item.id, item.message)
+    if (more := len(contents.left_out) - _WARNINGS) > 0:
+        logger.warning("left out: %d more cases; %s of the version names them", more, CARD)
 
 
 def _same(before: Sequence[FailedCase], after: Sequence[FailedCase]) -> bool:
