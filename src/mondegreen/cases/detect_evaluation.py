@@ -15,6 +15,7 @@ from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
 
 FEW_RECORDINGS = 12  # percentile intervals of fewer are too narrow
+FEW_OF_A_CLASS = 10
 WIDE = 0.2
 _SLICE_OF = {"target": "test", "retention": "retention/test"}
 
@@ -64,6 +65,11 @@ class SliceReport(_Record):
     @property
     def base_rate(self) -> float:
         return self.misheard / self.utterances
+
+    @property
+    def both_classes(self) -> bool:
+        """Whether some were misheard and some were not; else every precision, or recall, is trivial."""
+        return 0 < self.misheard < self.utterances
 
 
 class Learnt(_Record):
@@ -215,18 +221,18 @@ def _types(detections: Sequence[Detection], misheard: Labels) -> list[TypeCount]
 def _notes(part: SliceReport) -> list[str]:
     """What keeps a reader from trusting the figures of a slice."""
     notes = []
-    if part.misheard in (0, part.utterances):
+    if not part.both_classes:
         which = "all" if part.misheard else "none"
         notes.append(
             f"{part.name}: {which} of the {part.utterances} were misheard, so no score is better than another."
         )
-    elif min(part.misheard, part.utterances - part.misheard) < 10:
+    elif (rarer := min(part.misheard, part.utterances - part.misheard)) < FEW_OF_A_CLASS:
+        which = "misheard" if part.misheard == rarer else "heard rightly"
         notes.append(
-            f"{part.name}: only {part.misheard} misheard beside {part.utterances - part.misheard} right; "
-            "the figures hang on single transcripts."
+            f"{part.name}: only {rarer} of the {part.utterances} were {which}; the figures hang on single transcripts."
         )
     if part.recordings < FEW_RECORDINGS:
-        notes.append(f"{part.name}: {part.recordings} recordings are too few for an interval; they are too narrow.")
+        notes.append(f"{part.name}: {part.recordings} recordings; intervals of so few are too narrow.")
     wide = [
         name
         for name, found in part.scorers[0].measures.items()

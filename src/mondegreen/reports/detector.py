@@ -37,8 +37,9 @@ def _evaluation(found: Evaluation) -> Iterator[RenderableType]:
     yield f"Misheard: WER above {found.error_wer:g}. {escape(_learnt(found))}"
     yield ""
     yield _figures(found)
-    yield ""
-    yield _operating_points(found)
+    if any(part.both_classes for part in found.slices):
+        yield ""
+        yield _operating_points(found)
     yield from ("", *(f"- {escape(note)}" for note in found.notes)) if found.notes else ()
 
 
@@ -67,7 +68,7 @@ def _operating_points(found: Evaluation) -> Table:
     headings += [f"precision where recall >= {at:g}" for at in RECALLS]
     table = _table("slice", "score", *headings)
     names = [f"recall_at_precision_{at:g}" for at in PRECISIONS] + [f"precision_at_recall_{at:g}" for at in RECALLS]
-    for part in found.slices:
+    for part in (part for part in found.slices if part.both_classes):
         for scorer in part.scorers:
             table.add_row(part.name, _NAMES[scorer.name], *(_cell(scorer.measures[name]) for name in names))
         if part.reached:
