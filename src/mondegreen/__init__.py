@@ -11,10 +11,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _HOMES = {
     "BaselineSTTModel": "mondegreen.speech.transcriber",
     "DataManager": "mondegreen.cases.manager",
+    "FinetuningConfig": "mondegreen.loop.trigger",
+    "FinetuningCoordinator": "mondegreen.loop.coordinator",
+    "FinetuningOrchestrator": "mondegreen.loop.orchestrator",
     "MetadataTracker": "mondegreen.loop.monitoring",
     "load": "mondegreen.speech.transcriber",
 }
-__all__ = ["BaselineSTTModel", "DataManager", "MetadataTracker", "load"]
+__all__ = [
+    "BaselineSTTModel",
+    "DataManager",
+    "FinetuningConfig",
+    "FinetuningCoordinator",
+    "FinetuningOrchestrator",
+    "MetadataTracker",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

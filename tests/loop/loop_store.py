@@ -49,11 +49,13 @@ class Store:
             )
 
     def freeze(self) -> int:
-        """A stand-in for the snapshot: marks the corrected cases that are in none with the next version."""
+        """A stand-in for the snapshot: the next version for corrected cases that are in none, else the present one."""
         with transaction(self.engine) as session:
-            version = 1 + max((row.dataset_version or 0 for row in session.query(CaseRow)), default=0)
+            version = max((row.dataset_version or 0 for row in session.query(CaseRow)), default=0)
             waiting = (CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None))
-            session.execute(update(CaseRow).where(*waiting).values(dataset_version=version))
+            if session.query(CaseRow).where(*waiting).count():
+                version += 1
+                session.execute(update(CaseRow).where(*waiting).values(dataset_version=version))
         return version
 
 

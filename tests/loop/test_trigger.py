@@ -34,6 +34,7 @@ def counts(new: int = 0, corrected: int = 0, inferences: int = 0, errors: int = 
     return Counts(
         total_error_cases=new,
         corrected_cases=corrected,
+        by_method={"manual": corrected},
         new_error_cases=new,
         new_corrected_cases=corrected,
         inferences=inferences,
@@ -144,7 +145,7 @@ def test_a_failed_round_used_nothing_up(store: Store) -> None:
 
 def test_after_a_rejected_round_watch_rests_for_a_window() -> None:
     decision = decide(counts(12, 6), CONFIG, 10)
-    last = Ended(job=3, state="rejected", at=NOON, reason="not today")
+    last = Ended(job=3, state="rejected", at=NOON, reason="not today", new_data=False)
     waiting = rest(decision, last, CONFIG, NOON + timedelta(hours=1))
     assert waiting and waiting.until == NOON + timedelta(hours=24) and "not today" in waiting.text
     assert rest(decision, last, CONFIG, NOON + timedelta(hours=24)) is None
@@ -153,9 +154,20 @@ def test_after_a_rejected_round_watch_rests_for_a_window() -> None:
 
 
 def test_new_cases_need_no_rest_after_a_completed_round_but_a_rate_does() -> None:
-    last = Ended(job=3, state="completed", at=NOON, reason="")
+    last = Ended(job=3, state="completed", at=NOON, reason="", new_data=True)
     assert rest(decide(counts(12, 6), CONFIG, 10), last, CONFIG, NOON) is None
     assert rest(decide(counts(0, 0, 40, 40), CONFIG, 10), last, CONFIG, NOON) is not None
+
+
+def test_cases_that_no_snapshot_can_use_do_not_ask_for_a_round_at_every_look(store: Store) -> None:
+    store.cases(12, corrected=12)  # left out of every dataset version
+    jobs = Jobs(store.engine, store.clock)
+    decision = decide(count(store.engine, 24, NOON), CONFIG, 10)
+    for version, new_data in ((1, True), (1, False), (2, True), (None, False)):
+        complete(store, version)
+        last = jobs.last_ended()
+        assert last and last.new_data is new_data
+        assert (rest(decision, last, CONFIG, NOON) is None) == new_data
 
 
 ADAPTIVE = FinetuningConfig(min_error_cases=100, adaptive=True)

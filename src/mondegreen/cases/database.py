@@ -4,16 +4,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Engine, create_engine, event, insert, make_url, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, TableClause, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.tables import SchemaRow, Table
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import lock
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import sqlite
 
 SCHEMA = 1
 _PATIENCE = 60  # seconds that a writer waits for another one
@@ -86,10 +88,17 @@ def reading(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def upserting(session: Session, table: type[Table]) -> sqlite.Insert:
+def upserting(session: Session, table: type[Table]) -> "sqlite.Insert":
     """An INSERT that may say what happens ON CONFLICT; both databases spell it the same."""
+    from sqlalchemy.dialects import postgresql, sqlite  # a twentieth of a second that only writers need
+
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    return cast(sqlite.Insert, dialect.insert(table))
+    return cast("sqlite.Insert", dialect.insert(plain(table)))
+
+
+def plain(table: type[Table]) -> TableClause:
+    """The table itself: statements on it skip the ORM's bookkeeping, which takes longer than the database does."""
+    return cast(TableClause, table.__table__)
 
 
 def _make_tables(engine: Engine, folder: Path) -> None:

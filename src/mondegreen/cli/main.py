@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mondegreen.cli import case_versions, cases, detector, finetune, monitor, summary, transcribe
+from mondegreen.cli import case_versions, cases, detector, finetune, jobs, monitor, status, summary, transcribe, watch
 from mondegreen.errors import MondegreenError
 
 

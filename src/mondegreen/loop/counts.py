@@ -14,20 +14,23 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
     """Counts cases and the inferences of the last hours, at one moment of the database."""
     with reading(engine) as session:
         trained = trained_version(session)
-        total = corrected = new = new_corrected = 0
+        total = new = new_corrected = 0
+        by_method: dict[str, int] = {}
         # The index holds both columns; there are as many groups as snapshots and ways to correct.
         columns = (CaseRow.label_method, CaseRow.dataset_version)
         for method, version, cases in session.execute(select(*columns, func.count()).group_by(*columns)):
             unused = version is None or version > trained
             total += cases
-            corrected += cases if method else 0
+            if method:
+                by_method[method] = by_method.get(method, 0) + cases
             new += cases if unused else 0
             new_corrected += cases if unused and method else 0
         seen = _inferences(session, now - timedelta(hours=window_hours), now)
         future = session.scalar(select(func.count()).where(InferenceRow.at > now)) or 0
     return Counts(
         total_error_cases=total,
-        corrected_cases=corrected,
+        corrected_cases=sum(by_method.values()),
+        by_method=by_method,
         new_error_cases=new,
         new_corrected_cases=new_corrected,
         inferences=seen.get(True, 0) + seen.get(False, 0),

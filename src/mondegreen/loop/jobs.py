@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, select, text, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.database import reading, transaction
@@ -173,8 +173,15 @@ class Jobs:
         """The job that ended last."""
         query = select(JobEventRow).where(JobEventRow.after.in_(ENDED)).order_by(JobEventRow.id.desc()).limit(1)
         with reading(self.engine) as session:
-            row = session.scalars(query).one_or_none()
-            return Ended(job=row.job_id, state=row.after, at=row.at, reason=row.reason) if row else None
+            event = session.scalars(query).one_or_none()
+            if event is None:
+                return None
+            version = _row(session, event.job_id).dataset_version or 0
+            earlier = select(func.max(JobRow.dataset_version)).where(
+                JobRow.state == "completed", JobRow.id < event.job_id
+            )
+            new_data = event.after == "completed" and version > (session.scalar(earlier) or 0)
+            return Ended(job=event.job_id, state=event.after, at=event.at, reason=event.reason, new_data=new_data)
 
     def gains(self) -> list[tuple[int, float | None]]:
         """Job and gain of every completed round, oldest first."""

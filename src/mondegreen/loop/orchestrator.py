@@ -4,17 +4,20 @@ import getpass
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Engine
 
-from mondegreen.config import load_params
+from mondegreen.config import Params, load_params
 from mondegreen.errors import JobError
 from mondegreen.loop.adaptive import Step, adapt, needed_cases
 from mondegreen.loop.counts import count
 from mondegreen.loop.jobs import WORKING, Job, Jobs
-from mondegreen.loop.rounds import PIPELINE, OnProgress, Round, TakeSnapshot, run_round
+from mondegreen.loop.pipeline import PIPELINE
 from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, decide, rest
+
+if TYPE_CHECKING:
+    from mondegreen.loop.rounds import OnProgress, Round, TakeSnapshot
 
 
 class CaseStore(Protocol):
@@ -34,7 +37,7 @@ class FinetuningOrchestrator:
         data_manager: where the cases are; its database also holds the jobs.
         config: the trigger's knobs; those of params.yaml when not given, and the defaults without one.
         project: the folder with dvc.yaml, where rounds run.
-        snapshot: freezes the corrected cases and returns the dataset version.
+        snapshot: freezes the corrected cases and returns the dataset version; `take_snapshot` when not given.
         pipeline: the command that runs the stages.
         clock: the time, aware.
     """
@@ -45,7 +48,7 @@ class FinetuningOrchestrator:
         config: FinetuningConfig | None = None,
         *,
         project: Path | str = ".",
-        snapshot: TakeSnapshot | None = None,
+        snapshot: "TakeSnapshot | None" = None,
         pipeline: Sequence[str] = PIPELINE,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -54,7 +57,7 @@ class FinetuningOrchestrator:
         self.config = config or config_of(self.project)
         self.jobs = Jobs(data_manager.engine, clock)
         self.pipeline = tuple(pipeline)
-        self._snapshot = snapshot or _no_snapshot
+        self._snapshot = snapshot or self._freeze
         self._clock = clock
 
     def check_trigger_conditions(self) -> dict[str, Any]:
@@ -152,7 +155,7 @@ class FinetuningOrchestrator:
         """Who works on a round now, None when nobody does."""
         return self._round().worker()
 
-    def run_job(self, job_id: int | None = None, on_progress: OnProgress | None = None) -> Job:
+    def run_job(self, job_id: int | None = None, on_progress: "OnProgress | None" = None) -> Job:
         """Runs the round that is approved, or goes on with one whose runner died or was stopped.
 
         Args:
@@ -165,6 +168,8 @@ class FinetuningOrchestrator:
         Raises:
             JobError: there is no such round, it waits for approval, has ended, or somebody works on it.
         """
+        from mondegreen.loop.rounds import run_round
+
         job = self.jobs.get(job_id) if job_id is not None else self.jobs.open_job()
         if job is None:
             raise JobError("There is no round to run.", "`mondegreen trigger` asks for one.")
@@ -172,7 +177,18 @@ class FinetuningOrchestrator:
             raise JobError(f"Job {job.id} waits for approval.", f"`mondegreen approve {job.id}`, then run it.")
         return run_round(self._round(), job.id, on_progress)
 
-    def _round(self) -> Round:
+    def _freeze(self) -> int:
+        """The dataset version that holds every corrected case."""
+        from mondegreen.cases.manager import DataManager
+        from mondegreen.cases.snapshot import take_snapshot
+
+        store = self.data_manager
+        manager = store if isinstance(store, DataManager) else DataManager(store.folder)
+        return take_snapshot(manager, params_of(self.project), self.project).number
+
+    def _round(self) -> "Round":
+        from mondegreen.loop.rounds import Round  # what runs a round is not loaded to look at the jobs
+
         return Round(
             jobs=self.jobs,
             project=self.project,
@@ -184,8 +200,13 @@ class FinetuningOrchestrator:
 
 def config_of(project: Path) -> FinetuningConfig:
     """The trigger's knobs in the project's params.yaml, or the defaults where there is none."""
+    return FinetuningConfig.from_params(params_of(project))
+
+
+def params_of(project: Path) -> Params:
+    """The project's params.yaml, or the defaults where there is none."""
     path = project / "params.yaml"
-    return FinetuningConfig.from_params(load_params(path)) if path.is_file() else FinetuningConfig()
+    return load_params(path) if path.is_file() else Params()
 
 
 def _compared(decision: Decision, config: FinetuningConfig) -> dict[str, Any]:
@@ -199,7 +220,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
         return "somebody"
-
-
-def _no_snapshot() -> int | None:
-    raise JobError("Corrected cases cannot be frozen.", "Give the orchestrator a snapshot function.")

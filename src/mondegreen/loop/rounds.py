@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
@@ -35,7 +35,7 @@ EVALUATION = frozenset({"evaluate", "validate", "regress", "register"})
 _STAGE = re.compile(r"(?:Running stage|Stage) '([^':]+)'")
 _log = logging.getLogger(__name__)
 
-TakeSnapshot = Callable[[], int | None]
+TakeSnapshot = Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,13 @@ def _prepare(work: Round, job: Job) -> Job:
 
 
 def _freeze(work: Round) -> int | None:
-    """The dataset version of this round: a new one when there are cases for it, else the newest, None without any."""
-    waiting = select(CaseRow.id).where(CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None)).limit(1)
+    """The dataset version of this round: a new one, the present one when nothing is new, None without corrections."""
     with reading(work.jobs.engine) as session:
-        has_new = session.scalar(waiting) is not None
-        newest = session.scalar(select(func.max(CaseRow.dataset_version)))
-    if has_new:
-        return work.snapshot()
-    _log.info("no corrected case is new: the round trains on dataset version %s", newest or "0 (no failed cases)")
-    return newest
+        corrected = session.scalar(select(CaseRow.id).where(CaseRow.label_method.is_not(None)).limit(1))
+    if corrected is None:
+        _log.info("no case is corrected: the round trains without failed cases")
+        return None
+    return work.snapshot()
 
 
 def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None) -> Job:
@@ -171,6 +169,7 @@ def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None
     code = run_pipeline(work.pipeline, work.project, log, lock, on_line)
     if code:
         where = f"stage {stage}" if stage else "the pipeline"
+        work.jobs.learn(job.id, job.state, details={"stage": stage})
         raise JobError(f"{where} failed with exit code {code}:\n{tail(log)}", f"The whole output is in {log}.")
     return job if job.state == "evaluating" else work.move(job, "evaluating", "the pipeline ended")
 

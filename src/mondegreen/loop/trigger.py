@@ -34,6 +34,7 @@ class Counts(_Fact):
 
     total_error_cases: int
     corrected_cases: int
+    by_method: dict[str, int]  # corrected cases by whose correction counts: manual, import, llm
     new_error_cases: int
     new_corrected_cases: int
     inferences: int  # in the window, and a detector looked at them
@@ -86,6 +87,7 @@ class Ended(_Fact):
     state: str
     at: datetime
     reason: str
+    new_data: bool  # it trained on cases that no round before it had
 
 
 class Rest(_Fact):
@@ -122,10 +124,10 @@ def decide(counts: Counts, config: TriggerParams, min_error_cases: int) -> Decis
 def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: datetime) -> Rest | None:
     """Why `watch` should not ask again yet although the rule says so.
 
-    The window still holds what was seen before the last round, and the cases of a round that failed or was rejected are
-    still new: without a rest every look would ask for the same round again.
+    The window still holds what was seen before the last round; the cases of a round that failed or was rejected are
+    still new, and so are those that no snapshot can use. Without a rest every look would ask for the same round again.
     """
-    if last is None or not decision.should_trigger or (last.state == "completed" and decision.by_cases):
+    if last is None or not decision.should_trigger or (last.new_data and decision.by_cases):
         return None
     until = last.at + timedelta(hours=config.window_hours)
     if not last.at <= now < until:

@@ -1,0 +1,194 @@
+"""`mondegreen check | trigger | approve | reject | jobs | run`: when a round starts, who lets it, what became of it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mondegreen.loop.jobs import Job
+    from mondegreen.loop.orchestrator import FinetuningOrchestrator
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+JobArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.")]
+STORE = Path("var")
+
+
+@contextmanager
+def orchestrator(store: Path) -> "Iterator[FinetuningOrchestrator]":
+    """The orchestrator of the project here, on a store that only opens the database.
+
+    Raises:
+        UsageError: here is neither a project nor a store.
+    """
+    import os
+
+    from mondegreen.errors import UsageError
+    from mondegreen.loop.live_state import LiveState
+    from mondegreen.loop.orchestrator import FinetuningOrchestrator
+
+    known = os.environ.get("MONDEGREEN_DATABASE_URL") or (store / "mondegreen.db").is_file()
+    if not (known or Path("params.yaml").is_file()):
+        raise UsageError(
+            f"Here is no params.yaml, and no case store in {store}.", "Run from the project root (where dvc.yaml is)."
+        )
+    live = LiveState(store)
+    try:
+        yield FinetuningOrchestrator(live)
+    finally:
+        live.close()
+
+
+def check(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """Say whether a round should start, and why.
+
+    Exits with 0 when it should, with 1 when not: `mondegreen check && mondegreen trigger`.
+    """
+    with orchestrator(store) as found:
+        conditions = found.check_trigger_conditions()
+        job = found.open_job()
+    if as_json:
+        _print_json(conditions | {"open_job": job.to_dict() if job else None})
+    else:
+        for line in _check_lines(conditions, job):
+            typer.echo(line)
+    if not conditions["should_trigger"]:
+        raise typer.Exit(1)
+
+
+def trigger(
+    force: Annotated[bool, typer.Option("--force", help="Also when the conditions are not met.")] = False,
+    approve: Annotated[
+        bool | None,
+        typer.Option("--approve/--no-approve", help="Let it run at once; trigger.auto_approve_finetuning otherwise."),
+    ] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for a round. There is one open round at a time.
+
+    Exits with 1 when the conditions are not met.
+    """
+    with orchestrator(store) as found:
+        job = found.trigger_finetuning(force=force, approve=approve)
+    _show(job, as_json, job.note or f"Job {job.id}: {job.state}. {' '.join(job.reasons)}")
+
+
+def approve(
+    job_id: JobArgument,
+    by: Annotated[str | None, typer.Option(help="Who approves; your login name when not given.")] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a round run that waits for approval."""
+    with orchestrator(store) as found:
+        job = found.approve_job(job_id, by)
+    _show(job, as_json, f"Job {job.id} is approved: `mondegreen run` runs it, and so does `mondegreen watch`.")
+
+
+def reject(
+    job_id: JobArgument,
+    reason: Annotated[str, typer.Option(help="Why; kept with the job.")],
+    by: Annotated[str | None, typer.Option(help="Who rejects; your login name when not given.")] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """End a round that waits, or one that was interrupted."""
+    with orchestrator(store) as found:
+        job = found.reject_job(job_id, reason, by)
+    _show(job, as_json, f"Job {job.id} is rejected: {reason}")
+
+
+def jobs(
+    job_id: Annotated[int | None, typer.Argument(metavar="[ID]", help="Only this one, with its history.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 20,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rounds, newest first, or show one."""
+    with orchestrator(store) as found:
+        if job_id is not None:
+            job = found.get_job(job_id)
+            _show(job, as_json, "\n".join(_history(job)))
+            return
+        listed = found.list_jobs(limit)
+    if as_json:
+        _print_json([job.to_dict() for job in listed])
+    elif not listed:
+        typer.echo("No round was asked for yet: `mondegreen check` says whether one should start.")
+    else:
+        _print_table(listed)
+
+
+def run(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """Run the approved round, or go on with one that was interrupted.
+
+    Exits with 0 when the candidate passed, with 1 when the gate stayed closed or the round failed.
+    """
+    from mondegreen.cli.round_progress import round_progress
+    from mondegreen.cli.stopping import terminable
+    from mondegreen.errors import JobError
+
+    try:
+        with terminable(), orchestrator(store) as found, round_progress(stream=True) as progress:
+            job = found.run_job(on_progress=progress)
+    except KeyboardInterrupt as stop:
+        raise JobError(f"Stopped ({stop or 'ctrl-C'}).", "`mondegreen run` goes on with the round.") from None
+    _show(job, as_json, f"Job {job.id} {job.state}: {job.events[-1].reason}")
+    if not job.passed:
+        raise typer.Exit(1)
+
+
+def _check_lines(conditions: dict[str, Any], job: "Job | None") -> Iterator[str]:
+    yield "A round should start." if conditions["should_trigger"] else "No round should start."
+    yield from (f"  {reason}" for reason in conditions["reasons"])
+    yield "The rule: enough new error cases and enough of them corrected, or a high error rate on enough inferences."
+    for step in conditions["adaptive"]:
+        yield f"  Adaptive: {step['before']} -> {step['after']} error cases after job {step['job']} ({step['text']})."
+    if conditions["rest"]:
+        yield conditions["rest"]["text"]
+    if job:
+        yield f"Job {job.id} is open ({job.state}): a new one starts when it has ended."
+
+
+def _history(job: "Job") -> Iterator[str]:
+    yield f"Job {job.id}: {job.state}"
+    facts = {
+        "dataset version": job.dataset_version,
+        "MLflow run": job.run_id,
+        "verdict": job.outcome,
+        "gain (WER)": job.gain,
+        "log": job.details.get("log"),
+        "branch": job.details.get("branch"),
+    }
+    yield from (f"{name}: {value}" for name, value in facts.items() if value is not None)
+    for event in job.events:
+        yield f"{event.at:%Y-%m-%d %H:%M:%S}  {event.before or '-'} -> {event.after}: {event.reason}"
+
+
+def _print_table(listed: "list[Job]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("job", "state", "asked for", "dataset", "verdict", "gain")
+    for job in listed:
+        gain = f"{100 * job.gain:+.2f}" if job.gain is not None else ""
+        version = f"v{job.dataset_version}" if job.dataset_version else ""
+        asked = f"{job.requested_at:%Y-%m-%d %H:%M}"
+        table.add_row(str(job.id), job.state, asked, version, job.outcome or "", gain)
+    Console().print(table)
+
+
+def _show(job: "Job", as_json: bool, text: str) -> None:
+    if as_json:
+        _print_json(job.to_dict())
+    else:
+        typer.echo(text)
+
+
+def _print_json(facts: Any) -> None:
+    typer.echo(json.dumps(facts))

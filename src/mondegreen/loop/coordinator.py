@@ -1,0 +1,107 @@
+"""FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mondegreen.errors import UsageError
+from mondegreen.loop import workflow
+from mondegreen.loop.jobs import WORKING, Job
+from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator, params_of
+from mondegreen.loop.rounds import OnProgress
+from mondegreen.loop.status import system_status
+from mondegreen.loop.status_screen import render_status
+from mondegreen.loop.trigger import FinetuningConfig
+from mondegreen.loop.workflow import WorkflowResult
+from mondegreen.registry.location import tracking_root
+
+_log = logging.getLogger(__name__)
+
+
+class FinetuningCoordinator:
+    """Check trigger, prepare data, fine-tune, validate, regression test, deploy.
+
+    Args:
+        data_manager: where the cases are.
+        finetuning_config: the trigger's knobs; those of params.yaml when not given.
+        use_gcs: not yet; the bucket comes with the cloud package.
+        project_id: the cloud project, kept for then.
+        orchestrator: one of your own, for another project folder or pipeline.
+
+    Raises:
+        UsageError: `use_gcs` is set.
+    """
+
+    def __init__(
+        self,
+        data_manager: CaseStore,
+        finetuning_config: FinetuningConfig | None = None,
+        use_gcs: bool = False,
+        project_id: str | None = None,
+        *,
+        orchestrator: FinetuningOrchestrator | None = None,
+    ) -> None:
+        if use_gcs:
+            raise UsageError(
+                "use_gcs=True: this version of mondegreen trains and registers here; it has no bucket for models.",
+                "Leave use_gcs out.",
+            )
+        self.data_manager = data_manager
+        self.project_id = project_id
+        self.orchestrator = orchestrator or FinetuningOrchestrator(data_manager, finetuning_config)
+
+    def run_complete_workflow(
+        self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnProgress | None = None
+    ) -> WorkflowResult:
+        """Goes through the steps as far as they lead; called again, goes on where it stopped.
+
+        Args:
+            force_trigger: ask for a round also when the conditions are not met. Approval is needed all the same.
+            auto_deploy: make a candidate that passed everything the champion.
+
+        Returns:
+            status says where it stopped and reason why.
+        """
+        job = self.orchestrator.open_job()
+        if job is None:
+            decision = self.orchestrator.decision()
+            if not (decision.should_trigger or force_trigger):
+                return workflow.not_triggered(decision)
+        job = self.orchestrator.trigger_finetuning(force=force_trigger)
+        if job.state == "pending_approval":
+            return workflow.waiting(job)
+        if job.state in WORKING and (worker := self.orchestrator.worker()):
+            return workflow.in_progress(job, worker)
+        result = workflow.ended(self.orchestrator.run_job(job.id, on_progress))
+        if result.status == "registered" and auto_deploy and result.job:
+            return self._deploy(result.job)
+        return result
+
+    def get_system_status(self) -> dict[str, Any]:
+        """Cases, trigger, rounds, registry, errors of the last day and the next thing to do, as plain data."""
+        return system_status(self.orchestrator)
+
+    def print_status(self) -> None:
+        """The same as one screen, on stdout."""
+        Console().print(render_status(self.get_system_status()))
+
+    def _deploy(self, job: Job) -> WorkflowResult:
+        """Promotes the candidate whose outputs are in build/."""
+        from mondegreen.loop.candidate import register_candidate
+
+        project = self.orchestrator.project
+        _check_root(project)
+        version = register_candidate(project / "build", params_of(project).register_, promote=True)
+        _log.info("%s version %s is %s", version.name, version.version, version.stage)
+        return workflow.deployed(job, version)
+
+
+def _check_root(project: Path) -> None:
+    """The registry is found from where we are: it must be this project's."""
+    if tracking_root() != project.resolve():
+        raise UsageError(
+            f"The registry would be the one of {tracking_root()}, the round ran in {project.resolve()}.",
+            "Run from the project root.",
+        )
