@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -69,7 +70,7 @@ def _running(programs: Path, folder: Path, account: pwd.struct_passwd | None) ->
         _wait(process, port, folder / "log")
         yield f"postgresql://mondegreen@127.0.0.1:{port}"
     finally:
-        process.send_signal(2)  # "fast": it lets go of its clients
+        process.send_signal(signal.SIGQUIT)  # at once: nobody needs its data any more
         process.wait(30)
 
 

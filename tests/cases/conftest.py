@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,22 @@ def postgres() -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def chosen(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """MONDEGREEN_DATABASE_URL says which database the program uses: none for SQLite, else a new one on the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+        if kind == "postgresql":
+            address = request.getfixturevalue("postgres")
+            patch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(address, uuid.uuid4().hex))
+        yield
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which database the store of this test uses; MONDEGREEN_DATABASE_URL says it to the program."""
-    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
-    if request.param == "postgresql":
-        address = request.getfixturevalue("postgres")
-        monkeypatch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(address, uuid.uuid4().hex))
-    return str(request.param)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Which database the store of this test uses."""
+    with chosen(request.param, request):
+        yield request.param
 
 
 @pytest.fixture
@@ -39,14 +48,14 @@ def manager(database: str, tmp_path: Path) -> Iterator[DataManager]:
     store.close()
 
 
+def recording(path: Path, seed: int) -> Path:
+    """Writes a recording of 0.1 s whose noise is its seed's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(seed).uniform(-0.3, 0.3, 1_600), 16_000)
+    return path
+
+
 @pytest.fixture
 def record(tmp_path: Path) -> Recorder:
-    """Writes a recording of 0.1 s whose noise is its seed's, and returns its path."""
-
-    def recording(seed: int = 0, name: str | None = None) -> Path:
-        path = tmp_path / (name or f"{seed}.wav")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.random.default_rng(seed).uniform(-0.3, 0.3, 1_600), 16_000)
-        return path
-
-    return recording
+    """Writes `<seed>.wav`, or one with a name of its own."""
+    return lambda seed=0, name=None: recording(tmp_path / (name or f"{seed}.wav"), seed)

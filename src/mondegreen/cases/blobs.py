@@ -156,9 +156,10 @@ def _source(path: Path) -> Iterator[BinaryIO]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would make us wait
     except OSError as error:
         raise CaseError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise CaseError(f"{path} is not a file.", "Give an audio file.")
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise CaseError(f"{path} is not a file.", "Give an audio file.")
         yield stream
 
 

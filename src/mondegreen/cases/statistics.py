@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.database import upserting
+from mondegreen.cases.database import plain, upserting
 from mondegreen.cases.records import Statistics
 from mondegreen.cases.tables import CaseCountRow, CaseErrorRow, CaseRow, ErrorTypeCountRow
 
@@ -42,9 +42,10 @@ class Tally:
 
 
 def _add(session: Session, table: type[CaseCountRow] | type[ErrorTypeCountRow], rows: list[dict[str, Any]]) -> None:
-    insert = upserting(session, table)
-    keys = [column.name for column in table.__table__.primary_key]
-    add = insert.on_conflict_do_update(index_elements=keys, set_={"cases": table.cases + insert.excluded.cases})
+    insert, known = upserting(session, table), plain(table)
+    add = insert.on_conflict_do_update(
+        index_elements=known.primary_key, set_={"cases": known.c.cases + insert.excluded.cases}
+    )
     for row in rows:  # one at a time: a single statement may lock them in any order
         session.execute(add, row)
 

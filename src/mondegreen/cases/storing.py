@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Row, TableClause, bindparam, case, func, insert, select, update
+from sqlalchemy import Row, bindparam, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.database import upserting
+from mondegreen.cases.database import plain, upserting
 from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection
 from mondegreen.cases.statistics import Kind, Tally
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
@@ -109,27 +109,27 @@ def _by_id(cases: Iterable[tuple[str, Stored]]) -> dict[str, _Sighting]:
 
 def _upsert(session: Session, seen: Mapping[str, _Sighting], at: datetime, tally: Tally) -> dict[str, datetime]:
     """Returns when each case was first seen."""
-    statement = upserting(session, CaseRow)
+    statement, known = upserting(session, CaseRow), plain(CaseRow).c
     new = statement.excluded
-    later = case((new.last_seen > CaseRow.last_seen, new.last_seen), else_=CaseRow.last_seen)  # clocks move back
+    later = case((new.last_seen > known.last_seen, new.last_seen), else_=known.last_seen)  # clocks move back
     statement = statement.on_conflict_do_update(
         index_elements=["id"],
         set_={
-            "times_seen": CaseRow.times_seen + new.times_seen,
+            "times_seen": known.times_seen + new.times_seen,
             "last_seen": later,
-            "error_score": func.coalesce(CaseRow.error_score, new.error_score),
+            "error_score": func.coalesce(known.error_score, new.error_score),
         },
     )
     rows = session.execute(
-        statement.returning(CaseRow.id, CaseRow.times_seen, CaseRow.first_seen),
+        statement.returning(known.id, known.times_seen, known.first_seen),
         [_values(key, sighting, at) for key, sighting in seen.items()],
     )
     first_seen = {}
     for key, times, first in rows:
         first_seen[key] = first
         if times == seen[key].times:  # nobody had seen it before
-            known = seen[key].stored.case
-            tally.move(None, Kind(known.model_version, known.source, "", used=False))
+            case_ = seen[key].stored.case
+            tally.move(None, Kind(case_.model_version, case_.source, "", used=False))
     return first_seen
 
 
@@ -144,7 +144,7 @@ def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
         "error_score": new.error_score,
         "duration": duration,
         "source": new.source,
-        "details": new.metadata,
+        "metadata": new.metadata,
         "first_seen": at,
         "last_seen": at,
         "times_seen": sighting.times,
@@ -160,7 +160,9 @@ def _add_error_types(
         for name in sorted(sighting.error_types)
     ]
     if rows:
-        statement = upserting(session, CaseErrorRow).on_conflict_do_nothing().returning(CaseErrorRow.error_type)
+        statement = (
+            upserting(session, CaseErrorRow).on_conflict_do_nothing().returning(plain(CaseErrorRow).c.error_type)
+        )
         tally.error_types.update(session.scalars(statement, rows))
 
 
@@ -190,16 +192,17 @@ def _append(session: Session, batch: Sequence[NewCorrection], at: datetime) -> l
             "method": given.method,
             "author": given.author,
             "at": at,
-            "details": given.metadata,
+            "metadata": given.metadata,
         }
         for given in batch
     ]
-    statement = insert(CorrectionRow).returning(CorrectionRow.id, sort_by_parameter_order=True)
+    table = plain(CorrectionRow)
+    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
     return list(session.scalars(statement, rows))
 
 
 def _count(session: Session, counting: Mapping[str, NewCorrection]) -> None:
-    table = cast(TableClause, CaseRow.__table__)  # not the class: the ORM's bulk update takes the key's own name only
+    table = plain(CaseRow)
     statement = (
         update(table)
         .where(table.c.id == bindparam("key"))
@@ -207,7 +210,7 @@ def _count(session: Session, counting: Mapping[str, NewCorrection]) -> None:
     )
     rows = [{"key": key, "method": given.method, "transcript": given.transcript} for key, given in counting.items()]
     if rows:
-        session.connection().execute(statement, rows)
+        session.execute(statement, rows)
 
 
 def _locked(session: Session, case_ids: Iterable[str]) -> dict[str, _Known]:
