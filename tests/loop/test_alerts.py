@@ -227,3 +227,17 @@ def test_without_alerts_or_webhook_nothing_is_sent(engine: Engine) -> None:
 def test_a_webhook_is_a_web_address(url: str) -> None:
     with pytest.raises(ValidationError):
         MonitorParams(webhook=url)
+
+
+def test_the_receivers_check_of_the_how_to_accepts_what_is_sent() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    snippet = next(block for block in page.split("```python\n") if "def is_genuine" in block).split("```")[0]
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    with listening(OK) as server:
+        hook(server.url, secret="s3cret").post({"text": "hello"})
+    headers, body = server.requests[0]
+    assert names["is_genuine"]("s3cret", headers, body)
+    assert not names["is_genuine"]("other", headers, body)
+    assert not names["is_genuine"]("s3cret", headers, body + b" ")
+    assert not names["is_genuine"]("s3cret", headers | {"X-Mondegreen-Timestamp": "1"}, body)

@@ -39,13 +39,13 @@ def _figures(report: MonitorReport) -> list[tuple[str, str]]:
         )  # fmt: skip
         confidence = monitor_figures.curve(
             steps, lambda step: step.mean_confidence, "Mean confidence over the window",
-            threshold=thresholds.get("confidence"),
+            threshold=thresholds.get("confidence") or None,  # 0 is no threshold
         )  # fmt: skip
         latency = monitor_figures.curve(steps, lambda step: step.mean_latency, "Mean latency over the window, seconds")
         drawn = [
             ("Inferences", monitor_figures.traffic(steps)),
             ("Error rate, % of the measured; the dashed line is the threshold", errors),
-            ("Mean confidence; the dashed line is the threshold", confidence),
+            ("Mean confidence", confidence),
             ("Mean latency, seconds", latency),
         ]
     if report.drift.confidence:
