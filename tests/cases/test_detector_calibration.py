@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mondegreen.cases.acoustics import Acoustics
-from mondegreen.cases.calibration import Example, calibrate, collect, fits, save, type_thresholds
+from mondegreen.cases.calibration import Example, calibrate, collect, fits, save
 from mondegreen.cases.detect_evaluation import report
 from mondegreen.cases.detect_features import Features
 from mondegreen.cases.detect_regression import choose_strength, fit
-from mondegreen.cases.detect_rules import TypeThresholds, error_types
+from mondegreen.cases.detect_rules import TypeThresholds, error_types, type_thresholds
 from mondegreen.cases.detection import ErrorDetector
 from mondegreen.config import DetectorParams
 from mondegreen.errors import CaseError
@@ -105,7 +105,7 @@ def test_an_example_of_the_test_set_is_refused() -> None:
         report(examples(utterances, hypotheses, "train", "test"), {}, PARAMS, "spoken", 7)
 
 
-def test_the_order_of_the_manifest_changes_no_score_much_and_the_same_order_no_byte(tmp_path: Path) -> None:
+def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     utterances, hypotheses, _ = corpus(160, seed=5, strength=3.0)
     first, second = (save(_collected(utterances, hypotheses), tmp_path / str(n)).read_bytes() for n in (1, 2))
     assert first == second
@@ -130,7 +130,7 @@ def test_a_changed_train_reference_makes_the_calibration_old() -> None:
     assert not fits(found, learnt, PARAMS, "spoken", 7, ("dev",))
 
 
-def test_the_lexicon_of_an_example_does_not_hold_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lexicon_of_an_example_does_not_hold_its_own_words() -> None:
     """Each reference has a word of its own; heard rightly, it is out of the lexicon all the same."""
     utterances, hypotheses, _ = corpus(80, seed=6, strength=3.0, split="train")
     for index, (utterance, heard) in enumerate(zip(utterances, hypotheses, strict=True)):
@@ -155,6 +155,18 @@ def test_too_few_references_or_one_class_is_a_refusal_with_counts() -> None:
         calibrate(examples(utterances, hypotheses, "train"), PARAMS, "spoken", 7)
     with pytest.raises(CaseError, match="of 0 utterances"):
         calibrate([], PARAMS, "spoken", 7)
+
+
+@pytest.mark.parametrize("recordings", [1, 4, 5])
+def test_fewer_recordings_than_folds_are_a_refusal(recordings: int) -> None:
+    utterances, hypotheses, _ = corpus(60, seed=5, strength=3.0, split="train")
+    few = [item.model_copy(update={"recording": str(n % recordings)}) for n, item in enumerate(utterances)]
+    if recordings < 5:
+        with pytest.raises(CaseError, match=f"come from {recordings} recordings"):
+            calibrate(examples(few, hypotheses, "train"), PARAMS, "spoken", 7, ("train",))
+    else:
+        found = calibrate(examples(few, hypotheses, "train"), PARAMS, "spoken", 7, ("train",))
+        assert found.recordings == 5
 
 
 def test_empty_transcripts_do_not_bend_the_fit() -> None:

@@ -25,7 +25,7 @@ from mondegreen.cases.detect_measures import (
     threshold_for_recall,
 )
 from mondegreen.cases.detect_regression import Fold, Labels, Matrix, choose_strength, fit, rounded
-from mondegreen.cases.detect_rules import TypeThresholds
+from mondegreen.cases.detect_rules import type_thresholds
 from mondegreen.cases.detection import (
     Calibration,
     OperatingThreshold,
@@ -48,8 +48,6 @@ from mondegreen.speech.audio import load_audio
 FEWEST = 30  # utterances with a human reference and a transcript that is not empty
 FEWEST_OF_EACH = 5  # misheard ones, and right ones
 _FOLDS = 5
-_RIGHT = 20  # fewer rightly heard transcripts move no threshold of a type
-_FALSE_TYPES = 0.05  # share of the rightly heard transcripts that may get a type
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,9 @@ def calibrate(
     fitted = [examples[index] for index in heard]
     labels = misheard[heard]
     _check_counts(examples, labels, params.error_wer)
-    folds = _folds(fitted, labels, seed)
+    groups = _groups(fitted)
+    _check_groups(groups)
+    folds = _folds(groups, labels, seed)
     found = _out_of_fold_features(fitted, folds, params)
     matrix = np.array([list(as_numbers(item).values()) for item in found])  # (num_examples, num_features)
     strength, crossed = choose_strength(matrix, labels, folds)
@@ -187,35 +187,6 @@ def save(calibration: Calibration, folder: Path) -> Path:
     return path
 
 
-def type_thresholds(right: Sequence[Features]) -> TypeThresholds:
-    """The thresholds of the error types, from features of rightly heard transcripts.
-
-    What is measured in units of its own (letters a second, decibels, shares) keeps the built-in threshold, unless more
-    than 5 % of these transcripts would get the type: then it moves out until at most 5 % do. Confidence has each
-    model's own level, so its threshold is always the one that 5 % of them fall below. With fewer than 20 the built-in
-    ones stay.
-    """
-    built_in = TypeThresholds()
-    if len(right) < _RIGHT:
-        return built_in
-
-    def above(default: float, values: list[float], share: float = _FALSE_TYPES) -> float:
-        known = [value for value in values if np.isfinite(value)]
-        return max(default, float(np.quantile(known, 1 - share, method="higher"))) if known else default
-
-    snr = [item.snr for item in right if np.isfinite(item.snr)]
-    return TypeThresholds(
-        confidence=float(np.quantile([item.confidence for item in right], _FALSE_TYPES, method="lower")),
-        rate=above(built_in.rate, [max(item.too_slow, item.too_fast) for item in right]),
-        repeats=above(built_in.repeats, [item.repeats for item in right]),
-        # One type with two thresholds: half of the allowance each.
-        out_of_lexicon=above(built_in.out_of_lexicon, [item.out_of_lexicon for item in right], _FALSE_TYPES / 2),
-        burst=above(built_in.burst, [item.burst for item in right], _FALSE_TYPES / 2),
-        snr=min(built_in.snr, float(np.quantile(snr, _FALSE_TYPES, method="lower"))) if snr else built_in.snr,
-        clipped=above(built_in.clipped, [item.clipped for item in right]),
-    )
-
-
 def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float) -> None:
     wrong, right = int(labels.sum()), int((~labels).sum())
     if len(labels) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
@@ -232,10 +203,19 @@ def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float)
     raise CaseError(problem, advice if wrong > right or middle else "Get references for more recordings.")
 
 
-def _folds(examples: Sequence[Example], labels: Labels, seed: int) -> list[Fold]:
-    """Indices of each held-out part; copies of a recording and equal texts stay together."""
+def _check_groups(groups: Sequence[int]) -> None:
+    if (count := len(set(groups))) < _FOLDS:
+        raise CaseError(
+            f"The detector cannot be calibrated: the references of train and dev come from {count} recordings or "
+            f"texts; it takes {_FOLDS} that share neither, to hold one part out at a time.",
+            "Write references for other recordings of train and dev, then run `dvc repro`.",
+        )
+
+
+def _folds(groups: Sequence[int], labels: Labels, seed: int) -> list[Fold]:
+    """Indices of each held-out part; what shares a group stays together."""
     splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    parts = splitter.split(np.zeros(len(labels)), labels, _groups(examples))
+    parts = splitter.split(np.zeros(len(labels)), labels, groups)
     return [held for _, held in parts if len(held)]
 
 
