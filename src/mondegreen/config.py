@@ -145,7 +145,7 @@ class MonitorParams(_Section):
     min_inferences: int = Field(100, ge=1)
     webhook: str | None = Field(None, pattern="^https?://")
     webhook_timeout: Seconds = Field(10.0, gt=0)
-    cooldown_hours: float = Field(6.0, ge=0)
+    cooldown_hours: float = Field(6.0, ge=0, le=8760)
 
 
 class Params(_Section):
