@@ -38,7 +38,7 @@ class FinetuningOrchestrator:
         config: the trigger's knobs; those of params.yaml when not given, and the defaults without one.
         project: the folder with dvc.yaml, where rounds run.
         snapshot: freezes the corrected cases and returns the dataset version; `take_snapshot` when not given.
-        pipeline: the command that runs the stages.
+        pipeline: the command that runs the stages; `dvc repro` when not given.
         clock: the time, aware.
     """
 
@@ -49,14 +49,14 @@ class FinetuningOrchestrator:
         *,
         project: Path | str = ".",
         snapshot: "TakeSnapshot | None" = None,
-        pipeline: Sequence[str] = PIPELINE,
+        pipeline: Sequence[str] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.data_manager = data_manager
         self.project = Path(project)
         self.config = config or config_of(self.project)
         self.jobs = Jobs(data_manager.engine, clock)
-        self.pipeline = tuple(pipeline)
+        self.pipeline = tuple(pipeline or PIPELINE)
         self._snapshot = snapshot or self._freeze
         self._clock = clock
 

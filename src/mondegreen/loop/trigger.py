@@ -132,10 +132,10 @@ def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: dat
     until = last.at + timedelta(hours=config.window_hours)
     if not last.at <= now < until:
         return None
-    why = f" ({last.reason})" if last.reason else ""
+    why = f" ({last.reason.splitlines()[0]})" if last.reason else ""
     return Rest(
         until=until,
-        text=f"Round {last.job} ended as {last.state} at {last.at:%Y-%m-%d %H:%M} UTC{why}: watch asks again from "
+        text=f"Job {last.job} ended as {last.state} at {last.at:%Y-%m-%d %H:%M} UTC{why}: watch asks again from "
         f"{until:%Y-%m-%d %H:%M} UTC on; `mondegreen trigger` asks now.",
     )
 

@@ -1,0 +1,191 @@
+"""The six steps: where a workflow stops, and why; and the system's status."""
+
+import io
+import sqlite3
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mondegreen.errors import CaseError, RegistryError, UsageError
+from mondegreen.loop.coordinator import FinetuningCoordinator
+from mondegreen.loop.status_screen import render_status
+from mondegreen.loop.workflow import WorkflowResult
+from mondegreen.records import RegisteredVersion
+from mondegreen.registry.standing import standing
+from tests.loop.loop_project import LoopProject
+
+
+@pytest.fixture(autouse=True)
+def local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+
+
+def coordinator(project: LoopProject) -> FinetuningCoordinator:
+    orchestrator = project.orchestrator()
+    return FinetuningCoordinator(orchestrator.data_manager, orchestrator=orchestrator)
+
+
+def states(result: WorkflowResult) -> list[str]:
+    return [step.state for step in result.steps]
+
+
+def stopped_at(result: WorkflowResult) -> str:
+    return next(step.name for step in result.steps if step.state == "stopped")
+
+
+def test_too_few_cases_stop_it_at_the_trigger_with_the_numbers(tmp_path: Path) -> None:
+    result = coordinator(LoopProject(tmp_path, cases=1, corrected=0)).run_complete_workflow()
+    assert result.status == "not_triggered" and "1 new error cases, at least 4 are needed" in result.reason
+    assert states(result) == ["stopped", *["not_reached"] * 5] and result.job is None
+
+
+def test_it_stops_for_approval_and_goes_on_when_called_again(tmp_path: Path) -> None:
+    made = coordinator(LoopProject(tmp_path))
+    result = made.run_complete_workflow()
+    assert result.status == "pending_approval" and "mondegreen approve 1" in result.reason
+    made.orchestrator.approve_job(1)
+    result = made.run_complete_workflow()
+    assert result.status == "registered" and stopped_at(result) == "deploy"
+    assert result.version and result.version.version == 7 and result.job and result.job.passed
+
+
+def test_force_asks_but_does_not_approve(tmp_path: Path) -> None:
+    project = LoopProject(tmp_path, cases=0)
+    assert coordinator(project).run_complete_workflow(force_trigger=True).status == "pending_approval"
+
+
+@pytest.mark.parametrize(
+    ("plan", "status", "step"),
+    [
+        ({"outcome": "fail"}, "gate_closed", "validate"),
+        ({"outcome": "inconclusive"}, "gate_closed", "validate"),
+        ({"regression": False}, "gate_closed", "regression test"),
+        ({"breaks": "train"}, "failed", "fine-tune"),
+        ({"breaks": "prepare"}, "failed", "fine-tune"),
+        ({"breaks": "validate"}, "failed", "validate"),
+        ({"breaks": "regress"}, "failed", "regression test"),
+        ({"breaks": "register"}, "failed", "deploy"),
+    ],
+)
+def test_the_step_that_it_stopped_at_is_named(tmp_path: Path, plan: dict[str, object], status: str, step: str) -> None:
+    project = LoopProject(tmp_path, auto_approve_finetuning=True)
+    project.plan(**plan)
+    result = coordinator(project).run_complete_workflow(auto_deploy=True)
+    assert (result.status, stopped_at(result)) == (status, step)
+    assert result.reason == result.job.events[-1].reason  # type: ignore[union-attr]
+
+
+def test_a_snapshot_that_refuses_stops_it_at_the_data(tmp_path: Path) -> None:
+    def refuses() -> int:
+        raise CaseError("Uniqueness is 20%, 80% is needed.", "Drop the doubles.")
+
+    orchestrator = LoopProject(tmp_path, auto_approve_finetuning=True).orchestrator(refuses)
+    result = FinetuningCoordinator(orchestrator.data_manager, orchestrator=orchestrator).run_complete_workflow()
+    assert (result.status, stopped_at(result)) == ("failed", "prepare data") and "Uniqueness" in result.reason
+
+
+def test_a_candidate_that_passed_is_deployed_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, bool]] = []
+
+    def register(build: Path, settings: object, promote: bool) -> RegisteredVersion:
+        asked.append((build, promote))
+        return RegisteredVersion(
+            name="fine-tuned-stt", version=7, stage="Production", alias="champion", outcome="pass", run_id="r",
+            digest="d", uri="models:/fine-tuned-stt/7",
+        )  # fmt: skip
+
+    monkeypatch.setattr("mondegreen.loop.candidate.register_candidate", register)
+    project = LoopProject(tmp_path, auto_approve_finetuning=True)
+    result = coordinator(project).run_complete_workflow(auto_deploy=True)
+    assert result.status == "deployed" and states(result) == ["done"] * 6
+    assert asked == [(tmp_path / "build", True)]
+
+
+def test_it_deploys_into_no_other_projects_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
+    project = LoopProject(tmp_path, auto_approve_finetuning=True)
+    with pytest.raises(UsageError, match="Run from the project root"):
+        coordinator(project).run_complete_workflow(auto_deploy=True)
+
+
+def registry(folder: Path, **held: int) -> None:
+    """MLflow's table of aliases."""
+    (folder / "mlruns").mkdir()
+    with sqlite3.connect(folder / "mlruns/mlflow.db") as connection:
+        connection.execute("CREATE TABLE registered_model_aliases (alias TEXT, version INTEGER, name TEXT)")
+        connection.execute("INSERT INTO registered_model_aliases VALUES ('champion', 99, 'other-model')")
+        rows = [(alias, version, "fine-tuned-stt") for alias, version in held.items()]
+        connection.executemany("INSERT INTO registered_model_aliases VALUES (?, ?, ?)", rows)
+    connection.close()
+
+
+def screen(made: FinetuningCoordinator) -> str:
+    text = io.StringIO()
+    Console(file=text, width=200).print(render_status(made.get_system_status()))
+    return text.getvalue()
+
+
+def test_status_is_the_whole_system_and_says_what_to_do(tmp_path: Path) -> None:
+    registry(tmp_path, champion=3, challenger=7)
+    project = LoopProject(tmp_path, cases=6, corrected=5)
+    project.store.inferences(good=3, errors=1)
+    made = coordinator(project)
+    status = made.get_system_status()
+    assert status["cases"] == {
+        "total": 6, "corrected": 5, "uncorrected": 1, "by_method": {"manual": 5}, "new": 6, "new_corrected": 5,
+    }  # fmt: skip
+    assert status["orchestrator"]["trigger_conditions"]["metrics"]["total_error_cases"] == 6
+    assert (status["deployer"]["active_version"], status["deployer"]["challenger"]) == (3, 7)
+    assert status["validation"]["pass_rate"] is None
+    assert "mondegreen trigger" in status["next_step"]
+
+    made.run_complete_workflow()
+    assert "mondegreen approve 1" in made.get_system_status()["next_step"]
+    made.orchestrator.approve_job(1)
+    assert "mondegreen run" in made.get_system_status()["next_step"]
+    made.run_complete_workflow()
+    status = made.get_system_status()
+    assert status["validation"] == {"rounds": 1, "passed": 1, "pass_rate": 1.0}
+    assert "Version 7 passed" in status["next_step"]
+    text = screen(made)
+    for part in ("champion version 3", "job 1: completed", "verdict pass", "+3.00 points", "1 passed (100%)"):
+        assert part in text
+
+
+def test_after_a_round_the_uncorrected_cases_are_the_next_thing(tmp_path: Path) -> None:
+    project = LoopProject(tmp_path, cases=6, corrected=5, auto_approve_finetuning=True)
+    project.plan(outcome="fail", gain=-0.01)
+    made = coordinator(project)
+    made.run_complete_workflow()
+    assert "1 wait: `mondegreen cases list --uncorrected`" in made.get_system_status()["next_step"]
+
+
+def test_a_round_whose_runner_died_is_shown(tmp_path: Path) -> None:
+    project = LoopProject(tmp_path)
+    made = coordinator(project)
+    made.orchestrator.trigger_finetuning(approve=True)
+    made.orchestrator.jobs.move(1, "approved", "preparing", "started")
+    assert "whose runner died: `mondegreen run`" in made.get_system_status()["next_step"]
+
+
+def test_a_registry_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns/mlflow.db").write_bytes(b"no database" * 100)
+    with pytest.raises(RegistryError, match="cannot be read"):
+        standing("fine-tuned-stt")
+    made = coordinator(LoopProject(tmp_path))
+    assert "cannot be read" in made.get_system_status()["deployer"]["problem"]
+    assert "4 failed cases" in screen(made)
+
+
+def test_looking_makes_no_registry(tmp_path: Path) -> None:
+    assert standing("fine-tuned-stt").champion is None
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_bucket_is_not_promised(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="use_gcs"):
+        FinetuningCoordinator(LoopProject(tmp_path).store, use_gcs=True)

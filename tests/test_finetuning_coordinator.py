@@ -1,0 +1,39 @@
+"""The fine-tuning guide's coordinator, typed as a user would."""
+
+from pathlib import Path
+
+import pytest
+
+from mondegreen import DataManager, FinetuningConfig, FinetuningCoordinator
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that the user stands in."""
+    for name in ("MONDEGREEN_DATABASE_URL", "MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_status_and_workflow(capsys: pytest.CaptureFixture[str]) -> None:
+    data_manager = DataManager(local_storage_dir="var", use_gcs=False)
+    coordinator = FinetuningCoordinator(
+        data_manager=data_manager,
+        finetuning_config=FinetuningConfig(min_error_cases=100, min_corrected_cases=50),
+        use_gcs=False,
+        project_id=None,
+    )
+    coordinator.print_status()
+    assert "0 failed cases" in capsys.readouterr().out
+
+    status = coordinator.get_system_status()
+    assert status["orchestrator"]["trigger_conditions"]["metrics"]["total_error_cases"] == 0
+    assert status["deployer"]["active_version"] is None
+
+    assert coordinator.orchestrator.check_trigger_conditions()["should_trigger"] is False
+    result = coordinator.run_complete_workflow(force_trigger=False, auto_deploy=False)
+    assert result.status == "not_triggered" and "at least 100 are needed" in result.reason
+    result = coordinator.run_complete_workflow(force_trigger=True, auto_deploy=False)
+    assert result.status == "pending_approval" and result.job is not None
+    assert coordinator.orchestrator.list_jobs() == [result.job.model_copy(update={"note": ""})]
