@@ -19,7 +19,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("store")
     with chosen(request.param, request):
         manager = DataManager(folder / "var")
-    paths, keys = [recording(folder / f"{n}.wav", n) for n in range(6)], []
+    paths, keys = [recording(folder / f"tape{n}.wav", n) for n in range(6)], []
     for n in range(12):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mondegreen.cases.manager._now", lambda n=n: NOON + timedelta(hours=n // 2))
@@ -67,11 +67,17 @@ def cases(store: DataManager) -> list[Case]:
         (CaseFilter(until=NOON + timedelta(hours=2)), range(4)),
         (CaseFilter(since=NOON + timedelta(hours=1), until=NOON + timedelta(hours=2), error_type="noise"), [2]),
         (CaseFilter(text="hEARD 1"), [1, 10, 11]),
+        (CaseFilter(text="1 heard"), [1, 10, 11]),
         (CaseFilter(text="machine"), [1]),
+        (CaseFilter(text="machine", corrected=False), []),
+        (CaseFilter(text="achine"), []),
+        (CaseFilter(text="said 3"), [3]),
+        (CaseFilter(text="said-3", error_type="noise"), []),
+        (CaseFilter(text="heard", error_type="repeat", used=True), [2]),
         (CaseFilter(text="50%"), range(12)),
-        (CaseFilter(text="5_%"), []),
-        (CaseFilter(text="äpfel"), range(12)),
-        (CaseFilter(text="5.wav"), [5, 11]),
+        (CaseFilter(text="äPF"), range(12)),
+        (CaseFilter(text="apf"), []),
+        (CaseFilter(text="TAPE5.wav", source="production"), [5, 11]),
     ],
     ids=str,
 )

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, exists, select, tuple_
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import Case, CaseFilter, CasePage, Correction
+from mondegreen.cases.search import matching
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
 from mondegreen.errors import CaseError
 
@@ -33,20 +34,21 @@ def get_case(session: Session, case_id: str) -> Case:
 
 def find_cases(session: Session, where: CaseFilter, limit: int | None, after: str | None) -> CasePage:
     """The newest cases that pass the filter; those that follow the case `after`."""
-    # Error types carry the case's time and id, so that a page of one type is a page of its index as well.
-    time, key = (
-        (CaseErrorRow.first_seen, CaseErrorRow.case_id) if where.error_type else (CaseRow.first_seen, CaseRow.id)
-    )
-    query = select(CaseRow)
+    row, conditions = matching(session, where.text) if where.text is not None else (CaseRow, [])
+    query = select(row).where(*_conditions(where, row), *conditions)
+    time, key = row.first_seen, row.id
     if where.error_type is not None:
-        query = query.join(CaseErrorRow, CaseErrorRow.case_id == CaseRow.id)
-        query = query.where(CaseErrorRow.error_type == where.error_type)
-    query = query.where(*_conditions(where), *_times(where, time))
+        has_type = (CaseErrorRow.case_id == row.id) & (CaseErrorRow.error_type == where.error_type)
+        if row is CaseRow:
+            # Error types carry the case's time and id: a page of one type is a page of their index.
+            query, time, key = query.join(CaseErrorRow, has_type), CaseErrorRow.first_seen, CaseErrorRow.case_id
+        else:
+            query = query.where(exists().where(has_type))
+    query = query.where(*_times(where, time))
     if after is not None:
         last = get_case(session, after)
         query = query.where(tuple_(time, key) < tuple_(last.first_seen, last.id))
-    query = query.order_by(time.desc(), key.desc())
-    return _page(session, query, limit)
+    return _page(session, query.order_by(time.desc(), key.desc()), limit)
 
 
 def corrections(session: Session, case_id: str) -> list[Correction]:
@@ -66,23 +68,20 @@ def corrections(session: Session, case_id: str) -> list[Correction]:
     ]
 
 
-def _conditions(where: CaseFilter) -> list[ColumnElement[bool]]:
+def _conditions(where: CaseFilter, row: type[CaseRow]) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
-            (CaseRow.model_version, where.model_version),
-            (CaseRow.source, where.source),
-            (CaseRow.label_method, where.method),
-            (CaseRow.dataset_version, where.dataset_version),
+            (row.model_version, where.model_version),
+            (row.source, where.source),
+            (row.label_method, where.method),
+            (row.dataset_version, where.dataset_version),
         )
         if value is not None
     ]
-    for column, present in ((CaseRow.label_method, where.corrected), (CaseRow.dataset_version, where.used)):
+    for column, present in ((row.label_method, where.corrected), (row.dataset_version, where.used)):
         if present is not None:
             wanted.append(column.is_not(None) if present else column.is_(None))
-    if where.text:
-        texts = (CaseRow.original_transcript, CaseRow.corrected_transcript, CaseRow.audio_name)
-        wanted.append(or_(*(column.icontains(where.text, autoescape=True) for column in texts)))
     return wanted
 
 

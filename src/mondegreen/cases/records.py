@@ -120,7 +120,7 @@ class CaseFilter(_Record):
     dataset_version: int | None = None
     since: AwareDatetime | None = None  # from this moment on
     until: AwareDatetime | None = None  # before this moment
-    text: str | None = None  # within either transcript or the file's name, in any case
+    text: str | None = None  # beginnings of words in either transcript or the file's name, all of them
 
 
 class CasePage(_Record):

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from mondegreen.cases.database import plain, upserting
 from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection
+from mondegreen.cases.search import words
 from mondegreen.cases.statistics import Kind, Tally
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
 from mondegreen.config import Seconds
@@ -23,7 +24,7 @@ from mondegreen.errors import CaseError
 
 _BATCH = 500  # rows of one statement
 Item = TypeVar("Item")
-_Known = Row[str, str, str, str | None, int | None]  # id, model_version, source, label_method, dataset_version
+_Known = Row[str, str, str, str | None, int | None, str, str]  # see _locked
 
 
 class Stored(NamedTuple):
@@ -135,10 +136,11 @@ def _upsert(session: Session, seen: Mapping[str, _Sighting], at: datetime, tally
 
 def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
     new, sha256, duration = sighting.stored
+    name = os.fsencode(new.audio_path.name).decode(errors="replace")
     return {
         "id": key,
         "audio_sha256": sha256,
-        "audio_name": os.fsencode(new.audio_path.name).decode(errors="replace"),
+        "audio_name": name,
         "model_version": new.model_version,
         "original_transcript": new.original_transcript,
         "error_score": new.error_score,
@@ -148,6 +150,7 @@ def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
         "first_seen": at,
         "last_seen": at,
         "times_seen": sighting.times,
+        "words": words(new.original_transcript, name),
     }
 
 
@@ -177,7 +180,7 @@ def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetim
             if given.method in PEOPLE or known not in PEOPLE:
                 counting[given.case_id] = given
         ids.extend(_append(session, batch, at))
-        _count(session, counting)
+        _count(session, before, counting)
         for key, given in counting.items():
             tally.move(_kind(before[key]), _kind(before[key])._replace(label_method=given.method))
     order = sorted(range(len(corrections)), key=lambda index: corrections[index].case_id)
@@ -201,16 +204,22 @@ def _append(session: Session, batch: Sequence[NewCorrection], at: datetime) -> l
     return list(session.scalars(statement, rows))
 
 
-def _count(session: Session, counting: Mapping[str, NewCorrection]) -> None:
+def _count(session: Session, cases: Mapping[str, _Known], counting: Mapping[str, NewCorrection]) -> None:
     table = plain(CaseRow)
-    statement = (
-        update(table)
-        .where(table.c.id == bindparam("key"))
-        .values(label_method=bindparam("method"), corrected_transcript=bindparam("transcript"))
-    )
-    rows = [{"key": key, "method": given.method, "transcript": given.transcript} for key, given in counting.items()]
+    values: dict[str, Any] = {
+        name: bindparam(f"new_{name}") for name in ("label_method", "corrected_transcript", "words")
+    }
+    rows = [
+        {
+            "key": key,
+            "new_label_method": given.method,
+            "new_corrected_transcript": given.transcript,
+            "new_words": words(cases[key].original_transcript, cases[key].audio_name, given.transcript),
+        }
+        for key, given in counting.items()
+    ]
     if rows:
-        session.execute(statement, rows)
+        session.execute(update(table).where(table.c.id == bindparam("key")).values(values), rows)
 
 
 def _locked(session: Session, case_ids: Iterable[str]) -> dict[str, _Known]:
@@ -222,6 +231,8 @@ def _locked(session: Session, case_ids: Iterable[str]) -> dict[str, _Known]:
         CaseRow.source,
         CaseRow.label_method,
         CaseRow.dataset_version,
+        CaseRow.original_transcript,
+        CaseRow.audio_name,
     )
     statement = select(*columns).where(CaseRow.id.in_(wanted)).order_by(CaseRow.id).with_for_update()
     rows = {row.id: row for row in session.execute(statement)}

@@ -3,7 +3,20 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, String, TypeDecorator, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    TypeDecorator,
+    event,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -25,6 +38,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None else None
+
+
+# The words of a case for PostgreSQL; a query must write it the same way to use the index.
+TSVECTOR = "array_to_tsvector(string_to_array(trim(cases.words), ' '))"
 
 
 class Table(DeclarativeBase):
@@ -49,12 +66,11 @@ class CaseRow(Table):
         Index("cases_by_method", "label_method", "first_seen", "id"),
         Index("cases_by_dataset", "dataset_version", "first_seen", "id"),
         _partial("cases_corrected", "label_method IS NOT NULL"),
-        _partial("cases_uncorrected", "label_method IS NULL"),
         _partial("cases_used", "dataset_version IS NOT NULL"),
-        _partial("cases_unused", "dataset_version IS NULL"),
     )
 
-    id: Mapped[str] = mapped_column(String(16), primary_key=True)  # from audio hash and model version
+    number: Mapped[int] = mapped_column(_Number, primary_key=True)  # of the row, for the index of words
+    id: Mapped[str] = mapped_column(String(16), unique=True)  # from audio hash and model version
     audio_sha256: Mapped[str] = mapped_column(String(64), index=True)
     audio_name: Mapped[str]  # as it was called where it came from
     model_version: Mapped[str]
@@ -70,6 +86,28 @@ class CaseRow(Table):
     label_method: Mapped[str | None]
     corrected_transcript: Mapped[str | None]
     dataset_version: Mapped[int | None]  # the first snapshot that holds it
+    words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see search.py
+
+
+# An index of words is each database's own. SQLite's has to be told of every change.
+_WORD_INDEX = {
+    "sqlite": (
+        "CREATE VIRTUAL TABLE case_words USING fts5(words, content='cases', content_rowid='number', detail=none, "
+        "columnsize=0, tokenize='unicode61 remove_diacritics 0')",
+        "CREATE TRIGGER case_words_add AFTER INSERT ON cases BEGIN "
+        "INSERT INTO case_words(rowid, words) VALUES (new.number, new.words); END",
+        "CREATE TRIGGER case_words_change AFTER UPDATE OF words ON cases BEGIN "
+        "INSERT INTO case_words(case_words, rowid, words) VALUES ('delete', old.number, old.words); "
+        "INSERT INTO case_words(rowid, words) VALUES (new.number, new.words); END",
+    ),
+    "postgresql": (f"CREATE INDEX case_words ON cases USING gin ({TSVECTOR.replace('cases.', '')})",),
+}
+
+
+@event.listens_for(CaseRow.__table__, "after_create")
+def _make_word_index(_: Any, connection: Connection, **__: Any) -> None:
+    for statement in _WORD_INDEX[connection.dialect.name]:
+        connection.execute(text(statement))
 
 
 class CaseErrorRow(Table):

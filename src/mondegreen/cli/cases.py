@@ -96,7 +96,7 @@ def list_cases(
     used: Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")] = None,
     since: Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")] = None,
     until: Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")] = None,
-    text: Annotated[str | None, typer.Option(help="Within a transcript or the file's name.")] = None,
+    text: Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     after: Annotated[str | None, typer.Option(help="The id that the page before ended with.")] = None,
     store: StoreOption = STORE,
