@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.config import Params
+from mondegreen.config import MonitorParams, Params
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.lineage import flatten_params, lineage_tags
 from mondegreen.registry.store import EXPERIMENT, tracking_root
@@ -81,7 +81,9 @@ def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path)
 
 def test_params_are_few_and_named_as_in_params_yaml() -> None:
     flat = flatten_params(Params())
-    assert flat["validate.alpha"] == "0.05" and flat["seed"] == "1234" and len(flat) < 100
+    assert flat["validate.alpha"] == "0.05" and flat["seed"] == "1234" and len(flat) < 60
+    private = Params(monitor=MonitorParams(webhook="https://hooks.example/secret"))
+    assert flatten_params(private) == flat  # what no stage reads is no candidate's parameter
 
 
 def test_a_dvc_experiment_is_its_own_run_named_after_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def test_lineage_outside_git_is_empty_not_an_error(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mondegreen.config import Params
+from mondegreen.config import MonitorParams, Params
 from mondegreen.registry.tracking import start_run
 with start_run(Params(), {"base": "a"}, Path("claim")) as run_id:
     print(run_id, flush=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from mondegreen.config import Params, load_params
 
 EXPERIMENT_TAG = "dvc.experiment"
+# They decide when a round starts and who hears of it, not what comes out of it; a webhook's address is nobody's business.
+_NOT_OF_A_CANDIDATE = frozenset({"cases", "detector", "trigger", "monitor"})
 
 
 def lineage_tags(project: Path = Path()) -> dict[str, str]:
@@ -49,12 +50,12 @@ def run_name(tags: dict[str, str]) -> str:
 
 
 def params_digest(params: Params) -> str:
-    """Digest of the values: comments and the order of params.yaml do not count."""
-    return hashlib.sha256(params.model_dump_json(by_alias=True).encode()).hexdigest()
+    """Digest of a candidate's values: comments and the order of params.yaml do not count."""
+    return hashlib.sha256(params.model_dump_json(by_alias=True, exclude=_NOT_OF_A_CANDIDATE).encode()).hexdigest()
 
 
-def flatten_params(params: BaseModel) -> dict[str, str]:
-    """`train.epochs`, `validate.alpha`, … to their values as text."""
+def flatten_params(params: Params) -> dict[str, str]:
+    """`train.epochs`, `validate.alpha`, … to their values as text: the sections that decide what a candidate is."""
 
     def walk(prefix: str, value: Any) -> dict[str, str]:
         if not isinstance(value, dict):
@@ -64,7 +65,7 @@ def flatten_params(params: BaseModel) -> dict[str, str]:
             found |= walk(f"{prefix}.{key}" if prefix else key, inner)
         return found
 
-    return walk("", params.model_dump(mode="json", by_alias=True))
+    return walk("", params.model_dump(mode="json", by_alias=True, exclude=_NOT_OF_A_CANDIDATE))
 
 
 def _branch(project: Path, commit: str) -> str:
