@@ -12,7 +12,7 @@ import yaml
 from mondegreen.config import Params, load_params
 
 EXPERIMENT_TAG = "dvc.experiment"
-# They decide when a round starts and who hears of it, not what comes out of it; a webhook's address is nobody's business.
+# They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
 _NOT_OF_A_CANDIDATE = frozenset({"cases", "detector", "trigger", "monitor"})
 
 
