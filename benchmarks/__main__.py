@@ -3,7 +3,7 @@
 import argparse
 import datetime
 
-from benchmarks import repro, training, transcribing
+from benchmarks import cases, repro, training, transcribing
 from benchmarks.common import machine
 
 
@@ -12,7 +12,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="recordings to transcribe")
     parser.add_argument("--training-clips", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--only", choices=["transcribing", "training", "repro"])
+    parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases"])
+    parser.add_argument("--cases", type=int, default=1_000_000)
     chosen = parser.parse_args()
     print(f"{datetime.date.today()}, {machine()}\n", flush=True)
     if chosen.only in (None, "transcribing"):
@@ -21,6 +22,8 @@ def main() -> None:
         print(f"## Fine-tuning\n\n{training.report(chosen.training_clips, chosen.epochs)}\n", flush=True)
     if chosen.only in (None, "repro"):
         print(f"## Pipeline\n\n{repro.report()}\n", flush=True)
+    if chosen.only in (None, "cases"):
+        print(f"## Case store\n\n{cases.report(chosen.cases)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _PATIENCE = 60  # seconds that a writer waits for another one
+_CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all over its indexes
 _SCHEMA_LOCK = 0x6D6F6E64  # any number of our own, for PostgreSQL's advisory lock
 
 
@@ -128,7 +129,13 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Readers beside a writer (WAL), durable commits, and transactions that begin when we say so."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_PATIENCE * 1000}"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_PATIENCE * 1000}",
+        f"cache_size=-{_CACHE}",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import Case, CaseFilter, CasePage, Correction
 from mondegreen.cases.search import matching
-from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
+from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow, ErrorTypeCountRow
 from mondegreen.errors import CaseError
 
 _SHORTEST_PREFIX = 6
+_RARE = 5_000  # cases that are soon looked at one by one
 _LIST = "`mondegreen cases list` shows the ids."
 
 
@@ -39,7 +40,7 @@ def find_cases(session: Session, where: CaseFilter, limit: int | None, after: st
     time, key = row.first_seen, row.id
     if where.error_type is not None:
         has_type = (CaseErrorRow.case_id == row.id) & (CaseErrorRow.error_type == where.error_type)
-        if row is CaseRow:
+        if row is CaseRow and _leads(session, where):
             # Error types carry the case's time and id: a page of one type is a page of their index.
             query, time, key = query.join(CaseErrorRow, has_type), CaseErrorRow.first_seen, CaseErrorRow.case_id
         else:
@@ -66,6 +67,18 @@ def corrections(session: Session, case_id: str) -> list[Correction]:
         )
         for row in rows
     ]
+
+
+def _leads(session: Session, where: CaseFilter) -> bool:
+    """Whether to go through the cases of the error type, rather than through those that the other filters name."""
+    if not {"model_version", "source", "method", "dataset_version", "corrected", "used"} & _given(where):
+        return True
+    count = select(ErrorTypeCountRow.cases).where(ErrorTypeCountRow.error_type == where.error_type)
+    return (session.scalar(count) or 0) <= _RARE
+
+
+def _given(where: CaseFilter) -> set[str]:
+    return {name for name, value in where if value is not None}
 
 
 def _conditions(where: CaseFilter, row: type[CaseRow]) -> list[ColumnElement[bool]]:

@@ -71,7 +71,7 @@ class CaseRow(Table):
 
     number: Mapped[int] = mapped_column(_Number, primary_key=True)  # of the row, for the index of words
     id: Mapped[str] = mapped_column(String(16), unique=True)  # from audio hash and model version
-    audio_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    audio_sha256: Mapped[str] = mapped_column(String(64))
     audio_name: Mapped[str]  # as it was called where it came from
     model_version: Mapped[str]
     original_transcript: Mapped[str]

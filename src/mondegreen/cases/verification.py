@@ -1,6 +1,6 @@
 """Does the store still hold what was put into it? Every blob is hashed again, every counter counted again."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select
@@ -11,8 +11,6 @@ from mondegreen.cases.database import reading, transaction
 from mondegreen.cases.statistics import rebuild, recounted, statistics
 from mondegreen.cases.tables import CaseRow
 from mondegreen.errors import CaseError
-
-_BATCH = 500
 
 
 class Verification(BaseModel):
@@ -51,18 +49,21 @@ def verify(
         progress: told how many more blobs are hashed.
     """
     with reading(engine) as session:  # first: a row that is read here had its blob before
-        wanted = set(session.scalars(select(CaseRow.audio_sha256).distinct()))
+        wanted = _wanted(session)
         cases = session.scalar(select(func.count()).select_from(CaseRow)) or 0
         wrong_counters = statistics(session) != recounted(session)
     whole, corrupt = _hashed(blobs, progress)
     missing = sorted(wanted - whole - corrupt)
     with reading(engine) as session:
-        damaged = _cases_of(session, [*corrupt & wanted, *missing])
+        damaged = _cases_of(session, corrupt & wanted | set(missing))
     with blobs.alone():  # nobody is between a blob and its row
         leftovers = blobs.sweep()
-        orphans = _without_case(engine, sorted((whole | corrupt) - wanted))
+        orphans = (whole | corrupt) - wanted
+        if orphans:
+            with reading(engine) as session:  # some may have got their case by now
+                orphans -= _wanted(session)
         if delete_orphans:
-            for sha256 in orphans:
+            for sha256 in sorted(orphans):
                 blobs.delete(sha256)
     if wrong_counters:
         with transaction(engine) as session:
@@ -70,10 +71,10 @@ def verify(
     return Verification(
         blobs=len(whole) + len(corrupt),
         cases=cases,
-        corrupt=sorted(corrupt - set(orphans)),
+        corrupt=sorted(corrupt - orphans),
         missing=missing,
         damaged_cases=damaged,
-        orphans=orphans,
+        orphans=sorted(orphans),
         deleted_orphans=len(orphans) if delete_orphans else 0,
         swept_leftovers=leftovers,
         miscounted=wrong_counters,
@@ -93,16 +94,10 @@ def _hashed(blobs: BlobStore, progress: Callable[[int], None]) -> tuple[set[str]
     return whole, corrupt
 
 
-def _cases_of(session: Session, digests: Iterable[str]) -> list[str]:
-    query = select(CaseRow.id)
-    return sorted(key for sha256 in digests for key in session.scalars(query.where(CaseRow.audio_sha256 == sha256)))
+def _cases_of(session: Session, digests: set[str]) -> list[str]:
+    rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256)) if digests else ()
+    return sorted(key for key, sha256 in rows if sha256 in digests)
 
 
-def _without_case(engine: Engine, suspects: list[str]) -> list[str]:
-    """Those that no case has by now."""
-    found: set[str] = set()
-    with reading(engine) as session:
-        for start in range(0, len(suspects), _BATCH):
-            some = suspects[start : start + _BATCH]
-            found.update(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.audio_sha256.in_(some))))
-    return [sha256 for sha256 in suspects if sha256 not in found]
+def _wanted(session: Session) -> set[str]:
+    return set(session.scalars(select(CaseRow.audio_sha256).distinct()))
