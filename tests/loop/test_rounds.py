@@ -134,7 +134,7 @@ def test_a_killed_runner_leaves_its_pipeline_to_end_and_the_next_run_goes_on(
     left = orchestrator.open_job()
     assert left and left.state == ("training" if stage == "train" else "evaluating")
     # Its pipeline still works: nobody starts beside it, nobody gives the job up.
-    assert "the pipeline of process" in (orchestrator.worker() or "")
+    assert "the pipeline that process" in (orchestrator.worker() or "")
     with pytest.raises(JobError, match="is being worked on"):
         orchestrator.run_job()
     with pytest.raises(JobError, match="is being worked on"):
@@ -225,6 +225,17 @@ def test_a_pipeline_that_is_stopped_from_outside_is_no_failure(project: LoopProj
     os.waitpid(runner, 0)
     job = project.orchestrator().open_job()
     assert job and job.state == "approved" and "SIGTERM" in job.events[-1].reason
+
+
+def test_a_disk_that_refuses_the_log_leaves_the_job_to_the_next_run(project: LoopProject) -> None:
+    blocker = project.folder / "var" / "jobs"
+    blocker.write_text("no folder")
+    orchestrator = project.orchestrator()
+    orchestrator.trigger_finetuning(approve=True)
+    with pytest.raises(JobError, match="cannot go on"):
+        orchestrator.run_job()
+    blocker.unlink()
+    assert orchestrator.run_job().state == "completed"
 
 
 def test_an_own_branch_for_each_round(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def hold(path: Path, engine: Engine) -> Iterator[int]:
     """
     with _opened(path) as handle:
         _lock_file(path, handle)
-        with _advisory(engine):
+        with _advisory(engine, _PATIENCE):
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield handle
@@ -44,7 +44,7 @@ def worker(path: Path, engine: Engine) -> str | None:
             except BlockingIOError:
                 return _holder(handle)
     try:
-        with _advisory(engine):
+        with _advisory(engine, 0):
             return None
     except JobError:
         return "another machine"
@@ -77,18 +77,31 @@ def _lock_file(path: Path, handle: int) -> None:
 def _holder(handle: int) -> str:
     """The runner as it wrote itself down; a pipeline that outlived it holds the lock in its name."""
     pid = os.pread(handle, 20, 0).decode(errors="replace").strip()
-    return f"process {pid}" if pid and Path(f"/proc/{pid}").exists() else f"the pipeline of process {pid}, which ended"
+    return f"process {pid}" if pid.isdigit() and _lives(int(pid)) else f"the pipeline that process {pid} left behind"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager
-def _advisory(engine: Engine) -> Iterator[None]:
+def _advisory(engine: Engine, patience: float) -> Iterator[None]:
     """PostgreSQL's lock, which lives as long as the connection; nothing elsewhere."""
     if engine.dialect.name != "postgresql":
         yield
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
-            raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
+        deadline = time.monotonic() + patience
+        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
+            if time.monotonic() >= deadline:
+                raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
+            time.sleep(0.05)
         try:
             yield
         finally:

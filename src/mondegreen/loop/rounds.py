@@ -92,7 +92,7 @@ def run_round(work: Round, job_id: int, on_progress: OnProgress | None = None) -
         The job, completed or failed.
 
     Raises:
-        JobError: it is in another state, or somebody works on a round.
+        JobError: it is in another state, somebody works on a round, or the disk refuses.
         Interrupted: the pipeline was stopped; the job waits for the next run.
     """
     if tuple(work.pipeline) == PIPELINE and not (work.project / "dvc.yaml").is_file():
@@ -109,6 +109,11 @@ def run_round(work: Round, job_id: int, on_progress: OnProgress | None = None) -
             raise
         except MondegreenError as error:
             return _fail(work, job_id, error)
+        except OSError as error:
+            raise JobError(
+                f"Job {job_id} cannot go on: {error}.",
+                "Make room on the disk, or correct what it names; then run again.",
+            ) from error
 
 
 def _start(work: Round, job: Job) -> Job:

@@ -132,7 +132,8 @@ def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: dat
     until = last.at + timedelta(hours=config.window_hours)
     if not last.at <= now < until:
         return None
-    why = f" ({last.reason.splitlines()[0]})" if last.reason else ""
+    told = last.reason and last.state != "completed"
+    why = f" ({last.reason.splitlines()[0]})" if told else ""
     return Rest(
         until=until,
         text=f"Job {last.job} ended as {last.state} at {last.at:%Y-%m-%d %H:%M} UTC{why}: watch asks again from "
