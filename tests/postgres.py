@@ -86,11 +86,11 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise RuntimeError(f"PostgreSQL does not start: {log.read_text()}")
 
 
-def fresh_database(address: str, name: str) -> str:
-    """The address of a new, empty database on the server."""
+def fresh_database(address: str, name: str, template: str = "template0") -> str:
+    """The address of a new database on the server: empty, or a copy of another one."""
     port = int(address.rsplit(":", 1)[1])
     connection = pg8000.dbapi.connect("mondegreen", host="127.0.0.1", port=port, database="postgres")
     connection.autocommit = True
-    connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    connection.cursor().execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     connection.close()
     return f"{address}/{name}"

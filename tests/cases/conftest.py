@@ -1,5 +1,6 @@
 """Case stores in both databases, and recordings to put into them."""
 
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mondegreen.cases.database import open_database
 from mondegreen.cases.manager import DataManager
 from tests.postgres import fresh_database, server
 
@@ -17,8 +19,11 @@ Recorder = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The address of a PostgreSQL server."""
+    """The address of a PostgreSQL server, whose database "tables" has the tables already."""
     with server() as address:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(address, "tables"))
+            open_database(Path("unused")).dispose()
         yield address
 
 
@@ -29,7 +34,7 @@ def chosen(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
         patch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
         if kind == "postgresql":
             address = request.getfixturevalue("postgres")
-            patch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(address, uuid.uuid4().hex))
+            patch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(address, uuid.uuid4().hex, template="tables"))
         yield
 
 
@@ -59,3 +64,17 @@ def recording(path: Path, seed: int) -> Path:
 def record(tmp_path: Path) -> Recorder:
     """Writes `<seed>.wav`, or one with a name of its own."""
     return lambda seed=0, name=None: recording(tmp_path / (name or f"{seed}.wav"), seed)
+
+
+@contextmanager
+def small_disk(folder: Path, kibibytes: int) -> Iterator[Path]:
+    """A file system that is soon full, where this user may mount one."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={kibibytes}k", "none", folder]
+    mounted = subprocess.run(["mount", *options], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)

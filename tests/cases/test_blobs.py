@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mondegreen.cases.blobs import LocalBlobStore
 from mondegreen.errors import CaseError
+from tests.cases.conftest import small_disk
 
 AUDIO = os.urandom(100_000)
 DIGEST = hashlib.sha256(AUDIO).hexdigest()
@@ -107,25 +107,14 @@ def test_an_error_of_the_disk_leaves_nothing(
     assert files(blobs.folder) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def test_a_full_disk_leaves_nothing_but_an_error(small_disk: Path, tmp_path: Path) -> None:
-    blobs = LocalBlobStore(small_disk / "blobs")
-    small = blobs.put(written(tmp_path / "small.wav", b"small"))
-    with pytest.raises(CaseError, match=r"a\.wav.*No space left"):
-        blobs.put(written(tmp_path / "a.wav"))
-    assert list(blobs.digests()) == [small] and len(files(blobs.folder)) == 1
-    assert blobs.put(written(tmp_path / "b.wav", b"also small"))
+def test_a_full_disk_leaves_nothing_but_an_error(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", kibibytes=64) as disk:
+        blobs = LocalBlobStore(disk / "blobs")
+        small = blobs.put(written(tmp_path / "small.wav", b"small"))
+        with pytest.raises(CaseError, match=r"a\.wav.*No space left"):
+            blobs.put(written(tmp_path / "a.wav"))
+        assert list(blobs.digests()) == [small] and len(files(blobs.folder)) == 1
+        assert blobs.put(written(tmp_path / "b.wav", b"also small"))
 
 
 def test_a_killed_writer_leaves_nothing_that_anybody_sees_and_the_sweep_takes_it(

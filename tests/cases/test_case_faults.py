@@ -13,17 +13,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mondegreen.cases import storing
-from mondegreen.cases.database import reading
+from mondegreen.cases.database import reading, transaction
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import NewCase
 from mondegreen.cases.statistics import Tally, recounted
-from tests.cases.conftest import recording
+from mondegreen.cases.tables import CorrectionRow
+from mondegreen.errors import CaseError
+from tests.cases.conftest import recording, small_disk
+from tests.postgres import fresh_database
 
-WRITERS, CASES, BATCH = 8, 10_000, 50
-SHARE = CASES // WRITERS
+WRITERS, BATCH = 8, 50
+CASES = {"sqlite": 10_000, "postgresql": 2_000}
 _fork = multiprocessing.get_context("fork")
 
 
@@ -36,12 +40,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(found)
 
 
-def write(folder: Path, paths: list[Path], writer: int) -> None:
-    """Stores its share of the cases, a tenth of them the same as everybody's; notes ids when they are acknowledged."""
+def write(folder: Path, paths: list[Path], writer: int, rounds: int = 1) -> None:
+    """Stores a case of each recording, each tenth the same as everybody's; notes ids when they are acknowledged."""
     manager = DataManager(folder / "var")
     with (folder / f"acknowledged-{writer}").open("a", buffering=1) as acknowledged:
-        for start in range(0, SHARE, BATCH):
-            numbers = range(start, min(start + BATCH, SHARE))
+        for start in list(range(0, len(paths), BATCH)) * rounds:
+            numbers = range(start, min(start + BATCH, len(paths)))
             versions = ["shared" if n % 10 == 0 else str(writer) for n in numbers]
             ids = manager.store_failed_cases(
                 NewCase(audio_path=paths[n], original_transcript="H", model_version=version,
@@ -52,11 +56,14 @@ def write(folder: Path, paths: list[Path], writer: int) -> None:
 
 
 def test_eight_writers_and_one_is_killed(database: str, folder: Path) -> None:
-    paths = [recording(folder / f"{n}.wav", n) for n in range(SHARE)]
-    writers = [_fork.Process(target=write, args=(folder, paths, writer)) for writer in range(WRITERS)]
+    paths = [recording(folder / f"{n}.wav", n) for n in range(CASES[database] // WRITERS)]
+    unlucky = random.randrange(WRITERS)
+    writers = [
+        _fork.Process(target=write, args=(folder, paths, writer, 1_000 if writer == unlucky else 1))
+        for writer in range(WRITERS)
+    ]
     for writer in writers:
         writer.start()
-    unlucky = random.randrange(WRITERS)
     _kill_at_work(writers[unlucky], folder / f"acknowledged-{unlucky}")
     for number, writer in enumerate(writers):
         writer.join(120)
@@ -64,7 +71,7 @@ def test_eight_writers_and_one_is_killed(database: str, folder: Path) -> None:
     acknowledged = Counter(
         line for path in folder.glob("acknowledged-*") for line in path.read_text().splitlines() if len(line) == 16
     )
-    assert acknowledged.total() >= SHARE * (WRITERS - 1)
+    assert acknowledged.total() >= len(paths) * (WRITERS - 1)
     manager = DataManager(folder / "var")
     stored = {case.id: case for case in manager.each_case()}
     assert acknowledged.keys() <= stored.keys()
@@ -92,7 +99,7 @@ def _kill_at_work(process: BaseProcess, acknowledged: Path) -> None:
     deadline = time.monotonic() + 60
     while not (acknowledged.exists() and acknowledged.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.3))
+    time.sleep(random.uniform(0, 1))
     assert process.is_alive() and process.pid
     os.kill(process.pid, signal.SIGKILL)
 
@@ -130,3 +137,31 @@ def test_a_correction_outside_the_vocabulary_is_kept(tmp_path: Path, character: 
     key = manager.store_failed_case(recording(tmp_path / "a.wav", 0), "A")
     manager.store_correction(key, f"pay {character} now")
     assert manager.get_case(key).corrected_transcript == f"pay {character} now"
+
+
+def test_a_full_disk_keeps_what_was_acknowledged_and_nothing_else(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", kibibytes=2_048) as disk:
+        manager, acknowledged = DataManager(disk / "var"), []
+        with pytest.raises(CaseError, match=r"(cannot be stored|refused)(.|\n)*Make room"):
+            # What was taken from the generator stays in the list when the next one raises.
+            acknowledged.extend(manager.store_failed_case(recording(tmp_path / "a.wav", n), "A") for n in range(1_000))
+        assert acknowledged and {case.id for case in manager.each_case()} == set(acknowledged)
+        assert manager.get_statistics().total == len(acknowledged) and manager.verify(delete_orphans=True).is_sound
+        manager.close()
+
+
+def test_a_database_that_goes_away_is_said_and_comes_back(postgres: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONDEGREEN_DATABASE_URL", fresh_database(postgres, "away", template="tables"))
+        manager = DataManager(tmp_path / "var")
+    everybody = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'away'")
+    for session_of in (reading, transaction):
+        with pytest.raises(CaseError, match="The database refused"), session_of(manager.engine) as session:
+            session.execute(everybody)
+    assert manager.get_statistics().total == 0  # by a new connection
+    manager.close()
+
+
+def test_a_wrong_statement_is_no_fault_of_the_database(manager: DataManager) -> None:
+    with pytest.raises((IntegrityError, ProgrammingError)), transaction(manager.engine) as session:
+        session.execute(insert(CorrectionRow).values(transcript="T"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Engine, TableClause, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.tables import SchemaRow, Table
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _PATIENCE = 60  # seconds that a writer waits for another one
 _CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all over its indexes
+_OUR_FAULTS = ("22", "23", "42")  # SQLSTATE classes: wrong data, a broken constraint, a wrong statement
+_AGAIN = "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again."
+_BACKUP = "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup."
 _SCHEMA_LOCK = 0x6D6F6E64  # any number of our own, for PostgreSQL's advisory lock
 
 
@@ -56,8 +59,8 @@ def open_database(folder: Path) -> Engine:
         _make_tables(engine, folder)
     except DBAPIError as error:
         raise CaseError(
-            f"The database {_named(url)} cannot be opened: {error.orig}.",
-            "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup.",
+            f"The database {_named(url)} cannot be opened: {_said(error)}.",
+            _BACKUP,
         ) from error
     return engine
 
@@ -69,24 +72,45 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Raises:
         CaseError: the database refuses: the disk is full, it is locked for too long, it went away.
     """
-    try:
-        with Session(engine) as session, session.begin():
-            yield session
-    except OperationalError as error:
-        raise CaseError(
-            f"The database refused: {error.orig}.",
-            "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again.",
-        ) from error
+    with _refusals(_AGAIN), Session(engine) as session, session.begin():
+        yield session
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session that only reads: one moment's view of the database, which waits for no writer."""
+    """A session that only reads: one moment's view of the database, which waits for no writer.
+
+    Raises:
+        CaseError: the database is damaged, or it went away.
+    """
     snapshot: dict[str, Any] = (
         {"begin": "DEFERRED"} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     )
-    with Session(engine.execution_options(**snapshot)) as session:
+    with _refusals(_BACKUP), Session(engine.execution_options(**snapshot)) as session:
         yield session
+
+
+@contextmanager
+def _refusals(next_step: str) -> Iterator[None]:
+    """Turns what the world does to a database into CaseError; a wrong statement is our own fault and stays as it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = _fields(error).get("C", "")
+        ours = isinstance(error, (DataError, IntegrityError, ProgrammingError))
+        if state[:2] in _OUR_FAULTS if state else ours:
+            raise
+        raise CaseError(f"The database refused: {_said(error)}.", next_step) from error
+
+
+def _fields(error: DBAPIError) -> dict[str, str]:
+    """What PostgreSQL says of an error (C: its SQLSTATE, M: its message): pg8000 has one class for nearly all."""
+    first = error.orig.args[0] if error.orig and error.orig.args else None
+    return first if isinstance(first, dict) else {}
+
+
+def _said(error: DBAPIError) -> str:
+    return _fields(error).get("M") or str(error.orig)
 
 
 def upserting(session: Session, table: type[Table]) -> "sqlite.Insert":
