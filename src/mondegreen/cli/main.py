@@ -6,7 +6,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mondegreen.cli import case_versions, cases, detector, finetune, jobs, monitor, status, summary, transcribe, watch
+from mondegreen.cli import (
+    case_exchange,
+    case_versions,
+    cases,
+    detector,
+    finetune,
+    jobs,
+    monitor,
+    status,
+    summary,
+    transcribe,
+    watch,
+)
 from mondegreen.errors import MondegreenError
 
 
@@ -32,6 +44,7 @@ app.command()(summary.summary)
 app.command()(monitor.monitor)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
     app.command()(command)
+case_exchange.join(cases.app)
 case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")

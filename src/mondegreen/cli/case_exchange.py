@@ -1,0 +1,112 @@
+"""`mondegreen cases export | import`: cases as CSV, as Label Studio tasks, or as JSON lines."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mondegreen.cli.cases import STORE, JsonOption, StoreOption, open_store
+
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="csv, label-studio or jsonl; by the file's name when not given.")
+]
+
+
+def join(app: typer.Typer) -> None:
+    """Adds the commands to `mondegreen cases`."""
+    app.command("export")(export_cases)
+    app.command("import")(import_cases)
+
+
+def export_cases(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")],
+    file_format: FormatOption = None,
+    with_audio: Annotated[
+        bool, typer.Option("--with-audio", help="Copy the recordings into audio/ beside FILE, for another machine.")
+    ] = False,
+    audio_prefix: Annotated[
+        str, typer.Option(help="Label Studio: goes before audio/NAME, as in /data/local-files/?d=project/.")
+    ] = "",
+    model_version: Annotated[str | None, typer.Option(help="Only what this model heard.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only from there.")] = None,
+    error_type: Annotated[str | None, typer.Option("--type", help="Only with this error type.")] = None,
+    corrected: Annotated[bool | None, typer.Option("--corrected/--uncorrected")] = None,
+    method: Annotated[str | None, typer.Option(help="Only corrected by: manual, import or llm.")] = None,
+    used: Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")] = None,
+    since: Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")] = None,
+    until: Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")] = None,
+    text: Annotated[str | None, typer.Option(help="Within a transcript or the file's name.")] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write cases with everything that was written for them into FILE. An existing FILE is replaced."""
+    import json
+
+    from mondegreen.cases.exchange import export_cases as export
+    from mondegreen.cases.records import CaseFilter, checked
+    from mondegreen.cli.case_adding import moment
+
+    where = checked(
+        CaseFilter,
+        model_version=model_version,
+        source=source,
+        error_type=error_type,
+        corrected=corrected,
+        method=method,
+        used=used,
+        since=moment(since, "--since"),
+        until=moment(until, "--until"),
+        text=text,
+    )
+    with _progress("exporting") as advance:
+        number = export(
+            open_store(store), file, where=where, file_format=file_format,
+            with_audio=with_audio, prefix=audio_prefix, advance=advance,
+        )  # fmt: skip
+    typer.echo(json.dumps({"file": str(file), "cases": number}) if as_json else f"{number} cases are in {file}.")
+
+
+def import_cases(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")],
+    file_format: FormatOption = None,
+    author: Annotated[str, typer.Option(help="Of the corrections that name none.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check FILE and count; change nothing.")] = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add new cases from FILE, and to known ones the corrections that they lack: all of it, or on any problem nothing.
+
+    Audio is named relative to FILE's folder. To import a file twice changes nothing.
+    """
+    from mondegreen.cases.exchange_import import import_cases as read
+
+    with _progress("importing") as advance:
+        found = read(
+            open_store(store, new=True), file, file_format=file_format, author=author, dry_run=dry_run, advance=advance
+        )
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
+    would = "Nothing was changed. There would be" if dry_run else "Imported"
+    typer.echo(
+        f"{would} {found.new_cases} new cases and {found.new_corrections} new corrections "
+        f"({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
+    )
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int], None]]:
+    """A count on stderr when that is a terminal. How many will come nobody knows before the end."""
+    if not sys.stderr.isatty():
+        yield lambda cases: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed} cases"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda cases: bar.advance(task, cases)

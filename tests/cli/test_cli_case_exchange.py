@@ -1,0 +1,55 @@
+"""`mondegreen cases export | import`, as typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mondegreen.cases.manager import DataManager
+from mondegreen.cli.main import app
+from tests.cases.snapshot_project import add_case
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataManager:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return DataManager("var")
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["cases", *arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_cases_travel_to_another_store(store: DataManager) -> None:
+    one, two = add_case(store, "one", "some words"), add_case(store, "two", source="help desk")
+    said = json.loads(run("export", "out/cases.csv", "--with-audio", "--source", "help desk", "--json"))
+    assert said == {"file": "out/cases.csv", "cases": 1}
+    assert "2 cases are in out/cases.json" in run("export", "out/cases.json", "--with-audio", "--audio-prefix", "/d/")
+    assert json.loads(Path("out/cases.json").read_text())[0]["data"]["audio"].startswith("/d/audio/")
+    dry = run("import", "out/cases.csv", "--store", "other", "--dry-run")
+    assert "Nothing was changed. There would be 1 new cases" in dry
+    assert DataManager("other").find_cases().cases == []
+    assert "Imported 1 new cases and 0 new corrections" in run("import", "out/cases.csv", "--store", "other")
+    report = json.loads(run("import", "out/cases.json", "--store", "other", "--json"))
+    assert (report["new_cases"], report["new_corrections"]) == (1, 1)
+    assert {case.id for case in DataManager("other").find_cases().cases} == {one, two}
+    assert json.loads(run("import", "out/cases.json", "--store", "other", "--json"))["new_corrections"] == 0
+
+
+def test_a_wrong_file_is_a_usage_error_with_its_lines(store: DataManager) -> None:
+    Path("cases.csv").write_text("audio,original_transcript,corrected_transcript\n../a.wav,heard,said\n")
+    said = run("import", "cases.csv", code=2)
+    assert "line 2: the audio '../a.wav'" in said and "What now:" in said
+    assert "no format of ours" in run("export", "cases.xml", code=2)
+    assert "--since soon is no time" in run("export", "cases.csv", "--since", "soon", code=2)
+
+
+def test_an_author_is_given_to_corrections_without_one(store: DataManager) -> None:
+    key = add_case(store, "one")
+    Path("cases.csv").write_text(f"id,original_transcript,corrected_transcript\n{key},,said\n")
+    run("import", "cases.csv", "--author", "ann")
+    assert [(item.transcript, item.author) for item in store.corrections(key)] == [("said", "ann")]
