@@ -22,6 +22,8 @@ import yaml
 from rich.console import Console
 from rich.rule import Rule
 
+from mondegreen.cli.stopping import terminable
+
 if TYPE_CHECKING:
     from mondegreen import DataManager
     from mondegreen.loop.rounds import Progress
@@ -46,7 +48,8 @@ def main() -> None:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mondegreen-demo-"))
     try:
-        tell_the_story(folder)
+        with terminable():
+            tell_the_story(folder)
         console.print(f"\nThat took {time.monotonic() - started:.0f} s." + (f" It is all in {folder}." if keep else ""))
     finally:
         if not keep:
