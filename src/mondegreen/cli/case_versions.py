@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,8 +33,9 @@ def snapshot(
     """
     from mondegreen.cases.snapshot import take_snapshot
     from mondegreen.config import load_params
+    from mondegreen.registry.local import find_model
 
-    found = take_snapshot(open_store(store), load_params(), message=message, find_model=_find_model, track=_track)
+    found = take_snapshot(open_store(store), load_params(), message=message, find_model=find_model, track=_track)
     if as_json:
         typer.echo(found.model_dump_json())
         return
@@ -95,21 +95,6 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
     else:
         typer.echo(f"data/ is what it was in v{found.number} ({found.cases} failed cases).")
         typer.echo("Back again: `git checkout HEAD -- data.dvc && dvc checkout data.dvc`; or commit data.dvc to stay.")
-
-
-def _find_model(name: str) -> Path | None:
-    """Where the tokenizer of model.base is, also when it is in the registry."""
-    from mondegreen.cases.quality_spelling import local_model
-    from mondegreen.errors import RegistryError
-
-    if not name.startswith("models:/"):
-        return local_model(name)
-    from mondegreen.registry.packaging import resolve_uri
-
-    try:
-        return resolve_uri(name)
-    except RegistryError:
-        return None
 
 
 def _track(cases: Sequence["FailedCase"]) -> Iterable["FailedCase"]:

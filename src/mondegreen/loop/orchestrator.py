@@ -181,10 +181,11 @@ class FinetuningOrchestrator:
         """The dataset version that holds every corrected case."""
         from mondegreen.cases.manager import DataManager
         from mondegreen.cases.snapshot import take_snapshot
+        from mondegreen.registry.local import find_model
 
         store = self.data_manager
         manager = store if isinstance(store, DataManager) else DataManager(store.folder)
-        return take_snapshot(manager, params_of(self.project), self.project).number
+        return take_snapshot(manager, params_of(self.project), self.project, find_model=find_model).number
 
     def _round(self) -> "Round":
         from mondegreen.loop.rounds import Round  # what runs a round is not loaded to look at the jobs
