@@ -91,6 +91,33 @@ def test_a_filter_gives_what_it_says_newest_first(
     assert store.find_cases(where, limit=None).cases == expected
 
 
+@pytest.mark.parametrize("few, recent", [(1, 1), (1, 5_000), (2_000, 1), (3, 3)])
+@pytest.mark.parametrize(
+    "where, wanted",
+    [
+        (CaseFilter(text="heard"), range(12)),
+        (CaseFilter(text="heard 1", source="production"), [1, 11]),
+        (CaseFilter(text="äpfel", error_type="repeat"), [2, 5, 8, 11]),
+        (CaseFilter(text="said"), [0, 3, 6, 9]),
+        (CaseFilter(text="unheard"), []),
+    ],
+    ids=str,
+)
+def test_common_and_rare_words_are_found_alike(
+    store: DataManager, cases: list[Case], monkeypatch: pytest.MonkeyPatch, where: CaseFilter, wanted: range,
+    few: int, recent: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("mondegreen.cases.search._FEW", few)
+    monkeypatch.setattr("mondegreen.cases.search._RECENT", recent)
+    expected = sorted((cases[n] for n in wanted), key=lambda case: (case.first_seen, case.id), reverse=True)
+    assert list(store.each_case(where, page=2)) == expected == store.find_cases(where, limit=None).cases
+
+
+def test_a_search_for_no_word_is_an_error(store: DataManager) -> None:
+    with pytest.raises(UsageError, match="no word"):
+        store.find_cases(CaseFilter(text=" - "))
+
+
 def test_pages_join_without_a_gap_while_cases_arrive(manager: DataManager, record: Recorder) -> None:
     keys = [manager.store_failed_case(record(n), "A") for n in range(5)]
     first = manager.find_cases(limit=2)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, exists, select, tuple_
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import Case, CaseFilter, CasePage, Correction
-from mondegreen.cases.search import matching
+from mondegreen.cases.search import Place, places
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow, ErrorTypeCountRow
 from mondegreen.errors import CaseError
 
@@ -35,7 +35,20 @@ def get_case(session: Session, case_id: str) -> Case:
 
 def find_cases(session: Session, where: CaseFilter, limit: int | None, after: str | None) -> CasePage:
     """The newest cases that pass the filter; those that follow the case `after`."""
-    row, conditions = matching(session, where.text) if where.text is not None else (CaseRow, [])
+    last = get_case(session, after) if after is not None else None
+    if where.text is None:
+        return _page(session, _query(session, where, last, (CaseRow, [])), limit)
+    textless = _query(session, where.model_copy(update={"text": None}), last, (CaseRow, []))
+    for place in places(session, where.text, textless if limit is not None else None):
+        page = _page(session, _query(session, where, last, place), limit)
+        if page.next:
+            break
+    return page
+
+
+def _query(session: Session, where: CaseFilter, last: Case | None, place: Place) -> Select[CaseRow]:
+    """What passes the filter, newest first, from behind `last`."""
+    row, conditions = place
     query = select(row).where(*_conditions(where, row), *conditions)
     time, key = row.first_seen, row.id
     if where.error_type is not None:
@@ -46,10 +59,9 @@ def find_cases(session: Session, where: CaseFilter, limit: int | None, after: st
         else:
             query = query.where(exists().where(has_type))
     query = query.where(*_times(where, time))
-    if after is not None:
-        last = get_case(session, after)
+    if last is not None:
         query = query.where(tuple_(time, key) < tuple_(last.first_seen, last.id))
-    return _page(session, query.order_by(time.desc(), key.desc()), limit)
+    return query.order_by(time.desc(), key.desc())
 
 
 def corrections(session: Session, case_id: str) -> list[Correction]:

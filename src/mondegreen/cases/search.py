@@ -6,15 +6,20 @@ or lower case, must begin a word of the case.
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, Select, select, text
 from sqlalchemy.orm import Session, aliased
 
 from mondegreen.cases.tables import TSVECTOR, CaseRow
 from mondegreen.errors import UsageError
 
 _LONGEST = 64  # characters of a word; PostgreSQL refuses 2 KiB
-_FEW = 2_000
+_FEW = 2_000  # cases that are soon looked at one by one
+_RECENT = 5_000
+
+# A table of cases, and the conditions that they pass there.
+Place = tuple[type[CaseRow], list[ColumnElement[bool]]]
 
 
 def words(*texts: str | None) -> str:
@@ -23,8 +28,11 @@ def words(*texts: str | None) -> str:
     return "".join(f" {word}" for word in found)
 
 
-def matching(session: Session, wanted: str) -> tuple[type[CaseRow], list[ColumnElement[bool]]]:
-    """Where to look for cases with these words, and the conditions that they pass there.
+def places(session: Session, wanted: str, newest: Select[CaseRow] | None) -> Iterator[Place]:
+    """Where to look for cases with these words, best first. Only the last place has them all.
+
+    Args:
+        newest: the cases in question, newest first; None when only all of them will do.
 
     Raises:
         UsageError: there is no word to look for.
@@ -34,13 +42,21 @@ def matching(session: Session, wanted: str) -> tuple[type[CaseRow], list[ColumnE
         raise UsageError(f"There is no word in {wanted!r}.", "Search for the beginnings of words.")
     if session.get_bind().dialect.name == "postgresql":
         query = " & ".join(f"'{word}':*" for word in asked)
-        return CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]
+        yield CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]
+        return
+    if newest is not None:  # a common word fills a page from these, while its index alone takes long to go through
+        recent = aliased(CaseRow, newest.limit(_RECENT).subquery())
+        yield recent, _scanned(recent, asked)
     found = _few(session, asked)
-    if found is None:  # so common that the newest cases soon give a page
-        return CaseRow, [CaseRow.words.contains(f" {word}", autoescape=True) for word in asked]
-    # The limit keeps SQLite from looking elsewhere first and for these among them.
-    few = select(CaseRow).where(CaseRow.number.in_(found)).limit(_FEW).subquery()
-    return aliased(CaseRow, few), []
+    if found is None:
+        yield CaseRow, _scanned(CaseRow, asked)
+    else:
+        # The limit keeps SQLite from looking elsewhere first and for these among them.
+        yield aliased(CaseRow, select(CaseRow).where(CaseRow.number.in_(found)).limit(_FEW).subquery()), []
+
+
+def _scanned(row: type[CaseRow], asked: list[str]) -> list[ColumnElement[bool]]:
+    return [row.words.contains(f" {word}", autoescape=True) for word in asked]
 
 
 def _few(session: Session, asked: list[str]) -> list[int] | None:
