@@ -32,7 +32,7 @@ class PrepareParams(_Section):
 
 
 class TranscribeParams(_Section):
-    batch_seconds: Seconds = Field(60.0, gt=0)
+    batch_seconds: Seconds = Field(15.0, gt=0)
     beam_width: int = Field(16, ge=1)
     nbest: int = Field(5, ge=1)
 

@@ -74,7 +74,7 @@ class BaselineSTTModel:
         self,
         model_name: str,
         *,
-        batch_seconds: Seconds = 60.0,
+        batch_seconds: Seconds = 15.0,
         beam_width: int = 16,
         nbest: int = 5,
         max_duration: Seconds = 30.0,
