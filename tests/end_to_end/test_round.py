@@ -36,11 +36,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_a_killed_round_goes_on_and_every_step_happened_once(project: Project) -> None:
     donor = sorted((ROOT / "starter/heldout").rglob("*.flac"))[-1]
-    project.run("mondegreen", "cases", "add", str(donor), "--text", "A B C", "--correction", "the cat sat on the mat")
+    words = ["--text", "A B C", "--correction", "the cat sat on the mat", "--model-version", "m"]
+    project.run("mondegreen", "cases", "add", str(donor), *words)
     project.run("mondegreen", "trigger", "--approve")
     log = project.folder / "var/jobs/1.log"
     runner = _runner(project)
-    _until(lambda: log.exists() and "Running stage 'train'" in log.read_text())
+    _until(lambda: runner.poll() is not None or (log.exists() and "Running stage 'train'" in log.read_text()))
+    assert runner.poll() is None, project.run("mondegreen", "jobs", "1").stdout
     runner.send_signal(signal.SIGKILL)
     runner.wait()
 
