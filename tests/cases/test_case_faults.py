@@ -26,7 +26,7 @@ from mondegreen.errors import CaseError
 from tests.cases.conftest import recording, small_disk
 from tests.postgres import fresh_database
 
-WRITERS, BATCH = 8, 50
+WRITERS, BATCH = 8, 125
 CASES = {"sqlite": 10_000, "postgresql": 2_000}
 _fork = multiprocessing.get_context("fork")
 

@@ -45,7 +45,7 @@ def counting(history: list[tuple[str, str]]) -> tuple[str | None, str | None]:
     return (people or history or [(None, None)])[-1]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.one_of(store, correct, use), max_size=8))
 def test_any_sequence_leaves_what_the_specification_says(
     shared: DataManager, paths: list[Path], steps: list[tuple[str, list]]
