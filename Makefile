@@ -42,5 +42,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
+# What can be made again. The cases (var/mondegreen.db, var/blobs) and the registry (mlruns) cannot.
 clean:
-	rm -rf build var mlruns
+	rm -rf build var/benchmarks var/checkpoints var/features var/hypotheses

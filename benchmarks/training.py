@@ -58,20 +58,20 @@ def _ours(model: str, way: str, count: int, epochs: int, folder: str) -> list[fl
     from mondegreen.speech.cache import FeatureCache
     from mondegreen.speech.ctc import FeatureCTC
     from mondegreen.speech.dataset import ClipDataset, LikeLengthBatches, Recordings, collate
-    from mondegreen.speech.finetuning import _trainable, _trains_encoder
+    from mondegreen.speech.finetuning import trainable, trains_encoder
     from mondegreen.speech.model import load_model
     from mondegreen.speech.preflight import preflight
 
     settings = {"method": "lora"} if way == "ours" else {"method": "full", "train_encoder": True}
     params = Params.model_validate({"train": settings})
     base = load_model(str(model_folder(model)))
-    encoder = _trains_encoder(params)
+    encoder = trains_encoder(params)
     marks: list[float] = []
     started = time.perf_counter()
     cache = None if encoder else FeatureCache(base.encoder_digest, Path(folder))
     recordings = Recordings(base, cache)
     kept, _ = preflight(_examples(count), recordings)
-    network, _ = _trainable(base, params)
+    network, _ = trainable(base, params)
     dataset = ClipDataset(kept, recordings, waveforms=encoder)
     module = FeatureCTC(network, encoder)
 

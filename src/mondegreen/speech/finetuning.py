@@ -91,10 +91,10 @@ def finetune(
         TrainingError: nothing to train on or to judge by, a loss that is no number, or a merge that changes the model.
     """
     prepared = _prepare(base, train, dev, retention, params)
-    network, adapted = _trainable(base, params)
+    network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
     folder = checkpoints / run_key(params, base.digest, train, dev)
-    encoder = _trains_encoder(params)
+    encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, prepared.dev.recordings, waveforms=encoder, augment=params.train.augment)
     started = time.perf_counter()
     history = run_training(FeatureCTC(network, encoder), dataset, prepared.dev, params, folder, on_epoch)
@@ -105,7 +105,8 @@ def finetune(
     return result
 
 
-def _trains_encoder(params: Params) -> bool:
+def trains_encoder(params: Params) -> bool:
+    """Whether the convolutional encoder itself is trained, so that none of its features can be kept."""
     return params.train.method == "full" and params.train.train_encoder
 
 
@@ -113,11 +114,11 @@ def _prepare(
     base: SpeechModel, train: Sequence[Example], dev: Sequence[Example], retention: Sequence[Example], params: Params
 ) -> _Prepared:
     """Checks everything and fills the feature cache; with several processes the first one does it for all."""
-    if params.train.augment or _trains_encoder(params):
-        reason = "train.train_encoder" if _trains_encoder(params) else "train.augment"
+    if params.train.augment or trains_encoder(params):
+        reason = "train.train_encoder" if trains_encoder(params) else "train.augment"
         logger.info("%s is on: the feature cache is off, every epoch computes the encoder again.", reason)
     with PartialState().main_process_first():
-        cache = None if _trains_encoder(params) else FeatureCache(base.encoder_digest)
+        cache = None if trains_encoder(params) else FeatureCache(base.encoder_digest)
         recordings = Recordings(base, cache, params.audio.max_duration)
         clips, left_out = preflight(train, recordings)
         sets = [
@@ -136,7 +137,7 @@ def _prepare(
     return _Prepared(clips, left_out, sets[0], sets[1] if sets[1].has_words() else None)
 
 
-def _trainable(base: SpeechModel, params: Params) -> tuple[PreTrainedModel, PeftModel | None]:
+def trainable(base: SpeechModel, params: Params) -> tuple[PreTrainedModel, PeftModel | None]:
     """A copy of the base's network, prepared by method, and peft's view of it for LoRA."""
     set_seed(params.seed)  # LoRA starts from random directions
     network = copy.deepcopy(base.network)
