@@ -10,7 +10,7 @@ from benchmarks.common import machine
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=200, help="recordings to transcribe")
-    parser.add_argument("--training-clips", type=int, default=24)
+    parser.add_argument("--training-clips", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases"])
     parser.add_argument("--cases", type=int, default=1_000_000)
