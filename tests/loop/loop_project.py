@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,7 @@ class LoopProject:
             return child
         code = 1
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
             os.close(2)
             os.open(os.devnull, os.O_WRONLY)
             orchestrator = self.orchestrator()

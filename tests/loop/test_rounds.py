@@ -119,15 +119,6 @@ def start(project: LoopProject, slow: str, seconds: float, **plan: object) -> in
     return runner
 
 
-def interrupt(pid: int) -> None:
-    """Ctrl-C until it ends: Python drops an interrupt that meets the garbage collector, and a person presses again."""
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            time.sleep(0.05)
-
-
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -216,7 +207,8 @@ def test_stopping_a_runner_stops_its_pipeline_and_keeps_the_job(
 ) -> None:
     monkeypatch.setattr(pipeline, "_GRACE", 0.5)
     runner = start(project, "train", 60, stubborn=True)  # the pipeline does not listen to ctrl-C
-    interrupt(runner)
+    os.kill(runner, signal.SIGINT)
+    os.waitpid(runner, 0)
     orchestrator = project.orchestrator()
     with pytest.raises(ProcessLookupError):
         os.killpg(project.pipelines()[0], 0)
