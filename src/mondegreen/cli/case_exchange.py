@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from mondegreen.cli.cases import STORE, JsonOption, StoreOption, open_store
+from mondegreen.cli.cases import open_store
+from mondegreen.cli.options import (
+    STORE,
+    CorrectedOption,
+    ErrorTypeOption,
+    JsonOption,
+    MethodOption,
+    ModelVersionOption,
+    SinceOption,
+    SourceOption,
+    StoreOption,
+    TextOption,
+    UntilOption,
+    UsedOption,
+    case_filter,
+)
 
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="csv, label-studio or jsonl; by the file's name when not given.")
@@ -30,15 +45,15 @@ def export_cases(
     audio_prefix: Annotated[
         str, typer.Option(help="Label Studio: goes before audio/NAME, as in /data/local-files/?d=project/.")
     ] = "",
-    model_version: Annotated[str | None, typer.Option(help="Only what this model heard.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only from there.")] = None,
-    error_type: Annotated[str | None, typer.Option("--type", help="Only with this error type.")] = None,
-    corrected: Annotated[bool | None, typer.Option("--corrected/--uncorrected")] = None,
-    method: Annotated[str | None, typer.Option(help="Only corrected by: manual, import or llm.")] = None,
-    used: Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")] = None,
-    since: Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")] = None,
-    until: Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")] = None,
-    text: Annotated[str | None, typer.Option(help="Within a transcript or the file's name.")] = None,
+    model_version: ModelVersionOption = None,
+    source: SourceOption = None,
+    error_type: ErrorTypeOption = None,
+    corrected: CorrectedOption = None,
+    method: MethodOption = None,
+    used: UsedOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    text: TextOption = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,19 +61,16 @@ def export_cases(
     import json
 
     from mondegreen.cases.exchange import export_cases as export
-    from mondegreen.cases.records import CaseFilter, checked
-    from mondegreen.cli.case_adding import moment
 
-    where = checked(
-        CaseFilter,
+    where = case_filter(
+        since,
+        until,
         model_version=model_version,
         source=source,
         error_type=error_type,
         corrected=corrected,
         method=method,
         used=used,
-        since=moment(since, "--since"),
-        until=moment(until, "--until"),
         text=text,
     )
     with _progress("exporting") as advance:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.cases import STORE, JsonOption, StoreOption, open_store
+from mondegreen.cli.cases import open_store
+from mondegreen.cli.options import STORE, JsonOption, StoreOption
 
 if TYPE_CHECKING:
     from mondegreen.cases.versions import Version, VersionDiff

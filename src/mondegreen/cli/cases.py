@@ -13,16 +13,27 @@ from mondegreen.cli.case_views import (
     show_verification,
     verification_progress,
 )
+from mondegreen.cli.options import (
+    STORE,
+    CorrectedOption,
+    ErrorTypeOption,
+    JsonOption,
+    MethodOption,
+    ModelVersionOption,
+    SinceOption,
+    SourceOption,
+    StoreOption,
+    TextOption,
+    UntilOption,
+    UsedOption,
+    case_filter,
+)
 
 if TYPE_CHECKING:
     from mondegreen.cases.manager import DataManager
     from mondegreen.cases.records import Case
 
 app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify.", no_args_is_help=True)
-
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
-STORE = Path("var")
 
 
 def open_store(folder: Path, *, new: bool = False) -> "DataManager":
@@ -88,34 +99,30 @@ def add(
 
 @app.command("list")
 def list_cases(
-    model_version: Annotated[str | None, typer.Option(help="Only what this model heard.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only from there.")] = None,
-    error_type: Annotated[str | None, typer.Option("--type", help="Only with this error type.")] = None,
-    corrected: Annotated[bool | None, typer.Option("--corrected/--uncorrected")] = None,
-    method: Annotated[str | None, typer.Option(help="Only corrected by: manual, import or llm.")] = None,
-    used: Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")] = None,
-    since: Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")] = None,
-    until: Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")] = None,
-    text: Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")] = None,
+    model_version: ModelVersionOption = None,
+    source: SourceOption = None,
+    error_type: ErrorTypeOption = None,
+    corrected: CorrectedOption = None,
+    method: MethodOption = None,
+    used: UsedOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    text: TextOption = None,
     limit: Annotated[int, typer.Option(min=1)] = 50,
     after: Annotated[str | None, typer.Option(help="The id that the page before ended with.")] = None,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """List cases, newest first."""
-    from mondegreen.cases.records import CaseFilter, checked
-    from mondegreen.cli.case_adding import moment
-
-    where = checked(
-        CaseFilter,
+    where = case_filter(
+        since,
+        until,
         model_version=model_version,
         source=source,
         error_type=error_type,
         corrected=corrected,
         method=method,
         used=used,
-        since=moment(since, "--since"),
-        until=moment(until, "--until"),
         text=text,
     )
     show_page(open_store(store).find_cases(where, limit=limit, after=after), as_json)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mondegreen.cli.options import STORE, JsonOption, StoreOption
+
 if TYPE_CHECKING:
     from mondegreen.loop.jobs import Job
     from mondegreen.loop.orchestrator import FinetuningOrchestrator
 
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 JobArgument = Annotated[int, typer.Argument(metavar="ID", help="Number of the job.")]
-STORE = Path("var")
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import json
 
 import typer
 
-from mondegreen.cli.jobs import STORE, JsonOption, StoreOption, orchestrator
+from mondegreen.cli.jobs import orchestrator
+from mondegreen.cli.options import STORE, JsonOption, StoreOption
 
 
 def status(store: StoreOption = STORE, as_json: JsonOption = False) -> None:

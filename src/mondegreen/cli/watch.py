@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mondegreen.cli.jobs import STORE, StoreOption
+from mondegreen.cli.options import STORE, StoreOption
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
