@@ -18,6 +18,7 @@ RANKS = {
     "labels": 2,
     "registry": 3,
     "reports": 3,
+    "review": 3,
     "cloud": 3,
     "loop": 4,
     "stages": 5,

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # SQLite numbers rows by itself in an INTEGER column only.
-_Number = BigInteger().with_variant(Integer, "sqlite")
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -70,7 +70,7 @@ class CaseRow(Table):
         _partial("cases_used", "dataset_version IS NOT NULL"),
     )
 
-    number: Mapped[int] = mapped_column(_Number, primary_key=True)  # of the row, for the index of words
+    number: Mapped[int] = mapped_column(NUMBER, primary_key=True)  # of the row, for the index of words
     id: Mapped[str] = mapped_column(String(16), unique=True)  # from audio hash and model version
     audio_sha256: Mapped[str] = mapped_column(String(64))
     audio_name: Mapped[str]  # as it was called where it came from
@@ -154,7 +154,7 @@ class CorrectionRow(Table):
 
     __tablename__ = "corrections"
 
-    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
     transcript: Mapped[str]
     method: Mapped[str]  # manual, import or llm
@@ -169,7 +169,7 @@ class InferenceRow(Table):
     __tablename__ = "inferences"
     __table_args__ = (Index("inferences_by_model", "model_version", "at"),)
 
-    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[datetime] = mapped_column(index=True)
     model_version: Mapped[str]
     audio_sha256: Mapped[str] = mapped_column(String(64))
@@ -186,7 +186,7 @@ class JobRow(Table):
 
     __tablename__ = "jobs"
 
-    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     state: Mapped[str] = mapped_column(index=True)
     requested_at: Mapped[datetime]
     reasons: Mapped[list[str]]
@@ -203,7 +203,7 @@ class JobEventRow(Table):
 
     __tablename__ = "job_events"
 
-    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
     at: Mapped[datetime]
     before: Mapped[str | None]
@@ -217,7 +217,7 @@ class AlertRow(Table):
     __tablename__ = "alerts"
     __table_args__ = (Index("alerts_by_metric", "metric", "at"),)
 
-    id: Mapped[int] = mapped_column(_Number, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[datetime]
     metric: Mapped[str]
     value: Mapped[float | None]

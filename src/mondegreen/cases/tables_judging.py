@@ -1,0 +1,59 @@
+"""What judged a model and what became of it: looks at test sets, regression runs, deployments. Append-only."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from mondegreen.cases.tables import NUMBER, Table
+
+
+class TestSpendRow(Table):
+    """One look of one candidate at one test set. The same candidate looking again is the same look."""
+
+    __tablename__ = "test_spend"
+    __table_args__ = (UniqueConstraint("test_set", "candidate"),)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    at: Mapped[datetime]
+    test_set: Mapped[str] = mapped_column(String(64), index=True)  # digest over its ids and references
+    candidate: Mapped[str] = mapped_column(String(64))  # digest of the model
+    baseline: Mapped[str] = mapped_column(String(64))
+    look: Mapped[int]  # 1 for the first candidate on this test set
+    alpha: Mapped[float]  # what this look may spend
+
+
+class RegressionRunRow(Table):
+    """One run of the regression suites."""
+
+    __tablename__ = "regression_runs"
+    __table_args__ = (Index("regression_runs_by_model", "model_digest", "at"),)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    at: Mapped[datetime]
+    model_version: Mapped[str]
+    model_digest: Mapped[str]  # "" when the caller gave only a function
+    passed: Mapped[bool]
+    reason: Mapped[str]
+    results: Mapped[dict[str, Any]]  # RegressionResults
+
+
+class DeploymentRow(Table):
+    """One entry of the ledger: who moved which version where, when and why."""
+
+    __tablename__ = "deployments"
+    __table_args__ = (Index("deployments_by_model", "model_name", "id"),)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    at: Mapped[datetime]
+    model_name: Mapped[str]
+    action: Mapped[str]  # register, deploy, rollback, …
+    version: Mapped[int]
+    former: Mapped[int | None]  # the champion before
+    who: Mapped[str]
+    reason: Mapped[str]
+    forced: Mapped[bool]
+    outcome: Mapped[str]  # of the verdict
+    digest: Mapped[str]  # of the model
+    details: Mapped[dict[str, Any]]
