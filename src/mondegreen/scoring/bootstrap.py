@@ -1,11 +1,15 @@
 """How far the difference of two corpus WERs could lie from what was observed: resampling whole clusters."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 Counts = npt.NDArray[np.int64]
+IntervalMethod = Literal["percentile", "bca"]
+INTERVAL_METHOD: IntervalMethod = "percentile"  # of the verdict
 _CHUNK_DRAWS = 4_000_000  # cluster indices drawn at once: 32 MB
 
 
@@ -14,19 +18,35 @@ class Bootstrap:
     """Resampled improvements, baseline WER - candidate WER: float64 (samples,), sorted, absolute WER."""
 
     improvements: npt.NDArray[np.float64]
+    observed: float  # the improvement of the clusters as they are
+    acceleration: float  # how the standard error changes with the improvement, from the jackknife over clusters
 
-    def interval(self, level: float) -> tuple[float, float]:
-        """The two-sided percentile interval of the improvement at `level`, e.g. 0.95."""
-        low, high = np.quantile(self.improvements, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+    def interval(self, level: float, method: IntervalMethod = INTERVAL_METHOD) -> tuple[float, float]:
+        """The two-sided interval of the improvement at `level`, e.g. 0.95."""
+        return self._bounds((1 - level) / 2, method)
 
-    def loss_bounds(self, alpha: float) -> tuple[float, float]:
+    def loss_bounds(self, alpha: float, method: IntervalMethod = INTERVAL_METHOD) -> tuple[float, float]:
         """One-sided (1 - alpha) lower and upper bound of the loss, candidate WER - baseline WER.
 
         The candidate is non-inferior when the upper bound lies below the margin.
         """
-        low, high = np.quantile(0.0 - self.improvements, [alpha, 1 - alpha])
+        low, high = self._bounds(alpha, method)
+        return 0.0 - high, 0.0 - low
+
+    def _bounds(self, tail: float, method: IntervalMethod) -> tuple[float, float]:
+        """Lower and upper bound of the improvement, each missed with probability `tail`."""
+        tails = np.array([tail, 1 - tail])
+        low, high = np.quantile(self.improvements, self._corrected(tails) if method == "bca" else tails)
         return float(low), float(high)
+
+    def _corrected(self, tails: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The quantiles that BCa takes instead: Efron & Tibshirani 1993, equations 14.9 and 14.10."""
+        below, upto = (np.searchsorted(self.improvements, self.observed, side) for side in ("left", "right"))
+        least = 0.5 / len(self.improvements)
+        bias = norm.ppf(np.clip((below + upto) / 2 / len(self.improvements), least, 1 - least))
+        shifted = bias + norm.ppf(tails)
+        found: npt.NDArray[np.float64] = norm.cdf(bias + shifted / (1 - self.acceleration * shifted))
+        return found
 
     def histogram(self, bins: int = 40) -> list[tuple[float, int]]:
         """The middle of each bin and the samples in it."""
@@ -68,4 +88,18 @@ def block_bootstrap(
     for start in range(0, samples, rows):
         drawn = generator.integers(0, num_clusters, size=(min(rows, samples - start), num_clusters))
         improvements[start : start + rows] = gains[drawn].sum(axis=1) / reference_words[drawn].sum(axis=1)
-    return Bootstrap(improvements=np.sort(improvements))
+    return Bootstrap(
+        improvements=np.sort(improvements),
+        observed=int(gains.sum()) / int(reference_words.sum()),
+        acceleration=_acceleration(gains, reference_words),
+    )
+
+
+def _acceleration(gains: Counts, words: Counts) -> float:
+    """Skewness of the improvement under leaving one cluster out: Efron & Tibshirani 1993, equation 14.15."""
+    if len(words) < 2:
+        return 0.0
+    left_out = (gains.sum() - gains) / (words.sum() - words)
+    centred = left_out.mean() - left_out
+    scale = float(np.square(centred).sum()) ** 1.5
+    return float((centred**3).sum()) / (6 * scale) if scale else 0.0

@@ -1,9 +1,18 @@
 """Everything that a comparison says about the difference of two models, computed once."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from mondegreen.config import Params
-from mondegreen.scoring.bootstrap import Bootstrap, block_bootstrap
+from mondegreen.scoring.bootstrap import INTERVAL_METHOD, Bootstrap, IntervalMethod, block_bootstrap
+from mondegreen.scoring.cluster_tests import (
+    ClusterT,
+    EffectSize,
+    SignedRank,
+    cluster_t_test,
+    effect_size,
+    signed_rank_test,
+)
 from mondegreen.scoring.comparison import Comparison
 from mondegreen.scoring.significance import MatchedPairs, mapsswe, minimum_detectable_effect, sign_flip_test
 
@@ -15,9 +24,14 @@ class Evidence:
     improvement: float
     interval: tuple[float, float]  # two-sided, of the improvement, at `level`
     loss_bounds: tuple[float, float]  # one-sided lower and upper bound of the loss, each at `level`
+    interval_method: IntervalMethod  # of `interval` and `loss_bounds`
+    intervals: dict[IntervalMethod, tuple[float, float]]  # the same interval by each method
     level: float
     p_better: float  # sign-flip, one-sided
     p_worse: float
+    cluster_t: ClusterT
+    wilcoxon: SignedRank
+    effect_size: EffectSize
     segments: MatchedPairs
     minimum_detectable_effect: float | None
 
@@ -46,9 +60,14 @@ def gather(comparison: Comparison, params: Params) -> Evidence:
         improvement=comparison.improvement,
         interval=sample.interval(1 - rules.alpha),
         loss_bounds=sample.loss_bounds(rules.alpha),
+        interval_method=INTERVAL_METHOD,
+        intervals={method: sample.interval(1 - rules.alpha, method) for method in get_args(IntervalMethod)},
         level=1 - rules.alpha,
         p_better=sign_flip_test(differences, rules.permutations, params.seed),
         p_worse=sign_flip_test(-differences, rules.permutations, params.seed),
+        cluster_t=cluster_t_test(differences, comparison.words),
+        wilcoxon=signed_rank_test(differences, comparison.words),
+        effect_size=effect_size(differences, comparison.words),
         segments=mapsswe(comparison.utterance_differences),
         minimum_detectable_effect=minimum_detectable_effect(differences, comparison.words, rules.alpha),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 from mondegreen.scoring.bootstrap import Counts
+from mondegreen.scoring.cluster_tests import ratio_standard_error
 
 EXACT_CLUSTERS = 12  # up to here all 2^n sign patterns are counted
 
@@ -80,8 +81,7 @@ def minimum_detectable_effect(
     """The true improvement (absolute WER) that a test set with this cluster variance shows with this power.
 
     (z_(1-alpha) + z_power) * standard error of the ratio of sums over clusters.
-    Sources: Bloom, "Minimum detectable effects", Evaluation Review 1995; the ratio's variance by linearisation:
-    Cochran, "Sampling Techniques", 1977, section 6.3.
+    Source: Bloom, "Minimum detectable effects", Evaluation Review 1995; the standard error: `ratio_standard_error`.
 
     Args:
         differences: int64 (num_clusters,).
@@ -92,9 +92,5 @@ def minimum_detectable_effect(
     Returns:
         Absolute WER (0.01 is one point), or None when fewer than two clusters or no variance leave nothing to estimate.
     """
-    clusters, words = len(differences), int(reference_words.sum())
-    if clusters < 2 or words == 0:
-        return None
-    residuals = differences - differences.sum() / words * reference_words
-    variance = clusters / (clusters - 1) * float(np.square(residuals).sum()) / words**2
-    return float((norm.ppf(1 - alpha) + norm.ppf(power)) * variance**0.5) or None
+    error = ratio_standard_error(differences, reference_words)
+    return None if error is None else float((norm.ppf(1 - alpha) + norm.ppf(power)) * error)
