@@ -34,6 +34,18 @@ def test_the_sum_over_utterances_is_the_corpus_rate(pairs: list[tuple[str, str]]
         assert characters.rate == pytest.approx(jiwer.cer(references, hypotheses))
 
 
+@given(sentence, sentence)
+def test_counts_are_those_of_jiwer(reference: str, hypothesis: str) -> None:
+    for count, process in ((count_words, jiwer.process_words), (count_characters, jiwer.process_characters)):
+        ours, theirs = count(reference, hypothesis), process(reference, hypothesis)
+        assert ours.hits == theirs.hits
+        assert (ours.substitutions, ours.deletions, ours.insertions) == (
+            theirs.substitutions,
+            theirs.deletions,
+            theirs.insertions,
+        )
+
+
 @pytest.mark.parametrize(
     ("reference", "hypothesis", "expected"),
     [

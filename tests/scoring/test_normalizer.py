@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from mondegreen.errors import UsageError
-from mondegreen.scoring.normalizer import normalize, normalizer_id
+from mondegreen.scoring.normalizer import _spoken_unicode, normalize, normalizer_id
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_spoken_known_answers(written: str, spoken: str) -> None:
 def test_spoken_keeps_three_digits_three_words_where_whisper_joins_them() -> None:
     assert normalize("one two three").split() == ["one", "two", "three"]
     assert normalize("one two three", "english") == "123"
+
+
+@given(st.text(st.characters(codec="ascii")))
+def test_the_short_way_for_ascii_gives_what_the_rules_give(text: str) -> None:
+    assert normalize(text) == _spoken_unicode(text)
 
 
 @given(st.text())

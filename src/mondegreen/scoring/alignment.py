@@ -2,12 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, cast
+from itertools import zip_longest
+from typing import Literal
 
-import jiwer
+from rapidfuzz.distance import Levenshtein
+
+from mondegreen.scoring.errors import as_numbers
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
 AlignedWord = tuple[Operation, str | None, str | None]
+_OPERATIONS: dict[str, Operation] = {
+    "equal": "equal",
+    "replace": "substitute",
+    "delete": "delete",
+    "insert": "insert",
+}
 
 
 def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
@@ -16,18 +25,12 @@ def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
     Returns:
         `(operation, reference word, heard word)`; None stands where one side has no word.
     """
-    output = jiwer.process_words(reference, hypothesis)
-    said, heard = output.references[0], output.hypotheses[0]
+    said, heard = reference.split(), hypothesis.split()
     rows: list[AlignedWord] = []
-    for chunk in output.alignments[0]:
-        left: list[str | None] = list(said[chunk.ref_start_idx : chunk.ref_end_idx])
-        right: list[str | None] = list(heard[chunk.hyp_start_idx : chunk.hyp_end_idx])
-        # A chunk is one operation over a run of words; an insertion has no left side, a deletion no right side.
-        size = max(len(left), len(right))
-        left += [None] * (size - len(left))
-        right += [None] * (size - len(right))
-        operation = cast(Operation, chunk.type)
-        rows.extend((operation, word, misheard) for word, misheard in zip(left, right, strict=True))
+    for run in Levenshtein.opcodes(*as_numbers(said, heard)):
+        # One operation over a run of words; an insertion has no left side, a deletion no right side.
+        pairs = zip_longest(said[run.src_start : run.src_end], heard[run.dest_start : run.dest_end])
+        rows.extend((_OPERATIONS[run.tag], word, misheard) for word, misheard in pairs)
     return rows
 
 
