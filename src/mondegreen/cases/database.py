@@ -10,7 +10,7 @@ from sqlalchemy import Engine, TableClause, create_engine, event, insert, make_u
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from mondegreen.cases import tables_judging, tables_labels  # noqa: F401 - their tables are made with the others
+from mondegreen.cases import tables_judging, tables_labels, tables_review  # noqa: F401 - made with the others
 from mondegreen.cases.tables import SchemaRow, Table
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import lock

@@ -4,19 +4,16 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import TextIO
 
-from sqlalchemy import select
-
+from mondegreen.cases.counting import standing_corrections
 from mondegreen.cases.database import reading
 from mondegreen.cases.exchange_csv import write_csv
 from mondegreen.cases.exchange_records import Format, SentCase, SentCorrection, format_of
 from mondegreen.cases.label_studio import write_tasks
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import Case, CaseFilter
-from mondegreen.cases.tables import CorrectionRow
 from mondegreen.errors import CaseError
 from mondegreen.files import write_bytes
 
@@ -87,9 +84,8 @@ def _each(data_manager: DataManager, where: CaseFilter, audio: Path | None, adva
 
 
 def _histories(data_manager: DataManager, ids: list[str]) -> dict[str, tuple[SentCorrection, ...]]:
-    query = select(CorrectionRow).where(CorrectionRow.case_id.in_(ids))
     with reading(data_manager.engine) as session:
-        rows = session.scalars(query.order_by(CorrectionRow.case_id, CorrectionRow.id)).all()
+        written = standing_corrections(session, ids)  # what was taken back would count again elsewhere
     return {
         key: tuple(
             SentCorrection(
@@ -101,7 +97,7 @@ def _histories(data_manager: DataManager, ids: list[str]) -> dict[str, tuple[Sen
             )
             for row in found
         )
-        for key, found in groupby(rows, lambda row: row.case_id)
+        for key, found in written.items()
     }
 
 

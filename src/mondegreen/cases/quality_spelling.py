@@ -1,11 +1,12 @@
 """Which corrections can a model write? Its alphabet comes from the tokenizer's files; no weights, no transformers."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.speech.decoding import Vocabulary
 from mondegreen.speech.text import Labeller
 
@@ -30,6 +31,17 @@ def labeller(name: str, find_model: FindModel = local_model) -> Labeller | None:
     """Writes labels as training will, for the model of that name; None when its tokenizer is not at hand."""
     folder = find_model(name)
     return Labeller(read_vocabulary(folder)) if folder and (folder / "vocab.json").is_file() else None
+
+
+def unwritable(text: str, writer: Labeller | None) -> list[str]:
+    """The characters of a transcript that a model's tokenizer lacks; [] when the tokenizer is not at hand."""
+    found: dict[str, None] = {}
+    for character in unicodedata.normalize("NFC", text) if writer else "":
+        try:
+            writer.encode(character, "")  # type: ignore[union-attr]  # the loop is empty then
+        except VocabularyError:
+            found[character] = None
+    return list(found)
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:

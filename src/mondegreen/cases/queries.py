@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, select, tuple_
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.counting import stands
 from mondegreen.cases.records import Case, CaseFilter, CasePage, Correction
 from mondegreen.cases.search import Place, places
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow, ErrorTypeCountRow
@@ -66,7 +67,7 @@ def _query(session: Session, where: CaseFilter, last: Case | None, place: Place)
 
 def corrections(session: Session, case_id: str) -> list[Correction]:
     """The history of a case, oldest first."""
-    rows = session.scalars(select(CorrectionRow).where(CorrectionRow.case_id == case_id).order_by(CorrectionRow.id))
+    query = select(CorrectionRow, stands()).where(CorrectionRow.case_id == case_id).order_by(CorrectionRow.id)
     return [
         Correction(
             id=row.id,
@@ -76,8 +77,9 @@ def corrections(session: Session, case_id: str) -> list[Correction]:
             author=row.author,
             at=row.at,
             metadata=row.details,
+            taken_back=not stood,
         )
-        for row in rows
+        for row, stood in session.execute(query)
     ]
 
 

@@ -106,6 +106,7 @@ class Correction(_Record):
     author: str
     at: datetime
     metadata: dict[str, Any]
+    taken_back: bool = False  # by the person who wrote it, while reviewing
 
 
 class CaseFilter(_Record):

@@ -112,7 +112,7 @@ class _Snapshot:
             self._params.audio.max_duration,
             self._labeller,
         )
-        return freezer.freeze(merged(self._before, store.cases), track)
+        return freezer.freeze(merged(self._before, store.cases, store.taken_back), track)
 
     def _nothing_new(self, present: Card, store: Corrected, contents: Contents) -> Version:
         """Marks what the present version holds and the store, brought back from a backup perhaps, does not know."""

@@ -4,20 +4,21 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.card import LeftOut
+from mondegreen.cases.counting import counting, holds, standing_corrections
 from mondegreen.cases.database import reading
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.quality import EMPTY, MISSING_AUDIO
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
+from mondegreen.cases.tables_review import ReviewHoldRow
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, CaseError, VocabularyError
 from mondegreen.records import FailedCase
@@ -36,6 +37,7 @@ class Corrected:
     cases: list[FailedCase]  # by id; without path, the duration as the store has it or 0
     unmarked: frozenset[str]  # of them, those that no dataset version holds
     waiting: int  # cases without a correction
+    taken_back: frozenset[str] = frozenset()  # of them, those of which what was written counts no longer
 
 
 @dataclass
@@ -58,7 +60,16 @@ def corrected_cases(data_manager: DataManager) -> Corrected:
             for start in range(0, len(ids), _BATCH)
             for case in _read(session, [row.id for row in ids[start : start + _BATCH]])
         ]
-    return Corrected(cases, frozenset(row.id for row in ids if row.dataset_version is None), waiting or 0)
+        taken_back = _taken_back(session)
+    return Corrected(cases, frozenset(row.id for row in ids if row.dataset_version is None), waiting or 0, taken_back)
+
+
+def _taken_back(session: Session) -> frozenset[str]:
+    """Cases that reviewers keep out: bad audio, no speech, two that disagree; and those whose correction was undone."""
+    written = select(CorrectionRow.case_id)
+    held = select(ReviewHoldRow.case_id)
+    query = select(CaseRow.id).where(CaseRow.label_method.is_(None), or_(CaseRow.id.in_(written), CaseRow.id.in_(held)))
+    return frozenset(session.scalars(query))
 
 
 def unmarked_cases(data_manager: DataManager) -> set[str]:
@@ -68,13 +79,15 @@ def unmarked_cases(data_manager: DataManager) -> set[str]:
         return set(session.scalars(query))
 
 
-def merged(before: Sequence[FailedCase], now: Sequence[FailedCase]) -> list[FailedCase]:
+def merged(
+    before: Sequence[FailedCase], now: Sequence[FailedCase], taken_back: Collection[str] = ()
+) -> list[FailedCase]:
     """The parent's cases with the store's newer words, and the store's other cases, by id.
 
     A case that this store does not know (it was collected elsewhere) stays; a machine's words never replace a
-    person's.
+    person's. What was taken back leaves.
     """
-    cases = {case.id: case for case in before}
+    cases = {case.id: case for case in before if case.id not in taken_back}
     for case in now:
         known = cases.get(case.id)
         if known is None or case.method in PEOPLE or known.method not in PEOPLE:
@@ -172,17 +185,10 @@ def _read(session: Session, ids: Sequence[str]) -> Iterator[FailedCase]:
         select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(ids))
     ):
         types.setdefault(key, []).append(name)
-    history = session.scalars(
-        select(CorrectionRow).where(CorrectionRow.case_id.in_(ids)).order_by(CorrectionRow.case_id, CorrectionRow.id)
-    )
-    counting = {key: _counting(list(rows)) for key, rows in groupby(history, lambda row: row.case_id)}
+    written, held = standing_corrections(session, ids), holds(session, ids)
     for row in session.scalars(select(CaseRow).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)):
-        yield _draft(row, counting[row.id], sorted(types.get(row.id, [])))
-
-
-def _counting(history: Sequence[CorrectionRow]) -> CorrectionRow:
-    """The newest of a person's corrections, else the newest of a machine's."""
-    return next((row for row in reversed(history) if row.method in PEOPLE), history[-1])
+        if correction := counting(written.get(row.id, []), held.get(row.id)):
+            yield _draft(row, correction, sorted(types.get(row.id, [])))
 
 
 def _draft(row: CaseRow, correction: CorrectionRow, error_types: list[str]) -> FailedCase:

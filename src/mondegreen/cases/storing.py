@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Row, bindparam, case, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.counting import counting, holds, standing_corrections
 from mondegreen.cases.database import plain, upserting
 from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection
 from mondegreen.cases.search import words
@@ -77,6 +78,17 @@ def store_corrections(session: Session, corrections: Sequence[NewCorrection], at
     ids = _correct(session, corrections, at, tally)
     tally.write(session)
     return ids
+
+
+def recount(session: Session, case_id: str) -> None:
+    """Works out anew which correction of a case counts, after a reviewer's decision. Raises CaseError."""
+    tally = Tally()
+    before = _locked(session, [case_id])
+    written = standing_corrections(session, [case_id]).get(case_id, [])
+    found = counting(written, holds(session, [case_id]).get(case_id))
+    _count(session, before, {case_id: found})
+    tally.move(_kind(before[case_id]), _kind(before[case_id])._replace(label_method=found.method if found else ""))
+    tally.write(session)
 
 
 def mark_used(session: Session, case_ids: Iterable[str], dataset_version: int) -> int:
@@ -174,14 +186,15 @@ def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetim
     ids: list[int] = []
     for batch in _batched(sorted(corrections, key=lambda given: given.case_id), _BATCH):
         before = _locked(session, [given.case_id for given in batch])
-        counting: dict[str, NewCorrection] = {}
+        newest: dict[str, NewCorrection] = {}
+        held = holds(session, before)
         for given in batch:
-            known = counting[given.case_id].method if given.case_id in counting else before[given.case_id].label_method
-            if given.method in PEOPLE or known not in PEOPLE:
-                counting[given.case_id] = given
+            known = newest[given.case_id].method if given.case_id in newest else before[given.case_id].label_method
+            if given.method in PEOPLE or (known not in PEOPLE and given.case_id not in held):
+                newest[given.case_id] = given
         ids.extend(_append(session, batch, at))
-        _count(session, before, counting)
-        for key, given in counting.items():
+        _count(session, before, newest)
+        for key, given in newest.items():
             tally.move(_kind(before[key]), _kind(before[key])._replace(label_method=given.method))
     order = sorted(range(len(corrections)), key=lambda index: corrections[index].case_id)
     return [number for _, number in sorted(zip(order, ids, strict=True))]
@@ -204,7 +217,9 @@ def _append(session: Session, batch: Sequence[NewCorrection], at: datetime) -> l
     return list(session.scalars(statement, rows))
 
 
-def _count(session: Session, cases: Mapping[str, _Known], counting: Mapping[str, NewCorrection]) -> None:
+def _count(
+    session: Session, cases: Mapping[str, _Known], newest: Mapping[str, NewCorrection | CorrectionRow | None]
+) -> None:
     table = plain(CaseRow)
     values: dict[str, Any] = {
         name: bindparam(f"new_{name}") for name in ("label_method", "corrected_transcript", "words")
@@ -212,11 +227,13 @@ def _count(session: Session, cases: Mapping[str, _Known], counting: Mapping[str,
     rows = [
         {
             "key": key,
-            "new_label_method": given.method,
-            "new_corrected_transcript": given.transcript,
-            "new_words": words(cases[key].original_transcript, cases[key].audio_name, given.transcript),
+            "new_label_method": given.method if given else None,
+            "new_corrected_transcript": given.transcript if given else None,
+            "new_words": words(
+                cases[key].original_transcript, cases[key].audio_name, given.transcript if given else None
+            ),
         }
-        for key, given in counting.items()
+        for key, given in newest.items()
     ]
     if rows:
         session.execute(update(table).where(table.c.id == bindparam("key")).values(values), rows)

@@ -1,11 +1,10 @@
-"""What `mondegreen cases` needs before it can store or list: transcripts, moments, the model's alphabet."""
+"""What `mondegreen cases` needs before it can store or list: transcripts, moments."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mondegreen.errors import AudioError, UsageError, VocabularyError
+from mondegreen.errors import AudioError, UsageError
 
 _GROUP = 32  # files taken together, so that a long list shows its first transcripts early
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -68,17 +67,3 @@ def moment(written: str | None, option: str) -> datetime | None:
         raise UsageError(
             f"{option} {written} is no time.", "Write 90m, 24h, 7d or 2w for so long ago, or a date: 2026-11-23T09:30."
         ) from None
-
-
-def unwritable(text: str, model: str) -> list[str]:
-    """The characters that a model's tokenizer lacks; [] when the tokenizer is not at hand."""
-    from mondegreen.cases.quality_spelling import labeller
-
-    writer = labeller(model)
-    found: dict[str, None] = {}
-    for character in unicodedata.normalize("NFC", text) if writer else "":
-        try:
-            writer.encode(character, model)  # type: ignore[union-attr]  # the loop is empty then
-        except VocabularyError:
-            found[character] = None
-    return list(found)

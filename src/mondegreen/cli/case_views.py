@@ -70,7 +70,9 @@ def show_case(case: "Case", history: list["Correction"], audio: str | None, as_j
     ):
         typer.echo(f"{name:<9}{value}")
     for entry in history:
-        typer.echo(f"  {_local(entry.at)}  {entry.method:<7} {entry.author or '-'}: {entry.transcript or '(nothing)'}")
+        undone = " (taken back)" if entry.taken_back else ""
+        said = entry.transcript or "(nothing)"
+        typer.echo(f"  {_local(entry.at)}  {entry.method:<7} {entry.author or '-'}: {said}{undone}")
 
 
 def show_statistics(found: "Statistics", as_json: bool) -> None:

@@ -206,10 +206,10 @@ def _login() -> str:
 
 def _warn_of_unwritable(text: str) -> None:
     """The correction is kept all the same; it judges, and it is left out of training."""
-    from mondegreen.cli.case_adding import unwritable
+    from mondegreen.cases.quality_spelling import labeller, unwritable
     from mondegreen.config import Params, load_params
 
     base = (load_params() if Path("params.yaml").is_file() else Params()).model.base
-    if characters := unwritable(text, base):
+    if characters := unwritable(text, labeller(base)):
         named = " ".join(repr(character) for character in characters)
         typer.echo(f"warning: {base} cannot write {named}: the correction is kept, but not trained on.", err=True)

@@ -13,10 +13,12 @@ from mondegreen.cases.records import NewCase, checked
 from mondegreen.cases.tables import InferenceRow
 from mondegreen.errors import CaseError, MondegreenError
 from mondegreen.files import sha256_file
+from mondegreen.records import Alternative, Word
 
 if TYPE_CHECKING:
     from mondegreen.cases.manager import DataManager
 
+_WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -36,6 +38,8 @@ class Inference(BaseModel):
         is_error: the detector's decision; None when no detector looked.
         audio_sha256: hex digest of the file's bytes.
         at: when it was transcribed; now when not given.
+        words: with their times and confidences, kept with a failed case for the person who corrects it.
+        nbest: what else may have been said, kept likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -51,6 +55,8 @@ class Inference(BaseModel):
     is_error: bool | None = None
     audio_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     at: AwareDatetime | None = None
+    words: tuple[Word, ...] = ()
+    nbest: tuple[Alternative, ...] = ()
 
 
 def write_inferences(engine: Engine, cases: "DataManager | None", inferences: Sequence[Inference]) -> list[str | None]:
@@ -114,7 +120,11 @@ def _case(inference: Inference) -> NewCase:
         original_transcript=inference.transcript,
         error_types=inference.error_types,
         error_score=inference.error_score,
-        metadata={"confidence": inference.confidence},
+        metadata={
+            "confidence": inference.confidence,
+            "words": [word.model_dump() for word in inference.words[:_WORDS]],
+            "nbest": [alternative.model_dump() for alternative in inference.nbest],
+        },
         model_version=inference.model_version,
         duration=inference.duration,
         source="production",

@@ -62,6 +62,8 @@ class Recorder:
             error_score=found.error_score if found else None,
             error_types=found.error_types if found else (),
             is_error=found.is_error if found else None,
+            words=tuple(result.words),
+            nbest=tuple(result.nbest),
         )
 
     def _waveform(self, result: "Transcription") -> "Waveform | None":
