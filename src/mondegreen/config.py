@@ -37,9 +37,27 @@ class TranscribeParams(_Section):
     nbest: int = Field(5, ge=1)
 
 
+GuardName = Literal["confident", "edits", "vocabulary", "sound", "acoustic", "agreement"]
+GUARDS: tuple[GuardName, ...] = ("confident", "edits", "vocabulary", "sound", "acoustic", "agreement")
+
+
 class LabelParams(_Section):
     # YAML 1.1 reads a bare `off` as false.
-    llm: Annotated[Literal["off"], BeforeValidator(lambda v: "off" if v is False else v)] = "off"
+    llm: Annotated[Literal["off", "ollama"], BeforeValidator(lambda v: "off" if v is False else v)] = "off"
+    guards: tuple[GuardName, ...] = GUARDS
+    keep_word: Fraction = 0.98
+    keep_text: Fraction = 0.95
+    max_word_edits: Fraction = 0.5
+    max_character_edits: Fraction = 0.3
+    max_length_ratio: float = Field(1.5, ge=1)
+    max_sound_distance: Fraction = 0.5
+    acoustic_margin: float | None = Field(None, ge=0)
+    acoustic_keep: Fraction = 0.5
+    also_ask: tuple[str, ...] = ()
+    min_agreement: Fraction = 1.0
+    on_unavailable: Literal["skip", "fail", "use_hypothesis"] = "skip"
+    audit_cases: int = Field(100, ge=0)
+    max_label_wer: float | None = Field(0.3, ge=0)
 
 
 class SelectParams(_Section):
@@ -84,16 +102,36 @@ class ValidateParams(_Section):
     bootstrap_samples: int = Field(10_000, ge=1_000)
     permutations: int = Field(100_000, ge=1_000)
     retention_margin: Fraction = 0.02
+    require_significance: bool = True
+    require_retention: bool = True
+    degradation_bound: float = Field(0.2, ge=0, allow_inf_nan=False)
+    max_wer_degradation_rate: Fraction = 0.2
+    major_degradation: float = Field(0.5, gt=0, allow_inf_nan=False)
+    require_no_major_degradation: bool = False
+    max_looks: int = Field(12, ge=1)
+    allow_llm_references: bool = False
 
 
 class RegressParams(_Section):
     suites: Path = Path("data/regression/suites.yaml")
-    critical_degradation: Fraction = 0.1
+    margin: Fraction = 0.02
+    fail_on_critical_degradation: bool = True
+    critical_degradation_threshold: Fraction = 0.1
 
 
 class RegisterParams(_Section):
     model_name: str = Field("fine-tuned-stt", min_length=1)
     auto_promote: bool = False
+
+
+class DeployParams(_Section):
+    keep_previous_versions: int = Field(5, ge=0)
+    auto_backup_before_deploy: bool = True
+    auto_rollback: bool = False
+    guard_min_inferences: int = Field(200, ge=20)
+    guard_alpha: float = Field(0.05, gt=0, lt=0.5)
+    guard_error_margin: Fraction = 0.02
+    guard_latency_margin: float = Field(0.25, ge=0)
 
 
 class CasesParams(_Section):
@@ -163,6 +201,7 @@ class Params(_Section):
     validate_: ValidateParams = Field(ValidateParams(), alias="validate")
     regress: RegressParams = RegressParams()
     register_: RegisterParams = Field(RegisterParams(), alias="register")
+    deploy: DeployParams = DeployParams()
     cases: CasesParams = CasesParams()
     detector: DetectorParams = DetectorParams()
     trigger: TriggerParams = TriggerParams()

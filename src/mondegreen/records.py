@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "dev", "test"]
 Domain = Literal["target", "retention"]
-Source = Literal["human", "llm", "none"]
+Source = Literal["human", "llm", "hypothesis", "none"]  # hypothesis: what the model heard, in place of an absent LLM
 Outcome = Literal["pass", "fail", "inconclusive"]
 CorrectionMethod = Literal["manual", "import", "llm"]  # the first two are people's
 
@@ -31,6 +31,7 @@ class Utterance(_Record):
     reference: str  # what a human heard, "" when nobody wrote it down
     split: Split
     domain: Domain
+    reference_source: Literal["human", "llm"] = "human"  # a machine's may not judge: validate.allow_llm_references
 
 
 class Problem(_Record):
@@ -72,6 +73,14 @@ class Hypothesis(_Record):
     error: str = ""  # why there is no transcript; counts as a fully wrong, empty hypothesis
 
 
+class Writer(_Record):
+    """Which language model wrote a label, asked in which way."""
+
+    model: str  # as its server names it
+    digest: str  # of its weights
+    prompt_version: str
+
+
 class Label(_Record):
     """A row of build/label/labels.jsonl: the gold transcript of an utterance and where it comes from."""
 
@@ -79,6 +88,7 @@ class Label(_Record):
     text: str
     source: Source
     note: str = ""
+    writer: Writer | None = None  # of a language model's label; None also where a case's correction names none
 
 
 class FailedCase(_Record):
@@ -98,6 +108,7 @@ class FailedCase(_Record):
     source: str
     speaker: str = ""  # "" when nobody said
     recording: str = ""  # the source recording, where several cases share one
+    writer: Writer | None = None  # of a language model's correction
 
 
 class Example(_Record):
@@ -192,9 +203,13 @@ class SuiteResult(_Record):
     kind: str
     outcome: Outcome
     reason: str
-    baseline: SliceMetrics | None = None
+    baseline: SliceMetrics | None = None  # None when only a stored baseline was there to compare with
     candidate: SliceMetrics | None = None
     details: dict[str, Any] = Field(default_factory=dict)
+    severity: str = ""
+    owner: str = ""
+    data: str = ""  # digest of the suite's recordings and references
+    critical: bool = False  # a critical suite that lost more than a critical one ever may
 
 
 class RegressionResults(_Record):
@@ -202,8 +217,19 @@ class RegressionResults(_Record):
 
     passed: bool
     reason: str
-    model: str
+    model: str  # digest, "" when the caller gave only a function
     suites: list[SuiteResult]
+    model_version: str = ""
+    baseline_model: str = ""  # digest of the model that heard the suites beside the candidate, "" without one
+
+    @property
+    def critical_degradation(self) -> list[str]:
+        """Names of the critical suites that lost more than a critical one ever may."""
+        return [suite.name for suite in self.suites if suite.critical]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return self.model_dump(mode="json")
 
 
 class RegisteredVersion(_Record):

@@ -21,7 +21,7 @@ from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
 from mondegreen.cases.tables_review import ReviewHoldRow
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, CaseError, VocabularyError
-from mondegreen.records import FailedCase
+from mondegreen.records import FailedCase, Writer
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.text import Labeller
 
@@ -207,7 +207,16 @@ def _draft(row: CaseRow, correction: CorrectionRow, error_types: list[str]) -> F
         source=row.source,
         speaker=_text(row.details.get("speaker")),
         recording=_text(row.details.get("recording")),
+        writer=_writer(correction),
     )
+
+
+def _writer(correction: CorrectionRow) -> Writer | None:
+    """Which language model wrote it, where the correction says so."""
+    if correction.method != "llm":
+        return None
+    fields = {name: _text(correction.details.get(name)) for name in Writer.model_fields}
+    return Writer(**fields) if all(fields.values()) else None
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mondegreen.files import read_jsonl
-from mondegreen.records import FailedCase, Label, Problem, Utterance
+from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.corpus import Found
 
 FOLDER = "failed_cases"
@@ -29,7 +29,8 @@ def found(case: FailedCase, data: Path) -> Found:
 def label(case: FailedCase, utterance: Utterance) -> Label:
     """The case's correction as a gold transcript."""
     note = f"case {case.id}" + (f", by {case.author}" if case.author else "")
-    return Label(id=utterance.id, text=case.text, source="llm" if case.method == "llm" else "human", note=note)
+    source: Source = "llm" if case.method == "llm" else "human"
+    return Label(id=utterance.id, text=case.text, source=source, note=note, writer=case.writer)
 
 
 def admitted(
