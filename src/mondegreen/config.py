@@ -147,6 +147,13 @@ class DetectorParams(_Section):
     lexicon: Path | None = None
 
 
+class ReviewParams(_Section):
+    double_fraction: Fraction = 0.1
+    lease_minutes: float = Field(10.0, gt=0, le=1440)
+    doubtful_below: Fraction = 0.6
+    max_characters: int = Field(2000, ge=1, le=10_000)
+
+
 class TriggerParams(_Section):
     min_error_cases: int = Field(100, ge=1)
     min_corrected_cases: int = Field(50, ge=1)
@@ -204,6 +211,7 @@ class Params(_Section):
     deploy: DeployParams = DeployParams()
     cases: CasesParams = CasesParams()
     detector: DetectorParams = DetectorParams()
+    review: ReviewParams = ReviewParams()
     trigger: TriggerParams = TriggerParams()
     monitor: MonitorParams = MonitorParams()
 

@@ -43,7 +43,7 @@ def join(
         UsageError: an ID is missing on one side, or stands twice.
     """
     by_id = {hypothesis.id: hypothesis for hypothesis in hypotheses}
-    _check_ids([utterance.id for utterance in utterances], [hypothesis.id for hypothesis in hypotheses])
+    check_ids([utterance.id for utterance in utterances], [hypothesis.id for hypothesis in hypotheses])
     scored = []
     for utterance in utterances:
         reference = normalize(utterance.reference, normalizer)
@@ -64,7 +64,8 @@ def _score_one(utterance: Utterance, hypothesis: Hypothesis, reference: str, nor
     )
 
 
-def _check_ids(utterances: list[str], hypotheses: list[str]) -> None:
+def check_ids(utterances: list[str], hypotheses: list[str]) -> None:
+    """UsageError when an ID is missing on one side, or stands twice."""
     for kind, ids in (("utterance", utterances), ("hypothesis", hypotheses)):
         if doubles := [key for key, count in Counter(ids).items() if count > 1]:
             raise UsageError(

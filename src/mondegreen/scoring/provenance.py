@@ -8,7 +8,7 @@ from mondegreen.records import Utterance
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
-_MACHINES = frozenset({"llm", "asr", "stt", "machine", "model", "automatic", "pseudo"})
+_MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
 
 
 def who_wrote(row: Mapping[str, Any]) -> Literal["human", "llm"]:
