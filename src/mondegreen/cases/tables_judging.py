@@ -28,28 +28,34 @@ class RegressionRunRow(Table):
     """One run of the regression suites."""
 
     __tablename__ = "regression_runs"
-    __table_args__ = (Index("regression_runs_by_model", "model_digest", "at"),)
+    __table_args__ = (Index("regression_runs_by_model", "model_digest", "id"),)
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[datetime]
     model_version: Mapped[str]
-    model_digest: Mapped[str]  # "" when the caller gave only a function
+    model_digest: Mapped[str] = mapped_column(String(64))  # "" when the caller gave only a function
     passed: Mapped[bool]
     reason: Mapped[str]
     results: Mapped[dict[str, Any]]  # RegressionResults
 
 
 class DeploymentRow(Table):
-    """One entry of the ledger: who moved which version where, when and why."""
+    """One entry of the ledger: who moved which version where, when and why. Appended, never changed.
+
+    A move has two rows: `intended` before anything is touched, then `done` or `undone`, which names the first one in
+    `intent`. What needs no such care (a move by hand that was noticed) has one row, `done`.
+    """
 
     __tablename__ = "deployments"
     __table_args__ = (Index("deployments_by_model", "model_name", "id"),)
 
-    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)  # the order; a clock may be moved
     at: Mapped[datetime]
     model_name: Mapped[str]
-    action: Mapped[str]  # register, deploy, rollback, …
-    version: Mapped[int]
+    action: Mapped[str]  # register, deploy, rollback, by hand, …
+    state: Mapped[str]  # intended, done, undone
+    intent: Mapped[int | None] = mapped_column(unique=True)  # the row that this one ends
+    version: Mapped[int | None]  # what was moved; None: nobody is champion any more
     former: Mapped[int | None]  # the champion before
     who: Mapped[str]
     reason: Mapped[str]

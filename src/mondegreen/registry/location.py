@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 
 def tracking_root() -> Path:
@@ -21,3 +22,21 @@ def tracking_root() -> Path:
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_root() / 'mlruns' / 'mlflow.db'}"
+
+
+def live_state() -> Path:
+    """The folder of live state that belongs to the registry: its ledger and its backups are there."""
+    return tracking_root() / "var"
+
+
+def registry_file() -> Path | None:
+    """The registry's SQLite file, which need not be there; None when it is another database or a server."""
+    parts = urlsplit(tracking_uri())
+    return Path(unquote(parts.path[1:])).absolute() if parts.scheme == "sqlite" else None
+
+
+def lock_path(name: str) -> Path:
+    """A lock file beside the registry's SQLite file, or in var/locks when it is something else."""
+    database = registry_file()
+    folder = database.parent if database else live_state() / "locks"
+    return folder / f".{name}.lock"

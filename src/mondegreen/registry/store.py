@@ -3,8 +3,6 @@
 import logging
 import os
 from functools import cache
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 # Set before mlflow is imported: tracking experiments on this machine must not report to another one.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -16,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
-from mondegreen.registry.location import tracking_root, tracking_uri
+from mondegreen.registry.location import lock_path, registry_file, tracking_root, tracking_uri
 
 __all__ = ["EXPERIMENT", "connect", "experiment_id", "lock_path", "tracking_root", "tracking_uri"]
 EXPERIMENT = "mondegreen"
@@ -40,17 +38,10 @@ def experiment_id(client: MlflowClient) -> str:
     return str(experiment.experiment_id)
 
 
-def lock_path(name: str) -> Path:
-    """A lock file beside the local database, or in var/locks when MLflow is a server."""
-    database = _local_database(tracking_uri())
-    folder = database.parent if database else tracking_root() / "var" / "locks"
-    return folder / f".{name}.lock"
-
-
 @cache
 def _initialise(uri: str) -> None:
     """Creates what is missing. Under a lock: two processes that create the tables at once both crash."""
-    database = _local_database(uri)
+    database = registry_file()
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -64,9 +55,3 @@ def _initialise(uri: str) -> None:
             f"MLflow at {uri} cannot be used: {error.message}",
             "Check MLFLOW_TRACKING_URI; for a database of an older MLflow run `mlflow db upgrade URI`.",
         ) from error
-
-
-def _local_database(uri: str) -> Path | None:
-    """The file of an SQLite URI (three slashes and a path, four for an absolute one), None for anything else."""
-    parts = urlsplit(uri)
-    return Path(unquote(parts.path[1:])).absolute() if parts.scheme == "sqlite" else None

@@ -1,0 +1,211 @@
+"""The ledger of deployments: who moved which version where, when and why. Appended to, never changed.
+
+Aliases are in MLflow, the ledger is in the database of live state, and no transaction spans both. So a move is written
+down before it is made (`intend`) and again when it is made (`end`); what a crash leaves open, `repair` settles by the
+alias, which is the truth.
+"""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine, func, select
+
+from mondegreen.cases.database import open_database, reading, transaction
+from mondegreen.cases.tables import InferenceRow
+from mondegreen.cases.tables_judging import DeploymentRow
+
+CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
+LOCK = "registry"  # see `location.lock_path`: held by whoever moves anything
+State = Literal["intended", "done", "undone"]
+Aliases = dict[str, int]
+
+
+class Entry(BaseModel):
+    """A row of the ledger."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    id: int
+    at: datetime
+    model_name: str
+    action: str  # found, register, deploy, rollback, by hand, prune, restore, delete
+    state: State
+    intent: int | None
+    version: int | None
+    former: int | None
+    who: str
+    reason: str
+    forced: bool
+    outcome: str
+    digest: str
+    details: dict[str, Any]
+
+    @property
+    def after(self) -> Aliases:
+        """Who holds which alias once the entry is done."""
+        return dict(self.details.get("after", {}))
+
+    @property
+    def before(self) -> Aliases:
+        """Who held which alias before."""
+        return dict(self.details.get("before", {}))
+
+
+@dataclass(frozen=True)
+class Succession:
+    """Who was in production one after the other, without those that were rolled back from."""
+
+    reigns: tuple[int | None, ...]  # the last one is champion; None where nobody was
+    fallen: frozenset[int]  # rolled back from, and not deployed again since
+
+    def targets(self) -> list[int]:
+        """Where rollback leads, nearest first."""
+        champion = self.reigns[-1] if self.reigns else None
+        seen: list[int] = []
+        for version in reversed(self.reigns[:-1]):
+            if version is not None and version != champion and version not in self.fallen and version not in seen:
+                seen.append(version)
+        return seen
+
+    def ever(self) -> set[int]:
+        """Every version that was in production."""
+        return {version for version in self.reigns if version is not None} | self.fallen
+
+
+class Ledger:
+    """The ledger of one registered model.
+
+    Args:
+        engine: the database of live state.
+    """
+
+    def __init__(self, engine: Engine, model_name: str) -> None:
+        self.engine, self.model_name = engine, model_name
+
+    @classmethod
+    def open(cls, folder: Path, model_name: str) -> "Ledger":
+        """The ledger in the live state of `folder`. Raises CaseError when the database cannot be opened."""
+        return cls(open_database(folder), model_name)
+
+    def intend(self, action: str, version: int, **fields: Any) -> Entry:
+        """Writes down a move before anything of it is made. Raises CaseError when the database refuses."""
+        return self._append(action, version, "intended", **fields)
+
+    def end(self, intent: Entry, state: State, note: str = "") -> Entry:
+        """Writes down what became of an intended move."""
+        fields = intent.model_dump(include={"former", "who", "forced", "outcome", "digest"})
+        details = intent.details | ({"note": note} if note else {})
+        return self._append(
+            intent.action, intent.version, state, intent=intent.id, reason=intent.reason, details=details, **fields
+        )
+
+    def note(self, action: str, version: int | None, **fields: Any) -> Entry:
+        """Writes down what has happened already."""
+        return self._append(action, version, "done", **fields)
+
+    def entries(self) -> list[Entry]:
+        """What was done, oldest first: in the order of their numbers, whatever the clock said."""
+        return [entry for entry in self._rows() if entry.state == "done"]
+
+    def unfinished(self) -> list[Entry]:
+        """Moves that were intended and of which nobody knows the end."""
+        rows = self._rows()
+        ended = {row.intent for row in rows}
+        return [row for row in rows if row.state == "intended" and row.id not in ended]
+
+    def everything(self) -> list[Entry]:
+        """Every row, oldest first."""
+        return list(self._rows())
+
+    def aliases(self) -> Aliases | None:
+        """Who held which alias after the last entry; None before the first one."""
+        entries = self.entries()
+        return entries[-1].after if entries else None
+
+    def succession(self) -> Succession:
+        """Who was in production, from the entries."""
+        return succession(self.entries())
+
+    def last_inference(self) -> int:
+        """The number of the newest inference, so that what comes later can be told without a clock."""
+        with reading(self.engine) as session:
+            return session.scalar(select(func.max(InferenceRow.id))) or 0
+
+    def _rows(self) -> list[Entry]:
+        query = select(DeploymentRow).where(DeploymentRow.model_name == self.model_name).order_by(DeploymentRow.id)
+        with reading(self.engine) as session:
+            return [Entry.model_validate(row) for row in session.scalars(query)]
+
+    def _append(
+        self,
+        action: str,
+        version: int | None,
+        state: State,
+        *,
+        details: Mapping[str, Any],
+        intent: int | None = None,
+        former: int | None = None,
+        who: str = "",
+        reason: str = "",
+        forced: bool = False,
+        outcome: str = "",
+        digest: str = "",
+    ) -> Entry:
+        row = DeploymentRow(
+            at=datetime.now(UTC),
+            model_name=self.model_name,
+            action=action,
+            state=state,
+            intent=intent,
+            version=version,
+            former=former,
+            who=who or author(),
+            reason=reason,
+            forced=forced,
+            outcome=outcome,
+            digest=digest,
+            details=dict(details),
+        )
+        with transaction(self.engine) as session:
+            session.add(row)
+            session.flush()
+            return Entry.model_validate(row)
+
+
+def succession(entries: list[Entry]) -> Succession:
+    """Follows the champion through the entries: a rollback goes back along the line, anything else goes on."""
+    reigns: list[int | None] = []
+    fallen: set[int] = set()
+    for entry, now in _champions(entries):
+        top = reigns[-1] if reigns else None
+        if now == top:
+            continue
+        if entry.action == "rollback":
+            fallen |= {top} if top is not None else set()
+            while reigns and reigns[-1] != now:
+                reigns.pop()
+        if not reigns or reigns[-1] != now:
+            reigns.append(now)
+        fallen -= {now} if now is not None else set()
+    return Succession(tuple(reigns), frozenset(fallen))
+
+
+def _champions(entries: list[Entry]) -> Iterator[tuple[Entry, int | None]]:
+    for entry in entries:
+        yield entry, entry.after.get(CHAMPION)
+
+
+def author() -> str:
+    """Who runs this, for the ledger: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

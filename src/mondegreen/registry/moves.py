@@ -1,0 +1,206 @@
+"""The one place that moves stages and aliases of the model registry: always together, under a lock, written down.
+
+A move is an entry `intended` in the ledger, the aliases one by one, the stages that follow from the aliases, and an
+entry `done`. The switch itself is one write, so that at every moment there is one champion; every step can be
+repeated, and after a crash between any two of them `repair.settle` finishes the move or takes it back.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from sqlalchemy import Engine, text
+
+from mondegreen.errors import RegistryError
+from mondegreen.files import lock
+from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, LOCK, PREVIOUS, Aliases, Entry, Ledger
+from mondegreen.registry.location import lock_path, registry_file
+from mondegreen.registry.standing import Holdings
+from mondegreen.registry.store import connect
+
+_ADVISORY = 0x6D6F6E72  # any number of our own
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One registered model in MLflow, and its ledger.
+
+    Args:
+        name: of the registered model.
+        folder: of live state; backups lie below it.
+    """
+
+    name: str
+    folder: Path
+    client: MlflowClient
+    ledger: Ledger
+
+    def aliases(self) -> Aliases:
+        """Who holds which of our aliases."""
+        try:
+            held = self.client.get_registered_model(self.name).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        return {str(alias): int(version) for alias, version in held.items() if alias in ALIASES}
+
+    def versions(self) -> list[ModelVersion]:
+        """Every version that is not deleted, newest first."""
+        found: list[ModelVersion] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_model_versions(f"name = '{self.name}'", page_token=token)
+            found += page
+            if not (token := page.token):
+                return sorted(found, key=lambda version: -int(version.version))
+
+    def version(self, number: int) -> ModelVersion:
+        """One version. Raises RegistryError when there is none."""
+        found = self.find(number)
+        if found is None:
+            raise RegistryError(
+                f"{self.name} has no version {number}.", "`mondegreen models list` shows the versions."
+            )
+        return found
+
+    def find(self, number: int) -> ModelVersion | None:
+        """One version, None when it is not there or was deleted."""
+        try:
+            return self.client.get_model_version(self.name, str(number))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def tag(self, number: int, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version; an empty one is taken away."""
+        known = self.version(number).tags
+        for key, value in tags.items():
+            if value:
+                self.client.set_model_version_tag(self.name, str(number), key, value)
+            elif key in known:
+                self.client.delete_model_version_tag(self.name, str(number), key)
+
+    def holdings(self) -> Holdings:
+        """Who holds which alias and stands in which stage."""
+        return Holdings(aliases=self.aliases(), stages={int(v.version): v.current_stage for v in self.versions()})
+
+
+@contextmanager
+def opened(name: str, folder: Path) -> Iterator[Registry]:
+    """The registered model and its ledger; errors of MLflow as RegistryError.
+
+    Raises:
+        CaseError: the database of live state cannot be used.
+        RegistryError: MLflow cannot be used.
+    """
+    ledger = Ledger.open(folder, name)
+    try:
+        _require_registry(ledger)
+        yield Registry(name, folder, connect(), ledger)
+    except MlflowException as error:
+        raise RegistryError(
+            f"The model registry refused: {error.message}",
+            "What was done is in the ledger: run it again, and `mondegreen doctor` when it refuses again.",
+        ) from error
+    finally:
+        ledger.engine.dispose()
+
+
+def _require_registry(ledger: Ledger) -> None:
+    """MLflow would make a new, empty database in place of one that is gone."""
+    file = registry_file()
+    if file and not file.is_file() and ledger.aliases():
+        raise RegistryError(
+            f"{file} is gone, though the ledger says that {ledger.model_name} has versions there.",
+            "Put it back from a backup of mlruns/; the files of deployed models are in var/backups.",
+        )
+
+
+@contextmanager
+def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
+    """Nobody else moves anything meanwhile, on this machine or on another one that shares a PostgreSQL.
+
+    Raises:
+        RegistryError: somebody else has the lock for longer than `patience` seconds.
+    """
+    path = lock_path(LOCK)
+    try:
+        with lock(path, timeout=patience), _advisory(registry.ledger.engine):
+            yield
+    except Timeout:
+        raise RegistryError(
+            f"Somebody else is moving models ({path} is locked).", "Wait until they have done, then look and run again."
+        ) from None
+
+
+@contextmanager
+def _advisory(engine: Engine) -> Iterator[None]:
+    """PostgreSQL's lock, which lives as long as the connection; nothing elsewhere."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
+            raise RegistryError("Another machine is moving models.", "Wait until it has done, then look and run again.")
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY})
+
+
+def move(registry: Registry, action: str, version: int, target: Aliases, **fields: Any) -> Entry:
+    """Makes a move: ledger, aliases, stages, ledger.
+
+    Args:
+        version: what it is about.
+        target: who holds which alias afterwards; an alias that is not in it is held by nobody.
+        fields: who, reason, forced, outcome, digest, and more details for the ledger's entry.
+
+    Raises:
+        CaseError: the ledger cannot be written. Before the switch nothing was moved; after it `settle` ends the entry.
+    """
+    before = registry.aliases()
+    details = fields.pop("details", {}) | {"before": before, "after": target}
+    intent = registry.ledger.intend(action, version, former=before.get(CHAMPION), details=details, **fields)
+    set_aliases(registry, target)
+    align_stages(registry)
+    return registry.ledger.end(intent, "done")
+
+
+def set_aliases(registry: Registry, target: Aliases) -> None:
+    """The former champion is kept first, then the switch, then what follows from it."""
+    held = registry.aliases()
+    for alias in (PREVIOUS, CHAMPION, CHALLENGER):
+        if alias in target and held.get(alias) != target[alias]:
+            registry.client.set_registered_model_alias(registry.name, alias, str(target[alias]))
+    for alias in ALIASES:
+        if alias in held and alias not in target:
+            registry.client.delete_registered_model_alias(registry.name, alias)
+
+
+def align_stages(registry: Registry) -> list[str]:
+    """Stages follow from the aliases, see `Holdings.misplaced`; returns what was changed, a phrase each."""
+    held = registry.holdings()
+    misplaced = held.misplaced()
+    # The champion first: production is never empty.
+    for version in sorted(misplaced, key=lambda number: number != held.aliases.get(CHAMPION)):
+        _transition(registry, version, misplaced[version])
+    return [f"version {version} from {held.stages[version]} to {stage}" for version, stage in misplaced.items()]
+
+
+def _transition(registry: Registry, version: int, stage: str) -> None:
+    with warnings.catch_warnings():
+        # Deprecated for aliases, which move beside them; the UI's users still look for stages.
+        warnings.simplefilter("ignore", FutureWarning)
+        registry.client.transition_model_version_stage(
+            registry.name, str(version), stage, archive_existing_versions=stage in ("Production", "Staging")
+        )
