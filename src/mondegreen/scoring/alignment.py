@@ -34,8 +34,8 @@ def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
     return rows
 
 
-def confusions(pairs: Iterable[tuple[str, str]], limit: int = 20) -> list[tuple[str | None, str | None, int]]:
-    """The most frequent errors over normalised (reference, hypothesis) pairs.
+def confusions(pairs: Iterable[tuple[str, str]], limit: int | None = 20) -> list[tuple[str | None, str | None, int]]:
+    """The most frequent errors over normalised (reference, hypothesis) pairs; all of them without a limit.
 
     Returns:
         `(reference word or None, heard word or None, count)`, most frequent first, ties in alphabetical order.

@@ -82,22 +82,16 @@ def compare(
     new = join(utterances, candidate, normalizer)
     scored = [pair.utterance for pair in old.scored]
     unit = choose_unit(scored, rules)
-    names, index = np.unique([_cluster_name(utterance, unit) for utterance in scored], return_inverse=True)
-
-    def sums(counts: list[int]) -> Counts:
-        total = np.zeros(len(names), dtype=np.int64)
-        np.add.at(total, index, np.array(counts, dtype=np.int64))
-        return total
-
+    clusters = [cluster_name(utterance, unit) for utterance in scored]
     return Comparison(
         baseline=old.scored,
         candidate=new.scored,
         without_reference=old.without_reference,
         unit=unit,
         speakers=len({utterance.speaker for utterance in scored} - {""}),
-        baseline_errors=sums([pair.words.errors for pair in old.scored]),
-        candidate_errors=sums([pair.words.errors for pair in new.scored]),
-        words=sums([pair.words.reference_length for pair in old.scored]),
+        baseline_errors=cluster_sums(clusters, [pair.words.errors for pair in old.scored]),
+        candidate_errors=cluster_sums(clusters, [pair.words.errors for pair in new.scored]),
+        words=cluster_sums(clusters, [pair.words.reference_length for pair in old.scored]),
     )
 
 
@@ -113,6 +107,14 @@ def choose_unit(utterances: Sequence[Utterance], rules: ValidateParams) -> Unit:
     return "recording" if all(utterance.recording for utterance in utterances) else "utterance"
 
 
-def _cluster_name(utterance: Utterance, unit: Unit) -> str:
-    # Utterances without a speaker share the cluster "": they may all be one person.
+def cluster_name(utterance: Utterance, unit: Unit) -> str:
+    """The cluster that an utterance belongs to; those without a speaker share "": they may all be one person."""
     return {"speaker": utterance.speaker, "recording": utterance.recording, "utterance": utterance.id}[unit]
+
+
+def cluster_sums(clusters: Sequence[str], counts: Sequence[int]) -> Counts:
+    """The counts summed by cluster: int64 (num_clusters,), in the order of the clusters' names."""
+    names, index = np.unique(np.array(clusters, dtype=np.str_), return_inverse=True)
+    total = np.zeros(len(names), dtype=np.int64)
+    np.add.at(total, index, np.array(counts, dtype=np.int64))
+    return total
