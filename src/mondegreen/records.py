@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Split = Literal["train", "dev", "test"]
 Domain = Literal["target", "retention"]
 Source = Literal["human", "llm", "hypothesis", "none"]  # hypothesis: what the model heard, in place of an absent LLM
+ReferenceSource = Literal["human", "llm"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 CorrectionMethod = Literal["manual", "import", "llm"]  # the first two are people's
 
@@ -31,7 +32,7 @@ class Utterance(_Record):
     reference: str  # what a human heard, "" when nobody wrote it down
     split: Split
     domain: Domain
-    reference_source: Literal["human", "llm"] = "human"  # a machine's may not judge: validate.allow_llm_references
+    reference_source: ReferenceSource = "human"  # a machine's may not judge: validate.allow_llm_references
 
 
 class Problem(_Record):

@@ -19,6 +19,8 @@ WORDS = "one two three four five six seven eight nine ten"
 @pytest.fixture(autouse=True)
 def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
     calls: list[Any] = []
     monkeypatch.setattr("mondegreen.registry.tracking.log_verdict", lambda *arguments: calls.append(arguments))

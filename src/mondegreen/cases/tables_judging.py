@@ -10,18 +10,20 @@ from mondegreen.cases.tables import NUMBER, Table
 
 
 class TestSpendRow(Table):
-    """One look of one candidate at one test set. The same candidate looking again is the same look."""
+    """One look of one candidate at one test set. The same candidate looking again is the same look. Appended only."""
 
     __tablename__ = "test_spend"
-    __table_args__ = (UniqueConstraint("test_set", "candidate"),)
+    __table_args__ = (UniqueConstraint("test_set", "candidate"), UniqueConstraint("family", "look"))
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[datetime]
-    test_set: Mapped[str] = mapped_column(String(64), index=True)  # digest over its ids and references
-    candidate: Mapped[str] = mapped_column(String(64))  # digest of the model
+    test_set: Mapped[str] = mapped_column(String(64))  # digest over its ids and references
+    family: Mapped[str] = mapped_column(String(64))  # digest of the first test set that most of its recordings were in
+    members: Mapped[list[str]]  # ids of its recordings, in the first row of a test set; [] in the others
+    candidate: Mapped[str] = mapped_column(String(64))  # digest of the model, or of what it heard
     baseline: Mapped[str] = mapped_column(String(64))
-    look: Mapped[int]  # 1 for the first candidate on this test set
-    alpha: Mapped[float]  # what this look may spend
+    look: Mapped[int]  # 1 for the first candidate on this family
+    alpha: Mapped[float]  # what this look could spend when it was made
 
 
 class RegressionRunRow(Table):

@@ -33,7 +33,7 @@ def gold_labels(utterances: Sequence[Utterance], corrections: Sequence[Label] = 
 def _gold(item: Utterance, correction: Label | None) -> Label:
     if correction is None:
         if item.reference:
-            return Label(id=item.id, text=item.reference, source="human")
+            return Label(id=item.id, text=item.reference, source=item.reference_source)
         return Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
     if correction.source == "llm" and (item.split != "train" or item.domain == "retention" or item.reference):
         raise LeakageError(

@@ -10,6 +10,7 @@ from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import path_text, sha256_file
 from mondegreen.records import Problem, Utterance
 from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.provenance import llm_references, who_wrote
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.splits import assign_splits, check_leakage, enough_speakers
@@ -32,7 +33,8 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
         references: a CSV file; else references.csv is looked for, and .txt files.
 
     Raises:
-        UsageError: no audio, no references, or too few recordings for three splits.
+        UsageError: no audio, no references, too few recordings for three splits, or references that a machine wrote
+            among those that would judge.
     """
     problems: list[Problem] = []
     rows = [row for item in _with_references(folder, references) for row in _checked(item, params, problems)]
@@ -45,6 +47,7 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
     by_speaker = enough_speakers(rows, params.validate_.min_speakers)
     utterances = assign_splits(rows, seed=params.seed, dev=DEV, test=HELD_OUT, by_speaker=by_speaker, text=text)
     check_leakage(utterances, text)
+    llm_references([row for row in utterances if row.split == "test"], params.validate_.allow_llm_references)
     filled = {row.split for row in utterances if row.reference}
     if missing := sorted({"train", "dev", "test"} - filled):
         raise UsageError(
@@ -70,6 +73,7 @@ def _referenced(item: Found, row: dict[str, str]) -> Found:
         return replace(
             item,
             reference=row["text"],
+            reference_source=who_wrote(row),
             speaker=row.get("speaker", "") or item.speaker,
             recording=source or item.recording,
         )
@@ -117,6 +121,7 @@ def _checked(item: Found, params: Params, problems: list[Problem]) -> list[Utter
             reference=item.reference if normalize(item.reference, params.score.normalizer) else "",
             split="train",
             domain=item.domain,
+            reference_source=item.reference_source,
         )
     ]
 

@@ -1,17 +1,17 @@
 """Who wrote a reference: only what a person wrote may judge a model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from mondegreen.errors import UsageError
-from mondegreen.records import Utterance
+from mondegreen.records import ReferenceSource, Utterance
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
 _MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
 
 
-def who_wrote(row: Mapping[str, Any]) -> Literal["human", "llm"]:
+def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
     """Who wrote the text of a row (CSV or dict), by its first word in any of COLUMNS; a person when nobody says.
 
     "llm", "LLM; llama3.2:3b" and "asr:whisper" are machines; "manual", "import" and "core-sounds 1.6.1" are not.

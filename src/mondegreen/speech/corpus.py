@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mondegreen.errors import UsageError
-from mondegreen.records import Domain
+from mondegreen.records import Domain, ReferenceSource
+from mondegreen.scoring.provenance import COLUMNS, who_wrote
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 REQUIRED = ("path", "text")
@@ -26,6 +27,7 @@ class Found:
     speaker: str
     recording: str
     reference: str
+    reference_source: ReferenceSource = "human"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Row:
     speaker: str = ""
     condition: str = ""
     source: str = ""
+    reference_source: ReferenceSource = "human"
 
 
 def discover(data: Path) -> list[Found]:
@@ -84,7 +87,9 @@ def read_references(path: Path, known: set[str]) -> dict[str, Row]:
             raise _wrong(
                 path, line, "path", f"there is no recording {path.parent / name}", "Correct the path, or add the file."
             )
-        rows[name] = Row(line, fields["text"], fields["speaker"], fields["condition"], fields["source"])
+        rows[name] = Row(
+            line, fields["text"], fields["speaker"], fields["condition"], fields["source"], who_wrote(fields)
+        )
     return rows
 
 
@@ -107,7 +112,7 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         elif row.source:
             recording = row.source.split(";")[0].strip()
         condition = folders[0] if folders else row.condition or "all"
-        yield Found(path, domain, condition, row.speaker, recording, row.text)
+        yield Found(path, domain, condition, row.speaker, recording, row.text, row.reference_source)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -126,7 +131,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             missing = [name for name in REQUIRED if fields[name] is None]
             if missing or not fields["path"].strip():
                 raise _wrong(path, reader.line_num, (missing or ["path"])[0], "it is empty or missing", _QUOTE)
-            yield reader.line_num, {name: (fields.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
+            yield reader.line_num, {name: (fields.get(name) or "").strip() for name in _READ}
     except csv.Error as error:
         raise _wrong(path, reader.line_num, "the whole line", str(error), _QUOTE) from None
 
@@ -144,5 +149,6 @@ def _wrong(path: Path, line: int, field: str, problem: str, next_step: str) -> U
     return UsageError(f"{path}:{line}: field {field}: {problem}.", next_step)
 
 
+_READ = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS))
 _HEADER = f"The first line names the columns: {','.join((*REQUIRED, *OPTIONAL))}; the last four are optional."
 _QUOTE = 'Put texts that hold commas in double quotes: a.wav,"Yes, please."'

@@ -79,7 +79,7 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
     cases = {item.path.as_posix(): (case, item) for case in read_failed_cases(data) for item in [found(case, data)]}
     files = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
     problems: list[Problem] = []
-    checked = _with_ids([row for item in track(files) for row in _check(item, params, text, problems)])
+    checked = with_ids([row for item in track(files) for row in _check(item, params, text, problems)])
     if not checked:
         first = problems[0].message if problems else ""
         raise UsageError(
@@ -152,10 +152,11 @@ def _check(item: Found, params: Params, text: Callable[[str], str], problems: li
         reference=item.reference if words else "",
         split="train",
         domain=item.domain,
+        reference_source=item.reference_source,
     )
 
 
-def _with_ids(rows: list[Utterance]) -> list[Utterance]:
+def with_ids(rows: list[Utterance]) -> list[Utterance]:
     """Tells equal bytes under several paths apart: "-2", "-3" … in the order of the paths."""
     counts: Counter[str] = Counter()
     named = []

@@ -6,7 +6,8 @@ from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
-from mondegreen.loop.verdict import Verdict, compare_set, decide
+from mondegreen.loop.spending import judge, open_ledger
+from mondegreen.loop.verdict import Confrontation, Verdict, confront
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.scoring.evidence import resample
 from mondegreen.speech.manifest import Report
@@ -23,13 +24,15 @@ def main() -> None:
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
     baseline = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
     candidate = read_jsonl(Path("build/evaluate/hypotheses.jsonl"), Hypothesis)
-    verdict = decide(utterances, baseline, candidate, params)
     candidate_run = read_json(Path("build/train/run.json"), RunInfo)
-    _check_models(verdict, candidate_run)
+    case = confront(utterances, baseline, candidate, params)
+    _check_models(case, candidate_run)
+    with open_ledger() as ledger:
+        verdict = judge(case, params, ledger)
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     write_json(verdict_path, verdict)
     write_text(OUTPUT / "plots/wer_by_slice.csv", _wer_by_slice(verdict))
-    write_text(OUTPUT / "plots/bootstrap.csv", _bootstrap(utterances, baseline, candidate, params))
+    write_text(OUTPUT / "plots/bootstrap.csv", _bootstrap(case, params))
     write_report(
         report_path,
         verdict,
@@ -45,11 +48,11 @@ def main() -> None:
     log_verdict(candidate_run.run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
 
 
-def _check_models(verdict: Verdict, candidate_run: RunInfo) -> None:
+def _check_models(case: Confrontation, candidate_run: RunInfo) -> None:
     """The hypotheses must be of the models that the run names: a folder's weights may change under its name."""
     pairs = (
-        ("transcribe", verdict.baseline_model, candidate_run.base_digest),
-        ("evaluate", verdict.candidate_model, candidate_run.model_digest),
+        ("transcribe", case.baseline_model, candidate_run.base_digest),
+        ("evaluate", case.candidate_model, candidate_run.model_digest),
     )
     for stage, heard, named in pairs:
         if heard != named:
@@ -67,12 +70,9 @@ def _wer_by_slice(verdict: Verdict) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _bootstrap(
-    utterances: list[Utterance], baseline: list[Hypothesis], candidate: list[Hypothesis], params: Params
-) -> str:
+def _bootstrap(case: Confrontation, params: Params) -> str:
     """CSV of the histogram of resampled WER improvements; only its header when nothing has a reference."""
-    test = compare_set(utterances, baseline, candidate, "target", params)
-    bins = resample(test, params).histogram() if test.clusters else []
+    bins = resample(case.test, params).histogram() if case.test.clusters else []
     return "".join(["improvement,samples\n", *(f"{middle},{count}\n" for middle, count in bins)])
 
 
