@@ -10,6 +10,7 @@ from mondegreen.config import ValidateParams
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.bootstrap import Counts
 from mondegreen.scoring.metrics import Scored, join
+from mondegreen.scoring.nist import align, segment_differences
 from mondegreen.scoring.normalizer import NormalizerName
 
 Unit = Literal["speaker", "recording", "utterance"]
@@ -40,11 +41,11 @@ class Comparison:
         """Errors of the baseline minus errors of the candidate: int64 (num_clusters,)."""
         return self.baseline_errors - self.candidate_errors
 
-    @property
-    def utterance_differences(self) -> Counts:
-        """Word errors of the baseline minus those of the candidate: int64 (num_utterances,)."""
-        pairs = zip(self.baseline, self.candidate, strict=True)
-        return np.array([old.words.errors - new.words.errors for old, new in pairs], dtype=np.int64)
+    def segment_differences(self) -> Counts:
+        """Errors of the baseline minus those of the candidate in NIST's sentence segments: int64 (num_segments,)."""
+        old, new = (align([(p.reference, p.heard) for p in pairs]) for pairs in (self.baseline, self.candidate))
+        found = [difference for pair in zip(old, new, strict=True) for difference in segment_differences(*pair)]
+        return np.array(found, dtype=np.int64)
 
     @property
     def improvement(self) -> float:

@@ -68,6 +68,6 @@ def gather(comparison: Comparison, params: Params) -> Evidence:
         cluster_t=cluster_t_test(differences, comparison.words),
         wilcoxon=signed_rank_test(differences, comparison.words),
         effect_size=effect_size(differences, comparison.words),
-        segments=mapsswe(comparison.utterance_differences),
+        segments=mapsswe(comparison.segment_differences()),
         minimum_detectable_effect=minimum_detectable_effect(differences, comparison.words, rules.alpha),
     )

@@ -58,9 +58,8 @@ class MatchedPairs:
 def mapsswe(differences: Counts) -> MatchedPairs:
     """Matched Pairs Sentence-Segment Word Error test, one-sided.
 
-    Segments here are whole utterances: errors do not reach from one recording into the next, which is the
-    independence that the test asks of its segments. It treats utterances of one speaker as independent, so it is
-    reported beside the clustered test and never decides.
+    With NIST's segments (`nist.segment_differences`) it is the test of sc_stats, the field's reference. It treats
+    segments of one speaker as independent, so it is reported beside the clustered test and never decides.
     Source: Gillick & Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989.
 
     Args:

@@ -1,0 +1,140 @@
+"""Counts, alignments and MAPSSWE beside NIST's own programs, sclite and sc_stats (Debian's package `sctk`)."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mondegreen.scoring.errors import ErrorCounts, count_words
+from mondegreen.scoring.nist import NistAlignment, align, segment_differences
+from mondegreen.scoring.significance import mapsswe
+from tests.scoring.examples import VOCABULARY, misheard
+
+SPEAKERS, EACH, SYSTEMS = 5, 10, 33  # 33 systems on 50 utterances: 1,650 alignments, 528 pairs of systems
+CORPORA = (0, 1)
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("sctk") is None and not os.environ.get("CI"), reason="Debian's package sctk is not installed"
+)
+
+
+class Corpus:
+    """References and what several systems heard, as .trn files, with what sclite and sc_stats say of them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.ids = [f"s{number % SPEAKERS}-u{number:03}" for number in range(SPEAKERS * EACH)]
+        self.references = [self._text(generator, 0.06) for _ in self.ids]
+        self.systems = [self._system(generator, rate) for rate in np.linspace(0.02, 0.95, SYSTEMS)]
+        self._write(folder / "ref.trn", self.references)
+        names = []
+        for number, texts in enumerate(self.systems):
+            self._write(folder / f"{number}.trn", texts)
+            names += ["-h", f"{number}.trn", "trn", f"sys{number:02}"]
+        command = ["sctk", "sclite", "-i", "spu_id", "-r", "ref.trn", *names, "-o", "sgml", "stdout"]
+        self.sgml = _output(command, folder, b"")
+        _output(["sctk", "sc_stats", "-p", "-t", "mapsswe", "-v", "-n", "all"], folder, self.sgml.encode())
+        self.statistics = (folder / "all.stats.mapsswe").read_text()
+
+    @staticmethod
+    def _text(generator: np.random.Generator, empty: float) -> str:
+        length = 0 if generator.random() < empty else generator.integers(1, 16)
+        return " ".join(VOCABULARY[index] for index in generator.integers(len(VOCABULARY), size=length))
+
+    def _system(self, generator: np.random.Generator, rate: float) -> list[str]:
+        """Heard texts; some are empty, some hold words where nothing was said, some have nothing to do with it."""
+        heard = []
+        for reference in self.references:
+            luck = generator.random()
+            text = misheard(generator, reference.split(), float(rate))
+            if luck < 0.04 or (not reference and luck > 0.5):
+                text = self._text(generator, 0.5)
+            heard.append("" if 0.04 <= luck < 0.08 else text)
+        return heard
+
+    def _write(self, path: Path, texts: list[str]) -> None:
+        path.write_text("".join(f"{text} ({key})\n" for key, text in zip(self.ids, texts, strict=True)))
+
+    def theirs(self) -> list[list[NistAlignment]]:
+        """sclite's alignments, a list a system, in the order of `ids`."""
+        found = []
+        for system in self.sgml.split("<SYSTEM ")[1:]:
+            paths = dict(re.findall(r'<PATH id="\((.*?)\)".*?>\n(.*?)\n</PATH>', system, re.DOTALL))
+            found.append([_parsed(paths[key]) for key in self.ids])
+        return found
+
+    def ours(self) -> list[list[NistAlignment]]:
+        return [align(list(zip(self.references, heard, strict=True))) for heard in self.systems]
+
+
+def _output(command: list[str], folder: Path, given: bytes) -> str:
+    done = subprocess.run(command, cwd=folder, input=given, capture_output=True, timeout=60, check=True)
+    return done.stdout.decode()
+
+
+def _parsed(path: str) -> NistAlignment:
+    """`C,"a","a":I,,"b":…`"""
+    words: list[int] = []
+    inserted = [0]
+    for step in path.split(":") if path else []:
+        if step[0] == "I":
+            inserted[-1] += 1
+        else:
+            words.append("CSD".index(step[0]))
+            inserted.append(0)
+    return NistAlignment(tuple(words), tuple(inserted))
+
+
+@pytest.fixture(scope="module", params=CORPORA)
+def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus(tmp_path_factory.mktemp("sctk"), request.param)
+
+
+def test_alignments_and_counts_equal_sclites(corpus: Corpus) -> None:
+    ours, theirs = corpus.ours(), corpus.theirs()
+    assert sum(map(len, theirs)) == SYSTEMS * SPEAKERS * EACH
+    assert any(not text for text in corpus.references) and any(not text for text in corpus.systems[0])
+    assert ours == theirs
+
+
+def test_error_totals_are_sclites_but_where_its_weights_prefer_more_errors(corpus: Corpus) -> None:
+    """Five substitutions weigh 20, three deletions and three insertions 18: sclite then counts six errors for five."""
+    pairs = same = alike = 0
+    for heard, theirs in zip(corpus.systems, corpus.theirs(), strict=True):
+        for reference, text, alignment in zip(corpus.references, heard, theirs, strict=True):
+            fewest = count_words(reference, text)
+            assert fewest.errors <= alignment.counts.errors
+            assert fewest.reference_length == alignment.counts.reference_length
+            pairs += 1
+            same += fewest.errors == alignment.counts.errors
+            alike += fewest == alignment.counts
+    assert same / pairs > 0.99 and alike / pairs > 0.85
+
+
+def test_mapsswe_equals_that_of_sc_stats(corpus: Corpus) -> None:
+    line = re.compile(
+        r"systems: sys(\d+) sys(\d+)\) \(# segs: (\d+)\).*\(mean: +(\S+)\) \(std dev: +\S+\) \(Z Stat: +(\S+)\)"
+    )
+    found = line.findall(corpus.statistics)
+    assert len(found) == SYSTEMS * (SYSTEMS - 1) // 2
+    alignments = corpus.ours()
+    for first, second, segments, mean, z in found:
+        pairs = zip(alignments[int(first)], alignments[int(second)], strict=True)
+        differences = [value for pair in pairs for value in segment_differences(*pair)]
+        ours = mapsswe(np.array(differences, dtype=np.int64))
+        assert ours.segments == int(segments)
+        assert ours.mean_difference == pytest.approx(float(mean), abs=0.00051)
+        assert (ours.z or 0.0) == pytest.approx(float(z), abs=0.00051)
+
+
+def test_a_corpus_of_nothing_but_insertions(tmp_path: Path) -> None:
+    (tmp_path / "ref.trn").write_text("(a-1)\n(a-2)\n")
+    (tmp_path / "hyp.trn").write_text("one two (a-1)\n(a-2)\n")
+    command = ["sctk", "sclite", "-i", "spu_id", "-r", "ref.trn", "-h", "hyp.trn", "trn", "-o", "pralign", "stdout"]
+    counts = re.findall(r"Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", _output(command, tmp_path, b""))
+    assert counts == [("0", "0", "0", "2"), ("0", "0", "0", "0")]
+    assert count_words("", "one two") == ErrorCounts(0, 0, 2, 0) and count_words("", "") == ErrorCounts.zero()
