@@ -44,6 +44,15 @@ GUARDS: tuple[GuardName, ...] = ("confident", "edits", "vocabulary", "sound", "a
 class LabelParams(_Section):
     # YAML 1.1 reads a bare `off` as false.
     llm: Annotated[Literal["off", "ollama"], BeforeValidator(lambda v: "off" if v is False else v)] = "off"
+    model: str = Field("llama3.2:3b", min_length=1)
+    url: str | None = Field(None, min_length=1)
+    timeout: Seconds = Field(120.0, gt=0)
+    retries: int = Field(3, ge=0)
+    concurrency: int = Field(2, ge=1, le=64)
+    fast_mode: bool = False
+    few_shot: int = Field(6, ge=0)
+    domain_words: tuple[str, ...] = ()
+    doubtful_below: Fraction = 0.8
     guards: tuple[GuardName, ...] = GUARDS
     keep_word: Fraction = 0.98
     keep_text: Fraction = 0.95
@@ -193,6 +202,12 @@ class MonitorParams(_Section):
     cooldown_hours: float = Field(6.0, ge=0, le=8760)
 
 
+class GcpParams(_Section):
+    project_id: str | None = None
+    bucket: str | None = None
+    prefix: str = "mondegreen"
+
+
 class Params(_Section):
     """Every knob. The section of a stage has the stage's name."""
 
@@ -214,6 +229,7 @@ class Params(_Section):
     review: ReviewParams = ReviewParams()
     trigger: TriggerParams = TriggerParams()
     monitor: MonitorParams = MonitorParams()
+    gcp: GcpParams = GcpParams()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -6,7 +6,15 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.records import Alternative, Word
 
-FailureReason = Literal["unavailable", "timeout", "no_model", "invalid_answer", "changed_model"]
+FailureReason = Literal[
+    "unavailable",
+    "timeout",
+    "no_model",
+    "invalid_answer",
+    "changed_model",  # the server holds other weights under that name since the run began
+    "too_long",  # for the model's context
+    "nothing_heard",  # the recogniser wrote no word that could be corrected
+]
 
 
 class Question(BaseModel):
@@ -15,6 +23,7 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
+    recording: str = ""  # the source recording, where the caller knows it: examples of it are left out of the prompt
     text: str
     confidence: float
     words: tuple[Word, ...] = ()
