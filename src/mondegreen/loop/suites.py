@@ -1,126 +1,123 @@
-"""Regression suites: data with an index beside it. A suite that is missing, empty or damaged fails."""
+"""Running the regression suites: all are heard in one batch, and all must pass. No suites is not a pass.
 
-import csv
-from collections.abc import Callable, Sequence
+That every one must pass is an intersection-union test: its level is that of the single tests, without a correction
+(Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 1982).
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from mondegreen.config import Params
-from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.files import sha256_file
-from mondegreen.loop.verdict import judge_suite
-from mondegreen.records import Hypothesis, RegressionResults, SuiteResult, Utterance
-from mondegreen.speech.audio import duration_of
+from mondegreen.errors import MondegreenError
+from mondegreen.loop.behaviours import Heard
+from mondegreen.loop.ears import Ear, OnProgress
+from mondegreen.loop.suite_index import Suite, load_index
+from mondegreen.loop.suite_judging import judge
+from mondegreen.loop.suite_plans import Plan, Track, hear_plans, plan_suite
+from mondegreen.records import RegressionResults, SuiteResult
 
-Hear = Callable[[Sequence[Utterance]], list[Hypothesis]]
-
-
-class Suite(BaseModel):
-    """An entry of suites.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    type: Literal["benchmark", "critical", "edge_cases"]
-    references: Path  # CSV with path and text, relative to the index; its paths are relative to the CSV
-    margin: float = Field(ge=0, le=1)  # WER that may be lost, absolute
-    severity: str = ""
-    owner: str = ""
+Made = TypeVar("Made")
+logger = logging.getLogger(__name__)
 
 
-class _Index(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    suites: list[Suite]
-
-
-def load_index(path: Path) -> list[Suite]:
-    """The suites of an index.
-
-    Raises:
-        UsageError: the file is missing, not YAML, or a field is wrong.
-    """
-    try:
-        suites = _Index.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).suites
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist: there are no regression suites.", "Write one, or name it in regress.suites."
-        ) from None
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UsageError(f"{path} is not an index of suites: {error}.", "Correct the entry it names.") from None
-    if doubles := {suite.name for suite in suites if sum(other.name == suite.name for other in suites) > 1}:
-        raise UsageError(f"{path}: suite names stand twice: {', '.join(sorted(doubles))}.", "Rename one of each.")
-    return suites
+@contextmanager
+def untracked(what: str, total: int) -> Iterator[OnProgress]:
+    """No progress bar."""
+    yield lambda done: None
 
 
-def suite_utterances(suite: Suite, index: Path) -> list[Utterance]:
-    """The recordings of a suite, checked.
-
-    Raises:
-        MondegreenError: the CSV or a recording is missing or damaged, or a row lacks path or text.
-    """
-    table = index.parent / suite.references
-    try:
-        rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
-    except FileNotFoundError:
-        raise UsageError(f"{table} does not exist.", f"Restore the data of suite {suite.name}.") from None
-    return [_utterance(suite.name, table, line, row) for line, row in enumerate(rows, 2)]
-
-
-def _utterance(name: str, table: Path, line: int, row: dict[str, str]) -> Utterance:
-    if not (row.get("path") or "").strip() or not (row.get("text") or "").strip():
-        raise UsageError(f"{table}:{line}: path or text is empty.", "Fill in both columns.")
-    audio = table.parent / row["path"]
-    duration = duration_of(audio)
-    digest = sha256_file(audio)
-    return Utterance(
-        id=f"{name}:{line}",
-        path=audio.as_posix(),
-        sha256=digest,
-        duration=duration,
-        condition=row.get("condition") or "",
-        speaker=row.get("speaker") or "",
-        recording=row["path"],
-        reference=row["text"],
-        split="test",
-        domain="target",
-    )
-
-
-def run_suites(index: Path, baseline: Hear, candidate: Hear, model: str, params: Params) -> RegressionResults:
-    """Runs every suite; a suite that raises fails and the others still run. No suites is not a pass.
+def run_suites(
+    index: Path,
+    candidate: Ear,
+    baseline: Ear | None,
+    params: Params,
+    *,
+    model_version: str = "",
+    track: Track = untracked,
+) -> RegressionResults:
+    """Runs every suite; a suite that raises fails and the others still run.
 
     Args:
-        model: digest of the candidate.
+        index: suites.yaml.
+        candidate: the model that must not be worse.
+        baseline: the model before it; without it the suites' stored baselines are compared with.
+        params: validate, score, regress and seed are read.
+        model_version: what the results call the candidate.
+        track: shows progress.
     """
+    names = {"model": candidate.digest, "model_version": model_version, "baseline_model": ""}
+    if baseline is not None:
+        names["baseline_model"] = baseline.digest
     try:
         suites = load_index(index)
     except MondegreenError as error:
-        return RegressionResults(passed=False, reason=str(error), model=model, suites=[])
-    results = [_run_suite(suite, index, baseline, candidate, params) for suite in suites]
+        return RegressionResults(passed=False, reason=str(error), suites=[], **names)
+    if not suites:
+        return RegressionResults(passed=False, reason=f"{index} lists no suites: nothing was shown", suites=[], **names)
+    with TemporaryDirectory(prefix="mondegreen-") as folder:
+        results = _run(suites, index, Path(folder), candidate, baseline, params, track)
     shut = [result.name for result in results if result.outcome != "pass"]
+    critical = [result.name for result in results if result.critical]
     reason = f"not passed: {', '.join(shut)}" if shut else f"{len(results)} suites passed"
-    if not results:
-        reason = f"{index} lists no suites: nothing was shown"
-    return RegressionResults(passed=bool(results) and not shut, reason=reason, model=model, suites=results)
+    if critical:
+        reason = f"CRITICAL DEGRADATION in {', '.join(critical)}; {reason}"
+    return RegressionResults(passed=not shut, reason=reason, suites=results, **names)
 
 
-def _run_suite(suite: Suite, index: Path, baseline: Hear, candidate: Hear, params: Params) -> SuiteResult:
+def _run(
+    suites: Sequence[Suite],
+    index: Path,
+    folder: Path,
+    candidate: Ear,
+    baseline: Ear | None,
+    params: Params,
+    track: Track,
+) -> list[SuiteResult]:
+    planned = [
+        _or_failed(suite, partial(plan_suite, suite, index, folder, params.score.normalizer)) for suite in suites
+    ]
+    plans = [plan for plan in planned if isinstance(plan, Plan)]
+    before = hear_plans(baseline, plans, "baseline", track) if baseline and plans else None
+    after = hear_plans(candidate, plans, "candidate", track) if plans else {}
+    return [
+        item if isinstance(item, SuiteResult) else _or_failed(item.suite, partial(_judge, item, before, after, params))
+        for item in planned
+    ]
+
+
+def _judge(
+    plan: Plan,
+    before: dict[str, Heard | Exception] | None,
+    after: dict[str, Heard | Exception],
+    params: Params,
+) -> SuiteResult:
+    def heard(of: dict[str, Heard | Exception]) -> Heard:
+        found = of[plan.suite.name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return judge(plan, heard(before) if before is not None else None, heard(after), params)
+
+
+def _or_failed(suite: Suite, work: Callable[[], Made]) -> Made | SuiteResult:
+    """What the work gives; when it raises, a suite that failed: one that did not run shows nothing."""
     try:
-        utterances = suite_utterances(suite, index)
-        before, after = baseline(utterances), candidate(utterances)
-        return judge_suite(
-            suite.name,
-            suite.type,
-            utterances,
-            before,
-            after,
-            margin=suite.margin,
-            critical_degradation=params.regress.critical_degradation,
-            params=params,
+        return work()
+    except Exception as error:  # the other suites still run
+        if not isinstance(error, (MondegreenError, OSError)):
+            logger.exception("Suite %s raised.", suite.name)
+        reason = str(error) if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+        return SuiteResult(
+            name=suite.name,
+            kind=suite.type,
+            outcome="fail",
+            reason=f"the suite did not run: {reason}",
+            severity=suite.severity,
+            owner=suite.owner,
         )
-    except MondegreenError as error:
-        return SuiteResult(name=suite.name, kind=suite.type, outcome="fail", reason=f"the suite did not run: {error}")

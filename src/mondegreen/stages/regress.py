@@ -1,22 +1,24 @@
-"""What must not get worse: every suite, heard by the base model and by the candidate."""
+"""What must not get worse: every suite, heard by the base model and by the candidate. The run is put on record."""
 
-from functools import partial
 from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json
+from mondegreen.loop.ears import ear_of_model
+from mondegreen.loop.regression_record import record
 from mondegreen.loop.suites import run_suites
-from mondegreen.speech.hearing import hear, transcriber
-from mondegreen.stages import run
+from mondegreen.speech.hearing import transcriber
+from mondegreen.stages import progress, run
 
 
 def main() -> None:
     params = load_params()
-    baseline = transcriber(params.model.base, params)
-    candidate = transcriber("build/train/model", params)
+    baseline = ear_of_model(transcriber(params.model.base, params))
+    candidate = ear_of_model(transcriber("build/train/model", params))
     results = run_suites(
-        params.regress.suites, partial(hear, model=baseline), partial(hear, model=candidate), candidate.digest, params
+        params.regress.suites, candidate, baseline, params, model_version=candidate.digest[:12], track=progress
     )
+    record(results)  # before the output: what is not on record did not happen
     write_json(Path("build/regress/results.json"), results)
 
 

@@ -1,0 +1,248 @@
+"""`mondegreen regression`: suites that a new model must not be worse on."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mondegreen.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from mondegreen.loop.regression import RegressionTester
+    from mondegreen.loop.suite_listing import Listed
+    from mondegreen.speech.transcriber import BaselineSTTModel
+
+app = typer.Typer(help="Suites that a new model must not be worse on.", no_args_is_help=True)
+
+_WIDTH = 200  # columns of the tables where there is no terminal
+_DVC = "Next: `dvc add data` records it, `git add data.dvc` and a commit share it."
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the live state; the project's var/.")]
+ModelOption = Annotated[str | None, typer.Option(help="Measure the baseline with this model.")]
+Source = Annotated[
+    Path | None, typer.Argument(metavar="SOURCE", help="A folder with references.csv, or such a file; not for silence.")
+]
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    source: Source = None,
+    suite_type: Annotated[
+        str, typer.Option("--type", help="benchmark, critical, edge_cases or behaviour.")
+    ] = "benchmark",
+    margin: Annotated[float | None, typer.Option(help="WER, or share of violations, that may be lost.")] = None,
+    severity: Annotated[str, typer.Option(help="How bad a loss is.")] = "",
+    owner: Annotated[str, typer.Option(help="Whom to ask.")] = "",
+    baseline_wer: Annotated[float | None, typer.Option(help="What some version reached, a fraction.")] = None,
+    baseline_cer: Annotated[float | None, typer.Option(help="The same.")] = None,
+    baseline_version: Annotated[str, typer.Option(help="Which version.")] = "",
+    model: ModelOption = None,
+    behaviour: Annotated[
+        str | None, typer.Option(help="As in the index: '{kind: invariance, change: gain, values: [-6, 6]}'.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="The suite that has this name.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a suite: every recording is decoded, then all is copied below data/regression and entered in the index.
+
+    When a recording or a row is wrong, nothing is imported. Recordings that lie below data/regression stay there.
+    """
+    tester = _tester(store)
+    heard = _load(model, tester) if model else None  # before anything is copied
+    suite = tester.register_test(
+        name,
+        suite_type,
+        source,
+        baseline_wer,
+        baseline_cer,
+        baseline_version,
+        margin,
+        severity,
+        owner,
+        behaviour=_mapping(behaviour) if behaviour else None,
+        replace=replace,
+        track=_progress,
+    )
+    measured: dict[str, Any] = {}
+    if heard is not None:
+        version = baseline_version or str(model)
+        measured = tester.measure_baseline(version, heard.transcribe, [name], _progress)[name]
+    if as_json:
+        typer.echo(json.dumps(suite.model_dump(mode="json") | measured))
+        return
+    typer.echo(f"{tester.config.suites} has suite {name}.")
+    if measured:
+        typer.echo(_baseline_line(name, measured))
+    typer.echo(_DVC)
+
+
+@app.command("list")
+def list_suites(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the suites, whether their data are whole, and whether their stored baseline still holds."""
+    from mondegreen.loop.suite_listing import list_suites as listed
+
+    tester = _tester(store)
+    rows = listed(tester.config.suites, tester.engine, tester.params)
+    if as_json:
+        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in ("suite", "type", "recordings", "margin", "severity", "owner", "baseline", "last run"):
+        table.add_column(column, justify="right" if column in ("recordings", "margin") else "left")
+    for row in rows:
+        suite = row.suite
+        cells = (suite.name, suite.type, str(row.recordings), f"{suite.margin:g}", suite.severity, suite.owner)
+        table.add_row(*map(escape, (*cells, _stored(row), row.last_outcome or "")))
+    _console().print(table)
+    for row in rows:
+        if row.problem:
+            typer.echo(f"{row.suite.name}: {row.problem}", err=True)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub name or models:/name@alias.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="The model before it; model.base of params.yaml when not given.")
+    ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Compare with the stored baselines only.")] = False,
+    version: Annotated[str | None, typer.Option(help="What the model is called; MODEL when not given.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every suite and put the run on record. The exit code is 0 only when all of them passed."""
+    from mondegreen.errors import UsageError
+
+    if stored and baseline:
+        raise UsageError("--stored compares with no model, --baseline names one.", "Leave one of them out.")
+    tester = _tester(store)
+    _ = tester.engine  # opened now, so that what is wrong is said before the work
+    candidate = _load(model, tester)
+    before = None if stored else _load(baseline or tester.params.model.base, tester)
+    results = tester.run_test_suite(
+        version or model, candidate.transcribe, before.transcribe if before else None, _progress
+    )
+    if as_json:
+        typer.echo(results.model_dump_json())
+    else:
+        from mondegreen.reports.regression import render_results
+
+        _console().print(render_results(results))
+    if not results.passed:
+        raise typer.Exit(1)
+
+
+@app.command("baseline")
+def measure_baseline(
+    model: Annotated[str, typer.Option(help="A folder, a hub name or models:/name@alias.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All suites when not given.")] = None,
+    version: Annotated[str | None, typer.Option(help="What the model is called; MODEL when not given.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model on suites and store what it reaches as their baseline, in the index."""
+    tester = _tester(store)
+    found = tester.measure_baseline(version or model, _load(model, tester).transcribe, names or None, _progress)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, fields in found.items():
+        typer.echo(_baseline_line(name, fields))
+    typer.echo(_DVC)
+
+
+@app.command()
+def report(
+    limit: Annotated[int, typer.Option(min=1, help="That many models, the newest ones.")] = 20,
+    html: Annotated[Path | None, typer.Option(help="Write a fragment for a page, with a plot, to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown to this file.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last run of each model, and every suite over the versions."""
+    from mondegreen.files import write_text
+    from mondegreen.loop.regression_history import last_of_each_model
+    from mondegreen.reports.regression import render_history
+
+    tester = _tester(store)
+    if html:
+        write_text(html, tester.generate_regression_report("html", limit))
+    if markdown:
+        write_text(markdown, tester.generate_regression_report("markdown", limit))
+    if as_json:
+        typer.echo(tester.generate_regression_report("json", limit))
+    else:
+        _console().print(render_history(last_of_each_model(tester.engine, limit)))
+
+
+def _tester(store: Path | None) -> "RegressionTester":
+    from mondegreen.loop.regression import RegressionTester
+
+    return RegressionTester(store=store)
+
+
+def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
+    from mondegreen.speech.hearing import transcriber
+
+    return transcriber(model, tester.params)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import yaml
+
+    from mondegreen.errors import UsageError
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"--behaviour {text!r} is no mapping.", "Write it as {kind: invariance, change: gain}.")
+    return found
+
+
+def _stored(row: "Listed") -> str:
+    """The stored baseline of a listed suite, and why it cannot be compared with."""
+    suite = row.suite
+    if not suite.has_baseline:
+        return ""
+    rate = suite.baseline_violation_rate if suite.behaviour else suite.baseline_wer
+    version = f", version {suite.baseline_version}" if suite.baseline_version else ""
+    return f"{100 * (rate or 0):.1f} %{version}" + (
+        f"; {row.stored_baseline_fault}" if row.stored_baseline_fault else ""
+    )
+
+
+def _baseline_line(name: str, fields: dict[str, Any]) -> str:
+    labels = (("baseline_wer", "WER"), ("baseline_cer", "CER"), ("baseline_violation_rate", "violations"))
+    rates = ", ".join(f"{label} {100 * fields[key]:.1f} %" for key, label in labels if fields[key] is not None)
+    return f"{name}: {rates} (version {fields['baseline_version']})"
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
