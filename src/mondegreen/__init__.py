@@ -15,6 +15,10 @@ _HOMES = {
     "FinetuningCoordinator": "mondegreen.loop.coordinator",
     "FinetuningOrchestrator": "mondegreen.loop.orchestrator",
     "MetadataTracker": "mondegreen.loop.monitoring",
+    "ModelValidator": "mondegreen.loop.validation",
+    "ValidationConfig": "mondegreen.loop.validation",
+    "RegressionConfig": "mondegreen.loop.regression",
+    "RegressionTester": "mondegreen.loop.regression",
     "load": "mondegreen.speech.transcriber",
 }
 __all__ = [
@@ -24,6 +28,10 @@ __all__ = [
     "FinetuningCoordinator",
     "FinetuningOrchestrator",
     "MetadataTracker",
+    "ModelValidator",
+    "RegressionConfig",
+    "RegressionTester",
+    "ValidationConfig",
     "load",
 ]
 

@@ -119,6 +119,7 @@ class ValidateParams(_Section):
     require_no_major_degradation: bool = False
     max_looks: int = Field(12, ge=1)
     allow_llm_references: bool = False
+    report_clips: int = Field(20, ge=0)
 
 
 class RegressParams(_Section):

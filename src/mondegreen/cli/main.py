@@ -14,9 +14,12 @@ from mondegreen.cli import (
     finetune,
     jobs,
     monitor,
+    regression,
+    report,
     status,
     summary,
     transcribe,
+    validate,
     watch,
 )
 from mondegreen.errors import MondegreenError
@@ -41,13 +44,16 @@ app = typer.Typer(
 app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
 app.command()(summary.summary)
+app.command()(report.report)
 app.command()(monitor.monitor)
+app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
     app.command()(command)
 case_exchange.join(cases.app)
 case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
+app.add_typer(regression.app, name="regression")
 
 
 def _print_version(wanted: bool) -> None:
