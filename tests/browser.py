@@ -73,7 +73,7 @@ def visit(browser: Any, url: str, *, viewport: dict[str, int] = PHONE, dark: boo
 
 def scrolls_sideways(page: Any) -> list[str]:
     """What stands out of the window on its right, unless a box of its own scrolls it; empty when nothing does."""
-    return list(page.evaluate(_SIDEWAYS))
+    return list(page.evaluate(_SIDEWAYS))[:5]
 
 
 def low_contrast(page: Any) -> list[str]:
@@ -91,7 +91,7 @@ _SIDEWAYS = """() => {
     if (["auto", "scroll", "hidden"].includes(getComputedStyle(up).overflowX)) return true; return false; };
   const out = [...document.body.querySelectorAll("*")]
     .filter(node => node.getBoundingClientRect().right > width + 1 && !boxed(node))
-    .map(node => `${node.tagName}.${node.getAttribute("class") || ""}: ${(node.textContent || "").trim().slice(0, 60)}`);
+    .map(node => `${node.tagName}.${node.getAttribute("class") || ""}: ${node.textContent.trim().slice(0, 60)}`);
   return out.length ? out : [`the document is ${document.documentElement.scrollWidth} wide, the window ${width}`];
 }"""
 

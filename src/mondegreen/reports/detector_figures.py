@@ -5,17 +5,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mondegreen.cases.detect_evaluation import DetectorReport, Evaluation
-from mondegreen.reports.figures import _STYLE, BEFORE, SAME, _svg
+from mondegreen.reports.drawing import BEFORE, SAME, STYLE, svg
 
 
 def reliability_svg(report: DetectorReport) -> str:
     """A panel for each meaning of "misheard", on the first slice; a file of its own."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(report.evaluations), 3.2), layout="constrained")
         panels = figure.subplots(1, len(report.evaluations), squeeze=False)[0]
         for axes, evaluation in zip(panels, report.evaluations, strict=True):
             _panel(axes, evaluation)
-        text = _svg(figure, "Share of misheard transcripts against the mean error score of a bin")
+        text = svg(figure, "Share of misheard transcripts against the mean error score of a bin")
     return text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
 
 

@@ -1,49 +1,55 @@
-"""Figures as SVG that goes into a page: the same bytes each time, the page's own text colour, nothing to fetch."""
+"""The figures of the validation report."""
 
-import io
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-BETTER, WORSE, SAME, BEFORE = "#2f9e6e", "#d9544d", "#8a8f98", "#4a86d8"
-_INK = "#010203"  # replaced by currentColor, so that a dark page gets light text
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "mondegreen",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "savefig.transparent": True,
-} | dict.fromkeys(
-    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color", "axes.titlecolor"),
-    _INK,
-)
+from mondegreen.records import Epoch, SweepRow
+from mondegreen.reports.drawing import BEFORE, BETTER, INK, SAME, STYLE, WORSE, new_figure, svg
+
+_FEW = 300  # distinct points of a scatter; more are gathered on a grid, or the page would hold megabytes of dots
+_GRID = 0.04  # WER
 
 
 def scatter(before: Sequence[float], after: Sequence[float]) -> str:
-    """WER of each utterance, baseline against candidate; the area of a dot is the number of utterances there."""
+    """WER of each utterance, baseline against candidate; the area of a dot is the number of utterances there.
+
+    Utterances above the diagonal (rings) got worse, those below (dots) better.
+    """
     counts = Counter(zip(before, after, strict=True))
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(4.6, 4.4)
-        limit = 100 * max([*before, *after, 0.1]) * 1.05
+    if len(counts) > _FEW:
+        counts = Counter((_on_grid(old, new)) for old, new in zip(before, after, strict=True))
+    largest = max(counts.values())
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(4.0)
+        limit = 100 * max(*before, *after, 0.1) * 1.05
         axes.plot([0, limit], [0, limit], color=SAME, linewidth=1, linestyle="--")
-        for (old, new), count in sorted(counts.items()):
-            color = BETTER if new < old else WORSE if new > old else SAME
-            axes.scatter([100 * old], [100 * new], s=14 * count**0.7, color=color, alpha=0.7, linewidths=0)
+        for color, filled, sign in ((SAME, True, 0), (BETTER, True, -1), (WORSE, False, 1)):
+            points = sorted((old, new, n) for (old, new), n in counts.items() if np.sign(new - old) == sign)
+            if points:
+                old, new, size = np.array(points).T
+                axes.scatter(
+                    100 * old, 100 * new, s=16 + 150 * (size - 1) / max(largest, 20), alpha=0.75,
+                    facecolors=color if filled else "none", edgecolors=color, linewidths=0 if filled else 1.2,
+                )  # fmt: skip
         axes.set(
-            xlabel="baseline WER of an utterance, %", ylabel="candidate WER, %", xlim=(-2, limit), ylim=(-2, limit)
-        )
+            xlabel="baseline WER of an utterance, %", ylabel="candidate WER, %",
+            xlim=(-0.03 * limit, limit), ylim=(-0.03 * limit, limit), aspect="equal",
+        )  # fmt: skip
         axes.grid(True)
-        return _svg(figure, "WER of each utterance before and after; below the diagonal the candidate is better")
+        return svg(figure, "WER of each utterance before and after; below the diagonal the candidate is better")
+
+
+def _on_grid(old: float, new: float) -> tuple[float, float]:
+    """The middle of the cell; what changed never lands on the diagonal, what did not stays there."""
+    x, y = (round(rate / _GRID) * _GRID for rate in (old, new))
+    if x == y and old != new:
+        y += _GRID / 2 if new > old else -_GRID / 2
+    return x, max(0.0, y) if x or new <= old else y
 
 
 def improvements(samples: npt.NDArray[np.float64], low: float, high: float) -> str:
@@ -54,74 +60,83 @@ def improvements(samples: npt.NDArray[np.float64], low: float, high: float) -> s
         low: lower end of the interval, absolute WER.
         high: upper end.
     """
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(5.6, 2.6)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.4)
         heights, edges = np.histogram(100 * samples, bins=50)
         axes.stairs(heights, edges, fill=True, color=BEFORE, alpha=0.5)
         axes.axvspan(100 * low, 100 * high, color=BETTER if low > 0 else SAME, alpha=0.2, linewidth=0)
         axes.axvline(0, color=WORSE, linewidth=1.5)
-        axes.set(xlabel="WER improvement, points (right of the line: better)", yticks=[])
-        return _svg(figure, f"Bootstrap of the improvement: {100 * low:+.2f} to {100 * high:+.2f} points")
+        axes.set(xlabel="WER improvement, points (right of the line at 0: better)", yticks=[])
+        axes.spines["left"].set_visible(False)
+        return svg(figure, f"Bootstrap of the improvement: {100 * low:+.2f} to {100 * high:+.2f} points")
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]]) -> str:
     """The improvement of each slice with its interval: (label, low, improvement, high), absolute WER."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(5.6, 0.8 + 0.4 * len(rows))
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(0.7 + 0.24 * len(rows))
         for height, (_, low, middle, high) in enumerate(rows):
             color = BETTER if low > 0 else WORSE if high < 0 else SAME
             axes.plot([100 * low, 100 * high], [height, height], color=color, linewidth=2)
-            axes.plot([100 * middle], [height], marker="o", color=color)
-        axes.axvline(0, color=_INK, linewidth=0.8)
+            axes.plot([100 * middle], [height], marker="o", color=color, markersize=5)
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set(xlabel="WER improvement, points", ylim=(len(rows) - 0.5, -0.5))
-        axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
-        return _svg(figure, "Improvement and interval of each slice")
+        axes.set_yticks(range(len(rows)), [_short(label) for label, *_ in rows])
+        axes.grid(True, axis="x")
+        return svg(figure, "Improvement and interval of each slice")
 
 
-def curves(history: Sequence[Mapping[str, float | int | None]]) -> str:
-    """Losses and error rates over the epochs, "" when the history has neither."""
-    names = sorted({name for row in history for name, value in row.items() if isinstance(value, int | float)})
-    panels = [
-        ("loss", [name for name in names if "loss" in name], 1.0),
-        ("error rate, %", [name for name in names if name.endswith(("wer", "cer"))], 100.0),
-    ]
-    panels = [panel for panel in panels if panel[1]]
-    if not panels:
-        return ""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
-        for axes, (label, members, scale) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            for name in members:
-                points = [
-                    (row.get("epoch") or number, scale * float(value))
-                    for number, row in enumerate(history, 1)
-                    if (value := row.get(name)) is not None
-                ]
-                axes.plot(*zip(*points, strict=True), marker=".", label=name.replace("_", " "))
-            axes.set(xlabel="epoch", title=label)
-            axes.legend(fontsize=8)
-            axes.grid(True)
-        return _svg(figure, "Learning curves")
+def _short(label: str, limit: int = 24) -> str:
+    return label if len(label) <= limit else f"{label[: limit - 1]}…"
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+def losses(epochs: Sequence[Epoch]) -> str:
+    """The training loss over the epochs."""
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.4)
+        axes.plot([row.epoch for row in epochs], [row.loss for row in epochs], marker=".", color=BEFORE)
+        axes.set(xlabel="epoch", ylabel="training loss (CTC)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(True)
+        return svg(figure, f"Training loss from {epochs[0].loss:.3f} to {epochs[-1].loss:.3f}")
 
 
-def _svg(figure: Figure, description: str) -> str:
-    """The drawing without its XML head, metadata and namespaces, which HTML does not need."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = stream.getvalue()
-    text = text[text.index("<svg") :].replace("xlink:href", "href").replace(_INK, "currentColor")
-    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
-    )
-    width = round(72 * figure.get_figwidth())
-    return text.replace("<svg", f'<svg role="img" aria-label="{description}" style="max-width:{width}pt"', 1)
+def error_rates(epochs: Sequence[Epoch], best: int | None) -> str:
+    """WER and CER on the dev set over the epochs; a line at the epoch that was kept."""
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.4)
+        numbers = [row.epoch for row in epochs]
+        axes.plot(numbers, [100 * row.dev_wer for row in epochs], marker="o", markersize=4, color=BEFORE, label="WER")
+        axes.plot(numbers, [100 * row.dev_cer for row in epochs], marker="s", markersize=4, color=SAME, label="CER")
+        if best is not None:
+            axes.axvline(best, color=BETTER, linewidth=1.2, linestyle="--", label="kept")
+        axes.set(xlabel="epoch", ylabel="dev set, %", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8)
+        axes.grid(True)
+        return svg(figure, "Error rates on the dev set over the epochs")
+
+
+def merge_weights(sweep: Sequence[SweepRow], chosen: float | None, budget: float) -> str:
+    """What each merge weight changes on dev and retention recordings against the base model, weight 0.
+
+    Args:
+        chosen: the weight that was kept.
+        budget: WER that retention may lose, absolute.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.4)
+        base, weights = min(sweep, key=lambda row: row.weight), [row.weight for row in sweep]
+        changes = [100 * (row.dev_wer - base.dev_wer) for row in sweep]
+        axes.plot(weights, changes, marker="o", markersize=4, color=BEFORE, label="dev")
+        if base.retention_wer is not None:
+            losses = [100 * row.retention_loss for row in sweep]
+            axes.plot(weights, losses, marker="s", markersize=4, color=WORSE, label="retention")
+            axes.axhline(100 * budget, color=WORSE, linewidth=1, linestyle=":", label="may be forgotten")
+        if chosen is not None:
+            axes.axvline(chosen, color=BETTER, linewidth=1.2, linestyle="--", label="chosen")
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(xlabel="merge weight (0 = base model)", ylabel="change of WER, points", xticks=weights)
+        axes.legend(fontsize=8)
+        axes.grid(True)
+        return svg(figure, "Change of WER on dev and retention recordings by merge weight; less is better")

@@ -37,8 +37,59 @@ class Retention(_Part):
     outcome: Outcome
     reason: str
     margin: float
+    unit: str | None = None
+    clusters: int = 0
+    words: int = 0
     loss: float | None = None
     upper_bound: float | None = None
+
+
+class Look(_Part):
+    """Which look at this test set this is, and what of alpha it may spend."""
+
+    number: int
+    alpha: float
+
+
+class SegmentTest(_Part):
+    """MAPSSWE."""
+
+    segments: int
+    z: float | None
+    p_value: float | None
+
+
+class ClusterT(_Part):
+    """The cluster-robust t test."""
+
+    degrees_of_freedom: int
+    t: float | None
+    p_value: float | None
+
+
+class SignedRank(_Part):
+    """Wilcoxon's test over the clusters that differ."""
+
+    pairs: int
+    p_value: float | None
+    rank_biserial: float | None
+
+
+class EffectSize(_Part):
+    """In standard deviations between clusters, and how many clusters share the improvement."""
+
+    hedges_g: float | None
+    better: int
+    worse: int
+    equal: int
+
+
+class Degradation(_Part):
+    """Utterances whose WER rose by more than is allowed."""
+
+    worse: int
+    rate: float
+    badly_worse: tuple[str, ...]
 
 
 class Judgement(_Part):
@@ -52,12 +103,21 @@ class Judgement(_Part):
     utterances: int
     words: int
     speakers: int
+    llm_references: int = 0  # machines' references that judged
     slices: dict[str, SideBySide]
     wer_improvement: float | None
+    min_wer_improvement: float = 0.0
     interval: Interval | None
+    interval_method: str | None = None
     p_value: float | None
-    alpha: float
+    alpha: float  # for all looks at this test set together
+    look: Look | None = None
+    mapsswe: SegmentTest | None = None
+    cluster_t: ClusterT | None = None
+    wilcoxon: SignedRank | None = None
+    effect_size: EffectSize | None = None
     minimum_detectable_effect: float | None
+    degradation: Degradation | None = None
     retention: Retention
     notes: tuple[str, ...]
     baseline_model: str
@@ -72,8 +132,27 @@ class Judgement(_Part):
 
     @property
     def sentence(self) -> str:
-        """The outcome in words."""
+        """The outcome in words; a pass claims no more than was asked for and shown."""
+        shown = self.p_value is not None and self.p_value <= self.spendable
+        if self.outcome == "pass" and not shown:
+            return "Pass: the candidate makes fewer errors, but significance was not asked for and is not shown."
+        if self.outcome == "pass" and self.retention.outcome != "pass":
+            return "Pass: the candidate is better. What it may have forgotten is not shown."
+        if self.outcome == "inconclusive" and shown and self.retention.outcome != "pass":
+            return "Inconclusive: better here, but not shown to have forgotten nothing. That is not a pass."
         return SENTENCES[self.outcome]
+
+    @property
+    def warning(self) -> str:
+        """In capital letters, when what judged is not what a person wrote; else ""."""
+        if not self.llm_references:
+            return ""
+        return f"JUDGED BY {self.llm_references} REFERENCES THAT A MACHINE WROTE. NO PERSON SAID THAT THEY ARE RIGHT."
+
+    @property
+    def spendable(self) -> float:
+        """The p-value that this look must not exceed."""
+        return self.look.alpha if self.look else self.alpha
 
 
 def slice_label(name: str) -> str:

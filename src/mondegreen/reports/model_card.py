@@ -1,11 +1,10 @@
 """The model card: what the registry's users read before they trust a version."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
 from mondegreen.records import RegressionResults, RunInfo
-from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
-from mondegreen.reports.numbers import percent, points, probability, span
+from mondegreen.reports.judgement import Judgement, shown_slices
+from mondegreen.reports.templating import templates
 
 
 def render_card(
@@ -19,17 +18,10 @@ def render_card(
         results: build/regress/results.json.
         model_name: the registered model's.
     """
-    environment = Environment(  # Markdown with numbers, names and our own sentences; no transcript stands in it
-        loader=PackageLoader("mondegreen.reports"),
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(percent=percent, points=points, probability=probability, label=slice_label)
-    environment.globals["span"] = span
     judgement = Judgement.of(verdict)
-    return environment.get_template("model_card.md.j2").render(
-        name=model_name, run=run, verdict=judgement, slices=shown_slices(judgement.slices), results=results
+    # Numbers, names and our own sentences; no transcript stands in it.
+    return (
+        templates(escape=False)
+        .get_template("model_card.md.j2")
+        .render(name=model_name, run=run, verdict=judgement, slices=shown_slices(judgement.slices), results=results)
     )

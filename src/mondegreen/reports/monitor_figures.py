@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib import dates
 from matplotlib.axes import Axes
 
-from mondegreen.reports.figures import _STYLE, BEFORE, SAME, WORSE, _figure, _svg
+from mondegreen.reports.drawing import BEFORE, SAME, STYLE, WORSE, new_figure, svg
 from mondegreen.reports.monitor_records import Bucket, ConfidenceDrift, Trend
 
 Days = npt.NDArray[np.float64]
@@ -18,14 +18,14 @@ Points = Sequence[tuple[datetime, float]]
 
 def traffic(buckets: Sequence[Bucket]) -> str:
     """Inferences of each step of the window."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(6.0, 2.2)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.2, 6.0)
         starts, counts = _days([bucket.start for bucket in buckets]), [bucket.count for bucket in buckets]
         axes.step(starts, counts, where="post", color=BEFORE)
         axes.fill_between(starts, counts, step="post", color=BEFORE, alpha=0.25, linewidth=0)
         axes.set_ylim(bottom=0)
         _time_axis(axes, starts)
-        return _svg(figure, "Inferences over the window")
+        return svg(figure, "Inferences over the window")
 
 
 def curve(
@@ -48,8 +48,8 @@ def trend(found: Trend, description: str, scale: float = 1.0) -> str:
 
 def confidences(drift: ConfidenceDrift) -> str:
     """The window's share in each tenth of the first week's confidences; without drift all bars end at the line."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(6.0, 2.6)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.6, 6.0)
         places = range(len(drift.window_shares))
         axes.bar(places, [100 * share for share in drift.window_shares], color=BEFORE, alpha=0.6, label="window")
         axes.step(
@@ -61,19 +61,19 @@ def confidences(drift: ConfidenceDrift) -> str:
         axes.set_xticks(list(places), labels, rotation=45, ha="right")
         axes.set(xlabel="confidence", ylabel="share, %")
         axes.legend(fontsize=8)
-        return _svg(figure, f"Confidence against the first week, PSI {drift.psi:.3f}")
+        return svg(figure, f"Confidence against the first week, PSI {drift.psi:.3f}")
 
 
 def _line(points: Points, description: str, scale: float, threshold: float | None) -> str:
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(6.0, 2.2)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.2, 6.0)
         times = _days([moment for moment, _ in points])
         axes.plot(times, [scale * value for _, value in points], marker=".", color=BEFORE)
         if threshold is not None:
             axes.axhline(scale * threshold, color=WORSE, linewidth=1, linestyle="--")
         axes.grid(True, color=SAME)
         _time_axis(axes, times)
-        return _svg(figure, description)
+        return svg(figure, description)
 
 
 def _days(moments: Sequence[datetime]) -> Days:

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mondegreen.files import write_text
 from mondegreen.reports import monitor, monitor_figures
 from mondegreen.reports.monitor_records import MonitorReport
-from mondegreen.reports.numbers import percent, points, span
+from mondegreen.reports.templating import templates
 
 
 def write_page(path: Path, report: MonitorReport) -> None:
     """Writes the page; the same report gives the same bytes."""
-    page = _environment().get_template("monitor.html.j2")
+    page = templates(escape=True).get_template("monitor.html.j2")
     text = page.render(
         report=report,
         outcome="alert" if report.alerts else "ok" if report.statistics.count else "unknown",
@@ -62,16 +61,3 @@ def _figures(report: MonitorReport) -> list[tuple[str, str]]:
                 )
             )
     return drawn
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mondegreen.reports"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(percent=percent, points=points)
-    environment.globals["span"] = span
-    return environment
