@@ -51,5 +51,9 @@ class CaseError(MondegreenError):
     """The case store refuses, or what it holds is not what was expected."""
 
 
+class CloudError(MondegreenError):
+    """A bucket or a machine in the cloud refuses or cannot be reached."""
+
+
 class JobError(MondegreenError):
     """A round cannot be asked for or go on, or a job is not in the state that was expected."""

@@ -196,8 +196,3 @@ def test_a_dataframe_has_a_row_a_case(manager: DataManager, record: Recorder) ->
     frame = manager.export_to_dataframe()
     assert list(frame.original_transcript) == ["T2", "T1", "T0"] and frame.loc[0, "error_types"] == ("noise",)
     assert len(manager.export_to_dataframe(CaseFilter(error_type="noise"))) == 2
-
-
-def test_buckets_are_promised_for_later(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use_gcs"):
-        DataManager(tmp_path, use_gcs=True)

@@ -41,8 +41,8 @@ class BlobStore(Protocol):
     def is_whole(self, sha256: str) -> bool:
         """Whether the bytes still have that sha256. Raises CaseError when there are none."""
 
-    def delete(self, sha256: str) -> None:
-        """Removes a blob; only while `alone`."""
+    def delete(self, sha256: str) -> bool:
+        """Removes a blob, and says whether: one that somebody may be writing is spared. Only while `alone`."""
 
     def sweep(self) -> int:
         """Removes what killed writers left half done, and says how many; only while `alone`."""
@@ -109,8 +109,9 @@ class LocalBlobStore:
         except OSError:
             return False
 
-    def delete(self, sha256: str) -> None:
+    def delete(self, sha256: str) -> bool:
         self.path(sha256).unlink()
+        return True
 
     def sweep(self) -> int:
         leftovers = list(self.folder.glob(f"{_TEMPORARY}*"))

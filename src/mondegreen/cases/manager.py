@@ -27,7 +27,7 @@ class DataManager:
 
     Args:
         local_storage_dir: takes the audio (blobs/) and, unless MONDEGREEN_DATABASE_URL says otherwise, the database.
-        use_gcs: keep the audio in a bucket.
+        use_gcs: keep the audio in the bucket that `gcp` of params.yaml or MONDEGREEN_GCS_BUCKET names.
         blobs: another place for the audio.
 
     Raises:
@@ -39,13 +39,8 @@ class DataManager:
         self, local_storage_dir: str | Path = "var", use_gcs: bool = False, *, blobs: BlobStore | None = None
     ) -> None:
         self.folder = Path(local_storage_dir)
-        if use_gcs and blobs is None:
-            raise UsageError(
-                "use_gcs=True: this version of mondegreen has no bucket store, it comes with the cloud package.",
-                "Leave use_gcs out, or give a BlobStore: DataManager(blobs=…).",
-            )
+        self.blobs: BlobStore = blobs or _blobs(self.folder / "blobs", use_gcs)
         self.engine = open_database(self.folder)
-        self.blobs: BlobStore = blobs or LocalBlobStore(self.folder / "blobs")
 
     def close(self) -> None:
         """Lets the database's connections go."""
@@ -218,6 +213,15 @@ class DataManager:
         """Where the audio of a case lies. Not to be written to. Raises CaseError."""
         known = case if isinstance(case, Case) else self.get_case(case)
         return self.blobs.path(known.audio_sha256)
+
+
+def _blobs(folder: Path, use_gcs: bool) -> BlobStore:
+    if not use_gcs:
+        return LocalBlobStore(folder)
+    from mondegreen.cases.gcs_blobs import GcsBlobStore
+    from mondegreen.gcs import Bucket, gcp_settings
+
+    return GcsBlobStore(Bucket(gcp_settings()), folder)
 
 
 def _check_empty(transcript: str | None, method: CorrectionMethod) -> None:

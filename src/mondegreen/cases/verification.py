@@ -62,9 +62,7 @@ def verify(
         if orphans:
             with reading(engine) as session:  # some may have got their case by now
                 orphans -= _wanted(session)
-        if delete_orphans:
-            for sha256 in sorted(orphans):
-                blobs.delete(sha256)
+        deleted = sum(blobs.delete(sha256) for sha256 in sorted(orphans)) if delete_orphans else 0
     if wrong_counters:
         with transaction(engine) as session:
             rebuild(session)
@@ -75,7 +73,7 @@ def verify(
         missing=missing,
         damaged_cases=damaged,
         orphans=sorted(orphans),
-        deleted_orphans=len(orphans) if delete_orphans else 0,
+        deleted_orphans=deleted,
         swept_leftovers=leftovers,
         miscounted=wrong_counters,
     )

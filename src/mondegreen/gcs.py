@@ -1,0 +1,142 @@
+"""A Google Cloud Storage bucket: objects that are whole or absent, verified both ways.
+
+Credentials are Google's application default ones; STORAGE_EMULATOR_HOST names an emulator instead. Needs the extra
+`gcp` (`pip install "mondegreen[gcp]"`), which is imported on first use.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mondegreen.config import GcpParams, load_params
+from mondegreen.errors import CloudError, UsageError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob, Client
+    from google.cloud.storage import Bucket as GoogleBucket
+
+_TIMEOUT = 60.0  # seconds for one request; the client repeats those that may be repeated
+
+
+def gcp_settings(params: Path = Path("params.yaml")) -> GcpParams:
+    """`gcp` of params.yaml where there is one; MONDEGREEN_GCS_BUCKET names another bucket. Raises UsageError."""
+    settings = load_params(params).gcp if params.is_file() else GcpParams()
+    bucket = os.environ.get("MONDEGREEN_GCS_BUCKET")
+    return settings.model_copy(update={"bucket": bucket}) if bucket else settings
+
+
+class Bucket:
+    """Objects below a prefix of one bucket.
+
+    Args:
+        settings: `gcp` of params.yaml.
+
+    Raises:
+        UsageError: no bucket is named, or the extra `gcp` is not installed.
+        CloudError: there are no credentials.
+    """
+
+    def __init__(self, settings: GcpParams) -> None:
+        if not settings.bucket:
+            raise UsageError("No bucket is named.", "Set gcp.bucket in params.yaml, or MONDEGREEN_GCS_BUCKET.")
+        self.name, self.prefix = settings.bucket, settings.prefix.strip("/")
+        self._bucket: GoogleBucket = _client(settings.project_id).bucket(self.name)
+
+    def uri(self, name: str) -> str:
+        """gs://bucket/prefix/name."""
+        return f"gs://{self.name}/{self._key(name)}"
+
+    def upload(self, source: Path, name: str) -> None:
+        """Writes a file as one object, which appears when all of it has arrived intact.
+
+        Raises:
+            CloudError: the bucket refuses or is not reached; what was there before is still there.
+        """
+        with self._asking("write", name):
+            blob = self._bucket.blob(self._key(name))
+            blob.upload_from_filename(str(source), checksum="crc32c", timeout=_TIMEOUT)
+
+    def download(self, name: str, target: Path) -> None:
+        """Reads an object into a file, which is whole or as it was before.
+
+        Raises:
+            CloudError: there is no such object, the bucket is not reached, or what came was damaged on the way.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        try:
+            with self._asking("read", name):
+                blob = self._bucket.blob(self._key(name))
+                blob.download_to_filename(temporary, checksum="crc32c", timeout=_TIMEOUT)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+    def find(self, start: str) -> "list[Blob]":
+        """The objects whose name starts so, in name order. Raises CloudError."""
+        with self._asking("list", start):
+            return list(self._bucket.list_blobs(prefix=self._key(start), timeout=_TIMEOUT))
+
+    def names(self, start: str) -> list[str]:
+        """The names of `find`, without the prefix."""
+        cut = len(self._key(""))
+        return [str(blob.name)[cut:] for blob in self.find(start)]
+
+    def delete(self, name: str) -> None:
+        """Removes an object; one that is gone already is fine. Raises CloudError."""
+        from google.api_core.exceptions import NotFound
+
+        with self._asking("delete", name), suppress(NotFound):
+            self._bucket.blob(self._key(name)).delete(timeout=_TIMEOUT)
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    @contextmanager
+    def _asking(self, what: str, name: str) -> Iterator[None]:
+        """Turns what the network and Google say into CloudError."""
+        from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+        from google.auth.exceptions import GoogleAuthError
+        from requests import RequestException
+
+        try:
+            yield
+        except NotFound as error:
+            raise CloudError(
+                f"{self.uri(name)} is not there.", f"Look with `gcloud storage ls gs://{self.name}`; is the name right?"
+            ) from error
+        except Forbidden as error:
+            raise CloudError(
+                f"Google refuses to {what} {self.uri(name)}: {error.message}.",
+                "Give the account roles/storage.objectAdmin on the bucket.",
+            ) from error
+        except (GoogleAPIError, GoogleAuthError, RequestException, ConnectionError) as error:
+            raise CloudError(
+                f"Cannot {what} {self.uri(name)}: {error}.",
+                "Check the network and `gcloud auth application-default login`, then run it again.",
+            ) from error
+
+
+def _client(project: str | None) -> "Client":
+    try:
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.cloud.storage import Client
+    except ImportError:
+        raise UsageError("Google's client is not installed.", 'Run `pip install "mondegreen[gcp]"`.') from None
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        from google.auth.credentials import AnonymousCredentials
+
+        anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]  # Google's, of which half is typed
+        return Client(project=project or "emulated", credentials=anybody)
+    try:
+        return Client(project=project)
+    except (DefaultCredentialsError, OSError) as error:  # OSError: no project can be found out
+        raise CloudError(
+            f"Google's client has no credentials: {error}.",
+            "Run `gcloud auth application-default login`, and set gcp.project_id in params.yaml.",
+        ) from error
