@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
-from mondegreen.registry import deployer
+from mondegreen.registry import moves
 from mondegreen.registry.deployer import register
-from mondegreen.registry.packaging import resolve_uri
+from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.tracking import connect, start_run
 
 NAME = "fine-tuned-stt"
@@ -36,6 +38,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
         folder = project / "build" / "model"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(f'"{digest}"', encoding="utf-8")
+        save_file({"weight": np.zeros(4, np.float32)}, folder / "model.safetensors")
         if not run:
             with start_run(Params()) as run:
                 pass
@@ -104,7 +107,7 @@ def test_registering_again_after_a_crash_gives_the_same_version(
     with start_run(Params()) as run:
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(deployer, "_move", crash)
+        patch.setattr(moves, "align_stages", crash)
         with pytest.raises(RuntimeError):
             candidate("d1", promote=True, run=run)
     made = candidate("d1", promote=True, run=run)
@@ -129,6 +132,15 @@ def test_registering_the_champion_again_does_not_demote_it(candidate: Candidate)
     first = candidate("d1", promote=True)
     again = candidate("d1", run=first.run_id)
     assert again == first and state() == {1: ("Production", ["champion"])}
+
+
+def test_a_model_with_a_pickle_is_refused(candidate: Candidate, project: Path) -> None:
+    pickle = project / "build" / "model" / "pytorch_model.bin"
+    pickle.parent.mkdir(parents=True)
+    pickle.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(RegistryError, match="only safetensors and JSON"):
+        candidate("d1")
+    assert not connect().search_registered_models()
 
 
 def test_other_weights_of_the_same_run_are_another_version(candidate: Candidate) -> None:

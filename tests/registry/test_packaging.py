@@ -16,7 +16,8 @@ import requests
 from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.deployer import register
-from mondegreen.registry.packaging import resolve_uri, serving_requirements
+from mondegreen.registry.packaging import serving_requirements
+from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.tracking import start_run
 from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel

@@ -51,7 +51,7 @@ def verdict(digest: str) -> Verdict:
         min_wer_improvement=0.0, interval=None, p_value=0.0123456, alpha=0.05, mapsswe=None,
         minimum_detectable_effect=None, retention=Retention(outcome="pass", reason="kept", margin=0.02), notes=(),
         baseline_model="base", candidate_model=digest, normalizer="spoken-1", reference_digest="r",
-    )  # fmt: skip
+    ).sealed()  # fmt: skip
 
 
 def test_it_registers_the_model_with_verdict_lineage_and_card(given: dict[str, Any]) -> None:
@@ -74,3 +74,11 @@ def test_a_verdict_on_another_model_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(RegistryError, match="dvc repro"):
         register.main()
     assert not given and not Path("build/register/version.json").exists()
+
+
+def test_a_verdict_that_was_edited_by_hand_is_refused(given: dict[str, Any]) -> None:
+    path = Path("build/validate/verdict.json")
+    path.write_text(path.read_text().replace('"words": 300', '"words": 3000'))
+    with pytest.raises(RegistryError, match="not as it was written"):
+        register.main()
+    assert not given

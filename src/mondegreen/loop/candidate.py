@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mondegreen.config import RegisterParams
+from mondegreen.config import DeployParams, RegisterParams, load_params
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
 from mondegreen.loop.verdict import Verdict
@@ -17,15 +17,17 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         promote: to Production/@champion, if verdict and regression suites passed.
 
     Raises:
-        RegistryError: verdict, results and model are not of one candidate.
+        RegistryError: verdict, results and model are not of one candidate, or the verdict was edited by hand.
     """
     from mondegreen.registry.deployer import register
+    from mondegreen.registry.proof import Proof
     from mondegreen.reports.model_card import render_card
     from mondegreen.speech.model import model_digest
 
     model = build / "train" / "model"
     trained = read_json(build / "train" / "run.json", RunInfo)
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    verdict.verify()
     results = read_json(build / "regress" / "results.json", RegressionResults)
     digest = model_digest(model)
     if verdict.candidate_model != digest:
@@ -43,7 +45,13 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         promote=promote,
         card=render_card(trained, verdict, results, settings.model_name),
         tags=_tags(verdict, trained),
+        proof=Proof.of(verdict),
+        config=_deploy_params(build.parent / "params.yaml"),
     )
+
+
+def _deploy_params(path: Path) -> DeployParams:
+    return load_params(path).deploy if path.is_file() else DeployParams()
 
 
 def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:

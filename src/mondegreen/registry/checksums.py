@@ -42,7 +42,9 @@ def differences(package: Path, recorded: Mapping[str, str]) -> list[str]:
         return [f"{package} is missing"]
     found = checksums(package)
     lost = [f"{name} is missing" for name in sorted(recorded.keys() - found.keys())]
-    other = [f"{name} has other bytes" for name in sorted(recorded) if found.get(name, recorded[name]) != recorded[name]]
+    other = [
+        f"{name} has other bytes" for name in sorted(recorded) if found.get(name, recorded[name]) != recorded[name]
+    ]
     added = sorted(name for name in found.keys() - recorded.keys() if _loadable(name))
     return lost + other + [f"{name} was added" for name in added]
 

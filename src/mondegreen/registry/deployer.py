@@ -1,23 +1,29 @@
-"""The one place that moves stages and aliases of the model registry, always together."""
+"""Registering: one version a candidate, with its proof, Staging/@challenger, or @champion when that is allowed."""
 
 import logging
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import mlflow
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
-from mondegreen.files import lock
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
+from mondegreen.registry.checks import CHAMPION_TAG, NOBODY, REGRESSION_TAG
+from mondegreen.registry.checksums import checksums, pickles, to_tag
+from mondegreen.registry.deploying import deploy
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS
+from mondegreen.registry.location import live_state
+from mondegreen.registry.moves import Registry, alone, move, opened
+from mondegreen.registry.packages import DIGEST_TAG, FILES_TAG, PRUNED_TAG, fetch
 from mondegreen.registry.packaging import log_model
-from mondegreen.registry.store import connect, lock_path
+from mondegreen.registry.proof import VERDICT_TAG, Proof, llm_warning
+from mondegreen.registry.repair import settle
 from mondegreen.registry.tracking import resume_run
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-DIGEST_TAG = "digest"
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "register", "stage_version"]
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +45,8 @@ def register(
     promote: bool,
     card: str = "",
     tags: dict[str, str] | None = None,
+    proof: Proof | None = None,
+    config: DeployParams | None = None,
 ) -> RegisteredVersion:
     """Registers a candidate once and gives it its stage and alias.
 
@@ -51,94 +59,115 @@ def register(
         digest: `model_digest(model_folder)`.
         card: Markdown; becomes the version's description.
         tags: more tags of the version: p-value, WER before and after, data hash, commit.
+        proof: what the verdict says of which models; of these bytes when not given.
+        config: of the deployment; the defaults when not given.
 
     Raises:
-        RegistryError: the regression results are of another model.
+        RegistryError: the regression results are of another model; the model holds pickles; something else than the
+            verdict keeps it from production, such as damaged files.
+        CaseError: the ledger cannot be written.
     """
     if results.model != digest:
         raise RegistryError(
             f"The regression results are of model {results.model[:12]}, the candidate is {digest[:12]}.",
             "Run `dvc repro` to test the model that was trained last.",
         )
-    client = connect()
-    with lock(lock_path("registry")), resume_run(run_id) as own_run:
-        version = _find_version(client, model_name, own_run, digest)
-        if version is None:
-            # The version comes with its digest, so that a rerun after a crash finds it.
-            source = log_model(model_folder, card, {DIGEST_TAG: digest})
-            version = mlflow.register_model(source, model_name, tags={DIGEST_TAG: digest, "run": own_run})
-        # Also on a rerun: the verdict on the same weights may be a new one.
-        client.update_model_version(model_name, version.version, description=card)
-        outcomes = {"outcome": verdict.outcome, "regression": "pass" if results.passed else "fail"}
-        for key, value in ((tags or {}) | outcomes).items():
-            client.set_model_version_tag(model_name, version.version, key, value)
-        if promote and verdict.outcome == "pass" and results.passed:
-            stage, alias = _promote(client, model_name, int(version.version))
-        else:
-            stage, alias = _stage(client, model_name, int(version.version))
+    proof = proof or Proof(verdict.outcome, model_digest=digest)
+    more = (tags or {}) | {REGRESSION_TAG: "pass" if results.passed else "fail"}
+    with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
+        settle(registry)
+        number = stage_version(registry, own_run, model_folder, digest=digest, proof=proof, card=card, tags=more)
+        if promote and proof.outcome == "pass" and results.passed:
+            deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
+        held = registry.aliases()
+        in_production = held.get(CHAMPION) == number
         return RegisteredVersion(
             name=model_name,
-            version=int(version.version),
-            stage=stage,
-            alias=alias,
+            version=number,
+            stage="Production" if in_production else "Staging",
+            alias=CHAMPION if in_production else CHALLENGER,
             outcome=verdict.outcome,
             run_id=own_run,
             digest=digest,
-            uri=f"models:/{model_name}/{version.version}",
+            uri=f"models:/{model_name}/{number}",
         )
 
 
-def holder(client: MlflowClient, model_name: str, alias: str) -> int | None:
-    """The version that holds an alias, None when nobody does."""
-    model = client.get_registered_model(model_name)
-    found = {str(name): int(version) for name, version in model.aliases.items()}
-    return found.get(alias)
+def stage_version(
+    registry: Registry,
+    run_id: str,
+    model_folder: Path,
+    *,
+    digest: str,
+    proof: Proof,
+    card: str,
+    tags: Mapping[str, str],
+    who: str = "",
+) -> int:
+    """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
+
+    The challenger before it is archived. The champion stays what it is, also when it is registered again.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        RegistryError: the folder holds pickles.
+    """
+    if found := pickles(model_folder):
+        raise RegistryError(
+            f"{model_folder} holds {found[0]}: only safetensors and JSON are ever loaded.",
+            "Save the model with save_pretrained (safetensors), and leave training state out of the folder.",
+        )
+    version = _find_version(registry, run_id, digest) or _create(registry, run_id, model_folder, digest, card)
+    number = int(version.version)
+    _prove(registry, version, proof, card, tags)
+    aliases = registry.aliases()
+    if aliases.get(CHAMPION) == number:
+        _log.warning("%s version %s is in production already and stays there.", registry.name, number)
+        target = aliases
+    else:
+        target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
+    if target != aliases or not _entered(registry, number, proof):
+        details = {"verdict": proof.tags()[VERDICT_TAG]}
+        move(registry, "register", number, target, who=who, outcome=proof.outcome, digest=digest, details=details)
+    return number
 
 
-def _find_version(client: MlflowClient, model_name: str, run_id: str, digest: str) -> ModelVersion | None:
+def _create(registry: Registry, run_id: str, model_folder: Path, digest: str, card: str) -> ModelVersion:
+    # The version comes with its digest, so that a rerun after a crash finds it.
+    source = log_model(model_folder, card, {DIGEST_TAG: digest})
+    version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
+    return registry.version(int(version.version))
+
+
+def _prove(registry: Registry, version: ModelVersion, proof: Proof, card: str, tags: Mapping[str, str]) -> None:
+    """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
+    number, known, proven = int(version.version), version.tags, proof.tags()
+    warning = llm_warning(proof.llm_references)
+    text = f"**{warning}**\n\n{card}" if warning else card
+    registry.client.update_model_version(registry.name, str(number), description=text)
+    if not known.get(FILES_TAG):
+        proven[FILES_TAG] = to_tag(checksums(fetch(registry, number)))
+    if known.get(VERDICT_TAG) != proven[VERDICT_TAG]:
+        # A rerun with the same verdict must not make it look newer than the champion is.
+        proven[CHAMPION_TAG] = str(registry.aliases().get(CHAMPION, NOBODY))
+    registry.tag(number, proven | dict(tags))
+
+
+def _entered(registry: Registry, number: int, proof: Proof) -> bool:
+    """Whether the ledger knows this verdict on this version."""
+    verdict = proof.tags()[VERDICT_TAG]
+    return any(
+        (entry.action, entry.version, entry.details.get("verdict")) == ("register", number, verdict)
+        for entry in registry.ledger.entries()
+    )
+
+
+def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion | None:
     """The version that an earlier try of this run made of the same weights."""
-    for version in client.search_model_versions(f"name = '{model_name}' and run_id = '{run_id}'"):
-        if version.tags.get(DIGEST_TAG) == digest:
+    query = f"name = '{registry.name}' and run_id = '{run_id}'"
+    for version in registry.client.search_model_versions(query):
+        if version.tags.get(DIGEST_TAG) == digest and not version.tags.get(PRUNED_TAG):
             return version
     return None
-
-
-def _stage(client: MlflowClient, model_name: str, version: int) -> tuple[str, str]:
-    """Staging/@challenger; the challenger before it is archived. The champion stays what it is."""
-    if holder(client, model_name, CHAMPION) == version:
-        _log.warning("%s version %s is in production already and stays there.", model_name, version)
-        return "Production", CHAMPION
-    client.set_registered_model_alias(model_name, CHALLENGER, str(version))
-    _move(client, model_name, version, "Staging")
-    _drop(client, model_name, PREVIOUS, version)
-    return "Staging", CHALLENGER
-
-
-def _promote(client: MlflowClient, model_name: str, version: int) -> tuple[str, str]:
-    """Production/@champion; the champion before it becomes Archived/@previous.
-
-    Every step can be repeated, and the switch itself is one write: after a crash between any two of them there is one
-    champion, and the same call finishes the rest.
-    """
-    former = holder(client, model_name, CHAMPION)
-    if former not in (None, version):
-        client.set_registered_model_alias(model_name, PREVIOUS, str(former))
-    client.set_registered_model_alias(model_name, CHAMPION, str(version))
-    _move(client, model_name, version, "Production")
-    _drop(client, model_name, CHALLENGER, version)
-    _drop(client, model_name, PREVIOUS, version)
-    return "Production", CHAMPION
-
-
-def _drop(client: MlflowClient, model_name: str, alias: str, version: int) -> None:
-    """Takes an alias from a version that has moved on."""
-    if holder(client, model_name, alias) == version:
-        client.delete_registered_model_alias(model_name, alias)
-
-
-def _move(client: MlflowClient, model_name: str, version: int, stage: str) -> None:
-    """Moves a version to a stage and archives who was there."""
-    with warnings.catch_warnings():
-        # Deprecated for aliases, which move beside them; the UI's users still look for stages.
-        warnings.simplefilter("ignore", FutureWarning)
-        client.transition_model_version_stage(model_name, str(version), stage, archive_existing_versions=True)

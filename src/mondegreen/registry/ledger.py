@@ -8,7 +8,7 @@ alias, which is the truth.
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ class Succession:
 
     reigns: tuple[int | None, ...]  # the last one is champion; None where nobody was
     fallen: frozenset[int]  # rolled back from, and not deployed again since
+    served: frozenset[int]  # everybody who ever was champion
 
     def targets(self) -> list[int]:
         """Where rollback leads, nearest first."""
@@ -73,10 +74,6 @@ class Succession:
             if version is not None and version != champion and version not in self.fallen and version not in seen:
                 seen.append(version)
         return seen
-
-    def ever(self) -> set[int]:
-        """Every version that was in production."""
-        return {version for version in self.reigns if version is not None} | self.fallen
 
 
 class Ledger:
@@ -183,7 +180,10 @@ def succession(entries: list[Entry]) -> Succession:
     """Follows the champion through the entries: a rollback goes back along the line, anything else goes on."""
     reigns: list[int | None] = []
     fallen: set[int] = set()
-    for entry, now in _champions(entries):
+    served: set[int] = set()
+    for entry in entries:
+        now = entry.after.get(CHAMPION)
+        served |= {now} if now is not None else set()
         top = reigns[-1] if reigns else None
         if now == top:
             continue
@@ -194,12 +194,7 @@ def succession(entries: list[Entry]) -> Succession:
         if not reigns or reigns[-1] != now:
             reigns.append(now)
         fallen -= {now} if now is not None else set()
-    return Succession(tuple(reigns), frozenset(fallen))
-
-
-def _champions(entries: list[Entry]) -> Iterator[tuple[Entry, int | None]]:
-    for entry in entries:
-        yield entry, entry.after.get(CHAMPION)
+    return Succession(tuple(reigns), frozenset(fallen), frozenset(served))
 
 
 def author() -> str:

@@ -10,7 +10,7 @@ def find_model(name: str) -> Path | None:
     """The folder of a local, cached or registered (`models:/…`) model; None when it is not at hand."""
     if not name.startswith("models:/"):
         return local_model(name)
-    from mondegreen.registry.packaging import resolve_uri
+    from mondegreen.registry.resolving import resolve_uri
 
     try:
         return resolve_uri(name)

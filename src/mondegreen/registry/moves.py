@@ -28,6 +28,10 @@ from mondegreen.registry.store import connect
 _ADVISORY = 0x6D6F6E72  # any number of our own
 
 
+class BusyError(RegistryError):
+    """Somebody else is moving models."""
+
+
 @dataclass(frozen=True)
 class Registry:
     """One registered model in MLflow, and its ledger.
@@ -66,9 +70,7 @@ class Registry:
         """One version. Raises RegistryError when there is none."""
         found = self.find(number)
         if found is None:
-            raise RegistryError(
-                f"{self.name} has no version {number}.", "`mondegreen models list` shows the versions."
-            )
+            raise RegistryError(f"{self.name} has no version {number}.", "`mondegreen models list` shows the versions.")
         return found
 
     def find(self, number: int) -> ModelVersion | None:
@@ -130,14 +132,14 @@ def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
     """Nobody else moves anything meanwhile, on this machine or on another one that shares a PostgreSQL.
 
     Raises:
-        RegistryError: somebody else has the lock for longer than `patience` seconds.
+        BusyError: somebody else has the lock for longer than `patience` seconds.
     """
     path = lock_path(LOCK)
     try:
         with lock(path, timeout=patience), _advisory(registry.ledger.engine):
             yield
     except Timeout:
-        raise RegistryError(
+        raise BusyError(
             f"Somebody else is moving models ({path} is locked).", "Wait until they have done, then look and run again."
         ) from None
 
@@ -150,7 +152,7 @@ def _advisory(engine: Engine) -> Iterator[None]:
         return
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
-            raise RegistryError("Another machine is moving models.", "Wait until it has done, then look and run again.")
+            raise BusyError("Another machine is moving models.", "Wait until it has done, then look and run again.")
         try:
             yield
         finally:

@@ -35,8 +35,10 @@ def look(model_name: str, folder: Path) -> list[str]:
             return []  # no registry, and there never was one
         with suppress(Timeout), lock(lock_path(LOCK), timeout=0):
             if unfinished := ledger.unfinished():
-                return [f"{interrupted(entry)}: the next `mondegreen models` command settles it." for entry in unfinished]
-            return notice(ledger, held)
+                return [
+                    f"{interrupted(entry)}: the next `mondegreen models` command settles it." for entry in unfinished
+                ]
+            return notice(ledger, holdings(model_name))  # read again: now nobody moves
         return []
     finally:
         ledger.engine.dispose()
@@ -44,7 +46,9 @@ def look(model_name: str, folder: Path) -> list[str]:
 
 def interrupted(entry: Entry) -> str:
     """A move that a crash left half done, as the beginning of a sentence."""
-    return f"The {entry.action} of {entry.model_name} version {entry.version} at {entry.at:%Y-%m-%d %H:%M} UTC was cut off"
+    return (
+        f"The {entry.action} of {entry.model_name} version {entry.version} at {entry.at:%Y-%m-%d %H:%M} UTC was cut off"
+    )
 
 
 def notice(ledger: Ledger, held: Holdings) -> list[str]:

@@ -1,4 +1,4 @@
-"""A model folder as an MLflow pyfunc model from code, and back from `models:/name@alias` to a folder."""
+"""A model folder as an MLflow pyfunc model from code, and the model folder within such a package."""
 
 import shutil
 import tempfile
@@ -8,12 +8,10 @@ from typing import Any
 
 import mlflow
 import yaml
-from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 
 import mondegreen
 from mondegreen.errors import RegistryError
-from mondegreen.registry.store import connect
 
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 _CODE = Path(mondegreen.__file__).parent
@@ -57,30 +55,15 @@ def serving_requirements() -> list[str]:
     return [f"{name}=={version(name).split('+')[0]}" for name in names if name not in _NOT_FOR_SERVING]
 
 
-def resolve_uri(uri: str) -> Path:
-    """The local model folder behind a registry URI, downloaded when the registry is not on this machine.
-
-    Args:
-        uri: `models:/name@alias` or `models:/name/version`.
-
-    Raises:
-        RegistryError: no such model, version or alias, or one that `log_model` did not write.
-    """
-    connect()
-    try:
-        package = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-    except (MlflowException, OSError) as error:
-        raise RegistryError(
-            f"{uri} cannot be loaded: {getattr(error, 'message', error)}",
-            "See the versions and aliases with `make ui`, under Model registry.",
-        ) from error
-    return packaged_model(package, uri)
-
-
 def packaged_model(package: Path, uri: str) -> Path:
     """The folder with the weights in a downloaded package."""
-    described: dict[str, Any] = yaml.safe_load((package / "MLmodel").read_text(encoding="utf-8"))
-    artifacts = described["flavors"].get("python_function", {}).get("artifacts") or {}
+    try:
+        described: dict[str, Any] = yaml.safe_load((package / "MLmodel").read_text(encoding="utf-8"))
+        artifacts = described["flavors"].get("python_function", {}).get("artifacts") or {}
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise RegistryError(
+            f"{uri}: {package / 'MLmodel'} cannot be read ({error}).", "Run `mondegreen models verify --restore`."
+        ) from error
     folder = package / str(artifacts.get("model", {}).get("path", "missing"))
     if not (folder / "config.json").is_file():
         raise RegistryError(f"{uri} holds no speech model.", "Name a model that `dvc repro` registered.")

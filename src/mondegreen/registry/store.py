@@ -20,6 +20,10 @@ __all__ = ["EXPERIMENT", "connect", "experiment_id", "lock_path", "tracking_root
 EXPERIMENT = "mondegreen"
 
 
+class RegistryAwayError(RegistryError):
+    """MLflow cannot be used just now, or not at all: its database is locked, damaged or gone."""
+
+
 def connect() -> MlflowClient:
     """A client of `tracking_uri()`, whose database and experiment exist; also makes it the process's default."""
     uri = tracking_uri()
@@ -51,7 +55,7 @@ def _initialise(uri: str) -> None:
                 artifacts = str(database.parent / "artifacts") if database else None
                 client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException as error:
-        raise RegistryError(
+        raise RegistryAwayError(
             f"MLflow at {uri} cannot be used: {error.message}",
             "Check MLFLOW_TRACKING_URI; for a database of an older MLflow run `mlflow db upgrade URI`.",
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -19,7 +20,7 @@ KINDS = ("wav2vec2", "hubert", "wavlm")
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
-_RESOLVERS = {"models:/": "mondegreen.registry.packaging:resolve_uri"}
+_RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
 
 
@@ -63,10 +64,11 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
             "is not a plain Wav2Vec2, HuBERT or WavLM model.",
             f"Name a CTC model of one of these kinds in model.base: {', '.join(KINDS)}.",
         )
+    _require_safetensors(folder, name)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # it writes to stderr also where that is no terminal
     with torch.random.fork_rng():  # what a checkpoint lacks (the SpecAugment vector of 960h) starts the same each time
         torch.manual_seed(0)
-        network, report = AutoModelForCTC.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        network, report = _weights(folder, name)
     if any(key.startswith("lm_head") for key in report["missing_keys"]):
         raise UsageError(
             f"{name} has no weights for its CTC head: it is pretrained, not fine-tuned for transcription.",
@@ -83,6 +85,29 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
         encoder_digest=encoder_digest(network, normalize),
         normalize=normalize,
     )
+
+
+def _weights(folder: Path, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+    try:
+        network, report = AutoModelForCTC.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True
+        )
+    except SafetensorError as error:
+        raise UsageError(
+            f"{name}: its weights in {folder} are damaged: {error}.",
+            "Put the file back from where it came; a registered one with `mondegreen models verify --restore`.",
+        ) from error
+    return network, report
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    """A pickle may run anything when it is loaded, so none ever is."""
+    if not any(folder.glob("*.safetensors")):
+        found = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+        raise UsageError(
+            f"{name} has no weights in safetensors{f', only a pickle ({found[0]})' if found else ''}.",
+            "Name a folder with model.safetensors: save_pretrained of a recent transformers writes it.",
+        )
 
 
 def resolve_model(name: str) -> Path:
@@ -129,7 +154,7 @@ def load_vocabulary(folder: Path, blank: int) -> Vocabulary:
 def model_digest(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights: what can change a transcript, and nothing else."""
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
-    names += sorted(path.name for path in folder.glob("*.safetensors")) or ["pytorch_model.bin"]
+    names += sorted(path.name for path in folder.glob("*.safetensors"))
     total = hashlib.sha256()
     for name in names:
         if (folder / name).is_file():

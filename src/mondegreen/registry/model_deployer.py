@@ -1,0 +1,262 @@
+"""`ModelDeployer`: register, deploy, roll back; what stands where, and why."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mondegreen.config import DeployParams, Params, load_params
+from mondegreen.errors import RegistryError, UsageError
+from mondegreen.files import write_text
+from mondegreen.registry import deploying, deployment_report, versions
+from mondegreen.registry.backup import Backups
+from mondegreen.registry.checks import Refusal, refusals
+from mondegreen.registry.checksums import unloadable
+from mondegreen.registry.deployer import stage_version
+from mondegreen.registry.deployment_records import DEFAULT_NAME, Deployment, DeploymentConfig, FileCheck
+from mondegreen.registry.ledger import CHAMPION, Entry
+from mondegreen.registry.location import live_state
+from mondegreen.registry.moves import BusyError, Registry, alone, opened
+from mondegreen.registry.packages import damage, fatal
+from mondegreen.registry.proof import Proof, ValidationResult
+from mondegreen.registry.repair import settle
+from mondegreen.registry.tracking import start_run
+from mondegreen.registry.versions import Version
+
+__all__ = ["Deployment", "DeploymentConfig", "FileCheck", "ModelDeployer", "Version"]
+
+
+class ModelDeployer:
+    """Moves versions of a registered model to production and back, and remembers.
+
+    Several processes may share one registry: one moves, the others wait, and whoever comes too late is told so.
+
+    Args:
+        config: `deploy` of params.yaml; its defaults when not given.
+        model_name: of the registered model, where a version's id names none.
+        local_storage_dir: live state, with the ledger and the backups; var/ of the project when not given.
+        use_gcs: keep backups in a bucket: not in this version.
+
+    Raises:
+        UsageError: `use_gcs` is set.
+    """
+
+    def __init__(
+        self,
+        config: DeployParams | None = None,
+        *,
+        model_name: str = DEFAULT_NAME,
+        local_storage_dir: str | Path | None = None,
+        use_gcs: bool = False,
+    ) -> None:
+        if use_gcs:
+            raise UsageError(
+                "use_gcs=True: this version of mondegreen backs models up to a local folder, not to a bucket.",
+                "Leave use_gcs out; copy var/backups with a tool of your own until then.",
+            )
+        self.config = config or DeploymentConfig()
+        self.model_name = model_name
+        self.folder = Path(local_storage_dir) if local_storage_dir is not None else live_state()
+        self.notes: list[str] = []  # what the last call repaired or noticed, a sentence each
+
+    def register_model(
+        self,
+        model_name: str | None = None,
+        model_path: str | Path = "",
+        validation_result: ValidationResult | None = None,
+        *,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> str:
+        """Registers a model folder as a new version, Staging/@challenger.
+
+        Args:
+            model_name: of the registered model; the deployer's own when not given.
+            model_path: config.json, tokenizer and safetensors.
+            validation_result: the verdict on it; without one it can be registered, and not be deployed.
+            description: Markdown, for the registry.
+
+        Returns:
+            The version's id, for `deploy_model`.
+
+        Raises:
+            UsageError: there is no model in the folder, or it could not be loaded.
+            RegistryError, CaseError: registry or ledger refuse.
+        """
+        from mondegreen.speech.model import model_digest
+
+        name, folder = model_name or self.model_name, Path(model_path)
+        if broken := unloadable(folder) if str(model_path) else ["no folder was named"]:
+            raise UsageError(
+                f"model_path {str(model_path)!r} holds no model that can be served: {'; '.join(broken)}.",
+                "Give a folder with config.json and model.safetensors, as save_pretrained writes it.",
+            )
+        digest, proof = model_digest(folder), Proof.of(validation_result)
+        reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
+        params = load_params() if Path("params.yaml").is_file() else Params()
+        card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {proof.outcome}.", reason]))
+        with self._moving(name) as registry, start_run(params, {"mondegreen.source": str(folder)}) as run_id:
+            number = stage_version(
+                registry, run_id, folder, digest=digest, proof=proof, card=card, tags=tags or {}
+            )  # fmt: skip
+        return f"{name}/{number}"
+
+    def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:
+        """Production/@champion for a version whose proof holds; the former champion becomes Archived/@previous.
+
+        Args:
+            version_id: as `register_model` returns it, a number, or an alias such as "@challenger".
+            force: deploy what is refused; the ledger keeps that, and `reason`.
+
+        Raises:
+            DeploymentRefusedError: with every reason; nothing was moved.
+            RegistryError: somebody else moved the champion meanwhile.
+            UsageError: `force` without a reason; no such version.
+        """
+        name = versions.model_of(version_id, self.model_name)
+        with opened(name, self.folder) as registry:
+            seen = registry.aliases().get(CHAMPION)
+        with self._moving(name) as registry:
+            number = versions.parse_version(version_id, name, registry.aliases())
+            former = registry.aliases().get(CHAMPION)
+            if former != seen and former != number:
+                raise RegistryError(
+                    f"Somebody else moved the champion meanwhile: it was {_called(seen)}, now it is {_called(former)}.",
+                    "Look at `mondegreen models history`, and deploy again if it is still wanted.",
+                )
+            entry = deploying.deploy(registry, number, self.config, force=force, reason=reason)
+            if entry is None:
+                return _deployment(registry, "none", number, former, f"Version {number} is the champion already.", None)
+            after = f"; {_called(former)} is @previous" if former else ""
+            text = f"{name} version {number} is Production/@champion{after}."
+            return _deployment(registry, "deploy", number, former, text, entry)
+
+    def rollback(self, to: str | int | None = None, *, reason: str = "", model_name: str | None = None) -> Deployment:
+        """Back to the version in production before; called again, one further back.
+
+        Never to a version that was itself rolled back from, unless `to` names it. Damaged files come back from their
+        backup first.
+
+        Raises:
+            RegistryError: there is nothing to go back to, or it cannot be served.
+        """
+        name = model_name or (versions.model_of(to, self.model_name) if to is not None else self.model_name)
+        with self._moving(name) as registry:
+            former = registry.aliases().get(CHAMPION)
+            number = None if to is None else versions.parse_version(to, name, registry.aliases())
+            entry = deploying.rollback(registry, number, reason=reason)
+            text = f"{name} version {entry.version} is Production/@champion again"
+            text += f", {_called(former)} was taken back." if former else "."
+            return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)
+
+    def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[Version]:
+        """Versions, newest first."""
+        with self._reading(model_name) as registry:
+            return versions.list_versions(registry, limit)
+
+    def get_version(self, version_id: str | int) -> Version:
+        """One version. Raises RegistryError when there is none."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            aliases = registry.aliases()
+            number = versions.parse_version(version_id, registry.name, aliases)
+            return versions.describe(registry, registry.version(number), aliases)
+
+    def refusals(self, version_id: str | int) -> list[Refusal]:
+        """What keeps a version from production now."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            return refusals(registry, versions.parse_version(version_id, registry.name, registry.aliases()))
+
+    def history(self, limit: int | None = None, model_name: str | None = None) -> list[Entry]:
+        """The ledger, newest first; moves that were taken back after a crash are in it."""
+        with self._reading(model_name) as registry:
+            found = [entry for entry in registry.ledger.everything() if entry.state != "intended"]
+            return found[::-1][:limit]
+
+    def verify(
+        self, version_id: str | int | None = None, *, restore: bool = False, model_name: str | None = None
+    ) -> list[FileCheck]:
+        """Hashes the files of a version, or of every version that holds an alias, and of their backups.
+
+        Args:
+            restore: put damaged files back from their backup.
+
+        Raises:
+            RegistryError: there is no whole backup to restore from.
+        """
+        name = model_name or (versions.model_of(version_id, self.model_name) if version_id else self.model_name)
+        with self._moving(name) if restore else self._reading(name) as registry:
+            aliases = registry.aliases()
+            wanted = sorted(set(aliases.values()))
+            if version_id is not None:
+                wanted = [versions.parse_version(version_id, name, aliases)]
+            return [_verify(registry, number, restore) for number in wanted]
+
+    def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
+        """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
+        with self._moving(versions.model_of(version_id, self.model_name)) as registry:
+            number = versions.parse_version(version_id, registry.name, registry.aliases())
+            return deploying.delete(registry, number, self.config, reason=reason)
+
+    def backup(self, version_id: str | int) -> Path:
+        """Where the backup of a version lies."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            number = versions.parse_version(version_id, registry.name, registry.aliases())
+            return Backups(self.folder, registry.name).package(number)
+
+    def get_status(self, model_name: str | None = None) -> dict[str, Any]:
+        """Who holds which alias, the next rollback, the last entries of the ledger, and what was noticed."""
+        with self._reading(model_name) as registry:
+            return deployment_report.status(registry, self.notes)
+
+    def print_status(self, model_name: str | None = None) -> None:
+        """The same as one screen, on stdout."""
+        from rich.console import Console
+
+        Console().print(deployment_report.render_status(self.get_status(model_name)))
+
+    def generate_deployment_report(self, path: str | Path | None = None, model_name: str | None = None) -> str:
+        """Versions, aliases, backups and the whole ledger as Markdown; also written to `path` when it is given."""
+        with self._reading(model_name) as registry:
+            text = deployment_report.render(registry, versions.list_versions(registry), self.config)
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    @contextmanager
+    def _moving(self, name: str) -> Iterator[Registry]:
+        """Alone, with everything settled that a crash or a person left behind."""
+        with opened(name, self.folder) as registry, alone(registry):
+            self.notes = settle(registry)
+            yield registry
+
+    @contextmanager
+    def _reading(self, model_name: str | None = None) -> Iterator[Registry]:
+        """Settled too, unless somebody moves something just now: who only looks waits for nobody."""
+        with opened(model_name or self.model_name, self.folder) as registry:
+            self.notes = []
+            with suppress(BusyError), alone(registry, patience=0):
+                self.notes = settle(registry)
+            yield registry
+
+
+def _verify(registry: Registry, number: int, restore: bool) -> FileCheck:
+    problems = damage(registry, number) or fatal(registry, number)
+    backups, restored = Backups(registry.folder, registry.name), False
+    if problems and restore:
+        deploying.restore(registry, number)
+        problems, restored = damage(registry, number), True
+    return FileCheck(
+        version=number, problems=tuple(problems), backup=tuple(backups.problems(number)), restored=restored
+    )  # fmt: skip
+
+
+def _deployment(
+    registry: Registry, action: str, number: int, former: int | None, text: str, entry: Entry | None
+) -> Deployment:
+    return Deployment(
+        version_id=f"{registry.name}/{number}", action=action, version=number, former=former, text=text, entry=entry
+    )
+
+
+def _called(version: int | None) -> str:
+    return f"version {version}" if version else "nobody"

@@ -1,0 +1,106 @@
+"""From `models:/name@champion` to a folder with exactly the files that were registered.
+
+What answers in production must go on answering: when the registry cannot be reached, the backup of the version that
+the ledger knows as champion is used, and when files were damaged, the backup of that version. Both with a warning, and
+never with files that are not what was registered.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from mondegreen.cases.database import database_url
+from mondegreen.errors import MondegreenError, RegistryError
+from mondegreen.registry.backup import Backups
+from mondegreen.registry.checksums import differences, from_tag
+from mondegreen.registry.ledger import CHAMPION, Ledger
+from mondegreen.registry.location import live_state, registry_file
+from mondegreen.registry.packages import FILES_TAG, PRUNED_TAG, local_folder
+from mondegreen.registry.packaging import packaged_model
+from mondegreen.registry.store import RegistryAwayError, connect
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
+_UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_log = logging.getLogger(__name__)
+
+
+def resolve_uri(uri: str) -> Path:
+    """The local model folder behind a registry URI, downloaded when the registry is not on this machine.
+
+    Args:
+        uri: `models:/name@alias` or `models:/name/version`.
+
+    Raises:
+        RegistryError: no such model, version or alias; one that `log_model` did not write; its files are not what was
+            registered, and there is no backup of them.
+    """
+    found = _URI.fullmatch(uri)
+    name, alias = (found["name"], found["alias"]) if found else ("", "")
+    try:
+        if (file := registry_file()) and not file.is_file():
+            raise RegistryAwayError(f"{uri} cannot be loaded: {file} is gone.", "Put mlruns/ back, or run `dvc repro`.")
+        client = connect()
+        if not found or (found["version"] and not found["version"].isdigit()):
+            return packaged_model(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)), uri)
+        version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, found[3])
+        return packaged_model(_package(version, client.get_model_version_download_uri(name, version.version)), uri)
+    except (MlflowException, OSError) as error:
+        away = getattr(error, "error_code", "") not in _UNKNOWN
+        problem = RegistryError(
+            f"{uri} cannot be loaded: {getattr(error, 'message', error)}",
+            "See the versions and aliases with `mondegreen models list` or `make ui`.",
+        )
+    except RegistryAwayError as error:
+        away, problem = True, error
+    if away and alias == CHAMPION and (package := _last_known(name)):
+        _log.warning("%s The last known champion answers, from its backup %s.", problem.problem, package)
+        return packaged_model(package, uri)
+    raise problem
+
+
+def _package(version: ModelVersion, location: str) -> Path:
+    """The package of a version, or its backup where the package is damaged."""
+    called = f"{version.name} version {version.version}"
+    if when := version.tags.get(PRUNED_TAG):
+        raise RegistryError(f"The files of {called} were pruned at {when}.", "Name another version.")
+    folder = local_folder(location)
+    if folder is None:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location))
+    recorded = from_tag(version.tags.get(FILES_TAG, ""))
+    wrong = differences(folder, recorded) if recorded else []
+    if not wrong:
+        return folder
+    backups = Backups(live_state(), version.name)
+    backup = backups.read(int(version.version)) if not backups.problems(int(version.version)) else None
+    if backup and backup.files == recorded:
+        _log.warning(
+            "The files of %s are damaged (%s): its backup answers. `mondegreen models verify --restore` mends it.",
+            called, "; ".join(wrong),
+        )  # fmt: skip
+        return backups.package(int(version.version))
+    raise RegistryError(
+        f"The files of {called} are not those that were registered: {'; '.join(wrong)}.",
+        "`mondegreen models verify --restore` brings them back from a backup; else `mondegreen models rollback`.",
+    )
+
+
+def _last_known(name: str) -> Path | None:
+    """The backup of the version that was champion by the ledger, None when there is no whole one."""
+    folder = live_state()
+    if database_url(folder).startswith("sqlite") and not (folder / "mondegreen.db").is_file():
+        return None
+    try:
+        ledger = Ledger.open(folder, name)
+        try:
+            champion = (ledger.aliases() or {}).get(CHAMPION)
+        finally:
+            ledger.engine.dispose()
+    except MondegreenError as error:
+        _log.warning("Nor can the ledger be read: %s", error.problem)
+        return None
+    backups = Backups(folder, name)
+    return backups.package(champion) if champion and not backups.problems(champion) else None
