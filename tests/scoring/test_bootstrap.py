@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from mondegreen.scoring import bootstrap
-from mondegreen.scoring.bootstrap import block_bootstrap
+from mondegreen.scoring.bootstrap import IntervalMethod, block_bootstrap
 
 
 def clusters(seed: int, size: int, improvement: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,9 +44,43 @@ def test_loss_is_the_improvement_with_its_sign_turned() -> None:
     assert lower < upper < 0
 
 
+def test_bca_is_percentile_when_nothing_is_skewed() -> None:
+    half = np.arange(1, 21)
+    errors = np.concatenate([half, 42 - half])  # symmetric about 21
+    sample = block_bootstrap(errors, np.full(40, 21), np.full(40, 60), samples=20_000, seed=0)
+    assert sample.acceleration == pytest.approx(0, abs=1e-12)
+    assert sample.interval(0.95, "bca") == pytest.approx(sample.interval(0.95, "percentile"), abs=0.002)
+
+
+def test_bca_is_that_of_scipy() -> None:
+    baseline, candidate, words = clusters(4, size=15, improvement=0.05)
+    gains = (baseline - candidate) ** 2 // 6  # skewed
+
+    def ratio(index: np.ndarray, axis: int = -1) -> np.ndarray:
+        return gains[index].sum(axis=axis) / words[index].sum(axis=axis)
+
+    theirs = stats.bootstrap(
+        (np.arange(15),), ratio, n_resamples=40_000, method="BCa", rng=np.random.default_rng(0), vectorized=True
+    ).confidence_interval
+    ours = block_bootstrap(gains, np.zeros(15, dtype=np.int64), words, samples=40_000, seed=0)
+    assert abs(ours.acceleration) > 0.02
+    width = theirs.high - theirs.low
+    assert ours.interval(0.95, "bca") == pytest.approx((theirs.low, theirs.high), abs=0.02 * width)
+    assert ours.interval(0.95, "percentile") != pytest.approx((theirs.low, theirs.high), abs=0.04 * width)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_swapping_the_models_mirrors_the_interval(method: IntervalMethod) -> None:
+    baseline, candidate, words = clusters(7, size=25, improvement=0.03)
+    low, high = block_bootstrap(baseline, candidate, words, samples=2000, seed=3).interval(0.9, method)
+    mirrored = block_bootstrap(candidate, baseline, words, samples=2000, seed=3).interval(0.9, method)
+    assert mirrored == pytest.approx((-high, -low))
+
+
 def test_identical_models_have_an_interval_of_no_width() -> None:
     errors = np.array([3, 4, 5])
-    assert block_bootstrap(errors, errors, np.full(3, 50), samples=1000, seed=0).interval(0.95) == (0, 0)
+    sample = block_bootstrap(errors, errors, np.full(3, 50), samples=1000, seed=0)
+    assert sample.interval(0.95, "percentile") == sample.interval(0.95, "bca") == (0, 0)
 
 
 def test_no_clusters_and_empty_clusters_are_refused() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mondegreen.scoring.significance import mapsswe, minimum_detectable_effect, sign_flip_test
+from mondegreen.scoring.significance import holm, mapsswe, minimum_detectable_effect, sign_flip_test, two_sided
 
 
 def brute_force(differences: list[int]) -> float:
@@ -50,6 +50,39 @@ def test_p_is_never_zero_and_nothing_moved_is_one() -> None:
     assert sign_flip_test(np.full(100, 5), permutations=999, seed=0) == 1 / 1000
     assert sign_flip_test(np.zeros(100, dtype=np.int64), permutations=999, seed=0) == 1.0
     assert sign_flip_test(np.zeros(0, dtype=np.int64), permutations=999, seed=0) == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8))
+def test_the_exact_p_is_uniform_over_the_sign_patterns(magnitudes: list[int]) -> None:
+    """Under the null each pattern is as likely: p is at or below its own value in exactly that share."""
+    patterns = np.array(list(itertools.product((-1, 1), repeat=len(magnitudes)))) * np.array(magnitudes)
+    p_values = np.array([sign_flip_test(pattern, permutations=1, seed=0) for pattern in patterns])
+    for alpha in p_values:
+        share = np.mean(p_values <= alpha + 1e-12)
+        # As large as it can be: p is the share itself, and no test of this size rejects more.
+        assert share == pytest.approx(alpha)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=30))
+def test_two_sided_p_is_the_same_whichever_model_comes_first(values: list[int]) -> None:
+    differences = np.array(values, dtype=np.int64)
+    there = two_sided(differences, permutations=1000, seed=3)
+    assert there == two_sided(-differences, permutations=1000, seed=3) and 0 < there <= 1
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_monotone_and_lies_between_p_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    assert [adjusted[index] for index in order] == sorted(adjusted)
+    for p, found in zip(p_values, adjusted, strict=True):
+        assert p <= found <= min(1.0, len(p_values) * p)
+
+
+def test_holm_known_answer() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_under_the_null_with_cluster_effects_false_passes_stay_below_alpha() -> None:

@@ -39,6 +39,7 @@ def test_intervals_hold_their_value_and_resample_the_widest_unit_that_can_be() -
         for estimate in (row.baseline, row.candidate, row.improvement):
             assert estimate.interval is not None
             assert estimate.interval[0] <= estimate.value <= estimate.interval[1]
+        assert row.p_value is not None and 0 < row.p_value <= 1
         assert row.improvement.value == pytest.approx(row.baseline.value - row.candidate.value)
 
 

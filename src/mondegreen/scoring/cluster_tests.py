@@ -6,9 +6,12 @@ Everywhere a difference is baseline errors - candidate errors: positive means th
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from mondegreen.scoring.bootstrap import Counts
+
+EXACT_PAIRS = 200
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,12 @@ def signed_rank_test(differences: Counts, reference_words: Counts) -> SignedRank
     """Wilcoxon's one-sided signed-rank test on each cluster's own improvement of WER.
 
     A small cluster weighs as much as a large one, so it asks another question than corpus WER: do clusters tend to
-    improve? Clusters without a difference are left out; exact while scipy can be, else the normal approximation.
+    improve? Clusters without a difference are left out. Exact up to 200 clusters, also with ties (which scipy's is not,
+    or takes seconds for), then the normal approximation.
     Sources: Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; on speakers' rates as
-    NIST's sc_stats does; the correlation: Kerby, "The simple difference formula", Comprehensive Psychology 2014.
+    NIST's sc_stats does; the exact distribution: Streitberg & Röhmel, "Exact distributions for permutation and rank
+    tests", Statistical Software Newsletter 1986; the correlation: Kerby, "The simple difference formula",
+    Comprehensive Psychology 2014.
 
     Args:
         differences: int64 (num_clusters,).
@@ -99,10 +105,24 @@ def signed_rank_test(differences: Counts, reference_words: Counts) -> SignedRank
     rates = differences[moved] / reference_words[moved]
     if not len(rates):
         return SignedRank(0, None, None, None)
-    found = stats.wilcoxon(rates, alternative="greater")
-    ranks = len(rates) * (len(rates) + 1) / 2
-    statistic = float(found.statistic)
-    return SignedRank(len(rates), statistic, float(found.pvalue), 2 * statistic / ranks - 1)
+    ranks = stats.rankdata(np.abs(rates))
+    statistic = float(ranks[rates > 0].sum())
+    if len(rates) <= EXACT_PAIRS:
+        p_value = _signed_rank_tail(ranks, statistic)
+    else:
+        p_value = float(stats.wilcoxon(rates, alternative="greater", method="asymptotic").pvalue)
+    return SignedRank(len(rates), statistic, p_value, 2 * statistic / float(ranks.sum()) - 1)
+
+
+def _signed_rank_tail(ranks: npt.NDArray[np.float64], statistic: float) -> float:
+    """Chance that the ranks of random signs sum to `statistic` or more; a rank is a multiple of a half."""
+    halves = np.rint(2 * ranks).astype(int)
+    chances = np.zeros(halves.sum() + 1)
+    chances[0] = 1
+    for rank in halves:
+        chances[rank:] = (chances[rank:] + chances[:-rank]) / 2
+        chances[:rank] /= 2
+    return float(chances[round(2 * statistic) :].sum())
 
 
 def effect_size(differences: Counts, reference_words: Counts) -> EffectSize:

@@ -4,6 +4,7 @@ Everywhere a difference is baseline errors - candidate errors: positive means th
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,25 @@ def sign_flip_test(differences: Counts, permutations: int, seed: int) -> float:
     for magnitude, count in zip(*np.unique(np.abs(moved), return_counts=True), strict=True):
         sums += magnitude * (2 * generator.binomial(count, 0.5, size=permutations) - count)
     return float((np.count_nonzero(sums >= observed) + 1) / (permutations + 1))
+
+
+def two_sided(differences: Counts, permutations: int, seed: int) -> float:
+    """Two-sided sign-flip p-value: twice the smaller one-sided, at most 1; the same whichever model comes first."""
+    sides = (sign_flip_test(signed, permutations, seed) for signed in (differences, -differences))
+    return min(1.0, 2 * min(sides))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of several tests: those at or below alpha are significant together, at family-wise alpha.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 @dataclass(frozen=True)

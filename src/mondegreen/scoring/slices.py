@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,8 +11,10 @@ from mondegreen.scoring.alignment import align_words, confusions
 from mondegreen.scoring.bands import CONFIDENCES, DURATIONS, SNRS, WORD_CLASSES, band, bands, word_class
 from mondegreen.scoring.bootstrap import Counts, block_bootstrap
 from mondegreen.scoring.comparison import Comparison, Unit, cluster_name, cluster_sums
+from mondegreen.scoring.significance import holm, two_sided
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
+PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
 _UNITS: tuple[Unit, ...] = get_args(Unit)
 _ORDER = {
     name: rank
@@ -41,6 +43,7 @@ class Slice:
     baseline: Estimate
     candidate: Estimate
     improvement: Estimate  # baseline - candidate
+    p_value: float | None  # sign-flip, two-sided, Holm over the slices of the kind; None with one cluster
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,12 @@ def slices(
     for kind, name, counted in [*_by_utterance(comparison, snr or {}), *_by_word(comparison)]:
         members[kind, name].append(counted)
     kinds = Counter(kind for kind, _ in members)
-    found = [
-        _slice(comparison, kind, name, rows, level, samples, seed)
-        for (kind, name), rows in members.items()
-        if kinds[kind] > 1
-    ]
-    rank = {kind: number for number, kind in enumerate(get_args(Kind))}
-    return sorted(found, key=lambda row: (rank[row.kind], _ORDER.get(row.name, 0), row.name))
+    found: list[Slice] = []
+    for kind in get_args(Kind):
+        parts = [(name, rows) for (its, name), rows in members.items() if its == kind and kinds[kind] > 1]
+        parts.sort(key=lambda part: (_ORDER.get(part[0], 0), part[0]))
+        found += _adjusted([_slice(comparison, kind, name, rows, level, samples, seed) for name, rows in parts])
+    return found
 
 
 def confusion_changes(comparison: Comparison, limit: int = 20) -> list[Confusion]:
@@ -128,6 +130,13 @@ def _by_word(comparison: Comparison) -> Iterator[tuple[Kind, str, _Counted]]:
             yield "word class", name, _Counted(position, before, after, words)
 
 
+def _adjusted(rows: list[Slice]) -> list[Slice]:
+    """The slices of one kind with their p-values adjusted for being several."""
+    tested = [row.p_value for row in rows if row.p_value is not None]
+    adjusted = iter(holm(tested))
+    return [row if row.p_value is None else replace(row, p_value=next(adjusted)) for row in rows]
+
+
 def _slice(
     comparison: Comparison, kind: Kind, name: str, rows: list[_Counted], level: float, samples: int, seed: int
 ) -> Slice:
@@ -153,6 +162,7 @@ def _slice(
         baseline=estimate(old, nothing),
         candidate=estimate(new, nothing),
         improvement=estimate(old, new),
+        p_value=two_sided(old - new, PERMUTATIONS, seed) if len(words) > 1 else None,
     )
 
 
