@@ -131,6 +131,8 @@ def _teaching(
             continue
         if case.label.source == "none":
             left_out["no_label"] += 1
+        elif case.label.source == "hypothesis":  # neither an error nor a success: nobody looked at it
+            left_out["hypothesis_as_label"] += 1
         elif not normalize(case.label.text, normalizer):
             left_out["empty_label"] += 1
         elif case.heard.error:

@@ -1,24 +1,60 @@
 """A gold transcript for each utterance that has one, with its source."""
 
+import logging
 from pathlib import Path
 
-from mondegreen.config import load_params
+from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
+from mondegreen.labels.audit_record import LabelAudit
 from mondegreen.labels.gold import audit, gold_labels
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.stages import run
+from mondegreen.stages import progress, run
 
 OUTPUT = Path("build/label")
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
+    """Writes build/label/{labels,guards,review}.jsonl and audit.json; without an LLM guards and review are empty."""
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
     hypotheses = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
     corrections = read_jsonl(Path("build/prepare/corrections.jsonl"), Label)
-    labels = gold_labels(utterances, corrections)
+    labels, measured = gold_labels(utterances, corrections), None
+    for name in ("guards.jsonl", "review.jsonl"):
+        write_jsonl(OUTPUT / name, [])
+    if params.label.llm != "off":
+        machine, measured = _ask(utterances, hypotheses, labels, params)
+        labels = gold_labels(utterances, corrections, machine)
     write_jsonl(OUTPUT / "labels.jsonl", labels)
-    write_json(OUTPUT / "audit.json", audit(utterances, labels, hypotheses, params.score.normalizer))
+    write_json(OUTPUT / "audit.json", audit(utterances, labels, hypotheses, params.score.normalizer, measured))
+    if measured:
+        from mondegreen.labels.machine import check_audit
+
+        check_audit(measured, sum(label.source == "llm" for label in labels), params.label.max_label_wer)
+
+
+def _ask(
+    utterances: list[Utterance], hypotheses: list[Hypothesis], labels: list[Label], params: Params
+) -> tuple[dict[str, Label], LabelAudit]:
+    """Torch and the model are loaded here and not before: a pipeline without an LLM needs neither."""
+    from mondegreen.labels.acoustic import open_ear
+    from mondegreen.labels.machine import Corpus, correctors, label_by_machine, plan
+    from mondegreen.scoring.metrics import model_of
+
+    corpus = Corpus.of(utterances, hypotheses, labels)
+    chosen, ear = plan(corpus, params), open_ear(params, model_of(hypotheses))
+    with progress(f"asking {params.label.model}", len(chosen.asked)) as advance:
+        found = label_by_machine(corpus, chosen, ear, params, correctors(params, chosen.shots), advance)
+    write_jsonl(OUTPUT / "guards.jsonl", found.judged)
+    write_jsonl(OUTPUT / "review.jsonl", found.review)
+    logger.info(
+        "%d of %d are labelled, %d wait for a person.",
+        len(chosen.wanted) - len(found.review),
+        len(found.labels),
+        len(found.review),
+    )
+    return found.labels, found.audit
 
 
 if __name__ == "__main__":
