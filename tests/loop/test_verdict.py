@@ -1,63 +1,12 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json
 from mondegreen.loop.verdict import Verdict, decide, judge_suite
-from mondegreen.records import Hypothesis, Utterance
-
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-Wrong = Callable[[int], int]  # number of the utterance -> misheard words
-
-
-def params(**changes: Any) -> Params:
-    return Params.model_validate({"validate": {"bootstrap_samples": 1000, "permutations": 2000} | changes})
-
-
-def corpus(size: int, prefix: str = "t", **changes: Any) -> list[Utterance]:
-    rows = []
-    for number in range(size):
-        key = f"{prefix}{number:03}"
-        fields = {
-            "id": key, "path": f"data/{key}.wav", "sha256": key, "duration": 4.0, "speaker": f"s{number % 20}",
-            "condition": "noisy" if number % 2 else "clean", "recording": key, "reference": " ".join(WORDS),
-            "split": "test", "domain": "target",
-        }  # fmt: skip
-        rows.append(Utterance.model_validate(fields | changes))
-    return rows
-
-
-def hear(utterances: list[Utterance], wrong: Wrong, model: str = "base") -> list[Hypothesis]:
-    """Hypotheses with so many substituted words in each utterance."""
-    return [
-        Hypothesis(
-            id=row.id, path=row.path, text=" ".join(["eleven"] * wrong(number) + WORDS[wrong(number) :]),
-            confidence=0.5, duration=row.duration, words=[], nbest=[], model=model,
-        )
-        for number, row in enumerate(utterances)
-    ]  # fmt: skip
-
-
-def judge(
-    before: Wrong,
-    after: Wrong,
-    retained: Wrong = lambda number: 1,
-    speakers: dict[str, str] | None = None,
-    size: int = 60,
-    rules: Params | None = None,
-) -> Verdict:
-    test = corpus(size, **(speakers or {}))
-    guard = corpus(20, "r", domain="retention", recording="", speaker="")
-    return decide(
-        test + guard,
-        hear(test, before) + hear(guard, lambda number: 1),
-        hear(test, after, "tuned") + hear(guard, retained, "tuned"),
-        rules or params(),
-    )
+from tests.loop.verdict_corpus import Wrong, corpus, hear, judge, params
 
 
 def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> None:

@@ -13,9 +13,11 @@ from mondegreen.cli import (
     detector,
     finetune,
     jobs,
+    models,
     monitor,
     regression,
     report,
+    review,
     status,
     summary,
     transcribe,
@@ -46,6 +48,7 @@ app.command()(finetune.finetune)
 app.command()(summary.summary)
 app.command()(report.report)
 app.command()(monitor.monitor)
+app.command()(review.review)
 app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
     app.command()(command)
@@ -53,6 +56,7 @@ case_exchange.join(cases.app)
 case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
+app.add_typer(models.app, name="models")
 app.add_typer(regression.app, name="regression")
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -63,7 +63,7 @@ def discover(data: Path) -> list[Found]:
     return sorted(found, key=lambda item: item.path.as_posix())
 
 
-def read_references(path: Path, known: set[str]) -> dict[str, Row]:
+def read_references(path: Path, known: Container[str]) -> dict[str, Row]:
     """Reads a references.csv; a missing file is an empty one.
 
     Args:
