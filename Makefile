@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro data test test-slow lint types bench ui starter clean
+.PHONY: repro data test test-slow lint types bench bench-stats ui starter clean
 
 repro: data
 	dvc repro
@@ -29,6 +29,9 @@ types: $(VENV)/.installed
 
 bench: data
 	python -m benchmarks
+
+bench-stats: $(VENV)/.installed
+	python -m benchmarks --only statistics
 
 ui: $(VENV)/.installed
 	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlruns/mlflow.db

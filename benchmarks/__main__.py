@@ -3,7 +3,7 @@
 import argparse
 import datetime
 
-from benchmarks import cases, repro, training, transcribing
+from benchmarks import cases, repro, statistics, training, transcribing
 from benchmarks.common import machine
 
 
@@ -12,8 +12,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="recordings to transcribe")
     parser.add_argument("--training-clips", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases"])
+    parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases", "statistics"])
     parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--trials", type=int, default=2_000, help="simulated test sets of one size")
+    parser.add_argument("--verdicts", type=int, default=400, help="of them, judged by the whole rule")
     chosen = parser.parse_args()
     print(f"{datetime.date.today()}, {machine()}\n", flush=True)
     if chosen.only in (None, "transcribing"):
@@ -24,6 +26,8 @@ def main() -> None:
         print(f"## Pipeline\n\n{repro.report()}\n", flush=True)
     if chosen.only in (None, "cases"):
         print(f"## Case store\n\n{cases.report(chosen.cases)}\n", flush=True)
+    if chosen.only in (None, "statistics"):
+        print(f"## Statistics\n\n{statistics.report(chosen.trials, chosen.verdicts)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,206 @@
+"""How often tests call a difference significant that is none, how often they find one that is, and how fast ours are.
+
+python -m benchmarks --only statistics [--trials 2000] [--verdicts 400]
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jiwer
+import numpy as np
+from scipy import stats
+
+from benchmarks.common import table
+from benchmarks.simulated_speakers import TestSet, as_records, draw
+from mondegreen.config import Params
+from mondegreen.loop.verdict import decide
+from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.bootstrap import block_bootstrap
+from mondegreen.scoring.cluster_tests import cluster_t_test, signed_rank_test
+from mondegreen.scoring.comparison import compare
+from mondegreen.scoring.evidence import gather
+from mondegreen.scoring.significance import mapsswe, sign_flip_test
+
+SPEAKERS = (5, 10, 20, 40)
+ALPHA, IMPROVEMENT = 0.05, 0.02
+DRAWS, PERMUTATIONS = 1_000, 10_000  # of one trial: fewer than a verdict's, whose rates they do not change
+RULE = Params.model_validate({"validate": {"bootstrap_samples": DRAWS, "permutations": PERMUTATIONS}})
+
+
+def significant(test: TestSet, seed: int) -> dict[str, bool]:
+    """What each test says of the claim that the candidate is better, one-sided at ALPHA."""
+    utterances, words = test.differences(), test.by_speaker(test.words)
+    clusters, nothing = test.by_speaker(utterances), np.zeros_like(words)
+    blocks = block_bootstrap(clusters, nothing, words, DRAWS, seed)
+    single = block_bootstrap(utterances, np.zeros_like(utterances), test.words, DRAWS, seed)
+    p_values = {
+        "sign-flip over speakers": sign_flip_test(clusters, PERMUTATIONS, seed),
+        "cluster-robust t over speakers": cluster_t_test(clusters, words).p_value,
+        "Wilcoxon over speakers": signed_rank_test(clusters, words).p_value,
+        "t over utterances": stats.ttest_1samp(utterances, 0, alternative="greater").pvalue,
+        "MAPSSWE (NIST's segments)": mapsswe(test.segments()).p_value,
+    }
+    return {
+        **{name: p is not None and p <= ALPHA for name, p in p_values.items()},
+        "bootstrap of utterances (i.i.d.)": single.loss_bounds(ALPHA, "percentile")[1] < 0,
+        "bootstrap of speakers, percentile bound": blocks.loss_bounds(ALPHA, "percentile")[1] < 0,
+        "bootstrap of speakers, BCa bound": blocks.loss_bounds(ALPHA, "bca")[1] < 0,
+    }
+
+
+def covered(test: TestSet, seed: int) -> dict[str, bool]:
+    """Whether the two-sided interval of 95 % holds an improvement of zero."""
+    words = test.by_speaker(test.words)
+    clusters = test.by_speaker(test.differences())
+    blocks = block_bootstrap(clusters, np.zeros_like(words), words, DRAWS, seed)
+    by_t = cluster_t_test(clusters, words)
+    far = stats.t.ppf(0.975, by_t.degrees_of_freedom)
+    found = {method: blocks.interval(0.95, method) for method in ("percentile", "bca")}
+    return {
+        "percentile": found["percentile"][0] <= 0 <= found["percentile"][1],
+        "BCa": found["bca"][0] <= 0 <= found["bca"][1],
+        "improvement ± t · standard error": by_t.t is None or abs(by_t.t) <= far,
+    }
+
+
+def passes(test: TestSet, seed: int) -> dict[str, bool]:
+    """The whole rule: `loop.verdict.decide` on transcripts, with a retention set that has nothing against it."""
+    return {"the verdict": decide(*as_records(test), RULE.model_copy(update={"seed": seed})).passed}
+
+
+def rates(
+    ask: Callable[[TestSet, int], dict[str, bool]],
+    speakers: int,
+    trials: int,
+    improvement: float,
+    centred: bool = False,
+) -> dict[str, float]:
+    """The share of `trials` test sets in which each answer is yes; the same seed draws the same sets."""
+    generator = np.random.default_rng([speakers, round(1e4 * improvement), centred])
+    answers = [ask(draw(generator, speakers, improvement, centred), seed) for seed in range(trials)]
+    return {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]}
+
+
+def report(trials: int, verdicts: int) -> str:
+    """The tables of docs/statistics.md."""
+    error = 100 * (ALPHA * (1 - ALPHA) / trials) ** 0.5
+    null = {size: rates(significant, size, trials, 0.0) for size in SPEAKERS}
+    power = {size: rates(significant, size, trials, IMPROVEMENT) for size in SPEAKERS}
+    parts = [
+        f"False passes at alpha {ALPHA:g}, in per cent of {trials} test sets without an improvement (standard error at "
+        f"alpha: {error:.1f}); in brackets power, for an improvement of {100 * IMPROVEMENT:g} points:",
+        table(_rows(null, power)),
+        f"The whole rule, in per cent of {verdicts} test sets (power in brackets). Below 12 speakers its unit is the "
+        "recording and its claim is about these speakers only: the second line:",
+        table(_verdict_rows(verdicts)),
+        f"Coverage of two-sided 95 % intervals, in per cent of {trials} test sets:",
+        table(_rows({size: rates(covered, size, trials, 0.0) for size in SPEAKERS})),
+        speed(),
+    ]
+    return "\n\n".join(parts)
+
+
+def _verdict_rows(trials: int) -> list[dict[str, Any]]:
+    rows = []
+    for centred, label in (
+        (False, "nothing gained by the speakers' population"),
+        (True, "nothing gained by these speakers"),
+    ):
+        null, power = (
+            {size: {label: rates(passes, size, trials, gain, centred)["the verdict"]} for size in SPEAKERS}
+            for gain in (0.0, IMPROVEMENT)
+        )
+        rows += _rows(null, power)
+    return rows
+
+
+def _rows(
+    shares: dict[int, dict[str, float]], power: dict[int, dict[str, float]] | None = None
+) -> list[dict[str, Any]]:
+    """One row an answer, one column a number of speakers, in per cent."""
+    rows = []
+    for name in shares[SPEAKERS[0]]:
+        row = {"": name}
+        for size in SPEAKERS:
+            found = f" ({100 * power[size][name]:.0f})" if power else ""
+            row[f"{size} speakers"] = f"{100 * shares[size][name]:.1f}{found}"
+        rows.append(row)
+    return rows
+
+
+def speed(utterances: int = 10_000, speakers: int = 40) -> str:
+    """Seconds of one core for counts, all tests and 10,000 draws of a verdict, beside loops over utterances."""
+    sides = _corpus(utterances, speakers)
+    params = Params()
+    started = time.process_time()
+    comparison = compare(*sides, params.validate_)
+    counted = time.process_time()
+    gather(comparison, params)
+    ours = {"count words and characters": counted - started, "tests and intervals": time.process_time() - counted}
+    loops = {
+        "count words and characters": _naive_counts(sides),
+        "tests and intervals": _naive_tests(comparison, params),
+    }
+    rows = [
+        {
+            "": name,
+            "seconds": f"{ours[name]:.2f}",
+            "loops": f"{loops[name]:.1f}",
+            "ratio": f"{loops[name] / ours[name]:.0f}",
+        }
+        for name in ours
+    ]
+    total, naive = sum(ours.values()), sum(loops.values())
+    rows.append({"": "all", "seconds": f"{total:.2f}", "loops": f"{naive:.1f}", "ratio": f"{naive / total:.0f}"})
+    words = int(comparison.words.sum())
+    return (
+        f"Seconds of one core for {utterances:,} utterances ({words:,} words) of {speakers} speakers, "
+        f"{params.validate_.bootstrap_samples:,} draws and {params.validate_.permutations:,} flips each way. Beside "
+        "it: jiwer for each utterance, then draws of utterances and flips of speakers in Python loops, a hundredth of them "
+        f"measured:\n\n{table(rows)}"
+    )
+
+
+def _corpus(count: int, speakers: int) -> tuple[list[Utterance], list[Hypothesis], list[Hypothesis]]:
+    """Texts of about ten words from a vocabulary of 2,000, and two models that mishear a fifth of them."""
+    generator = np.random.default_rng(0)
+    test = draw(generator, speakers, 0.02)
+    utterances, old, new = as_records(test, retention=0)
+    vocabulary = np.array([f"{a}{b}{c}" for a in "bdfglmnprst" for b in "aeiou" for c in ("n", "ster", "l", "ty")] * 9)
+    made: tuple[list[Utterance], list[Hypothesis], list[Hypothesis]] = ([], [], [])
+    for number in range(count):
+        words = generator.choice(vocabulary, size=generator.integers(4, 17))
+        key = f"u{number:05}"
+        update = {"id": key, "recording": key, "speaker": f"s{number % speakers:02}", "reference": " ".join(words)}
+        made[0].append(utterances[0].model_copy(update=update))
+        for side, template in ((1, old[0]), (2, new[0])):
+            heard = np.where(generator.random(len(words)) < 0.2, generator.choice(vocabulary, size=len(words)), words)
+            kept = heard[generator.random(len(words)) > 0.03]
+            made[side].append(template.model_copy(update={"id": key, "text": " ".join(kept)}))  # type: ignore[union-attr]
+    return made
+
+
+def _naive_counts(sides: tuple[list[Utterance], list[Hypothesis], list[Hypothesis]]) -> float:
+    started = time.process_time()
+    for hypotheses in sides[1:]:
+        for utterance, hypothesis in zip(sides[0], hypotheses, strict=True):
+            jiwer.process_words(utterance.reference, hypothesis.text)
+            jiwer.process_characters(utterance.reference, hypothesis.text)
+    return time.process_time() - started
+
+
+def _naive_tests(comparison: Any, params: Params) -> float:
+    import random
+
+    pairs = list(zip(comparison.baseline, comparison.candidate, strict=True))
+    gains = [(old.words.errors - new.words.errors, old.words.reference_length) for old, new in pairs]
+    clusters = comparison.differences.tolist()
+    luck = random.Random(0)
+    started = time.process_time()
+    for _ in range(params.validate_.bootstrap_samples // 100):
+        drawn = luck.choices(gains, k=len(gains))
+        _ = sum(gain for gain, _ in drawn) / sum(words for _, words in drawn)
+    for _ in range(2 * params.validate_.permutations // 100):
+        _ = sum(value if luck.random() < 0.5 else -value for value in clusters) >= sum(clusters)
+    return 100 * (time.process_time() - started)
