@@ -157,7 +157,7 @@ def speed(utterances: int = 10_000, speakers: int = 40) -> str:
     return (
         f"Seconds of one core for {utterances:,} utterances ({words:,} words) of {speakers} speakers, "
         f"{params.validate_.bootstrap_samples:,} draws and {params.validate_.permutations:,} flips each way. Beside "
-        "it: jiwer for each utterance, then draws of utterances and flips of speakers in Python loops, a hundredth of them "
+        "it: jiwer for each utterance, then draws and flips in Python loops, a hundredth of them "
         f"measured:\n\n{table(rows)}"
     )
 
