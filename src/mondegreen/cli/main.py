@@ -11,8 +11,10 @@ from mondegreen.cli import (
     case_versions,
     cases,
     detector,
+    doctor,
     finetune,
     jobs,
+    labels,
     models,
     monitor,
     regression,
@@ -48,6 +50,7 @@ app.command()(finetune.finetune)
 app.command()(summary.summary)
 app.command()(report.report)
 app.command()(monitor.monitor)
+app.command()(doctor.doctor)
 app.command()(review.review)
 app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
@@ -56,6 +59,7 @@ case_exchange.join(cases.app)
 case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
+app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 app.add_typer(regression.app, name="regression")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mondegreen.config import Params
+from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import sha256_file
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.cache import CACHE_FOLDER, FeatureCache
+from mondegreen.speech.cache import FeatureCache
 from mondegreen.speech.decoding import LogProbs, ctc_log_likelihood
 from mondegreen.speech.features import batches, encode, log_probabilities
 from mondegreen.speech.model import SpeechModel, load_model
@@ -35,18 +35,18 @@ class Ear:
     Args:
         model: the one that wrote the hypotheses.
         batch_seconds: audio in one transformer batch. Speed and memory only; never changes a score.
-        folder: of the feature cache.
+        cache: of the model's features; the usual one when not given.
     """
 
-    def __init__(self, model: SpeechModel, batch_seconds: float = 15.0, folder: Path = CACHE_FOLDER) -> None:
+    def __init__(self, model: SpeechModel, batch_seconds: Seconds = 15.0, cache: FeatureCache | None = None) -> None:
         self.model, self._batch_seconds = model, batch_seconds
-        self.labeller = Labeller(model.vocabulary)
-        self._cache = FeatureCache(model.encoder_digest, folder)
+        self._labeller = Labeller(model.vocabulary)
+        self._cache = cache or FeatureCache(model.encoder_digest)
 
     def unwritable(self, text: str) -> str:
         """Why the tokenizer cannot write a text; "" when it can."""
         try:
-            self.labeller.encode(text, "the suggestion")
+            self._labeller.encode(text, "the suggestion")
         except VocabularyError as error:
             return error.problem
         return ""
@@ -82,7 +82,7 @@ class Ear:
 
     def _score(self, lattice: LogProbs, text: str) -> float | None:
         try:
-            labels = self.labeller.encode(text, "the text")
+            labels = self._labeller.encode(text, "the text")
         except VocabularyError:
             return None
         return ctc_log_likelihood(lattice, labels, self.model.vocabulary.blank)
@@ -107,16 +107,24 @@ def margin(falls: Sequence[float | None], keep: float) -> float | None:
     return max(0.0, round(float(np.quantile(known, keep)), 5))
 
 
-def open_ear(params: Params, digest: str, batch_seconds: float | None = None) -> Ear:
+def open_ear(params: Params, digest: str) -> Ear:
     """The base model, which must be the one that wrote the hypotheses.
+
+    Args:
+        digest: that the hypotheses carry; "" when there are none.
 
     Raises:
         UsageError: it has other weights by now.
     """
     model = load_model(params.model.base)
-    if digest and model.digest != digest:
+    check_model(params, model.digest, digest)
+    return Ear(model, params.transcribe.batch_seconds)
+
+
+def check_model(params: Params, now: str, digest: str) -> None:
+    """Raises UsageError when the hypotheses carry another digest than the model has now."""
+    if digest and now != digest:
         raise UsageError(
-            f"The hypotheses are of model {digest[:12]}, {params.model.base} is {model.digest[:12]}.",
+            f"The hypotheses are of model {digest[:12]}, {params.model.base} is {now[:12]}.",
             "The weights changed since then: run `dvc repro --force transcribe`, then `dvc repro`.",
         )
-    return Ear(model, batch_seconds or params.transcribe.batch_seconds)

@@ -169,21 +169,27 @@ def _question(item: Hypothesis, recording: str) -> Question:
     )
 
 
-def _without_suggestion(item: Hypothesis, answer: NoSuggestion) -> Judgement:
-    record = Judged(
-        id=item.id,
-        path=item.path,
-        heard=item.text,
-        confidence=item.confidence,
+def skipped(id_: str, path: str, heard: str, reason: str) -> Judged:
+    """The record of what the LLM was not asked about."""
+    return Judged(
+        id=id_,
+        path=path,
+        heard=heard,
+        confidence=0.0,
         suggested="",
-        outcome="unavailable" if answer.reason in DOWN else "unanswered",
+        outcome="unanswered",
         guard="",
-        reason=answer.message,
+        reason=reason,
         checks={},
         fall=None,
         writer=None,
     )
-    return Judgement(record, None)
+
+
+def _without_suggestion(item: Hypothesis, answer: NoSuggestion) -> Judgement:
+    found = skipped(item.id, item.path, item.text, answer.message)
+    outcome: Outcome = "unavailable" if answer.reason in DOWN else "unanswered"
+    return Judgement(found.model_copy(update={"confidence": item.confidence, "outcome": outcome}), None)
 
 
 def _with_decision(item: Hypothesis, answer: Suggestion, case: Case, decision: Decision) -> Judgement:

@@ -1,0 +1,165 @@
+"""An LLM's labels for uncorrected failed cases: what the guards accept counts, the rest waits for a person."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mondegreen.cases.counting import holds
+from mondegreen.cases.database import reading
+from mondegreen.cases.manager import DataManager
+from mondegreen.cases.records import Case, CaseFilter, NewCorrection
+from mondegreen.cases.suggestions import NewSuggestion, newest_suggestions, store_suggestions
+from mondegreen.config import Params
+from mondegreen.errors import CaseError
+from mondegreen.files import read_jsonl
+from mondegreen.labels.acoustic import Ear, check_model
+from mondegreen.labels.gold import gold_labels
+from mondegreen.labels.judging import Corrector, Judge, Judged, skipped
+from mondegreen.labels.machine import Corpus, calibrated, correctors, shots_of
+from mondegreen.labels.prompt import Shot
+from mondegreen.records import Hypothesis, Label, Utterance
+from mondegreen.scoring.metrics import model_of
+from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.speech.transcriber import BaselineSTTModel
+
+BATCH = 16  # cases that a killed run has to ask about again
+
+
+@dataclass(frozen=True)
+class CaseLabeller:
+    """The recogniser hears each case anew, so that words, N-best and audio are one model's; then LLM and guards."""
+
+    stt: BaselineSTTModel
+    judge: Judge
+
+    @classmethod
+    def open(
+        cls, params: Params, build: Path = Path("build"), ask: Sequence[Corrector] | None = None
+    ) -> "CaseLabeller":
+        """Examples and acoustic margin come from the pipeline's human references in `build`.
+
+        With label.acoustic_margin and no few-shot examples in params.yaml, `build` is not read.
+
+        Args:
+            ask: correctors instead of those of params.yaml.
+
+        Raises:
+            UsageError: `dvc repro` has not run, or the weights changed since.
+        """
+        stt = transcriber(params.model.base, params)
+        ear = Ear(stt.model, params.transcribe.batch_seconds, stt.cache)
+        margin, shots = params.label.acoustic_margin, tuple[Shot, ...]()
+        if margin is None or params.label.few_shot:
+            corpus, digest = read_corpus(build)
+            check_model(params, stt.digest, digest)
+            (margin, _), shots = calibrated(corpus, ear, params), shots_of(corpus, params)
+        return cls(stt, Judge(correctors(params, shots) if ask is None else ask, ear, margin, params.label))
+
+    def label(self, manager: DataManager, cases: Iterable[Case]) -> Iterator[Judged]:
+        """Judges and stores batch by batch; yields what became of each case.
+
+        An accepted suggestion becomes a correction of the method llm. Every suggestion is kept for who reviews.
+        """
+        rest = iter(cases)
+        while batch := list(islice(rest, BATCH)):
+            found = self._judged(manager, batch)
+            self._store(manager, found)
+            yield from found
+
+    def _judged(self, manager: DataManager, batch: Sequence[Case]) -> list[Judged]:
+        rows: list[Utterance] = []
+        refused: dict[str, Judged] = {}
+        for case in batch:
+            try:
+                rows.append(_utterance(case, manager.audio_path(case)))
+            except CaseError as error:
+                refused[case.id] = skipped(case.id, "", case.original_transcript, error.problem)
+        heard: list[Hypothesis] = []
+        for row, item in zip(rows, hear(rows, self.stt), strict=True):
+            if item.error or item.duration > self.stt.max_duration:
+                why = item.error or f"over {self.stt.max_duration:g} s cannot be checked in one piece"
+                refused[row.id] = skipped(row.id, row.path, item.text, why)
+            else:
+                heard.append(item)
+        sources = {row.id: row.recording for row in rows}
+        judged = self.judge.judge(heard, [sources[item.id] for item in heard])
+        found = refused | {item.record.id: item.record for item in judged}
+        return [found[case.id] for case in batch]
+
+    def _store(self, manager: DataManager, found: Sequence[Judged]) -> None:
+        suggestions, corrections = [], []
+        for item in found:
+            if item.writer is None:
+                continue
+            writer = item.writer.model_dump()
+            suggestions.append(
+                NewSuggestion(
+                    case_id=item.id,
+                    text=item.suggested,
+                    accepted=item.is_accepted,
+                    guard=item.guard,
+                    reason=item.reason,
+                    **writer,
+                )
+            )
+            if item.is_accepted:
+                details = {**writer, "guards": list(item.checks), "heard": item.heard}
+                corrections.append(
+                    NewCorrection(
+                        case_id=item.id,
+                        transcript=item.suggested,
+                        method="llm",
+                        author=item.writer.model,
+                        metadata=details,
+                    )
+                )
+        store_suggestions(manager.engine, suggestions, corrections)
+
+
+def waiting_cases(manager: DataManager, *, again: bool = False, page: int = 500) -> Iterator[Case]:
+    """Uncorrected cases, newest first, without those that a reviewer keeps from counting.
+
+    Args:
+        again: also those for which an LLM suggested something before.
+        page: cases held in memory.
+    """
+    after: str | None = None
+    while True:
+        found = manager.find_cases(CaseFilter(corrected=False), limit=page, after=after)
+        ids = [case.id for case in found.cases]
+        with reading(manager.engine) as session:
+            kept = set(holds(session, ids))
+        known = set() if again else set(newest_suggestions(manager.engine, ids))
+        yield from (case for case in found.cases if case.id not in kept | known)
+        if (after := found.next) is None:
+            return
+
+
+def read_corpus(build: Path) -> tuple[Corpus, str]:
+    """The pipeline's utterances with hypotheses and human labels, and the digest of the model that heard them.
+
+    Raises:
+        UsageError: a file is missing or damaged.
+    """
+    utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
+    hypotheses = read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)
+    corrections = read_jsonl(build / "prepare" / "corrections.jsonl", Label)
+    return Corpus.of(utterances, hypotheses, gold_labels(utterances, corrections)), model_of(hypotheses)
+
+
+def _utterance(case: Case, path: Path) -> Utterance:
+    """The case as `hear` takes it; it is in no manifest."""
+    recording, speaker = case.metadata.get("recording"), case.metadata.get("speaker")
+    return Utterance(
+        id=case.id,
+        path=str(path),
+        sha256=case.audio_sha256,
+        duration=case.duration or 0.0,
+        condition="failed_cases",
+        speaker=speaker if isinstance(speaker, str) else "",
+        recording=recording if isinstance(recording, str) else "",
+        reference="",
+        split="train",
+        domain="target",
+    )
