@@ -114,14 +114,18 @@ def test_many_that_look_at_once_get_different_numbers(ledger: LookLedger, tmp_pa
 _ONE_LOOK = """
 import sys
 from pathlib import Path
+from mondegreen.loop.confrontation import confront
 from mondegreen.loop.spending import open_ledger
-from tests.loop.test_spending import case
+from tests.loop.verdict_corpus import corpus, hear, params
+rows = corpus(20)
+case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
 with open_ledger(Path(sys.argv[1])) as ledger:
-    print(ledger.look(case(sys.argv[2]), 0.05).number)
+    print(ledger.look(case, 0.05).number)
 """
 
 
-def test_two_processes_that_look_at_once_get_different_numbers(ledger: LookLedger, tmp_path: Path) -> None:
+def test_two_processes_that_look_at_once_get_different_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     commands = [[sys.executable, "-c", _ONE_LOOK, str(tmp_path / "var"), name] for name in ("a", "b")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     assert sorted(process.communicate(timeout=120)[0].strip() for process in running) == ["1", "2"]
