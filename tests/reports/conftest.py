@@ -95,10 +95,10 @@ def outputs(case: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> 
     """What the stages wrote, with recordings of four of the utterances; one of them was changed since."""
     project = tmp_path_factory.mktemp("project")
     there = {}
-    for number in (0, 1, 2, 4):
+    for number in (0, 1, 10, 11):
         path = project / case.utterances[number].path
         there[number] = write_tone(path)
-    there[4] = "f" * 64
+    there[11] = "f" * 64
     utterances = [
         spoken.model_copy(update={"sha256": there[n]}) if n in there else spoken
         for n, spoken in enumerate(case.utterances)

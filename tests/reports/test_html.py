@@ -1,75 +1,160 @@
-"""The report stands alone, is safe with hostile text and is the same every time."""
+"""The page stands alone, is safe with hostile text and is the same every time."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mondegreen.labels.gold import audit, gold_labels
-from mondegreen.records import Problem
-from mondegreen.reports.html import write_report
-
-HISTORY = [{"epoch": 1, "train_loss": 2.0, "dev_wer": None}, {"epoch": 2, "train_loss": 1.0, "dev_wer": 0.2}]
+from mondegreen.errors import UsageError
+from mondegreen.loop.verdict import decide
+from mondegreen.reports.findings import Findings, find
+from mondegreen.reports.html import write_page
+from mondegreen.reports.judgement import Judgement, Look
+from mondegreen.reports.outputs import StageOutputs, read_outputs
 
 
 @pytest.fixture(scope="module")
-def page(case: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return written(case, tmp_path_factory.mktemp("report") / "report.html")
+def found(outputs: StageOutputs) -> Findings:
+    return find(outputs)
 
 
-def written(case: SimpleNamespace, path: Path) -> str:
-    write_report(
-        path, case.verdict, case.utterances, case.baseline, case.candidate, params=case.params, history=HISTORY,
-        label_audit=audit(case.utterances, gold_labels(case.utterances), case.baseline, "spoken"),
-        problems=[Problem(path="data/broken.wav", reason="empty", message="<img src=x>")], lineage={"data": "abc.dir"},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def page(found: Findings) -> str:
+    return written(found)
+
+
+def written(found: Findings, name: str = "build/report.html", clips: int | None = None) -> str:
+    path = found.outputs.project / name
+    write_page(path, found, clips)
     return path.read_text(encoding="utf-8")
 
 
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+
+
 def test_it_fetches_nothing(page: str) -> None:
-    assert "http" not in page and "//" not in re.sub(r"</?\w+>", "", page)
+    assert not re.search(r"https?:", page) and "//" not in re.sub(r"base64,[^\"]*|</?\w+>", "", page)
     assert not re.search(r"<(link|script|img|iframe)\b|@import|url\((?!#)", page)
+    assert "default-src 'none'" in page
 
 
 def test_transcripts_and_paths_are_escaped(page: str) -> None:
     # The normaliser drops punctuation; what stays of a transcript, and file names, must not become markup.
-    assert "<script" not in page and "&lt;img src=x" in page and "<b>" not in page and "&lt;b&gt;" in page
+    assert "<script" not in page and "&lt;img src=x" in page and "&lt;i&gt;" in page
+    assert not re.search(r"<b>\d+<b>", page) and "&lt;b&gt;" in page
 
 
-def test_the_same_inputs_give_the_same_bytes(case: SimpleNamespace, page: str, tmp_path: Path) -> None:
-    assert written(case, tmp_path / "again.html") == page
+def test_the_same_inputs_give_the_same_bytes(outputs: StageOutputs, page: str) -> None:
+    assert written(find(outputs)) == page
 
 
-def test_the_verdict_stands_first_and_the_rates_by_slice(page: str, case: SimpleNamespace) -> None:
-    text = " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+def test_the_verdict_stands_first_and_the_rates_by_slice(page: str, found: Findings) -> None:
+    text = text_of(page)
     assert text.index("Pass: the candidate is better") < text.index("Error rates")
-    for slice_name in ("test", "test/clean", "test/noisy", "retention/test"):
-        rate = case.verdict.slices[slice_name].baseline.wer.rate
-        assert f"{100 * rate:.1f} %" in text
-    assert "clean" in text and "noisy" in text and "retention" in text
+    for name in ("test", "test/clean", "test/noisy", "retention/test"):
+        both = found.verdict.slices[name]
+        assert f"{100 * both.baseline.wer.rate:.1f} → {100 * both.candidate.wer.rate:.1f}" in text
+    for title in ("By speaker", "By duration", "By word class"):
+        assert title in text
+
+
+def test_of_many_speakers_the_best_and_the_worst_are_shown(found: Findings) -> None:
+    speakers = next(group for group in found.groups if group.title == "By speaker")
+    gains = [row.improvement for row in speakers.rows]
+    assert (len(gains), speakers.hidden) == (12, 18) and gains == sorted(gains, reverse=True)
+    assert [row.label for row in speakers.rows[-2:]] == ["s0", "s1"]  # they lost words
+
+
+def test_every_test_stands_with_its_unit(page: str, found: Findings) -> None:
+    text, verdict = text_of(page), found.verdict
+    assert verdict.cluster_t and verdict.wilcoxon and verdict.effect_size
+    for name in ("sign-flip", "cluster-robust t", "Wilcoxon", "MAPSSWE", "effect size", "smallest effect"):
+        assert name in text
+    assert f"{verdict.clusters} speakers, {verdict.words:,} words" in text
+    assert f"{verdict.effect_size.better} speakers better, {verdict.effect_size.worse} worse" in text
+
+
+def test_a_look_says_what_it_may_spend(outputs: StageOutputs) -> None:
+    verdict = outputs.verdict.model_copy(update={"look": Look(number=3, alpha=0.0125)})
+    text = text_of(written(find(replace(outputs, verdict=verdict))))
+    assert "allowed 0.0125 for look 3" in text and "look 3 at these references" in text
+
+
+def test_references_of_a_machine_are_said_in_capital_letters_first(outputs: StageOutputs) -> None:
+    verdict = outputs.verdict.model_copy(update={"llm_references": 7})
+    text = text_of(written(find(replace(outputs, verdict=verdict))))
+    assert text.index("JUDGED BY 7 REFERENCES THAT A MACHINE WROTE") < text.index("Pass:")
+    assert "human references" not in text
+
+
+def test_a_sentence_claims_no_more_than_was_shown(outputs: StageOutputs) -> None:
+    forgot = outputs.verdict.retention.model_copy(update={"outcome": "inconclusive"})
+    doubted = outputs.verdict.model_copy(update={"outcome": "inconclusive", "retention": forgot})
+    assert "better here, but not shown to have forgotten nothing" in doubted.sentence
+    assert "significance was not asked for" in outputs.verdict.model_copy(update={"p_value": 0.3}).sentence
+    assert "is not shown" in outputs.verdict.model_copy(update={"retention": forgot}).sentence
 
 
 def test_it_shows_what_improved_and_what_got_worse(page: str) -> None:
     better, worse = page.split("Most damaged utterances")
     assert "<del>brown</del> <ins>crown</ins>" in better
-    assert "+1 word wrong" in worse
+    assert "<b>+1</b> wrong word\n" in worse
+
+
+def test_recordings_play_up_to_a_bound_and_then_are_links(found: Findings) -> None:
+    page = written(found)
+    assert len(re.findall(r'<audio [^>]*src="data:audio/mpeg;base64,', page)) == 3
+    assert "the recording changed since it was judged" in page and "the recording is not there any more" in page
+    bounded = written(found, clips=1)
+    assert bounded.count("<audio") == 1
+    links = re.findall(r'<a href="([^"#]+)">listen', bounded)
+    assert sorted(links) == [f"../data/target/%3Cb%3E{number}%3Cb%3E.wav" for number in (0, 1)]
+
+
+def test_without_clips_no_voice_is_in_the_page(found: Findings) -> None:
+    assert "data:audio" not in written(found, clips=0)
 
 
 def test_every_figure_is_drawn_in_the_colour_of_the_page(page: str) -> None:
-    assert page.count("<svg") == 4 and "currentColor" in page and "#010203" not in page
+    assert page.count("<svg") == 6 and "currentColor" in page and "#010203" not in page
     assert "prefers-color-scheme: dark" in page
 
 
-def test_left_out_files_labels_and_lineage_are_listed(page: str, case: SimpleNamespace) -> None:
-    assert "data/broken.wav" in page and "human 30" in page and "abc.dir" in page
-    assert case.verdict.reference_digest in page
+def test_suites_labels_left_out_files_and_lineage_are_listed(page: str, found: Findings) -> None:
+    text = text_of(page)
+    assert "Not passed : not passed: digits" in text and "WER rose by 3.00 points." in text
+    assert "data/broken.wav" in text and "data/short.wav" in text and "labels · target · human 30" in text
+    assert "abc.dir" in text and found.verdict.reference_digest in text and "merge weight 0.5" in text
 
 
-def test_a_verdict_without_any_reference_still_makes_a_report(case: SimpleNamespace, tmp_path: Path) -> None:
-    from mondegreen.loop.verdict import decide
+def test_confusions_are_counted_for_both_models(page: str) -> None:
+    assert re.search(r"<td>brown</td>\s*<td>crown</td>\s*<td[^>]*>20</td><td[^>]*>0</td>", page)
 
+
+def test_a_verdict_without_any_reference_still_makes_a_page(case: SimpleNamespace, outputs: StageOutputs) -> None:
     silent = [item.model_copy(update={"reference": ""}) for item in case.utterances]
-    verdict = decide(silent, case.baseline, case.candidate, case.params)
-    write_report(tmp_path / "r.html", verdict, silent, case.baseline, case.candidate)
-    assert "Inconclusive" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    verdict = Judgement.of(decide(silent, case.baseline, case.candidate, case.params))
+    bare = StageOutputs(verdict, silent, case.baseline, case.candidate, case.params, project=outputs.project)
+    page = written(find(bare))
+    assert "Inconclusive" in page and "there are no rates" in page and "Not run for this candidate" in page
+
+
+def test_what_the_build_folder_holds_makes_the_same_page(build: Path, outputs: StageOutputs, page: str) -> None:
+    assert written(find(replace(read_outputs(build), project=outputs.project))) == page
+
+
+def test_results_of_another_candidate_are_left_out(build: Path) -> None:
+    results = build / "regress/results.json"
+    results.write_text(results.read_text().replace('"model": "new"', '"model": "older"'))
+    assert read_outputs(build).regression is None
+
+
+def test_a_verdict_of_other_hypotheses_is_refused(outputs: StageOutputs) -> None:
+    with pytest.raises(UsageError, match=r"(?s)improvement of .* `dvc repro`"):
+        find(replace(outputs, candidate=[*outputs.baseline[:1], *outputs.candidate[1:]]))
+    other = [heard.model_copy(update={"model": "third"}) for heard in outputs.candidate]
+    with pytest.raises(UsageError, match="candidate is new, its hypotheses are of third"):
+        find(replace(outputs, candidate=other))

@@ -6,7 +6,7 @@ from mondegreen.reports.findings import Findings
 from mondegreen.reports.headlines import left_out
 from mondegreen.reports.templating import templates
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<|~&#]|^[-+>]|^\d+(?=[.)]))")
+_SPECIAL = re.compile(r"([\\`*_\[\]<|~&#]|^[-+>])")
 _NO_LINK = "\u200b"  # a space without width: what follows is no mention, no issue and no address
 
 
@@ -23,6 +23,7 @@ def render_markdown(found: Findings) -> str:
 def escaped(text: str) -> str:
     """Other people's words as text: no markup, no HTML, no mention of a person or an issue, no link."""
     flat = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    flat = re.sub(r"^(\d+)([.)])", r"\1\\\2", flat)  # no numbered list
     return re.sub(r"(@|\\#|www|https?:)", rf"\1{_NO_LINK}", flat)
 
 

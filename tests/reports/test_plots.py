@@ -1,0 +1,57 @@
+"""The CSV files for `dvc plots`, and the lines of a tree that nobody knows the shape of."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondegreen.reports.facts import facts
+from mondegreen.reports.findings import find
+from mondegreen.reports.outputs import StageOutputs
+from mondegreen.reports.plots import write_plots
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_every_plot_holds_the_numbers_of_the_report(outputs: StageOutputs, tmp_path: Path) -> None:
+    found = find(outputs)
+    write_plots(tmp_path, found)
+    slices = {(row["slice"], row["model"]): float(row["wer"]) for row in rows(tmp_path / "wer_by_slice.csv")}
+    assert slices["test", "baseline"] == found.verdict.slices["test"].baseline.wer.rate
+    assert sum(int(row["samples"]) for row in rows(tmp_path / "bootstrap.csv")) == 10_000
+    scatter = rows(tmp_path / "utterances.csv")
+    assert len(scatter) == 30 and {row["condition"] for row in scatter} == {"clean", "noisy"}
+    assert [row["dev_wer"] for row in rows(tmp_path / "learning_curve.csv")] == ["0.5", "0.4"]
+    assert [row["weight"] for row in rows(tmp_path / "merge_weight.csv")] == ["0.0", "0.5", "1.0"]
+
+
+def test_without_training_only_the_header_is_written(outputs: StageOutputs, tmp_path: Path) -> None:
+    write_plots(tmp_path, find(replace(outputs, history=None)))
+    assert (tmp_path / "learning_curve.csv").read_text() == "epoch,loss,dev_wer,dev_cer\n"
+
+
+def test_rates_are_one_line_and_long_lists_are_counted() -> None:
+    tree = {"wer": {"errors": 1, "reference_length": 8, "rate": 0.125}, "names": list("abcdefghijklmnop"), "ok": True}
+    assert facts({"llm_labels": tree, "empty": {}}) == [
+        ("llm labels · wer", "12.5 % (1 of 8)"),
+        ("llm labels · names", "a, b, c, d, e, f, g, h, i, j, k, l, and 4 more"),
+        ("llm labels · ok", "yes"),
+        ("empty", "none"),
+    ]
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=15) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), TREES, min_size=1, max_size=4))
+def test_any_tree_has_lines_that_can_be_shown(tree: dict[str, object]) -> None:
+    lines = facts(tree)
+    assert lines and all(isinstance(label, str) and isinstance(value, str) for label, value in lines)
