@@ -47,7 +47,7 @@ def deploy(
         details["compared"] = note
         _log.warning("%s", note)
     if config.auto_backup_before_deploy:
-        details["backups"] = [version for version in (former, number) if version and _back_up(registry, version)]
+        details["backups"] = [version for version in (former, number) if version and back_up(registry, version)]
     target = {alias: version for alias, version in aliases.items() if version != number}
     target |= {CHAMPION: number} | ({PREVIOUS: former} if former else {})
     entry = move(
@@ -172,7 +172,7 @@ def delete(registry: Registry, number: int, config: DeployParams, *, reason: str
     return registry.ledger.end(intent, "done")
 
 
-def _back_up(registry: Registry, number: int) -> bool:
+def back_up(registry: Registry, number: int) -> bool:
     """A verified copy of a version's files; False where there are none that could be copied."""
     tags = registry.version(number).tags
     package, recorded = fetch(registry, number), from_tag(tags.get(FILES_TAG, ""))

@@ -8,7 +8,7 @@ from typing import Any
 from mondegreen.config import DeployParams, Params, load_params
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_text
-from mondegreen.registry import deploying, deployment_report, versions
+from mondegreen.registry import deploying, deployment_report, version_diff, versions
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.checks import Refusal, refusals
 from mondegreen.registry.checksums import unloadable
@@ -172,24 +172,36 @@ class ModelDeployer:
             found = [entry for entry in registry.ledger.everything() if entry.state != "intended"]
             return found[::-1][:limit]
 
+    def diff(self, first: str | int, second: str | int) -> list[version_diff.Difference]:
+        """What two versions of one model differ in."""
+        with self._reading(versions.model_of(first, self.model_name)) as registry:
+            numbers = [versions.parse_version(one, registry.name, registry.aliases()) for one in (first, second)]
+            return version_diff.diff(registry, *numbers)
+
     def verify(
-        self, version_id: str | int | None = None, *, restore: bool = False, model_name: str | None = None
+        self,
+        version_id: str | int | None = None,
+        *,
+        restore: bool = False,
+        back_up: bool = False,
+        model_name: str | None = None,
     ) -> list[FileCheck]:
         """Hashes the files of a version, or of every version that holds an alias, and of their backups.
 
         Args:
             restore: put damaged files back from their backup.
+            back_up: make a backup of whole files that have none.
 
         Raises:
             RegistryError: there is no whole backup to restore from.
         """
         name = model_name or (versions.model_of(version_id, self.model_name) if version_id else self.model_name)
-        with self._moving(name) if restore else self._reading(name) as registry:
+        with self._moving(name) if restore or back_up else self._reading(name) as registry:
             aliases = registry.aliases()
             wanted = sorted(set(aliases.values()))
             if version_id is not None:
                 wanted = [versions.parse_version(version_id, name, aliases)]
-            return [_verify(registry, number, restore) for number in wanted]
+            return [_verify(registry, number, restore, back_up) for number in wanted]
 
     def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
         """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
@@ -239,12 +251,14 @@ class ModelDeployer:
             yield registry
 
 
-def _verify(registry: Registry, number: int, restore: bool) -> FileCheck:
+def _verify(registry: Registry, number: int, restore: bool, back_up: bool) -> FileCheck:
     problems = damage(registry, number) or fatal(registry, number)
     backups, restored = Backups(registry.folder, registry.name), False
     if problems and restore:
         deploying.restore(registry, number)
         problems, restored = damage(registry, number), True
+    if back_up and not problems and backups.problems(number):
+        deploying.back_up(registry, number)
     return FileCheck(
         version=number, problems=tuple(problems), backup=tuple(backups.problems(number)), restored=restored
     )  # fmt: skip

@@ -1,0 +1,254 @@
+"""What is wrong with this installation and its state, and what to do about each; looks, and changes nothing."""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import text
+
+from mondegreen.cases.database import database_url, open_database, reading
+from mondegreen.config import load_params
+from mondegreen.errors import MondegreenError
+from mondegreen.registry.backup import Backups
+from mondegreen.registry.ledger import ALIASES, CHAMPION, Ledger
+from mondegreen.registry.location import lock_path, registry_file, tracking_root
+from mondegreen.registry.noticing import interrupted
+from mondegreen.registry.relocation import strays
+from mondegreen.registry.standing import Holdings, holdings
+
+Level = Literal["ok", "warning", "problem"]
+_SCARCE = 1e9  # bytes; a round writes checkpoints, features and a model of several hundred MB
+
+
+class Finding(BaseModel):
+    """What one check found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    check: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def examine(model_name: str, folder: Path) -> list[Finding]:
+    """Every check; one that breaks off is a finding itself.
+
+    Args:
+        folder: of live state.
+    """
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("environment", _environment),
+        ("params.yaml", _params),
+        ("database", lambda: _database(folder)),
+        ("registry", lambda: _registry(model_name, folder)),
+        ("artifact paths", _paths),
+        ("files", lambda: _files(model_name, folder)),
+        ("locks", lambda: _locks(folder)),
+        ("disk", lambda: _disk(folder)),
+    ]
+    found: list[Finding] = []
+    for name, check in checks:
+        try:
+            found += list(check()) or [Finding(check=name, level="ok", text="nothing is wrong")]
+        except MondegreenError as error:
+            found.append(Finding(check=name, level="problem", text=error.problem, remedy=error.next_step))
+        except (OSError, sqlite3.Error, ValueError) as error:
+            remedy = "Check the file that it names and its permissions."
+            found.append(Finding(check=name, level="problem", text=f"{type(error).__name__}: {error}", remedy=remedy))
+    return found
+
+
+def _environment() -> Iterator[Finding]:
+    for line in requires("mondegreen") or []:
+        needed = Requirement(line)
+        if needed.marker and not needed.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            there = version(needed.name)
+        except PackageNotFoundError:
+            there = ""
+        if not there or not needed.specifier.contains(there, prereleases=True):
+            state = f"{there} is installed, {needed.specifier} is needed" if there else "is not installed"
+            yield Finding(
+                check="environment", level="problem", text=f"{needed.name}: {state}.",
+                remedy="pip install -c constraints.txt -e .",
+            )  # fmt: skip
+    for program in ("git", "dvc"):
+        beside = Path(sys.executable).parent / program
+        if shutil.which(program) is None and not beside.exists():
+            yield Finding(
+                check="environment", level="warning", text=f"There is no `{program}`.",
+                remedy=f"Install {program}: rounds and the pipeline call it.",
+            )  # fmt: skip
+
+
+def _params() -> Iterator[Finding]:
+    path = tracking_root() / "params.yaml"
+    if not path.is_file():
+        yield Finding(
+            check="params.yaml", level="warning", text=f"{path} does not exist; the defaults count.",
+            remedy="Run from the project root.",
+        )  # fmt: skip
+        return
+    load_params(path)
+
+
+def _database(folder: Path) -> Iterator[Finding]:
+    if "MONDEGREEN_DATABASE_URL" not in os.environ and not (folder / "mondegreen.db").is_file():
+        yield Finding(
+            check="database", level="ok", text=f"There is none in {folder} yet: it is made when it is needed."
+        )
+        return
+    engine = open_database(folder)
+    try:
+        with reading(engine) as session:
+            if engine.dialect.name == "sqlite":
+                said = session.scalar(text("PRAGMA quick_check(1)"))
+                if said != "ok":
+                    yield _damaged("database", database_url(folder), str(said))
+    finally:
+        engine.dispose()
+
+
+def _registry(model_name: str, folder: Path) -> Iterator[Finding]:
+    file = registry_file()
+    if not _has_database(folder):
+        return  # no ledger, so nothing that the registry could contradict
+    ledger = Ledger.open(folder, model_name)
+    try:
+        known = ledger.aliases()
+        if file and not file.is_file():
+            if known:
+                yield Finding(
+                    check="registry", level="problem",
+                    text=f"{file} is gone, though the ledger knows of versions.",
+                    remedy="Put mlruns/ back from a backup; the files of deployed models are in var/backups.",
+                )  # fmt: skip
+            return
+        if file:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+                if (said := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                    yield _damaged("registry", str(file), str(said))
+        yield from _consistency(ledger, holdings(model_name))
+    finally:
+        ledger.engine.dispose()
+
+
+def _consistency(ledger: Ledger, held: Holdings) -> Iterator[Finding]:
+    settle = "`mondegreen models list` settles it and says what it did."
+    for entry in ledger.unfinished():
+        yield Finding(check="registry", level="problem", text=f"{interrupted(entry)}.", remedy=settle)
+    known = ledger.aliases()
+    actual = {alias: number for alias, number in held.aliases.items() if alias in ALIASES}
+    if known is not None and known != actual and not ledger.unfinished():
+        text = f"The ledger says {known or 'nobody holds an alias'}, the registry {actual or 'nobody'}."
+        yield Finding(check="registry", level="warning", text=text, remedy=f"Somebody moved it by hand; {settle}")
+    for number, stage in held.misplaced().items():
+        text = f"Version {number} stands in {held.stages[number]}, by its alias it belongs in {stage}."
+        yield Finding(check="registry", level="warning", text=text, remedy=settle)
+    if known and known.get(CHAMPION) and CHAMPION not in actual:
+        text = "Nobody is champion any more: whatever loads @champion fails."
+        yield Finding(check="registry", level="problem", text=text, remedy="`mondegreen models rollback`")
+
+
+def _paths() -> Iterator[Finding]:
+    found = strays()
+    movable, lost = [s for s in found if s.found], [s for s in found if not s.found and s.lost]
+    if movable:
+        yield Finding(
+            check="artifact paths", level="problem" if any(s.lost for s in movable) else "warning",
+            text=f"{len(movable)} paths in {registry_file()} lead out of this checkout, such as {movable[0].value}; "
+            "what they mean lies here.",
+            remedy="`mondegreen doctor --relocate` rewrites them, after a backup of the database.",
+        )  # fmt: skip
+    if lost:
+        yield Finding(
+            check="artifact paths", level="warning",
+            text=f"{len(lost)} paths lead nowhere, such as {lost[0].value}.",
+            remedy="Put the artifacts back if they are still wanted; runs without files stay readable.",
+        )  # fmt: skip
+
+
+def _files(model_name: str, folder: Path) -> Iterator[Finding]:
+    """The files of whoever holds an alias, and the backups of those that a rollback needs."""
+    file = registry_file()
+    if (file and not file.is_file()) or not (held := holdings(model_name, stages=False).aliases):
+        return
+    from mondegreen.registry.moves import opened
+    from mondegreen.registry.packages import damage, fatal
+
+    backups = Backups(folder, model_name)
+    with opened(model_name, folder) as registry:
+        for alias, number in held.items():
+            if wrong := fatal(registry, number) or damage(registry, number):
+                yield Finding(
+                    check="files", level="problem", text=f"@{alias} (version {number}): {'; '.join(wrong)}.",
+                    remedy="`mondegreen models verify --restore`, or `mondegreen models rollback`.",
+                )  # fmt: skip
+            if alias in (CHAMPION, "previous") and (wrong := backups.problems(number)):
+                yield Finding(
+                    check="files", level="warning",
+                    text=f"The backup of @{alias} (version {number}) is of no use: {'; '.join(wrong)}.",
+                    remedy="`mondegreen models verify --back-up` makes it anew from whole files.",
+                )  # fmt: skip
+
+
+def _locks(folder: Path) -> Iterator[Finding]:
+    """Locks are let go of when their process ends, so that one that is held has an owner who works."""
+    for path in [lock_path("registry"), lock_path("initialise"), *sorted((folder / "locks").glob("*.lock"))]:
+        if path.is_file() and _held(path):
+            yield Finding(
+                check="locks", level="warning", text=f"{path} is held: somebody is at work.",
+                remedy="Wait for it; when nothing should be running, look with `fuser` who it is.",
+            )  # fmt: skip
+
+
+def _held(path: Path) -> bool:
+    """Asked without writing: the file may name its owner."""
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    seen = set()
+    file = registry_file()
+    for place in (tracking_root(), folder, file.parent if file else tracking_root()):
+        while not place.exists():
+            place = place.parent
+        device = place.stat().st_dev
+        free = shutil.disk_usage(place).free
+        if device not in seen and free < _SCARCE:
+            yield Finding(
+                check="disk", level="problem", text=f"{free / 1e6:,.0f} MB are free at {place}.",
+                remedy="Make room: `make clean` removes what can be made again.",
+            )  # fmt: skip
+        seen.add(device)
+        if not os.access(place, os.W_OK):
+            yield Finding(
+                check="disk", level="problem", text=f"{place} cannot be written to.", remedy="Check its permissions."
+            )
+
+
+def _has_database(folder: Path) -> bool:
+    return "MONDEGREEN_DATABASE_URL" in os.environ or (folder / "mondegreen.db").is_file()
+
+
+def _damaged(check: str, what: str, said: str) -> Finding:
+    return Finding(
+        check=check, level="problem", text=f"{what} is damaged: {said}.",
+        remedy="Put it back from a backup; `sqlite3 FILE .recover` may save what is left.",
+    )  # fmt: skip
