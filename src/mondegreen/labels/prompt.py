@@ -33,6 +33,7 @@ words that are right, replace misheard ones by words that sound like them. The g
 Answer with JSON: {"transcript": "the words"}."""
 _CONTEXT, _FAST_CONTEXT = 4096, 1024  # tokens; a prompt that is longer would be cut by the server without a word
 _FAST_GUESSES = 3
+_SHOT_GUESSES = 2  # an example shows how, and need not be long
 _KEEP_ALIVE = "30m"
 
 
@@ -125,7 +126,7 @@ class Prompt:
         """
         guesses = list(_guesses(question.text, question.nbest))[: _FAST_GUESSES if self.fast else None]
         room = self.context - _answer_tokens(question.text)
-        doubtful = [word.text for word in question.words if word.confidence < self.doubtful_below]
+        doubtful = [_written(word.text) for word in question.words if word.confidence < self.doubtful_below]
         own = [shot for shot in self._used_shots if not _same(shot, question)]
         for shots in (own, []):
             for count in range(len(guesses), 0, -1):
@@ -158,22 +159,25 @@ class Prompt:
 
 
 def _turns(shot: Shot) -> tuple[str, str]:
-    guesses = list(_guesses(shot.hypothesis, shot.nbest))
+    guesses = list(_guesses(shot.hypothesis, shot.nbest))[:_SHOT_GUESSES]
     asked = {"guesses": guesses, "doubtful": []}
     return json.dumps(asked, ensure_ascii=False), json.dumps({"transcript": shot.text}, ensure_ascii=False)
 
 
 def _guesses(text: str, nbest: Sequence[Alternative]) -> Iterator[dict[str, Any]]:
     """The hypothesis, then the other entries; confidence is an entry's share of the list's probability."""
-    texts = list(dict.fromkeys([text, *(item.text for item in nbest)]))
     scores = {item.text: item.score for item in reversed(nbest)}
     top = max(scores.values(), default=0.0)
     total = sum(math.exp(score - top) for score in scores.values())
-    for guess in texts:
-        if not guess.strip():
-            continue
-        share = {"confidence": round(math.exp(scores[guess] - top) / total, 2)} if guess in scores else {}
-        yield {"text": guess, **share}
+    for guess in dict.fromkeys([text, *(item.text for item in nbest)]):
+        if guess.strip():
+            share = {"confidence": round(math.exp(scores[guess] - top) / total, 2)} if guess in scores else {}
+            yield {"text": _written(guess), **share}
+
+
+def _written(text: str) -> str:
+    """In lower case where a recogniser knows only capitals, which a language model reads badly, and slowly."""
+    return text.lower() if text.isupper() else text
 
 
 def _same(shot: Shot, question: Question) -> bool:
@@ -181,9 +185,9 @@ def _same(shot: Shot, question: Question) -> bool:
 
 
 def _tokens(text: str) -> int:
-    """An upper estimate: English takes four bytes a token, other scripts three."""
-    return len(text.encode()) // 3 + 1
+    """An upper estimate: English takes four bytes a token, misheard English and other scripts two to three."""
+    return len(text.encode()) // 2 + 1
 
 
 def _answer_tokens(text: str) -> int:
-    return 48 + _tokens(text) * 2
+    return 48 + _tokens(text)
