@@ -1,13 +1,15 @@
 """The validate stage on hypotheses that stand for two models."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
+from mondegreen.loop.spending import share
 from mondegreen.loop.verdict import Verdict
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.speech.manifest import Report
@@ -108,3 +110,53 @@ def test_hypotheses_of_another_model_are_refused() -> None:
     write_json(Path("build/train/run.json"), run.model_copy(update={"base_digest": "other"}))
     with pytest.raises(UsageError, match="--force transcribe"):
         validate.main()
+
+
+def tune(model: str) -> None:
+    """Another candidate, which hears the same."""
+    for name, field in (("evaluate/hypotheses.jsonl", "model"), ("train/run.json", "model_digest")):
+        path = Path("build") / name
+        path.write_text(re.sub(rf'"{field}":\s*"[^"]*"', f'"{field}":"{model}"', path.read_text()))
+
+
+def test_each_candidate_is_a_look_that_is_logged_and_a_rerun_is_not(logged: list[Any]) -> None:
+    build()
+    looks = []
+    for model in ("tuned", "second", "tuned"):
+        tune(model)
+        validate.main()
+        looks.append(read_json(Path("build/validate/verdict.json"), Verdict).look)
+    assert [look and (look.number, look.before) for look in looks] == [(1, 0), (2, 1), (1, 0)]
+    assert [numbers["look"] for _, _, _, numbers, _ in logged] == [1, 2, 1]
+    assert logged[1][3]["look_alpha"] == share(0.05, 2) and Path("var/mondegreen.db").is_file()
+
+
+def test_what_is_refused_is_no_look() -> None:
+    build()
+    tune("second")
+    run = read_json(Path("build/train/run.json"), RunInfo)
+    write_json(Path("build/train/run.json"), run.model_copy(update={"model_digest": "third"}))
+    with pytest.raises(UsageError, match="--force evaluate"):
+        validate.main()
+    assert not Path("var").exists()
+
+
+def test_the_written_verdict_verifies_and_an_edited_one_does_not() -> None:
+    build()
+    validate.main()
+    path = Path("build/validate/verdict.json")
+    assert read_json(path, Verdict).verify()
+    path.write_text(re.sub(r'"clusters": \d+', '"clusters": 31', path.read_text(), count=1))
+    with pytest.raises(RegistryError, match="dvc repro --force validate"):
+        read_json(path, Verdict).verify()
+
+
+def test_references_of_a_machine_stop_it() -> None:
+    build()
+    path = Path("build/prepare/manifest.jsonl")
+    path.write_text(path.read_text().replace('"reference_source":"human"', '"reference_source":"llm"', 2))
+    with pytest.raises(UsageError, match="2 of 50 references that would judge were written by a machine"):
+        validate.main()
+    Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, allow_llm_references: true}\n")
+    validate.main()
+    assert "JUDGED BY 2 REFERENCE(S)" in read_json(Path("build/validate/verdict.json"), Verdict).reason
