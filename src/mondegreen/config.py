@@ -207,6 +207,15 @@ class GcpParams(_Section):
     project_id: str | None = None
     bucket: str | None = None
     prefix: str = "mondegreen"
+    zone: str = "us-central1-a"
+    machine_type: str = "c3-standard-22"
+    accelerator: str | None = None
+    accelerator_count: int = Field(1, ge=1)
+    image: str = "projects/debian-cloud/global/images/family/debian-12"
+    disk_gb: int = Field(100, ge=20)
+    service_account: str = "default"
+    spot: bool = False
+    max_hours: float = Field(12.0, gt=0)
 
 
 class Params(_Section):

@@ -85,7 +85,7 @@ def add(
                 raise found
             key = manager.store_failed_case(
                 path, found, correction, error_types or (), error_score,
-                model_version=version, source=source, author=author or _login(),
+                model_version=version, source=source, author=author or login(),
             )  # fmt: skip
             show_added(manager.get_case(key), path, as_json)
         except AudioError as error:
@@ -152,7 +152,7 @@ def correct(
     """Write down what was said. Nothing is overwritten; the newest of a person's corrections counts."""
     manager = open_store(store)
     key = manager.get_case(case_id).id
-    manager.store_correction(key, text, method, author or _login())  # type: ignore[arg-type]  # checked there
+    manager.store_correction(key, text, method, author or login())  # type: ignore[arg-type]  # checked there
     _warn_of_unwritable(text)
     case = manager.get_case(key)
     show_case(case, manager.corrections(key), _audio(manager, case), as_json)
@@ -195,7 +195,8 @@ def _audio(manager: "DataManager", case: "Case") -> str | None:
         return None
 
 
-def _login() -> str:
+def login() -> str:
+    """The login name of who runs the command, "" when there is none."""
     import getpass
 
     try:

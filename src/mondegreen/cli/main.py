@@ -10,11 +10,14 @@ from mondegreen.cli import (
     case_exchange,
     case_versions,
     cases,
+    compare,
     detector,
     doctor,
     finetune,
     jobs,
     labels,
+    labels_bench,
+    llm,
     models,
     monitor,
     regression,
@@ -48,6 +51,7 @@ app = typer.Typer(
 app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
 app.command()(summary.summary)
+app.command()(compare.compare)
 app.command()(report.report)
 app.command()(monitor.monitor)
 app.command()(doctor.doctor)
@@ -59,7 +63,9 @@ case_exchange.join(cases.app)
 case_versions.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
+labels_bench.join(labels.app)
 app.add_typer(labels.app, name="labels")
+app.add_typer(llm.app, name="llm")
 app.add_typer(models.app, name="models")
 app.add_typer(regression.app, name="regression")
 

@@ -1,0 +1,63 @@
+"""Makes docs/review.png: the sample's recordings as the starter model mishears them, on the page for correcting.
+
+python scripts/review_screenshot.py                    # needs the sample (make data) and a Chromium
+python scripts/review_screenshot.py --store FOLDER     # only the cases, for `mondegreen review --store FOLDER`
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mondegreen.cases.detection import ErrorDetector
+from mondegreen.cases.manager import DataManager
+from mondegreen.config import load_params
+from mondegreen.loop.monitoring import MetadataTracker
+from mondegreen.loop.recorder import Recorder
+from mondegreen.review.desk import Desk
+from mondegreen.review.security import Access
+from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
+from tests.review.browser import chromium, serving
+
+CLIPS = 30  # of each condition
+TARGET = Path("docs/review.png")
+
+
+def make_store(folder: Path) -> DataManager:
+    """Transcribes and logs recordings of the sample, as `mondegreen transcribe --log` does."""
+    params = load_params()
+    clips = [path for kind in ("clean", "noisy") for path in sorted(Path("data/audio", kind).glob("*.wav"))[:CLIPS]]
+    model = BaselineSTTModel(params.model.base, nbest=params.transcribe.nbest)
+    heard = [result for result in model.transcribe_many(clips) if isinstance(result, Transcription)]
+    manager = DataManager(folder)
+    tracker = MetadataTracker(folder, data_manager=manager)
+    Recorder(tracker, ErrorDetector(params.detector), params.audio.max_duration).record(heard)
+    return manager
+
+
+def photograph(manager: DataManager, target: Path) -> None:
+    """The page of the first case in the queue."""
+    desk = Desk(manager, load_params(), Access(), "ann", fixed=True)
+    with serving(desk) as address, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1000, "height": 760}, device_scale_factor=1)
+        page.goto(address)
+        page.wait_for_function("document.querySelector('#audio').readyState >= 3")
+        page.click("#wave", position={"x": 300, "y": 40})
+        page.wait_for_timeout(300)
+        page.evaluate("document.querySelector('#audio').pause()")
+        page.keyboard.press("e")
+        page.screenshot(path=target)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("target", nargs="?", type=Path, default=TARGET)
+    parser.add_argument("--store", type=Path, help="make only the cases, here")
+    options = parser.parse_args()
+    if options.store:
+        make_store(options.store)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            photograph(make_store(Path(folder)), options.target)

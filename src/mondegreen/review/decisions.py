@@ -1,0 +1,257 @@
+"""Writing down what a reviewer decided, and taking it back. Each function is one transaction."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import ColumnElement, Engine, Select, delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from mondegreen.cases.database import plain, transaction
+from mondegreen.cases.records import PEOPLE, NewCorrection, Text
+from mondegreen.cases.storing import recount, store_corrections
+from mondegreen.cases.tables import CaseRow, CorrectionRow
+from mondegreen.cases.tables_review import ReviewDecisionRow, ReviewHoldRow, ReviewLeaseRow
+from mondegreen.config import Params
+from mondegreen.errors import CaseError
+from mondegreen.review.standing import Action, Role, Standing, Verdict, is_double, next_role, standing
+
+Chosen = Literal["typed", "heard", "nbest", "llm", "reviewer", ""]
+
+
+class ReviewConflict(CaseError):
+    """Somebody decided on the case meanwhile; nothing was stored."""
+
+
+class NewDecision(BaseModel):
+    """What a reviewer decided about a case.
+
+    Args:
+        basis: what `basis` said when the case was shown; None decides whatever happened since.
+        holder: of the lease.
+        chosen: where the text comes from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case_id: str
+    reviewer: Text
+    action: Action
+    transcript: Text | None = None
+    chosen: Chosen = ""
+    basis: int | None = None
+    holder: str = ""
+
+
+class Undone(BaseModel):
+    """What was taken back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case_id: str
+    decision: int
+    action: Action
+    transcript: str | None
+
+
+def decide(engine: Engine, params: Params, new: NewDecision) -> Standing:
+    """Appends a decision and lets it count as far as it does.
+
+    The text of a single or final decision becomes a correction. Of a case that goes to two people it is held until the
+    second agrees, and when they disagree until somebody decides. Bad audio and no speech keep a case from counting.
+
+    Returns:
+        Where the case stands now.
+
+    Raises:
+        ReviewConflict: somebody decided since the case was shown.
+        CaseError: there is no such case, or the database refuses.
+    """
+    now = datetime.now(UTC)
+    with transaction(engine) as session:
+        row = _locked(session, new.case_id)
+        if new.basis is not None and new.action != "skip" and basis(session, row.id) != new.basis:
+            raise ReviewConflict("Somebody has decided on this case since it was shown to you.", "Look at it again.")
+        decided = verdicts(session, row.id)
+        seconds = _end_lease(session, row.id, new.holder, now)
+        double = is_double(row.id, params.review.double_fraction, params.seed)
+        role = next_role(decided, new.reviewer, double=double, corrected=row.label_method in PEOPLE)
+        if new.action == "skip":
+            _insert(session, new, "", now, seconds)
+            return standing(decided, params.score.normalizer)
+        return _let_count(session, params, decided, new, role, now, seconds)
+
+
+def undo(engine: Engine, params: Params, reviewer: str) -> Undone:
+    """Takes a reviewer's newest decision back; the one before it counts again.
+
+    Raises:
+        ReviewConflict: there is none, or somebody has decided on that case since.
+    """
+    with transaction(engine) as session:
+        last = session.scalars(
+            select(ReviewDecisionRow).where(*_mine(reviewer)).order_by(ReviewDecisionRow.id.desc()).limit(1)
+        ).first()
+        if last is None:
+            raise ReviewConflict(f"{reviewer} has decided nothing that could be taken back.", "Correct a case first.")
+        _locked(session, last.case_id)
+        decided = verdicts(session, last.case_id)
+        if last.action != "skip" and (not decided or decided[-1].id != last.id):
+            raise ReviewConflict(
+                f"Somebody has decided on case {last.case_id} since.", "Open it from the history and correct it anew."
+            )
+        session.execute(insert(plain(ReviewDecisionRow)), [_undoing(last)])
+        if last.action != "skip":
+            _hold(session, last.case_id, standing(decided[:-1], params.score.normalizer))
+        return Undone.model_validate(
+            {
+                "case_id": last.case_id,
+                "decision": last.id,
+                "action": last.action,
+                "transcript": last.transcript,
+            }
+        )
+
+
+def release(engine: Engine, params: Params) -> int:
+    """Lets first decisions count whose case no longer goes to two people, as the fraction was lowered; how many."""
+    with transaction(engine) as session:
+        waiting = session.scalars(select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason == "second")).all()
+    single = [key for key in sorted(waiting) if not is_double(key, params.review.double_fraction, params.seed)]
+    released = 0
+    for key in single:
+        with transaction(engine) as session:
+            _locked(session, key)
+            decided = verdicts(session, key)
+            if decided and decided[-1].role == "first":
+                first = decided[-1]
+                again = NewDecision(
+                    case_id=key, reviewer=first.reviewer, action=first.action, transcript=first.transcript
+                )
+                _let_count(session, params, decided, again, "final", datetime.now(UTC), None)
+                released += 1
+    return released
+
+
+def basis(session: Session, case_id: str) -> int:
+    """A number that grows with every decision and every person's correction of a case."""
+    decided = select(func.count()).where(ReviewDecisionRow.case_id == case_id, ReviewDecisionRow.action != "skip")
+    written = select(func.count()).where(CorrectionRow.case_id == case_id, CorrectionRow.method.in_(PEOPLE))
+    return (session.scalar(decided) or 0) + (session.scalar(written) or 0)
+
+
+def verdicts(session: Session, case_id: str) -> list[Verdict]:
+    """The decisions about a case that stand, oldest first."""
+    rows = session.scalars(
+        select(ReviewDecisionRow)
+        .where(
+            ReviewDecisionRow.case_id == case_id,
+            ReviewDecisionRow.action.not_in(("skip", "undo")),
+            ReviewDecisionRow.id.not_in(taken_back()),
+        )
+        .order_by(ReviewDecisionRow.id)
+    )
+    return [Verdict.model_validate(row) for row in rows]
+
+
+def taken_back() -> Select[int | None]:
+    """The decisions that were undone."""
+    return select(ReviewDecisionRow.undoes).where(ReviewDecisionRow.undoes.is_not(None))
+
+
+def _let_count(
+    session: Session,
+    params: Params,
+    decided: Sequence[Verdict],
+    new: NewDecision,
+    role: Role,
+    now: datetime,
+    seconds: float | None,
+) -> Standing:
+    """Appends the decision, and the correction that it makes, if it makes one."""
+    newest = session.scalar(select(func.max(CorrectionRow.id)).where(CorrectionRow.case_id == new.case_id)) or 0
+    verdict = Verdict(
+        id=0, reviewer=new.reviewer, action=new.action, role=role, transcript=new.transcript, after=newest
+    )
+    result = standing([*decided, verdict], params.score.normalizer)
+    written = None
+    if result.held is None:
+        correction = NewCorrection(
+            case_id=new.case_id,
+            transcript=new.transcript or "",
+            author=new.reviewer,
+            metadata={"review": role, "chosen": new.chosen} | _agreed(decided, role),
+        )
+        written = store_corrections(session, [correction], now)[0]
+    _insert(session, new, role, now, seconds, newest, written)
+    _hold(session, new.case_id, result)
+    return result
+
+
+def _agreed(decided: Sequence[Verdict], role: Role) -> dict[str, str]:
+    return {"agrees_with": decided[-1].reviewer} if role == "second" else {}
+
+
+def _insert(
+    session: Session,
+    new: NewDecision,
+    role: Role | Literal[""],
+    now: datetime,
+    seconds: float | None,
+    after: int = 0,
+    correction_id: int | None = None,
+) -> None:
+    row = new.model_dump(include={"case_id", "reviewer", "action", "transcript", "chosen"})
+    row |= {"role": role, "at": now, "seconds": seconds, "after": after, "correction_id": correction_id}
+    session.execute(insert(plain(ReviewDecisionRow)), [row])
+
+
+def _undoing(last: ReviewDecisionRow) -> dict[str, object]:
+    return {
+        "case_id": last.case_id,
+        "reviewer": last.reviewer,
+        "at": datetime.now(UTC),
+        "action": "undo",
+        "role": "",
+        "chosen": "",
+        "after": 0,
+        "correction_id": last.correction_id,
+        "undoes": last.id,
+    }
+
+
+def _hold(session: Session, case_id: str, result: Standing) -> None:
+    """Keeps from counting what must not count, and counts the rest anew."""
+    session.execute(delete(ReviewHoldRow).where(ReviewHoldRow.case_id == case_id))
+    if result.held:
+        row = {"case_id": case_id, "reason": result.held, "reviewer": result.by, "after": result.after}
+        session.execute(insert(plain(ReviewHoldRow)), [row])
+    recount(session, case_id)
+
+
+def _end_lease(session: Session, case_id: str, holder: str, now: datetime) -> float | None:
+    """Lets the case go; returns the seconds that it was shown to the holder."""
+    lease = session.get(ReviewLeaseRow, case_id)
+    if lease is None:
+        return None
+    session.delete(lease)
+    session.flush()
+    mine = lease.holder == holder and lease.shown_at is not None
+    return max(0.0, (now - lease.shown_at).total_seconds()) if mine and lease.shown_at else None
+
+
+def _mine(reviewer: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        ReviewDecisionRow.reviewer == reviewer,
+        ReviewDecisionRow.action != "undo",
+        ReviewDecisionRow.id.not_in(taken_back()),
+    )
+
+
+def _locked(session: Session, case_id: str) -> CaseRow:
+    """The case, held until the transaction ends."""
+    row = session.scalars(select(CaseRow).where(CaseRow.id == case_id).with_for_update()).one_or_none()
+    if row is None:
+        raise CaseError(f"There is no case {case_id}.", "`mondegreen cases list` shows the ids.")
+    return row
