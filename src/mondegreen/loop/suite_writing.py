@@ -79,6 +79,8 @@ def _write(path: Path, document: CommentedMap) -> None:
     stream = io.StringIO()
     _yaml().dump(document, stream)
     parse_index(stream.getvalue(), path)
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a killed writer; DVC would take it for data
+        leftover.unlink()
     write_text(path, stream.getvalue())
 
 
