@@ -103,11 +103,18 @@ def test_a_spent_test_set_passes_nobody_and_asks_for_fresh_references() -> None:
 
 def test_a_share_that_no_p_can_meet_is_spent() -> None:
     def look(number: int) -> Verdict:
-        return judge(lambda n: 9, lambda n: 0, size=12, rules=params(min_words=100), look=nth(number))
+        return judge(lambda n: 9, lambda n: 0, size=12, rules=wide, look=nth(number))
 
+    wide = params(min_words=100, bootstrap_samples=10_000)
     assert look(11).passed and look(11).p_value == 1 / 4096
     assert look(12).outcome == "inconclusive"
     assert "0.00021 of alpha is left for look 12, and 12 speakers give no p below 0.00024" in look(12).reason
+
+
+def test_a_share_that_the_bootstrap_cannot_resolve_is_spent() -> None:
+    looks = [judge(lambda number: 4, lambda number: 2, look=nth(number)) for number in (5, 6)]  # 1,000 samples
+    assert looks[0].passed and looks[1].outcome == "inconclusive"
+    assert "0.00084 of alpha is left for look 6, and 1000 bootstrap samples give no such bound" in looks[1].reason
 
 
 @pytest.mark.parametrize(("clusters", "least"), [(1, 0.5), (12, 1 / 4096), (13, 1 / 2001)])

@@ -104,10 +104,13 @@ def _spent(test: Comparison, params: Params, look: Look | None) -> list[str]:
         return []
     if look.number > rules.max_looks:
         return [f"this test set is spent: it is look {look.number}, validate.max_looks is {rules.max_looks}"]
+    share = f"{look.alpha:.2g} of alpha is left for look {look.number}"
     least = smallest_p(test.clusters, rules.permutations)
     if rules.require_significance and look.alpha < least:
-        share = f"{look.alpha:.2g} of alpha is left for look {look.number}"
         return [f"this test set is spent: {share}, and {test.clusters} {test.unit}s give no p below {least:.2g}"]
+    # The bound on forgetting is a quantile of the samples: beyond the last of them there is none.
+    if look.alpha * rules.bootstrap_samples < 1:
+        return [f"this test set is spent: {share}, and {rules.bootstrap_samples} bootstrap samples give no such bound"]
     return []
 
 
