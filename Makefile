@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro data test test-slow lint types bench bench-stats ui starter clean
+.PHONY: repro data test test-slow test-llm lint types bench bench-stats ui starter clean
 
 repro: data
 	dvc repro
@@ -15,10 +15,14 @@ data: $(VENV)/.installed
 	python scripts/get_sample.py
 
 test: data
-	python -m pytest -n 2 --dist loadgroup -m "not slow"
+	python -m pytest -n 2 --dist loadgroup -m "not slow and not llm"
 
 test-slow: data
 	python -m pytest -m slow
+
+# Needs an Ollama server (OLLAMA_HOST) with the model that MONDEGREEN_TEST_LLM names.
+test-llm: $(VENV)/.installed
+	python -m pytest -m llm
 
 lint: $(VENV)/.installed
 	ruff check .

@@ -10,6 +10,7 @@ from mondegreen.cli import (
     case_exchange,
     case_versions,
     cases,
+    cloud,
     compare,
     detector,
     doctor,
@@ -54,6 +55,7 @@ app.command()(summary.summary)
 app.command()(compare.compare)
 app.command()(report.report)
 app.command()(monitor.monitor)
+app.command()(cloud.cloud)
 app.command()(doctor.doctor)
 app.command()(review.review)
 app.command()(validate.validate)

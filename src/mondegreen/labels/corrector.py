@@ -55,7 +55,7 @@ class LlamaLLMCorrector:
         self._asked = Asked(self.server, model_name, self.prompt, self._cache, retries, backoff, concurrency)
 
     @classmethod
-    def from_params(cls, params: LabelParams, shots: Sequence[Shot] = (), cache: Path = ANSWERS) -> Self:
+    def from_params(cls, params: LabelParams, shots: Sequence[Shot] = (), cache: Path | None = ANSWERS) -> Self:
         """The corrector that `label` in params.yaml describes; raises LeakageError for shots that must not be shown."""
         prompt = Prompt(
             domain_words=params.domain_words,
