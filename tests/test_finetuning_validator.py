@@ -98,3 +98,13 @@ def test_a_misspelt_rule_is_an_error() -> None:
     wrong: dict[str, Any] = {"min_wer_improvment": 0.1}
     with pytest.raises(ValueError, match="min_wer_improvment"):
         ValidationConfig(**wrong)
+
+
+def test_the_coordinators_validator() -> None:
+    from mondegreen import DataManager, FinetuningCoordinator
+
+    Path("params.yaml").write_text("validate: {min_wer_improvement: 0.25, bootstrap_samples: 1000}\n")
+    validator = FinetuningCoordinator(data_manager=DataManager(local_storage_dir="var", use_gcs=False)).validator
+    result = validator.validate_model("new", new_model, "base", old_model)
+    assert result.outcome == "fail" and "no improvement of 25.00 points" in str(result.failure_reason)
+    assert result.verdict.look is not None and Path("var/mondegreen.db").is_file()

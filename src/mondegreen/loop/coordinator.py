@@ -1,8 +1,9 @@
 """FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -16,6 +17,9 @@ from mondegreen.loop.status_screen import render_status
 from mondegreen.loop.trigger import FinetuningConfig
 from mondegreen.loop.workflow import WorkflowResult
 from mondegreen.registry.location import tracking_root
+
+if TYPE_CHECKING:
+    from mondegreen.loop.validation import ModelValidator
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +55,14 @@ class FinetuningCoordinator:
         self.data_manager = data_manager
         self.project_id = project_id
         self.orchestrator = orchestrator or FinetuningOrchestrator(data_manager, finetuning_config)
+
+    @cached_property
+    def validator(self) -> "ModelValidator":
+        """Judges any two models by the rules of the project's params.yaml, with the project's ledger of looks."""
+        from mondegreen.loop.validation import ModelValidator
+
+        project = self.orchestrator.project
+        return ModelValidator(params=params_of(project), ledger_folder=project / "var")
 
     def run_complete_workflow(
         self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnProgress | None = None
