@@ -75,3 +75,12 @@ class LabelAudit(_Record):
             "acoustic_margin": self.margin,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    def tags(self) -> dict[str, str]:
+        """Who wrote the labels; several, where a model changed, one behind the other."""
+        names = ("model", "digest", "prompt_version")
+        written = [tuple(getattr(writer, name) for name in names) for writer in self.writers]
+        return {
+            f"llm.{name}": ",".join(dict.fromkeys(values))
+            for name, values in zip(names, zip(*written, strict=True), strict=False)
+        }

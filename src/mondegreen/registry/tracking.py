@@ -19,6 +19,7 @@ __all__ = [
     "connect",
     "lineage_tags",
     "log_history",
+    "log_label_audit",
     "log_metrics_file",
     "log_verdict",
     "own_run",
@@ -123,6 +124,23 @@ def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, 
         client.log_artifact(run_id, str(path), "validate")
     if outcome:
         client.set_tag(run_id, "verdict", outcome)
+
+
+def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
+
+    Args:
+        run_id: the run of run.json.
+        audit: build/label/audit.json.
+        metrics: name to number; without any, no language model was asked and nothing is logged.
+        tags: llm.model, llm.digest, llm.prompt_version.
+    """
+    if not metrics:
+        return
+    client, run_id = connect(), own_run(run_id)
+    _log_metrics(run_id, {f"label/{name}": value for name, value in metrics.items()})
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.log_artifact(run_id, str(audit), "label")
 
 
 def _log_metrics(run_id: str, values: Mapping[str, float]) -> None:

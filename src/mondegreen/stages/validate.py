@@ -12,11 +12,11 @@ from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import run
 
-OUTPUT = Path("build/validate")
+OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.tracking import log_verdict
+    from mondegreen.registry.tracking import log_label_audit, log_verdict
     from mondegreen.reports.findings import find
     from mondegreen.reports.html import write_page
     from mondegreen.reports.judgement import Judgement
@@ -34,6 +34,7 @@ def main() -> None:
     with open_ledger() as ledger:
         verdict = judge(case, params, ledger)
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
+    label_audit = read_json(AUDIT, Audit)
     write_json(verdict_path, verdict)
     outputs = StageOutputs(
         verdict=Judgement.of(verdict),
@@ -43,7 +44,7 @@ def main() -> None:
         params=params,
         run=candidate_run,
         history=read_json(Path("build/train/history.json"), TrainingHistory),
-        audit=read_json(Path("build/label/audit.json"), Audit).model_dump(mode="json"),
+        audit=label_audit.model_dump(mode="json"),
         problems=tuple(read_json(Path("build/prepare/report.json"), Report).problems),
     )
     found = find(outputs)
@@ -51,6 +52,8 @@ def main() -> None:
     write_text(OUTPUT / "report.md", render_markdown(found))
     write_plots(OUTPUT / "plots", found)
     log_verdict(candidate_run.run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
+    if llm := label_audit.llm:
+        log_label_audit(candidate_run.run_id, AUDIT, llm.numbers(), llm.tags())
 
 
 def _check_models(case: Confrontation, candidate_run: RunInfo) -> None:
