@@ -19,6 +19,7 @@ from mondegreen.cli import (
     labels,
     labels_bench,
     llm,
+    model_trials,
     models,
     monitor,
     regression,
@@ -68,6 +69,7 @@ app.add_typer(detector.app, name="detector")
 labels_bench.join(labels.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(llm.app, name="llm")
+model_trials.join(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(regression.app, name="regression")
 

@@ -39,7 +39,7 @@ def transcribe(
     """
     params = _params()
     name = model or _base_model(params)
-    paths = list(_expanded(files))
+    paths = list(expanded(files))
     stt = _load(name, params, batch_size)
     failed, group = 0, batch_size or _GROUP
     with _progress(len(paths)) as advance, InferenceLog(stt.digest if log else None, params, group) as inferences:
@@ -80,7 +80,7 @@ def _load(name: str, params: "Params | None", batch_size: int | None) -> "Baseli
     )
 
 
-def _expanded(files: Iterable[Path]) -> Iterator[Path]:
+def expanded(files: Iterable[Path]) -> Iterator[Path]:
     """Files as given; for a folder, the recordings below it by name."""
     for path in files:
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []

@@ -7,6 +7,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.loop.counts import count
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator, params_of
+from mondegreen.registry.noticing import problem_of
 from mondegreen.registry.standing import Standing, standing
 
 DAY = 24.0  # hours
@@ -55,6 +56,7 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
             "challenger": registered.challenger,
             "previous": registered.previous,
             "problem": problem,
+            "noticed": _noticed(orchestrator),
         },
         "inferences": _last_day(orchestrator),
         "next_step": next_step(open_job, worker, conditions, last, registered),
@@ -98,6 +100,14 @@ def _registry(orchestrator: FinetuningOrchestrator) -> tuple[Standing, str | Non
         return standing(name), None
     except RegistryError as error:
         return Standing(name=name), error.problem
+
+
+def _noticed(orchestrator: FinetuningOrchestrator) -> list[str]:
+    """What people moved in the registry by hand, entered in its ledger now, or what a crash left half done."""
+    noticed, problem = problem_of(
+        params_of(orchestrator.project).register_.model_name, orchestrator.data_manager.folder
+    )
+    return [*noticed, problem] if problem else noticed
 
 
 def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:

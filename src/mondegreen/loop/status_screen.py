@@ -77,7 +77,8 @@ def _registry(deployer: dict[str, Any]) -> list[str]:
         f"{alias} version {version}" if version else f"no {alias}"
         for alias, version in (("champion", deployer["active_version"]), ("challenger", deployer["challenger"]))
     ]
-    return [escape(f"{deployer['model_name']}: {', '.join(held)}")]
+    noticed = [f"[yellow]{escape(sentence)}[/]" for sentence in deployer["noticed"]]
+    return [escape(f"{deployer['model_name']}: {', '.join(held)}"), *noticed]
 
 
 def _last_day(found: dict[str, Any]) -> list[str]:

@@ -11,8 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never, wait_exponential
 
 from mondegreen.errors import CaseError, JobError
+from mondegreen.loop.auto_rollback import watch_champion
 from mondegreen.loop.jobs import WORKING, Job
-from mondegreen.loop.orchestrator import FinetuningOrchestrator
+from mondegreen.loop.orchestrator import FinetuningOrchestrator, params_of
 from mondegreen.loop.rounds import OnProgress
 
 Action = Literal["nothing", "resting", "waiting", "working", "ran"]
@@ -99,6 +100,9 @@ def watch(
 
     def once() -> Look:
         with open_orchestrator() as orchestrator, progress() as on_progress:
+            params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
+            if said := watch_champion(orchestrator.jobs.engine, params, folder):
+                warn(said)
             return look(orchestrator, on_progress)
 
     while True:

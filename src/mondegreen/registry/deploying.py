@@ -43,6 +43,8 @@ def deploy(
         if any(refusal.code == "files" for refusal in found):
             _adopt(registry, number)
     former, tags = aliases.get(CHAMPION), registry.version(number).tags
+    if former:
+        details["former_digest"] = registry.version(former).tags.get(DIGEST_TAG, "")
     if note := compared_with_another(registry, tags):
         details["compared"] = note
         _log.warning("%s", note)

@@ -13,7 +13,7 @@ from mondegreen.config import Params, load_params
 
 EXPERIMENT_TAG = "dvc.experiment"
 # They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
-_NOT_OF_A_CANDIDATE = {"cases", "deploy", "detector", "trigger", "monitor"}
+_NOT_OF_A_CANDIDATE = {"cases", "deploy", "detector", "gcp", "monitor", "review", "trigger"}
 
 
 def lineage_tags(project: Path = Path()) -> dict[str, str]:

@@ -120,10 +120,7 @@ class ModelDeployer:
             number = versions.parse_version(version_id, name, registry.aliases())
             former = registry.aliases().get(CHAMPION)
             if former != seen and former != number:
-                raise RegistryError(
-                    f"Somebody else moved the champion meanwhile: it was {_called(seen)}, now it is {_called(former)}.",
-                    "Look at `mondegreen models history`, and deploy again if it is still wanted.",
-                )
+                raise _moved_meanwhile(seen, former)
             entry = deploying.deploy(registry, number, self.config, force=force, reason=reason)
             if entry is None:
                 return _deployment(registry, "none", number, former, f"Version {number} is the champion already.", None)
@@ -131,18 +128,30 @@ class ModelDeployer:
             text = f"{name} version {number} is Production/@champion{after}."
             return _deployment(registry, "deploy", number, former, text, entry)
 
-    def rollback(self, to: str | int | None = None, *, reason: str = "", model_name: str | None = None) -> Deployment:
+    def rollback(
+        self,
+        to: str | int | None = None,
+        *,
+        reason: str = "",
+        champion: int | None = None,
+        model_name: str | None = None,
+    ) -> Deployment:
         """Back to the version in production before; called again, one further back.
 
         Never to a version that was itself rolled back from, unless `to` names it. Damaged files come back from their
         backup first.
 
+        Args:
+            champion: only if this version is still in production.
+
         Raises:
-            RegistryError: there is nothing to go back to, or it cannot be served.
+            RegistryError: there is nothing to go back to, it cannot be served, or `champion` is another one by now.
         """
         name = model_name or (versions.model_of(to, self.model_name) if to is not None else self.model_name)
         with self._moving(name) as registry:
             former = registry.aliases().get(CHAMPION)
+            if champion is not None and former != champion:
+                raise _moved_meanwhile(champion, former)
             number = None if to is None else versions.parse_version(to, name, registry.aliases())
             entry = deploying.rollback(registry, number, reason=reason)
             text = f"{name} version {entry.version} is Production/@champion again"
@@ -269,6 +278,13 @@ def _deployment(
 ) -> Deployment:
     return Deployment(
         version_id=f"{registry.name}/{number}", action=action, version=number, former=former, text=text, entry=entry
+    )
+
+
+def _moved_meanwhile(seen: int | None, now: int | None) -> RegistryError:
+    return RegistryError(
+        f"Somebody else moved the champion meanwhile: it was {_called(seen)}, now it is {_called(now)}.",
+        "Look at `mondegreen models history`, and run it again if it is still wanted.",
     )
 
 
