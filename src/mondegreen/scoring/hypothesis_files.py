@@ -1,0 +1,175 @@
+"""Transcripts as recognisers and people write them down: .trn and .stm of NIST, CSV, and our own .jsonl.
+
+One reader for references and hypotheses. Every line keeps its number, so that whoever finds it wrong can name it.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text
+from mondegreen.records import Domain, ReferenceSource, Split
+from mondegreen.scoring.provenance import COLUMNS, who_wrote
+
+SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl")
+_TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
+_SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands before the first hyphen or underscore
+_IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm
+
+
+@dataclass(frozen=True)
+class Line:
+    """An utterance of a file. What the file does not say has the default."""
+
+    number: int
+    key: str  # the utterance's ID there
+    text: str
+    path: str = ""  # of the recording
+    speaker: str = ""
+    recording: str = ""
+    condition: str = "all"
+    duration: float = 0.0  # seconds
+    confidence: float = 1.0
+    error: str = ""  # why there is no transcript
+    model: str = ""
+    split: Split = "test"
+    domain: Domain = "target"
+    reference_source: ReferenceSource = "human"
+
+
+_LINE = TypeAdapter(Line)
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The utterances of a file, by its suffix, in its order.
+
+    .trn: `words (id)`, the speaker is what stands before the first - or _ of the ID, as sclite's `-i spu_id` has it.
+    .stm: `file channel speaker start end [<label>] words`. .csv, .tsv: columns text and id or path; when they are there
+    also speaker, source or recording, condition, duration, confidence. .jsonl: our hypotheses.jsonl and manifest.jsonl,
+    and what `mondegreen transcribe --json` prints. Lines that begin with ;; are comments in .trn and .stm.
+
+    Raises:
+        UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
+    """
+    readers: dict[str, Callable[[Path], Iterator[Line]]] = {
+        ".trn": _trn, ".stm": _stm, ".csv": _table, ".tsv": _table, ".jsonl": _jsonl,
+    }  # fmt: skip
+    if path.suffix.lower() not in readers:
+        raise UsageError(f"{path}: it is not known how to read {path.suffix or 'this'}.", f"Use {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist.", "Correct its name.")
+    lines = list(readers[path.suffix.lower()](path))
+    if not lines:
+        raise UsageError(f"{path} holds no utterance.", "Was the recogniser's output written to another file?")
+    first: dict[str, int] = {}
+    for line in lines:
+        if line.key in first:
+            raise wrong(
+                path, line.number, f"{line.key!r} stands in line {first[line.key]} already", "Keep one of them."
+            )
+        first[line.key] = line.number
+    return lines
+
+
+def wrong(path: Path, number: int, problem: str, next_step: str) -> UsageError:
+    """An error that names file and line."""
+    return UsageError(f"{path}:{number}: {problem}.", next_step)
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(path_text(path).removeprefix("\ufeff").split("\n"), 1):
+        if line.strip() and not line.startswith(";;"):
+            yield number, line
+
+
+def _trn(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        found = _TRN.match(line)
+        if found is None:
+            raise wrong(path, number, "there is no (id) at its end", "Write each line as `words (id)`.")
+        text, key = found[1].strip(), found[2].strip()
+        if "{" in text:
+            raise wrong(path, number, "alternatives in { } cannot be scored", "Write one of them.")
+        speaker = _SPEAKER.match(key)
+        yield Line(number, key, text, speaker=speaker[0] if speaker else "")
+
+
+def _stm(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        fields = line.split(maxsplit=5)
+        try:
+            recording, channel, speaker, start, end = fields[:5]
+            duration = float(end) - float(start)
+        except ValueError:
+            raise wrong(
+                path, number, "it is not `file channel speaker start end [<label>] words`", "Correct it."
+            ) from None
+        rest = fields[5] if len(fields) > 5 else ""
+        label, text = rest.split(">", 1) if rest.startswith("<") and ">" in rest else ("<all", rest)
+        text = "" if _IGNORED in text.lower() else text.strip()
+        key = f"{recording} {channel} {float(start):.3f} {float(end):.3f}"
+        yield Line(
+            number, key, text, speaker=speaker, recording=recording, condition=label[1:] or "all", duration=duration
+        )
+
+
+def _table(path: Path) -> Iterator[Line]:
+    stream = io.StringIO(path_text(path).removeprefix("\ufeff"), newline="")
+    reader = csv.DictReader(stream, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        key = next((name for name in ("id", "path") if name in header), None)
+        if "text" not in header or key is None:
+            raise wrong(path, 1, f"there must be columns text and id or path, not {', '.join(header)}", "Name them so.")
+        for row in reader:
+            if None in row or row["text"] is None or not (row[key] or "").strip():
+                raise wrong(path, reader.line_num, "its fields are not those of the header", "Quote texts with commas.")
+            yield _row(path, reader.line_num, {name: (row[name] or "").strip() for name in header}, key)
+    except csv.Error as error:
+        raise wrong(path, reader.line_num, str(error), "Quote texts with commas.") from None
+
+
+def _row(path: Path, number: int, row: dict[str, str], key: str) -> Line:
+    known = {name: row[name] for name in ("speaker", "condition", "duration", "confidence") if row.get(name)}
+    fields: dict[str, Any] = {
+        "number": number,
+        "key": PurePosixPath(row[key]).as_posix() if key == "path" else row[key],
+        "text": row["text"],
+        "path": (path.parent / row["path"]).as_posix() if row.get("path") else "",
+        "recording": row.get("recording") or row.get("source", "").split(";")[0].strip(),
+        "reference_source": who_wrote({name: row.get(name) for name in COLUMNS}),
+    }
+    return _checked(path, number, {**fields, **known})
+
+
+def _jsonl(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
+        if not isinstance(row, dict) or not (row.get("id") or row.get("path")):
+            raise wrong(
+                path, number, "it has neither id nor path", "Write one object a line, with id or path, and text."
+            )
+        known = {name: value for name, value in row.items() if name in Line.__dataclass_fields__}
+        text = row.get("reference", "" if row.get("error") else row.get("text"))
+        fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
+        yield _checked(path, number, {**known, **fields})
+
+
+def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
+    try:
+        return _LINE.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise wrong(path, number, f"field {first['loc'][0]}: {first['msg']}", "Correct it.") from None

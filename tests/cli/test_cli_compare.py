@@ -1,0 +1,138 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from mondegreen.cli.main import app
+from mondegreen.files import write_jsonl
+from tests.scoring.examples import random_sides
+from tests.tiny import save_model
+
+UTTERANCES, OLD, NEW = random_sides(1, speakers=14)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is no project."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trn(tmp_path: Path) -> Path:
+    """What was said and what two recognisers heard, as .trn files."""
+    for name, texts in (
+        ("ref", [u.reference for u in UTTERANCES]),
+        ("a", [h.text for h in OLD]),
+        ("b", [h.text for h in NEW]),
+    ):
+        keys = [f"{row.speaker}-{row.id}" for row in UTTERANCES]
+        lines = [f"{text} ({key})\n" for text, key in zip(texts, keys, strict=True)]
+        (tmp_path / f"{name}.trn").write_text("".join(lines))
+    return tmp_path
+
+
+def compare(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)], catch_exceptions=False)
+
+
+def facts(*arguments: object) -> dict[str, Any]:
+    result = compare(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_trn_files_of_any_two_recognisers(trn: Path) -> None:
+    found = facts("a.trn", "b.trn", "--references", "ref.trn")
+    assert (found["unit"], found["clusters"], found["utterances"]) == ("speaker", 14, len(UTTERANCES))
+    assert found["a"]["wer"]["value"] > found["b"]["wer"]["value"] and found["difference"]["value"] > 0
+    assert found["difference"]["low"] < found["difference"]["value"] < found["difference"]["high"]
+    assert [test["name"] for test in found["tests"]] == [
+        "sign-flip permutation", "cluster-robust t", "Wilcoxon signed rank", "MAPSSWE",
+    ]  # fmt: skip
+    assert all(0 < test["p_value"] <= 1 for test in found["tests"])
+    assert {row["kind"] for row in found["slices"]} == {"speaker", "word class"}
+    assert len(found["better_by_b"]) == 5 and not list(trn.glob("var"))
+
+
+def test_the_same_utterances_in_every_format_give_the_same_numbers(trn: Path) -> None:
+    expected = facts("a.trn", "b.trn", "-r", "ref.trn")
+    write_jsonl(trn / "manifest.jsonl", UTTERANCES)
+    write_jsonl(trn / "a.jsonl", OLD)
+    for name, rows in (("ref", [u.reference for u in UTTERANCES]), ("b", [h.text for h in NEW])):
+        with (trn / f"{name}.csv").open("w", newline="") as stream:
+            out = csv.writer(stream)
+            out.writerow(["id", "text", "speaker"])
+            out.writerows(zip([u.id for u in UTTERANCES], rows, [u.speaker for u in UTTERANCES], strict=True))
+    stm = "".join(f"{row.id} 1 {row.speaker} 0 {row.duration} {row.reference}\n" for row in UTTERANCES)
+    (trn / "ref.stm").write_text(stm)
+    heard = zip(UTTERANCES, OLD, strict=True)
+    (trn / "a.stm").write_text("".join(f"{row.id} 1 x 0 {row.duration} {heard.text}\n" for row, heard in heard))
+    for references, a, b in (("manifest.jsonl", "a.jsonl", "b.csv"), ("ref.csv", "a.jsonl", "b.csv")):
+        found = facts(a, b, "-r", references)
+        for key in ("difference", "tests", "clusters", "words"):
+            assert found[key] == expected[key], (references, key)
+        assert found["a"]["wer"] == expected["a"]["wer"]
+    found = facts("a.stm", "a.stm", "-r", "ref.stm")
+    assert found["a"]["wer"] == expected["a"]["wer"] and found["difference"]["value"] == 0
+
+
+def test_a_table_for_people(trn: Path) -> None:
+    result = compare("a.trn", "b.trn", "-r", "ref.trn", "--show", 2)
+    assert result.exit_code == 0
+    for text in ("all", "speaker s", "content words", "14 speakers", "Hedges' g", "sign-flip", "MAPSSWE", "80 % power"):
+        assert text in result.stdout
+    assert result.stdout.count("word errors") == 4 and "B makes fewer errors" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+def test_the_worse_model_as_b_is_still_exit_code_0(trn: Path) -> None:
+    assert compare("b.trn", "a.trn", "-r", "ref.trn").exit_code == 0
+
+
+def test_ids_that_do_not_match_name_file_and_line(trn: Path) -> None:
+    lines = (trn / "b.trn").read_text().splitlines(keepends=True)
+    (trn / "b.trn").write_text("".join(lines[:6] + lines[7:]))
+    result = compare("a.trn", "b.trn", "-r", "ref.trn")
+    assert result.exit_code == 2 and "ref.trn:7: 's06-u006' has no hypothesis in b.trn" in result.stderr
+    (trn / "b.trn").write_text("".join([*lines, "more (s99-x)\n"]))
+    result = compare("a.trn", "b.trn", "-r", "ref.trn")
+    assert result.exit_code == 2 and f"b.trn:{len(lines) + 1}: 's99-x' is not in ref.trn" in result.stderr
+
+
+def test_what_is_missing_is_said(trn: Path) -> None:
+    assert "--references" in compare("a.trn", "b.trn").stderr
+    missing = compare("a.trn", "c.trn", "-r", "ref.trn")
+    assert missing.exit_code == 2 and "c.trn does not exist" in missing.stderr
+    (trn / "empty.trn").write_text("".join(f"({row.speaker}-{row.id})\n" for row in UTTERANCES))
+    nothing = compare("a.trn", "b.trn", "-r", "empty.trn")
+    assert nothing.exit_code == 2 and "No utterance of empty.trn" in nothing.stderr
+
+
+def test_references_by_a_machine_are_pointed_out(trn: Path) -> None:
+    rows = [f"{row.id},{row.reference},{'llm' if number < 3 else ''}\n" for number, row in enumerate(UTTERANCES)]
+    (trn / "ref.csv").write_text("id,text,method\n" + "".join(rows))
+    write_jsonl(trn / "a.jsonl", OLD)
+    result = compare("a.jsonl", "a.jsonl", "-r", "ref.csv")
+    assert result.exit_code == 0 and "3 REFERENCES WERE WRITTEN BY A MACHINE" in result.stdout
+
+
+def test_two_models_hear_the_recordings_and_leave_nothing_behind(elsewhere: Path) -> None:
+    models = [save_model(elsewhere / f"model{seed}", seed=seed) for seed in (0, 1)]
+    noise = np.random.default_rng(0)
+    (elsewhere / "calls").mkdir()
+    for name in "ab":
+        soundfile.write(elsewhere / f"calls/{name}.wav", noise.uniform(-0.3, 0.3, 9_000), 16_000)
+    (elsewhere / "calls/references.csv").write_text("path,text\na.wav,one two\nb.wav,three\n")
+    before = {path.name for path in elsewhere.iterdir()}
+    found = facts(*models, "-r", "calls/references.csv")
+    assert (found["utterances"], found["words"], found["unit"]) == (2, 3, "utterance")
+    assert found["a"]["name"] == str(models[0]) and {path.name for path in elsewhere.iterdir()} == before
+    (elsewhere / "calls/references.csv").write_text("path,text\na.wav,one two\nc.wav,three\n")
+    result = compare(*models, "-r", "calls/references.csv")
+    assert result.exit_code == 2 and "references.csv:3: there is no recording calls/c.wav" in result.stderr

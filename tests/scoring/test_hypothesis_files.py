@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondegreen.errors import UsageError
+from mondegreen.files import write_jsonl
+from mondegreen.scoring.hypothesis_files import read_lines
+from mondegreen.scoring.pairing import read_hypotheses, read_references
+from tests.scoring.examples import hypothesis, random_sides, utterance
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_trn_knows_speakers_comments_and_empty_transcripts(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.trn", ";; a comment\nhello (uh) world (s1-u_1)\n\n(s2_u2)\nlast (nobody)")
+    lines = [(line.number, line.key, line.text, line.speaker) for line in read_lines(path)]
+    assert lines == [(2, "s1-u_1", "hello (uh) world", "s1"), (4, "s2_u2", "", "s2"), (5, "nobody", "last", "")]
+
+
+def test_stm_knows_times_labels_and_what_is_not_scored(tmp_path: Path) -> None:
+    text = (
+        ";; CATEGORY\nfile1 A bob 1.5 4.0 <o,f0,male> Hello, you\nfile1 A bob 4 5.25 no label here\n"
+        "file1 A bob 6 7 <o> ignore_time_segment_in_scoring\nfile1 A bob 8 9\n"
+    )
+    first, second, ignored, empty = read_lines(written(tmp_path, "r.stm", text))
+    assert (first.key, first.text, first.speaker) == ("file1 A 1.500 4.000", "Hello, you", "bob")
+    assert (first.recording, first.condition, first.duration) == ("file1", "o,f0,male", 2.5)
+    assert (second.text, second.condition) == ("no label here", "all")
+    assert ignored.text == "" and empty.text == ""
+
+
+def test_csv_with_quotes_a_byte_order_mark_and_optional_columns(tmp_path: Path) -> None:
+    text = (
+        '\ufeffpath,text,speaker,source,duration,method\n./a/b.wav,"Hello, ""you""",s1,core; 1.6,2.5,llm\nc.wav,,,,,\n'
+    )
+    first, second = read_lines(written(tmp_path, "r.csv", text))
+    assert (first.key, first.text, first.path) == ("a/b.wav", 'Hello, "you"', f"{tmp_path}/a/b.wav")
+    assert (first.speaker, first.recording, first.duration, first.reference_source) == ("s1", "core", 2.5, "llm")
+    assert (second.text, second.speaker, second.reference_source) == ("", "", "human")
+    assert read_lines(written(tmp_path, "r.tsv", "id\ttext\nu1\ta, b\n"))[0].text == "a, b"
+
+
+def test_our_own_files_are_read_as_they_are_written(tmp_path: Path) -> None:
+    utterances, heard, _ = random_sides(1)
+    heard[3] = hypothesis(heard[3].id, "ignored", error="no audio")
+    write_jsonl(tmp_path / "manifest.jsonl", utterances)
+    write_jsonl(tmp_path / "hypotheses.jsonl", heard)
+    references = read_references(tmp_path / "manifest.jsonl")
+    assert references.utterances == [row.model_copy(update={"sha256": ""}) for row in utterances]
+    found = read_hypotheses(tmp_path / "hypotheses.jsonl", references)
+    assert [row.text for row in found] == [row.text if not row.error else "" for row in heard]
+    assert found[3].error == "no audio" and found[0].confidence == heard[0].confidence
+
+
+def test_a_part_of_a_manifest(tmp_path: Path) -> None:
+    rows = [utterance("a"), utterance("b", split="train"), utterance("c", domain="retention")]
+    write_jsonl(tmp_path / "manifest.jsonl", rows)
+    write_jsonl(tmp_path / "h.jsonl", [hypothesis(key) for key in "abc"])
+    for part, keys in (("test", "a"), ("train", "b"), ("retention", "c"), ("all", "abc")):
+        references = read_references(tmp_path / "manifest.jsonl", part)  # type: ignore[arg-type]
+        assert [row.id for row in read_hypotheses(tmp_path / "h.jsonl", references)] == list(keys)
+    with pytest.raises(UsageError, match="no utterance of the part 'dev'"):
+        read_references(tmp_path / "manifest.jsonl", "dev")
+
+
+def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.csv", "path,text\na.wav,one\nb.wav,two\n"))
+    rows = [{"path": "b.wav", "text": "2", "confidence": 0.5}, {"path": "a.wav", "error": "cut"}]
+    lines = "".join(json.dumps({**row, "path": f"{tmp_path}/{row['path']}"}) + "\n" for row in rows)
+    first, second = read_hypotheses(written(tmp_path, "h.jsonl", lines), references)
+    assert (first.id, first.text, first.error) == ("a.wav", "", "cut")
+    assert (second.id, second.text, second.confidence) == ("b.wav", "2", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.trn", "one (a)\ntwo\n", r"a\.trn:2: there is no \(id\)"),
+        ("a.trn", "one (a)\ntwo (a)\n", r"a\.trn:2: 'a' stands in line 1 already"),
+        ("a.trn", "{ one / won } (a)\n", r"a\.trn:1: alternatives"),
+        ("a.trn", ";; nothing\n", "holds no utterance"),
+        ("a.stm", "f A s 1.0\n", r"a\.stm:1: it is not"),
+        ("a.stm", "f A s one two <o> words\n", r"a\.stm:1: it is not"),
+        ("a.csv", "id,words\na,b\n", r"a\.csv:1: there must be columns"),
+        ("a.csv", "id,text\na,b\nc\n", r"a\.csv:3: its fields"),
+        ("a.csv", "id,text\na,b,c\n", r"a\.csv:2: its fields"),
+        ("a.csv", 'id,text\na,"b\n', r"a\.csv:\d: unexpected end of data"),
+        ("a.csv", "id,text,duration\na,b,long\n", r"a\.csv:2: field duration"),
+        ("a.jsonl", '{"id": "a", "text": "b"}\nno\n', r"a\.jsonl:2: it is not JSON"),
+        ("a.jsonl", '{"text": "b"}\n', r"a\.jsonl:1: it has neither id nor path"),
+        ("a.jsonl", '{"id": "a"}\n', r"a\.jsonl:1: field text"),
+        ("a.ctm", "", "not known how to read .ctm"),
+    ],
+)
+def test_an_error_names_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_lines(written(tmp_path, name, text))
+    with pytest.raises(UsageError, match="does not exist"):
+        read_lines(tmp_path / "missing.trn")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.trn").write_bytes(b"caf\xe9 (a)\n")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read_lines(tmp_path / "a.trn")
+
+
+def test_missing_and_strange_utterances_are_named_with_their_line(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.trn", "one (a)\ntwo (b)\nthree (c)\n"))
+    with pytest.raises(UsageError, match=r"r\.trn:2: 'b' has no hypothesis in .*h\.trn \(and 1 more"):
+        read_hypotheses(written(tmp_path, "h.trn", "one (a)\n"), references)
+    with pytest.raises(UsageError, match=r"h\.trn:4: 'd' is not in .*r\.trn"):
+        read_hypotheses(written(tmp_path, "h.trn", "(a)\n(b)\n(c)\n(d)\n"), references)
+
+
+texts = st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=5), max_size=5)
+
+
+@given(st.lists(texts.map(" ".join), min_size=1, max_size=6))
+def test_what_is_written_as_trn_is_read(tmp_path_factory: pytest.TempPathFactory, spoken: list[str]) -> None:
+    path = tmp_path_factory.mktemp("trn") / "a.trn"
+    path.write_text("".join(f"{text} (s-{number})\n" for number, text in enumerate(spoken)), encoding="utf-8")
+    assert [line.text for line in read_lines(path)] == spoken
