@@ -48,10 +48,8 @@ def _shown(found: Findings) -> list[Utterance]:
 
 
 def _tone(row: Row) -> str:
-    """A class of the page's style: only an interval beyond zero has a colour."""
-    if row.interval is None:
-        return ""
-    return "good" if row.interval[0] > 0 else "bad" if row.interval[1] < 0 else ""
+    """A class of the page's style: only a difference that is sure has a colour."""
+    return ("good" if row.improvement > 0 else "bad") if row.sure else ""
 
 
 def _drawn(found: Findings) -> list[tuple[str, str]]:

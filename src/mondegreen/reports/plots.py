@@ -8,6 +8,7 @@ from typing import Any
 
 from mondegreen.files import write_text
 from mondegreen.reports.findings import Findings
+from mondegreen.reports.judgement import slice_label
 
 
 def write_plots(folder: Path, found: Findings) -> None:
@@ -15,7 +16,7 @@ def write_plots(folder: Path, found: Findings) -> None:
     history = found.outputs.history
     pairs = zip(found.compared.baseline, found.compared.candidate, strict=True)
     tables: dict[str, tuple[Sequence[str], Iterable[Sequence[Any]]]] = {
-        "wer_by_slice": (("slice", "model", "wer"), _slices(found)),
+        "wer_by_slice": (("slice", "model", "wer", "bar"), _slices(found)),
         "bootstrap": (("improvement", "samples"), found.samples.histogram() if found.samples else ()),
         "utterances": (
             ("id", "condition", "baseline_wer", "candidate_wer"),
@@ -38,5 +39,5 @@ def write_plots(folder: Path, found: Findings) -> None:
 
 def _slices(found: Findings) -> Iterable[Sequence[Any]]:
     for name, both in found.verdict.slices.items():
-        yield name, "baseline", both.baseline.wer.rate
-        yield name, "candidate", both.candidate.wer.rate
+        for model, metrics in (("baseline", both.baseline), ("candidate", both.candidate)):
+            yield name, model, metrics.wer.rate, f"{slice_label(name)}, {model}"  # DVC's bars would stack otherwise

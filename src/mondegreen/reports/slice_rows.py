@@ -26,7 +26,8 @@ class Row:
     improvement: float
     interval: tuple[float, float] | None  # of the improvement; None where one cluster is all there is
     over: str  # what the interval resamples
-    full_label: str = ""  # where no title says what kind it is
+    full_label: str  # where no title says what kind it is
+    sure: bool = False  # of a difference, two-sided and after Holm's correction over the slices of its kind
     whole: bool = False
 
 
@@ -51,7 +52,7 @@ def slice_groups(
     found = slices(test, snr, level=level, seed=params.seed) if test.clusters else []
     groups = [SliceGroup("", _main_rows(verdict, guard, found, level, params))]
     for kind in get_args(Kind):
-        rows = [_row(item) for item in found if item.kind == kind]
+        rows = [_row(item, verdict) for item in found if item.kind == kind]
         if rows and kind != "condition":
             groups.append(_group(f"By {_TITLES.get(kind, kind)}", rows))
     return groups
@@ -64,12 +65,13 @@ def _main_rows(verdict: Judgement, guard: Comparison, found: list[Slice], level:
         label, both = slice_label(name), verdict.slices[name]
         if name == "test":
             interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
+            sure = verdict.p_value is not None and verdict.p_value <= verdict.spendable
             over = f"{verdict.clusters} {verdict.unit}s"
         elif name.startswith("retention"):
-            interval = resample(guard, params).interval(level) if guard.clusters > 1 else None
+            interval, sure = resample(guard, params).interval(level) if guard.clusters > 1 else None, False
             over = f"{guard.clusters} {guard.unit}s"
         elif label in conditions:
-            interval = conditions[label].improvement.interval
+            interval, sure = conditions[label].improvement.interval, _sure(conditions[label], verdict)
             over = f"{conditions[label].clusters} {conditions[label].unit}s"
         else:
             continue  # the only condition: it is the whole
@@ -83,13 +85,18 @@ def _main_rows(verdict: Judgement, guard: Comparison, found: list[Slice], level:
             interval=interval,
             over=over,
             full_label=label,
+            sure=sure,
             whole=name == "test",
         )
         made.append(row)
     return made
 
 
-def _row(item: Slice) -> Row:
+def _sure(item: Slice, verdict: Judgement) -> bool:
+    return item.p_value is not None and item.p_value <= verdict.alpha
+
+
+def _row(item: Slice, verdict: Judgement) -> Row:
     return Row(
         label=item.name,
         utterances=item.utterances,
@@ -100,6 +107,7 @@ def _row(item: Slice) -> Row:
         interval=item.improvement.interval,
         over=f"{item.clusters} {item.unit}s",
         full_label=item.name if item.kind == "word class" else f"{_TITLES.get(item.kind, item.kind)} {item.name}",
+        sure=_sure(item, verdict),
     )
 
 
