@@ -66,7 +66,8 @@ def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> 
     verdict = read_json(Path("build/validate/verdict.json"), Verdict)
     assert verdict.passed and verdict.unit == "recording"
     plot = Path("build/validate/plots/wer_by_slice.csv").read_text().splitlines()
-    assert plot[:3] == ["slice,model,wer,bar", 'test,baseline,0.8,"all, baseline"', 'test,candidate,0.0,"all, candidate"']
+    assert plot[0] == "slice,model,wer,bar"
+    assert plot[1:3] == ['test,baseline,0.8,"all, baseline"', 'test,candidate,0.0,"all, candidate"']
     bins = [line.split(",") for line in Path("build/validate/plots/bootstrap.csv").read_text().splitlines()[1:]]
     assert sum(int(count) for _, count in bins) == 1000
     assert "0.8" in Path("build/validate/verdict.json").read_text()
