@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from mondegreen.errors import CaseError
 from mondegreen.loop.confrontation import Confrontation, confront
 from mondegreen.loop.spending import LookLedger, judge, open_ledger, share
 from mondegreen.records import Utterance
+from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
 from tests.loop.verdict_corpus import corpus, hear, params
 
@@ -39,6 +41,17 @@ def test_the_shares_of_any_looks_add_up_to_no_more_than_alpha(numbers: list[int]
 
 def test_all_shares_together_are_nearly_all_of_alpha() -> None:
     assert math.fsum(share(0.05, number) for number in range(1, 100_001)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_of_twelve_candidates_that_are_no_better_seldom_one_passes() -> None:
+    """Every candidate's speakers gain or lose by chance: tested at 0.05 each, about half of such rows hold a pass."""
+    generator, naive, shared = np.random.default_rng(5), 0, 0
+    for _ in range(200):
+        draws = generator.normal(0, 5, size=(12, 20)).round().astype(np.int64)
+        chances = [sign_flip_test(differences, 5000, seed=1) for differences in draws]
+        naive += any(p <= 0.05 for p in chances)
+        shared += any(p <= share(0.05, number) for number, p in enumerate(chances, 1))
+    assert naive / 200 > 0.35 and shared / 200 <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
 
 
 def test_each_candidate_is_a_look_and_the_same_one_again_is_not(ledger: LookLedger) -> None:
