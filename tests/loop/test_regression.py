@@ -145,8 +145,8 @@ def test_killed_at_any_step_nothing_half_is_there_and_the_next_call_goes_on(tmp_
 def test_a_measured_baseline_is_what_later_runs_are_compared_with() -> None:
     write_suite(DATA / "core", range(12))
     write_suite(DATA / "tones", range(3))
-    quiet = {"kind": "minimum", "expect": "right"}
-    write_index(entry(), entry("tones", type="behaviour", behaviour=quiet))
+    rule = {"kind": "minimum", "expect": "right"}
+    write_index(entry(margin=0), entry("tones", type="behaviour", behaviour=rule, margin=0))
     suites = regression_tester()
     found = suites.measure_baseline("v1", ToneModel(mishear=lose_last).transcribe)
     assert found["core"]["baseline_wer"] == pytest.approx(12 / 59, abs=1e-6)

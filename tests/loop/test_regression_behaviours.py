@@ -138,6 +138,12 @@ def test_a_tolerance_lets_small_differences_through() -> None:
     assert judge(model, ToneModel(), quieter | {"tolerance": 0.25}).details["violations"] == 0
 
 
+def test_a_limit_that_no_model_can_exceed_is_said() -> None:
+    deaf = ToneModel(mishear=lambda text, sound: "")
+    suite = judge(deaf, deaf, {"kind": "minimum", "expect": "right"})
+    assert suite.outcome == "pass" and "shows nothing until its tolerance is raised" in suite.reason
+
+
 def test_a_recording_without_a_transcript_is_named_and_no_pass() -> None:
     suite = judge(NoFlac(), NoFlac(), {"kind": "invariance", "change": "format", "values": ["flac"]})
     assert suite.outcome == "inconclusive" and "core/audio/00.wav format flac (OSError: no decoder)" in suite.reason

@@ -29,7 +29,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def run(candidate: ToneModel, baseline: ToneModel | None, index: Path, params: Params | None = None) -> RegressionResults:
+def run(
+    candidate: ToneModel, baseline: ToneModel | None, index: Path, params: Params | None = None
+) -> RegressionResults:
     before = ear_of_function(baseline.transcribe) if baseline else None
     return run_suites(index, ear_of_function(candidate.transcribe), before, params or small_params())
 
@@ -64,7 +66,10 @@ def test_a_critical_suite_fails_whatever_its_margin_and_is_named() -> None:
     index = one_suite(type="critical", margin=0.9)
     results = run(ToneModel(mishear=lose_last), ToneModel(), index)
     assert not results.passed and results.critical_degradation == ["core"]
-    assert results.reason.startswith("CRITICAL DEGRADATION in core") and "no critical suite may lose" in only(results).reason
+    assert (
+        results.reason.startswith("CRITICAL DEGRADATION in core")
+        and "no critical suite may lose" in only(results).reason
+    )
     loose = run(ToneModel(mishear=lose_last), ToneModel(), index, small_params(fail_on_critical_degradation=False))
     assert loose.passed and loose.critical_degradation == ["core"]  # the margin alone judges; it is still named
     far = run(ToneModel(mishear=lose_last), ToneModel(), index, small_params(critical_degradation_threshold=0.5))
