@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -103,6 +103,34 @@ def ollama(reply: Callable[[dict[str, Any], int], Reply] | Reply, port: int = 0,
         yield fake
     finally:
         fake.stop.set()
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """The URL of a server whose answers never end: a blank every 50 ms."""
+    stop = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            with suppress(OSError):
+                while not stop.wait(0.05):
+                    self.wfile.write(b" ")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        stop.set()
         server.shutdown()
         server.server_close()
 

@@ -52,7 +52,7 @@ class LlamaLLMCorrector:
         self.server = OllamaServer(ollama_base_url, timeout)
         self.concurrency = concurrency
         self._cache = SuggestionCache(cache)
-        self._asked = Asked(self.server, model_name, self.prompt, self._cache, retries, backoff, concurrency)
+        self._asked = Asked(self.server, model_name, self.prompt, self._cache, retries, backoff)
 
     @classmethod
     def from_params(cls, params: LabelParams, shots: Sequence[Shot] = (), cache: Path | None = ANSWERS) -> Self:

@@ -27,7 +27,6 @@ class Asked:
     cache: SuggestionCache
     retries: int
     backoff: Seconds
-    concurrency: int
 
 
 class Run:
@@ -35,7 +34,6 @@ class Run:
 
     def __init__(self, asked: Asked) -> None:
         self._of = asked
-        self._slots = threading.Semaphore(asked.concurrency)
         self._lock = threading.Lock()
         self._weights: str | None = None
         self._failed_in_row = 0
@@ -56,10 +54,9 @@ class Run:
         key = cache_key(messages, self._of.prompt.version, digest)
         answer = self._of.cache.answer(key)
         if answer is None:
-            with self._slots:
-                if self._down is not None or self.stopped.is_set():
-                    return self._not_asked(question)
-                asked = self._ask(question, messages, digest)
+            if self._down is not None:
+                return self._not_asked(question)
+            asked = self._ask(question, messages, digest)
             if isinstance(asked, NoSuggestion):
                 return asked
             answer = self._of.cache.store_answer(key, asked)
@@ -124,8 +121,7 @@ class Run:
         return found
 
     def _not_asked(self, question: Question) -> NoSuggestion:
-        if self._down is None:
-            return _none(question.id, "unavailable", "Stopped before it was asked.")
+        assert self._down is not None
         return self._down.model_copy(update={"id": question.id, "message": f"Not asked: {self._down.message}"})
 
     def _checked(self, question: Question, answer: str, digest: str) -> Suggestion | NoSuggestion:
