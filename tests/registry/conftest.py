@@ -71,3 +71,12 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
     soundfile.write(stream, noise, 16_000, format="WAV", subtype="PCM_16")
     return stream.getvalue()
+
+
+@pytest.fixture
+def light(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose packages hold no copy of mondegreen's code, which is the same in all of them."""
+    (project / "code").mkdir()
+    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "code")
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    return project

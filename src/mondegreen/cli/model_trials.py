@@ -1,7 +1,5 @@
 """`mondegreen models shadow` and `guard`: a version beside the champion, before and after its deployment."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +7,12 @@ import typer
 
 from mondegreen.cli.models import LiveOption, NameOption, VersionArgument, deployer
 from mondegreen.cli.options import JsonOption
+from mondegreen.cli.progress import progress
 from mondegreen.cli.transcribe import expanded
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from mondegreen.config import Params
-    from mondegreen.loop.shadow import Load, OnProgress
+    from mondegreen.loop.shadow import Load
 
 
 def join(app: typer.Typer) -> None:
@@ -44,15 +41,15 @@ def shadow(
     from mondegreen.loop.shadow import shadow as compare
 
     found, params = deployer(name, store), _params()
-    uris = [found.get_version(one).uri for one in (against, version)]
+    champion, candidate = (found.get_version(one).uri for one in (against, version))
     if audio:
         recordings, missing, notes = list(expanded(audio))[:limit], 0, []
     else:
         recordings, missing = _kept(found.folder, since, limit)
         notes = [SELECTED]
-    with _progress() as on_progress:
+    with progress("transcribing", 2 * len(recordings)) as on_progress:
         report = compare(
-            recordings, *uris, _loader(params), params, found.folder / "detector",
+            recordings, champion, candidate, _loader(params), params, found.folder / "detector",
             missing=missing, notes=notes, on_progress=on_progress,
         )  # fmt: skip
     if as_json:
@@ -127,26 +124,3 @@ def _loader(params: "Params") -> "Load":
         )
 
     return load
-
-
-@contextmanager
-def _progress() -> Iterator["OnProgress"]:
-    """A bar on stderr when that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda side, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(side: str, done: int, total: int) -> None:
-            if side not in tasks:
-                tasks[side] = bar.add_task(side, total=total)
-            bar.update(tasks[side], completed=done)
-
-        yield advance

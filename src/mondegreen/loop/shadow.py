@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mondegreen.cases.detection import ErrorDetector
     from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 
-OnProgress = Callable[[str, int, int], None]  # which side, recordings done, recordings
+OnProgress = Callable[[int], None]  # transcripts made, of two for each recording
 Load = Callable[[str], "BaselineSTTModel"]
 SELECTED = (
     "The service keeps the recordings that looked misheard, so the champion's error rate here is far above its real "
@@ -118,7 +118,7 @@ def shadow(
     *,
     missing: int = 0,
     notes: Sequence[str] = (),
-    on_progress: OnProgress = lambda side, done, total: None,
+    on_progress: OnProgress = lambda done: None,
 ) -> ShadowReport:
     """Transcribes with both, one after the other, so that one model is in memory at a time. Nothing is logged.
 
@@ -137,15 +137,15 @@ def shadow(
             "that look misheard.",
         )
     sides, texts = [], []
-    for name, model in (("champion", champion), ("candidate", candidate)):
-        side, heard = _listen(name, model, recordings, load, params, detectors, on_progress)
+    for before, model in ((0, champion), (len(recordings), candidate)):
+        side, heard = _listen(model, recordings, load, params, detectors, lambda done, before=before: on_progress(before + done))
         sides.append(side)
         texts.append(heard)
     return _compare(recordings, sides, texts, params, missing, notes)
 
 
 def _listen(
-    name: str, model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress
+    model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress
 ) -> tuple[Side, list[_Heard | None]]:
     from mondegreen.cases.detection import ErrorDetector
     from mondegreen.speech.transcriber import Failure
@@ -155,7 +155,7 @@ def _listen(
     heard: list[_Heard | None] = []
     for path, result in zip(recordings, recogniser.transcribe_many(recordings), strict=True):
         heard.append(None if isinstance(result, Failure) else _judge(path, result, detector, params))
-        on_progress(name, len(heard), len(recordings))
+        on_progress(len(heard))
     there = [one for one in heard if one]
     errors, seconds = sum(one.misheard for one in there), sum(one.duration for one in there)
     side = Side(
