@@ -15,6 +15,7 @@ from mondegreen.config import GcpParams, load_params
 from mondegreen.errors import CloudError, UsageError
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
     from google.cloud.storage import Blob, Client
     from google.cloud.storage import Bucket as GoogleBucket
 
@@ -99,44 +100,69 @@ class Bucket:
 
     @contextmanager
     def _asking(self, what: str, name: str) -> Iterator[None]:
-        """Turns what the network and Google say into CloudError."""
-        from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
-        from google.auth.exceptions import GoogleAuthError
-        from requests import RequestException
+        from google.api_core.exceptions import NotFound
 
         try:
-            yield
+            with asking_google(f"{what} {self.uri(name)}"):
+                yield
         except NotFound as error:
             raise CloudError(
                 f"{self.uri(name)} is not there.", f"Look with `gcloud storage ls gs://{self.name}`; is the name right?"
             ) from error
-        except Forbidden as error:
-            raise CloudError(
-                f"Google refuses to {what} {self.uri(name)}: {error.message}.",
-                "Give the account roles/storage.objectAdmin on the bucket.",
-            ) from error
-        except (GoogleAPIError, GoogleAuthError, RequestException, ConnectionError) as error:
-            raise CloudError(
-                f"Cannot {what} {self.uri(name)}: {error}.",
-                "Check the network and `gcloud auth application-default login`, then run it again.",
-            ) from error
+
+
+@contextmanager
+def asking_google(what: str) -> Iterator[None]:
+    """Turns what the network and Google say into CloudError; NotFound is left to the caller.
+
+    Args:
+        what: what is being done, after "Cannot".
+    """
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound
+    from google.auth.exceptions import GoogleAuthError
+    from requests import RequestException
+
+    try:
+        yield
+    except NotFound:
+        raise
+    except Forbidden as error:
+        raise CloudError(
+            f"Google refuses to {what}: {error.message}.",
+            "The account needs roles/storage.objectAdmin on the bucket; for machines roles/compute.instanceAdmin.v1.",
+        ) from error
+    except (GoogleAPIError, GoogleAuthError, RequestException, ConnectionError, TimeoutError) as error:
+        raise CloudError(
+            f"Cannot {what}: {error}.",
+            "Check the network and `gcloud auth application-default login`, then run it again.",
+        ) from error
+
+
+def default_credentials(emulated: bool) -> "Credentials":
+    """Google's application default credentials; nobody's for an emulator. Raises CloudError when there are none."""
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import DefaultCredentialsError
+
+    if emulated:
+        return AnonymousCredentials()  # type: ignore[no-untyped-call]  # Google's, of which half is typed
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    except DefaultCredentialsError as error:
+        raise CloudError(
+            f"Google's client has no credentials: {error}",
+            "Run `gcloud auth application-default login`.",
+        ) from error
+    return credentials
 
 
 def _client(project: str | None) -> "Client":
     try:
-        from google.auth.exceptions import DefaultCredentialsError
         from google.cloud.storage import Client
     except ImportError:
         raise UsageError("Google's client is not installed.", 'Run `pip install "mondegreen[gcp]"`.') from None
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        from google.auth.credentials import AnonymousCredentials
-
-        anybody = AnonymousCredentials()  # type: ignore[no-untyped-call]  # Google's, of which half is typed
-        return Client(project=project or "emulated", credentials=anybody)
+    emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
     try:
-        return Client(project=project)
-    except (DefaultCredentialsError, OSError) as error:  # OSError: no project can be found out
-        raise CloudError(
-            f"Google's client has no credentials: {error}.",
-            "Run `gcloud auth application-default login`, and set gcp.project_id in params.yaml.",
-        ) from error
+        return Client(project=project or ("emulated" if emulated else None), credentials=default_credentials(emulated))
+    except OSError as error:  # no project can be found out
+        raise CloudError(f"Google's client has no project: {error}.", "Set gcp.project_id in params.yaml.") from error
