@@ -184,14 +184,15 @@ def test_a_baseline_is_measured_on_everything_or_not_at_all() -> None:
 def test_runs_are_on_record_with_the_digest_of_the_model() -> None:
     write_suite(DATA / "core", range(12))
     write_index(entry())
-    suites, good, bad = regression_tester(), ToneModel("aa" * 32), ToneModel("bb" * 32, lose_last)
-    passed = suites.run_test_suite("1", good.transcribe, good.transcribe)
-    suites.run_test_suite("2", bad.transcribe, good.transcribe)
-    suites.run_test_suite("3", lambda path: "word", good.transcribe)
+    suites, old = regression_tester(), ToneModel("00" * 32)
+    good, bad = ToneModel("aa" * 32), ToneModel("bb" * 32, lose_last)
+    passed = suites.run_test_suite("1", good.transcribe, old.transcribe)
+    suites.run_test_suite("2", bad.transcribe, old.transcribe)
+    suites.run_test_suite("3", lambda path: "word", old.transcribe)
     assert [run.model_version for run in suites.get_history()] == ["3", "2", "1"]
     latest = suites.get_latest_run(good.digest)
-    assert latest and latest.passed and latest.results == passed and latest.results.baseline_model == good.digest
-    suites.run_test_suite("1 again", ToneModel(good.digest, lose_last).transcribe, good.transcribe)
+    assert latest and latest.passed and latest.results == passed and latest.results.baseline_model == old.digest
+    suites.run_test_suite("1 again", ToneModel(good.digest, lose_last).transcribe, old.transcribe)
     latest = suites.get_latest_run(good.digest)
     assert latest and not latest.passed and latest.model_version == "1 again"
     assert suites.get_latest_run("cc" * 32) is None

@@ -129,22 +129,22 @@ def test_a_damaged_database_stops_the_stage(models: dict[str, ToneModel]) -> Non
 
 def test_the_tester_gives_no_pass_when_the_run_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.05)
-    suites, model = regression_tester(), ToneModel("aa")
+    suites, model, old = regression_tester(), ToneModel("aa"), ToneModel("00")
     _ = suites.engine
     with locked(Path("var/mondegreen.db")):
-        found = suites.run_test_suite("1", model.transcribe, model.transcribe)
+        found = suites.run_test_suite("1", model.transcribe, old.transcribe)
     assert not found.passed and "not on record" in found.reason and "locked" in found.reason
     assert [suite.outcome for suite in found.suites] == ["pass"]  # what was found is not lost
     assert suites.get_latest_run("aa") is None
-    assert suites.run_test_suite("1", model.transcribe, model.transcribe).passed
+    assert suites.run_test_suite("1", model.transcribe, old.transcribe).passed
 
 
 def test_a_table_that_is_read_only_gives_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may write to any file, so it is the database that refuses."""
-    suites, model = regression_tester(), ToneModel("aa")
+    suites, model, old = regression_tester(), ToneModel("aa"), ToneModel("00")
     with transaction(suites.engine) as session:
         session.connection().exec_driver_sql("PRAGMA query_only = ON")
-    found = suites.run_test_suite("1", model.transcribe, model.transcribe)
+    found = suites.run_test_suite("1", model.transcribe, old.transcribe)
     assert not found.passed and "readonly" in found.reason
 
 

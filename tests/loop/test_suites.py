@@ -179,6 +179,13 @@ def test_no_suites_are_no_pass(content: str | None) -> None:
     assert not results.passed and results.suites == [] and str(index) in results.reason
 
 
+def test_a_model_is_not_its_own_baseline() -> None:
+    index = one_suite()
+    results = run(ToneModel("same"), ToneModel("same"), index)
+    assert not results.passed and "the same model" in results.reason and results.suites == []
+    assert run(ToneModel("same"), ToneModel("other"), index).passed
+
+
 GUARD = {1: {"must_contain": "do not", "must_not_contain": "please"}}  # "do not delete the message"
 
 

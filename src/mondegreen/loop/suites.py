@@ -57,6 +57,12 @@ def run_suites(
         suites = load_index(index)
     except MondegreenError as error:
         return RegressionResults(passed=False, reason=str(error), suites=[], **names)
+    if baseline is not None and candidate.digest and baseline.digest == candidate.digest:
+        reason = (
+            f"the baseline is the same model ({candidate.digest[:12]}): nothing was shown. "
+            "Name the model before it, or compare with the stored baselines alone"
+        )
+        return RegressionResults(passed=False, reason=reason, suites=[], **names)
     if not suites:
         return RegressionResults(passed=False, reason=f"{index} lists no suites: nothing was shown", suites=[], **names)
     with TemporaryDirectory(prefix="mondegreen-") as folder:
