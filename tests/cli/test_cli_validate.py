@@ -81,7 +81,8 @@ def test_two_models_are_judged_on_a_csv(models: tuple[Path, Path]) -> None:
     assert {(one["path"], one["model"]) for one in found["failed_samples"]} == {
         ("letter.wav", "baseline"), ("letter.wav", "candidate")
     }  # fmt: skip
-    assert "letter.wav" in Path("result.md").read_text()
+    report = Path("result.md").read_text()
+    assert "letter.wav" in report and report.count("| all |") == 1
     assert found["verdict"]["look"] == {"number": 1, "before": 0, "alpha": share(0.05, 1)}
     again = run(*command)
     assert again.exit_code == 1 and "look 1 at this test set" in again.stdout and "letter.wav" in again.stdout
@@ -102,3 +103,5 @@ def test_a_model_that_is_not_there_is_an_error_that_names_it() -> None:
     Path("test.csv").write_text("path,text\n")
     result = run("no/such/model", "no/such/other", "--data", "test.csv")
     assert result.exit_code == 2 and "no/such/other" in result.stderr
+    result = run("no/such/model", "no/such/other")
+    assert result.exit_code == 2 and "--data" in result.stderr

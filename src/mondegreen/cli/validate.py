@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mondegreen.loop.validation import ModelValidator, ValidationResult
     from mondegreen.loop.verdict import Verdict
     from mondegreen.records import Hypothesis, Utterance
+    from mondegreen.speech.transcriber import BaselineSTTModel
 
 _COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -73,7 +74,7 @@ def _last(build: Path) -> "Verdict":
 def _judge(
     model: str, baseline: str, data: Path | None, retention: "Path | tuple[()] | None"
 ) -> "tuple[ModelValidator, ValidationResult]":
-    """One model in memory at a time. `retention` is () when forgetting is not asked about."""
+    """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
     from mondegreen.loop.orchestrator import params_of
     from mondegreen.loop.validation import ModelValidator, ValidationConfig
     from mondegreen.speech.hearing import hear, transcriber
@@ -85,11 +86,14 @@ def _judge(
     validator = ModelValidator(config, params=params)
     utterances = validator.utterances(data, retention)
 
-    def heard(name: str) -> "list[Hypothesis]":
-        with _progress(name, utterances) as advance:
-            return hear(utterances, transcriber(name, params), on_progress=advance)
+    # Both are loaded before one of them works for an hour: a name may be wrong.
+    models = [(name, transcriber(name, params)) for name in (baseline, model)]
 
-    old, new = heard(baseline), heard(model)
+    def heard(name: str, stt: "BaselineSTTModel") -> "list[Hypothesis]":
+        with _progress(name, utterances) as advance:
+            return hear(utterances, stt, on_progress=advance)
+
+    old, new = (heard(name, stt) for name, stt in models)
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)
 
 

@@ -36,6 +36,11 @@ def judging_split(domain: Domain | None = None) -> list[Utterance]:
     Raises:
         UsageError: there is no manifest yet, or it is damaged.
     """
+    if not MANIFEST.is_file():
+        raise UsageError(
+            f"{MANIFEST} does not exist, so there is no test set.",
+            "Run `dvc repro prepare`, or name a CSV of your own (evaluation_data; `mondegreen validate --data`).",
+        )
     rows = read_jsonl(MANIFEST, Utterance)
     return [row for row in rows if row.split == "test" and domain in (None, row.domain)]
 
