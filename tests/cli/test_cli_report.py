@@ -63,6 +63,14 @@ def test_without_a_verdict_it_says_what_to_run(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "verdict.json" in result.stderr and "dvc repro" in result.stderr
 
 
+def test_no_database_is_made_and_a_damaged_one_costs_only_the_history(build: Path, tmp_path: Path) -> None:
+    assert run("--build", build).exit_code == 0 and not (tmp_path / "var").exists()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "mondegreen.db").write_text("this is no database, whatever its name says")
+    result = run("--build", build)
+    assert result.exit_code == 0 and "without the history of the regression suites" in result.stderr
+
+
 @pytest.mark.parametrize("file", ["label/audit.json", "validate/verdict.json", "train/run.json"])
 def test_a_damaged_file_is_named(build: Path, file: str) -> None:
     (build / file).write_text("{")

@@ -2,17 +2,21 @@
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.errors import UsageError
 from mondegreen.loop.verdict import decide
+from mondegreen.records import RegressionResults
 from mondegreen.reports.findings import Findings, find
 from mondegreen.reports.html import write_page
 from mondegreen.reports.judgement import Judgement, Look
 from mondegreen.reports.outputs import StageOutputs, read_outputs
+from tests.reports.conftest import SUITES
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +129,27 @@ def test_every_figure_is_drawn_in_the_colour_of_the_page(page: str) -> None:
 
 def test_suites_labels_left_out_files_and_lineage_are_listed(page: str, found: Findings) -> None:
     text = text_of(page)
-    assert "Not passed : not passed: digits" in text and "WER rose by 3.00 points." in text
+    assert "Not passed : digits" in text and "WER rose by 3.00 points." in text
     assert "data/broken.wav" in text and "data/short.wav" in text and "labels · target · human 30" in text
     assert "abc.dir" in text and found.verdict.reference_digest in text and "merge weight 0.5" in text
+
+
+def test_suites_are_drawn_over_the_models_once_there_are_two(outputs: StageOutputs, page: str) -> None:
+    runs = tuple(
+        RegressionRun(
+            id=number, at=datetime(2026, 1, number, tzinfo=UTC), model_version=f"v{number}", model_digest=f"{number}",
+            passed=False, reason="", results=scored,
+        )
+        for number, scored in enumerate([_with_rates(SUITES, outputs)] * 2, 1)
+    )  # fmt: skip
+    drawn = written(find(replace(outputs, suite_runs=runs)))
+    assert drawn.count("<svg") == 7 and "The suites over the models" in drawn and "The suites over" not in page
+    assert "The suites over" not in written(find(replace(outputs, suite_runs=runs[:1])))
+
+
+def _with_rates(results: RegressionResults, outputs: StageOutputs) -> RegressionResults:
+    rates = outputs.verdict.slices["test"].candidate
+    return results.model_copy(update={"suites": [results.suites[0].model_copy(update={"candidate": rates})]})
 
 
 def test_confusions_are_counted_for_both_models(page: str) -> None:

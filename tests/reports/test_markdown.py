@@ -23,7 +23,7 @@ def test_it_holds_verdict_rates_tests_changes_suites_and_lineage(found: Findings
     both = found.verdict.slices["test"]
     assert f"| **all** | 30 | 210 | {100 * both.baseline.wer.rate:.1f} % |" in text
     assert "| cluster-robust t |" in text and "~~brown~~ **crown**" in text and "abc.dir" in text
-    assert "**Not passed**: not passed: digits." in text and "- digits (critical): fail." in text
+    assert "**Not passed**: digits." in text and "| digits | critical | fail |" in text
 
 
 def test_it_is_the_same_every_time_and_fits_a_comment(found: Findings, outputs: StageOutputs) -> None:

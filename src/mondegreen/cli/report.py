@@ -1,5 +1,6 @@
 """`mondegreen report`: the last verdict as a page or as Markdown, from what the stages left, with nothing rerun."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,7 @@ import typer
 from mondegreen.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from mondegreen.cases.regression_runs import RegressionRun
     from mondegreen.reports.findings import Findings
     from mondegreen.reports.judgement import Judgement
 
@@ -45,7 +47,7 @@ def report(
     from mondegreen.reports.findings import find
     from mondegreen.reports.outputs import read_outputs
 
-    found = find(read_outputs(build))
+    found = find(replace(read_outputs(build), suite_runs=_suite_runs()))
     target = output or (None if markdown else build / "report.html")
     text = _write(target, found, markdown, clips)
     if as_json:
@@ -56,6 +58,23 @@ def report(
         typer.echo(f"{found.verdict.outcome}: {target}")
     if show and target:
         typer.launch(target.resolve().as_uri())
+
+
+def _suite_runs() -> "tuple[RegressionRun, ...]":
+    """Those on record; a database that cannot be read costs the report its history, and nothing else."""
+    from mondegreen.cases.database import database_url, open_database
+    from mondegreen.errors import CaseError
+    from mondegreen.loop.regression_history import last_of_each_model
+    from mondegreen.loop.regression_record import live_folder
+
+    folder = live_folder()
+    if database_url(folder).startswith("sqlite") and not folder.exists():
+        return ()  # opening it would make one
+    try:
+        return tuple(last_of_each_model(open_database(folder), limit=20))
+    except CaseError as error:
+        typer.echo(f"warning: without the history of the regression suites: {error}", err=True)
+        return ()
 
 
 def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | None) -> str:

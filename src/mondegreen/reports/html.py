@@ -12,6 +12,9 @@ from mondegreen.reports.clips import embed
 from mondegreen.reports.facts import facts
 from mondegreen.reports.findings import Findings
 from mondegreen.reports.headlines import key_figures, left_out
+from mondegreen.reports.regression import rates, why
+from mondegreen.reports.regression_figures import rates_svg
+from mondegreen.reports.regression_series import series
 from mondegreen.reports.slice_rows import Row
 from mondegreen.reports.templating import templates
 
@@ -25,7 +28,7 @@ def write_page(path: Path, found: Findings, clips: int | None = None) -> None:
     """
     environment = templates(escape=True)
     environment.filters["tone"] = _tone
-    outputs = found.outputs
+    outputs, regression = found.outputs, found.outputs.regression
     most = outputs.params.validate_.report_clips if clips is None else clips
     text = environment.get_template("report.html.j2").render(
         verdict=found.verdict,
@@ -33,7 +36,9 @@ def write_page(path: Path, found: Findings, clips: int | None = None) -> None:
         key_figures=key_figures(found),
         figures={title: Markup(svg) for title, svg in _drawn(found)},
         clips=embed(_shown(found), outputs.project, path.parent, most),
-        regression=outputs.regression,
+        regression=regression,
+        suites=[(suite, *rates(suite), why(suite)) for suite in regression.suites] if regression else [],
+        suites_over_time=Markup(rates_svg(series(outputs.suite_runs)) if len(outputs.suite_runs) > 1 else ""),
         registered=outputs.registered,
         audit=facts(outputs.audit) if outputs.audit else [],
         left_out=left_out(found),

@@ -4,6 +4,7 @@ import re
 
 from mondegreen.reports.findings import Findings
 from mondegreen.reports.headlines import left_out
+from mondegreen.reports.regression import rates, why
 from mondegreen.reports.templating import templates
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<|~&#]|^[-+>])")
@@ -14,8 +15,13 @@ def render_markdown(found: Findings) -> str:
     """The report in GitHub's Markdown; the same findings give the same text."""
     environment = templates(escape=False)
     environment.filters.update(md=escaped, code=code, capitalised=lambda text: text[:1].upper() + text[1:])
+    regression = found.outputs.regression
     text = environment.get_template("report.md.j2").render(
-        verdict=found.verdict, found=found, regression=found.outputs.regression, left_out=left_out(found)
+        verdict=found.verdict,
+        found=found,
+        regression=regression,
+        suites=[(suite, *rates(suite), why(suite)) for suite in regression.suites] if regression else [],
+        left_out=left_out(found),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 

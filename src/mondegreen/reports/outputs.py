@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text, read_json, read_jsonl
@@ -41,6 +42,7 @@ class StageOutputs:
     problems: tuple[Problem, ...] = ()
     regression: RegressionResults | None = None
     registered: RegisteredVersion | None = None
+    suite_runs: tuple[RegressionRun, ...] = ()  # the last one of each model, oldest first
     project: Path = Path()  # what the utterances' paths are relative to
 
 
