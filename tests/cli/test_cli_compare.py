@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
-from tests.scoring.examples import random_sides
+from tests.scoring.examples import hypothesis, random_sides, utterance
 from tests.tiny import save_model
 
 UTTERANCES, OLD, NEW = random_sides(1, speakers=14)
@@ -136,3 +136,20 @@ def test_two_models_hear_the_recordings_and_leave_nothing_behind(elsewhere: Path
     (elsewhere / "calls/references.csv").write_text("path,text\na.wav,one two\nc.wav,three\n")
     result = compare(*models, "-r", "calls/references.csv")
     assert result.exit_code == 2 and "references.csv:3: there is no recording calls/c.wav" in result.stderr
+
+
+def test_in_a_project_the_manifest_is_the_reference_and_transcripts_are_kept(elsewhere: Path) -> None:
+    model = save_model(elsewhere / "model")
+    (elsewhere / "params.yaml").write_text("validate: {min_clusters: 2}\n")
+    noise = np.random.default_rng(0)
+    rows = []
+    for number, split in enumerate(("test", "test", "train")):
+        soundfile.write(elsewhere / f"{number}.wav", noise.uniform(-0.3, 0.3, 9_000), 16_000)
+        rows.append(utterance(f"u{number}", path=f"{number}.wav", split=split))
+    (elsewhere / "build/prepare").mkdir(parents=True)
+    write_jsonl(elsewhere / "build/prepare/manifest.jsonl", rows)
+    write_jsonl(elsewhere / "heard.jsonl", [hypothesis(row.id) for row in rows])
+    found = facts("heard.jsonl", model)
+    assert (found["utterances"], found["unit"], found["a"]["wer"]["value"]) == (2, "recording", 0)
+    assert len(list((elsewhere / "var/hypotheses").glob("*.jsonl"))) == 1
+    assert facts("heard.jsonl", model, "--part", "all")["utterances"] == 3
