@@ -9,7 +9,9 @@ from mondegreen.labels.suggestion import Question
 from mondegreen.scoring.errors import count_characters
 from mondegreen.scoring.normalizer import normalize
 
-MOST_CHANGED = 0.6  # character errors against the nearest guess; of unrelated English sentences 99 % are above 0.65
+# Character edits to the nearest guess, of the longer one's characters. Of 4,000 pairs of unrelated sentences of our own
+# docs, 99 % are above 0.63.
+MOST_CHANGED = 0.6
 _SLACK = 40  # characters that an answer may be longer than twice the hypothesis
 _ECHO = 6  # words in a row of the instructions that nobody says by chance
 _QUOTED = 60  # characters of a bad answer that a message repeats
@@ -86,8 +88,12 @@ _PROMPT = _runs(SYSTEM) | _runs(FAST)
 
 def _unrelated(text: str, guesses: list[str]) -> str:
     said = normalize(text)
-    rates = [count_characters(said, normalize(guess)).rate for guess in guesses]
-    return "is another text than any guess" if min(rates) > MOST_CHANGED else ""
+    changed = min(_distance(said, normalize(guess)) for guess in guesses)
+    return "is another text than any guess" if changed > MOST_CHANGED else ""
+
+
+def _distance(one: str, other: str) -> float:
+    return count_characters(one, other).errors / max(len(one), len(other))
 
 
 def _quoted(text: str) -> str:
