@@ -34,6 +34,7 @@ def review(
     ctrl-C stops the server, and loses nothing.
     """
     from mondegreen.cli.cases import login, open_store
+    from mondegreen.cli.stopping import terminable
     from mondegreen.config import Params, load_params
     from mondegreen.errors import UsageError
     from mondegreen.review.desk import Desk
@@ -50,7 +51,11 @@ def review(
     # Who has an account here is known; of others on the network nothing is.
     name = checked_name(reviewer or (login() if is_loopback(host) else ""))
     desk = Desk(manager, params, Access.for_host(host, allow_host or ()), name, fixed=reviewer is not None)
-    serve(desk, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
+    try:
+        with terminable():
+            serve(desk, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
+    except KeyboardInterrupt as stop:
+        typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
 
 
 def _ready(url: str, browser: bool, as_json: bool) -> None:

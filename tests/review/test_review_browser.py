@@ -1,0 +1,194 @@
+"""A person before the page, in a real Chromium: hears, corrects by keyboard, reloads, is not alone, has a phone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from playwright.sync_api import Browser, Page, expect
+
+from mondegreen.cases.manager import DataManager
+from mondegreen.review.desk import Desk
+from tests.review.browser import chromium, serving
+from tests.review.conftest import DOUBLE, HEARD, counts, detailed, says
+
+pytestmark = pytest.mark.xdist_group("chromium")
+MakeDesk = Callable[..., Desk]
+# What axe-core calls label, button-name, link-name, list, landmark-one-main, page-has-heading-one, duplicate-id-aria,
+# aria-valid-attr-value, tabindex, target-size (24 px) and color-contrast, for what these pages use.
+_AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def clips(store: DataManager, count: int) -> list[str]:
+    """Cases with two seconds of a tone each, so that there is something to play."""
+    keys = []
+    for seed in range(count):
+        path = store.folder.parent / f"tone-{seed}.wav"
+        soundfile.write(path, np.sin(np.arange(32_000) / (5 + seed)) * 0.3, 16_000)
+        keys.append(
+            store.store_failed_case(
+                path, HEARD, model_version="m", metadata=detailed(), error_types=["low_confidence"], error_score=0.9
+            )
+        )
+    return keys
+
+
+@contextmanager
+def opened(browser: Browser, address: str, *, refusals: int = 0, **options: object) -> Iterator[Page]:
+    """A browser of its own; nothing may go wrong in it unnoticed, and nothing may be fetched from elsewhere."""
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else faults.append(asked.url))
+    page.goto(address)
+    yield page
+    context.close()
+    assert len([fault for fault in faults if "status of 422" in fault]) == refusals
+    assert [fault for fault in faults if "status of 422" not in fault] == []
+
+
+def press(page: Page, key: str) -> None:
+    """A key that leads to another page, whose script has run."""
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
+def shown(page: Page) -> str:
+    return str(page.get_attribute("#decision", "data-case"))
+
+
+def test_a_clip_is_played_corrected_by_keyboard_and_undone(
+    browser: Browser, store: DataManager, make_desk: MakeDesk
+) -> None:
+    keys = clips(store, 3)
+    with serving(make_desk()) as address, opened(browser, address) as page:
+        first = shown(page)
+        page.wait_for_function("document.querySelector('#audio').currentTime > 0.05")  # it plays by itself
+        page.keyboard.press("Space")
+        assert page.evaluate("document.querySelector('#audio').paused")
+        expect(page.locator("#play")).to_have_attribute("aria-label", "Play")
+        page.locator("#wave").click(position={"x": 5, "y": 20})
+        assert page.evaluate("document.querySelector('#audio').currentTime") < 0.2
+        page.keyboard.press("ArrowRight")
+        assert 0.4 < page.evaluate("document.querySelector('#audio').currentTime") < 0.8
+        page.keyboard.press("l")
+        assert page.evaluate("document.querySelector('#audio').playbackRate") == 0.75
+
+        page.keyboard.press("2")
+        expect(page.locator("#text")).to_have_value("please hold the line")
+        page.keyboard.press("e")
+        page.keyboard.type(" for 5 €")
+        expect(page.locator("#spelling")).to_contain_text("5 (digit five), € (euro sign)")
+        for _ in range(len(" for 5 €")):
+            page.keyboard.press("Backspace")
+        expect(page.locator("#spelling")).to_have_text("")
+        press(page, "Enter")
+        expect(page.locator("#said")).to_have_text("Stored.")
+        assert counts(store, first) == ("please hold the line", "manual") and shown(page) != first
+        assert store.corrections(first)[0].metadata["chosen"] == "nbest"
+
+        press(page, "u")
+        expect(page.locator("#said")).to_contain_text("Taken back")
+        assert shown(page) == first and counts(store, first) == (None, None)
+        expect(page.locator("#text")).to_have_value("please hold the line")
+        press(page, "Enter")
+        expect(page.locator("#said")).to_have_text("Stored.")
+        press(page, "b")
+        expect(page.locator("#said")).to_contain_text("bad audio")
+        press(page, "s")
+        expect(page.locator("h1")).to_have_text("Nothing waits for you")
+    assert sorted(counts(store, key)[1] or "" for key in keys) == ["", "", "manual"]
+
+
+def test_a_reload_keeps_the_case_and_what_was_written(
+    browser: Browser, store: DataManager, make_desk: MakeDesk
+) -> None:
+    clips(store, 3)
+    with serving(make_desk()) as address, opened(browser, address, refusals=1) as page:
+        first = shown(page)
+        page.keyboard.press("e")
+        page.keyboard.press("Control+a")
+        page.keyboard.type("half a sen")
+        page.reload()
+        assert shown(page) == first
+        expect(page.locator("#text")).to_have_value("half a sen")
+        page.keyboard.press("?")
+        expect(page.locator("#keys")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator("#keys")).to_be_hidden()
+        page.keyboard.press("e")
+        page.keyboard.press("Alt+1")  # keys of their own in the field
+        expect(page.locator("#text")).to_have_value(HEARD.lower())
+        page.keyboard.press("Control+a")
+        page.keyboard.press("Delete")
+        press(page, "Enter")
+        expect(page.locator(".notice")).to_contain_text("If nothing was said")
+        press(page, "Enter")
+        expect(page.locator("#said")).to_have_text("Stored.")
+    assert counts(store, first) == ("", "manual")
+
+
+def test_two_people_at_once_and_a_third_who_settles(browser: Browser, store: DataManager, make_desk: MakeDesk) -> None:
+    keys = clips(store, 2)
+    with serving(make_desk(DOUBLE, reviewer="")) as address:
+        with opened(browser, address) as ann, opened(browser, address) as ben:
+            for page, name in ((ann, "ann"), (ben, "ben")):
+                page.fill("#name", name)
+                press(page, "Enter")
+            first = shown(ann)
+            assert ben.locator("h1").inner_text() == "Nothing waits for you"  # ann has one open and the next one ready
+            for page, word in ((ann, "old"), (ben, "gold")):
+                for _ in keys:
+                    page.goto(address)
+                    page.fill("#text", f"please {word} the line")
+                    press(page, "Enter")
+                    expect(page.locator("#said")).to_contain_text("Stored.")
+        assert {counts(store, key) for key in keys} == {(None, None)} and first in keys
+        with opened(browser, address) as cas:
+            cas.fill("#name", "cas")
+            press(cas, "Enter")
+            cas.click("nav >> text=Disagreements")
+            expect(cas.locator(".figures")).to_contain_text("25.0 %")
+            cas.click("article:first-of-type >> text=Listen and settle")
+            settled = shown(cas)
+            cas.keyboard.press("2")
+            press(cas, "Enter")
+    assert counts(store, settled) == ("please gold the line", "manual")
+    assert store.corrections(settled)[0].author == "cas"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_and_speaks_to_a_screen_reader(
+    browser: Browser, store: DataManager, make_desk: MakeDesk, scheme: str
+) -> None:
+    keys = clips(store, 3)
+    says(store, keys[0], "ann", "please hold the line", params=DOUBLE)
+    says(store, keys[0], "ben", "please fold the vine", params=DOUBLE)
+    options = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with serving(make_desk(DOUBLE)) as address, opened(browser, address, **options) as page:
+        for path in ("/", f"/case/{keys[0]}", "/history", "/disagreements", "/name"):
+            page.goto(address + path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+            assert page.evaluate(_AUDIT) == [], path
+        page.goto(address)
+        page.keyboard.press("?")
+        assert page.evaluate(_AUDIT) == []
+        page.keyboard.press("Escape")
+        stops = []
+        for _ in range(30):  # the keyboard reaches everything in the order of the page
+            page.keyboard.press("Tab")
+            stops.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        wanted = ["To the content", "play", "wave", "speed", "1 take over", "text", "Accept ↵", "help"]
+        places = [stops.index(name) for name in wanted]
+        assert places == sorted(places)

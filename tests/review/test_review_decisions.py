@@ -1,0 +1,302 @@
+"""What counts after people decided, disagreed and changed their minds; on both databases."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mondegreen.cases.database import reading
+from mondegreen.cases.exchange import export_cases
+from mondegreen.cases.manager import DataManager
+from mondegreen.cases.records import NewCase
+from mondegreen.cases.snapshot_contents import corrected_cases, merged
+from mondegreen.cases.statistics import recounted
+from mondegreen.errors import CaseError
+from mondegreen.review.decisions import NewDecision, ReviewConflict, basis, decide, release, undo, verdicts
+from mondegreen.review.figures import agreement, disputes, history, progress, reviewers
+from mondegreen.review.standing import is_double
+from tests.cases.conftest import chosen, recording
+from tests.review.conftest import DOUBLE, SINGLE, add, counts, says
+
+
+def test_a_text_becomes_a_correction_and_undo_takes_it_back(manager: DataManager) -> None:
+    key = add(manager, 0)
+    assert says(manager, key, "ann", "please hold the line").held is None
+    assert counts(manager, key) == ("please hold the line", "manual")
+    assert manager.corrections(key)[0].author == "ann"
+
+    undone = undo(manager.engine, SINGLE, "ann")
+
+    assert (undone.case_id, undone.transcript) == (key, "please hold the line")
+    assert counts(manager, key) == (None, None)
+    assert [(entry.transcript, entry.taken_back) for entry in manager.corrections(key)] == [
+        ("please hold the line", True)  # nothing is deleted
+    ]
+    assert manager.get_statistics().uncorrected == 1
+    with reading(manager.engine) as session:
+        assert manager.get_statistics() == recounted(session)
+    says(manager, key, "ann", "")
+    assert counts(manager, key) == ("", "manual")  # a person may say that nothing was said
+
+
+def test_undo_brings_back_what_was_written_before(manager: DataManager) -> None:
+    key = add(manager, 0, corrected_transcript="by an import", correction_method="import")
+    says(manager, key, "ann", "better")
+    says(manager, key, "ann", "best")
+    assert undo(manager.engine, SINGLE, "ann").transcript == "best"
+    assert counts(manager, key) == ("better", "manual")
+    assert undo(manager.engine, SINGLE, "ann").transcript == "better"
+    assert counts(manager, key) == ("by an import", "import")
+    with pytest.raises(ReviewConflict, match="ann has decided nothing"):
+        undo(manager.engine, SINGLE, "ann")
+
+
+def test_nobody_undoes_what_others_built_upon(manager: DataManager) -> None:
+    key = add(manager, 0)
+    says(manager, key, "ann", "one")
+    says(manager, key, "ben", "two")
+    with pytest.raises(ReviewConflict, match="Somebody has decided"):
+        undo(manager.engine, SINGLE, "ann")
+    assert counts(manager, key) == ("two", "manual")
+
+
+@pytest.mark.parametrize("action", ["bad_audio", "not_speech"])
+def test_what_is_set_aside_counts_for_nothing_until_a_person_says_otherwise(manager: DataManager, action: str) -> None:
+    key = add(manager, 0, corrected_transcript="by a machine", correction_method="llm")
+    assert says(manager, key, "ann", action=action).held == action
+    assert counts(manager, key) == (None, None)
+    manager.store_correction(key, "by a machine again", "llm")
+    assert counts(manager, key) == (None, None)
+    manager.store_correction(key, "by a person", "import", "ben")
+    assert counts(manager, key) == ("by a person", "import")
+    undo(manager.engine, SINGLE, "ann")
+    assert counts(manager, key) == ("by a person", "import")
+
+
+def test_setting_aside_after_a_correction_holds_until_it_is_undone(manager: DataManager) -> None:
+    key = add(manager, 0, corrected_transcript="by a person")
+    says(manager, key, "ann", action="bad_audio")
+    assert counts(manager, key) == (None, None)
+    undo(manager.engine, SINGLE, "ann")
+    assert counts(manager, key) == ("by a person", "manual")
+
+
+def test_two_people_who_agree_after_normalising_make_one_correction(manager: DataManager) -> None:
+    key = add(manager, 0, corrected_transcript="by a machine", correction_method="llm")
+    assert says(manager, key, "ann", "please hold the line", params=DOUBLE).held == "second"
+    assert counts(manager, key) == (None, None)  # not even the machine's
+    assert says(manager, key, "ben", "Please, hold the line!", params=DOUBLE).held is None
+    assert counts(manager, key) == ("Please, hold the line!", "manual")
+    entry = manager.corrections(key)[-1]
+    assert entry.author == "ben" and entry.metadata["agrees_with"] == "ann"
+    undo(manager.engine, DOUBLE, "ben")
+    assert counts(manager, key) == (None, None)
+    with reading(manager.engine) as session:
+        assert [item.reviewer for item in verdicts(session, key)] == ["ann"]
+
+
+def test_a_disagreement_counts_only_when_somebody_settles_it(manager: DataManager) -> None:
+    key = add(manager, 0)
+    says(manager, key, "ann", "please hold the line", params=DOUBLE)
+    assert says(manager, key, "ben", "please fold the line", params=DOUBLE).held == "disputed"
+    manager.store_correction(key, "by a machine", "llm")
+    assert counts(manager, key) == (None, None) and corrected_cases(manager).cases == []
+    with reading(manager.engine) as session:
+        (open_one,) = disputes(session)
+        found = agreement(session, "spoken")
+    assert (open_one.first.transcript, open_one.second.reviewer) == ("please hold the line", "ben")
+    assert (found.pairs, found.agreeing, found.words, found.wer) == (1, 0, 4, 0.25)  # one word of four
+    assert found.by_pair == {"ann and ben": 0.25}
+
+    says(manager, key, "cas", "please hold the line", params=DOUBLE)
+
+    assert counts(manager, key) == ("please hold the line", "manual")
+    with reading(manager.engine) as session:
+        assert disputes(session) == [] and agreement(session, "spoken").wer == 0.25  # it was one all the same
+        assert [item.transcript for item in verdicts(session, key)][:2] == [
+            "please hold the line",
+            "please fold the line",
+        ]
+    undo(manager.engine, DOUBLE, "cas")
+    with reading(manager.engine) as session:
+        assert [item.case_id for item in disputes(session)] == [key]
+
+
+def test_two_people_may_agree_that_a_case_is_of_no_use(manager: DataManager) -> None:
+    one, other = add(manager, 0), add(manager, 1)
+    says(manager, one, "ann", action="bad_audio", params=DOUBLE)
+    assert says(manager, one, "ben", action="not_speech", params=DOUBLE).held == "not_speech"
+    says(manager, other, "ann", action="bad_audio", params=DOUBLE)
+    assert says(manager, other, "ben", "words", params=DOUBLE).held == "disputed"
+    assert counts(manager, one) == counts(manager, other) == (None, None)
+
+
+def test_the_same_person_twice_is_one_person(manager: DataManager) -> None:
+    key = add(manager, 0)
+    says(manager, key, "ann", "one", params=DOUBLE)
+    assert says(manager, key, "ann", "one", params=DOUBLE).held == "second"
+
+
+def test_a_lowered_fraction_lets_first_decisions_count(manager: DataManager) -> None:
+    text, aside = add(manager, 0), add(manager, 1)
+    says(manager, text, "ann", "words", params=DOUBLE)
+    says(manager, aside, "ann", action="bad_audio", params=DOUBLE)
+    assert release(manager.engine, DOUBLE) == 0
+    assert release(manager.engine, SINGLE) == 2
+    assert counts(manager, text) == ("words", "manual") and counts(manager, aside) == (None, None)
+    assert manager.corrections(text)[0].author == "ann"
+
+
+def test_a_decision_on_an_outdated_page_is_refused(manager: DataManager) -> None:
+    key = add(manager, 0)
+    with reading(manager.engine) as session:
+        seen = basis(session, key)
+    manager.store_correction(key, "meanwhile", author="ben")
+    new = NewDecision(case_id=key, reviewer="ann", action="text", transcript="late", basis=seen)
+    with pytest.raises(ReviewConflict):
+        decide(manager.engine, SINGLE, new)
+    assert counts(manager, key) == ("meanwhile", "manual")
+    manager.store_correction(key, "a machine", "llm")  # which is no reason to refuse a person
+    with reading(manager.engine) as session:
+        seen = basis(session, key)
+    decide(manager.engine, SINGLE, new.model_copy(update={"basis": seen}))
+    assert counts(manager, key) == ("late", "manual")
+    with pytest.raises(CaseError, match="no case"):
+        decide(manager.engine, SINGLE, new.model_copy(update={"case_id": "0" * 16}))
+
+
+def test_what_was_taken_back_leaves_the_dataset_and_every_export(manager: DataManager, tmp_path: Path) -> None:
+    keys = [add(manager, seed, corrected_transcript=None) for seed in range(3)]
+    for key in keys:
+        says(manager, key, "ann", f"words of {key}")
+    before = corrected_cases(manager).cases
+    undo(manager.engine, SINGLE, "ann")
+    says(manager, keys[0], "ben", action="not_speech")
+    now = corrected_cases(manager)
+    assert [case.id for case in now.cases] == [keys[1]] and now.taken_back == {keys[0], keys[2]}
+    assert [case.id for case in merged(before, now.cases, now.taken_back)] == [keys[1]]
+    export_cases(manager, tmp_path / "all.jsonl")
+    written = (tmp_path / "all.jsonl").read_text()
+    assert f"words of {keys[1]}" in written and f"words of {keys[2]}" not in written
+
+
+def test_progress_and_history_say_who_did_what(manager: DataManager) -> None:
+    keys = [add(manager, seed) for seed in range(5)]
+    says(manager, keys[0], "ann", "one")
+    says(manager, keys[1], "ann", action="bad_audio")
+    says(manager, keys[2], "ann", action="skip")
+    says(manager, keys[3], "ann", "three", params=DOUBLE)
+    says(manager, keys[4], "ben", "four")
+    undo(manager.engine, SINGLE, "ben")
+    with reading(manager.engine) as session:
+        mine, people = progress(session, "ann"), reviewers(session)
+        entries = history(session, limit=2)
+        older = history(session, before=entries[-1].id)
+    assert (mine.today, mine.left, mine.second, mine.disputed) == (3, 3, 1, 0)
+    assert [(one.name, one.decisions, one.skipped, one.undone) for one in people] == [
+        ("ann", 3, 1, 0),
+        ("ben", 0, 0, 1),
+    ]
+    assert [(entry.case_id, entry.undone) for entry in entries] == [(keys[4], True), (keys[3], False)]
+    assert [entry.action for entry in older] == ["skip", "bad_audio", "text"]
+
+
+def test_the_same_cases_go_to_two_people_everywhere_and_a_larger_fraction_adds_to_them() -> None:
+    keys = [f"{number:016x}" for number in range(2_000)]
+    few, many = ({key for key in keys if is_double(key, share, 7)} for share in (0.1, 0.3))
+    assert few < many and 140 < len(few) < 260 and 520 < len(many) < 680
+    assert few != {key for key in keys if is_double(key, 0.1, 8)}
+    assert not any(is_double(key, 0.0, 7) for key in keys) and all(is_double(key, 1.0, 7) for key in keys)
+
+
+_ROUND = itertools.count()
+_people = st.sampled_from(["ann", "ben", "cas"])
+_decision = st.tuples(st.just("decide"), _people, st.sampled_from(["text", "bad_audio", "skip"]), st.sampled_from("ab"))
+_undo = st.tuples(st.just("undo"), _people)
+_write = st.tuples(st.just("write"), st.sampled_from(["import", "llm"]), st.sampled_from("xy"))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataManager]:
+    folder = tmp_path_factory.mktemp("store")
+    with chosen(request.param, request):
+        found = DataManager(folder / "var")
+    yield found
+    found.close()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.one_of(_decision, _undo, _write), max_size=10), double=st.booleans())
+def test_any_sequence_leaves_what_the_rules_say(
+    shared: DataManager, steps: list[tuple[str, ...]], double: bool
+) -> None:
+    """Against a model that forgets nothing: a stack of decisions between the corrections of others."""
+    version, params = str(next(_ROUND)), DOUBLE if double else SINGLE
+    path = recording(shared.folder.parent / "0.wav", 0)
+    names = {name: f"{name} {version}" for name in ("ann", "ben", "cas")}  # nobody has a past
+    (key,) = shared.store_failed_cases([NewCase(audio_path=path, original_transcript="H", model_version=version)])
+    log: list[tuple[str, ...]] = []  # every step that took place; an undone one becomes ("",)
+    skips: dict[str, list[int]] = {}
+    for step, who, *rest in steps:
+        if step == "write":
+            shared.store_correction(key, rest[0], who, "other")  # type: ignore[arg-type]
+            log.append((who, rest[0]))
+        elif step == "decide":
+            says(shared, key, names[who], rest[1] if rest[0] == "text" else None, rest[0], params)
+            role = _role(log, who, double)
+            log.append((step, who, rest[0], rest[1], role if rest[0] != "skip" else ""))
+            skips.setdefault(who, []).append(len(log) - 1)
+        else:
+            mine = [place for place in skips.get(who, []) if log[place] != ("",)]
+            stack = [place for place, entry in enumerate(log) if entry[0] == "decide" and entry[2] != "skip"]
+            if mine and (log[mine[-1]][2] == "skip" or mine[-1] == stack[-1]):
+                undo(shared.engine, params, names[who])
+                log[mine[-1]] = ("",)
+            else:
+                with pytest.raises(ReviewConflict):
+                    undo(shared.engine, params, names[who])
+    assert counts(shared, key) == _expected(log)
+    with reading(shared.engine) as session:
+        assert shared.get_statistics() == recounted(session)
+
+
+def _decisions(log: list[tuple[str, ...]]) -> list[tuple[int, tuple[str, ...]]]:
+    return [(place, entry) for place, entry in enumerate(log) if entry[0] == "decide" and entry[2] != "skip"]
+
+
+def _role(log: list[tuple[str, ...]], who: str, double: bool) -> str:
+    stack = _decisions(log)
+    if _expected(log)[1] in ("manual", "import"):
+        return "final"
+    if not stack:
+        return "first" if double else "single"
+    _, last = stack[-1]
+    if last[4] == "first":
+        return "first" if last[1] == who else "second"
+    return "final"
+
+
+def _expected(log: list[tuple[str, ...]]) -> tuple[str | None, str | None]:
+    stack = _decisions(log)
+    held = -1  # nothing up to there counts
+    texts: list[tuple[int, str, str]] = [(place, text, kind) for place, (kind, *_) in enumerate(log)
+                                         if kind in ("import", "llm") for text in log[place][1:]]  # fmt: skip
+    for number, (place, entry) in enumerate(stack):
+        first = stack[number - 1][1] if number else entry
+        alone = entry[4] in ("single", "final")
+        same = entry[4] == "second" and (first[2], first[3] if first[2] == "text" else "") == (
+            entry[2], entry[3] if entry[2] == "text" else "")  # fmt: skip
+        if entry[2] == "text" and (alone or same):
+            texts.append((place, entry[3], "manual"))
+            held = -1 if number == len(stack) - 1 else held
+        if number == len(stack) - 1 and not (entry[2] == "text" and (alone or same)):
+            held = place
+    people = [text for text in texts if text[2] != "llm" and text[0] > held]
+    if people:
+        newest = max(people)
+        return newest[1], newest[2]
+    machines = [text for text in texts if text[2] == "llm"] if held < 0 else []
+    return (max(machines)[1], "llm") if machines else (None, None)

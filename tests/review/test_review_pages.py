@@ -1,0 +1,207 @@
+"""The pages as a browser without scripts gets them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mondegreen.cases.manager import DataManager
+from mondegreen.cases.suggestions import NewSuggestion, store_suggestions
+from mondegreen.config import Params
+from mondegreen.review.desk import Desk
+from mondegreen.review.page import choices_of, heard_words, shown
+from mondegreen.review.security import Access
+from tests.review.conftest import DOUBLE, HEARD, add, counts, detailed, says
+from tests.review.visitor import Visitor
+
+MakeDesk = Callable[..., Desk]
+
+
+def suggest(manager: DataManager, key: str, text: str, accepted: bool = False) -> None:
+    fields = {"model": "llama3.2:3b", "digest": "d", "prompt_version": "1", "guard": "acoustic", "reason": "fits less"}
+    store_suggestions(manager.engine, [NewSuggestion(case_id=key, text=text, accepted=accepted, **fields)])
+
+
+def test_a_case_is_shown_with_its_doubts_and_choices(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0, metadata=detailed(), error_types=["low_confidence"], error_score=0.93)
+    suggest(store, key, "please old the line")
+    suggest(store, key, "please hold the vine")
+    visitor = Visitor(make_desk())
+    page = visitor.look()
+    assert 'title="confidence 0.20">whole</mark>' in page and page.count("<mark") == 1
+    for text in (
+        "low confidence",
+        "doubt 0.93",
+        "0.wav",
+        "<b>vine</b>",
+        "acoustic: fits less",
+        "refused",
+        "0</b> today",
+    ):
+        assert text in page
+    assert "old the line" not in page.replace("hold the line", "")  # the newest suggestion is shown
+    assert 'data-key="1" data-text="please whole the line" data-chosen="heard"' in page
+    assert 'data-key="2" data-text="please hold the vine" data-chosen="llm"' in page
+    assert 'data-key="3" data-text="please hold the line" data-chosen="nbest"' in page
+
+
+def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_desk: MakeDesk) -> None:
+    bad = "<script>alert(1)</script>\"'><img src=x onerror=y>"
+    key = add(
+        store,
+        0,
+        bad,
+        error_types=[bad],
+        metadata={"words": bad, "nbest": [{"text": bad, "score": 0}], "confidence": bad},
+    )
+    suggest(store, key, bad)
+    visitor = Visitor(make_desk())
+    assert "<script>alert" not in visitor.look() and "<img" not in visitor.page
+    visitor.decide(text=bad)
+    for path in ("/history", "/disagreements", f"/case/{key}"):
+        assert "<script>alert" not in visitor.look(path) and "<img" not in visitor.page
+
+
+def test_words_of_another_text_are_not_marked(store: DataManager) -> None:
+    key = add(store, 0, "something else", metadata=detailed())
+    assert [word.confidence for word in heard_words(store.get_case(key), 0.6)] == [None, None]
+    odd = add(store, 1, "", metadata={"words": [{"text": 1}], "nbest": [7, {"text": "a"}]})
+    assert heard_words(store.get_case(odd), 0.6) == () and choices_of(store.get_case(odd), None) == ()
+    assert shown(HEARD) == HEARD.lower() and shown("As Written") == "As Written"
+
+
+def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_desk: MakeDesk) -> None:
+    keys = {add(store, seed) for seed in range(2)}
+    visitor = Visitor(make_desk())
+    visitor.look()
+    first = visitor.case
+    answer = visitor.decide(text="  please\thold\r\nthe line\0 ", chosen="nbest")
+    assert answer.status_code == 200 and "Stored." in answer.text and "1</b> today" in answer.text
+    assert counts(store, first) == ("please hold the line", "manual")
+    assert store.corrections(first)[0].metadata == {"review": "single", "chosen": "nbest"}
+    assert {first, visitor.case} == keys
+    visitor.decide("not_speech")
+    assert "Nothing waits for you" in visitor.page and "cases snapshot" in visitor.page
+
+
+def test_undo_shows_the_case_again_with_what_was_written(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    visitor.look()
+    visitor.decide(text="please hold the lion")
+    answer = visitor.submit("/undo")
+    assert "Taken back" in answer.text and ">please hold the lion</textarea>" in answer.text and visitor.case == key
+    assert counts(store, key) == (None, None)
+    assert visitor.submit("/undo").status_code == 409
+    assert (
+        "please hold the lion"
+        not in Visitor(make_desk(reviewer="ben")).look(f"/case/{key}?undone=1").split("<details")[0]
+    )
+
+
+def test_empty_means_nothing_was_said_when_it_is_said_twice(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    visitor.look()
+    answer = visitor.decide(text=" ")
+    assert answer.status_code == 422 and "If nothing was said" in answer.text and counts(store, key) == (None, None)
+    assert 'name="empty" value="1"' in visitor.page
+    visitor.decide(text="", empty=1)
+    assert counts(store, key) == ("", "manual")
+
+
+def test_a_text_for_an_outdated_page_is_kept_and_asked_about(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    visitor.look()
+    says(store, key, "ben", "please fold the line")
+    answer = visitor.decide(text="please hold the line")
+    assert answer.status_code == 409 and ">please hold the line</textarea>" in answer.text
+    assert counts(store, key) == ("please fold the line", "manual")
+    visitor.decide(text="please hold the line")
+    assert counts(store, key) == ("please hold the line", "manual")
+
+
+def test_a_form_that_is_sent_twice_is_one_decision(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    page = visitor.look()
+    for _ in range(2):
+        visitor.page = page
+        assert visitor.decide(text="please hold the line").status_code == 200
+    assert len(store.corrections(key)) == 1
+
+
+def test_odd_characters_are_pointed_out_and_kept(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    visitor.look()
+    assert visitor.submit("/spelling", text="pay 5 €, don’t").json() == [
+        {"character": "5", "name": "digit five"},
+        {"character": "€", "name": "euro sign"},
+    ]
+    answer = visitor.decide(text="pay 5 €")
+    assert "not trained on" in answer.text and counts(store, key) == ("pay 5 €", "manual")
+
+
+def test_audio_comes_in_ranges(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    whole = visitor.get(f"/audio/{key}")
+    assert whole.status_code == 200 and whole.headers["content-type"] == "audio/wav"
+    assert whole.content == store.audio_path(key).read_bytes() and whole.headers["accept-ranges"] == "bytes"
+    part = visitor.get(f"/audio/{key}", headers={"range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == whole.content[10:20]
+    assert visitor.get(f"/audio/{key}", headers={"range": "bytes=999999-"}).status_code == 416
+    store.audio_path(key).unlink()
+    assert visitor.get(f"/audio/{key}").status_code == 503
+    assert "cannot be played" in visitor.look() and visitor.decide("bad_audio").status_code == 200
+
+
+def test_a_second_person_does_not_see_the_first_ones_words(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    says(store, key, "ann", "a secret", params=DOUBLE)
+    ben = Visitor(make_desk(DOUBLE, reviewer="ben"))
+    for path in ("/", "/history", "/disagreements", f"/case/{key}"):
+        assert "a secret" not in ben.look(path)
+    assert "a secret" in Visitor(make_desk(DOUBLE)).look("/history")
+    ben.look()
+    assert "Somebody else heard it differently" in ben.decide(text="a sea crate").text
+    cas = Visitor(make_desk(DOUBLE, reviewer="cas"))
+    page = cas.look("/disagreements")
+    assert "<b>secret</b>" in page and "<b>sea</b>" in page and "100.0 %" in page  # two errors, two words
+    page = cas.look(f"/case/{key}")
+    assert 'data-text="a secret" data-chosen="reviewer"' in page and "Two people heard this differently" in page
+    assert cas.decide(text="a secret", chosen="reviewer").status_code == 200
+    assert counts(store, key) == ("a secret", "manual")
+    assert "Nothing." in cas.look("/disagreements")
+
+
+def test_a_name_can_be_changed_and_lets_the_case_go(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    desk = make_desk(reviewer="")
+    visitor, other = Visitor(desk), Visitor(desk)
+    for person, name in ((visitor, "ann"), (other, "ben")):
+        person.look()
+        person.submit("/name", name=name)
+    assert visitor.look() and visitor.case == key and "open elsewhere (ann)" in other.look()
+    assert "ann has this case open" in other.look(f"/case/{key}")
+    visitor.submit("/name", name="cas")  # and gets it again, as another person
+    assert "open elsewhere (cas)" in other.look()
+    assert visitor.submit("/lease").status_code == 204
+
+
+@pytest.mark.parametrize("fields", [{"action": "delete"}, {"basis": "x"}, {"chosen": "magic"}])
+def test_a_form_with_wrong_fields_is_refused(store: DataManager, make_desk: MakeDesk, fields: dict[str, str]) -> None:
+    key = add(store, 0)
+    visitor = Visitor(make_desk())
+    visitor.look()
+    answer = visitor.submit(f"/case/{key}", **({"action": "text", "basis": 0, "text": "a"} | fields))
+    assert answer.status_code == 422 and counts(store, key) == (None, None) and "Back to the cases" in answer.text
+
+
+def test_without_the_models_alphabet_nothing_is_said_of_it(store: DataManager) -> None:
+    add(store, 0)
+    desk = Desk(store, Params.model_validate({"model": {"base": "nobody/no-such-model"}}), Access(), "ann")
+    visitor = Visitor(desk)
+    visitor.look()
+    assert visitor.submit("/spelling", text="5 €").json() == []
