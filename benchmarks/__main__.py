@@ -14,8 +14,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases", "statistics"])
     parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--trials", type=int, default=2_000, help="simulated test sets of one size")
-    parser.add_argument("--verdicts", type=int, default=400, help="of them, judged by the whole rule")
+    parser.add_argument("--trials", type=int, default=1_000, help="simulated test sets of one size")
+    parser.add_argument("--verdicts", type=int, default=200, help="of them, judged by the whole rule")
     chosen = parser.parse_args()
     print(f"{datetime.date.today()}, {machine()}\n", flush=True)
     if chosen.only in (None, "transcribing"):
@@ -27,7 +27,9 @@ def main() -> None:
     if chosen.only in (None, "cases"):
         print(f"## Case store\n\n{cases.report(chosen.cases)}\n", flush=True)
     if chosen.only in (None, "statistics"):
-        print(f"## Statistics\n\n{statistics.report(chosen.trials, chosen.verdicts)}\n", flush=True)
+        print("## Statistics\n", flush=True)
+        for part in statistics.report(chosen.trials, chosen.verdicts):
+            print(f"{part}\n", flush=True)
 
 
 if __name__ == "__main__":
