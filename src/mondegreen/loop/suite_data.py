@@ -40,6 +40,17 @@ class SuiteData:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+class _Inside:
+    """The files below a folder, by their relative paths: nothing that a path leads out to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        path = PurePosixPath(str(name))
+        return not path.is_absolute() and ".." not in path.parts and (self.folder / path).is_file()
+
+
 def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> SuiteData:
     """Reads a suite's CSV: path and text, optional speaker, condition, source and the columns of `GUARD_COLUMNS`.
 
@@ -51,10 +62,9 @@ def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> Suite
     if not table.is_file():
         raise UsageError(f"{table} does not exist.", f"Restore the data of suite {name} (`dvc checkout`).")
     folder = table.parent
-    known = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     guard_fields = _guard_fields(table)
     utterances, guards = [], []
-    for path, row in read_references(table, known).items():
+    for path, row in read_references(table, _Inside(folder)).items():
         where = f"{table}:{row.line}"
         _check_reference(where, row, normalizer)
         utterances.append(_utterance(f"{name}/{path}", folder, path, row))

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from mondegreen.config import Params
-from mondegreen.errors import MondegreenError
+from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.loop.behaviours import Heard
 from mondegreen.loop.ears import Ear, OnProgress
 from mondegreen.loop.suite_index import Suite, load_index
@@ -54,17 +54,9 @@ def run_suites(
     if baseline is not None:
         names["baseline_model"] = baseline.digest
     try:
-        suites = load_index(index)
+        suites = _suites_to_run(index, candidate, baseline)
     except MondegreenError as error:
         return RegressionResults(passed=False, reason=str(error), suites=[], **names)
-    if baseline is not None and candidate.digest and baseline.digest == candidate.digest:
-        reason = (
-            f"the baseline is the same model ({candidate.digest[:12]}): nothing was shown. "
-            "Name the model before it, or compare with the stored baselines alone"
-        )
-        return RegressionResults(passed=False, reason=reason, suites=[], **names)
-    if not suites:
-        return RegressionResults(passed=False, reason=f"{index} lists no suites: nothing was shown", suites=[], **names)
     with TemporaryDirectory(prefix="mondegreen-") as folder:
         results = _run(suites, index, Path(folder), candidate, baseline, params, track)
     shut = [result.name for result in results if result.outcome != "pass"]
@@ -73,6 +65,18 @@ def run_suites(
     if critical:
         reason = f"CRITICAL DEGRADATION in {', '.join(critical)}; {reason}"
     return RegressionResults(passed=not shut, reason=reason, suites=results, **names)
+
+
+def _suites_to_run(index: Path, candidate: Ear, baseline: Ear | None) -> list[Suite]:
+    """The suites of the index; raises UsageError when nothing could be shown with them."""
+    if baseline is not None and candidate.digest and baseline.digest == candidate.digest:
+        raise UsageError(
+            f"The baseline is the same model ({candidate.digest[:12]}): nothing was shown.",
+            "Name the model before it, or compare with the stored baselines alone.",
+        )
+    if not (suites := load_index(index)):
+        raise UsageError(f"{index} lists no suites: nothing was shown.", "`mondegreen regression add` adds one.")
+    return suites
 
 
 def _run(
