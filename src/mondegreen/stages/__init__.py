@@ -25,7 +25,7 @@ def run(main: Callable[[], None]) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with rate and remaining time on stderr; the function given takes the number of things that are done."""
+    """A progress bar with rate and ETA on stderr; the function given takes the number of things that are done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
