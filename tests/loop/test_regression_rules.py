@@ -1,0 +1,71 @@
+"""Properties of the rules: more errors never open a gate, and the stored number is compared exactly."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mondegreen.loop.suite_data import SuiteData
+from mondegreen.loop.suite_index import suite_of
+from mondegreen.loop.suite_judging import judge
+from mondegreen.loop.suite_plans import Plan
+from mondegreen.records import Hypothesis, SuiteResult, Utterance
+from mondegreen.scoring.normalizer import normalizer_id
+from tests.loop.regression_project import entry, small_params
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+CLIPS = 14
+lost = st.lists(st.integers(0, len(WORDS)), min_size=CLIPS, max_size=CLIPS)  # words that a model loses in each clip
+DATA = SuiteData(
+    tuple(
+        Utterance(
+            id=f"u{n}", path=f"u{n}.wav", sha256=f"{n:064}", duration=1.0, condition="", speaker="", recording=f"u{n}",
+            reference=" ".join(WORDS), split="test", domain="target",
+        )
+        for n in range(CLIPS)
+    )
+)  # fmt: skip
+
+
+def heard(losses: list[int]) -> dict[str, Hypothesis]:
+    return {
+        row.id: Hypothesis(
+            id=row.id, path=row.path, text=" ".join(WORDS[count:]), confidence=1.0, duration=1.0, words=[], nbest=[],
+            model="",
+        )
+        for row, count in zip(DATA.utterances, losses, strict=True)
+    }  # fmt: skip
+
+
+def judged(before: list[int] | None, after: list[int], **fields: object) -> SuiteResult:
+    plan = Plan(suite_of(entry(**fields)), DATA)
+    return judge(plan, heard(before) if before is not None else None, heard(after), small_params())
+
+
+@given(
+    lost, lost, st.integers(0, CLIPS - 1), st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from(["benchmark", "critical"])
+)
+@settings(max_examples=40, deadline=None)
+def test_more_errors_never_open_the_gate(
+    before: list[int], after: list[int], clip: int, margin: float, kind: str
+) -> None:
+    worse = [min(count + (place == clip), len(WORDS)) for place, count in enumerate(after)]
+    if judged(before, worse, margin=margin, type=kind).outcome == "pass":
+        assert judged(before, after, margin=margin, type=kind).outcome == "pass"
+
+
+@given(lost, st.integers(0, 100), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_the_stored_number_and_the_margin_are_compared_exactly(after: list[int], baseline: int, margin: int) -> None:
+    stored = {
+        "baseline_wer": baseline / 100,
+        "baseline_data": DATA.digest,
+        "baseline_normalizer": normalizer_id("spoken"),
+    }
+    result = judged(None, after, margin=margin / 100, **stored)
+    errors, words = sum(after), CLIPS * len(WORDS)
+    assert (result.outcome == "pass") == (100 * errors <= (baseline + margin) * words)
+
+
+@given(lost)
+@settings(max_examples=20, deadline=None)
+def test_the_same_transcripts_always_pass(losses: list[int]) -> None:
+    assert judged(losses, losses, margin=0.0, type="critical").outcome == "pass"
