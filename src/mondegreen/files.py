@@ -1,5 +1,6 @@
 """Files that are either whole or absent, digests, and line-wise JSON with a pydantic model a kind."""
 
+import gc
 import hashlib
 import os
 import tempfile
@@ -55,7 +56,21 @@ def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
 def read_jsonl(path: Path, kind: type[Record]) -> list[Record]:
     """Reads every line; raises UsageError naming file, line and field of the first bad one."""
     lines = path_text(path).split("\n")  # not splitlines(): U+2028 may stand within a JSON string
-    return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    with _no_collection():
+        return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in numbered]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Records form no cycles; looking for some again and again while thousands are made takes most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def path_text(path: Path) -> str:

@@ -71,14 +71,18 @@ def improvements(samples: npt.NDArray[np.float64], low: float, high: float) -> s
         return svg(figure, f"Bootstrap of the improvement: {100 * low:+.2f} to {100 * high:+.2f} points")
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """The improvement of each slice with its interval: (label, low, improvement, high), absolute WER."""
+def intervals(rows: Sequence[tuple[str, float, float, float, bool]]) -> str:
+    """The improvement of each slice with its interval: (label, low, improvement, high, sure), absolute WER.
+
+    Only what is sure has a colour, and a full dot.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(0.7 + 0.24 * len(rows))
-        for height, (_, low, middle, high) in enumerate(rows):
-            color = BETTER if low > 0 else WORSE if high < 0 else SAME
+        for height, (_, low, middle, high, sure) in enumerate(rows):
+            color = SAME if not sure else BETTER if middle > 0 else WORSE
             axes.plot([100 * low, 100 * high], [height, height], color=color, linewidth=2)
-            axes.plot([100 * middle], [height], marker="o", color=color, markersize=5)
+            face = color if sure else "none"
+            axes.plot([100 * middle], [height], marker="o", color=color, markerfacecolor=face, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set(xlabel="WER improvement, points", ylim=(len(rows) - 0.5, -0.5))
         axes.set_yticks(range(len(rows)), [_short(label) for label, *_ in rows])

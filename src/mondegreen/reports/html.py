@@ -61,9 +61,11 @@ def _drawn(found: Findings) -> list[tuple[str, str]]:
     """Title and SVG of each figure that there is data for."""
     drawn = []
     rows = [row for group in found.groups for row in group.rows]
-    bounded = [(row.full_label, row.interval[0], row.improvement, row.interval[1]) for row in rows if row.interval]
+    bounded = [
+        (row.full_label, row.interval[0], row.improvement, row.interval[1], row.sure) for row in rows if row.interval
+    ]
     if bounded:
-        drawn.append(("Improvement of each slice with its interval", figures.intervals(bounded)))
+        drawn.append(("Improvement of each slice with its interval; full dots are sure", figures.intervals(bounded)))
     interval = found.verdict.interval
     if interval and found.samples:
         picture = figures.improvements(found.samples.improvements, interval.low, interval.high)
