@@ -1,8 +1,8 @@
 """The records that stages hand to each other: one model a file kind, one line or file a record."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "dev", "test"]
 Domain = Literal["target", "retention"]
@@ -179,6 +179,12 @@ class Rate(_Record):
     substitutions: int
     deletions: int
     insertions: int
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.errors != self.substitutions + self.deletions + self.insertions:
+            raise ValueError("errors must be the sum of substitutions, deletions and insertions")
+        return self
 
 
 class SliceMetrics(_Record):

@@ -2,7 +2,9 @@ import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from mondegreen.records import Rate
 from mondegreen.scoring.errors import ErrorCounts, count_characters, count_words
 
 small = st.integers(0, 50)
@@ -87,3 +89,9 @@ def test_a_mean_of_rates_cannot_be_written() -> None:
 def test_the_record_holds_the_numbers() -> None:
     rate = ErrorCounts(1, 2, 3, 10).to_rate()
     assert (rate.errors, rate.rate, rate.reference_length) == (6, 0.6, 10)
+
+
+def test_a_record_whose_kinds_do_not_add_up_is_refused() -> None:
+    honest = ErrorCounts(1, 2, 3, 10).to_rate()
+    with pytest.raises(ValidationError, match="errors must be the sum"):
+        Rate.model_validate(honest.model_dump() | {"errors": 5})
