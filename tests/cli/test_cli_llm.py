@@ -176,6 +176,11 @@ def test_bench_asks_anew_at_each_concurrency_in_both_modes(tmp_path: Path, proje
     assert not (tmp_path / "var").exists()
 
 
+def test_bench_without_a_server_says_so_at_once() -> None:
+    measured = mondegreen("labels", "bench", "--url", f"http://127.0.0.1:{closed_port()}")
+    assert measured.exit_code == 1 and "ollama serve" in measured.stderr
+
+
 def test_bench_without_a_usable_answer_fails() -> None:
     with ollama(Content("no JSON")) as server:
         measured = mondegreen("labels", "bench", "--url", server.url, "--limit", "1", "--concurrency", "1")

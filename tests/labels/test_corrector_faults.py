@@ -1,5 +1,6 @@
 """Servers that are away, slow, broken or lie: no wrong suggestion, nothing lost, one clear line, and a bounded wait."""
 
+import gzip
 import json
 import os
 import signal
@@ -128,6 +129,13 @@ def test_a_server_that_hangs_is_left_after_the_timeout() -> None:
 def test_a_server_that_drips_is_left_after_the_timeout() -> None:
     with dripping() as url:
         assert refusal(corrector(url, timeout=0.5, retries=0).correct(HEARD)).reason == "timeout"
+
+
+def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
+    bomb = gzip.compress(b" " * 50_000_000 + transcript(SPOKEN).text.encode())
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    with ollama(Raw(head.encode() + bomb)) as server:
+        assert refusal(corrector(server, retries=0).correct(HEARD)).reason == "invalid_answer"
 
 
 def test_a_slow_answer_within_the_timeout_is_taken() -> None:

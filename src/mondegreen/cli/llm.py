@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from mondegreen.config import LabelParams
+    from mondegreen.labels.llm_check import Step
     from mondegreen.labels.ollama_server import PullStep
 
 app = typer.Typer(help="The language model that suggests labels, on an Ollama server.", no_args_is_help=True)
@@ -49,16 +50,18 @@ def check(
 
     params = label_params(url, model, timeout)
     prompt = Prompt(domain_words=params.domain_words, fast=params.fast_mode if fast is None else fast)
-    report = examine(OllamaServer(params.url, params.timeout), params.model, prompt)
+    server = OllamaServer(params.url, params.timeout)
+    report = examine(server, params.model, prompt, None if as_json else _show_step)
     if as_json:
         typer.echo(report.model_dump_json())
-    else:
-        for step in report.steps:
-            typer.echo(f"{'ok    ' if step.ok else 'failed'}  {step.name}: {step.found}")
-            if step.remedy:
-                typer.echo(f"  What now: {step.remedy}")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _show_step(step: "Step") -> None:
+    typer.echo(f"{'ok    ' if step.ok else 'failed'}  {step.name}: {step.found}")
+    if step.remedy:
+        typer.echo(f"  What now: {step.remedy}")
 
 
 @app.command()

@@ -22,9 +22,15 @@ class BoundedTransport(httpx.HTTPTransport):
         self._timeout = timeout
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises httpx.ReadTimeout or TooLongError while the answer is read."""
+        """Raises httpx.ReadTimeout or TooLongError while the answer is read, and httpx.DecodingError for a packed one.
+
+        Nobody asked for compression; a small packed answer could be a huge one.
+        """
         started = time.monotonic()
         response = super().handle_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            response.close()
+            raise httpx.DecodingError("The answer is compressed, which was not asked for.", request=request)
         if self._timeout is not None and isinstance(response.stream, httpx.SyncByteStream):
             response.stream = _Bounded(response.stream, started + self._timeout)
         return response

@@ -32,7 +32,12 @@ def bench(
     shots: Sequence[Shot] = (),
     concurrencies: Sequence[int] = CONCURRENCIES,
 ) -> Iterator[BenchRow]:
-    """Without the cache; one question before each mode, which loads the model, is not counted."""
+    """Without the cache; one question before each mode, which loads the model, is not counted.
+
+    Raises:
+        ServerError: the server or the model is not there.
+    """
+    _corrector(params, shots, False, 1).server.digest(params.model)
     for fast in (False, True):
         _corrector(params, shots, fast, 1).correct(questions[0].text)
         for concurrency in concurrencies:

@@ -60,8 +60,17 @@ class CheckReport(BaseModel):
     steps: tuple[Step, ...]
 
 
-def check(server: OllamaServer, model: str, prompt: Prompt) -> CheckReport:
-    """Server reachable, model present, answers, schema honoured, and how long a transcript takes."""
+def check(
+    server: OllamaServer, model: str, prompt: Prompt, on_step: Callable[[Step], None] | None = None
+) -> CheckReport:
+    """Server reachable, model present, answers, schema honoured, and how long a transcript takes.
+
+    Args:
+        server: that is asked.
+        model: as Ollama names it.
+        prompt: how it will be asked.
+        on_step: gets each step when it is done.
+    """
     steps: list[Step] = []
     digest, answer, seconds = "", "", None
     question = EXAMPLES[0]
@@ -100,6 +109,8 @@ def check(server: OllamaServer, model: str, prompt: Prompt) -> CheckReport:
     }
     for name, step in tries.items():
         steps.append(_taken(name, step))
+        if on_step:
+            on_step(steps[-1])
         if not steps[-1].ok:
             break
     return CheckReport(

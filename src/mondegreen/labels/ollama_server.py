@@ -19,6 +19,8 @@ from mondegreen.labels.suggestion import FailureReason
 
 DEFAULT_URL = "http://localhost:11434"
 _CONNECT: Seconds = 10.0
+_LIST: Seconds = 30.0  # for the list of models, which a server has at hand
+_PULL: Seconds = 600.0  # between two lines of a download
 _QUOTED = 160  # characters of a server's words that a message repeats
 
 
@@ -73,6 +75,7 @@ class OllamaServer:
         self.timeout = timeout
         try:
             self._client = self._connected(wanted, timeout)
+            self._listing = self._connected(wanted, min(timeout, _LIST))
             self._pulling = self._connected(wanted, None)
         except (ValueError, httpx.InvalidURL) as error:
             raise UsageError(
@@ -81,18 +84,23 @@ class OllamaServer:
 
     @staticmethod
     def _connected(url: str, timeout: Seconds | None) -> ollama.Client:
-        limits = httpx.Timeout(timeout or 600.0, connect=min(timeout or _CONNECT, _CONNECT))
-        return ollama.Client(url, timeout=limits, follow_redirects=False, transport=BoundedTransport(timeout))
+        return ollama.Client(
+            url,
+            timeout=httpx.Timeout(timeout or _PULL, connect=min(timeout or _CONNECT, _CONNECT)),
+            headers={"accept-encoding": "identity"},
+            follow_redirects=False,
+            transport=BoundedTransport(timeout),
+        )
 
     def close(self) -> None:
         """Lets the connections go."""
-        for client in (self._client, self._pulling):
+        for client in (self._client, self._listing, self._pulling):
             client.close()  # type: ignore[no-untyped-call]
 
     def models(self) -> list[InstalledModel]:
         """What is installed, by name; raises ServerError."""
         with self._explained():
-            listed = self._client.list().models
+            listed = self._listing.list().models
         found = (InstalledModel(m.model or "", m.digest or "", int(m.size or 0)) for m in listed)
         return sorted((model for model in found if model.name), key=lambda model: model.name)
 
