@@ -199,6 +199,15 @@ def test_runs_are_on_record_with_the_digest_of_the_model() -> None:
     assert suites.get_latest_run("") is None  # a run of a bare function is no model's run
 
 
+def test_what_is_no_digest_is_not_recorded_as_one() -> None:
+    write_suite(DATA / "core", range(12))
+    write_index(entry())
+    odd = ToneModel()
+    for digest in (lambda: "a method", "x" * 65, 7):
+        odd.digest = digest  # type: ignore[assignment]
+        assert regression_tester().run_test_suite("1", odd.transcribe, ToneModel("old").transcribe).model == ""
+
+
 def test_trends_and_reports_follow_the_suites_over_the_versions() -> None:
     write_suite(DATA / "core", range(12))
     write_suite(DATA / "tones", range(3))
