@@ -111,12 +111,6 @@ def test_a_share_that_no_p_can_meet_is_spent() -> None:
     assert "0.00021 of alpha is left for look 12, and 12 speakers give no p below 0.00024" in look(12).reason
 
 
-def test_a_share_that_the_bootstrap_cannot_resolve_is_spent() -> None:
-    looks = [judge(lambda number: 4, lambda number: 2, look=nth(number)) for number in (5, 6)]  # 1,000 samples
-    assert looks[0].passed and looks[1].outcome == "inconclusive"
-    assert "0.00084 of alpha is left for look 6, and 1000 bootstrap samples give no such bound" in looks[1].reason
-
-
 @pytest.mark.parametrize(("clusters", "least"), [(1, 0.5), (12, 1 / 4096), (13, 1 / 2001)])
 def test_the_smallest_p_is_what_the_sign_flip_test_can_give(clusters: int, least: float) -> None:
     assert smallest_p(clusters, 2000) == pytest.approx(least)
@@ -150,7 +144,7 @@ def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> 
     even = judge(lambda number: 2, lambda number: 1 + 2 * (number % 2), rules=rules)  # the sum is the same
     assert [found.outcome for found in (nothing, unheard, small)] == ["inconclusive"] * 3
     assert [found.outcome for found in (equal, worse)] == ["fail"] * 2
-    assert not even.passed and even.wer_improvement == 0
+    assert even.outcome == "inconclusive" and even.wer_improvement == 0 and "nothing improved" in even.reason
 
 
 def test_forgetting_can_be_left_out_but_a_shown_loss_still_fails() -> None:

@@ -1,6 +1,8 @@
 """A verdict that was edited by hand is noticed by whoever reads it."""
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,13 @@ def test_an_outcome_alone_cannot_be_edited(failed: Verdict, tmp_path: Path) -> N
 def test_a_seal_that_was_taken_away_is_noticed(failed: Verdict) -> None:
     with pytest.raises(RegistryError, match="it has no seal"):
         failed.model_copy(update={"seal": ""}).verify()
+
+
+def test_a_rate_that_is_no_number_breaks_the_seal(failed: Verdict) -> None:
+    read = Verdict.model_validate_json(re.sub(r'"rate":0\.\d+,"sub', '"rate":NaN,"sub', failed.model_dump_json()))
+    assert read.candidate is not None and math.isnan(read.candidate.wer.rate)
+    with pytest.raises(RegistryError, match="does not fit"):
+        read.verify()
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])

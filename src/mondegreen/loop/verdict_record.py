@@ -186,7 +186,7 @@ class Verdict(_Model):
 
     def _digest(self) -> str:
         content = self.model_dump(mode="json", exclude={"seal"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def numbers(self) -> dict[str, float]:
         """What is known of the numbers that runs are compared by."""

@@ -56,8 +56,8 @@ def judge_test(
     if rules.require_significance and not evidence.p_better <= alpha:
         return [], [f"not significant at {alpha:.2g}" + _which(look, rules), detectable(evidence)]
     if not (evidence.improvement > 0 and evidence.improvement >= floor):
-        what = f"below the floor of {points(floor)}, which the interval still reaches" if floor else "none"
-        return [], [f"the improvement is {what}"]
+        below = f"the improvement is below the floor of {points(floor)}, which the interval still reaches"
+        return [], [below if floor else "nothing improved, though the interval still holds an improvement"]
     return [], []
 
 
@@ -108,9 +108,6 @@ def _spent(test: Comparison, params: Params, look: Look | None) -> list[str]:
     least = smallest_p(test.clusters, rules.permutations)
     if rules.require_significance and look.alpha < least:
         return [f"this test set is spent: {share}, and {test.clusters} {test.unit}s give no p below {least:.2g}"]
-    # The bound on forgetting is a quantile of the samples: beyond the last of them there is none.
-    if look.alpha * rules.bootstrap_samples < 1:
-        return [f"this test set is spent: {share}, and {rules.bootstrap_samples} bootstrap samples give no such bound"]
     return []
 
 

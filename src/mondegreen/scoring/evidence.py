@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import get_args
 
+from scipy.stats import t as student
+
 from mondegreen.config import Params
 from mondegreen.scoring.bootstrap import INTERVAL_METHOD, Bootstrap, IntervalMethod, block_bootstrap
 from mondegreen.scoring.cluster_tests import (
@@ -24,7 +26,7 @@ class Evidence:
     improvement: float
     interval: tuple[float, float]  # two-sided, of the improvement, at `level`
     loss_bounds: tuple[float, float]  # one-sided lower and upper bound of the loss, each at `level`
-    interval_method: IntervalMethod  # of `interval` and `loss_bounds`
+    interval_method: IntervalMethod  # of `interval`
     intervals: dict[IntervalMethod, tuple[float, float]]  # the same interval by each method
     level: float
     p_better: float  # sign-flip, one-sided
@@ -55,19 +57,33 @@ def resample(comparison: Comparison, params: Params) -> Bootstrap:
 def gather(comparison: Comparison, params: Params) -> Evidence:
     """Runs every test at `validate.alpha`; ValueError when the comparison has no clusters."""
     rules, differences = params.validate_, comparison.differences
-    sample = resample(comparison, params)
+    sample, clusters = resample(comparison, params), cluster_t_test(differences, comparison.words)
     return Evidence(
         improvement=comparison.improvement,
         interval=sample.interval(1 - rules.alpha),
-        loss_bounds=sample.loss_bounds(rules.alpha),
+        loss_bounds=_loss_bounds(sample, clusters, rules.alpha),
         interval_method=INTERVAL_METHOD,
         intervals={method: sample.interval(1 - rules.alpha, method) for method in get_args(IntervalMethod)},
         level=1 - rules.alpha,
         p_better=sign_flip_test(differences, rules.permutations, params.seed),
         p_worse=sign_flip_test(-differences, rules.permutations, params.seed),
-        cluster_t=cluster_t_test(differences, comparison.words),
+        cluster_t=clusters,
         wilcoxon=signed_rank_test(differences, comparison.words),
         effect_size=effect_size(differences, comparison.words),
         segments=mapsswe(comparison.segment_differences()),
         minimum_detectable_effect=minimum_detectable_effect(differences, comparison.words, rules.alpha),
     )
+
+
+def _loss_bounds(sample: Bootstrap, test: ClusterT, alpha: float) -> tuple[float, float]:
+    """The wider of the bootstrap's bounds and those of the cluster-robust t.
+
+    The bootstrap's are too narrow for few clusters, the more so the smaller alpha is: at a loss of exactly the margin
+    and alpha 0.0076, twelve clusters with normal effects passed 2.4 % of the time by it, 0.8 % by the wider one
+    (tests/scoring/test_noninferiority_bound.py simulates it).
+    """
+    low, high = sample.loss_bounds(alpha)
+    if test.standard_error is None:
+        return low, high
+    loss, reach = 0.0 - sample.observed, float(student.isf(alpha, test.degrees_of_freedom)) * test.standard_error
+    return min(low, loss - reach), max(high, loss + reach)
