@@ -3,7 +3,7 @@
 import argparse
 import datetime
 
-from benchmarks import cases, repro, statistics, training, transcribing
+from benchmarks import cases, repro, reporting, statistics, training, transcribing
 from benchmarks.common import machine
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="recordings to transcribe")
     parser.add_argument("--training-clips", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases", "statistics"])
+    parser.add_argument("--only", choices=["transcribing", "training", "repro", "cases", "statistics", "reporting"])
     parser.add_argument("--cases", type=int, default=1_000_000)
     parser.add_argument("--trials", type=int, default=1_000, help="simulated test sets of one size")
     parser.add_argument("--verdicts", type=int, default=200, help="of them, judged by the whole rule")
@@ -30,6 +30,8 @@ def main() -> None:
         print("## Statistics\n", flush=True)
         for part in statistics.report(chosen.trials, chosen.verdicts):
             print(f"{part}\n", flush=True)
+    if chosen.only in (None, "reporting"):
+        print(f"## Report\n\n{reporting.report()}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def _heard(row: Utterance, text: str, model: str, rng: random.Random) -> Hypothe
     )  # fmt: skip
 
 
-def report(utterances: int, speakers: int) -> str:
+def report(utterances: int = 10_000, speakers: int = 40) -> str:
     """The seconds of the whole command and of each step, on one core, as a Markdown table."""
     cores, before = os.sched_getaffinity(0), Path.cwd()
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,7 @@
 """The few numbers that stand under the verdict, and what a reader must know was left out."""
 
 from mondegreen.reports.findings import Findings
-from mondegreen.reports.numbers import percent, points, probability, span
+from mondegreen.reports.numbers import points, probability, span
 
 _MOST = 50  # lines of one list
 
@@ -12,8 +12,8 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
     lines = []
     if "test" in verdict.slices:
         old, new = verdict.slices["test"].baseline, verdict.slices["test"].candidate
-        both = f"{100 * old.wer.rate:.1f} → {percent(new.wer.rate)}"
-        lines.append(("word error rate", both, f"{verdict.utterances:,} utterances, {verdict.words:,} words"))
+        both = f"{100 * old.wer.rate:.1f} → {100 * new.wer.rate:.1f}"
+        lines.append(("word error rate, %", both, f"{verdict.utterances:,} utterances, {verdict.words:,} words"))
     if verdict.interval:
         bounds = f"{100 * verdict.interval.level:.0f} % interval {span(verdict.interval.low, verdict.interval.high)}"
         lines.append(("improvement", points(verdict.wer_improvement), bounds))
