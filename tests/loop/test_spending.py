@@ -1,6 +1,7 @@
 """The ledger of looks over both databases: who counts, who does not, and what is left."""
 
 import math
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,40 @@ def test_two_processes_that_look_at_once_get_different_numbers(tmp_path: Path, m
     commands = [[sys.executable, "-c", _ONE_LOOK, str(tmp_path / "var"), name] for name in ("a", "b")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     assert sorted(process.communicate(timeout=120)[0].strip() for process in running) == ["1", "2"]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mondegreen.loop import spending
+from mondegreen.loop.confrontation import confront
+from tests.loop.verdict_corpus import corpus, hear, params
+rows = corpus(20)
+case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())
+spending.decide_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with spending.open_ledger(Path(sys.argv[1])) as ledger:
+    spending.judge(case, params(), ledger)
+"""
+
+
+def test_killed_between_look_and_verdict_the_next_run_has_the_same_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    with open_ledger(tmp_path) as ledger:
+        assert len(ledger.history()) == 1
+        looks = [judge(case(name), params(), ledger).look for name in ("tuned", "other")]
+    assert [look and look.number for look in looks] == [1, 2]
+
+
+def test_a_look_that_is_known_waits_for_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    with open_ledger(tmp_path) as ledger, open_ledger(tmp_path) as other:
+        ledger.look(case(), 0.05)
+        with other.engine.begin():  # holds the write lock until the end
+            assert ledger.look(case(), 0.05).number == 1
 
 
 def test_a_test_set_without_references_is_not_looked_at(ledger: LookLedger) -> None:
