@@ -37,3 +37,14 @@ def test_status_and_workflow(capsys: pytest.CaptureFixture[str]) -> None:
     result = coordinator.run_complete_workflow(force_trigger=True, auto_deploy=False)
     assert result.status == "pending_approval" and result.job is not None
     assert coordinator.orchestrator.list_jobs() == [result.job.model_copy(update={"note": ""})]
+
+
+def test_its_parts() -> None:
+    coordinator = FinetuningCoordinator(data_manager=DataManager(local_storage_dir="var", use_gcs=False))
+    assert coordinator.deployer.list_versions(limit=10) == []
+    assert (
+        coordinator.regression_tester.run_test_suite(model_version="v1", model_transcribe_fn=lambda path: "").passed
+        is False
+    )  # no suites: nothing was shown
+    assert coordinator.validator.config.to_dict()["require_significance"] is True
+    assert coordinator.orchestrator.open_job() is None

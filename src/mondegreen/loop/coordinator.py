@@ -19,7 +19,9 @@ from mondegreen.loop.workflow import WorkflowResult
 from mondegreen.registry.location import tracking_root
 
 if TYPE_CHECKING:
+    from mondegreen.loop.regression import RegressionTester
     from mondegreen.loop.validation import ModelValidator
+    from mondegreen.registry.model_deployer import ModelDeployer
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +65,30 @@ class FinetuningCoordinator:
 
         project = self.orchestrator.project
         return ModelValidator(params=params_of(project), ledger_folder=project / "var")
+
+    @cached_property
+    def regression_tester(self) -> "RegressionTester":
+        """Runs the suites that the project's params.yaml names."""
+        from mondegreen.loop.regression import RegressionTester
+
+        project = self.orchestrator.project
+        return RegressionTester(params=params_of(project), store=project / "var")
+
+    @cached_property
+    def deployer(self) -> "ModelDeployer":
+        """Moves versions of the project's registered model.
+
+        Raises:
+            UsageError: the registry that is found from here is another project's.
+        """
+        from mondegreen.registry.deployment_records import DeploymentConfig
+        from mondegreen.registry.model_deployer import ModelDeployer
+
+        project = self.orchestrator.project
+        _check_root(project)
+        params = params_of(project)
+        config = DeploymentConfig.from_params(params)
+        return ModelDeployer(config, model_name=params.register_.model_name, local_storage_dir=project / "var")
 
     def run_complete_workflow(
         self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnProgress | None = None
