@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from mondegreen.cases import database as databases
 from mondegreen.cases.database import open_database, transaction
-from mondegreen.cases.regression_runs import latest_run, list_runs, store_run
+from mondegreen.cases.regression_runs import last_of_each_model, latest_run, list_runs, store_run
 from mondegreen.cases.tables_judging import RegressionRunRow
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
@@ -63,6 +63,12 @@ def test_what_was_stored_comes_back_and_the_last_run_counts(
         other = store_run(engine, results(model="bb"), NOON)
         assert list_runs(engine) == [other, second, first] and first.results == results()
         assert latest_run(engine, "aa") == second and latest_run(engine, "cc") is None
+        named = [store_run(engine, results(model="", version=version), NOON) for version in ("7", "7", "8")]
+        assert last_of_each_model(engine) == [second, other, *named[1:]]
+        assert last_of_each_model(engine, limit=2) == named[1:]
+        assert latest_run(engine, "") is None
+        with transaction(engine) as session:
+            session.execute(delete(RegressionRunRow).where(RegressionRunRow.model_digest == ""))
         assert list_runs(engine, limit=1) == [other] and list_runs(engine, since=NOON) == [other, first]
         engine.dispose()
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine, Select, case, func, select
 
 from mondegreen.cases.database import reading, transaction
 from mondegreen.cases.tables_judging import RegressionRunRow
@@ -65,6 +65,23 @@ def latest_run(engine: Engine, digest: str) -> RegressionRun | None:
         return None
     query = select(RegressionRunRow).where(RegressionRunRow.model_digest == digest)
     return next(iter(_runs(engine, query.order_by(RegressionRunRow.id.desc()).limit(1))), None)
+
+
+def last_of_each_model(engine: Engine, limit: int | None = None) -> list[RegressionRun]:
+    """The last run of each model (each version, where nobody knows the digest), oldest first.
+
+    Args:
+        limit: that many models, the newest ones.
+
+    Raises:
+        CaseError: like `list_runs`.
+    """
+    digest, version = RegressionRunRow.model_digest, RegressionRunRow.model_version
+    model = case((digest == "", "version " + version), else_=digest)
+    newest = select(func.max(RegressionRunRow.id).label("id")).group_by(model)
+    newest = newest.order_by(func.max(RegressionRunRow.id).desc()).limit(limit)
+    chosen = RegressionRunRow.id.in_(select(newest.subquery().c.id))
+    return _runs(engine, select(RegressionRunRow).where(chosen).order_by(RegressionRunRow.id))
 
 
 def _runs(engine: Engine, query: Select[RegressionRunRow]) -> list[RegressionRun]:

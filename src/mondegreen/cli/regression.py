@@ -168,8 +168,8 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last run of each model, and every suite over the versions."""
+    from mondegreen.cases.regression_runs import last_of_each_model
     from mondegreen.files import write_text
-    from mondegreen.loop.regression_history import last_of_each_model
     from mondegreen.reports.regression import render_history
 
     tester = _tester(store)

@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 from sqlalchemy import Engine
 
 from mondegreen.cases.database import open_database
-from mondegreen.cases.regression_runs import RegressionRun, latest_run, list_runs, store_run
+from mondegreen.cases.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
 from mondegreen.config import Params, RegressParams
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.loop.baselines import measure
 from mondegreen.loop.ears import TranscribeFn, ear_of_function
 from mondegreen.loop.orchestrator import params_of
-from mondegreen.loop.regression_history import last_of_each_model, suite_trend
+from mondegreen.loop.regression_history import suite_trend
 from mondegreen.loop.regression_record import live_folder
 from mondegreen.loop.suite_index import Suite, load_index
 from mondegreen.loop.suite_plans import Track

@@ -1,27 +1,12 @@
-"""Runs of the suites over time: the last one of each model, and how a suite's rate went."""
+"""How a suite's rate went over the runs."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import Engine
-
-from mondegreen.cases.regression_runs import RegressionRun, list_runs
+from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.errors import UsageError
 from mondegreen.loop.trends import summarise
 from mondegreen.reports.monitor_records import Trend
 from mondegreen.reports.regression_series import SUITE_METRICS, suite_rate
-
-
-def last_of_each_model(engine: Engine, limit: int | None = None) -> list[RegressionRun]:
-    """The last run of each model, oldest first.
-
-    Args:
-        limit: that many models, the newest ones.
-    """
-    found: dict[str, RegressionRun] = {}
-    for run in list_runs(engine):
-        found.setdefault(run.model_digest or f"version {run.model_version}", run)
-    newest = list(found.values())[:limit]
-    return newest[::-1]
 
 
 def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
