@@ -64,7 +64,6 @@ def _suite_runs() -> "tuple[RegressionRun, ...]":
     """Those on record; a database that cannot be read costs the report its history, and nothing else."""
     from mondegreen.cases.database import database_url, open_database
     from mondegreen.cases.regression_runs import last_of_each_model
-    from mondegreen.cases.regression_runs import last_of_each_model
     from mondegreen.errors import CaseError
     from mondegreen.loop.regression_record import live_folder
 
