@@ -153,6 +153,21 @@ def test_an_error_that_may_pass_is_tried_again(code: int) -> None:
         assert len(server.asked) == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(401, "OLLAMA_API_KEY"), (400, "Update Ollama"), (405, "Another program")]
+)
+def test_an_error_that_will_not_pass_is_not_tried_again(code: int, remedy: str) -> None:
+    with ollama(Status(code, "no")) as server:
+        found = refusal(corrector(server).correct(HEARD))
+        assert found.reason == "unavailable" and remedy in found.message and len(server.asked) == 1
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
+    with ollama(transcript(SPOKEN)) as server:
+        found = refusal(corrector(f"https://127.0.0.1:{server.port}", retries=0).correct(HEARD))
+    assert found.reason == "unavailable" and "http://" in found.message
+
+
 def test_a_model_that_is_not_there_is_named_with_the_command_that_gets_it() -> None:
     with ollama(transcript(SPOKEN), models={}) as server:
         found = refusal(corrector(server).correct(HEARD))

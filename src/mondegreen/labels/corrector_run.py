@@ -9,8 +9,9 @@ from tenacity.nap import sleep_using_event
 
 from mondegreen.config import Seconds
 from mondegreen.labels.answer import InvalidAnswerError, longest_answer, transcript
-from mondegreen.labels.ollama_server import OllamaServer, ServerError
+from mondegreen.labels.ollama_server import OllamaServer
 from mondegreen.labels.prompt import SCHEMA, Prompt, PromptTooLongError
+from mondegreen.labels.server_errors import ServerError
 from mondegreen.labels.suggestion import FailureReason, NoSuggestion, Question, Suggestion
 from mondegreen.labels.suggestion_cache import SuggestionCache, cache_key
 

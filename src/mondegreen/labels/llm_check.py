@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Seconds
 from mondegreen.labels.answer import InvalidAnswerError, transcript
-from mondegreen.labels.ollama_server import OllamaServer, ServerError
+from mondegreen.labels.ollama_server import OllamaServer
 from mondegreen.labels.prompt import SCHEMA, Prompt
+from mondegreen.labels.server_errors import ServerError
 from mondegreen.labels.suggestion import Question
 from mondegreen.records import Alternative, Word
 
