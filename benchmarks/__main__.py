@@ -3,7 +3,7 @@
 import argparse
 import datetime
 
-from benchmarks import cases, repro, reporting, statistics, training, transcribing
+from benchmarks import cases, reporting, repro, statistics, training, transcribing
 from benchmarks.common import machine
 
 
