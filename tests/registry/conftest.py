@@ -22,17 +22,34 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder with params.yaml and its own MLflow; it is the working directory."""
-    folder = tmp_path / "project"
+    return enter(make_project(tmp_path / "project", database_template), monkeypatch)
+
+
+def make_project(folder: Path, database_template: Path) -> Path:
+    """An empty project in `folder`, which nobody stands in yet."""
     database = folder / "mlruns" / "mlflow.db"
     database.parent.mkdir(parents=True)
     shutil.copy(database_template, database)
     with sqlite3.connect(database) as connection:
         connection.execute("update experiments set artifact_location = ?", [str(database.parent / "artifacts")])
     (folder / "params.yaml").write_text("seed: 7\n", encoding="utf-8")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    monkeypatch.setenv("DVC_ROOT", str(folder))
-    monkeypatch.chdir(folder)
+    return folder
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Makes a project the one that everything works on."""
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+    patch.delenv("DVC_EXP_NAME", raising=False)
+    patch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    patch.setenv("DVC_ROOT", str(folder))
+    patch.chdir(folder)
+    return folder
+
+
+def without_code(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Packages hold no copy of mondegreen's code, which is the same in all of them."""
+    (folder / "code").mkdir()
+    patch.setattr("mondegreen.registry.packaging._CODE", folder / "code")
     return folder
 
 
@@ -75,8 +92,5 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture
 def light(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose packages hold no copy of mondegreen's code, which is the same in all of them."""
-    (project / "code").mkdir()
-    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "code")
-    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
-    return project
+    """A project whose packages are quick to make."""
+    return without_code(project, monkeypatch)

@@ -77,7 +77,7 @@ def weights(number: int) -> Path:
 
 
 def in_child(work: Callable[[], Answer]) -> tuple[int, Answer | Exception | None]:
-    """Runs `work` in a process of its own; its wait status, and what it returned or raised (None when it was killed)."""
+    """Runs `work` in a process of its own; its wait status, and what it returned or raised, None when it was killed."""
     return wait_for(start_child(work))
 
 

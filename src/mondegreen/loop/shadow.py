@@ -136,16 +136,18 @@ def shadow(
             "Ask for an earlier --since, or name recordings: --audio FOLDER. `mondegreen transcribe --log` keeps those "
             "that look misheard.",
         )
-    sides, texts = [], []
-    for before, model in ((0, champion), (len(recordings), candidate)):
-        side, heard = _listen(model, recordings, load, params, detectors, lambda done, before=before: on_progress(before + done))
+    sides: list[Side] = []
+    texts: list[list[_Heard | None]] = []
+    for model in (champion, candidate):
+        done = len(sides) * len(recordings)
+        side, heard = _listen(model, recordings, load, params, detectors, on_progress, done)
         sides.append(side)
         texts.append(heard)
     return _compare(recordings, sides, texts, params, missing, notes)
 
 
 def _listen(
-    model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress
+    model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress, done: int
 ) -> tuple[Side, list[_Heard | None]]:
     from mondegreen.cases.detection import ErrorDetector
     from mondegreen.speech.transcriber import Failure
@@ -155,7 +157,7 @@ def _listen(
     heard: list[_Heard | None] = []
     for path, result in zip(recordings, recogniser.transcribe_many(recordings), strict=True):
         heard.append(None if isinstance(result, Failure) else _judge(path, result, detector, params))
-        on_progress(len(heard))
+        on_progress(done + len(heard))
     there = [one for one in heard if one]
     errors, seconds = sum(one.misheard for one in there), sum(one.duration for one in there)
     side = Side(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from mondegreen.errors import RegistryError
 from mondegreen.registry.location import tracking_uri
@@ -79,7 +80,7 @@ def _from_database(uri: str, model_name: str, stages: bool) -> Holdings:
             # Connecting would make an empty file, which MLflow then takes for a broken database.
             return Holdings(aliases={}, stages={})
         url = url.set(database=f"file:{Path(url.database).absolute()}", query={"mode": "ro", "uri": "true"})
-    engine = create_engine(url)
+    engine = create_engine(url, poolclass=NullPool)
     try:
         with engine.connect() as connection:
             held = {alias: int(version) for alias, version in connection.execute(_QUERY, {"name": model_name})}
