@@ -122,8 +122,11 @@ class Judge:
     def _answers(
         self, questions: Sequence[Question], on_progress: Callable[[int], None]
     ) -> list[list[Suggestion | NoSuggestion]]:
-        """Those of each corrector; progress counts questions that all have answered."""
-        return [list(corrector.suggest(questions, on_progress)) for corrector in self.correctors]
+        """Those of each corrector; progress is that of the last, when the others have answered."""
+        return [
+            list(corrector.suggest(questions, on_progress if corrector is self.correctors[-1] else None))
+            for corrector in self.correctors
+        ]
 
     def _check_available(self, answers: Sequence[Suggestion | NoSuggestion]) -> None:
         for answer in answers:

@@ -1,0 +1,198 @@
+"""What each guard is worth: a language model's labels for the sample, beside what people wrote.
+
+    python -m benchmarks.label_ablation --model qwen2.5-coder:1.5b      asks Ollama's server; a second run asks nothing
+    python -m benchmarks.label_ablation --sounds                        measures of closeness in sound, without an LLM
+
+Two sets, both what starter/model hears:
+prompts: the sample's telephone prompts. Examples and acoustic margin come from train and dev, the rates from test.
+voices: the retention recordings, synthetic voices that the starter hears better. No guard was tuned on them; the margin
+for each half of them comes from the references of the other half.
+"""
+
+import argparse
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import jellyfish
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.common import STARTER, machine, table
+from mondegreen.config import GUARDS, Params, load_params
+from mondegreen.labels.acoustic import Claim, Ear, margin, open_ear
+from mondegreen.labels.audit import audit_labels
+from mondegreen.labels.audit_record import Accepted, LabelAudit
+from mondegreen.labels.gold import gold_labels
+from mondegreen.labels.guard_rules import spans
+from mondegreen.labels.judging import Corrector, Judge, Judgement
+from mondegreen.labels.machine import Corpus, calibrated, correctors, shots_of
+from mondegreen.labels.sounds import sound_distance
+from mondegreen.records import Utterance
+from mondegreen.scoring.metrics import model_of
+from mondegreen.scoring.normalizer import normalize
+from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.speech.manifest import build_manifest
+
+KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml
+
+
+def sample(params: Params) -> Corpus:
+    """The sample as prepare and transcribe see it."""
+    manifest = build_manifest(Path("data"), params)
+    heard = hear(manifest.rows, transcriber(params.model.base, params))
+    return Corpus.of(manifest.rows, heard, gold_labels(manifest.rows))
+
+
+def ask(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, limit: float | None, params: Params) -> list[Judgement]:
+    """The LLM's suggestions for some utterances, under every guard."""
+    asked = cast(Sequence[Corrector], correctors(params, shots_of(corpus, params)))
+    judge = Judge(asked, ear, limit, params.label.model_copy(update={"guards": GUARDS}))
+    return judge.judge([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
+
+
+def prompts(corpus: Corpus, ear: Ear, params: Params, limit_to: int) -> LabelAudit:
+    """On the test set, with all that can be tuned or calibrated from the others."""
+    rows = first(part(corpus, "target", "test"), limit_to, params.seed)
+    limit, references = calibrated(corpus, ear, params)
+    return audit_labels(by_id(rows), ask(corpus, rows, ear, limit, params), params, limit, references)
+
+
+def voices(corpus: Corpus, ear: Ear, params: Params, limit_to: int) -> LabelAudit:
+    """On the retention recordings, each half with the margin that the other half's references give."""
+    rows = first(part(corpus, "retention"), limit_to, params.seed)
+    judged: list[Judgement] = []
+    for split, other in (("dev", "test"), ("test", "dev")):
+        limit, references = margin_of(corpus, part(corpus, "retention", other), ear, params)
+        judged += ask(corpus, [row for row in rows if row.split == split], ear, limit, params)
+    return audit_labels(by_id(rows), judged, params, limit, references)
+
+
+def margin_of(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, params: Params) -> tuple[float | None, int]:
+    """What the references of these utterances give."""
+    heard = corpus.hypotheses
+    claims = [
+        Claim(Path(row.path), heard[row.id].text, (row.reference,))
+        for row in rows
+        if normalize(row.reference) != normalize(heard[row.id].text)
+    ]
+    return margin([fall for fell in ear.falls(claims) for fall in fell], params.label.acoustic_keep), len(claims)
+
+
+def part(corpus: Corpus, domain: str, split: str = "") -> list[Utterance]:
+    """Utterances with a reference that were heard."""
+    rows = [row for row in corpus.utterances if row.domain == domain and split in ("", row.split) and row.reference]
+    return [row for row in rows if not corpus.hypotheses[row.id].error]
+
+
+def first(rows: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
+    """So many of them by a seeded hash of their audio."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.sha256}".encode()).hexdigest())[:limit]
+
+
+def by_id(rows: Sequence[Utterance]) -> Mapping[str, Utterance]:
+    return {row.id: row for row in rows}
+
+
+def report(model: str, limit_to: int, params: Params) -> str:
+    """A table for each set."""
+    corpus = sample(params)
+    ear = open_ear(params, model_of(list(corpus.hypotheses.values())))
+    params = params.model_copy(update={"label": params.label.model_copy(update={"model": model})})
+    texts = []
+    for name, measure in (("prompts", prompts), ("voices", voices)):
+        found = measure(corpus, ear, params, limit_to)
+        assert found.heard is not None
+        rows = [row(guards, result) for guards, result in found.by_guard.items()]
+        for keep in KEEPS:
+            label = params.label.model_copy(update={"acoustic_keep": keep})
+            other = measure(corpus, ear, params.model_copy(update={"label": label}), limit_to)
+            rows.append(row(f"all, acoustic_keep {keep:g}", other.by_guard["all"]))
+        texts.append(
+            f"{name}, {model}: {found.utterances} utterances, WER {found.heard.rate:.1%} heard, {found.answered} "
+            f"answered; acoustic margin {found.margin} from {found.margin_references} references\n\n{table(rows)}"
+        )
+    return "\n\n".join(texts)
+
+
+def row(guards: str, found: Accepted) -> dict[str, str]:
+    before, after = found.heard, found.labels
+    relative = f"{1 - after.rate / before.rate:+.0%}" if before and after and before.rate else "-"
+    return {
+        "guards": guards,
+        "accepted": f"{found.accepted.count} ({found.accepted.rate or 0:.0%})",
+        "WER heard": f"{before.rate:.1%}" if before else "-",
+        "WER labels": f"{after.rate:.1%}" if after else "-",
+        "less": relative,
+        "edits better/worse/same": f"{found.edits.better}/{found.edits.worse}/{found.edits.same}",
+        "harmful": f"{found.harmful.rate:.0%}" if found.harmful.rate is not None else "-",
+        "95 %": "{:.0%} to {:.0%}".format(*found.harmful.interval) if found.harmful.interval else "-",
+    }
+
+
+def sounds(params: Params) -> str:
+    """How well measures tell what was said in a misheard span from what was said in another one; train and dev."""
+    corpus = sample(params)
+    pairs = [
+        (" ".join(span.heard), " ".join(span.written))
+        for split in ("train", "dev")
+        for item in part(corpus, "target", split)
+        for span in spans(normalize(corpus.hypotheses[item.id].text), normalize(item.reference))
+        if span.heard and span.written
+    ]
+    chance = random.Random(params.seed)
+    others = [(heard, _another(written, [text for _, text in pairs], chance)) for heard, written in pairs]
+    measures: dict[str, Callable[[str, str], float]] = {
+        "letters": lambda a, b: _edits(a.replace(" ", ""), b.replace(" ", "")),
+        "Metaphone": lambda a, b: _edits(_key(jellyfish.metaphone, a), _key(jellyfish.metaphone, b)),
+        "NYSIIS": lambda a, b: _edits(_key(jellyfish.nysiis, a), _key(jellyfish.nysiis, b)),
+        "Soundex": lambda a, b: _edits(_key(jellyfish.soundex, a), _key(jellyfish.soundex, b)),
+        "Jaro-Winkler of letters": lambda a, b: 1 - jellyfish.jaro_winkler_similarity(a, b),
+        "letters and Metaphone (used)": sound_distance,
+    }
+    rows = []
+    for name, measure in measures.items():
+        true, false = ([measure(*pair) for pair in found] for found in (pairs, others))
+        limit = sorted(false)[len(false) // 100]
+        area, kept = roc_auc_score([0] * len(true) + [1] * len(false), [*true, *false]), sum(v <= limit for v in true)
+        shown = {"measure": name, "ROC-AUC": f"{area:.3f}"}
+        rows.append(shown | {"true spans kept where 1 % of the others are": f"{kept / len(true):.0%}"})
+    return f"{len(pairs)} misheard spans of train and dev\n\n" + table(rows)
+
+
+def _another(written: str, texts: Sequence[str], chance: random.Random) -> str:
+    """The text of another span, of as many words where there is one."""
+    alike = [text for text in texts if text != written and len(text.split()) == len(written.split())]
+    return chance.choice(alike or [text for text in texts if text != written])
+
+
+def _key(function: Callable[[str], str], text: str) -> str:
+    return "".join(function(word) for word in text.split())
+
+
+def _edits(left: str, right: str) -> float:
+    return jellyfish.levenshtein_distance(left, right) / max(len(left), len(right), 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help="as the server names it; may be given again")
+    parser.add_argument("--limit", type=int, default=1000, help="utterances of each set")
+    parser.add_argument("--url", help="of the server; OLLAMA_HOST when not given")
+    parser.add_argument("--timeout", type=float, default=400.0, help="seconds for one answer")
+    parser.add_argument("--sounds", action="store_true", help="compare measures of sound instead")
+    chosen = parser.parse_args()
+    params = load_params()
+    label = params.label.model_copy(update={"url": chosen.url, "timeout": chosen.timeout, "concurrency": 1})
+    params = params.model_copy(update={"label": label, "model": params.model.model_copy(update={"base": str(STARTER)})})
+    print(f"{machine()}\n", flush=True)
+    if chosen.sounds:
+        print(sounds(params))
+        return
+    for model in chosen.model or [params.label.model]:
+        print(report(model, chosen.limit, params), flush=True)
+
+
+if __name__ == "__main__":
+    main()
