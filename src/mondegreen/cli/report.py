@@ -68,10 +68,14 @@ def _suite_runs() -> "tuple[RegressionRun, ...]":
     from mondegreen.loop.regression_record import live_folder
 
     folder = live_folder()
-    if database_url(folder).startswith("sqlite") and not folder.exists():
+    if database_url(folder).startswith("sqlite") and not (folder / "mondegreen.db").exists():
         return ()  # opening it would make one
     try:
-        return tuple(last_of_each_model(open_database(folder), limit=20))
+        engine = open_database(folder)
+        try:
+            return tuple(last_of_each_model(engine, limit=20))
+        finally:
+            engine.dispose()
     except CaseError as error:
         typer.echo(f"warning: without the history of the regression suites: {error}", err=True)
         return ()
