@@ -77,7 +77,7 @@ def check(
     question = EXAMPLES[0]
 
     def reach() -> str:
-        return f"{server.url}, {len(server.models())} models"
+        return f"{server.url}, models installed: {len(server.models())}"
 
     def find() -> str:
         nonlocal digest
