@@ -17,11 +17,13 @@ from mondegreen.config import load_params
 from mondegreen.loop.monitoring import MetadataTracker
 from mondegreen.loop.recorder import Recorder
 from mondegreen.review.desk import Desk
+from mondegreen.review.page import heard_words
 from mondegreen.review.security import Access
 from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 from tests.review.browser import chromium, serving
 
 CLIPS = 30  # of each condition
+LONGEST = 4.0  # seconds of the clip in the picture
 TARGET = Path("docs/review.png")
 
 
@@ -38,16 +40,25 @@ def make_store(folder: Path) -> DataManager:
 
 
 def photograph(manager: DataManager, target: Path) -> None:
-    """The page of the first case in the queue."""
-    desk = Desk(manager, load_params(), Access(), "ann", fixed=True)
+    """The page of the surest of the short cases with doubtful words, which reads best."""
+    params = load_params()
+    below = params.review.doubtful_below
+    cases = [
+        case
+        for case in manager.each_case()
+        if case.duration and case.duration < LONGEST and any(word.doubtful for word in heard_words(case, below))
+    ]
+    case = max(cases, key=lambda one: one.metadata["confidence"])
+    desk = Desk(manager, params, Access(), "ann")
     with serving(desk) as address, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 760}, device_scale_factor=1)
-        page.goto(address)
+        page = browser.new_page(viewport={"width": 1000, "height": 760})
+        page.goto(f"{address}/case/{case.id}")
         page.wait_for_function("document.querySelector('#audio').readyState >= 3")
-        page.click("#wave", position={"x": 300, "y": 40})
-        page.wait_for_timeout(300)
         page.evaluate("document.querySelector('#audio').pause()")
-        page.keyboard.press("e")
+        page.click("#wave", position={"x": 300, "y": 40})
+        page.keyboard.press("2")
+        page.evaluate("document.activeElement.blur()")
+        page.wait_for_timeout(500)
         page.screenshot(path=target)
 
 

@@ -190,6 +190,22 @@ def test_a_name_can_be_changed_and_lets_the_case_go(store: DataManager, make_des
     assert visitor.submit("/lease").status_code == 204
 
 
+def test_odd_addresses_of_the_history_are_no_fault(store: DataManager, make_desk: MakeDesk) -> None:
+    key = add(store, 0)
+    says(store, key, "Zoë & Co", "please hold the line")
+    visitor = Visitor(make_desk())
+    assert "reviewer=Zo%C3%AB%20%26%20Co" in visitor.look("/history")
+    assert "please hold" in visitor.look("/history?reviewer=Zo%C3%AB%20%26%20Co")
+    assert "please hold" not in visitor.look("/history?reviewer=ben")
+    assert visitor.look("/history?reviewer=%00") and visitor.look("/history?before=1")
+    for path in (
+        "/history?before=99999999999999999999",
+        f"/case/{key}?undone=99999999999999999999",
+        "/history?before=x",
+    ):
+        assert visitor.get(path).status_code == 422
+
+
 @pytest.mark.parametrize("fields", [{"action": "delete"}, {"basis": "x"}, {"chosen": "magic"}])
 def test_a_form_with_wrong_fields_is_refused(store: DataManager, make_desk: MakeDesk, fields: dict[str, str]) -> None:
     key = add(store, 0)

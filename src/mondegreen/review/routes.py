@@ -12,6 +12,7 @@ from mondegreen.review import figures
 from mondegreen.review.decisions import Chosen, NewDecision, ReviewConflict, decide, undo
 from mondegreen.review.desk import Known, Named, NamedOurs, Seat
 from mondegreen.review.page import Page, page_of
+from mondegreen.review.security import checked_name
 from mondegreen.review.standing import Action, Standing
 from mondegreen.scoring.alignment import align_words
 from mondegreen.scoring.normalizer import normalize
@@ -19,6 +20,7 @@ from mondegreen.scoring.normalizer import normalize
 router = APIRouter()
 _SOUND = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg"}
 _PAGE = 100  # entries of the history
+Number = Annotated[int, Query(ge=0, lt=2**63)]
 _DAY = 86_400  # seconds
 _EMPTY = "The field is empty. If nothing was said, accept once more."
 _MEANWHILE = (
@@ -37,7 +39,7 @@ def present(at: Named, said: Annotated[str, Query(max_length=20)] = "") -> Respo
 
 
 @router.get("/case/{case_id}")
-def one_case(at: Named, case_id: Known, undone: int = 0) -> Response:
+def one_case(at: Named, case_id: Known, undone: Number = 0) -> Response:
     """A case by its id: out of the history, a dispute, or taken back just now."""
     at.desk.queue.open(case_id, at.holder, at.name)
     return _case(at, case_id, said="undone" if undone else "", text=_taken_back(at, case_id, undone))
@@ -114,14 +116,15 @@ def audio(at: Named, case_id: Known) -> Response:
 
 
 @router.get("/history")
-def history(at: Named, reviewer: str | None = None, before: int | None = None) -> HTMLResponse:
+def history(at: Named, reviewer: str = "", before: Number = 0) -> HTMLResponse:
     """Who decided what."""
+    name = checked_name(reviewer) or None
     with reading(at.desk.manager.engine) as session:
         people = figures.reviewers(session)
-        entries = figures.history(session, reviewer=reviewer, before=before, limit=_PAGE)
+        entries = figures.history(session, reviewer=name, before=before or None, limit=_PAGE)
         blind = figures.waiting_for_second(session)
     more = entries[-1].id if len(entries) == _PAGE else None
-    return at.render("history.html.j2", people=people, entries=entries, wanted=reviewer, more=more, blind=blind)
+    return at.render("history.html.j2", people=people, entries=entries, wanted=name, more=more, blind=blind)
 
 
 @router.get("/disagreements")

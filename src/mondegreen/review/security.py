@@ -120,6 +120,8 @@ class Guard:
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self.access.knows_host(host):
             return 421, f"This server is not called {host[:100]!r}. Name it with --allow-host if it is."
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_link(headers):
+            return 403, "Another site's page asked for this."  # even a look takes cases out of the queue
         if scope["method"] not in _SAFE:
             if scope["method"] != "POST":
                 return 405, "Only GET and POST are understood."
@@ -173,6 +175,11 @@ def _pass(access: Access) -> str:
 
 def _cookie(key: str, value: str) -> dict[str, object]:
     return {"key": key, "value": value, "httponly": True, "samesite": "strict", "path": "/"}
+
+
+def _is_link(headers: Headers) -> bool:
+    """Whether a person followed a link, rather than a page fetched something."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _hostname(header: str) -> str:

@@ -26,6 +26,11 @@ if (location.search.includes("said=") || location.search.includes("undone=")) {
 if (form) {
   const text = $("text"), said = $("said"), chosen = $("chosen"), spelling = $("spelling"), keys = $("keys");
   const say = (message) => { said.textContent = message; };
+  if (said.textContent) { // screen readers read what changes, not what is there from the start
+    const message = said.textContent;
+    say("");
+    setTimeout(() => say(message), 100);
+  }
 
   // The clip: our own player over the browser's.
   const audio = $("audio"), player = document.querySelector(".player");

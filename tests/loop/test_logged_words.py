@@ -1,0 +1,60 @@
+"""What a failed case keeps for the person who will correct it."""
+
+from pathlib import Path
+
+import pytest
+
+from mondegreen.cases.detection import Detection
+from mondegreen.cases.manager import DataManager
+from mondegreen.loop.inference_log import Inference, write_inferences
+from mondegreen.loop.monitoring import MetadataTracker
+from mondegreen.loop.recorder import Recorder
+from mondegreen.records import Alternative, Word
+from mondegreen.review.page import choices_of, heard_words
+from mondegreen.speech.transcriber import Transcription
+from tests.cases.conftest import recording
+
+
+class Suspicious:
+    """A detector that finds everything misheard."""
+
+    def detect(self, result: Transcription, waveform: object) -> object:
+        return Detection(error_score=0.9, error_types=("low_confidence",), is_error=True)
+
+
+def test_a_logged_transcription_keeps_words_and_nbest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    heard = Transcription(
+        path=str(recording(tmp_path / "0.wav", 0)),
+        text="HOLE LINE",
+        confidence=0.5,
+        duration=0.1,
+        words=[
+            Word(text="HOLE", start=0.0, end=0.04, confidence=0.3),
+            Word(text="LINE", start=0.05, end=0.1, confidence=0.9),
+        ],
+        nbest=[Alternative(text="HOLE LINE", score=-1.0), Alternative(text="HOLD LINE", score=-1.5)],
+        real_time_factor=0.1,
+        model="m",
+    )
+    manager = DataManager(tmp_path / "var")
+    Recorder(MetadataTracker(data_manager=manager), Suspicious(), 30.0).record([heard])  # type: ignore[arg-type]
+    (case,) = manager.find_cases().cases
+    assert [(word.text, word.doubtful) for word in heard_words(case, 0.6)] == [("hole", True), ("line", False)]
+    assert [(choice.text, choice.chosen) for choice in choices_of(case, None)] == [
+        ("hole line", "heard"),
+        ("hold line", "nbest"),
+    ]
+
+
+def test_an_hour_of_words_is_not_kept_with_a_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    manager = DataManager(tmp_path / "var")
+    words = tuple(Word(text="A", start=number, end=number + 1, confidence=1.0) for number in range(9_000))
+    text = " ".join(word.text for word in words)
+    path = recording(tmp_path / "0.wav", 0)
+    fields = {"model_version": "m", "duration": 9_000.0, "latency": 1.0, "is_error": True}
+    write_inferences(manager.engine, manager, [Inference(audio_path=path, transcript=text, words=words, **fields)])
+    (case,) = manager.find_cases().cases
+    assert len(case.metadata["words"]) == 500 and case.original_transcript == text
+    assert {word.confidence for word in heard_words(case, 0.6)} == {None}  # those that are left are not of the whole
