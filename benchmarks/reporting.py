@@ -51,7 +51,7 @@ def make(folder: Path, utterances: int, speakers: int) -> None:
         text = " ".join(rng.choices(WORDS, k=12))
         row = Utterance(
             id=f"{number:016x}", path="data/noise.wav", sha256=digest, duration=SECONDS,
-            condition=("clean", "noisy")[number % 2], speaker=f"speaker {speaker}", recording=f"{number}",
+            condition=("clean", "noisy")[number % 2], speaker=f"s{speaker}", recording=f"{number}",
             reference=text, split="test", domain="target" if number < utterances else "retention",
         )  # fmt: skip
         rows.append(row)

@@ -40,11 +40,6 @@ def left_out(found: Findings) -> list[tuple[str, str]]:
     if found.compared.without_reference:
         lines.append(("", f"{found.compared.without_reference} test utterances have no reference and judge nothing"))
     lines += [(path, f"the {model} gave an error; it counts as fully wrong") for model, path in found.unheard]
-    if found.verdict.degradation:
-        lines += [
-            (found.paths.get(key, key), "the candidate is far worse here than the baseline")
-            for key in found.verdict.degradation.badly_worse
-        ]
     history = found.outputs.history
     problems = [*found.outputs.problems, *(history.left_out if history else [])]
     for problem in sorted(problems, key=lambda item: (item.warning, item.path, item.reason)):
