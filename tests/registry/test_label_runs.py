@@ -1,0 +1,53 @@
+"""A candidate's run says which language model wrote labels for it, and how true they were."""
+
+from pathlib import Path
+
+from mondegreen.config import Params
+from mondegreen.files import write_json
+from mondegreen.labels.audit_record import Accepted, EditCounts, LabelAudit, Share
+from mondegreen.labels.gold import Audit
+from mondegreen.records import Rate, Writer
+from mondegreen.registry.tracking import connect, log_label_audit, start_run
+
+
+def rate(errors: int) -> Rate:
+    return Rate(errors=errors, reference_length=20, rate=errors / 20, substitutions=errors, deletions=0, insertions=0)
+
+
+def audit(*writers: Writer) -> LabelAudit:
+    some = Share(count=2, total=4, rate=0.5, interval=None)
+    result = Accepted(
+        accepted=some, heard=rate(8), labels=rate(2), reduction=0.3, interval=None, edits=EditCounts(), harmful=some
+    )
+    return LabelAudit(
+        writers=list(writers),
+        utterances=4,
+        answered=4,
+        unit="recording",
+        heard=rate(10),
+        margin=0.1,
+        margin_references=30,
+        result=result,
+        by_guard={"all": result},
+    )
+
+
+def test_model_digest_prompt_and_label_wer_are_in_the_run(project: Path) -> None:
+    found = audit(
+        Writer(model="llama3.2:3b", digest="d1", prompt_version="p1"),
+        Writer(model="llama3.2:3b", digest="d2", prompt_version="p1"),
+    )
+    path = project / "audit.json"
+    write_json(path, Audit(labels={}, hypotheses_against_references={}, llm=found))
+    with start_run(Params()) as run_id:
+        pass
+    log_label_audit(run_id, path, found.numbers(), found.tags())
+    run = connect().get_run(run_id)
+    assert run.data.tags["llm.model"] == "llama3.2:3b" and run.data.tags["llm.prompt_version"] == "p1"
+    assert run.data.tags["llm.digest"] == "d1,d2"
+    assert run.data.metrics["label/accepted_label_wer"] == 0.1 and run.data.metrics["label/heard_wer"] == 0.5
+    assert [item.path for item in connect().list_artifacts(run_id, "label")] == ["label/audit.json"]
+
+
+def test_nothing_is_logged_of_a_model_that_never_answered() -> None:
+    assert audit().tags() == {}
