@@ -19,6 +19,7 @@ from mondegreen.registry.checks import DeploymentRefusedError
 from mondegreen.registry.ledger import CHAMPION, Ledger
 from mondegreen.registry.moves import BusyError
 from mondegreen.registry.noticing import look
+from mondegreen.registry.relocation import relocate
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.standing import holdings
 from tests.registry.conftest import enter, make_project, without_code
@@ -99,18 +100,15 @@ def filled(tmp_path_factory: pytest.TempPathFactory, database_template: Path) ->
 
 @pytest.fixture
 def copies(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Makes a copy of that project and enters it; packages are shared with the original."""
+    """Makes a copy of that project and enters it."""
     monkeypatch.setattr("mondegreen.registry.packaging._CODE", filled / "code")
     numbers = itertools.count(1)
 
     def copy() -> Path:
-        project = tmp_path / f"copy{next(numbers)}"
-        (project / "mlruns").mkdir(parents=True)
-        shutil.copy(filled / "mlruns" / "mlflow.db", project / "mlruns")
-        shutil.copy(filled / "params.yaml", project)
-        for part in ("var", "models"):
-            shutil.copytree(filled / part, project / part)
-        return enter(project, monkeypatch)
+        project = shutil.copytree(filled, tmp_path / f"copy{next(numbers)}")
+        enter(project, monkeypatch)
+        relocate()
+        return project
 
     return copy
 

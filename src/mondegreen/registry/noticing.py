@@ -98,8 +98,8 @@ def _moved_aliases(known: Aliases, actual: Aliases) -> list[str]:
 def _moved_stages(ledger: Ledger, last: Entry, held: Holdings, actual: Aliases) -> list[str]:
     """The alias decides: a stage that was moved alone deploys nothing, and somebody should know."""
     misplaced = held.misplaced()
-    if not misplaced:
-        return []
+    if not misplaced or (last.action == BY_HAND and last.before != last.after):
+        return []  # after an alias that was moved by hand the stages only lag behind
     moved = [f"version {version} to {held.stages[version]}" for version in sorted(misplaced)]
     promoted = [version for version in misplaced if held.stages[version] == "Production"]
     text = (

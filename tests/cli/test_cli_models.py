@@ -1,0 +1,184 @@
+"""`mondegreen models` and `doctor`: what they print, their exit codes, and JSON for programs."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner, Result
+
+from mondegreen.cli.main import app
+from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
+from tests.registry.registered import NAME, add, deployer, in_child, standing_now, weights
+
+
+@pytest.fixture
+def project(tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    monkeypatch.setenv("COLUMNS", "200")
+    return without_code(enter(make_project(tmp_path / "project", database_template), monkeypatch), monkeypatch)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+
+def of(*arguments: object):  # type: ignore[no-untyped-def]
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def test_the_way_of_a_version_through_the_commands(project: Path) -> None:
+    assert "no version yet" in run("models", "list").stdout
+    add(project, 1)
+    shown = of("models", "show", "@challenger")
+    assert shown["version_id"] == f"{NAME}/1" and shown["refusals"] == [] and shown["outcome"] == "pass"
+    assert "Nothing is against deploying it" in run("models", "show", "1").stdout
+    assert "version 1 is Production/@champion" in run("models", "deploy", "1", "--reason", "first").stdout
+    add(project, 2, outcome="fail", passed=False)
+    refused = run("models", "deploy", "2")
+    assert refused.exit_code == 1 and "`fail`" in refused.stderr and "What now" in refused.stderr
+    assert run("models", "deploy", "2", "--force").exit_code == 2
+    done = of("models", "deploy", "2", "--force", "--reason", "to see it")
+    assert (done["version"], done["former"], done["entry"]["forced"]) == (2, 1, True)
+    assert [row["version"] for row in of("models", "list", "--limit", "1")] == [2]
+    table = run("models", "list").stdout
+    assert "@champion" in table and "@previous" in table and "Production" in table
+    assert of("models", "rollback", "--reason", "bad")["version"] == 1
+    nothing = run("models", "rollback")
+    assert nothing.exit_code == 1 and "nothing to roll back to" in nothing.stderr
+    rows = [(row["action"], row["version"], row["reason"]) for row in of("models", "history", "--limit", "2")]
+    assert rows == [("rollback", 1, "bad"), ("deploy", 2, "to see it")]
+    text = run("models", "history").stdout
+    assert "FORCED" in text and "to see it" in text
+    assert of("models", "status")["aliases"] == {"champion": 1, "challenger": None, "previous": None}
+    assert "# Deployments of" in run("models", "report").stdout
+
+
+def test_what_two_versions_differ_in(project: Path) -> None:
+    add(project, 1)
+    add(project, 2, wer_improvement=0.5)
+    found = of("models", "diff", "1", "2")
+    assert found["wer_improvement"] == ["0.03", "0.5"] and found["stage"] == ["Archived", "Staging"]
+    assert "file artifacts/1/model.safetensors" in found or "file artifacts/2/model.safetensors" in found
+    assert "do not differ" in run("models", "diff", "1", "1").stdout
+
+
+def test_verify_and_delete(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    assert run("models", "verify").exit_code == 0
+    weights(1).write_bytes(b"")
+    damaged = run("models", "verify")
+    assert damaged.exit_code == 1 and "other bytes" in damaged.stdout and "--restore" in damaged.stdout
+    assert of("models", "verify", "--restore")[0]["ok"] is True
+    add(project, 2)
+    add(project, 3)
+    kept = run("models", "delete", "1", "--yes")
+    assert kept.exit_code == 1 and "@champion" in kept.stderr
+    assert CliRunner().invoke(app, ["models", "delete", "2"], input="n\n").exit_code == 1 and 2 in standing_now()
+    assert of("models", "delete", "2", "--yes")["action"] == "delete" and 2 not in standing_now()
+
+
+def test_a_move_by_hand_is_a_note_beside_the_answer(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    add(project, 2)
+    MlflowClient().set_registered_model_alias(NAME, "champion", "2")
+    result = run("models", "history", "--json")
+    assert "note: By hand" in result.stderr and json.loads(result.stdout)[0]["action"] == "by hand"
+    MlflowClient().set_registered_model_alias(NAME, "champion", "1")
+    status = run("status")
+    assert "@champion moved from version 2 to version 1" in " ".join(status.stdout.split())
+    assert [entry.version for entry in deployer().history(2)] == [1, 2]
+
+
+def test_without_json_nothing_but_json_is_printed(project: Path) -> None:
+    assert of("models", "list") == [] and of("models", "history") == [] and of("models", "verify") == []
+    assert run("models", "show", "7").exit_code == 1 and run("models", "show", "seven").exit_code == 2
+    guard = of("models", "guard")
+    assert guard["decision"] == "nothing to guard"
+
+
+def findings(*arguments: str) -> dict[str, list[tuple[str, str]]]:
+    rows = json.loads(run("doctor", *arguments, "--json").stdout)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        assert row["level"] == "ok" or row["remedy"], row
+        found.setdefault(row["check"], []).append((row["level"], row["text"]))
+    return found
+
+
+def test_doctor_finds_nothing_in_a_healthy_project_and_makes_nothing(project: Path) -> None:
+    assert {level for rows in findings().values() for level, _ in rows} <= {"ok", "warning"}
+    assert not (project / "var").exists()
+    deployer().deploy_model(add(project, 1))
+    result = run("doctor")
+    assert result.exit_code == 0 and "nothing is wrong" in result.stdout
+
+
+def test_doctor_names_each_thing_with_its_remedy(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    add(project, 2)
+    weights(1).write_bytes(b"")
+    shutil.rmtree(project / "var" / "backups")
+    MlflowClient().set_registered_model_alias(NAME, "champion", "2")
+    (project / "params.yaml").write_text("deploy: {keep: 3}\n")
+    result = run("doctor", "--json")
+    assert result.exit_code == 2  # params.yaml cannot even be read
+    (project / "params.yaml").write_text("seed: 1\n")
+    found = findings()
+    assert any("The ledger says" in text for _, text in found["registry"])
+    assert any("backup of @champion (version 2)" in text for _, text in found["files"])
+    MlflowClient().set_registered_model_alias(NAME, "champion", "1")
+    assert ("problem" in [level for level, _ in findings()["files"]]) and run("doctor").exit_code == 1
+    MlflowClient().delete_registered_model_alias(NAME, "champion")
+    assert any("Nobody is champion" in text for _, text in findings()["registry"])
+    (project / "mlruns/mlflow.db").rename(project / "away.db")
+    assert any("is gone" in text for _, text in findings()["registry"])
+    assert not (project / "mlruns/mlflow.db").exists()
+
+
+def test_doctor_finds_a_damaged_database(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    for file in (project / "var").glob("mondegreen.db*"):
+        file.unlink()
+    (project / "var/mondegreen.db").write_bytes(b"SQLite format 3\0" + b"rubbish" * 3000)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    levels = {row["check"]: row["level"] for row in json.loads(result.stdout)}
+    assert levels["database"] == "problem" and "disk" in levels  # it goes on with the rest
+
+
+def test_relocate_mends_what_a_move_of_the_checkout_breaks(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In children: a moved database is another one, with connections of its own."""
+    assert in_child(lambda: deployer().deploy_model(add(project, 1)).version)[1] == 1
+    good = next((project / "mlruns").rglob("model.safetensors")).read_bytes()
+    moved = tmp_path / "elsewhere" / "with spaces"
+    moved.parent.mkdir()
+    project.rename(moved)
+    enter(moved, monkeypatch)
+    monkeypatch.setattr("mondegreen.registry.packaging._CODE", moved / "code")
+
+    def broken() -> object:
+        found = findings()
+        return found["artifact paths"][0][0], found["files"][0][0]
+
+    assert in_child(broken)[1] == ("problem", "problem")
+
+    def mended() -> object:
+        result = run("doctor", "--relocate", "--json")
+        text = "".join(result.stderr.split("\n")[0:1])
+        from mondegreen.registry.resolving import resolve_uri
+
+        answer = (resolve_uri(f"models:/{NAME}@champion") / "model.safetensors").read_bytes()
+        again = run("doctor", "--relocate")
+        return result.exit_code, "were rewritten" in text, answer == good, "already" in again.stderr
+
+    assert in_child(mended)[1] == (0, True, True, True)
+    (backup,) = (moved / "mlruns").glob("mlflow.db.before-relocation-*")
+    with sqlite3.connect(backup) as before:
+        assert str(project) in before.execute("SELECT storage_location FROM model_versions").fetchone()[0]
+    with sqlite3.connect(moved / "mlruns/mlflow.db") as now:
+        assert str(moved) in now.execute("SELECT storage_location FROM model_versions").fetchone()[0]
+    assert in_child(lambda: deployer().deploy_model(add(moved, 2)).former)[1] == 1
