@@ -50,9 +50,11 @@ def says(
     text: str | None = None,
     action: str = "text",
     params: Params = SINGLE,
+    holder: str = "",
 ) -> Standing:
     """A decision without a page."""
-    new = NewDecision(case_id=case_id, reviewer=reviewer, action=action, transcript=text)  # type: ignore[arg-type]
+    fields = {"action": action, "transcript": text, "holder": holder}
+    new = NewDecision(case_id=case_id, reviewer=reviewer, **fields)  # type: ignore[arg-type]
     return decide(manager.engine, params, new)
 
 

@@ -60,7 +60,9 @@ def test_skipped_and_decided_cases_do_not_come_again_but_others_are_asked(manage
     key = add(manager, 0)
     desk = queue(manager)
     assert desk.current("a" * 32, "ann") == key
-    says(manager, key, "ann", action="skip")
+    says(manager, key, "cas", action="skip", holder="c" * 32)  # who looked at it all the same
+    assert desk.leases.taken("c" * 32) == {key: "ann"}
+    says(manager, key, "ann", action="skip", holder="a" * 32)
     assert desk.current("a" * 32, "ann") is None and desk.skipped("ann") == [key]
     assert desk.current("b" * 32, "ben") == key
     manager.store_correction(key, "on the command line")

@@ -7,6 +7,7 @@ import pytest
 from mondegreen.cases.manager import DataManager
 from mondegreen.review.desk import Desk
 from mondegreen.review.security import MAX_BODY, Access, checked_name, is_loopback
+from mondegreen.review.server import address
 from tests.review.conftest import add, counts
 from tests.review.visitor import ADDRESS, Visitor
 
@@ -35,10 +36,14 @@ def test_a_server_of_this_machine_answers_to_its_own_names_only(visitor: Visitor
         assert visitor.get("/", headers={"host": host}).status_code == (200 if host in welcome else 421), host
 
 
-def test_a_server_for_others_answers_to_addresses_and_to_the_names_it_was_given() -> None:
+def test_a_server_for_others_answers_to_addresses_and_to_the_names_it_was_given(make_desk: MakeDesk) -> None:
     access = Access.for_host("0.0.0.0", ["Review.example"])
     assert all(access.knows_host(host) for host in ("10.1.2.3:8377", "[fe80::1]:1", "review.example", "localhost"))
     assert not access.knows_host("evil.example")
+    desk = make_desk(access=access)
+    printed = address(desk, 8377)
+    assert printed.startswith("http://") and printed.endswith(f"/enter?token={access.token}")
+    assert Visitor(desk, printed.rsplit("/", 1)[0]).get(printed).status_code == 200
     assert access.token and Access.for_host("0.0.0.0").token != access.token
     assert not Access.for_host("127.0.0.1").token and not Access.for_host("::1").token
     assert is_loopback("127.8.8.8") and is_loopback("localhost") and not is_loopback("localhost.evil.example")

@@ -74,7 +74,7 @@ def decide(engine: Engine, params: Params, new: NewDecision) -> Standing:
         if new.basis is not None and new.action != "skip" and basis(session, row.id) != new.basis:
             raise ReviewConflict("Somebody has decided on this case since it was shown to you.", "Look at it again.")
         decided = verdicts(session, row.id)
-        seconds = _end_lease(session, row.id, new.holder, now)
+        seconds = _end_lease(session, new, now)
         double = is_double(row.id, params.review.double_fraction, params.seed)
         role = next_role(decided, new.reviewer, double=double, corrected=row.label_method in PEOPLE)
         if new.action == "skip":
@@ -230,15 +230,12 @@ def _hold(session: Session, case_id: str, result: Standing) -> None:
     recount(session, case_id)
 
 
-def _end_lease(session: Session, case_id: str, holder: str, now: datetime) -> float | None:
-    """Lets the case go; returns the seconds that it was shown to the holder."""
-    lease = session.get(ReviewLeaseRow, case_id)
-    if lease is None:
-        return None
-    session.delete(lease)
-    session.flush()
-    mine = lease.holder == holder and lease.shown_at is not None
-    return max(0.0, (now - lease.shown_at).total_seconds()) if mine and lease.shown_at else None
+def _end_lease(session: Session, new: NewDecision, now: datetime) -> float | None:
+    """Lets the case go, a skipped one only the holder's; returns the seconds that it was shown to the holder."""
+    lease, mine = ReviewLeaseRow.case_id == new.case_id, ReviewLeaseRow.holder == new.holder
+    shown = session.scalar(select(ReviewLeaseRow.shown_at).where(lease, mine))
+    session.execute(delete(ReviewLeaseRow).where(lease & mine if new.action == "skip" else lease))
+    return max(0.0, (now - shown).total_seconds()) if shown else None
 
 
 def _mine(reviewer: str) -> tuple[ColumnElement[bool], ...]:

@@ -76,13 +76,20 @@ class Leases:
         """Called by an open page from time to time."""
         expires = datetime.now(UTC) + self.lasting
         with transaction(self.engine) as session:
-            session.execute(update(ReviewLeaseRow).where(ReviewLeaseRow.holder == holder).values(expires_at=expires))
+            mine = _locked(session, ReviewLeaseRow.holder == holder)
+            session.execute(update(ReviewLeaseRow).where(ReviewLeaseRow.case_id.in_(mine)).values(expires_at=expires))
 
     def release(self, holder: str) -> None:
         """Lets everything go that a browser has, and what nobody has any more."""
         ended = or_(ReviewLeaseRow.holder == holder, ReviewLeaseRow.expires_at <= datetime.now(UTC))
         with transaction(self.engine) as session:
-            session.execute(delete(ReviewLeaseRow).where(ended))
+            session.execute(delete(ReviewLeaseRow).where(ReviewLeaseRow.case_id.in_(_locked(session, ended))))
+
+
+def _locked(session: Session, condition: ColumnElement[bool]) -> list[str]:
+    """Leases held until the transaction ends, without waiting for those that somebody else holds: no circle forms."""
+    query = select(ReviewLeaseRow.case_id).where(condition).order_by(ReviewLeaseRow.case_id)
+    return list(session.scalars(query.with_for_update(skip_locked=True)))
 
 
 def waits(session: Session, case_id: str, reviewer: str) -> bool:

@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import re
 import secrets
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -52,8 +53,10 @@ class Access:
 
     @classmethod
     def for_host(cls, host: str, names: Iterable[str] = ()) -> "Access":
-        """With a new token when others can reach the server."""
-        return cls(host, tuple(names), "" if is_loopback(host) else secrets.token_urlsafe(24))
+        """With a new token, and this machine's name, when others can reach the server."""
+        if is_loopback(host):
+            return cls(host, tuple(names))
+        return cls(host, (*names, socket.gethostname(), socket.getfqdn()), secrets.token_urlsafe(24))
 
     def knows_host(self, header: str) -> bool:
         """Whether a Host header names this server. An address cannot be rebound, so any will do when bound widely."""
