@@ -73,7 +73,8 @@ def next_step(
         return "Ask for a round: `mondegreen trigger` (or let `mondegreen watch` do it)."
     version = last.details.get("version", {}).get("version") if last and last.passed else None
     if version is not None and version == registered.challenger:
-        return f"Version {version} passed and waits in Staging as @challenger: look at its report, then promote it."
+        waits = f"Version {version} passed and waits in Staging as @challenger"
+        return f"{waits}: look at its report, then `mondegreen models deploy {version}`."
     if last and last.state == "failed":
         return f"See why round {last.id} failed: `mondegreen jobs {last.id}`."
     metrics = conditions["metrics"]
