@@ -7,6 +7,7 @@ from mondegreen.files import write_json
 from mondegreen.labels.audit_record import Accepted, EditCounts, LabelAudit, Share
 from mondegreen.labels.gold import Audit
 from mondegreen.records import Rate, Writer
+from mondegreen.registry.lineage import flatten_params, params_digest
 from mondegreen.registry.tracking import connect, log_label_audit, start_run
 
 
@@ -51,3 +52,12 @@ def test_model_digest_prompt_and_label_wer_are_in_the_run(project: Path) -> None
 
 def test_nothing_is_logged_of_a_model_that_never_answered() -> None:
     assert audit().tags() == {}
+
+
+def test_where_the_model_is_asked_is_private_and_no_parameter_of_a_candidate() -> None:
+    on = Params.model_validate({"label": {"llm": "ollama"}})
+    elsewhere = Params.model_validate({"label": {"llm": "ollama", "url": "http://gpu.example:11434", "retries": 9}})
+    assert params_digest(on) == params_digest(elsewhere) and "label.url" not in flatten_params(elsewhere)
+    assert flatten_params(on)["label.model"] == "llama3.2:3b" and "label.max_word_edits" in flatten_params(on)
+    off = Params.model_validate({"label": {"max_word_edits": 0.1}})
+    assert flatten_params(off) == flatten_params(Params()) and params_digest(off) == params_digest(Params())

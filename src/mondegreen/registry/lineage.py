@@ -51,9 +51,7 @@ def run_name(tags: dict[str, str]) -> str:
 
 def params_digest(params: Params) -> str:
     """Digest of a candidate's values: comments and the order of params.yaml do not count."""
-    return hashlib.sha256(
-        params.model_dump_json(by_alias=True, exclude=_not_of_a_candidate(params)).encode()
-    ).hexdigest()
+    return hashlib.sha256(params.model_dump_json(by_alias=True, exclude=_left_out(params)).encode()).hexdigest()
 
 
 def flatten_params(params: Params) -> dict[str, str]:
@@ -67,10 +65,10 @@ def flatten_params(params: Params) -> dict[str, str]:
             found |= walk(f"{prefix}.{key}" if prefix else key, inner)
         return found
 
-    return walk("", params.model_dump(mode="json", by_alias=True, exclude=_not_of_a_candidate(params)))
+    return walk("", params.model_dump(mode="json", by_alias=True, exclude=_left_out(params)))
 
 
-def _not_of_a_candidate(params: Params) -> dict[str, Any]:
+def _left_out(params: Params) -> dict[str, Any]:
     """What to leave out. Of a language model: all when it is off, else where and how patiently it is asked."""
     ways = {"url", "timeout", "retries", "concurrency"}
     label = set(type(params.label).model_fields) - {"llm"} if params.label.llm == "off" else ways
