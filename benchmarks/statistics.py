@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, get_args
 
 import jiwer
 import numpy as np
@@ -18,7 +18,7 @@ from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
 from mondegreen.loop.verdict import decide
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.bootstrap import block_bootstrap
+from mondegreen.scoring.bootstrap import IntervalMethod, block_bootstrap
 from mondegreen.scoring.cluster_tests import cluster_t_test, signed_rank_test
 from mondegreen.scoring.comparison import compare
 from mondegreen.scoring.evidence import gather
@@ -47,6 +47,7 @@ def significant(test: TestSet, seed: int) -> dict[str, bool]:
     return {
         **{name: p is not None and p <= ALPHA for name, p in p_values.items()},
         "bootstrap of utterances (i.i.d.)": single.loss_bounds(ALPHA, "percentile")[1] < 0,
+        "bootstrap of speakers, expanded percentile bound": blocks.loss_bounds(ALPHA, "expanded percentile")[1] < 0,
         "bootstrap of speakers, percentile bound": blocks.loss_bounds(ALPHA, "percentile")[1] < 0,
         "bootstrap of speakers, BCa bound": blocks.loss_bounds(ALPHA, "bca")[1] < 0,
     }
@@ -59,10 +60,9 @@ def covered(test: TestSet, seed: int) -> dict[str, bool]:
     blocks = block_bootstrap(clusters, np.zeros_like(words), words, DRAWS, seed)
     by_t = cluster_t_test(clusters, words)
     far = stats.t.ppf(0.975, by_t.degrees_of_freedom)
-    found = {method: blocks.interval(0.95, method) for method in ("percentile", "bca")}
+    found = {method: blocks.interval(0.95, method) for method in get_args(IntervalMethod)}
     return {
-        "percentile": found["percentile"][0] <= 0 <= found["percentile"][1],
-        "BCa": found["bca"][0] <= 0 <= found["bca"][1],
+        **{method: low <= 0 <= high for method, (low, high) in found.items()},
         "improvement ± t · standard error": by_t.t is None or abs(by_t.t) <= far,
     }
 

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -69,7 +71,25 @@ def test_bca_is_that_of_scipy() -> None:
     assert ours.interval(0.95, "percentile") != pytest.approx((theirs.low, theirs.high), abs=0.04 * width)
 
 
-@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_the_expanded_interval_is_as_wide_as_students_t() -> None:
+    errors = np.array([12, 9, 15, 8, 11, 14, 10, 13, 9, 12])
+    words = np.full(10, 60)
+    sample = block_bootstrap(errors, np.full(10, 8), words, samples=40_000, seed=0)
+    theirs = stats.t.interval(0.9, 9, loc=(errors - 8).mean() / 60, scale=stats.sem(errors) / 60)
+    low, high = sample.interval(0.9, "expanded percentile")
+    plain = sample.interval(0.9, "percentile")
+    assert high - low == pytest.approx(theirs[1] - theirs[0], rel=0.03) and high - low > plain[1] - plain[0]
+    assert (low + high) / 2 == pytest.approx(sample.observed, abs=0.002)
+
+
+def test_with_many_clusters_expanding_changes_little() -> None:
+    sample = block_bootstrap(*clusters(2, size=400, improvement=0.05), samples=20_000, seed=0)
+    low, high = sample.interval(0.95, "expanded percentile")
+    plain = sample.interval(0.95, "percentile")
+    assert 1 <= (high - low) / (plain[1] - plain[0]) < 1.02
+
+
+@pytest.mark.parametrize("method", get_args(IntervalMethod))
 def test_swapping_the_models_mirrors_the_interval(method: IntervalMethod) -> None:
     baseline, candidate, words = clusters(7, size=25, improvement=0.03)
     low, high = block_bootstrap(baseline, candidate, words, samples=2000, seed=3).interval(0.9, method)
@@ -80,7 +100,7 @@ def test_swapping_the_models_mirrors_the_interval(method: IntervalMethod) -> Non
 def test_identical_models_have_an_interval_of_no_width() -> None:
     errors = np.array([3, 4, 5])
     sample = block_bootstrap(errors, errors, np.full(3, 50), samples=1000, seed=0)
-    assert sample.interval(0.95, "percentile") == sample.interval(0.95, "bca") == (0, 0)
+    assert all(sample.interval(0.95, method) == (0, 0) for method in get_args(IntervalMethod))
 
 
 def test_no_clusters_and_empty_clusters_are_refused() -> None:

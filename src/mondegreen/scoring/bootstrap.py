@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 Counts = npt.NDArray[np.int64]
-IntervalMethod = Literal["percentile", "bca"]
-INTERVAL_METHOD: IntervalMethod = "percentile"  # of the verdict
+IntervalMethod = Literal["expanded percentile", "percentile", "bca"]
+INTERVAL_METHOD: IntervalMethod = "expanded percentile"  # of the verdict: docs/statistics.md compares them
 _CHUNK_DRAWS = 4_000_000  # cluster indices drawn at once: 32 MB
 
 
@@ -19,6 +19,7 @@ class Bootstrap:
 
     improvements: npt.NDArray[np.float64]
     observed: float  # the improvement of the clusters as they are
+    clusters: int
     acceleration: float  # how the standard error changes with the improvement, from the jackknife over clusters
 
     def interval(self, level: float, method: IntervalMethod = INTERVAL_METHOD) -> tuple[float, float]:
@@ -36,8 +37,24 @@ class Bootstrap:
     def _bounds(self, tail: float, method: IntervalMethod) -> tuple[float, float]:
         """Lower and upper bound of the improvement, each missed with probability `tail`."""
         tails = np.array([tail, 1 - tail])
-        low, high = np.quantile(self.improvements, self._corrected(tails) if method == "bca" else tails)
+        if method == "bca":
+            tails = self._corrected(tails)
+        elif method == "expanded percentile":
+            tails = self._expanded(tails)
+        low, high = np.quantile(self.improvements, tails)
         return float(low), float(high)
+
+    def _expanded(self, tails: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Quantiles farther out, by how much t is wider than normal and a resample narrower than the sample.
+
+        Without it intervals of few clusters are too narrow, and a bound of the loss passes more often than it says.
+        Source: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 2015, section 5.
+        """
+        if self.clusters < 2:
+            return tails
+        wider = (self.clusters / (self.clusters - 1)) ** 0.5 * t.ppf(tails, self.clusters - 1)
+        found: npt.NDArray[np.float64] = norm.cdf(wider)
+        return found
 
     def _corrected(self, tails: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The quantiles that BCa takes instead: Efron & Tibshirani 1993, equations 14.9 and 14.10."""
@@ -62,9 +79,9 @@ def block_bootstrap(
 
     Resampling speakers or recordings instead of utterances keeps what is correlated together.
     Source: Bisani & Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004;
-    blocks: Liu & Peng, "Statistical testing on ASR performance via blockwise bootstrap", Interspeech 2020. Percentile
+    blocks: Liu & Peng, "Statistical testing on ASR performance via blockwise bootstrap", Interspeech 2020. Plain
     intervals of few clusters are too narrow (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993), which is
-    why a verdict asks for `min_clusters`.
+    why the verdict's is expanded and asks for `min_clusters`.
 
     Args:
         baseline_errors: int64 (num_clusters,).
@@ -91,6 +108,7 @@ def block_bootstrap(
     return Bootstrap(
         improvements=np.sort(improvements),
         observed=int(gains.sum()) / int(reference_words.sum()),
+        clusters=num_clusters,
         acceleration=_acceleration(gains, reference_words),
     )
 
