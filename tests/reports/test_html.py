@@ -130,7 +130,9 @@ def test_every_figure_is_drawn_in_the_colour_of_the_page(page: str) -> None:
 def test_suites_labels_left_out_files_and_lineage_are_listed(page: str, found: Findings) -> None:
     text = text_of(page)
     assert "Not passed : digits" in text and "WER rose by 3.00 points." in text
-    assert "data/broken.wav" in text and "data/short.wav" in text and "labels · target · human 30" in text
+    assert (
+        "data/broken.wav" in text and "data/short.wav" in text and "labels target human 30; retention human 15" in text
+    )
     assert "abc.dir" in text and found.verdict.reference_digest in text and "merge weight 0.5" in text
 
 

@@ -34,14 +34,25 @@ def test_without_training_only_the_header_is_written(outputs: StageOutputs, tmp_
     assert (tmp_path / "learning_curve.csv").read_text() == "epoch,loss,dev_wer,dev_cer\n"
 
 
-def test_rates_are_one_line_and_long_lists_are_counted() -> None:
-    tree = {"wer": {"errors": 1, "reference_length": 8, "rate": 0.125}, "names": list("abcdefghijklmnop"), "ok": True}
-    assert facts({"llm_labels": tree, "empty": {}}) == [
-        ("llm labels · wer", "12.5 % (1 of 8)"),
-        ("llm labels · names", "a, b, c, d, e, f, g, h, i, j, k, l, and 4 more"),
-        ("llm labels · ok", "yes"),
+def test_rates_are_one_value_and_long_lists_are_counted() -> None:
+    wer = {"errors": 1, "reference_length": 8, "rate": 0.125}
+    share = {"count": 1, "total": 4, "rate": 0.25, "interval": [0.1, 0.5]}
+    tree = {"wer": wer, "names": list("abcdefghijklmnop"), "ok": True, "kept_share": share, "none_yet": {}}
+    assert facts({"llm_labels": tree, "runs": [{"a": 1}] * 14, "empty": {}}) == [
+        (
+            "llm labels",
+            "wer 12.5 % (1 of 8); names a, b, c, d, e, f, g, h, i, j, k, l, and 4 more; ok yes; "
+            "kept share 25.0 % (1 of 4, interval 10.0 % to 50.0 %); none yet none",
+        ),
+        *((f"runs · {number}", "a 1") for number in range(1, 13)),
+        ("runs", "and 2 more"),
         ("empty", "none"),
     ]
+
+
+def test_a_large_part_has_a_line_for_each_of_its_parts() -> None:
+    parts = {guard: dict.fromkeys("abcdefg", 1) for guard in ("none", "all")}
+    assert [label for label, _ in facts({"by_guard": parts})] == ["by guard · none", "by guard · all"]
 
 
 TREES = st.recursive(
