@@ -250,3 +250,23 @@ def test_show_explains_a_case_of_the_store_and_an_utterance_of_the_stage(project
     summary = labels("show").stdout
     assert "human" in summary and "Audit: WER" in summary
     assert labels("show", "abcdef0123").exit_code == 1
+
+
+def test_what_the_stage_left_to_people_is_queued_once_with_its_suggestion(project: Path) -> None:
+    table = Path("data/references.csv")
+    table.write_text("\n".join(table.read_text().splitlines()[:-3]) + "\n")
+    prepare.main()
+    transcribe.main()
+    with server(wrong) as fake:
+        configure(fake.url, llm="ollama", max_label_wer=None)
+        label.main()
+    waiting = read_jsonl(Path("build/label/review.jsonl"), Judged)
+    assert waiting and all(row.writer for row in waiting)
+    assert json.loads(labels("queue", "--json").stdout) == {"new": len(waiting), "known": 0}
+    assert json.loads(labels("queue", "--json").stdout) == {"new": 0, "known": len(waiting)}
+    cases, rows = store()
+    for row in waiting:
+        case = cases[Path(row.path).name]
+        (suggested,) = [item for item in rows if item.case_id == case.id]
+        assert (suggested.text, suggested.accepted, suggested.guard) == (row.suggested, False, row.guard)
+        assert case.original_transcript == row.heard and not case.is_corrected and case.metadata["words"]

@@ -100,6 +100,21 @@ def show(
         show_case_suggestion(store, key, as_json)
 
 
+@app.command()
+def queue(build: BuildOption = Path("build"), store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """Put what the `label` stage left to people into the case store, where `mondegreen review` shows it."""
+    import json
+
+    from mondegreen.cli.cases import open_store
+    from mondegreen.loop.label_queue import queue_for_review
+
+    new, known = queue_for_review(open_store(store, new=True), build)
+    if as_json:
+        typer.echo(json.dumps({"new": new, "known": known}))
+    else:
+        typer.echo(f"{new} cases are new, {known} were there. Next: `mondegreen review`.")
+
+
 def _params(llm: str | None) -> "Params":
     from mondegreen.config import load_params
 
