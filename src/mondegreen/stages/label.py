@@ -42,6 +42,7 @@ def _ask(
     from mondegreen.labels.machine import Corpus, correctors, label_by_machine, plan
     from mondegreen.scoring.metrics import model_of
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request would hide the rest
     corpus = Corpus.of(utterances, hypotheses, labels)
     chosen, ear = plan(corpus, params), open_ear(params, model_of(hypotheses))
     with progress(f"asking {params.label.model}", len(chosen.asked)) as advance:
