@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from mondegreen.cases.regression_runs import RegressionRun
+from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.loop.verdict import decide
 from mondegreen.records import RegressionResults
@@ -179,6 +180,9 @@ def test_results_of_another_candidate_are_left_out(build: Path) -> None:
 def test_a_verdict_of_other_hypotheses_is_refused(outputs: StageOutputs) -> None:
     with pytest.raises(UsageError, match=r"(?s)improvement of .* `dvc repro`"):
         find(replace(outputs, candidate=[*outputs.baseline[:1], *outputs.candidate[1:]]))
+    wide = Params.model_validate({"validate": {"min_speakers": 31}})
+    with pytest.raises(UsageError, match="over 30 speakers, params.yaml makes 30 recordings"):
+        find(replace(outputs, params=wide))
     other = [heard.model_copy(update={"model": "third"}) for heard in outputs.candidate]
     with pytest.raises(UsageError, match="candidate is new, its hypotheses are of third"):
         find(replace(outputs, candidate=other))

@@ -109,6 +109,12 @@ def _check(verdict: Judgement, compared: Comparison) -> None:
         raise UsageError(
             f"The verdict speaks of an improvement of {verdict.wer_improvement}, its files hold one of {found}.", _AGAIN
         )
+    if compared.clusters and (compared.unit, compared.clusters) != (verdict.unit, verdict.clusters):
+        raise UsageError(
+            f"The verdict is over {verdict.clusters} {verdict.unit}s, params.yaml makes {compared.clusters} "
+            f"{compared.unit}s of its files.",
+            _AGAIN,
+        )
     for name, digest, pairs in (
         ("baseline", verdict.baseline_model, compared.baseline),
         ("candidate", verdict.candidate_model, compared.candidate),
