@@ -3,15 +3,22 @@
 import json
 import shutil
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy import insert
 from typer.testing import CliRunner, Result
 
+from mondegreen.cases.database import open_database, reading, transaction
+from mondegreen.cases.tables import InferenceRow
 from mondegreen.cli.main import app
+from mondegreen.speech.model import model_digest
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
 from tests.registry.registered import NAME, add, deployer, in_child, standing_now, weights
+from tests.registry.registered import Result as Judged
+from tests.tiny import save_model
 
 
 @pytest.fixture
@@ -98,6 +105,65 @@ def test_without_json_nothing_but_json_is_printed(project: Path) -> None:
     assert guard["decision"] == "nothing to guard"
 
 
+def test_shadow_lets_both_hear_what_the_service_kept(project: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    for seed in (1, 2):
+        folder = save_model(project / f"real{seed}", seed=seed)
+        deployer().register_model(NAME, folder, Judged(model_digest=model_digest(folder)), tags={"regression": "pass"})
+    nobody = run("models", "shadow", "2")
+    assert nobody.exit_code == 2 and "Nobody is @champion" in nobody.stderr
+    deployer().deploy_model("1")
+    nothing = run("models", "shadow", "2")
+    assert nothing.exit_code == 2 and "no recording to listen to" in nothing.stderr
+    draw = np.random.default_rng(0)
+    for name in "ab":
+        soundfile.write(project / f"{name}.wav", draw.uniform(-0.3, 0.3, 16_000), 16_000)
+    champion = f"models:/{NAME}@champion"
+    assert run("transcribe", "a.wav", "b.wav", "--model", champion, "--log").exit_code == 0
+    kept = of("models", "shadow", "2", "--since", "1h")
+    assert kept["recordings"] == 2 and kept["missing"] == 0 and kept["notes"][0].startswith("The service keeps")
+    given = of("models", "shadow", "2", "--audio", "a.wav", "--audio", "b.wav")
+    assert given["changed"] == kept["changed"] and given["notes"] == []
+    assert of("models", "shadow", "@champion")["changed"] == 0
+    text = " ".join(run("models", "shadow", "2").stdout.split())
+    assert "2 recordings" in text and "transcripts differ" in text and "models:/fine-tuned-stt/2" in text
+    with reading(open_database(project / "var")) as session:
+        assert session.query(InferenceRow).count() == 2  # shadowing logs nothing
+
+
+def test_guard_takes_back_what_is_worse_in_production(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    hear(project, 1, errors=20)
+    deployer(auto_backup_before_deploy=False).deploy_model(add(project, 2))
+    assert [path.name for path in (project / "var/backups" / NAME).iterdir()] == ["1"]
+    assert of("models", "guard")["decision"] == "too few"
+    hear(project, 2, errors=90)
+    worse = run("models", "guard")
+    assert worse.exit_code == 1 and "worse: Version 2 is worse than version 1" in worse.stdout
+    assert standing_now()[2][0] == "Production"
+    done = run("models", "guard", "--rollback")
+    assert done.exit_code == 1 and done.stdout.startswith("rolled back: Rolled back to version 1.")
+    assert standing_now() == {1: ("Production", ["champion"]), 2: ("Archived", [])}
+    assert "auto-rollback" in deployer().history(1)[0].reason
+    assert run("models", "guard").exit_code == 0
+
+
+def hear(project: Path, number: int, errors: int) -> None:
+    """Two hundred inferences of a version, so many of a hundred misheard."""
+    digest = deployer().get_version(number).digest
+    rows = [
+        {
+            "at": datetime.now(UTC), "model_version": digest, "audio_sha256": "0" * 64,
+            "duration": 4.0, "latency": 0.5 + index % 7 / 100, "is_error": index % 100 < errors,
+        }
+        for index in range(200)
+    ]  # fmt: skip
+    with transaction(open_database(project / "var")) as session:
+        session.execute(insert(InferenceRow), rows)
+
+
 def findings(*arguments: str) -> dict[str, list[tuple[str, str]]]:
     rows = json.loads(run("doctor", *arguments, "--json").stdout)
     found: dict[str, list[tuple[str, str]]] = {}
@@ -122,8 +188,7 @@ def test_doctor_names_each_thing_with_its_remedy(project: Path) -> None:
     shutil.rmtree(project / "var" / "backups")
     MlflowClient().set_registered_model_alias(NAME, "champion", "2")
     (project / "params.yaml").write_text("deploy: {keep: 3}\n")
-    result = run("doctor", "--json")
-    assert result.exit_code == 2  # params.yaml cannot even be read
+    assert findings()["params.yaml"][0][0] == "problem"  # and it goes on with the rest
     (project / "params.yaml").write_text("seed: 1\n")
     found = findings()
     assert any("The ledger says" in text for _, text in found["registry"])

@@ -1,11 +1,12 @@
 """`mondegreen doctor`: what is wrong, and what to do about each."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mondegreen.cli.models import LiveOption, NameOption, deployer
+from mondegreen.cli.models import LiveOption, NameOption
 from mondegreen.cli.options import JsonOption
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -27,8 +28,7 @@ def doctor(
         _relocate()
     from mondegreen.registry.doctor import examine
 
-    found = deployer(name, store)
-    findings = examine(found.model_name, found.folder)
+    findings = examine(*_where(name, store))
     if as_json:
         typer.echo(json.dumps([finding.model_dump() for finding in findings]))
     else:
@@ -44,6 +44,19 @@ def doctor(
         Console().print(table)
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _where(name: str | None, store: Path | None) -> tuple[str, Path]:
+    """Registered model and live state; a params.yaml that cannot be read is a finding, and no reason to stop."""
+    from mondegreen.config import Params, load_params
+    from mondegreen.errors import UsageError
+    from mondegreen.registry.location import live_state, tracking_root
+
+    try:
+        params = load_params(tracking_root() / "params.yaml")
+    except UsageError:
+        params = Params()
+    return name or params.register_.model_name, store or live_state()
 
 
 def _relocate() -> None:

@@ -19,7 +19,7 @@ from mondegreen.registry.location import live_state
 from mondegreen.registry.moves import Registry, alone, move, opened
 from mondegreen.registry.packages import DIGEST_TAG, FILES_TAG, PRUNED_TAG, fetch
 from mondegreen.registry.packaging import log_model
-from mondegreen.registry.proof import VERDICT_TAG, Proof, llm_warning
+from mondegreen.registry.proof import OUTCOME_TAG, VERDICT_TAG, Proof, llm_warning
 from mondegreen.registry.repair import settle
 from mondegreen.registry.tracking import resume_run
 
@@ -119,7 +119,11 @@ def stage_version(
             f"{model_folder} holds {found[0]}: only safetensors and JSON are ever loaded.",
             "Save the model with save_pretrained (safetensors), and leave training state out of the folder.",
         )
-    version = _find_version(registry, run_id, digest) or _create(registry, run_id, model_folder, digest, card)
+    version = (
+        _find_version(registry, run_id, digest)
+        or _left_behind(registry, digest)
+        or _create(registry, run_id, model_folder, digest, card)
+    )
     number = int(version.version)
     _prove(registry, version, proof, card, tags)
     aliases = registry.aliases()
@@ -169,5 +173,13 @@ def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion 
     query = f"name = '{registry.name}' and run_id = '{run_id}'"
     for version in registry.client.search_model_versions(query):
         if version.tags.get(DIGEST_TAG) == digest and not version.tags.get(PRUNED_TAG):
+            return version
+    return None
+
+
+def _left_behind(registry: Registry, digest: str) -> ModelVersion | None:
+    """A version of these weights whose registration was cut off before it got its verdict."""
+    for version in registry.versions():
+        if version.tags.get(DIGEST_TAG) == digest and OUTCOME_TAG not in version.tags:
             return version
     return None

@@ -187,6 +187,9 @@ def succession(entries: list[Entry]) -> Succession:
         top = reigns[-1] if reigns else None
         if now == top:
             continue
+        if not reigns and PREVIOUS in entry.after and entry.action == "found":  # all that the registry remembers
+            reigns.append(entry.after[PREVIOUS])
+            served.add(entry.after[PREVIOUS])
         if entry.action == "rollback":
             fallen |= {top} if top is not None else set()
             while reigns and reigns[-1] != now:
