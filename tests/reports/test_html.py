@@ -181,7 +181,7 @@ def test_a_verdict_of_other_hypotheses_is_refused(outputs: StageOutputs) -> None
     with pytest.raises(UsageError, match=r"(?s)improvement of .* `dvc repro`"):
         find(replace(outputs, candidate=[*outputs.baseline[:1], *outputs.candidate[1:]]))
     wide = Params.model_validate({"validate": {"min_speakers": 31}})
-    with pytest.raises(UsageError, match="over 30 speakers, params.yaml makes 30 recordings"):
+    with pytest.raises(UsageError, match=r"over 30 speakers, params\.yaml makes 30 recordings"):
         find(replace(outputs, params=wide))
     other = [heard.model_copy(update={"model": "third"}) for heard in outputs.candidate]
     with pytest.raises(UsageError, match="candidate is new, its hypotheses are of third"):
