@@ -60,6 +60,7 @@ def opened(browser: Browser, address: str, *, refusals: int = 0, **options: obje
 
 def press(page: Page, key: str) -> None:
     """A key that leads to another page, whose script has run."""
+    page.wait_for_selector("body[data-ready]")
     with page.expect_navigation():
         page.keyboard.press(key)
 
@@ -94,6 +95,7 @@ def test_a_clip_is_played_corrected_by_keyboard_and_undone(
             page.keyboard.press("Backspace")
         expect(page.locator("#spelling")).to_have_text("")
         press(page, "Enter")
+        page.keyboard.press("Enter")  # once too often, before anything was heard
         expect(page.locator("#said")).to_have_text("Stored.")
         assert counts(store, first) == ("please hold the line", "manual") and shown(page) != first
         assert store.corrections(first)[0].metadata["chosen"] == "nbest"

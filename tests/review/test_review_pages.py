@@ -10,6 +10,7 @@ from mondegreen.config import Params
 from mondegreen.review.desk import Desk
 from mondegreen.review.page import choices_of, heard_words, shown
 from mondegreen.review.security import Access
+from mondegreen.review.waveform import draw
 from tests.review.conftest import DOUBLE, HEARD, add, counts, detailed, says
 from tests.review.visitor import Visitor
 
@@ -81,6 +82,17 @@ def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_desk:
     assert {first, visitor.case} == keys
     visitor.decide("not_speech")
     assert "Nothing waits for you" in visitor.page and "cases snapshot" in visitor.page
+
+
+def test_the_waveform_of_the_next_case_is_drawn_ahead(store: DataManager, make_desk: MakeDesk) -> None:
+    for seed in range(2):
+        add(store, seed)
+    visitor = Visitor(make_desk())
+    draw.cache_clear()
+    visitor.look()
+    assert draw.cache_info().currsize == 2
+    visitor.decide(text="a")
+    assert draw.cache_info().currsize == 2 and draw.cache_info().hits
 
 
 def test_undo_shows_the_case_again_with_what_was_written(store: DataManager, make_desk: MakeDesk) -> None:

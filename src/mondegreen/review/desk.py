@@ -1,5 +1,6 @@
 """What the pages work with, and who sits before them."""
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
@@ -13,13 +14,13 @@ from mondegreen.cases.database import reading
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.quality_spelling import labeller
 from mondegreen.config import Params
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, MondegreenError
 from mondegreen.review.figures import progress
 from mondegreen.review.leases import Leases
 from mondegreen.review.page import shown
 from mondegreen.review.queue import Queue
 from mondegreen.review.security import Access, Visitor
-from mondegreen.review.waveform import HEIGHT, WIDTH
+from mondegreen.review.waveform import HEIGHT, WIDTH, draw
 
 
 @dataclass
@@ -54,6 +55,11 @@ class Desk:
         )
         self.templates.filters["shown"] = shown
         self.templates.globals.update(width=WIDTH, height=HEIGHT)
+
+    def draw_ahead(self, case_id: str) -> None:
+        """Draws the waveform of a case that will be asked for soon; what cannot be drawn is said then."""
+        with contextlib.suppress(MondegreenError):
+            draw(self.manager.audio_path(case_id))
 
 
 class Seat:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.background import BackgroundTask
 
 from mondegreen.cases.database import reading
 from mondegreen.cases.quality_spelling import unwritable
@@ -162,18 +163,21 @@ def _case(
     page = page_of(at.desk.manager, case_id, at.desk.params, at.name)
     owner = at.desk.queue.leases.taken(at.holder).get(case_id, "")
     written = page.text if text is None else text
-    return at.render(
+    following = at.desk.queue.ahead(at.holder, at.name, case_id)
+    answer = at.render(
         "case.html.j2",
         status,
         page=page,
         text=written,
         odd=unwritable(written, at.desk.labeller),
-        following=at.desk.queue.ahead(at.holder, at.name, case_id),
+        following=following,
         owner=owner,
         said=said,
         notice=notice,
         empty=empty,
     )
+    answer.background = BackgroundTask(at.desk.draw_ahead, following) if following else None
+    return answer
 
 
 def _taken_back(at: Seat, case_id: str, decision: int) -> str | None:

@@ -19,6 +19,10 @@ function post(path, body) {
   return fetch(path, { method: "POST", headers: { "x-csrf": csrf }, body });
 }
 
+// A second Enter that was meant for the page before must not decide on a case that nobody has heard.
+let ready = false;
+setTimeout(() => { ready = true; document.body.dataset.ready = ""; }, 300);
+
 if (location.search.includes("said=") || location.search.includes("undone=")) {
   history.replaceState(null, "", location.pathname); // a reload does not say it again
 }
@@ -139,7 +143,7 @@ if (form) {
   });
   $("undo").addEventListener("submit", (event) => { if (sent) event.preventDefault(); sent = true; });
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-  const decide = (action) => form.requestSubmit(form.querySelector(`button[value=${action}]`));
+  const decide = (action) => { if (ready) form.requestSubmit(form.querySelector(`button[value=${action}]`)); };
 
   // Keys: alone outside of the field, with Alt inside.
   const commands = {
@@ -149,7 +153,7 @@ if (form) {
     s: () => decide("skip"),
     b: () => decide("bad_audio"),
     n: () => decide("not_speech"),
-    u: () => $("undo").requestSubmit(),
+    u: () => { if (ready) $("undo").requestSubmit(); },
     " ": toggle,
     arrowleft: () => seek(audio.currentTime - 0.5),
     arrowright: () => seek(audio.currentTime + 0.5),
