@@ -57,13 +57,13 @@ def read_jsonl(path: Path, kind: type[Record]) -> list[Record]:
     """Reads every line; raises UsageError naming file, line and field of the first bad one."""
     lines = path_text(path).split("\n")  # not splitlines(): U+2028 may stand within a JSON string
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    with _no_collection():
+    with no_collection():
         return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in numbered]
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Records form no cycles; looking for some again and again while thousands are made takes most of the time."""
+def no_collection() -> Iterator[None]:
+    """For making thousands of objects that form no cycles: looking for some again and again takes most of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

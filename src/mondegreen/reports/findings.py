@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Literal
 
 from mondegreen.errors import UsageError
+from mondegreen.files import no_collection
 from mondegreen.records import Domain, Utterance
 from mondegreen.reports.changes import Change, changed_most
 from mondegreen.reports.clips import noise
@@ -74,6 +75,11 @@ def find(outputs: StageOutputs) -> Findings:
     Raises:
         UsageError: the verdict is not one of these hypotheses under these parameters.
     """
+    with no_collection():
+        return _find(outputs)
+
+
+def _find(outputs: StageOutputs) -> Findings:
     compared, guard = _compared(outputs, "target"), _compared(outputs, "retention")
     _check(outputs.verdict, compared)
     better, worse = changed_most(compared)
