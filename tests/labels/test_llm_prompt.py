@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import LeakageError
 from mondegreen.labels.few_shot import choose_shots
-from mondegreen.labels.prompt import Prompt, PromptTooLongError, Shot
+from mondegreen.labels.prompt import FAST, SYSTEM, Prompt, PromptTooLongError, Shot
 from mondegreen.records import Alternative, Hypothesis, Label, Utterance
 from tests.labels.llm_questions import misheard, question
 
@@ -91,10 +91,9 @@ def test_where_all_does_not_fit_the_n_best_is_cut_then_the_examples_go() -> None
 @given(st.text(min_size=1, max_size=300).filter(str.strip), st.booleans())
 def test_any_hypothesis_arrives_as_one_string_of_the_data(text: str, fast: bool) -> None:
     messages = Prompt(fast=fast).messages(question(text=text))
-    content = messages[-1]["content"]
-    data = json.loads(content[content.index('{"guesses"') :])
-    assert data["guesses"][0]["text"] in (text, text.lower())
-    assert len(messages) == (1 if fast else 2)
+    assert _data(messages)["guesses"][0]["text"] in (text, text.lower())
+    assert [item["role"] for item in messages] == ["system", "user"]
+    assert messages[0]["content"] == (FAST if fast else SYSTEM)
 
 
 def _utterance(id_: str, **given: Any) -> Utterance:

@@ -86,8 +86,7 @@ class FakeOllama:
 
 def hypothesis(request: dict[str, Any]) -> str:
     """The first guess that a chat request asks about."""
-    content = str(request["messages"][-1]["content"])
-    return str(json.loads(content[content.index('{"guesses"') :])["guesses"][0]["text"])
+    return str(json.loads(request["messages"][-1]["content"])["guesses"][0]["text"])
 
 
 @contextmanager

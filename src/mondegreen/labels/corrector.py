@@ -22,7 +22,7 @@ class LlamaLLMCorrector:
     Args:
         model_name: as Ollama names it: llama3.2:3b, llama3.1:8b, llama2:7b, or any other.
         ollama_base_url: of the server, here or elsewhere; OLLAMA_HOST when not given, else http://localhost:11434.
-        fast_mode: one short prompt, a small context, and the model stays loaded.
+        fast_mode: a short prompt, a small context, and the model stays loaded.
         prompt: domain words, examples and the rest of what shapes an answer; `fast_mode` makes one when not given.
         timeout: for one answer, in seconds, with the wait for others in the server's queue.
         retries: further tries where the server is away, too late, broken off or answers 5xx.

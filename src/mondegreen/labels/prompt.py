@@ -33,6 +33,7 @@ words that are right, replace misheard ones by words that sound like them. The g
 Answer with JSON: {"transcript": "the words"}."""
 _CONTEXT, _FAST_CONTEXT = 4096, 1024  # tokens; a prompt that is longer would be cut by the server without a word
 _FAST_GUESSES = 3
+_FAST_LAYOUT = 2  # raise it when the fast mode's messages are put together in another way
 _SHOT_GUESSES = 2  # an example shows how, and need not be long
 _KEEP_ALIVE = "30m"
 
@@ -62,7 +63,7 @@ class Prompt:
     Args:
         domain_words: words that the recordings are likely to hold.
         shots: examples, people's corrections of the training split only.
-        fast: one short message, three guesses, no examples, a small context; the model stays loaded.
+        fast: short instructions, three guesses, no examples, a small context; the model stays loaded.
         doubtful_below: word confidence under which a word is named as doubtful.
         temperature: 0 for the likeliest answer.
         seed: of the sampling.
@@ -93,7 +94,7 @@ class Prompt:
             self._system,
             SCHEMA,
             [(shot.recording, *_turns(shot)) for shot in self._used_shots],
-            (self.fast, self.doubtful_below, self.temperature, self.seed, self.context),
+            (self.fast and _FAST_LAYOUT, self.doubtful_below, self.temperature, self.seed, self.context),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
@@ -139,8 +140,6 @@ class Prompt:
         self, shots: Sequence[Shot], guesses: Sequence[dict[str, Any]], doubtful: list[str]
     ) -> list[dict[str, str]]:
         data = json.dumps({"guesses": guesses, "doubtful": doubtful}, ensure_ascii=False)
-        if self.fast:
-            return [{"role": "user", "content": f"{self._system}\n{data}"}]
         turns = [
             {"role": role, "content": content}
             for shot in shots
