@@ -12,22 +12,22 @@ for each half of them comes from the references of the other half.
 import argparse
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import jellyfish
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import STARTER, machine, table
-from mondegreen.config import GUARDS, Params, load_params
+from mondegreen.config import Params, load_params
 from mondegreen.labels.acoustic import Claim, Ear, margin, open_ear
 from mondegreen.labels.audit import audit_labels
 from mondegreen.labels.audit_record import Accepted, LabelAudit
 from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.guard_rules import spans
-from mondegreen.labels.judging import Corrector, Judge, Judgement
-from mondegreen.labels.machine import Corpus, calibrated, correctors, shots_of
+from mondegreen.labels.judging import Judge, Judgement
+from mondegreen.labels.machine import Corpus, correctors, shots_of
 from mondegreen.labels.sounds import sound_distance
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import model_of
@@ -35,6 +35,7 @@ from mondegreen.scoring.normalizer import normalize
 from mondegreen.speech.hearing import hear, transcriber
 from mondegreen.speech.manifest import build_manifest
 
+Falls = list[float | None]
 KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml
 
 
@@ -45,39 +46,54 @@ def sample(params: Params) -> Corpus:
     return Corpus.of(manifest.rows, heard, gold_labels(manifest.rows))
 
 
-def ask(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, limit: float | None, params: Params) -> list[Judgement]:
-    """The LLM's suggestions for some utterances, under every guard."""
-    asked = cast(Sequence[Corrector], correctors(params, shots_of(corpus, params)))
-    judge = Judge(asked, ear, limit, params.label.model_copy(update={"guards": GUARDS}))
+@dataclass(frozen=True)
+class Trial:
+    """Judged utterances. `falls`: of each, those of the references that its acoustic margin comes from."""
+
+    rows: list[Utterance]
+    judged: list[Judgement]
+    falls: dict[str, Falls]
+
+    def audit(self, keep: float, params: Params) -> LabelAudit:
+        """With the margin that a share `keep` of the references stays within."""
+        limits = {key: margin(falls, keep) for key, falls in self.falls.items()}
+        cases = [
+            Judgement(item.record, item.case and replace(item.case, margin=limits[item.record.id]))
+            for item in self.judged
+        ]
+        return audit_labels({row.id: row for row in self.rows}, cases, params)
+
+
+def prompts(corpus: Corpus, ear: Ear, params: Params, limit: int) -> Trial:
+    """On the test set, with all that can be tuned or calibrated from the others."""
+    rows = first(part(corpus, "target", "test"), limit, params.seed)
+    falls = falls_of(corpus, [*part(corpus, "target", "train"), *part(corpus, "target", "dev")], ear)
+    return Trial(rows, ask(corpus, rows, ear, params), {row.id: falls for row in rows})
+
+
+def voices(corpus: Corpus, ear: Ear, params: Params, limit: int) -> Trial:
+    """On the retention recordings, each half with the margin that the other half's references give."""
+    rows = first(part(corpus, "retention"), limit, params.seed)
+    falls = {split: falls_of(corpus, part(corpus, "retention", split), ear) for split in ("dev", "test")}
+    other = {"dev": "test", "test": "dev"}
+    return Trial(rows, ask(corpus, rows, ear, params), {row.id: falls[other[row.split]] for row in rows})
+
+
+def ask(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, params: Params) -> list[Judgement]:
+    """The LLM's suggestions, with how they fit the audio and not yet with a margin."""
+    judge = Judge(correctors(params, shots_of(corpus, params)), ear, None, params.label)
     return judge.judge([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
 
 
-def prompts(corpus: Corpus, ear: Ear, params: Params, limit_to: int) -> LabelAudit:
-    """On the test set, with all that can be tuned or calibrated from the others."""
-    rows = first(part(corpus, "target", "test"), limit_to, params.seed)
-    limit, references = calibrated(corpus, ear, params)
-    return audit_labels(by_id(rows), ask(corpus, rows, ear, limit, params), params, limit, references)
-
-
-def voices(corpus: Corpus, ear: Ear, params: Params, limit_to: int) -> LabelAudit:
-    """On the retention recordings, each half with the margin that the other half's references give."""
-    rows = first(part(corpus, "retention"), limit_to, params.seed)
-    judged: list[Judgement] = []
-    for split, other in (("dev", "test"), ("test", "dev")):
-        limit, references = margin_of(corpus, part(corpus, "retention", other), ear, params)
-        judged += ask(corpus, [row for row in rows if row.split == split], ear, limit, params)
-    return audit_labels(by_id(rows), judged, params, limit, references)
-
-
-def margin_of(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, params: Params) -> tuple[float | None, int]:
-    """What the references of these utterances give."""
+def falls_of(corpus: Corpus, rows: Sequence[Utterance], ear: Ear) -> Falls:
+    """How much worse the references of misheard utterances fit than what was heard."""
     heard = corpus.hypotheses
     claims = [
         Claim(Path(row.path), heard[row.id].text, (row.reference,))
         for row in rows
         if normalize(row.reference) != normalize(heard[row.id].text)
     ]
-    return margin([fall for fell in ear.falls(claims) for fall in fell], params.label.acoustic_keep), len(claims)
+    return [fall for fell in ear.falls(claims) for fall in fell]
 
 
 def part(corpus: Corpus, domain: str, split: str = "") -> list[Utterance]:
@@ -91,27 +107,21 @@ def first(rows: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.sha256}".encode()).hexdigest())[:limit]
 
 
-def by_id(rows: Sequence[Utterance]) -> Mapping[str, Utterance]:
-    return {row.id: row for row in rows}
-
-
-def report(model: str, limit_to: int, params: Params) -> str:
+def report(model: str, limit: int, params: Params) -> str:
     """A table for each set."""
     corpus = sample(params)
     ear = open_ear(params, model_of(list(corpus.hypotheses.values())))
     params = params.model_copy(update={"label": params.label.model_copy(update={"model": model})})
     texts = []
     for name, measure in (("prompts", prompts), ("voices", voices)):
-        found = measure(corpus, ear, params, limit_to)
+        trial = measure(corpus, ear, params, limit)
+        found = trial.audit(params.label.acoustic_keep, params)
         assert found.heard is not None
         rows = [row(guards, result) for guards, result in found.by_guard.items()]
-        for keep in KEEPS:
-            label = params.label.model_copy(update={"acoustic_keep": keep})
-            other = measure(corpus, ear, params.model_copy(update={"label": label}), limit_to)
-            rows.append(row(f"all, acoustic_keep {keep:g}", other.by_guard["all"]))
+        rows += [row(f"all, acoustic_keep {keep:g}", trial.audit(keep, params).by_guard["all"]) for keep in KEEPS]
         texts.append(
             f"{name}, {model}: {found.utterances} utterances, WER {found.heard.rate:.1%} heard, {found.answered} "
-            f"answered; acoustic margin {found.margin} from {found.margin_references} references\n\n{table(rows)}"
+            f"answered\n\n{table(rows)}"
         )
     return "\n\n".join(texts)
 
