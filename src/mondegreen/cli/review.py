@@ -8,8 +8,11 @@ import typer
 from mondegreen.cli.options import STORE, JsonOption, StoreOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mondegreen.cases.manager import DataManager
     from mondegreen.config import Params
+    from mondegreen.review.desk import Desk
 
 PORT = 8377
 
@@ -33,12 +36,10 @@ def review(
     Several people may review at once; no case is given to two of them unless it is to be (review.double_fraction).
     ctrl-C stops the server, and loses nothing.
     """
-    from mondegreen.cli.cases import login, open_store
+    from mondegreen.cli.cases import open_store
     from mondegreen.cli.stopping import terminable
     from mondegreen.config import Params, load_params
-    from mondegreen.errors import UsageError
-    from mondegreen.review.desk import Desk
-    from mondegreen.review.security import Access, checked_name, is_loopback
+    from mondegreen.review.security import is_loopback
     from mondegreen.review.server import serve
 
     params = load_params() if Path("params.yaml").is_file() else Params()
@@ -46,16 +47,25 @@ def review(
     if summary:
         _summary(manager, params, as_json)
         return
-    if reviewer is not None and not checked_name(reviewer):
-        raise UsageError("--reviewer: not a name.", "Give 1 to 60 printable characters.")
-    # Who has an account here is known; of others on the network nothing is.
-    name = checked_name(reviewer or (login() if is_loopback(host) else ""))
-    desk = Desk(manager, params, Access.for_host(host, allow_host or ()), name, fixed=reviewer is not None)
+    desk = _desk(manager, params, host, allow_host or (), reviewer)
     try:
         with terminable():
             serve(desk, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
     except KeyboardInterrupt as stop:
         typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
+
+
+def _desk(manager: "DataManager", params: "Params", host: str, names: "Sequence[str]", reviewer: str | None) -> "Desk":
+    from mondegreen.cli.cases import login
+    from mondegreen.errors import UsageError
+    from mondegreen.review.desk import Desk
+    from mondegreen.review.security import Access, checked_name, is_loopback
+
+    if reviewer is not None and not checked_name(reviewer):
+        raise UsageError("--reviewer: not a name.", "Give 1 to 60 printable characters.")
+    # Who has an account here is known; of others on the network nothing is.
+    name = checked_name(reviewer or (login() if is_loopback(host) else ""))
+    return Desk(manager, params, Access.for_host(host, names), name, fixed=reviewer is not None)
 
 
 def _ready(url: str, browser: bool, as_json: bool) -> None:
