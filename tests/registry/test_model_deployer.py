@@ -148,6 +148,19 @@ def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     assert codes("1") == []
 
 
+def test_a_verdict_against_a_champion_that_has_gone_is_refused(light: Path) -> None:
+    """It was registered after the champion had changed, and still compares with the one before."""
+    desk, digests = deployer(), {}
+    for seed in (1, 2):
+        desk.deploy_model(add(light, seed))
+        digests[seed] = model_digest(light / "models" / str(seed))
+    assert codes(add(light, 3, baseline_digest=digests[1])) == ["champion"]
+    assert codes(add(light, 4, baseline_digest=digests[2])) == []
+    assert codes(add(light, 5, baseline_digest="b" * 64)) == []
+    desk.deploy_model("5")
+    assert "compares with model bbbbbbbbbbbb, not with champion version 2" in desk.notes[0]
+
+
 def test_deploying_the_champion_again_changes_nothing(light: Path) -> None:
     version = add(light, 1)
     deployer().deploy_model(version)

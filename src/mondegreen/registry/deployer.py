@@ -155,8 +155,23 @@ def _prove(registry: Registry, version: ModelVersion, proof: Proof, card: str, t
         proven[FILES_TAG] = to_tag(checksums(fetch(registry, number)))
     if known.get(VERDICT_TAG) != proven[VERDICT_TAG]:
         # A rerun with the same verdict must not make it look newer than the champion is.
-        proven[CHAMPION_TAG] = str(registry.aliases().get(CHAMPION, NOBODY))
+        proven[CHAMPION_TAG] = _judged_beside(registry, proof)
     registry.tag(number, proven | dict(tags))
+
+
+def _judged_beside(registry: Registry, proof: Proof) -> str:
+    """Who was champion when the verdict was made: the version of its baseline's bytes that was in production, if the
+    baseline was one, else the champion of now."""
+    champion = registry.aliases().get(CHAMPION)
+    served = {champion, *registry.ledger.succession().served} - {None}
+    baselines = [
+        int(version.version)
+        for version in registry.versions()
+        if int(version.version) in served and version.tags.get(DIGEST_TAG) == (proof.baseline_digest or "unknown")
+    ]
+    if champion in baselines or not baselines:
+        return str(champion or NOBODY)
+    return str(baselines[0])
 
 
 def _entered(registry: Registry, number: int, proof: Proof) -> bool:

@@ -124,6 +124,7 @@ class ModelDeployer:
             entry = deploying.deploy(registry, number, self.config, force=force, reason=reason)
             if entry is None:
                 return _deployment(registry, "none", number, former, f"Version {number} is the champion already.", None)
+            self.notes += filter(None, [entry.details.get("compared", "")])
             after = f"; {_called(former)} is @previous" if former else ""
             text = f"{name} version {number} is Production/@champion{after}."
             return _deployment(registry, "deploy", number, former, text, entry)

@@ -87,7 +87,7 @@ class Registry:
 
     def holdings(self, stages: bool = True) -> Holdings:
         """Who holds which of our aliases and stands in which stage."""
-        found = holdings(self.name, stages)  # a tenth of the time that MLflow's client takes, and this is asked often
+        found = holdings(self.name, stages)  # by SQL where that is possible: this is asked often
         ours = {alias: version for alias, version in found.aliases.items() if alias in ALIASES}
         return found.model_copy(update={"aliases": ours})
 
