@@ -25,10 +25,10 @@ class Interval(_Model):
 
 
 class SegmentTest(_Model):
-    """MAPSSWE over whole utterances, one-sided; reported beside the decision. None when nothing varies."""
+    """MAPSSWE over NIST's sentence segments, one-sided; reported beside the decision. None when nothing varies."""
 
     segments: int
-    mean_difference: float  # errors an utterance
+    mean_difference: float  # errors a segment
     z: float | None
     p_value: float | None
 

@@ -78,8 +78,8 @@ def gather(comparison: Comparison, params: Params) -> Evidence:
 def _loss_bounds(sample: Bootstrap, test: ClusterT, alpha: float) -> tuple[float, float]:
     """The wider of the bootstrap's bounds and those of the cluster-robust t.
 
-    The bootstrap's are too narrow for few clusters, the more so the smaller alpha is: at a loss of exactly the margin
-    and alpha 0.0076, twelve clusters with normal effects passed 2.4 % of the time by it, 0.8 % by the wider one
+    Even expanded the bootstrap's can be too narrow for few clusters and a small alpha: at a loss of exactly the margin
+    and alpha 0.0076, twelve clusters with normal effects passed 1.0 % of the time by it, 0.7 % by the wider one
     (tests/scoring/test_noninferiority_bound.py simulates it).
     """
     low, high = sample.loss_bounds(alpha)
