@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text, read_json, read_jsonl
@@ -23,6 +22,9 @@ from mondegreen.records import (
 )
 from mondegreen.reports.judgement import Judgement
 from mondegreen.speech.manifest import Report
+
+if TYPE_CHECKING:
+    from mondegreen.cases.regression_runs import RegressionRun  # brings SQLAlchemy
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -42,7 +44,7 @@ class StageOutputs:
     problems: tuple[Problem, ...] = ()
     regression: RegressionResults | None = None
     registered: RegisteredVersion | None = None
-    suite_runs: tuple[RegressionRun, ...] = ()  # the last one of each model, oldest first
+    suite_runs: "tuple[RegressionRun, ...]" = ()  # the last one of each model, oldest first
     project: Path = Path()  # what the utterances' paths are relative to
 
 

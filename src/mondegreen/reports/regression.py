@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.records import Outcome, RegressionResults, SuiteResult
 from mondegreen.reports.numbers import percent
 from mondegreen.reports.regression_series import Series, series, sparkline, suite_rate
+
+if TYPE_CHECKING:
+    from mondegreen.cases.regression_runs import RegressionRun  # brings SQLAlchemy
 
 _COLORS: dict[Outcome, str] = {"pass": "green", "fail": "red bold", "inconclusive": "yellow"}
 NOTHING = "No run of the regression suites is on record yet: `mondegreen regression run`, or `dvc repro`."
@@ -30,7 +33,7 @@ def render_results(results: RegressionResults) -> RenderableType:
     return Group(*([table] if results.suites else []), f"{word}: {escape(results.reason)}")
 
 
-def render_history(runs: Sequence[RegressionRun]) -> RenderableType:
+def render_history(runs: "Sequence[RegressionRun]") -> RenderableType:
     """The last run of each model and every suite over them, for `rich`; runs oldest first."""
     if not runs:
         return NOTHING
@@ -45,14 +48,14 @@ def render_history(runs: Sequence[RegressionRun]) -> RenderableType:
     return Group(table, *(escape(headline(run)) for run in runs[-3:][::-1]))
 
 
-def headline(run: RegressionRun) -> str:
+def headline(run: "RegressionRun") -> str:
     """A run in a line."""
     digest = f" ({run.model_digest[:12]})" if run.model_digest and run.model_digest[:12] != run.model_version else ""
     who = f"{run.model_version or 'unnamed model'}{digest}"
     return f"{run.at:%Y-%m-%d %H:%M} UTC, {who}: {run.reason.splitlines()[0]}"
 
 
-def markdown(runs: Sequence[RegressionRun]) -> str:
+def markdown(runs: "Sequence[RegressionRun]") -> str:
     """The newest run, then every suite over the versions, for a pull request; runs oldest first."""
     if not runs:
         return f"# Regression suites\n\n{NOTHING}\n"
@@ -72,7 +75,7 @@ def markdown(runs: Sequence[RegressionRun]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html(runs: Sequence[RegressionRun]) -> str:
+def html(runs: "Sequence[RegressionRun]") -> str:
     """The same with a plot, as a fragment for a page; needs nothing from the network."""
     from markupsafe import Markup
 
@@ -94,7 +97,7 @@ def html(runs: Sequence[RegressionRun]) -> str:
     )
 
 
-def as_json(runs: Sequence[RegressionRun]) -> str:
+def as_json(runs: "Sequence[RegressionRun]") -> str:
     """Runs and series as plain data."""
     found = {
         "runs": [run.model_dump(mode="json") for run in runs],

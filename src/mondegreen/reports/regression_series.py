@@ -1,11 +1,14 @@
 """The rates of the regression suites over the versions, as data for tables, sparklines and plots."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.records import Outcome, SuiteResult
+
+if TYPE_CHECKING:
+    from mondegreen.cases.regression_runs import RegressionRun  # brings SQLAlchemy
 
 SUITE_METRICS = ("wer", "cer", "violation_rate")
 _BARS = "▁▂▃▄▅▆▇█"
@@ -38,7 +41,7 @@ class Series(BaseModel):
         return [point.rate for point in self.points]
 
 
-def series(runs: Sequence[RegressionRun]) -> list[Series]:
+def series(runs: "Sequence[RegressionRun]") -> list[Series]:
     """Every suite of the runs, in the order of the newest run, those that it lacks behind.
 
     Args:
