@@ -153,3 +153,23 @@ def test_in_a_project_the_manifest_is_the_reference_and_transcripts_are_kept(els
     assert (found["utterances"], found["unit"], found["a"]["wer"]["value"]) == (2, "recording", 0)
     assert len(list((elsewhere / "var/hypotheses").glob("*.jsonl"))) == 1
     assert facts("heard.jsonl", model, "--part", "all")["utterances"] == 3
+
+
+def test_snr_and_durations_are_taken_from_where_they_are_known(elsewhere: Path) -> None:
+    noise = np.random.default_rng(0)
+    for name, loud in (("loud", 1.0), ("steady", 0.0)):
+        beat = np.where(np.arange(32_000) // 4_000 % 2, 1, 0.001) if loud else 1
+        soundfile.write(elsewhere / f"{name}.wav", noise.uniform(-0.3, 0.3, 32_000) * beat, 16_000)
+    (elsewhere / "ref.csv").write_text("path,text\nloud.wav,one two\nsteady.wav,three\ngone.wav,four\n")
+    heard = [
+        {"path": f"{name}.wav", "text": "one", "duration": 1 + 2 * n}
+        for n, name in enumerate(("loud", "steady", "gone"))
+    ]
+    (elsewhere / "h.jsonl").write_text("".join(json.dumps(row) + "\n" for row in heard))
+    rows = facts("h.jsonl", "h.jsonl", "-r", "ref.csv", "--snr")["slices"]
+    found = {(row["kind"], row["name"]): row["words"] for row in rows if row["kind"] in ("snr", "duration")}
+    assert found == {
+        ("snr", "under 5 dB"): 1, ("snr", "30 dB and more"): 2,
+        ("duration", "under 2 s"): 2, ("duration", "2 to 5 s"): 1, ("duration", "5 to 10 s"): 1,
+    }  # fmt: skip
+    assert not [row for row in facts("h.jsonl", "h.jsonl", "-r", "ref.csv")["slices"] if row["kind"] == "snr"]

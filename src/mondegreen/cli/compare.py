@@ -1,5 +1,6 @@
 """`mondegreen compare A B`: two models, or what any two recognisers wrote down, on the same utterances."""
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,6 +35,10 @@ def compare(
     normalizer: Annotated[
         Literal["spoken", "english"] | None, typer.Option(help="score.normalizer of ./params.yaml when not given.")
     ] = None,
+    snr: Annotated[
+        bool,
+        typer.Option("--snr", help="Measure how noisy the recordings are, where they can be found: slices by SNR."),
+    ] = False,
     show: Annotated[int, typer.Option(min=0, help="Utterances and confusions in each list.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,10 +59,11 @@ def compare(
     said = read_references(_references(references), part)
     rules = normalizer or params.score.normalizer
     old, new = (_hypotheses(name, said, params) for name in (a, b))
-    comparison = side_by_side(said.utterances, old, new, params.validate_, rules)
+    comparison = side_by_side(said.timed(old, new), old, new, params.validate_, rules)
     if not comparison.clusters:
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
-    found = two_models(comparison, (a, b), params, normalizer_id(rules), show)
+    measured = _measured(said) if snr else {}
+    found = two_models(comparison, (a, b), params, normalizer_id(rules), show, measured)
     if as_json:
         typer.echo(found.model_dump_json())
     else:
@@ -109,3 +115,19 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
     )
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:
         return hear(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
+
+
+def _measured(said: "References") -> dict[str, float]:
+    """dB of the recordings that are there, by utterance ID."""
+    from mondegreen.cases.acoustics import measure
+    from mondegreen.cli.progress import progress
+    from mondegreen.errors import AudioError
+    from mondegreen.speech.audio import load_audio
+
+    found = {}
+    with progress("measuring SNR", len(said.chosen)) as advance:
+        for done, line in enumerate(said.chosen, 1):
+            with suppress(AudioError):  # not there, or no audio: its SNR stays unknown
+                found[line.key] = measure(load_audio(Path(line.path or line.key))).snr
+            advance(done)
+    return found

@@ -58,9 +58,9 @@ def _shown(speakers: list[SliceRow]) -> list[SliceRow]:
 
 
 def _slice(row: SliceRow) -> tuple[str, ...]:
-    name = f"{row.kind} {row.name}" if row.kind in ("confidence", "speaker", "snr") else row.name
+    kind = {"confidence": "confidence ", "speaker": "speaker ", "snr": "SNR "}.get(row.kind, "")
     counts = (str(row.utterances), str(row.words), percent(row.a.value), percent(row.b.value))
-    return escape(name), *counts, *_difference(row.difference), probability(row.p_value)
+    return escape(kind + row.name), *counts, *_difference(row.difference), probability(row.p_value)
 
 
 def _difference(difference: Range) -> tuple[str, str]:

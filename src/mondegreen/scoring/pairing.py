@@ -32,6 +32,13 @@ class References:
             for line in self.chosen
         ]  # fmt: skip
 
+    def timed(self, *sides: Sequence[Hypothesis]) -> list[Utterance]:
+        """The utterances; where the references do not know how long one is, the hypotheses may."""
+        return [
+            row if row.duration else row.model_copy(update={"duration": max(heard.duration for heard in all_heard)})
+            for row, all_heard in zip(self.utterances, zip(*sides, strict=True), strict=True)
+        ]
+
 
 def read_references(path: Path, part: Part = "test") -> References:
     """The references of a file. A manifest knows splits; of other files every line is of the test set.

@@ -1,5 +1,6 @@
 """Everything that `mondegreen compare` says of two models, neither of which is the candidate: tests are two-sided."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -106,7 +107,12 @@ class TwoModels(_Model):
 
 
 def two_models(
-    comparison: Comparison, names: tuple[str, str], params: Params, normalizer: str, limit: int
+    comparison: Comparison,
+    names: tuple[str, str],
+    params: Params,
+    normalizer: str,
+    limit: int,
+    snr: Mapping[str, float] | None = None,
 ) -> TwoModels:
     """The whole comparison; ValueError when no utterance has a reference.
 
@@ -115,6 +121,7 @@ def two_models(
         params: `validate` and `seed` are read.
         normalizer: its name and version, for the record.
         limit: of utterances and confusions in each list.
+        snr: dB by utterance ID, where it is known.
     """
     evidence = gather(comparison, params)
     alpha = params.validate_.alpha
@@ -138,7 +145,7 @@ def two_models(
         effect_size=evidence.effect_size.hedges_g,
         clusters_better=(evidence.effect_size.worse, evidence.effect_size.better),
         minimum_detectable_effect=minimum_detectable_effect(comparison.differences, comparison.words, alpha / 2),
-        slices=tuple(_slice_row(row) for row in slices(comparison, level=1 - alpha, seed=params.seed)),
+        slices=tuple(_slice_row(row) for row in slices(comparison, snr, 1 - alpha, seed=params.seed)),
         better_by_b=_changes(comparison, 1, limit),
         better_by_a=_changes(comparison, -1, limit),
         confusions=tuple(
