@@ -1,5 +1,6 @@
 """`mondegreen report`: the last verdict as a page or as Markdown, from what the stages left, with nothing rerun."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,14 +63,16 @@ def report(
 
 def _suite_runs() -> "tuple[RegressionRun, ...]":
     """Those on record; a database that cannot be read costs the report its history, and nothing else."""
-    from mondegreen.cases.database import database_url, open_database
+    from mondegreen.registry.location import live_state
+
+    folder = live_state()
+    if not os.environ.get("MONDEGREEN_DATABASE_URL") and not (folder / "mondegreen.db").exists():
+        return ()  # opening it would make one
+
+    from mondegreen.cases.database import open_database
     from mondegreen.cases.regression_runs import last_of_each_model
     from mondegreen.errors import CaseError
-    from mondegreen.loop.regression_record import live_folder
 
-    folder = live_folder()
-    if database_url(folder).startswith("sqlite") and not (folder / "mondegreen.db").exists():
-        return ()  # opening it would make one
     try:
         engine = open_database(folder)
         try:
