@@ -1,16 +1,19 @@
 """Makes docs/report.png from build/report.html: the page on a phone, by day and by night.
 
-    mondegreen report && python -m scripts.screenshots
+    mondegreen report && python scripts/report_screenshot.py
 
 It needs Debian's package chromium and the Python packages of the extra dev.
 """
 
 import argparse
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.browser import PHONE, launch, visit
 
