@@ -68,16 +68,19 @@ def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], 
         return (list(EXAMPLES) * -(-limit // len(EXAMPLES)))[:limit], ()
     heard = read_jsonl(path, Hypothesis)
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
-    questions = (
+    shots = choose_shots(utterances, heard, gold_labels(utterances), few_shot)
+    shown = {shot.id for shot in shots}  # a question that lacks its own example has another prompt than the rest
+    asked = [item for item in heard if item.text.strip() and item.id not in shown][:limit]
+    return [
         Question(
-            id=item.id, text=item.text, confidence=item.confidence, words=tuple(item.words), nbest=tuple(item.nbest)
+            id=item.id,
+            text=item.text,
+            confidence=item.confidence,
+            words=tuple(item.words),
+            nbest=tuple(item.nbest),
         )
-        for item in heard
-        if item.text.strip()
-    )
-    return [item for item, _ in zip(questions, range(limit), strict=False)], choose_shots(
-        utterances, heard, gold_labels(utterances), few_shot
-    )
+        for item in asked
+    ], shots
 
 
 def _mode(row: "BenchRow") -> str:
