@@ -56,6 +56,8 @@ def bench_labels(
 
 def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], tuple[Shot, ...]]":
     """Hypotheses with a word in them, and the examples that the `label` stage would show."""
+    from itertools import cycle, islice
+
     from mondegreen.files import read_jsonl
     from mondegreen.labels.few_shot import choose_shots
     from mondegreen.labels.gold import gold_labels
@@ -65,13 +67,13 @@ def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], 
 
     path = build / "transcribe" / "hypotheses.jsonl"
     if not path.is_file():
-        return (list(EXAMPLES) * -(-limit // len(EXAMPLES)))[:limit], ()
+        return [*islice(cycle(EXAMPLES), limit)], ()
     heard = read_jsonl(path, Hypothesis)
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     shots = choose_shots(utterances, heard, gold_labels(utterances), few_shot)
     shown = {shot.id for shot in shots}  # a question that lacks its own example has another prompt than the rest
     asked = [item for item in heard if item.text.strip() and item.id not in shown][:limit]
-    return [
+    questions = [
         Question(
             id=item.id,
             text=item.text,
@@ -80,7 +82,8 @@ def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], 
             nbest=tuple(item.nbest),
         )
         for item in asked
-    ], shots
+    ]
+    return questions or [*islice(cycle(EXAMPLES), limit)], shots
 
 
 def _mode(row: "BenchRow") -> str:
