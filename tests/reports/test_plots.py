@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from mondegreen.reports.facts import facts
 from mondegreen.reports.findings import find
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.plots import write_plots
+from scripts.stage_deps import ROOT
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -32,6 +34,17 @@ def test_every_plot_holds_the_numbers_of_the_report(outputs: StageOutputs, tmp_p
 def test_without_training_only_the_header_is_written(outputs: StageOutputs, tmp_path: Path) -> None:
     write_plots(tmp_path, find(replace(outputs, history=None)))
     assert (tmp_path / "learning_curve.csv").read_text() == "epoch,loss,dev_wer,dev_cer\n"
+
+
+def test_the_plots_of_dvc_yaml_name_columns_that_are_there(outputs: StageOutputs, tmp_path: Path) -> None:
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    write_plots(tmp_path, find(outputs))
+    for plot in pipeline.get("plots", []):
+        for title, settings in plot.items():
+            ((path, columns),) = settings["y"].items()
+            header = (tmp_path / Path(path).name).read_text(encoding="utf-8").splitlines()[0].split(",")
+            wanted = {settings["x"], *([columns] if isinstance(columns, str) else columns)}
+            assert wanted <= set(header), f"{title}: {path} has {header}"
 
 
 def test_rates_are_one_value_and_long_lists_are_counted() -> None:
