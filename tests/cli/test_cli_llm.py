@@ -160,11 +160,13 @@ def _hypotheses(folder: Path, count: int) -> None:
 @pytest.mark.parametrize("project", [False, True])
 def test_bench_asks_anew_at_each_concurrency_in_both_modes(tmp_path: Path, project: bool) -> None:
     if project:
-        _hypotheses(tmp_path, 10)
+        _hypotheses(tmp_path, 12)
     with ollama(lambda request, number: Content(_echo(request, number).text, after=0.05)) as server:  # type: ignore[union-attr]
         arguments = ("labels", "bench", "--url", server.url, "--limit", "3", "--concurrency", "1", "--concurrency", "2")
         shown = mondegreen(*arguments)
         assert len(server.asked) == 2 * (1 + 2 * 3)
+        first, second = ({hypothesis(item) for item in server.asked[start : start + 3]} for start in (1, 4))
+        assert not project or not first & second  # a server is quicker with what it has read before
         said = mondegreen(*arguments, "--json")
     assert shown.exit_code == 0 and "seconds each" in shown.stdout
     rows = json.loads(said.stdout)

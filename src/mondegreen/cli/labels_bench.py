@@ -38,7 +38,7 @@ def bench_labels(
     from mondegreen.labels.llm_bench import bench
 
     params = label_params(url, model, timeout)
-    questions, shots = _material(build, limit, params.few_shot)
+    questions, shots = _material(build, limit * len(concurrency), params.few_shot)
     rows = []
     for row in bench(questions, params, shots, concurrency):
         rows.append(row)

@@ -1,4 +1,4 @@
-"""How fast suggestions come: some questions, asked anew at each concurrency, in the normal and the fast mode."""
+"""How fast suggestions come: other questions at each concurrency, in the normal and the fast mode."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -34,16 +34,22 @@ def bench(
 ) -> Iterator[BenchRow]:
     """Without the cache; one question before each mode, which loads the model, is not counted.
 
+    Args:
+        questions: each concurrency gets its share of them, since a server remembers prompts that it has read.
+        params: model, server and prompt.
+        shots: examples of the prompt.
+        concurrencies: one row for each, in both modes.
+
     Raises:
         ServerError: the server or the model is not there.
     """
     _corrector(params, shots, False, 1).server.digest(params.model)
     for fast in (False, True):
         _corrector(params, shots, fast, 1).correct(questions[0].text)
-        for concurrency in concurrencies:
+        for place, concurrency in enumerate(concurrencies):
             corrector = _corrector(params, shots, fast, concurrency)
             started = time.monotonic()
-            answers = list(corrector.suggest(questions))
+            answers = list(corrector.suggest(questions[place :: len(concurrencies)]))
             seconds = time.monotonic() - started
             corrector.close()
             yield BenchRow(
