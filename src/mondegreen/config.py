@@ -137,6 +137,7 @@ class RegisterParams(_Section):
 class DeployParams(_Section):
     keep_previous_versions: int = Field(5, ge=0)
     auto_backup_before_deploy: bool = True
+    backup_to_bucket: bool = False
     auto_rollback: bool = False
     guard_min_inferences: int = Field(200, ge=20)
     guard_alpha: float = Field(0.05, gt=0, lt=0.5)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cloud.dataset import DATA, SOURCE, find_dataset, pack, prepare, unpack
+from mondegreen.archives import pack, unpack
+from mondegreen.cloud.dataset import DATA, SOURCE, find_dataset, prepare
 from mondegreen.cloud.job import JobState, find_state, run_job
 from mondegreen.cloud.results import adopt, follow
 from mondegreen.errors import CloudError, UsageError

@@ -277,8 +277,3 @@ def test_the_report_and_the_screen_say_what_happened(light: Path, capsys: pytest
         assert part in text
     desk.print_status()
     assert "@champion version 1" in capsys.readouterr().out
-
-
-def test_a_bucket_is_not_promised() -> None:
-    with pytest.raises(UsageError, match="use_gcs"):
-        deployer().__class__(use_gcs=True)

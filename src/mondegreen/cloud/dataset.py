@@ -3,13 +3,13 @@
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.errors import CloudError, UsageError
+from mondegreen.archives import pack
+from mondegreen.errors import UsageError
 from mondegreen.files import Record, read_json, sha256_file, write_json
 from mondegreen.gcs import Bucket
 
@@ -97,35 +97,6 @@ def read_object(bucket: Bucket, name: str, kind: type[Record]) -> Record:
         path = Path(scratch, Path(name).name)
         bucket.download(name, path)
         return read_json(path, kind)
-
-
-def pack(members: dict[str, Path], target: Path) -> None:
-    """A tar of folders and files under their names: equal contents give equal bytes."""
-
-    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.mtime = member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
-
-    with tarfile.open(target, "w") as archive:
-        for name, root in members.items():
-            for path in [root, *sorted(root.rglob("*"))]:
-                archive.add(path, Path(name, path.relative_to(root)), recursive=False, filter=plain)
-
-
-def unpack(archive: Path, target: Path, sha256: str) -> None:
-    """Unpacks into a folder, replacing what is there under the same names.
-
-    Raises:
-        CloudError: the archive is not the one that was packed, or reaches outside of the folder.
-    """
-    if sha256_file(archive) != sha256:
-        raise CloudError(f"{archive.name} is not the file that was packed.", "Fetch it again.")
-    try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
-    except tarfile.TarError as error:
-        raise CloudError(f"{archive.name} cannot be unpacked: {error}.", "Fetch it again.") from error
 
 
 def _said(folder: Path, *command: str) -> str:

@@ -16,7 +16,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.cloud.dataset import DATA, Dataset, find_dataset, pack, read_object, unpack
+from mondegreen.archives import pack, unpack
+from mondegreen.cloud.dataset import DATA, Dataset, find_dataset, read_object
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError
 from mondegreen.files import sha256_file, write_json

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mondegreen.cloud.dataset import describe, find_dataset, unpack
+from mondegreen.archives import unpack
+from mondegreen.cloud.dataset import describe, find_dataset
 from mondegreen.cloud.job import LOG, RESULT, STAGES, JobState, find_state
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.gcs import Bucket

@@ -1,6 +1,7 @@
 """FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status."""
 
 import logging
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,9 @@ class FinetuningCoordinator:
     Args:
         data_manager: where the cases are.
         finetuning_config: the trigger's knobs; those of params.yaml when not given.
-        use_gcs: not yet; the bucket comes with the cloud package.
-        project_id: the cloud project, kept for then.
+        use_gcs: backups of deployed models go to the bucket of `gcp` in params.yaml too.
+        project_id: the cloud project, when params.yaml names none.
         orchestrator: one of your own, for another project folder or pipeline.
-
-    Raises:
-        UsageError: `use_gcs` is set.
     """
 
     def __init__(
@@ -49,13 +47,10 @@ class FinetuningCoordinator:
         *,
         orchestrator: FinetuningOrchestrator | None = None,
     ) -> None:
-        if use_gcs:
-            raise UsageError(
-                "use_gcs=True: this version of mondegreen trains and registers here; it has no bucket for models.",
-                "Leave use_gcs out.",
-            )
         self.data_manager = data_manager
-        self.project_id = project_id
+        self.use_gcs = use_gcs
+        if project_id:
+            os.environ.setdefault("GOOGLE_CLOUD_PROJECT", project_id)  # where Google's clients look
         self.orchestrator = orchestrator or FinetuningOrchestrator(data_manager, finetuning_config)
 
     @cached_property
@@ -88,7 +83,12 @@ class FinetuningCoordinator:
         _check_root(project)
         params = params_of(project)
         config = DeploymentConfig.from_params(params)
-        return ModelDeployer(config, model_name=params.register_.model_name, local_storage_dir=project / "var")
+        return ModelDeployer(
+            config,
+            model_name=params.register_.model_name,
+            local_storage_dir=project / "var",
+            use_gcs=self.use_gcs,
+        )
 
     def run_complete_workflow(
         self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnProgress | None = None

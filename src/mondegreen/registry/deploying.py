@@ -13,6 +13,7 @@ from mondegreen.registry.moves import Registry, move
 from mondegreen.registry.packages import DIGEST_TAG, FILES_TAG, PRUNED_TAG, damage, fatal, fetch, local_folder, location
 from mondegreen.registry.proof import OUTCOME_TAG
 from mondegreen.registry.pruning import protected, prune, remove_files
+from mondegreen.registry.remote_backups import copy_out
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def deploy(
         _log.warning("%s", note)
     if config.auto_backup_before_deploy:
         details["backups"] = [version for version in (former, number) if version and back_up(registry, version)]
+        if config.backup_to_bucket:
+            details["backups_in_bucket"] = copy_out(registry.folder, registry.name, details["backups"])
     target = {alias: version for alias, version in aliases.items() if version != number}
     target |= {CHAMPION: number} | ({PREVIOUS: former} if former else {})
     entry = move(

@@ -8,6 +8,7 @@ from typing import Any
 from mondegreen.config import DeployParams, Params, load_params
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_text
+from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import deploying, deployment_report, version_diff, versions
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.checks import Refusal, refusals
@@ -19,6 +20,7 @@ from mondegreen.registry.location import live_state
 from mondegreen.registry.moves import BusyError, Registry, alone, opened
 from mondegreen.registry.packages import damage, fatal
 from mondegreen.registry.proof import Proof, ValidationResult
+from mondegreen.registry.remote_backups import bring_back
 from mondegreen.registry.repair import settle
 from mondegreen.registry.tracking import start_run
 from mondegreen.registry.versions import Version
@@ -35,10 +37,10 @@ class ModelDeployer:
         config: `deploy` of params.yaml; its defaults when not given.
         model_name: of the registered model, where a version's id names none.
         local_storage_dir: live state, with the ledger and the backups; var/ of the project when not given.
-        use_gcs: keep backups in a bucket: not in this version.
+        use_gcs: keep backups in the project's bucket too (`deploy.backup_to_bucket`).
 
     Raises:
-        UsageError: `use_gcs` is set.
+        UsageError: `use_gcs`, and no bucket is named.
     """
 
     def __init__(
@@ -49,12 +51,10 @@ class ModelDeployer:
         local_storage_dir: str | Path | None = None,
         use_gcs: bool = False,
     ) -> None:
-        if use_gcs:
-            raise UsageError(
-                "use_gcs=True: this version of mondegreen backs models up to a local folder, not to a bucket.",
-                "Leave use_gcs out; copy var/backups with a tool of your own until then.",
-            )
         self.config = config or DeploymentConfig()
+        if use_gcs:
+            Bucket(gcp_settings())  # what is missing is said now
+            self.config = self.config.model_copy(update={"backup_to_bucket": True})
         self.model_name = model_name
         self.folder = Path(local_storage_dir) if local_storage_dir is not None else live_state()
         self.notes: list[str] = []  # what the last call repaired or noticed, a sentence each
@@ -211,6 +211,8 @@ class ModelDeployer:
             wanted = sorted(set(aliases.values()))
             if version_id is not None:
                 wanted = [versions.parse_version(version_id, name, aliases)]
+            if restore and self.config.backup_to_bucket:
+                bring_back(self.folder, name, wanted)
             return [_verify(registry, number, restore, back_up) for number in wanted]
 
     def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
