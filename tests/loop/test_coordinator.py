@@ -184,8 +184,3 @@ def test_a_registry_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monke
 def test_looking_makes_no_registry(tmp_path: Path) -> None:
     assert standing("fine-tuned-stt").champion is None
     assert not (tmp_path / "mlruns").exists()
-
-
-def test_a_bucket_is_not_promised(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use_gcs"):
-        FinetuningCoordinator(LoopProject(tmp_path).store, use_gcs=True)
