@@ -87,7 +87,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
     )
 
 
-def _weights(folder: Path, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _weights(folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
     try:
         network, report = AutoModelForCTC.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True
