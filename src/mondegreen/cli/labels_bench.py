@@ -56,23 +56,21 @@ def bench_labels(
 
 def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], tuple[Shot, ...]]":
     """Hypotheses with a word in them, and the examples that the `label` stage would show."""
-    from itertools import cycle, islice
-
     from mondegreen.files import read_jsonl
     from mondegreen.labels.few_shot import choose_shots
     from mondegreen.labels.gold import gold_labels
-    from mondegreen.labels.llm_check import EXAMPLES
     from mondegreen.labels.suggestion import Question
     from mondegreen.records import Hypothesis, Utterance
 
     path = build / "transcribe" / "hypotheses.jsonl"
     if not path.is_file():
-        return [*islice(cycle(EXAMPLES), limit)], ()
+        return _examples(limit), ()
     heard = read_jsonl(path, Hypothesis)
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     shots = choose_shots(utterances, heard, gold_labels(utterances), few_shot)
     shown = {shot.id for shot in shots}  # a question that lacks its own example has another prompt than the rest
-    asked = [item for item in heard if item.text.strip() and item.id not in shown][:limit]
+    different = {item.text: item for item in heard if item.text.strip() and item.id not in shown}
+    asked = list(different.values())[:limit]
     questions = [
         Question(
             id=item.id,
@@ -83,7 +81,17 @@ def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], 
         )
         for item in asked
     ]
-    return questions or [*islice(cycle(EXAMPLES), limit)], shots
+    return questions or _examples(limit), shots
+
+
+def _examples(count: int) -> "list[Question]":
+    """Different ones: what was asked once is not asked again."""
+    from itertools import cycle
+
+    from mondegreen.labels.llm_check import EXAMPLES
+
+    numbered = zip(range(count), cycle(EXAMPLES), strict=False)
+    return [item.model_copy(update={"text": f"{item.text} number {place}", "nbest": ()}) for place, item in numbered]
 
 
 def _mode(row: "BenchRow") -> str:
