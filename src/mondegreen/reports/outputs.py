@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text, read_json, read_jsonl
 from mondegreen.records import (
+    Alternative,
     Hypothesis,
     Problem,
     RegisteredVersion,
@@ -19,6 +20,7 @@ from mondegreen.records import (
     RunInfo,
     TrainingHistory,
     Utterance,
+    Word,
 )
 from mondegreen.reports.judgement import Judgement
 from mondegreen.speech.manifest import Report
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
     from mondegreen.cases.regression_runs import RegressionRun  # brings SQLAlchemy
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+class _Heard(Hypothesis):
+    """A hypothesis without its words' times and its N-best list, which no report shows and which are most of a file."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    words: list[Word] = Field(default=[], validation_alias="no words")
+    nbest: list[Alternative] = Field(default=[], validation_alias="no nbest")
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,8 @@ def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")
     return StageOutputs(
         verdict=verdict,
         utterances=read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
-        baseline=read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis),
-        candidate=read_jsonl(build / "evaluate" / "hypotheses.jsonl", Hypothesis),
+        baseline=[*read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Heard)],
+        candidate=[*read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Heard)],
         params=load_params(params) if params.exists() else Params(),
         run=_optional(build / "train" / "run.json", RunInfo),
         history=_optional(build / "train" / "history.json", TrainingHistory),
