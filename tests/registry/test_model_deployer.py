@@ -254,17 +254,13 @@ def test_the_order_is_that_of_the_numbers_when_the_clock_goes_back(light: Path) 
     assert [entry.action for entry in desk.history()][:2] == ["rollback", "deploy"]
 
 
-@pytest.mark.parametrize("given", ["1", 1, "v1", f"{NAME}/1", f"models:/{NAME}/1", "@challenger", f"{NAME}@challenger"])
-def test_a_version_may_be_named_in_many_ways(light: Path, given: str | int) -> None:
+def test_a_version_may_be_named_in_many_ways(light: Path) -> None:
     add(light, 1)
-    assert deployer().get_version(given).version == 1
-
-
-@pytest.mark.parametrize("given", ["one", "1.5", "-1", "@nobody", "other/x"])
-def test_what_names_no_version_is_refused(light: Path, given: str) -> None:
-    add(light, 1)
-    with pytest.raises((UsageError, RegistryError)):
-        deployer().get_version(given)
+    for given in ("1", 1, "v1", f"{NAME}/1", f"models:/{NAME}/1", "@challenger", f"{NAME}@challenger"):
+        assert deployer().get_version(given).version == 1
+    for given in ("one", "1.5", "-1", "@nobody", "other/x"):
+        with pytest.raises((UsageError, RegistryError)):
+            deployer().get_version(given)
 
 
 def test_the_report_and_the_screen_say_what_happened(light: Path, capsys: pytest.CaptureFixture[str]) -> None:
