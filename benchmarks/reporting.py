@@ -23,7 +23,7 @@ import soundfile
 from benchmarks.common import table
 from mondegreen.config import Params
 from mondegreen.files import sha256_file, write_json, write_jsonl
-from mondegreen.loop.verdict import decide
+from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.reports.findings import find
 from mondegreen.reports.html import write_page

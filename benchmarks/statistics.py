@@ -16,7 +16,7 @@ from scipy import stats
 from benchmarks.common import table
 from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
-from mondegreen.loop.verdict import decide
+from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.bootstrap import IntervalMethod, block_bootstrap
 from mondegreen.scoring.cluster_tests import cluster_t_test, signed_rank_test

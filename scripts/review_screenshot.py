@@ -11,11 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mondegreen.cases.detection import ErrorDetector
+from mondegreen.cases.detector.detection import ErrorDetector
 from mondegreen.cases.manager import DataManager
 from mondegreen.config import load_params
-from mondegreen.loop.monitoring import MetadataTracker
-from mondegreen.loop.recorder import Recorder
+from mondegreen.loop.monitoring.recorder import Recorder
+from mondegreen.loop.monitoring.tracker import MetadataTracker
 from mondegreen.review.desk import Desk
 from mondegreen.review.page import heard_words
 from mondegreen.review.security import Access

@@ -16,12 +16,12 @@ _HOMES = {
     "FinetuningCoordinator": "mondegreen.loop.coordinator",
     "FinetuningOrchestrator": "mondegreen.loop.orchestrator",
     "LlamaLLMCorrector": "mondegreen.labels.corrector",
-    "MetadataTracker": "mondegreen.loop.monitoring",
+    "MetadataTracker": "mondegreen.loop.monitoring.tracker",
     "ModelDeployer": "mondegreen.registry.model_deployer",
-    "ModelValidator": "mondegreen.loop.validation",
-    "ValidationConfig": "mondegreen.loop.validation",
-    "RegressionConfig": "mondegreen.loop.regression",
-    "RegressionTester": "mondegreen.loop.regression",
+    "ModelValidator": "mondegreen.loop.verdict.validator",
+    "ValidationConfig": "mondegreen.loop.verdict.validator",
+    "RegressionConfig": "mondegreen.loop.regression.tester",
+    "RegressionTester": "mondegreen.loop.regression.tester",
     "load": "mondegreen.speech.transcriber",
 }
 __all__ = [

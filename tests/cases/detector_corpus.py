@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mondegreen.cases.acoustics import UNKNOWN
-from mondegreen.cases.calibration import Example
+from mondegreen.cases.detector.acoustics import UNKNOWN
+from mondegreen.cases.detector.calibration import Example
 from mondegreen.records import Alternative, Hypothesis, Split, Utterance, Word
 from mondegreen.scoring.metrics import join
 

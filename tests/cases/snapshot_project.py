@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshot_repository import Repository
+from mondegreen.cases.snapshots.repository import Repository
 from mondegreen.config import AudioParams, CasesParams, ModelParams, Params
 from mondegreen.errors import CaseError
 from mondegreen.files import sha256_file

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.calibration import calibrate, save
-from mondegreen.cases.detection import ErrorDetector, calibration_path
+from mondegreen.cases.detector.calibration import calibrate, save
+from mondegreen.cases.detector.detection import ErrorDetector, calibration_path
 from mondegreen.config import DetectorParams
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import Alternative, Hypothesis, Word

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.acoustics import HIGHEST_SNR, UNKNOWN, measure
-from mondegreen.cases.detect_features import (
+from mondegreen.cases.detector.acoustics import HIGHEST_SNR, UNKNOWN, measure
+from mondegreen.cases.detector.features import (
     TYPE_OF,
     Features,
     SpeechRate,

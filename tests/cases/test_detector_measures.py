@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from mondegreen.cases.calibration import calibrate
-from mondegreen.cases.detect_evaluation import report
-from mondegreen.cases.detect_measures import (
+from mondegreen.cases.detector.calibration import calibrate
+from mondegreen.cases.detector.evaluation import report
+from mondegreen.cases.detector.measures import (
     figures,
     measures,
     reliability,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from mondegreen.cases.database import transaction
-from mondegreen.cases.exchange import export_cases
-from mondegreen.cases.exchange_import import import_cases
+from mondegreen.cases.exchange.exporting import export_cases
+from mondegreen.cases.exchange.importing import import_cases
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import CaseFilter
 from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases import storing
-from mondegreen.cases.exchange import export_cases
-from mondegreen.cases.exchange_import import import_cases
+from mondegreen.cases.exchange.exporting import export_cases
+from mondegreen.cases.exchange.importing import import_cases
 from mondegreen.cases.manager import DataManager
 from mondegreen.errors import CaseError, UsageError
 from tests.cases.snapshot_project import add_case, record, tree

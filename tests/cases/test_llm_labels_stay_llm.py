@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.exchange import export_cases
-from mondegreen.cases.exchange_import import import_cases
+from mondegreen.cases.exchange.exporting import export_cases
+from mondegreen.cases.exchange.importing import import_cases
 from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import NewCorrection
-from mondegreen.cases.snapshot import take_snapshot
+from mondegreen.cases.snapshots.taking import take_snapshot
 from mondegreen.cases.suggestions import NewSuggestion, newest_suggestion, newest_suggestions, store_suggestions
 from mondegreen.config import Params, PrepareParams
 from mondegreen.errors import CaseError

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshot import take_snapshot
-from mondegreen.cases.snapshot_contents import Freezer
-from mondegreen.cases.snapshot_journal import Swap, alone
-from mondegreen.cases.snapshot_repository import Repository
-from mondegreen.cases.versions import Version, checkout_version, list_versions
+from mondegreen.cases.snapshots.contents import Freezer
+from mondegreen.cases.snapshots.journal import Swap, alone
+from mondegreen.cases.snapshots.repository import Repository
+from mondegreen.cases.snapshots.taking import take_snapshot
+from mondegreen.cases.snapshots.versions import Version, checkout_version, list_versions
 from mondegreen.errors import CaseError
 from mondegreen.speech.failed_cases import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, tree

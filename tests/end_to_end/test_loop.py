@@ -8,7 +8,7 @@ import mlflow
 import pytest
 
 from mondegreen.files import read_json, read_jsonl
-from mondegreen.loop.verdict import Verdict
+from mondegreen.loop.verdict.decision import Verdict
 from mondegreen.records import Hypothesis, Metrics, RegisteredVersion, RegressionResults, RunInfo, Utterance
 from tests.end_to_end.project import ROOT, Project
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mondegreen.loop.inference_log import Inference, write_inferences
-from mondegreen.loop.monitoring import MetadataTracker
+from mondegreen.loop.monitoring.inference_log import Inference, write_inferences
+from mondegreen.loop.monitoring.tracker import MetadataTracker
 from mondegreen.reports.monitor_records import Statistics
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

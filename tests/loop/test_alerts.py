@@ -14,9 +14,9 @@ from sqlalchemy import Engine, select, update
 from mondegreen.cases.database import open_database, reading, transaction
 from mondegreen.cases.tables import AlertRow
 from mondegreen.config import MonitorParams
-from mondegreen.loop.alerts import check_thresholds, notify, sentence
-from mondegreen.loop.drift import error_rate_drift
-from mondegreen.loop.webhook import Webhook, signature
+from mondegreen.loop.monitoring.alerts import check_thresholds, notify, sentence
+from mondegreen.loop.monitoring.drift import error_rate_drift
+from mondegreen.loop.monitoring.webhook import Webhook, signature
 from mondegreen.reports.monitor_records import Check, Drift, Percentiles
 from tests.loop.inferences import NOW, empty_statistics
 from tests.loop.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, closed_port, listening, status

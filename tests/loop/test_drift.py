@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from mondegreen.config import MonitorParams
-from mondegreen.loop.alerts import check_thresholds
-from mondegreen.loop.drift import (
+from mondegreen.loop.monitoring.alerts import check_thresholds
+from mondegreen.loop.monitoring.drift import (
     confidence_drift,
     decile_edges,
     error_rate_drift,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.config import MonitorParams
-from mondegreen.loop.monitoring import MetadataTracker
+from mondegreen.loop.monitoring.tracker import MetadataTracker
 from mondegreen.reports.monitor_records import MonitorReport
 from tests.cases.conftest import Recorder, chosen, postgres, record  # noqa: F401
 from tests.loop.inferences import NOW, inference, insert_rows, service

@@ -7,8 +7,8 @@ import pytest
 
 from mondegreen.cases.database import reading
 from mondegreen.config import MonitorParams
-from mondegreen.loop.first_week import first_week
-from mondegreen.loop.monitoring import MetadataTracker
+from mondegreen.loop.monitoring.first_week import first_week
+from mondegreen.loop.monitoring.tracker import MetadataTracker
 from tests.loop.inferences import NOW, inference, insert_rows, service
 
 DAY = timedelta(days=1)

@@ -8,8 +8,8 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.monitoring import MetadataTracker
-from mondegreen.loop.trends import round_values, summarise
+from mondegreen.loop.monitoring.tracker import MetadataTracker
+from mondegreen.loop.monitoring.trends import round_values, summarise
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.tracking import connect, log_metrics_file, resume_run, start_run
 from tests.loop.inferences import NOW, inference, insert_rows

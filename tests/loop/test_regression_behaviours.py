@@ -9,10 +9,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.behaviour_kinds import Directional, Invariance, Minimum
-from mondegreen.loop.behaviour_sounds import changed, silences
 from mondegreen.loop.ears import ear_of_function
-from mondegreen.loop.suites import run_suites
+from mondegreen.loop.regression.behaviour_kinds import Directional, Invariance, Minimum
+from mondegreen.loop.regression.behaviour_sounds import changed, silences
+from mondegreen.loop.regression.suites import run_suites
 from mondegreen.records import SuiteResult, Utterance
 from mondegreen.speech.audio import load_audio
 from tests.loop.regression_project import (

@@ -15,7 +15,7 @@ from mondegreen.cases.regression_runs import last_of_each_model, latest_run, lis
 from mondegreen.cases.tables_judging import RegressionRunRow
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
-from mondegreen.loop.regression_record import record
+from mondegreen.loop.regression.record import record
 from mondegreen.records import RegressionResults, SuiteResult
 from mondegreen.stages import regress
 from tests.cases.conftest import chosen, postgres  # noqa: F401

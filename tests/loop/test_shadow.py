@@ -11,7 +11,7 @@ import soundfile
 from mondegreen.cases.manager import DataManager
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.inference_log import Inference, write_inferences
+from mondegreen.loop.monitoring.inference_log import Inference, write_inferences
 from mondegreen.loop.shadow import kept_recordings, shadow
 from mondegreen.records import Word
 from mondegreen.scoring.errors import count_words

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from mondegreen.errors import CaseError
-from mondegreen.loop.confrontation import Confrontation, confront
-from mondegreen.loop.spending import LookLedger, judge, open_ledger, share
+from mondegreen.loop.verdict.confrontation import Confrontation, confront
+from mondegreen.loop.verdict.spending import LookLedger, judge, open_ledger, share
 from mondegreen.records import Utterance
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
@@ -128,8 +128,8 @@ def test_many_that_look_at_once_get_different_numbers(ledger: LookLedger, tmp_pa
 _ONE_LOOK = """
 import sys
 from pathlib import Path
-from mondegreen.loop.confrontation import confront
-from mondegreen.loop.spending import open_ledger
+from mondegreen.loop.verdict.confrontation import confront
+from mondegreen.loop.verdict.spending import open_ledger
 from tests.loop.verdict_corpus import corpus, hear, params
 rows = corpus(20)
 case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
@@ -148,8 +148,8 @@ def test_two_processes_that_look_at_once_get_different_numbers(tmp_path: Path, m
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mondegreen.loop import spending
-from mondegreen.loop.confrontation import confront
+from mondegreen.loop.verdict import spending
+from mondegreen.loop.verdict.confrontation import confront
 from tests.loop.verdict_corpus import corpus, hear, params
 rows = corpus(20)
 case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())

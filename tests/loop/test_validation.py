@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
-from mondegreen.loop.spending import open_ledger
-from mondegreen.loop.validation import ModelValidator, ValidationConfig
-from mondegreen.loop.verdict import decide
+from mondegreen.loop.verdict.decision import decide
+from mondegreen.loop.verdict.spending import open_ledger
+from mondegreen.loop.verdict.validator import ModelValidator, ValidationConfig
 from mondegreen.speech.transcriber import Transcription
 from tests.loop.verdict_corpus import WORDS, corpus, hear, params
 

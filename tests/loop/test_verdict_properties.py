@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.spending import share
-from mondegreen.loop.verdict import Look, Verdict, decide
+from mondegreen.loop.verdict.decision import Look, Verdict, decide
+from mondegreen.loop.verdict.spending import share
 from tests.loop.verdict_corpus import corpus, hear, params
 
 SIZE, KEPT = 30, 15

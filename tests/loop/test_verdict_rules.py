@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.loop import verdict as module
-from mondegreen.loop import verdict_rules
-from mondegreen.loop.spending import share
-from mondegreen.loop.verdict import Look, Verdict, decide
-from mondegreen.loop.verdict_rules import smallest_p
+from mondegreen.loop.verdict import decision as module
+from mondegreen.loop.verdict import rules as verdict_rules
+from mondegreen.loop.verdict.decision import Look, Verdict, decide
+from mondegreen.loop.verdict.rules import smallest_p
+from mondegreen.loop.verdict.spending import share
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.evidence import gather
 from tests.loop.verdict_corpus import corpus, hear, judge, params

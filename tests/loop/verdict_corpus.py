@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mondegreen.config import Params
-from mondegreen.loop.verdict import Look, Verdict, decide
+from mondegreen.loop.verdict.decision import Look, Verdict, decide
 from mondegreen.records import Hypothesis, Utterance
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -11,7 +11,7 @@ import soundfile
 from mondegreen.config import Params
 from mondegreen.files import sha256_file, write_json, write_jsonl
 from mondegreen.labels.gold import audit, gold_labels
-from mondegreen.loop.verdict import decide
+from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import (
     Domain,
     Epoch,

@@ -11,7 +11,7 @@ import pytest
 from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.verdict import decide
+from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import RegressionResults
 from mondegreen.reports.findings import Findings, find
 from mondegreen.reports.html import write_page

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases.database import reading
-from mondegreen.cases.exchange import export_cases
+from mondegreen.cases.exchange.exporting import export_cases
 from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshot_contents import corrected_cases, merged
+from mondegreen.cases.snapshots.contents import corrected_cases, merged
 from mondegreen.cases.statistics import recounted
 from mondegreen.errors import CaseError
 from mondegreen.review.decisions import NewDecision, ReviewConflict, basis, decide, release, undo, verdicts

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.card import read_card
 from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshot import take_snapshot
+from mondegreen.cases.snapshots.card import read_card
+from mondegreen.cases.snapshots.taking import take_snapshot
 from mondegreen.review.decisions import undo
 from mondegreen.speech.failed_cases import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, make_project

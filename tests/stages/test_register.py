@@ -7,7 +7,7 @@ import pytest
 
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json, write_json, write_text
-from mondegreen.loop.verdict import Retention, Verdict
+from mondegreen.loop.verdict.decision import Retention, Verdict
 from mondegreen.records import Rate, RegisteredVersion, RegressionResults, RunInfo, SliceMetrics
 from mondegreen.speech.model import model_digest
 from mondegreen.stages import register

@@ -60,7 +60,7 @@ def export_cases(
     """Write cases with everything that was written for them into FILE. An existing FILE is replaced."""
     import json
 
-    from mondegreen.cases.exchange import export_cases as export
+    from mondegreen.cases.exchange.exporting import export_cases as export
 
     where = case_filter(
         since,
@@ -93,7 +93,7 @@ def import_cases(
 
     Audio is named relative to FILE's folder. To import a file twice changes nothing.
     """
-    from mondegreen.cases.exchange_import import import_cases as read
+    from mondegreen.cases.exchange.importing import import_cases as read
 
     with _progress("importing") as advance:
         found = read(

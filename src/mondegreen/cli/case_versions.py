@@ -10,7 +10,7 @@ from mondegreen.cli.cases import open_store
 from mondegreen.cli.options import STORE, JsonOption, StoreOption
 
 if TYPE_CHECKING:
-    from mondegreen.cases.versions import Version, VersionDiff
+    from mondegreen.cases.snapshots.versions import Version, VersionDiff
     from mondegreen.records import FailedCase
 
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
@@ -32,7 +32,7 @@ def snapshot(
     Exits with 1 when a quality gate of params.yaml (section cases) stays shut; data/ is then what it was. When there
     is nothing new it says so and exits with 0. After a crash the same command goes on.
     """
-    from mondegreen.cases.snapshot import take_snapshot
+    from mondegreen.cases.snapshots.taking import take_snapshot
     from mondegreen.config import load_params
     from mondegreen.registry.local import find_model
 
@@ -60,7 +60,7 @@ def versions(as_json: JsonOption = False) -> None:
     """List the dataset versions, oldest first."""
     import json
 
-    from mondegreen.cases.versions import list_versions
+    from mondegreen.cases.snapshots.versions import list_versions
 
     found = list_versions()
     if as_json:
@@ -74,7 +74,7 @@ def versions(as_json: JsonOption = False) -> None:
 
 def diff(before: VersionArgument, after: VersionArgument, as_json: JsonOption = False) -> None:
     """Show which cases AFTER has, has not, or has with other corrections than BEFORE. Nothing is checked out."""
-    from mondegreen.cases.versions import diff_versions
+    from mondegreen.cases.snapshots.versions import diff_versions
 
     found = diff_versions(before, after)
     if as_json:
@@ -88,7 +88,7 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
 
     Refused when changes in data/ would be lost.
     """
-    from mondegreen.cases.versions import checkout_version
+    from mondegreen.cases.snapshots.versions import checkout_version
 
     found = checkout_version(version)
     if as_json:

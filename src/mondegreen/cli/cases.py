@@ -207,7 +207,7 @@ def login() -> str:
 
 def _warn_of_unwritable(text: str) -> None:
     """The correction is kept all the same; it judges, and it is left out of training."""
-    from mondegreen.cases.quality_spelling import labeller, unwritable
+    from mondegreen.cases.snapshots.spelling import labeller, unwritable
     from mondegreen.config import Params, load_params
 
     base = (load_params() if Path("params.yaml").is_file() else Params()).model.base

@@ -119,7 +119,7 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
 
 def _measured(said: "References") -> dict[str, float]:
     """dB of the recordings that are there, by utterance ID."""
-    from mondegreen.cases.acoustics import measure
+    from mondegreen.cases.detector.acoustics import measure
     from mondegreen.cli.progress import progress
     from mondegreen.errors import AudioError
     from mondegreen.speech.audio import load_audio

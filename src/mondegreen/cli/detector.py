@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mondegreen.cases.calibration import Example
-    from mondegreen.cases.detect_evaluation import DetectorReport
-    from mondegreen.cases.detection import Calibration
+    from mondegreen.cases.detector.calibration import Example
+    from mondegreen.cases.detector.detection import Calibration
+    from mondegreen.cases.detector.evaluation import DetectorReport
     from mondegreen.config import Params
     from mondegreen.errors import CaseError
     from mondegreen.records import Split
@@ -37,8 +37,8 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev."""
-    from mondegreen.cases.calibration import calibrate as fit
-    from mondegreen.cases.calibration import save
+    from mondegreen.cases.detector.calibration import calibrate as fit
+    from mondegreen.cases.detector.calibration import save
     from mondegreen.config import load_params
 
     params, splits = load_params(), _splits(candidate)
@@ -69,7 +69,7 @@ def evaluate(
     Exits with 0 whatever the figures are. Where the references do not allow a calibration, the report says why and
     shows the uncalibrated rules.
     """
-    from mondegreen.cases.detect_evaluation import report as measured
+    from mondegreen.cases.detector.evaluation import report as measured
     from mondegreen.config import load_params
 
     params, splits = load_params(), _splits(candidate)
@@ -91,7 +91,7 @@ def _splits(candidate: bool) -> "tuple[Split, ...]":
 def _examples(
     build: Path, candidate: bool, splits: "tuple[Split, ...]", params: "Params", what: str
 ) -> "list[Example]":
-    from mondegreen.cases.calibration import collect
+    from mondegreen.cases.detector.calibration import collect
     from mondegreen.files import read_jsonl
     from mondegreen.records import Hypothesis, Utterance
 
@@ -107,8 +107,8 @@ def _current(
     learnt: "list[Example]", splits: "tuple[Split, ...]", folder: Path, params: "Params"
 ) -> "Calibration | CaseError":
     """The stored calibration where it still holds, else a new one, which is stored."""
-    from mondegreen.cases.calibration import fits, save
-    from mondegreen.cases.detection import read_calibration
+    from mondegreen.cases.detector.calibration import fits, save
+    from mondegreen.cases.detector.detection import read_calibration
     from mondegreen.scoring.metrics import model_of
 
     model = model_of([item.scored.hypothesis for item in learnt])
@@ -124,7 +124,7 @@ def _current(
 def _tried(
     learnt: "list[Example]", splits: "tuple[Split, ...]", params: "Params", error_wer: float
 ) -> "Calibration | CaseError":
-    from mondegreen.cases.calibration import calibrate as fit
+    from mondegreen.cases.detector.calibration import calibrate as fit
     from mondegreen.errors import CaseError
 
     detector = params.detector.model_copy(update={"error_wer": error_wer})

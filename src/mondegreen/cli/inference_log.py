@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.loop.recorder import Recorder
+    from mondegreen.loop.monitoring.recorder import Recorder
     from mondegreen.speech.transcriber import Failure, Transcription
 
 
@@ -74,7 +74,7 @@ class InferenceLog:
 
     def _open(self, model_version: str, params: "Params | None") -> "Recorder | None":
         from mondegreen.config import Params
-        from mondegreen.loop.recorder import Recorder
+        from mondegreen.loop.monitoring.recorder import Recorder
 
         try:
             return Recorder.open(model_version, params or Params())

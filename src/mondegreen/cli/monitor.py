@@ -26,7 +26,7 @@ def monitor(
     window = parse_window(since)
 
     from mondegreen.config import Params, load_params
-    from mondegreen.loop.monitoring import MetadataTracker
+    from mondegreen.loop.monitoring.tracker import MetadataTracker
     from mondegreen.reports.monitor import render
 
     params = load_params() if Path("params.yaml").is_file() else Params()

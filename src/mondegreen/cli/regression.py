@@ -12,8 +12,8 @@ import typer
 from mondegreen.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from mondegreen.loop.regression import RegressionTester
-    from mondegreen.loop.suite_listing import Listed
+    from mondegreen.loop.regression.listing import Listed
+    from mondegreen.loop.regression.tester import RegressionTester
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 app = typer.Typer(help="Suites that a new model must not be worse on.", no_args_is_help=True)
@@ -84,7 +84,7 @@ def add(
 @app.command("list")
 def list_suites(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the suites, whether their data are whole, and whether their stored baseline still holds."""
-    from mondegreen.loop.suite_listing import list_suites as listed
+    from mondegreen.loop.regression.listing import list_suites as listed
 
     tester = _tester(store)
     rows = listed(tester.config.suites, tester.engine, tester.params)
@@ -184,7 +184,7 @@ def report(
 
 
 def _tester(store: Path | None) -> "RegressionTester":
-    from mondegreen.loop.regression import RegressionTester
+    from mondegreen.loop.regression.tester import RegressionTester
 
     return RegressionTester(store=store)
 

@@ -12,8 +12,8 @@ import typer
 from mondegreen.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from mondegreen.loop.validation import ModelValidator, ValidationResult
-    from mondegreen.loop.verdict import Verdict
+    from mondegreen.loop.verdict.decision import Verdict
+    from mondegreen.loop.verdict.validator import ModelValidator, ValidationResult
     from mondegreen.records import Hypothesis, Utterance
     from mondegreen.speech.transcriber import BaselineSTTModel
 
@@ -64,7 +64,7 @@ def validate(
 
 def _last(build: Path) -> "Verdict":
     from mondegreen.files import read_json
-    from mondegreen.loop.verdict import Verdict
+    from mondegreen.loop.verdict.decision import Verdict
 
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
     verdict.verify()
@@ -76,7 +76,7 @@ def _judge(
 ) -> "tuple[ModelValidator, ValidationResult]":
     """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
     from mondegreen.loop.orchestrator import params_of
-    from mondegreen.loop.validation import ModelValidator, ValidationConfig
+    from mondegreen.loop.verdict.validator import ModelValidator, ValidationConfig
     from mondegreen.speech.hearing import hear, transcriber
 
     params = params_of(Path())
@@ -124,7 +124,7 @@ def _show(verdict: "Verdict", facts: dict[str, Any], as_json: bool, result: "Val
 
 def _show_looks(as_json: bool) -> None:
     from mondegreen.loop.orchestrator import params_of
-    from mondegreen.loop.spending import open_ledger, share
+    from mondegreen.loop.verdict.spending import open_ledger, share
 
     rules = params_of(Path()).validate_
     with open_ledger() as ledger:

@@ -23,8 +23,8 @@ from mondegreen.cases.database import reading
 from mondegreen.cases.tables import InferenceRow
 from mondegreen.config import DeployParams, Params
 from mondegreen.errors import RegistryError
-from mondegreen.loop.alerts import notify
-from mondegreen.loop.drift import error_rate_drift
+from mondegreen.loop.monitoring.alerts import notify
+from mondegreen.loop.monitoring.drift import error_rate_drift
 from mondegreen.registry.ledger import CHAMPION, Entry, Ledger
 from mondegreen.reports.monitor_records import Check
 
@@ -273,6 +273,6 @@ def _relative_variance(side: Values, ratio: float) -> float:
 
 
 def _calibrated(folder: Path, digest: str) -> bool:
-    from mondegreen.cases.detection import calibration_path
+    from mondegreen.cases.detector.detection import calibration_path
 
     return calibration_path(folder, digest).is_file()

@@ -5,7 +5,7 @@ from pathlib import Path
 from mondegreen.config import DeployParams, RegisterParams, load_params
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
-from mondegreen.loop.verdict import Verdict
+from mondegreen.loop.verdict.decision import Verdict
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
 
 

@@ -20,8 +20,8 @@ from mondegreen.loop.workflow import WorkflowResult
 from mondegreen.registry.location import tracking_root
 
 if TYPE_CHECKING:
-    from mondegreen.loop.regression import RegressionTester
-    from mondegreen.loop.validation import ModelValidator
+    from mondegreen.loop.regression.tester import RegressionTester
+    from mondegreen.loop.verdict.validator import ModelValidator
     from mondegreen.registry.model_deployer import ModelDeployer
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class FinetuningCoordinator:
     @cached_property
     def validator(self) -> "ModelValidator":
         """Judges any two models by the rules of the project's params.yaml, with the project's ledger of looks."""
-        from mondegreen.loop.validation import ModelValidator
+        from mondegreen.loop.verdict.validator import ModelValidator
 
         project = self.orchestrator.project
         return ModelValidator(params=params_of(project), ledger_folder=project / "var")
@@ -64,7 +64,7 @@ class FinetuningCoordinator:
     @cached_property
     def regression_tester(self) -> "RegressionTester":
         """Runs the suites that the project's params.yaml names."""
-        from mondegreen.loop.regression import RegressionTester
+        from mondegreen.loop.regression.tester import RegressionTester
 
         project = self.orchestrator.project
         return RegressionTester(params=params_of(project), store=project / "var")

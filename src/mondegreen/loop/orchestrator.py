@@ -180,7 +180,7 @@ class FinetuningOrchestrator:
     def _freeze(self) -> int:
         """The dataset version that holds every corrected case."""
         from mondegreen.cases.manager import DataManager
-        from mondegreen.cases.snapshot import take_snapshot
+        from mondegreen.cases.snapshots.taking import take_snapshot
         from mondegreen.registry.local import find_model
 
         store = self.data_manager

@@ -14,14 +14,14 @@ from mondegreen.cases.database import reading
 from mondegreen.cases.tables import CaseRow, InferenceRow
 from mondegreen.config import Params
 from mondegreen.errors import AudioError, CaseError, UsageError
-from mondegreen.loop.drift import wilson
+from mondegreen.loop.monitoring.drift import wilson
 from mondegreen.records import Rate
 from mondegreen.reports.monitor_records import Bounds
 from mondegreen.scoring.errors import ErrorCounts, count_words
 from mondegreen.scoring.normalizer import normalize
 
 if TYPE_CHECKING:
-    from mondegreen.cases.detection import ErrorDetector
+    from mondegreen.cases.detector.detection import ErrorDetector
     from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 
 OnProgress = Callable[[int], None]  # transcripts made, of two for each recording
@@ -149,7 +149,7 @@ def shadow(
 def _listen(
     model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress, done: int
 ) -> tuple[Side, list[_Heard | None]]:
-    from mondegreen.cases.detection import ErrorDetector
+    from mondegreen.cases.detector.detection import ErrorDetector
     from mondegreen.speech.transcriber import Failure
 
     recogniser = load(model)

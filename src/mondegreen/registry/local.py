@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mondegreen.cases.quality_spelling import local_model
+from mondegreen.cases.snapshots.spelling import local_model
 from mondegreen.errors import RegistryError
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import soundfile
 
-from mondegreen.cases.acoustics import measure
+from mondegreen.cases.detector.acoustics import measure
 from mondegreen.errors import AudioError
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from mondegreen.cases.detect_evaluation import DetectorReport, Evaluation, Reached, SliceReport
-from mondegreen.cases.detect_measures import PRECISIONS, RECALLS, Measure
+from mondegreen.cases.detector.evaluation import DetectorReport, Evaluation, Reached, SliceReport
+from mondegreen.cases.detector.measures import PRECISIONS, RECALLS, Measure
 
 _NAMES = {"detector": "detector", "confidence": "1 - confidence", "everything": "flag everything"}
 _FIGURES = {

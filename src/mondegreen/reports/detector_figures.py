@@ -4,7 +4,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mondegreen.cases.detect_evaluation import DetectorReport, Evaluation
+from mondegreen.cases.detector.evaluation import DetectorReport, Evaluation
 from mondegreen.reports.drawing import BEFORE, SAME, STYLE, svg
 
 

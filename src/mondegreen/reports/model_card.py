@@ -14,7 +14,7 @@ def render_card(
 
     Args:
         run: build/train/run.json.
-        verdict: a `mondegreen.loop.verdict.Verdict`.
+        verdict: a `mondegreen.loop.verdict.decision.Verdict`.
         results: build/regress/results.json.
         model_name: the registered model's.
     """

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mondegreen.cases.database import reading
 from mondegreen.cases.manager import DataManager
-from mondegreen.cases.quality_spelling import labeller
+from mondegreen.cases.snapshots.spelling import labeller
 from mondegreen.config import Params
 from mondegreen.errors import CaseError, MondegreenError
 from mondegreen.review.figures import progress

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.background import BackgroundTask
 
 from mondegreen.cases.database import reading
-from mondegreen.cases.quality_spelling import unwritable
+from mondegreen.cases.snapshots.spelling import unwritable
 from mondegreen.review import figures
 from mondegreen.review.decisions import Chosen, NewDecision, ReviewConflict, decide, undo
 from mondegreen.review.desk import Known, Named, NamedOurs, Seat

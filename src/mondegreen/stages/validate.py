@@ -6,8 +6,8 @@ from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
-from mondegreen.loop.spending import judge, open_ledger
-from mondegreen.loop.verdict import Confrontation, confront
+from mondegreen.loop.verdict.decision import Confrontation, confront
+from mondegreen.loop.verdict.spending import judge, open_ledger
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import run

@@ -1,0 +1,1 @@
+"""Which transcripts look misheard, without a reference: features, calibration, evaluation."""

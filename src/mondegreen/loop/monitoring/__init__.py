@@ -1,0 +1,1 @@
+"""What production does: inferences written down, statistics, drift, trends and alerts."""
