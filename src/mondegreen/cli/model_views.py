@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -23,19 +24,19 @@ def versions_table(model_name: str, versions: Sequence["Version"]) -> Renderable
     """One row a version."""
     if not versions:
         return f"{escape(model_name)} has no version yet: `dvc repro` registers the first."
-    table = Table("version", "stage", "alias", "verdict", "suites", "WER before", "after", "registered", "model")
+    table = Table("", "stage", "alias", "verdict", "suites", "WER, %", "registered", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True  # it fits a terminal of eighty columns
     for version in versions:
         colour = _COLOURS.get(version.outcome, "white")
         table.add_row(
             str(version.version),
-            version.status,
+            version.status + (", pruned" if version.pruned else ""),
             " ".join(f"@{alias}" for alias in version.aliases),
             f"[{colour}]{escape(version.outcome)}[/]" + (" [bold red](LLM)[/]" if version.warning else ""),
             version.regression or "-",
-            _rate(version.wer_before),
-            _rate(version.wer_after),
-            f"{version.created:%Y-%m-%d %H:%M}",
-            f"pruned {version.pruned}" if version.pruned else version.digest[:12],
+            f"{_rate(version.wer_before)} -> {_rate(version.wer_after)}".replace(" %", ""),
+            f"{version.created:%Y-%m-%d}",
         )
     return Group(f"[bold]{escape(model_name)}[/]", table)
 
