@@ -63,6 +63,8 @@ class LabelParams(_Section):
     acoustic_margin: float | None = Field(None, ge=0)
     acoustic_keep: Fraction = 0.5
     also_ask: tuple[str, ...] = ()
+    samples: int = Field(0, ge=0, le=20)
+    sample_temperature: float = Field(0.7, gt=0, le=2)
     min_agreement: Fraction = 1.0
     on_unavailable: Literal["skip", "fail", "use_hypothesis"] = "skip"
     audit_cases: int = Field(100, ge=0)

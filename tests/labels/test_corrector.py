@@ -3,13 +3,15 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mondegreen.config import LabelParams
+from mondegreen.config import LabelParams, Params
 from mondegreen.labels.asking import THREADS
 from mondegreen.labels.corrector import LlamaLLMCorrector
+from mondegreen.labels.machine import correctors
 from mondegreen.labels.prompt import Prompt
 from mondegreen.labels.suggestion import Question
 from tests.labels.llm_questions import SPOKEN, corrector, misheard, question, refusal, suggestion
@@ -115,6 +117,18 @@ def test_params_decide_how_questions_are_asked() -> None:
         assert suggestion(asks.correct("some words")).model == "llama2:7b"
         assert "voicemail" in server.asked[0]["messages"][0]["content"]
     assert asks.prompt_version == Prompt(domain_words=("voicemail",), fast=True).version != Prompt(fast=True).version
+
+
+def test_samples_are_drawn_each_with_its_own_seed_beside_the_likeliest_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for the cache
+    with ollama(transcript(SPOKEN)) as server:
+        params = Params(label=LabelParams(url=server.url, model=MODEL, samples=2))
+        answers = {suggestion(next(one.suggest([misheard()]))).prompt_version for one in correctors(params, ())}
+        drawn = [(request["options"]["seed"], request["options"]["temperature"]) for request in server.asked]
+    assert drawn == [(0, 0.0), (1, 0.7), (2, 0.7)]
+    assert len(answers) == 3, "the cache must not take one for another"
 
 
 def test_ollama_host_is_the_server_when_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

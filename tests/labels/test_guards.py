@@ -92,10 +92,13 @@ def test_words_of_the_nbest_need_not_sound_alike() -> None:
 def test_the_other_models_must_agree_as_far_as_is_asked() -> None:
     two = params(also_ask=["a", "b"])
     said = replace(GOOD, others=(GOOD.suggested, "please hold the lime now"))
-    assert decide(said, two).reason == "1 of 2 other models agree"
+    assert decide(said, two).reason == "1 of 2 other answers agree"
     assert decide(replace(said, others=(GOOD.suggested,) * 2), two).accepted
     assert decide(said, params(also_ask=["a", "b"], min_agreement=0.5)).accepted
     assert not decide(replace(said, others=()), two).accepted, "a model that gave no answer does not agree"
+    both = params(also_ask=["a"], samples=2)
+    assert decide(replace(said, others=(GOOD.suggested,) * 2), both).reason == "2 of 3 other answers agree"
+    assert decide(replace(said, others=(GOOD.suggested,) * 3), both).accepted
 
 
 def test_spans_are_runs_of_changed_words_with_their_place() -> None:

@@ -55,13 +55,24 @@ class LlamaLLMCorrector:
         self._asked = Asked(self.server, model_name, self.prompt, self._cache, retries, backoff)
 
     @classmethod
-    def from_params(cls, params: LabelParams, shots: Sequence[Shot] = (), cache: Path | None = ANSWERS) -> Self:
-        """The corrector that `label` in params.yaml describes; raises LeakageError for shots that must not be shown."""
+    def from_params(
+        cls, params: LabelParams, shots: Sequence[Shot] = (), cache: Path | None = ANSWERS, *, sample: int = 0
+    ) -> Self:
+        """The corrector that `label` in params.yaml describes.
+
+        Args:
+            sample: 0 for the likeliest answer, else the seed of one that is drawn at `label.sample_temperature`.
+
+        Raises:
+            LeakageError: shots that must not be shown.
+        """
         prompt = Prompt(
             domain_words=params.domain_words,
             shots=tuple(shots),
             fast=params.fast_mode,
             doubtful_below=params.doubtful_below,
+            temperature=params.sample_temperature if sample else 0.0,
+            seed=sample,
         )
         return cls(
             params.model,

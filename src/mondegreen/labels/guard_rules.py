@@ -125,12 +125,14 @@ def acoustic(case: Case, params: LabelParams) -> str:
 
 
 def agreement(case: Case, params: LabelParams) -> str:
-    """Several models, when they are configured, write the same words."""
-    if not params.also_ask:
-        return ""
+    """Other models and further samples of this one, when they are configured, write the same words.
+
+    Agreement of samples: Wang et al., "Self-consistency improves chain of thought reasoning in language models", ICLR
+    2023. One that gave no answer does not agree.
+    """
+    asked = len(params.also_ask) + params.samples
     same = sum(text == case.suggested for text in case.others)
-    wanted = params.min_agreement * len(params.also_ask)
-    return f"{same} of {len(params.also_ask)} other models agree" if same < wanted else ""
+    return f"{same} of {asked} other answers agree" if same < params.min_agreement * asked else ""
 
 
 def spans(heard: str, suggested: str) -> Iterator[Span]:

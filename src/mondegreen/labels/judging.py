@@ -69,7 +69,7 @@ class Judge:
     """Asks and decides.
 
     Args:
-        correctors: the model, then those of `label.also_ask`.
+        correctors: the model, then those that must agree with it (`label.also_ask`, `label.samples`).
         ear: scores texts on the audio.
         margin: of the acoustic check; None rejects all that is changed.
         params: limits and guards.

@@ -120,9 +120,14 @@ def calibrated(corpus: Corpus, ear: Ear, params: Params) -> tuple[float | None, 
 
 
 def correctors(params: Params, shots: Sequence[Shot]) -> list[Corrector]:
-    """The LLM of params.yaml, and those that must agree with it."""
+    """The LLM of params.yaml, and those that must agree with it: other models, and samples of its own."""
     names = [params.label.model, *params.label.also_ask]
-    return [LlamaLLMCorrector.from_params(params.label.model_copy(update={"model": name}), shots) for name in names]
+    models = [params.label.model_copy(update={"model": name}) for name in names]
+    seeds = range(1, params.label.samples + 1)
+    return [
+        *(LlamaLLMCorrector.from_params(model, shots) for model in models),
+        *(LlamaLLMCorrector.from_params(params.label, shots, sample=seed) for seed in seeds),
+    ]
 
 
 def shots_of(corpus: Corpus, params: Params) -> tuple[Shot, ...]:
