@@ -24,8 +24,11 @@ PHONE = {"width": 360, "height": 740}
 
 
 @contextmanager
-def launch() -> Iterator[Any]:
+def launch(*arguments: str) -> Iterator[Any]:
     """Yields a browser of playwright's synchronous API; skips where there is no Chromium, and fails in CI.
+
+    Args:
+        arguments: more of Chromium's own.
 
     Use it in a fixture of module scope: while it is open, nothing in the same process can call `asyncio.run`, and a
     second browser cannot be opened.
@@ -40,7 +43,7 @@ def launch() -> Iterator[Any]:
             pytest.fail(f"{reason}: apt-get install -y chromium, pip install playwright")
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*_ARGUMENTS, *arguments])
         try:
             yield browser
         finally:

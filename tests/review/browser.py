@@ -1,30 +1,16 @@
 """The review pages served in a thread, and a real headless Chromium to look at them."""
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import pytest
 import uvicorn
-from playwright.sync_api import Browser, sync_playwright
 
 from mondegreen.review.app import create_app
 from mondegreen.review.desk import Desk
-
-_ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
+from tests.browser import launch
 
 
 @contextmanager
@@ -46,14 +32,7 @@ def serving(desk: Desk) -> Iterator[str]:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; skips where there is none, and fails in CI."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("no chromium: apt-get install -y chromium")
-        pytest.skip("no chromium on this machine: apt-get install -y chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+def chromium() -> Iterator[Any]:
+    """A browser in which pages may play sound before anybody has clicked."""
+    with launch("--autoplay-policy=no-user-gesture-required") as browser:
         yield browser
-        browser.close()

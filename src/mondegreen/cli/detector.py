@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mondegreen.cli.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.cases.detector.calibration import Example
@@ -99,7 +99,7 @@ def _examples(
     stage = "evaluate" if candidate else "transcribe"
     hypotheses = read_jsonl(build / stage / "hypotheses.jsonl", Hypothesis)
     wanted = sum(item.split in splits for item in utterances)
-    with _progress(f"measuring {what}", wanted) as advance:
+    with progress(f"measuring {what}", wanted) as advance:
         return collect(utterances, hypotheses, splits, params.score.normalizer, advance)
 
 
@@ -159,18 +159,3 @@ def _show(report: "DetectorReport", run_id: str, as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(render(report))
     if run_id:
         typer.echo(f"\nMLflow run {run_id}, artifacts in detector/.")
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

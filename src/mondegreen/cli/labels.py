@@ -1,15 +1,13 @@
 """`mondegreen labels`: a language model's labels under guard, how true they are, and what became of each case."""
 
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mondegreen.cli.options import STORE, JsonOption, StoreOption
+from mondegreen.cli.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
@@ -47,7 +45,7 @@ def run(
     outcomes: Counter[str] = Counter()
     if cases:
         labeller = CaseLabeller.open(params, build)
-        with _progress(f"asking {params.label.model}", len(cases)) as advance:
+        with progress(f"asking {params.label.model}", len(cases)) as advance:
             for done, item in enumerate(labeller.label(manager, cases), 1):
                 outcomes[item.outcome] += 1
                 show_judged(item, as_json)
@@ -133,7 +131,7 @@ def _audited(params: "Params", build: Path) -> "tuple[LabelAudit, float | None]"
     whole = plan(corpus, params)
     chosen = Plan(whole.shots, [], whole.audited)
     ear = open_ear(params, digest)
-    with _progress(f"asking {params.label.model}", len(chosen.audited)) as advance:
+    with progress(f"asking {params.label.model}", len(chosen.audited)) as advance:
         found = label_by_machine(corpus, chosen, ear, params, correctors(params, chosen.shots), advance)
     return found.audit, params.label.max_label_wer
 
@@ -143,30 +141,3 @@ def _matching(judged: "list[Judged]", key: str) -> "Judged | None":
     found = [item for item in judged if item.id.startswith(key)]
     exact = [item for item in found if item.id == key]
     return exact[0] if exact else found[0] if len(found) == 1 else None
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and remaining time on stderr, when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=total, rate="")
-
-        def advance(done: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, rate=f"{speed:.2f}/s" if speed else "")
-
-        yield advance

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mondegreen.cli.options import JsonOption
+from mondegreen.cli.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.loop.regression.listing import Listed
@@ -66,12 +65,12 @@ def add(
         owner,
         behaviour=_mapping(behaviour) if behaviour else None,
         replace=replace,
-        track=_progress,
+        track=progress,
     )
     measured: dict[str, Any] = {}
     if heard is not None:
         version = baseline_version or str(model)
-        measured = tester.measure_baseline(version, heard.transcribe, [name], _progress)[name]
+        measured = tester.measure_baseline(version, heard.transcribe, [name], progress)[name]
     if as_json:
         typer.echo(json.dumps(suite.model_dump(mode="json") | measured))
         return
@@ -128,7 +127,7 @@ def run(
     candidate = _load(model, tester)
     before = None if stored else _load(baseline or tester.params.model.base, tester)
     results = tester.run_test_suite(
-        version or model, candidate.transcribe, before.transcribe if before else None, _progress
+        version or model, candidate.transcribe, before.transcribe if before else None, progress
     )
     if as_json:
         typer.echo(results.model_dump_json())
@@ -150,7 +149,7 @@ def measure_baseline(
 ) -> None:
     """Score a model on suites and store what it reaches as their baseline, in the index."""
     tester = _tester(store)
-    found = tester.measure_baseline(version or model, _load(model, tester).transcribe, names or None, _progress)
+    found = tester.measure_baseline(version or model, _load(model, tester).transcribe, names or None, progress)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -231,18 +230,3 @@ def _console() -> Any:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -1,20 +1,18 @@
 """`mondegreen validate`: the verdict of the last `dvc repro`, or on any two models."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mondegreen.cli.options import JsonOption
+from mondegreen.cli.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.loop.verdict.decision import Verdict
     from mondegreen.loop.verdict.validator import ModelValidator, ValidationResult
-    from mondegreen.records import Hypothesis, Utterance
+    from mondegreen.records import Hypothesis
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 _COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -90,26 +88,11 @@ def _judge(
     models = [(name, transcriber(name, params)) for name in (baseline, model)]
 
     def heard(name: str, stt: "BaselineSTTModel") -> "list[Hypothesis]":
-        with _progress(name, utterances) as advance:
+        with progress(name, len(utterances)) as advance:
             return hear(utterances, stt, on_progress=advance)
 
     old, new = (heard(name, stt) for name, stt in models)
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)
-
-
-@contextmanager
-def _progress(name: str, utterances: "list[Utterance]") -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=len(utterances))
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _show(verdict: "Verdict", facts: dict[str, Any], as_json: bool, result: "ValidationResult | None" = None) -> None:
