@@ -188,13 +188,15 @@ def _edits(left: str, right: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="as the server names it; may be given again")
+    parser.add_argument("--also-ask", action="append", default=[], help="a model that must agree; may be given again")
     parser.add_argument("--limit", type=int, default=1000, help="utterances of each set")
     parser.add_argument("--url", help="of the server; OLLAMA_HOST when not given")
     parser.add_argument("--timeout", type=float, default=400.0, help="seconds for one answer")
     parser.add_argument("--sounds", action="store_true", help="compare measures of sound instead")
     chosen = parser.parse_args()
     params = load_params()
-    label = params.label.model_copy(update={"url": chosen.url, "timeout": chosen.timeout, "concurrency": 1})
+    asking = {"url": chosen.url, "timeout": chosen.timeout, "concurrency": 1, "also_ask": tuple(chosen.also_ask)}
+    label = params.label.model_copy(update=asking)
     params = params.model_copy(update={"label": label, "model": params.model.model_copy(update={"base": str(STARTER)})})
     print(f"{machine()}\n", flush=True)
     if chosen.sounds:
