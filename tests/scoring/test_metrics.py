@@ -1,26 +1,8 @@
-from typing import Any
-
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.metrics import join, metrics_file, score, slice_metrics, worst
-
-
-def utterance(key: str, reference: str = "one two three four", **changes: Any) -> Utterance:
-    fields = {
-        "id": key, "path": f"data/clean/{key}.wav", "sha256": key, "duration": 1.0, "condition": "clean",
-        "speaker": "", "recording": key, "reference": reference, "split": "test", "domain": "target",
-    }  # fmt: skip
-    return Utterance.model_validate(fields | changes)
-
-
-def hypothesis(key: str, text: str = "one two three four", **changes: Any) -> Hypothesis:
-    fields = {
-        "id": key, "path": f"data/clean/{key}.wav", "text": text, "confidence": 0.9, "duration": 1.0,
-        "words": [], "nbest": [], "model": "m1",
-    }  # fmt: skip
-    return Hypothesis.model_validate(fields | changes)
+from tests.scoring.examples import hypothesis, utterance
 
 
 def test_the_corpus_rate_is_not_the_mean_of_rates() -> None:

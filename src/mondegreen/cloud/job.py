@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.archives import pack, unpack
-from mondegreen.cloud.dataset import DATA, Dataset, find_dataset, read_object
+from mondegreen.cloud.dataset import DATA, find_dataset, read_object
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError
 from mondegreen.files import sha256_file, write_json
@@ -75,7 +75,7 @@ def find_state(bucket: Bucket, dataset_id: str) -> JobState | None:
     return read_object(bucket, name, JobState) if name in bucket.names(name) else None
 
 
-def _get_data(bucket: Bucket, dataset_id: str, project: Path) -> Dataset:
+def _get_data(bucket: Bucket, dataset_id: str, project: Path) -> None:
     dataset = find_dataset(bucket, dataset_id)
     if dataset is None:
         raise CloudError(f"There is no dataset {dataset_id}.", "Prepare it with --prepare-dataset.")
@@ -83,7 +83,6 @@ def _get_data(bucket: Bucket, dataset_id: str, project: Path) -> Dataset:
     bucket.download(f"datasets/{dataset_id}/{DATA}", archive)
     unpack(archive, project, dataset.sha256[DATA])
     archive.unlink()
-    return dataset
 
 
 def _run(bucket: Bucket, run: str, project: Path, pipeline: Sequence[str], log: Path, beat: float) -> int:
