@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import table
-from mondegreen.cases.database import transaction
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import CaseFilter, NewCase
-from mondegreen.cases.storing import Stored, store_cases
+from mondegreen.cases.store import DataManager
+from mondegreen.cases.writing import Stored, store_cases
+from mondegreen.db import transaction
 
 BATCH = 25_000  # cases of one transaction
 RECORDINGS = 300

@@ -22,18 +22,14 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.common import STARTER, machine, table
 from mondegreen.config import Params, load_params
 from mondegreen.labels.acoustic import Claim, Ear, margin, open_ear
-from mondegreen.labels.audit import audit_labels
-from mondegreen.labels.audit_record import Accepted, LabelAudit
-from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.guard_rules import spans
-from mondegreen.labels.judging import Judge, Judgement
-from mondegreen.labels.machine import Corpus, correctors, shots_of
-from mondegreen.labels.sounds import sound_distance
+from mondegreen.labels.gold import Accepted, LabelAudit, gold_labels
+from mondegreen.labels.guards import sound_distance, spans
+from mondegreen.labels.llm_labels import Corpus, Judge, Judgement, audit_labels, correctors, shots_of
 from mondegreen.records import Utterance
-from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.scoring.wer import model_of
 from mondegreen.speech.manifest import build_manifest
+from mondegreen.speech.transcriber import hear, transcriber
 
 Falls = list[float | None]
 KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml

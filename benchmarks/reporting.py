@@ -23,13 +23,11 @@ import soundfile
 from benchmarks.common import table
 from mondegreen.config import Params
 from mondegreen.files import sha256_file, write_json, write_jsonl
-from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.reports.findings import find
-from mondegreen.reports.html import write_page
-from mondegreen.reports.markdown import render_markdown
 from mondegreen.reports.outputs import read_outputs
-from mondegreen.reports.plots import write_plots
+from mondegreen.reports.validation import find
+from mondegreen.reports.validation_page import render_markdown, write_page, write_plots
+from mondegreen.scoring.decision import decide
 
 WORDS = [f"{first}{second}{third}" for first in "bdfgklmnprst" for second in "aeiou" for third in "bdgklmnprst"]
 RATES = {"old": 0.30, "new": 0.27}

@@ -16,13 +16,17 @@ from scipy import stats
 from benchmarks.common import table
 from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
-from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.bootstrap import IntervalMethod, block_bootstrap
-from mondegreen.scoring.cluster_tests import cluster_t_test, signed_rank_test
-from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.evidence import gather
-from mondegreen.scoring.significance import mapsswe, sign_flip_test
+from mondegreen.scoring.comparison import compare, gather
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.significance import (
+    IntervalMethod,
+    block_bootstrap,
+    cluster_t_test,
+    mapsswe,
+    sign_flip_test,
+    signed_rank_test,
+)
 
 Answers = Callable[[TestSet, int], dict[str, bool]]
 SPEAKERS = (5, 10, 20, 40)

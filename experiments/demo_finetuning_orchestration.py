@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.rule import Rule
 
-from mondegreen.cli.stopping import terminable
+from mondegreen.cli.common import terminable
 
 if TYPE_CHECKING:
     from mondegreen import DataManager

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from mondegreen.cli.cloud import cloud
+from mondegreen.cli.finetune import cloud
 from mondegreen.errors import MondegreenError
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mondegreen.cases.detector.detection import ErrorDetector
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.config import load_params
-from mondegreen.loop.monitoring.recorder import Recorder
-from mondegreen.loop.monitoring.tracker import MetadataTracker
-from mondegreen.review.desk import Desk
+from mondegreen.detector.detector import ErrorDetector
+from mondegreen.monitoring.tracker import MetadataTracker, Recorder
 from mondegreen.review.page import heard_words
 from mondegreen.review.security import Access
+from mondegreen.review.session import Desk
 from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 from tests.review.browser import chromium, serving
 

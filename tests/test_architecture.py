@@ -15,14 +15,17 @@ RANKS = {
     "scoring": 0,
     "speech": 1,
     "cases": 2,
+    "detector": 2,
     "labels": 2,
     "registry": 3,
-    "reports": 3,
-    "review": 3,
-    "cloud": 4,
-    "loop": 5,
-    "stages": 6,
-    "cli": 6,
+    "monitoring": 4,
+    "reports": 5,
+    "regression": 6,
+    "review": 6,
+    "cloud": 6,
+    "loop": 7,
+    "stages": 8,
+    "cli": 8,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -10,18 +10,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "BaselineSTTModel": "mondegreen.speech.transcriber",
-    "DataManager": "mondegreen.cases.manager",
-    "DeploymentConfig": "mondegreen.registry.deployment_records",
+    "DataManager": "mondegreen.cases.store",
+    "DeploymentConfig": "mondegreen.registry.deployer",
     "FinetuningConfig": "mondegreen.loop.trigger",
     "FinetuningCoordinator": "mondegreen.loop.coordinator",
     "FinetuningOrchestrator": "mondegreen.loop.orchestrator",
     "LlamaLLMCorrector": "mondegreen.labels.corrector",
-    "MetadataTracker": "mondegreen.loop.monitoring.tracker",
-    "ModelDeployer": "mondegreen.registry.model_deployer",
-    "ModelValidator": "mondegreen.loop.verdict.validator",
-    "ValidationConfig": "mondegreen.loop.verdict.validator",
-    "RegressionConfig": "mondegreen.loop.regression.tester",
-    "RegressionTester": "mondegreen.loop.regression.tester",
+    "MetadataTracker": "mondegreen.monitoring.tracker",
+    "ModelDeployer": "mondegreen.registry.deployer",
+    "ModelValidator": "mondegreen.loop.validator",
+    "ValidationConfig": "mondegreen.loop.validator",
+    "RegressionConfig": "mondegreen.regression.tester",
+    "RegressionTester": "mondegreen.regression.tester",
     "load": "mondegreen.speech.transcriber",
 }
 __all__ = [

@@ -261,3 +261,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise UsageError(
             f"{path}: {field}: {first['msg']}.", "Correct it; params.yaml in git shows every knob."
         ) from None
+
+
+def params_of(project: Path = Path()) -> Params:
+    """The project's params.yaml, or the defaults where there is none."""
+    path = project / "params.yaml"
+    return load_params(path) if path.is_file() else Params()

@@ -1,8 +1,12 @@
-"""Files that are either whole or absent, digests, and line-wise JSON with a pydantic model a kind."""
+"""Files that are either whole or absent, digests, and line-wise JSON with a pydantic model a kind.
+
+Folders as one file, for a bucket: equal contents give equal bytes, and what comes out is what went in.
+"""
 
 import gc
 import hashlib
 import os
+import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +16,7 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import CloudError, UsageError
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -115,3 +119,32 @@ def lock(path: Path, timeout: float = 600.0) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(path), timeout=timeout):
         yield
+
+
+def pack(members: dict[str, Path], target: Path) -> None:
+    """A tar of folders and files under their names: equal contents give equal bytes."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime = member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        return member
+
+    with tarfile.open(target, "w") as archive:
+        for name, root in members.items():
+            for path in [root, *sorted(root.rglob("*"))]:
+                archive.add(path, Path(name, path.relative_to(root)), recursive=False, filter=plain)
+
+
+def unpack(archive: Path, target: Path, sha256: str) -> None:
+    """Unpacks into a folder, replacing what is there under the same names.
+
+    Raises:
+        CloudError: the archive is not the one that was packed, or reaches outside of the folder.
+    """
+    if sha256_file(archive) != sha256:
+        raise CloudError(f"{archive.name} is not the file that was packed.", "Fetch it again.")
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise CloudError(f"{archive.name} cannot be unpacked: {error}.", "Fetch it again.") from error

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mondegreen.cases.database import open_database
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
+from mondegreen.db import open_database
 from tests.postgres import fresh_database, server
 
 Recorder = Callable[..., Path]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mondegreen.cases.detector.acoustics import UNKNOWN
-from mondegreen.cases.detector.calibration import Example
+from mondegreen.detector.calibration import Example
+from mondegreen.detector.features import UNKNOWN_ACOUSTICS
 from mondegreen.records import Alternative, Hypothesis, Split, Utterance, Word
-from mondegreen.scoring.metrics import join
+from mondegreen.scoring.wer import join
 
 MODEL = "ab" * 32
 # Words of one length, so that a wrong word changes no rate; the hypotheses hold no other ones.
@@ -68,7 +68,7 @@ def corpus(
 def examples(utterances: list[Utterance], hypotheses: list[Hypothesis], *splits: Split) -> list[Example]:
     """As `calibration.collect` gives them, without waveforms."""
     return [
-        Example(scored=pair, acoustics=UNKNOWN)
+        Example(scored=pair, acoustics=UNKNOWN_ACOUSTICS)
         for pair in join(utterances, hypotheses).scored
         if pair.utterance.split in splits
     ]

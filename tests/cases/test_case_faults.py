@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from mondegreen.cases import storing
-from mondegreen.cases.database import reading, transaction
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases import writing
+from mondegreen.cases.queries import Tally, recounted
 from mondegreen.cases.records import NewCase
-from mondegreen.cases.statistics import Tally, recounted
-from mondegreen.cases.tables import CorrectionRow
+from mondegreen.cases.store import DataManager
+from mondegreen.db import reading, transaction
 from mondegreen.errors import CaseError
+from mondegreen.tables import CorrectionRow
 from tests.cases.conftest import recording, small_disk
 from tests.postgres import fresh_database
 
@@ -115,7 +115,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_case(
     before = manager.get_statistics()
 
     def store() -> None:
-        target, name = (storing, "store_cases") if moment == "before the row" else (Tally, "write")
+        target, name = (writing, "store_cases") if moment == "before the row" else (Tally, "write")
         monkeypatch.setattr(target, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         DataManager(folder / "var").store_failed_case(path, "A", "B", error_types=["noise"])
 

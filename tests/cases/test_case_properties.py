@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.queries import recounted
 from mondegreen.cases.records import NewCase, NewCorrection
-from mondegreen.cases.statistics import recounted
+from mondegreen.cases.store import DataManager
+from mondegreen.db import reading
 from tests.cases.conftest import chosen, recording
 
 Histories = dict[str, list[tuple[str, str]]]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from mondegreen.cases.database import open_database, reading, transaction
-from mondegreen.cases.tables import JobRow
+from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import CaseError, UsageError
+from mondegreen.tables import JobRow
 
 
 def job(at: datetime) -> JobRow:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.detector.calibration import calibrate, save
-from mondegreen.cases.detector.detection import ErrorDetector, calibration_path
 from mondegreen.config import DetectorParams
+from mondegreen.detector.calibration import calibrate, save
+from mondegreen.detector.detector import ErrorDetector, calibration_path
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import Alternative, Hypothesis, Word
 from mondegreen.speech.transcriber import Transcription

@@ -6,14 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mondegreen.cases.detector.acoustics import Acoustics
-from mondegreen.cases.detector.calibration import Example, calibrate, collect, fits, save
-from mondegreen.cases.detector.detection import ErrorDetector
-from mondegreen.cases.detector.evaluation import report
-from mondegreen.cases.detector.features import Features
-from mondegreen.cases.detector.regression import choose_strength, fit
-from mondegreen.cases.detector.rules import TypeThresholds, error_types, type_thresholds
 from mondegreen.config import DetectorParams
+from mondegreen.detector.calibration import Example, calibrate, choose_strength, collect, fit, fits, save
+from mondegreen.detector.detector import ErrorDetector, TypeThresholds, error_types, type_thresholds
+from mondegreen.detector.evaluation import report
+from mondegreen.detector.features import Acoustics, Features
 from mondegreen.errors import CaseError
 from mondegreen.records import Hypothesis, Utterance
 from tests.cases.detector_corpus import corpus, examples, hypothesis
@@ -182,7 +179,7 @@ def test_empty_transcripts_do_not_bend_the_fit() -> None:
 
 
 def test_calibration_reads_waveforms_of_the_wanted_splits_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "mondegreen.cases.detector.calibration"
+    module = "mondegreen.detector.calibration"
     monkeypatch.setattr(f"{module}.load_audio", lambda path: opened.append(path.name) or np.ones(9))
     opened: list[str] = []
     utterances, hypotheses, _ = corpus(16, seed=1, strength=1.0)

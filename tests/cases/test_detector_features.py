@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.detector.acoustics import HIGHEST_SNR, UNKNOWN, measure
-from mondegreen.cases.detector.features import (
+from mondegreen.detector.features import (
+    HIGHEST_SNR,
     TYPE_OF,
+    UNKNOWN_ACOUSTICS,
     Features,
     SpeechRate,
     features,
+    measure,
     probability_of_errors,
     repeated_share,
 )
@@ -22,7 +24,7 @@ LEXICON = frozenset(["please", "hold", "the", "line"])
 
 
 def measured(heard: object, lexicon: frozenset[str] = LEXICON, error_wer: float = 0.0) -> Features:
-    return features(heard, UNKNOWN, SpeechRate(centre=math.log(10), spread=0.5), lexicon, error_wer)
+    return features(heard, UNKNOWN_ACOUSTICS, SpeechRate(centre=math.log(10), spread=0.5), lexicon, error_wer)
 
 
 def certain(*confidences: float) -> list[Word]:

@@ -4,19 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
-from mondegreen.cases.detector.calibration import calibrate
-from mondegreen.cases.detector.evaluation import report
-from mondegreen.cases.detector.measures import (
-    figures,
-    measures,
-    reliability,
-    threshold_for_precision,
-    threshold_for_recall,
-)
 from mondegreen.config import DetectorParams
+from mondegreen.detector.calibration import calibrate
+from mondegreen.detector.evaluation import report
+from mondegreen.detector.measures import figures, measures, reliability, threshold_for_precision, threshold_for_recall
 from mondegreen.errors import CaseError
-from mondegreen.reports.detector import metrics, reliability_csv
-from mondegreen.reports.detector_figures import reliability_svg
+from mondegreen.reports.detector import metrics, reliability_csv, reliability_svg
 from tests.cases.detector_corpus import corpus, examples
 
 # Few distinct scores, so that equal ones are common; weights as a resample gives them.

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from mondegreen.cases.database import transaction
-from mondegreen.cases.exchange.exporting import export_cases
-from mondegreen.cases.exchange.importing import import_cases
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.exporting import export_cases
+from mondegreen.cases.importing import import_cases
 from mondegreen.cases.records import CaseFilter
-from mondegreen.cases.tables import CaseErrorRow, CaseRow, CorrectionRow
+from mondegreen.cases.store import DataManager
+from mondegreen.db import transaction
+from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 from tests.cases.snapshot_project import add_case, record
 
 FORMATS = ["csv", "jsonl", "label-studio"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases import storing
-from mondegreen.cases.exchange.exporting import export_cases
-from mondegreen.cases.exchange.importing import import_cases
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases import writing
+from mondegreen.cases.exporting import export_cases
+from mondegreen.cases.importing import import_cases
+from mondegreen.cases.store import DataManager
 from mondegreen.errors import CaseError, UsageError
 from tests.cases.snapshot_project import add_case, record, tree
 
@@ -195,7 +195,7 @@ def test_an_import_that_is_killed_half_way_leaves_no_case(store: DataManager, fo
     for name in rows:
         record(folder / name, 0.05)
     (folder / "cases.csv").write_text(HEADER + "".join(f"{name},heard,said,\n" for name in rows))
-    real = storing.store_corrections
+    real = writing.store_corrections
 
     def killed() -> None:
         def die(session, *arguments):  # type: ignore[no-untyped-def]
@@ -203,7 +203,7 @@ def test_an_import_that_is_killed_half_way_leaves_no_case(store: DataManager, fo
             session.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        storing.store_corrections = die  # in this process, which is about to end
+        writing.store_corrections = die  # in this process, which is about to end
         import_cases(DataManager(store.folder), folder / "cases.csv")
 
     process = multiprocessing.get_context("fork").Process(target=killed)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import Case, CaseFilter
+from mondegreen.cases.store import DataManager
 from mondegreen.errors import CaseError, UsageError
 from tests.cases.conftest import Recorder, chosen, recording
 
@@ -22,7 +22,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     paths, keys = [recording(folder / f"tape{n}.wav", n) for n in range(6)], []
     for n in range(12):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mondegreen.cases.manager._now", lambda n=n: NOON + timedelta(hours=n // 2))
+            patch.setattr("mondegreen.cases.store._now", lambda n=n: NOON + timedelta(hours=n // 2))
             key = manager.store_failed_case(
                 paths[n % 6],
                 f"Heard {n} 50% ÄPFEL",
@@ -107,8 +107,8 @@ def test_common_and_rare_words_are_found_alike(
 ) -> None:
     expected = sorted((cases[n] for n in wanted), key=lambda case: (case.first_seen, case.id), reverse=True)
     for few, recent in ((1, 1), (1, 5_000), (2_000, 1), (3, 3)):
-        monkeypatch.setattr("mondegreen.cases.search._FEW", few)
-        monkeypatch.setattr("mondegreen.cases.search._RECENT", recent)
+        monkeypatch.setattr("mondegreen.cases.queries._FEW", few)
+        monkeypatch.setattr("mondegreen.cases.queries._RECENT", recent)
         assert list(store.each_case(where, page=5)) == expected == store.find_cases(where, limit=None).cases
 
 

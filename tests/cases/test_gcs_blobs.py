@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mondegreen import DataManager
-from mondegreen.cases import gcs_blobs
-from mondegreen.cases.gcs_blobs import GcsBlobStore
+from mondegreen.cases import blobs
+from mondegreen.cases.blobs import GcsBlobStore
 from mondegreen.config import GcpParams
 from mondegreen.errors import CaseError, CloudError, UsageError
 from mondegreen.gcs import Bucket, gcp_settings
@@ -75,7 +75,7 @@ def test_a_young_orphan_is_spared(
     store = GcsBlobStore(bucket, tmp_path / "here")
     store.put(source)
     assert store.delete(DIGEST) is False and list(store.digests()) == [DIGEST]
-    monkeypatch.setattr(gcs_blobs, "_SETTLED", -gcs_blobs._SETTLED)
+    monkeypatch.setattr(blobs, "_SETTLED", -blobs._SETTLED)
     assert store.delete(DIGEST) is True and list(store.digests()) == []
 
 

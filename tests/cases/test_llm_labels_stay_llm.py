@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.exchange.exporting import export_cases
-from mondegreen.cases.exchange.importing import import_cases
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.exporting import export_cases
+from mondegreen.cases.importing import import_cases
 from mondegreen.cases.records import NewCorrection
-from mondegreen.cases.snapshots.taking import take_snapshot
-from mondegreen.cases.suggestions import NewSuggestion, newest_suggestion, newest_suggestions, store_suggestions
+from mondegreen.cases.snapshots import take_snapshot
+from mondegreen.cases.store import DataManager, NewSuggestion, newest_suggestion, newest_suggestions, store_suggestions
 from mondegreen.config import Params, PrepareParams
 from mondegreen.errors import CaseError
 from mondegreen.labels.gold import gold_labels
@@ -99,8 +98,8 @@ def test_the_newest_suggestion_of_a_case_is_found_and_a_correction_comes_with_it
 @settings(max_examples=20, deadline=None)
 @given(order=st.lists(st.sampled_from(["manual", "import", "llm"]), min_size=1, max_size=6))
 def test_whatever_comes_after_a_persons_words_count(order: list[str]) -> None:
-    from mondegreen.cases.counting import counting
-    from mondegreen.cases.tables import CorrectionRow
+    from mondegreen.cases.queries import counting
+    from mondegreen.tables import CorrectionRow
 
     rows = [CorrectionRow(id=number, method=method, transcript=str(number)) for number, method in enumerate(order, 1)]
     chosen_row = counting(rows)

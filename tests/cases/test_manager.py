@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import CaseFilter, NewCase
+from mondegreen.cases.store import DataManager
 from mondegreen.errors import AudioError, CaseError, UsageError
 from tests.cases.conftest import Recorder
 
@@ -148,7 +148,7 @@ def test_a_clock_that_moves_back_changes_neither_order_nor_last_seen(
     manager.store_correction(key, "first")
     seen = manager.get_case(key).last_seen
     past = seen - timedelta(days=365)
-    monkeypatch.setattr("mondegreen.cases.manager._now", lambda: past)
+    monkeypatch.setattr("mondegreen.cases.store._now", lambda: past)
     manager.store_correction(key, "second")
     manager.store_failed_case(record(1), "A")
     case = manager.get_case(key)
@@ -171,7 +171,7 @@ def test_a_beginning_of_the_id_is_enough_when_it_is_unique(manager: DataManager,
 def test_an_ambiguous_beginning_names_cases(
     manager: DataManager, monkeypatch: pytest.MonkeyPatch, record: Recorder
 ) -> None:
-    monkeypatch.setattr("mondegreen.cases.storing.case_id", lambda sha256, version: f"abcdef{version:>010}")
+    monkeypatch.setattr("mondegreen.cases.writing.case_id", lambda sha256, version: f"abcdef{version:>010}")
     for version in "12":
         manager.store_failed_case(record(1), "A", model_version=version)
     with pytest.raises(CaseError, match="abcdef0000000001 and abcdef0000000002"):

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshots.card import read_card
-from mondegreen.cases.snapshots.taking import take_snapshot
-from mondegreen.cases.snapshots.versions import list_versions
+from mondegreen.cases.snapshots import take_snapshot
+from mondegreen.cases.store import DataManager
+from mondegreen.cases.versions import list_versions, read_card
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase
-from mondegreen.speech.failed_cases import read_failed_cases
+from mondegreen.speech.manifest import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc, dvc_within, git, make_project, params, tree
 
 # These run DVC as the program does, in a process of its own.
@@ -181,7 +180,7 @@ def test_changes_of_the_users_own_in_data_are_refused_and_kept(project: Path, st
 def test_a_place_without_git_dvc_or_a_committed_pointer_is_named(
     project: Path, store: DataManager, spoil: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mondegreen.cases.snapshots.repository.Repository.check_unchanged", lambda self: None)
+    monkeypatch.setattr("mondegreen.git.Repository.check_unchanged", lambda self: None)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     add_case(store, "one", "some words")
     subprocess.run(spoil, shell=True, cwd=project, check=True)

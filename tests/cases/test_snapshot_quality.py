@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.snapshots.card import LeftOut, make_card, render
-from mondegreen.cases.snapshots.contents import merged
-from mondegreen.cases.snapshots.quality import check_gates, measure
-from mondegreen.cases.snapshots.spelling import labeller, local_model, read_vocabulary
+from mondegreen.cases.snapshot_contents import check_gates, measure, merged
+from mondegreen.cases.spelling import labeller, local_model, read_vocabulary
+from mondegreen.cases.versions import LeftOut, make_card, render
 from mondegreen.config import CasesParams
 from mondegreen.errors import CaseError, UsageError, VocabularyError
 from mondegreen.records import FailedCase

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from mondegreen.cases.database import transaction
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.tables import CaseCountRow
+from mondegreen.cases.store import DataManager
+from mondegreen.db import transaction
+from mondegreen.tables import CaseCountRow
 from tests.cases.conftest import Recorder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from tests.cases.snapshot_project import add_case
 

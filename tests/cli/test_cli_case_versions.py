@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from tests.cases.snapshot_project import STARTER, add_case, dvc_within, make_project, tree
 

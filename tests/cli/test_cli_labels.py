@@ -13,15 +13,15 @@ import yaml
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import Case
-from mondegreen.cases.tables_labels import SuggestionRow
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
+from mondegreen.db import reading
 from mondegreen.files import read_jsonl
-from mondegreen.labels.judging import Judged
+from mondegreen.labels.llm_labels import Judged
 from mondegreen.loop import case_labels
 from mondegreen.stages import label, prepare, transcribe
+from mondegreen.tables import SuggestionRow
 from tests.support.ollama_server import hypothesis, ollama, transcript
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from sqlalchemy import insert
 from typer.testing import CliRunner, Result
 
-from mondegreen.cases.database import open_database, reading, transaction
-from mondegreen.cases.tables import InferenceRow
 from mondegreen.cli.main import app
+from mondegreen.db import open_database, reading, transaction
 from mondegreen.speech.model import model_digest
+from mondegreen.tables import InferenceRow
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
 from tests.registry.registered import NAME, add, deployer, in_child, standing_now, weights
 from tests.registry.registered import Result as Judged
@@ -223,7 +223,7 @@ def test_relocate_mends_what_a_move_of_the_checkout_breaks(
     moved.parent.mkdir()
     project.rename(moved)
     enter(moved, monkeypatch)
-    monkeypatch.setattr("mondegreen.registry.packaging._CODE", moved / "code")
+    monkeypatch.setattr("mondegreen.registry.package._CODE", moved / "code")
 
     def broken() -> object:
         found = findings()

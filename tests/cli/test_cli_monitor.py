@@ -12,13 +12,13 @@ import soundfile
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
-from mondegreen.cases.database import open_database, reading
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.tables import InferenceRow
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
+from mondegreen.db import open_database, reading
 from mondegreen.files import sha256_file
-from mondegreen.loop.monitoring.tracker import MetadataTracker
+from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.speech.transcriber import BaselineSTTModel
+from mondegreen.tables import InferenceRow
 from tests.loop.inferences import inference, insert_rows
 from tests.loop.listener import OK, listening, status
 from tests.tiny import save_model
@@ -111,7 +111,7 @@ def test_transcripts_are_printed_when_the_database_breaks_meanwhile(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mondegreen.loop.monitoring.tracker.write_inferences", full)
+    monkeypatch.setattr("mondegreen.monitoring.tracker.write_inferences", full)
     result = run("transcribe", *recordings, "--model", model, "--log", "--batch-size", 1)
     assert len(result.stdout.splitlines()) == 3 and result.exit_code == 1
     assert result.stderr.count("No space left") == 1 and "3 inferences were not logged" in result.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from tests.cases.conftest import recording
 from tests.review.conftest import DOUBLE, says

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
-from mondegreen.reports.summary import Summary, SummaryRow
+from mondegreen.reports.outputs import Summary, SummaryRow
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def failed(monkeypatch: pytest.MonkeyPatch) -> Summary:
         registered=None,
         report="build/validate/report.html",
     )
-    monkeypatch.setattr("mondegreen.reports.summary.summary", lambda build: found)
+    monkeypatch.setattr("mondegreen.reports.outputs.summary", lambda build: found)
     return found
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_json
-from mondegreen.loop.verdict.decision import Verdict
-from mondegreen.loop.verdict.spending import share
+from mondegreen.loop.alpha_ledger import share
+from mondegreen.scoring.decision import Verdict
 from tests.loop.verdict_corpus import judge
 from tests.tiny import save_model
 

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.archives import pack, unpack
-from mondegreen.cloud.dataset import DATA, SOURCE, find_dataset, prepare
-from mondegreen.cloud.job import JobState, find_state, run_job
-from mondegreen.cloud.results import adopt, follow
+from mondegreen.cloud.job import DATA, SOURCE, JobState, adopt, find_dataset, find_state, follow, prepare, run_job
 from mondegreen.errors import CloudError, UsageError
-from mondegreen.files import sha256_file
+from mondegreen.files import pack, sha256_file, unpack
 from mondegreen.gcs import Bucket
 from tests.cloud.conftest import dvc, git
 

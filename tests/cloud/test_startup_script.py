@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mondegreen.cloud.dataset import prepare
+from mondegreen.cloud.job import prepare
 from mondegreen.gcs import Bucket
 from tests.gcs import BUCKET
 

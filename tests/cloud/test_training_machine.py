@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
-from mondegreen.cloud.machine import DATASET_KEY, TrainingMachine
+from mondegreen.cloud.vm import DATASET_KEY, TrainingMachine
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.gcs import Bucket

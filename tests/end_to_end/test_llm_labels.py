@@ -61,7 +61,7 @@ def _check_run(project: Project, audit: Audit) -> None:
     (writer,) = audit.llm.writers
     run_id = json.loads((project.folder / "build/train/run.json").read_text())["run_id"]
     code = (
-        "import json\nfrom mondegreen.registry.tracking import connect\n"
+        "import json\nfrom mondegreen.registry.mlflow_store import connect\n"
         f"run = connect().get_run('{run_id}')\nprint(json.dumps([run.data.tags, run.data.metrics]))"
     )
     tags, metrics = json.loads(project.run("python", "-c", code).stdout.splitlines()[-1])

@@ -8,8 +8,8 @@ import mlflow
 import pytest
 
 from mondegreen.files import read_json, read_jsonl
-from mondegreen.loop.verdict.decision import Verdict
 from mondegreen.records import Hypothesis, Metrics, RegisteredVersion, RegressionResults, RunInfo, Utterance
+from mondegreen.scoring.decision import Verdict
 from tests.end_to_end.project import ROOT, Project
 
 pytestmark = pytest.mark.xdist_group("end_to_end")

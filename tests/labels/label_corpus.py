@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mondegreen.labels.acoustic import Claim
 from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.machine import Corpus
-from mondegreen.labels.suggestion import FailureReason, NoSuggestion, Question, Suggestion
+from mondegreen.labels.llm_labels import Corpus
+from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Suggestion
 from mondegreen.records import Hypothesis, Utterance, Word
 
 MODEL = "ab" * 32

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mondegreen.labels.corrector import LlamaLLMCorrector
-from mondegreen.labels.suggestion import NoSuggestion, Question, Suggestion
+from mondegreen.labels.prompt import NoSuggestion, Question, Suggestion
 from mondegreen.records import Alternative, Word
 from tests.support.ollama_server import FakeOllama
 

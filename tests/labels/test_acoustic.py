@@ -61,7 +61,7 @@ def test_what_was_heard_falls_by_nothing_and_punctuation_by_nothing_either(proje
 
 def test_a_fall_is_the_difference_of_the_scores_for_each_frame(project: Path, ear: Ear) -> None:
     from mondegreen.speech.audio import load_audio
-    from mondegreen.speech.features import encode, log_probabilities
+    from mondegreen.speech.model import encode, log_probabilities
 
     lattice = log_probabilities(ear.model, [encode(ear.model, load_audio(project / "1.wav"))])[0]
     ids = {token: index for index, token in enumerate(ear.model.vocabulary.tokens)}

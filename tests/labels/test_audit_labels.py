@@ -7,9 +7,9 @@ import pytest
 from mondegreen.config import GUARDS, Params
 from mondegreen.errors import MondegreenError
 from mondegreen.labels.acoustic import Ear
-from mondegreen.labels.audit_record import EditCounts, LabelAudit
-from mondegreen.labels.edits import count_edits
-from mondegreen.labels.machine import MachineLabels, check_audit, label_by_machine, plan
+from mondegreen.labels.gold import EditCounts, LabelAudit
+from mondegreen.labels.guards import count_edits
+from mondegreen.labels.llm_labels import MachineLabels, check_audit, label_by_machine, plan
 from tests.labels.label_corpus import DeafEar, Scripted, corpus, heard, utterance
 
 SAID = "please hold the line now"

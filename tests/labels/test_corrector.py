@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from mondegreen.config import LabelParams, Params
-from mondegreen.labels.asking import THREADS
-from mondegreen.labels.corrector import LlamaLLMCorrector
-from mondegreen.labels.machine import correctors
-from mondegreen.labels.prompt import Prompt
-from mondegreen.labels.suggestion import Question
+from mondegreen.labels.corrector import THREADS, LlamaLLMCorrector
+from mondegreen.labels.llm_labels import correctors
+from mondegreen.labels.prompt import Prompt, Question
 from tests.labels.llm_questions import SPOKEN, corrector, misheard, question, refusal, suggestion
 from tests.support.ollama_server import DIGEST, MODEL, Content, Reply, hypothesis, ollama, transcript
 

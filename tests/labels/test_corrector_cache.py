@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.labels.prompt import Prompt
-from mondegreen.labels.suggestion import NoSuggestion, Question, Suggestion
-from mondegreen.labels.suggestion_cache import SuggestionCache
+from mondegreen.labels.corrector import SuggestionCache
+from mondegreen.labels.prompt import NoSuggestion, Prompt, Question, Suggestion
 from tests.labels.llm_questions import corrector, misheard, question, refusal, suggestion
 from tests.loop.listener import closed_port
 from tests.support.ollama_server import DIGEST, MODEL, Content, FakeOllama, Reply, hypothesis, ollama, transcript
@@ -129,7 +128,7 @@ def test_failures_are_not_kept(tmp_path: Path, fault: str) -> None:
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom mondegreen.labels.corrector import LlamaLLMCorrector\n"
-        "from mondegreen.labels.suggestion import Question\n"
+        "from mondegreen.labels.prompt import Question\n"
         "asks = LlamaLLMCorrector(ollama_base_url=sys.argv[1], cache=Path('answers.db'), concurrency=1, retries=0)\n"
         "for item in asks.suggest(Question(id=str(n), text=f'word number {n}', confidence=0.5) for n in range(20)):\n"
         "    pass\n"
@@ -153,7 +152,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_several_processes_share_the_file(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom mondegreen.labels.suggestion_cache import SuggestionCache\n"
+        "import sys\nfrom pathlib import Path\nfrom mondegreen.labels.corrector import SuggestionCache\n"
         "cache = SuggestionCache(Path('answers.db'))\n"
         "print([cache.store_answer(str(n), f'{sys.argv[1]} {n}') for n in range(200)])"
     )

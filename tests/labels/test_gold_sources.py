@@ -8,9 +8,9 @@ from mondegreen.config import Params
 from mondegreen.errors import LeakageError, MondegreenError
 from mondegreen.labels.acoustic import Ear
 from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.machine import MachineLabels, label_by_machine, plan
+from mondegreen.labels.llm_labels import MachineLabels, label_by_machine, plan
+from mondegreen.labels.prompt import FailureReason
 from mondegreen.labels.selection import select
-from mondegreen.labels.suggestion import FailureReason
 from mondegreen.records import Hypothesis, Label, Source, Utterance, Writer
 from tests.labels.label_corpus import DeafEar, Scripted, corpus, heard, utterance
 

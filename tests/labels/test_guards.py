@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.config import GUARDS, GuardName, LabelParams
-from mondegreen.labels.guard_rules import spans
-from mondegreen.labels.guards import RULES, Case, decide
+from mondegreen.labels.guards import RULES, Case, decide, spans
 
 PARAMS = LabelParams()
 GOOD = Case(

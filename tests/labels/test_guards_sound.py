@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.labels.sounds import sound_distance
+from mondegreen.labels.guards import sound_distance
 
 WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=8), max_size=4).map(" ".join)
 

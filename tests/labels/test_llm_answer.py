@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.labels.answer import InvalidAnswerError, longest_answer, transcript
 from mondegreen.labels.prompt import FAST, SYSTEM
+from mondegreen.labels.responses import InvalidAnswerError, longest_answer, transcript
 from mondegreen.scoring.normalizer import normalize
 from tests.labels.llm_questions import HEARD, SPOKEN, misheard, question
 

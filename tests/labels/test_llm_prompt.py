@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.errors import LeakageError
-from mondegreen.labels.few_shot import choose_shots
-from mondegreen.labels.prompt import FAST, SYSTEM, Prompt, PromptTooLongError, Shot
+from mondegreen.labels.prompt import FAST, SYSTEM, Prompt, PromptTooLongError, Shot, choose_shots
 from mondegreen.records import Alternative, Hypothesis, Label, Utterance
 from tests.labels.llm_questions import misheard, question
 

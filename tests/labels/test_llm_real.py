@@ -7,10 +7,9 @@ import pytest
 
 from mondegreen.labels.corrector import DEFAULT_MODEL, LlamaLLMCorrector
 from mondegreen.labels.llm_check import EXAMPLES, check
-from mondegreen.labels.ollama_server import OllamaServer
-from mondegreen.labels.prompt import Prompt
-from mondegreen.labels.suggestion import Suggestion
-from mondegreen.scoring.errors import ErrorCounts, count_words
+from mondegreen.labels.ollama import OllamaServer
+from mondegreen.labels.prompt import Prompt, Suggestion
+from mondegreen.scoring.wer import ErrorCounts, count_words
 from tests.labels.llm_questions import question
 
 MODEL = os.environ.get("MONDEGREEN_TEST_LLM", DEFAULT_MODEL)

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mondegreen.loop.monitoring.inference_log import Inference, write_inferences
-from mondegreen.loop.monitoring.tracker import MetadataTracker
-from mondegreen.reports.monitor_records import Statistics
+from mondegreen.monitoring.records import Statistics
+from mondegreen.monitoring.tracker import Inference, MetadataTracker, write_inferences
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, update
 
-from mondegreen.cases.database import open_database, transaction
-from mondegreen.cases.tables import CaseRow, InferenceRow
+from mondegreen.db import open_database, transaction
+from mondegreen.tables import CaseRow, InferenceRow
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import soundfile
 import yaml
 
 from mondegreen.config import Params
-from mondegreen.loop.regression.tester import RegressionConfig, RegressionTester
+from mondegreen.regression.tester import RegressionConfig, RegressionTester
 from mondegreen.speech.audio import load_audio
 
 SENTENCES = (

@@ -11,13 +11,12 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import Engine, select, update
 
-from mondegreen.cases.database import open_database, reading, transaction
-from mondegreen.cases.tables import AlertRow
 from mondegreen.config import MonitorParams
-from mondegreen.loop.monitoring.alerts import check_thresholds, notify, sentence
-from mondegreen.loop.monitoring.drift import error_rate_drift
-from mondegreen.loop.monitoring.webhook import Webhook, signature
-from mondegreen.reports.monitor_records import Check, Drift, Percentiles
+from mondegreen.db import open_database, reading, transaction
+from mondegreen.monitoring.alerts import Webhook, check_thresholds, notify, sentence, signature
+from mondegreen.monitoring.drift import error_rate_drift
+from mondegreen.monitoring.records import Check, Drift, Percentiles
+from mondegreen.tables import AlertRow
 from tests.loop.inferences import NOW, empty_statistics
 from tests.loop.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, closed_port, listening, status
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from mondegreen.cases.database import open_database, transaction
-from mondegreen.cases.tables import InferenceRow
 from mondegreen.config import DeployParams, Params
+from mondegreen.db import open_database, transaction
 from mondegreen.errors import RegistryError
-from mondegreen.loop.auto_rollback import GuardReport, guard, guard_and_act, watch_champion
+from mondegreen.monitoring.canary import GuardReport, guard, guard_and_act, watch_champion
 from mondegreen.registry.ledger import Ledger
+from mondegreen.tables import InferenceRow
 from tests.loop.inferences import NOW
 from tests.loop.listener import OK, listening
 
@@ -135,7 +135,7 @@ def test_looking_often_does_not_look_more_often(service: Service) -> None:
 
 def test_equal_models_are_rarely_called_worse_over_all_looks(tmp_path: Path) -> None:
     """With no margin at all, and a look at every doubling, under 5 % + 3 standard errors of 200 services."""
-    from mondegreen.loop.auto_rollback import _error_rate, _latency
+    from mondegreen.monitoring.canary import _error_rate, _latency
 
     random = np.random.default_rng(7)
     alarms, services = 0, 200
@@ -195,7 +195,7 @@ def test_watch_leaves_it_alone_unless_it_is_switched_on(service: Service, monkey
     def rollback(*arguments: object) -> object:
         return lambda found, reason: done.append(reason)
 
-    monkeypatch.setattr("mondegreen.loop.auto_rollback._rollback", rollback)
+    monkeypatch.setattr("mondegreen.monitoring.canary._rollback", rollback)
     assert watch_champion(service.engine, Params(), service.folder) == "" and not done
     on = Params.model_validate({"deploy": {"auto_rollback": True}})
     assert watch_champion(service.engine, on, service.folder).startswith("Rolled back to version 1.") and len(done) == 1

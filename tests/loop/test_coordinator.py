@@ -8,11 +8,10 @@ import pytest
 from rich.console import Console
 
 from mondegreen.errors import CaseError, RegistryError, UsageError
-from mondegreen.loop.coordinator import FinetuningCoordinator
-from mondegreen.loop.status_screen import render_status
-from mondegreen.loop.workflow import WorkflowResult
+from mondegreen.loop.coordinator import FinetuningCoordinator, WorkflowResult
+from mondegreen.loop.status import render_status
 from mondegreen.records import RegisteredVersion
-from mondegreen.registry.standing import standing
+from mondegreen.registry.aliases import standing
 from tests.loop.loop_project import LoopProject
 
 
@@ -97,7 +96,7 @@ def test_a_candidate_that_passed_is_deployed_when_asked(tmp_path: Path, monkeypa
             digest="d", uri="models:/fine-tuned-stt/7",
         )  # fmt: skip
 
-    monkeypatch.setattr("mondegreen.loop.candidate.register_candidate", register)
+    monkeypatch.setattr("mondegreen.loop.coordinator.register_candidate", register)
     project = LoopProject(tmp_path, auto_approve_finetuning=True)
     result = coordinator(project).run_complete_workflow(auto_deploy=True)
     assert result.status == "deployed" and states(result) == ["done"] * 6

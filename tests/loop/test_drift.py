@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from mondegreen.config import MonitorParams
-from mondegreen.loop.monitoring.alerts import check_thresholds
-from mondegreen.loop.monitoring.drift import (
+from mondegreen.monitoring.alerts import check_thresholds
+from mondegreen.monitoring.drift import (
     confidence_drift,
     decile_edges,
     error_rate_drift,
@@ -19,7 +19,7 @@ from mondegreen.loop.monitoring.drift import (
     shares,
     wilson,
 )
-from mondegreen.reports.monitor_records import Drift, Statistics
+from mondegreen.monitoring.records import Drift, Statistics
 from tests.loop.inferences import NOW, empty_statistics
 
 CONFIDENCES = arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1, width=32))

@@ -10,8 +10,7 @@ import pytest
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json
-from mondegreen.loop.guide_data import guide_utterances
-from mondegreen.loop.guide_finetune import GuideReport, Request, run_guide
+from mondegreen.loop.guide_finetune import GuideReport, Request, guide_utterances, run_guide
 from mondegreen.speech.model import load_model
 from tests.speech.tones import tone_example
 from tests.tiny import save_model

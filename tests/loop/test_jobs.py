@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.tables import JobEventRow, JobRow
+from mondegreen.db import reading
 from mondegreen.errors import JobError, UsageError
 from mondegreen.loop.jobs import ENDED, OPEN, STATES, TRANSITIONS, WORKING, Job, Jobs, State
+from mondegreen.tables import JobEventRow, JobRow
 from tests.loop.loop_store import NOON, Store
 
 

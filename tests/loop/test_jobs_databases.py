@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import JobError
-from mondegreen.loop import round_lock
-from mondegreen.loop.counts import count
+from mondegreen.loop import rounds
 from mondegreen.loop.jobs import Job, Jobs
+from mondegreen.loop.trigger import count
 from tests.cases.conftest import chosen, postgres  # noqa: F401
 from tests.loop.loop_project import LoopProject
 from tests.loop.loop_store import NOON, Store
@@ -56,13 +56,13 @@ def test_of_many_that_ask_at_once_one_gets_a_new_job(tmp_path: Path) -> None:
 
 
 def test_two_machines_never_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(round_lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rounds, "_PATIENCE", 0.1)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")  # one database, two file systems
-    with round_lock.hold(tmp_path / "here.lock", here.engine):
-        assert round_lock.worker(tmp_path / "there.lock", there.engine) == "another machine"
+    with rounds.hold(tmp_path / "here.lock", here.engine):
+        assert rounds.worker(tmp_path / "there.lock", there.engine) == "another machine"
         with (
             pytest.raises(JobError, match="by another machine"),
-            round_lock.hold(tmp_path / "there.lock", there.engine),
+            rounds.hold(tmp_path / "there.lock", there.engine),
         ):
             pytest.fail("both hold it")
-    assert round_lock.worker(tmp_path / "there.lock", there.engine) is None
+    assert rounds.worker(tmp_path / "there.lock", there.engine) is None

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.detector.detection import Detection
-from mondegreen.cases.manager import DataManager
-from mondegreen.loop.monitoring.inference_log import Inference, write_inferences
-from mondegreen.loop.monitoring.recorder import Recorder
-from mondegreen.loop.monitoring.tracker import MetadataTracker
+from mondegreen.cases.store import DataManager
+from mondegreen.detector.detector import Detection
+from mondegreen.monitoring.tracker import Inference, MetadataTracker, Recorder, write_inferences
 from mondegreen.records import Alternative, Word
 from mondegreen.review.page import choices_of, heard_words
 from mondegreen.speech.transcriber import Transcription

@@ -13,15 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from mondegreen.cases.database import open_database, reading
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.tables import InferenceRow
+from mondegreen.cases.store import DataManager
+from mondegreen.db import open_database, reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.loop.monitoring.inference_log import Inference
-from mondegreen.loop.monitoring.statistics import buckets
-from mondegreen.loop.monitoring.tracker import MetadataTracker, window_name
-from mondegreen.loop.monitoring.trends import bucket_edges, day_edges
+from mondegreen.monitoring.statistics import bucket_edges, buckets, day_edges
+from mondegreen.monitoring.tracker import Inference, MetadataTracker, window_name
+from mondegreen.tables import InferenceRow
 from tests.loop.inferences import NOW, inference, insert_rows, service
 
 HOUR = timedelta(hours=1)
@@ -90,7 +88,7 @@ def test_a_recording_that_is_gone_before_it_is_hashed_is_named(tracker: Metadata
 
 
 def test_a_batch_is_written_whole_or_not_at_all(tracker: MetadataTracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mondegreen.loop.monitoring.inference_log as module
+    import mondegreen.monitoring.tracker as module
 
     real = module._row
     calls = iter(range(10))

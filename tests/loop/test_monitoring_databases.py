@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mondegreen.config import MonitorParams
-from mondegreen.loop.monitoring.tracker import MetadataTracker
-from mondegreen.reports.monitor_records import MonitorReport
+from mondegreen.monitoring.records import MonitorReport
+from mondegreen.monitoring.tracker import MetadataTracker
 from tests.cases.conftest import Recorder, chosen, postgres, record  # noqa: F401
 from tests.loop.inferences import NOW, inference, insert_rows, service
 from tests.loop.listener import OK, listening

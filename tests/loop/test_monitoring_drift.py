@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.database import reading
 from mondegreen.config import MonitorParams
-from mondegreen.loop.monitoring.first_week import first_week
-from mondegreen.loop.monitoring.tracker import MetadataTracker
+from mondegreen.db import reading
+from mondegreen.monitoring.statistics import first_week
+from mondegreen.monitoring.tracker import MetadataTracker
 from tests.loop.inferences import NOW, inference, insert_rows, service
 
 DAY = timedelta(days=1)

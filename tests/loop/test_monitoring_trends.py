@@ -8,10 +8,10 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.monitoring.tracker import MetadataTracker
-from mondegreen.loop.monitoring.trends import round_values, summarise
+from mondegreen.monitoring.statistics import round_values, summarise
+from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.records import Metrics, Rate, SliceMetrics
-from mondegreen.registry.tracking import connect, log_metrics_file, resume_run, start_run
+from mondegreen.registry.mlflow_store import connect, log_metrics_file, resume_run, start_run
 from tests.loop.inferences import NOW, inference, insert_rows
 from tests.registry.conftest import database_template, project  # noqa: F401
 

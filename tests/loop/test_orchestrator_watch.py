@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from mondegreen.errors import CaseError
-from mondegreen.loop.orchestrator import FinetuningOrchestrator
-from mondegreen.loop.watch import Look, look, watch
+from mondegreen.loop.orchestrator import FinetuningOrchestrator, Look, look, watch
 from tests.loop.loop_project import LoopProject
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import AudioError, MondegreenError, UsageError
-from mondegreen.loop.regression import importing as suite_import
-from mondegreen.loop.regression.index import load_index
-from mondegreen.loop.regression.tester import RegressionTester
+from mondegreen.regression import tester as suite_import
+from mondegreen.regression.suites import load_index
+from mondegreen.regression.tester import RegressionTester
 from tests.loop.regression_project import (
     SENTENCES,
     ToneModel,
@@ -116,7 +116,7 @@ def _register_killed_at(step: str, source: Path) -> None:
     elif step == "syncing":
         patch.setattr(suite_import, "_sync", die)
     elif step == "indexing":
-        patch.setattr("mondegreen.loop.regression.registering.put_suite", die)
+        patch.setattr("mondegreen.regression.tester.put_suite", die)
     else:
         rename = Path.replace
         doomed = ".adding-" if step == "naming the folder" else ".suites.yaml."

@@ -9,12 +9,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.ears import ear_of_function
-from mondegreen.loop.regression.behaviour_kinds import Directional, Invariance, Minimum
-from mondegreen.loop.regression.behaviour_sounds import changed, silences
-from mondegreen.loop.regression.suites import run_suites
 from mondegreen.records import SuiteResult, Utterance
+from mondegreen.regression.behaviour import Directional, Invariance, Minimum, changed, silences
+from mondegreen.regression.runner import run_suites
 from mondegreen.speech.audio import load_audio
+from mondegreen.speech.transcriber import ear_of_function
 from tests.loop.regression_project import (
     SENTENCES,
     ToneModel,

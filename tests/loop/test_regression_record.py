@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, update
 
-from mondegreen.cases import database as databases
-from mondegreen.cases.database import open_database, transaction
-from mondegreen.cases.regression_runs import last_of_each_model, latest_run, list_runs, store_run
-from mondegreen.cases.tables_judging import RegressionRunRow
+from mondegreen import db as databases
+from mondegreen.db import open_database, transaction
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
-from mondegreen.loop.regression.record import record
 from mondegreen.records import RegressionResults, SuiteResult
+from mondegreen.registry.regression_runs import last_of_each_model, latest_run, list_runs, store_run
+from mondegreen.regression.tester import record
 from mondegreen.stages import regress
+from mondegreen.tables import RegressionRunRow
 from tests.cases.conftest import chosen, postgres  # noqa: F401
 from tests.loop.regression_project import ToneModel, entry, lose_last, regression_tester, write_index, write_suite
 
@@ -41,7 +41,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToneModel]:
     """What the stage finds under the names of the models."""
     found = {"starter/model": ToneModel("old"), "build/train/model": ToneModel("new" * 10)}
     monkeypatch.setattr(regress, "transcriber", lambda name, params: found[name])
-    from mondegreen.loop.ears import ear_of_function
+    from mondegreen.speech.transcriber import ear_of_function
 
     monkeypatch.setattr(regress, "ear_of_model", lambda model: ear_of_function(model.transcribe))
     return found

@@ -3,11 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.regression.data import SuiteData
-from mondegreen.loop.regression.index import suite_of
-from mondegreen.loop.regression.judging import judge
-from mondegreen.loop.regression.plans import Plan
 from mondegreen.records import Hypothesis, SuiteResult, Utterance
+from mondegreen.regression.runner import Plan, judge
+from mondegreen.regression.suites import SuiteData, suite_of
 from mondegreen.scoring.normalizer import normalizer_id
 from tests.loop.regression_project import entry, small_params
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import CaseError, JobError
-from mondegreen.loop import pipeline, round_lock
+from mondegreen.loop import pipeline, rounds
 from mondegreen.loop.jobs import Job
 from mondegreen.loop.rounds import MAX_ATTEMPTS, Progress
 from tests.loop.loop_project import LoopProject
@@ -128,7 +128,7 @@ def kill(pid: int) -> None:
 def test_a_killed_runner_leaves_its_pipeline_to_end_and_the_next_run_goes_on(
     project: LoopProject, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(round_lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(rounds, "_PATIENCE", 0.1)
     kill(start(project, stage, 1.5))
     orchestrator = project.orchestrator()
     left = orchestrator.open_job()

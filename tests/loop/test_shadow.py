@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.monitoring.inference_log import Inference, write_inferences
-from mondegreen.loop.shadow import kept_recordings, shadow
+from mondegreen.monitoring.shadow import kept_recordings, shadow
+from mondegreen.monitoring.tracker import Inference, write_inferences
 from mondegreen.records import Word
-from mondegreen.scoring.errors import count_words
+from mondegreen.scoring.wer import count_words
 from mondegreen.speech.transcriber import Failure, Transcription
 
 TEXTS = {

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from mondegreen.errors import CaseError
-from mondegreen.loop.verdict.confrontation import Confrontation, confront
-from mondegreen.loop.verdict.spending import LookLedger, judge, open_ledger, share
+from mondegreen.loop.alpha_ledger import LookLedger, judge, open_ledger, share
 from mondegreen.records import Utterance
+from mondegreen.scoring.decision import Confrontation, confront
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
 from tests.loop.verdict_corpus import corpus, hear, params

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mondegreen.config import Params
-from mondegreen.loop.ears import Ear, OnProgress, ear_of_function
-from mondegreen.loop.regression.suites import run_suites
 from mondegreen.records import Hypothesis, RegressionResults, SuiteResult, Utterance
+from mondegreen.regression.runner import run_suites
+from mondegreen.speech.transcriber import Ear, OnProgress, ear_of_function
 from tests.loop.regression_project import (
     ToneModel,
     entry,
@@ -224,7 +224,7 @@ STORED = {"baseline_wer": 0.1, "baseline_cer": 0.1, "baseline_version": "7", "ba
 
 
 def digest_of_core() -> str:
-    from mondegreen.loop.regression.data import read_suite_data
+    from mondegreen.regression.suites import read_suite_data
 
     return read_suite_data("core", DATA / "core/references.csv", "spoken").digest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.loop.regression.data import Guard, SuiteData, read_suite_data
+from mondegreen.regression.suites import Guard, SuiteData, read_suite_data
 from tests.loop.regression_project import write_suite, write_tone
 
 

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from mondegreen.errors import UsageError
-from mondegreen.loop.regression.index import load_index, suite_of
-from mondegreen.loop.regression.writing import put_suite, set_fields
+from mondegreen.regression.suites import load_index, put_suite, set_fields, suite_of
 from tests.loop.regression_project import entry, write_index
 
 GAIN = {"kind": "invariance", "change": "gain"}

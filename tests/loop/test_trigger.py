@@ -11,10 +11,8 @@ from pydantic import ValidationError
 
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
-from mondegreen.loop.adaptive import adapt, needed_cases
-from mondegreen.loop.counts import count
 from mondegreen.loop.jobs import Jobs
-from mondegreen.loop.trigger import Counts, Ended, FinetuningConfig, decide, rest
+from mondegreen.loop.trigger import Counts, Ended, FinetuningConfig, adapt, count, decide, needed_cases, rest
 from tests.loop.loop_store import NOON, Store
 
 CONFIG = FinetuningConfig(min_error_cases=10, min_corrected_cases=5, min_inferences=20)

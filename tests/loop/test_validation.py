@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
-from mondegreen.loop.verdict.decision import decide
-from mondegreen.loop.verdict.spending import open_ledger
-from mondegreen.loop.verdict.validator import ModelValidator, ValidationConfig
+from mondegreen.loop.alpha_ledger import open_ledger
+from mondegreen.loop.validator import ModelValidator, ValidationConfig
+from mondegreen.scoring.decision import decide
 from mondegreen.speech.transcriber import Transcription
 from tests.loop.verdict_corpus import WORDS, corpus, hear, params
 
@@ -237,13 +237,13 @@ def test_progress_counts_both_models() -> None:
 
 
 def test_a_model_that_breaks_when_it_takes_many_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mondegreen.speech import hearing
+    from mondegreen.speech import transcriber
     from mondegreen.speech.transcriber import BaselineSTTModel
 
     def broken(*arguments: Any, **others: Any) -> Any:
         raise RuntimeError("the batch does not fit")
 
-    monkeypatch.setattr(hearing, "hear", broken)
+    monkeypatch.setattr(transcriber, "hear", broken)
     model = BaselineSTTModel.__new__(BaselineSTTModel)
     monkeypatch.setattr(BaselineSTTModel, "digest", "d" * 64)
     monkeypatch.setattr(BaselineSTTModel, "transcribe", lambda self, path: says(1)(path))

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.loop.verdict.decision import Verdict, decide, judge_suite
+from mondegreen.scoring.decision import Verdict, decide, judge_suite
 from tests.loop.verdict_corpus import Wrong, corpus, hear, judge, params
 
 

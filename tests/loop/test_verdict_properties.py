@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.verdict.decision import Look, Verdict, decide
-from mondegreen.loop.verdict.spending import share
+from mondegreen.loop.alpha_ledger import share
+from mondegreen.scoring.decision import Look, Verdict, decide
 from tests.loop.verdict_corpus import corpus, hear, params
 
 SIZE, KEPT = 30, 15

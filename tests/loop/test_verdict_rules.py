@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.loop.verdict import decision as module
-from mondegreen.loop.verdict import rules as verdict_rules
-from mondegreen.loop.verdict.decision import Look, Verdict, decide
-from mondegreen.loop.verdict.rules import smallest_p
-from mondegreen.loop.verdict.spending import share
+from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.evidence import gather
+from mondegreen.scoring import decision as module
+from mondegreen.scoring import decision as verdict_rules
+from mondegreen.scoring.comparison import gather
+from mondegreen.scoring.decision import Look, Verdict, decide, smallest_p
 from tests.loop.verdict_corpus import corpus, hear, judge, params
 
 

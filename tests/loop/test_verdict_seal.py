@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.loop.verdict.decision import Verdict
+from mondegreen.scoring.decision import Verdict
 from tests.loop.verdict_corpus import judge
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mondegreen.config import Params
-from mondegreen.loop.verdict.decision import Look, Verdict, decide
 from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.decision import Look, Verdict, decide
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 Wrong = Callable[[int], int]  # number of the utterance -> misheard words

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mondegreen.registry.store import connect
+    from mondegreen.registry.mlflow_store import connect
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 def without_code(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """Packages hold no copy of mondegreen's code, which is the same in all of them."""
     (folder / "code").mkdir()
-    patch.setattr("mondegreen.registry.packaging._CODE", folder / "code")
+    patch.setattr("mondegreen.registry.package._CODE", folder / "code")
     return folder
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mondegreen.records import Outcome
+from mondegreen.registry.aliases import holdings
+from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 from mondegreen.registry.location import live_state
-from mondegreen.registry.model_deployer import DeploymentConfig, ModelDeployer
-from mondegreen.registry.standing import holdings
 from mondegreen.speech.model import model_digest
 
 NAME = "fine-tuned-stt"
@@ -65,8 +65,8 @@ def standing_now() -> dict[int, tuple[str, list[str]]]:
 
 def package(number: int) -> Path:
     """The folder of a version's package."""
-    from mondegreen.registry.moves import opened
-    from mondegreen.registry.packages import fetch
+    from mondegreen.registry.aliases import opened
+    from mondegreen.registry.package import fetch
 
     with opened(NAME, live_state()) as registry:
         return fetch(registry, number)

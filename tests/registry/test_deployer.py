@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
-from mondegreen.registry import moves
-from mondegreen.registry.deployer import register
+from mondegreen.registry import aliases
+from mondegreen.registry.mlflow_store import connect, start_run
+from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
-from mondegreen.registry.tracking import connect, start_run
 
 NAME = "fine-tuned-stt"
 Candidate = Callable[..., RegisteredVersion]
@@ -30,7 +30,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
     """Registers a folder that stands for a model; `run` registers again in an earlier run."""
     # The code is the same in every package; copying it is tested once, with the real model.
     (project / "code").mkdir()
-    monkeypatch.setattr("mondegreen.registry.packaging._CODE", project / "code")
+    monkeypatch.setattr("mondegreen.registry.package._CODE", project / "code")
 
     def make(
         digest: str, outcome: Outcome = "pass", suites: bool = True, promote: bool = False, run: str = ""
@@ -107,7 +107,7 @@ def test_registering_again_after_a_crash_gives_the_same_version(
     with start_run(Params()) as run:
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(moves, "align_stages", crash)
+        patch.setattr(aliases, "align_stages", crash)
         with pytest.raises(RuntimeError):
             candidate("d1", promote=True, run=run)
     made = candidate("d1", promote=True, run=run)

@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
-from mondegreen.registry.detector_runs import log_detector_run
-from mondegreen.registry.store import connect, experiment_id
+from mondegreen.registry.mlflow_store import connect, experiment_id, log_detector_run
 from tests.cases.detector_corpus import MODEL, corpus
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from mondegreen.config import Params
 from mondegreen.files import write_json
-from mondegreen.labels.audit_record import Accepted, EditCounts, LabelAudit, Share
-from mondegreen.labels.gold import Audit
+from mondegreen.git import flatten_params, params_digest
+from mondegreen.labels.gold import Accepted, Audit, EditCounts, LabelAudit, Share
 from mondegreen.records import Rate, Writer
-from mondegreen.registry.lineage import flatten_params, params_digest
-from mondegreen.registry.tracking import connect, log_label_audit, start_run
+from mondegreen.registry.mlflow_store import connect, log_label_audit, start_run
 
 
 def rate(errors: int) -> Rate:

@@ -34,7 +34,7 @@ def test_a_move_is_open_until_it_is_ended_and_ends_once(ledger: Ledger) -> None:
 
 
 def test_somebody_elses_lock_is_said_at_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from mondegreen.registry.moves import BusyError, Registry, alone
+    from mondegreen.registry.aliases import BusyError, Registry, alone
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     one = Registry("stt", tmp_path, None, ledger)  # type: ignore[arg-type]

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.database import open_database
-from mondegreen.cases.regression_runs import store_run
+from mondegreen.db import open_database
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.records import RegressionResults
 from mondegreen.registry.backup import Backups
-from mondegreen.registry.checks import DeploymentRefusedError
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
+from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.regression_runs import store_run
 from mondegreen.registry.resolving import resolve_uri
-from mondegreen.registry.store import connect
 from mondegreen.speech.model import model_digest
 from tests.registry.registered import NAME, Result, add, deployer, save_folder, standing_now, weights
 
@@ -125,9 +125,9 @@ def test_references_of_a_machine_are_said_in_capital_letters(light: Path) -> Non
 def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     """Otherwise running the register stage again would get around the comparison with the champion of then."""
     from mondegreen.config import Params
-    from mondegreen.registry.deployer import register
-    from mondegreen.registry.proof import Proof
-    from mondegreen.registry.tracking import start_run
+    from mondegreen.registry.gate import Proof
+    from mondegreen.registry.mlflow_store import start_run
+    from mondegreen.registry.register import register
 
     folder = save_folder(light / "models" / "9", 9)
     digest = model_digest(folder)

@@ -15,13 +15,12 @@ import pytest
 from mlflow import MlflowClient
 
 from mondegreen.errors import CaseError, MondegreenError, RegistryError
-from mondegreen.registry.checks import DeploymentRefusedError
+from mondegreen.registry.aliases import BusyError, holdings
+from mondegreen.registry.doctor import relocate
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import CHAMPION, Ledger
-from mondegreen.registry.moves import BusyError
-from mondegreen.registry.noticing import look
-from mondegreen.registry.relocation import relocate
+from mondegreen.registry.recovery import look
 from mondegreen.registry.resolving import resolve_uri
-from mondegreen.registry.standing import holdings
 from tests.registry.conftest import enter, make_project, without_code
 from tests.registry.registered import (
     NAME,
@@ -101,7 +100,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, database_template: Path) ->
 @pytest.fixture
 def copies(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
     """Makes a copy of that project and enters it."""
-    monkeypatch.setattr("mondegreen.registry.packaging._CODE", filled / "code")
+    monkeypatch.setattr("mondegreen.registry.package._CODE", filled / "code")
     numbers = itertools.count(1)
 
     def copy() -> Path:
@@ -195,7 +194,7 @@ def test_a_lock_that_is_held_is_said_and_does_not_keep_anybody_from_looking(
     from filelock import FileLock
 
     def while_held() -> object:
-        from mondegreen.registry.moves import alone, opened
+        from mondegreen.registry.aliases import alone, opened
 
         with FileLock(str(project / "mlruns" / ".registry.lock")):
             seen = len(deployer().list_versions())
@@ -334,7 +333,7 @@ def test_a_registry_that_was_there_before_the_ledger_is_taken_over(light: Path) 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a lock of SQLite for a moment, not for a minute."""
-    monkeypatch.setattr("mondegreen.cases.database._PATIENCE", 0.2)
+    monkeypatch.setattr("mondegreen.db._PATIENCE", 0.2)
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
 
 

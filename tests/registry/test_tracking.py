@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mondegreen.config import MonitorParams, Params
+from mondegreen.git import flatten_params, lineage_tags
 from mondegreen.records import Metrics, Rate, SliceMetrics
-from mondegreen.registry.lineage import flatten_params, lineage_tags
-from mondegreen.registry.store import EXPERIMENT, tracking_root
-from mondegreen.registry.tracking import (
+from mondegreen.registry.mlflow_store import (
+    EXPERIMENT,
     connect,
     log_history,
     log_metrics_file,
@@ -18,6 +18,7 @@ from mondegreen.registry.tracking import (
     own_run,
     resume_run,
     start_run,
+    tracking_root,
     tracking_uri,
 )
 
@@ -25,7 +26,7 @@ RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions
 
 
 def test_four_processes_create_the_database_at_once(tmp_path: Path) -> None:
-    code = "from mondegreen.registry.tracking import connect; print(len(connect().search_experiments()))"
+    code = "from mondegreen.registry.mlflow_store import connect; print(len(connect().search_experiments()))"
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PATH": "/usr/bin:/bin"}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -11,7 +11,6 @@ import soundfile
 from mondegreen.config import Params
 from mondegreen.files import sha256_file, write_json, write_jsonl
 from mondegreen.labels.gold import audit, gold_labels
-from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import (
     Domain,
     Epoch,
@@ -26,6 +25,7 @@ from mondegreen.records import (
 )
 from mondegreen.reports.judgement import Judgement
 from mondegreen.reports.outputs import StageOutputs
+from mondegreen.scoring.decision import decide
 from mondegreen.speech.manifest import Report
 
 MARKUP = "<script>document.title='pwned'</script> & <img src=x onerror=alert(1)>"

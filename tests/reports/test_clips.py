@@ -9,7 +9,7 @@ import soundfile
 
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
-from mondegreen.reports.clips import embed, noise
+from mondegreen.reports.page import embed, noise
 from tests.reports.conftest import utterance, write_tone
 
 

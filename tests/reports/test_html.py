@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from mondegreen.cases.regression_runs import RegressionRun
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.verdict.decision import decide
 from mondegreen.records import RegressionResults
-from mondegreen.reports.findings import Findings, find
-from mondegreen.reports.html import write_page
+from mondegreen.registry.regression_runs import RegressionRun
 from mondegreen.reports.judgement import Judgement, Look
 from mondegreen.reports.outputs import StageOutputs, read_outputs
+from mondegreen.reports.validation import Findings, find
+from mondegreen.reports.validation_page import write_page
+from mondegreen.scoring.decision import decide
 from tests.reports.conftest import SUITES
 
 

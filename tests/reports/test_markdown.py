@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.reports.findings import Findings, find
-from mondegreen.reports.markdown import code, escaped, render_markdown
 from mondegreen.reports.outputs import StageOutputs
+from mondegreen.reports.validation import Findings, find
+from mondegreen.reports.validation_page import code, escaped, render_markdown
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.reports.facts import facts
-from mondegreen.reports.findings import find
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.reports.plots import write_plots
+from mondegreen.reports.validation import facts, find
+from mondegreen.reports.validation_page import write_plots
 from scripts.stage_deps import ROOT
 
 

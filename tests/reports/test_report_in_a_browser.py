@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mondegreen.records import RegisteredVersion
-from mondegreen.reports.findings import find
-from mondegreen.reports.html import write_page
 from mondegreen.reports.judgement import Look
 from mondegreen.reports.outputs import StageOutputs
+from mondegreen.reports.validation import find
+from mondegreen.reports.validation_page import write_page
 from tests.browser import PHONE, launch, low_contrast, scrolls_sideways, visit
 
 DESK = {"width": 1200, "height": 900}

@@ -11,8 +11,8 @@ from rich.console import Console
 from mondegreen.errors import UsageError
 from mondegreen.files import write_json
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.reports.model_card import render_card
-from mondegreen.reports.summary import render, summary
+from mondegreen.reports.outputs import render, summary
+from mondegreen.reports.page import render_card
 
 RESULTS = RegressionResults(passed=True, reason="1 suite passed", model="new", suites=[])
 

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from mondegreen.review.app import create_app
-from mondegreen.review.desk import Desk
+from mondegreen.review.session import Desk
 from tests.browser import launch
 
 

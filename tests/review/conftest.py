@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Params, ReviewParams
-from mondegreen.review.decisions import NewDecision, decide
-from mondegreen.review.desk import Desk
+from mondegreen.review.decisions import NewDecision, Standing, decide
 from mondegreen.review.security import Access
-from mondegreen.review.standing import Standing
+from mondegreen.review.session import Desk
 from tests.cases.conftest import database, manager, postgres, record, recording  # noqa: F401
 from tests.tiny import VOCABULARY
 

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, Page, expect
 
-from mondegreen.cases.manager import DataManager
-from mondegreen.review.desk import Desk
+from mondegreen.cases.store import DataManager
+from mondegreen.review.session import Desk
 from tests.review.browser import chromium, serving
 from tests.review.conftest import DOUBLE, HEARD, counts, detailed, says
 

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.exchange.exporting import export_cases
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshots.contents import corrected_cases, merged
-from mondegreen.cases.statistics import recounted
+from mondegreen.cases.exporting import export_cases
+from mondegreen.cases.queries import recounted
+from mondegreen.cases.snapshot_contents import corrected_cases, merged
+from mondegreen.cases.store import DataManager
+from mondegreen.db import reading
 from mondegreen.errors import CaseError
-from mondegreen.review.decisions import NewDecision, ReviewConflict, basis, decide, release, undo, verdicts
+from mondegreen.review.decisions import NewDecision, ReviewConflict, basis, decide, is_double, release, undo, verdicts
 from mondegreen.review.figures import agreement, disputes, history, progress, reviewers
-from mondegreen.review.standing import is_double
 from tests.review.conftest import DOUBLE, SINGLE, add, counts, says
 
 

@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.suggestions import NewSuggestion, store_suggestions
+from mondegreen.cases.store import DataManager, NewSuggestion, store_suggestions
 from mondegreen.config import Params
-from mondegreen.review.desk import Desk
+from mondegreen.review.figures import draw
 from mondegreen.review.page import choices_of, heard_words, shown
 from mondegreen.review.security import Access
-from mondegreen.review.waveform import draw
+from mondegreen.review.session import Desk
 from tests.review.conftest import DOUBLE, HEARD, add, counts, detailed, says
 from tests.review.visitor import Visitor
 

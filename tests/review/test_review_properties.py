@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
+from mondegreen.cases.queries import recounted
 from mondegreen.cases.records import NewCase
-from mondegreen.cases.statistics import recounted
+from mondegreen.cases.store import DataManager
+from mondegreen.db import reading
 from mondegreen.review.decisions import ReviewConflict, undo
 from tests.cases.conftest import chosen, recording
 from tests.review.conftest import DOUBLE, SINGLE, counts, says

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.tables_review import ReviewDecisionRow
-from mondegreen.review.leases import Leases
-from mondegreen.review.queue import Queue
+from mondegreen.cases.store import DataManager
+from mondegreen.db import reading
+from mondegreen.review.queue import Leases, Queue
+from mondegreen.tables import ReviewDecisionRow
 from tests.review.conftest import DOUBLE, SINGLE, add, detailed, says
 
 MINUTES = timedelta(minutes=10)

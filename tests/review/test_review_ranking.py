@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.review.ranking import Candidate, Coverage, confidence_of, doubt, ranked
+from mondegreen.review.queue import Candidate, Coverage, confidence_of, doubt, ranked
 
 
 def candidate(key: str, heard: str = "", score: float | None = None, **fields: object) -> Candidate:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
-from mondegreen.review.desk import Desk
+from mondegreen.cases.store import DataManager
+from mondegreen.review.app import address
 from mondegreen.review.security import MAX_BODY, Access, checked_name, is_loopback
-from mondegreen.review.server import address
+from mondegreen.review.session import Desk
 from tests.review.conftest import add, counts
 from tests.review.visitor import ADDRESS, Visitor
 

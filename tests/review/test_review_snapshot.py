@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.snapshots.card import read_card
-from mondegreen.cases.snapshots.taking import take_snapshot
+from mondegreen.cases.snapshots import take_snapshot
+from mondegreen.cases.store import DataManager
+from mondegreen.cases.versions import read_card
 from mondegreen.review.decisions import undo
-from mondegreen.speech.failed_cases import read_failed_cases
+from mondegreen.speech.manifest import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, make_project
 from tests.review.conftest import DOUBLE, SINGLE, says
 

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from mondegreen.review.app import create_app
-from mondegreen.review.desk import Desk
+from mondegreen.review.session import Desk
 
 ADDRESS = "http://127.0.0.1:8377"
 

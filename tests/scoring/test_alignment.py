@@ -1,8 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.scoring.alignment import align_words, confusions
-from mondegreen.scoring.errors import count_words
+from mondegreen.scoring.wer import align_words, confusions, count_words
 
 sentence = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat"]), max_size=8).map(" ".join)
 

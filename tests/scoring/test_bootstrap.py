@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mondegreen.scoring import bootstrap
-from mondegreen.scoring.bootstrap import IntervalMethod, block_bootstrap
+from mondegreen.scoring import significance
+from mondegreen.scoring.significance import IntervalMethod, block_bootstrap
 
 
 def clusters(seed: int, size: int, improvement: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ def test_it_is_a_ratio_of_sums_not_a_mean_of_cluster_rates() -> None:
 def test_the_same_seed_gives_the_same_samples_and_chunks_cover_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     data = clusters(3, size=30, improvement=0.0)
     whole = block_bootstrap(*data, samples=1000, seed=5).improvements
-    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 30 * 7)
+    monkeypatch.setattr(significance, "_CHUNK_DRAWS", 30 * 7)
     assert np.array_equal(whole, block_bootstrap(*data, samples=1000, seed=5).improvements)
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mondegreen.scoring import cluster_tests
-from mondegreen.scoring.cluster_tests import cluster_t_test, effect_size, ratio_standard_error, signed_rank_test
+from mondegreen.scoring import significance
+from mondegreen.scoring.significance import cluster_t_test, effect_size, ratio_standard_error, signed_rank_test
 
 clusters = st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 90)), min_size=2, max_size=30).map(
     lambda rows: (np.array([row[0] for row in rows]), np.array([row[1] for row in rows]))
@@ -83,7 +83,7 @@ def test_many_pairs_are_approximated_without_a_jump() -> None:
     words = np.full(220, 100)
     exact = signed_rank_test(differences, words).p_value
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster_tests, "EXACT_PAIRS", 300)
+        patch.setattr(significance, "EXACT_PAIRS", 300)
         assert signed_rank_test(differences, words).p_value == pytest.approx(exact, abs=0.002)
 
 

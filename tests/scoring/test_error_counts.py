@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mondegreen.records import Rate
-from mondegreen.scoring.errors import ErrorCounts, count_characters, count_words
+from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
 
 small = st.integers(0, 50)
 counts = st.builds(

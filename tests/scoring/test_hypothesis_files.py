@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
-from mondegreen.scoring.hypothesis_files import read_lines
-from mondegreen.scoring.pairing import read_hypotheses, read_references
+from mondegreen.scoring.transcript_files import read_hypotheses, read_lines, read_references
 from tests.scoring.examples import hypothesis, random_sides, utterance
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from mondegreen.scoring.bootstrap import block_bootstrap
-from mondegreen.scoring.cluster_tests import cluster_t_test
-from mondegreen.scoring.evidence import _loss_bounds
+from mondegreen.scoring.comparison import _loss_bounds
+from mondegreen.scoring.significance import block_bootstrap, cluster_t_test
 
 MARGIN, TRIALS = 0.02, 1500
 

@@ -10,8 +10,8 @@ import soundfile
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.labels.gold import gold_labels
-from mondegreen.loop.guide_data import guide_utterances
-from mondegreen.scoring.provenance import COLUMNS, who_wrote
+from mondegreen.loop.guide_finetune import guide_utterances
+from mondegreen.scoring.wer import COLUMNS, who_wrote
 from mondegreen.speech.manifest import build_manifest
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mondegreen.scoring.errors import ErrorCounts, count_words
-from mondegreen.scoring.nist import NistAlignment, align, segment_differences
+from mondegreen.scoring.mapsswe import NistAlignment, align, segment_differences
 from mondegreen.scoring.significance import mapsswe
+from mondegreen.scoring.wer import ErrorCounts, count_words
 from tests.scoring.examples import VOCABULARY, misheard
 
 SPEAKERS, EACH, SYSTEMS = 5, 10, 33  # 33 systems on 50 utterances: 1,650 alignments, 528 pairs of systems

@@ -3,9 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.config import ValidateParams
-from mondegreen.scoring.bands import DURATIONS, WORD_CLASSES, band, bands, word_class
 from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.slices import Slice, confusion_changes, slices
+from mondegreen.scoring.slices import DURATIONS, WORD_CLASSES, Slice, band, bands, confusion_changes, slices, word_class
 from tests.scoring.examples import hypothesis, random_comparison, utterance
 
 

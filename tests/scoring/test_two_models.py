@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from mondegreen.config import Params
-from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.evidence import gather
-from mondegreen.scoring.two_models import TwoModels, two_models
+from mondegreen.scoring.comparison import compare, gather
+from mondegreen.scoring.slices import TwoModels, two_models
 from tests.scoring.examples import random_sides
 
 PARAMS = Params.model_validate({"validate": {"bootstrap_samples": 2000, "permutations": 2000}})

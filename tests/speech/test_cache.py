@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mondegreen.speech.cache import FeatureCache
+from mondegreen.speech.model import FeatureCache
 
 
 def test_gives_back_what_was_put_before_and_after_flush_and_in_a_new_process(tmp_path: Path) -> None:

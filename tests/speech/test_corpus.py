@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from mondegreen.errors import LeakageError, UsageError
 from mondegreen.records import Utterance
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.speech.corpus import discover
-from mondegreen.speech.splits import assign_splits, check_leakage, enough_speakers
+from mondegreen.speech.corpus import assign_splits, check_leakage, discover, enough_speakers
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import TrainingError, VocabularyError
 from mondegreen.records import Example
-from mondegreen.speech.cache import FeatureCache
-from mondegreen.speech.ctc import FeatureCTC, ctc_loss
-from mondegreen.speech.dataset import Clip, ClipDataset, LikeLengthBatches, Recordings, collate
-from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.preflight import fit_spec_augment, preflight
+from mondegreen.speech.dataset import (
+    Clip,
+    ClipDataset,
+    FeatureCTC,
+    LikeLengthBatches,
+    Recordings,
+    collate,
+    ctc_loss,
+    fit_spec_augment,
+    preflight,
+)
+from mondegreen.speech.model import FeatureCache, SpeechModel, load_model
 from tests.speech.tones import tone_corpus, tone_example
 from tests.tiny import save_model
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoFeatureExtractor
 
 from mondegreen.speech.decoding import greedy
-from mondegreen.speech.features import batches, encode, log_probabilities, normalized, num_frames
-from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.model import SpeechModel, batches, encode, load_model, log_probabilities, normalized, num_frames
 from tests.tiny import save_model
 
 SHAPES = [("wav2vec2", "group"), ("wav2vec2", "layer"), ("hubert", "group"), ("hubert", "layer"), ("wavlm", "group")]

@@ -10,10 +10,8 @@ from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
 from mondegreen.records import SweepRow
-from mondegreen.speech.finetuning import FinetuneResult, finetune
-from mondegreen.speech.lora import MERGE_TOLERANCE
+from mondegreen.speech.finetuning import MERGE_TOLERANCE, FinetuneResult, choose, finetune
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.sweep import choose
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model
 

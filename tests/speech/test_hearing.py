@@ -9,8 +9,8 @@ import soundfile
 from mondegreen.config import Params
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
-from mondegreen.speech import hearing
-from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.speech import transcriber as module
+from mondegreen.speech.transcriber import hear, transcriber
 from tests.tiny import save_model
 
 
@@ -58,7 +58,7 @@ def test_only_new_recordings_are_transcribed(place: Path, monkeypatch: pytest.Mo
 
 
 def test_a_run_killed_half_way_keeps_what_it_heard(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "_BETWEEN_SAVES", 2)
+    monkeypatch.setattr(module, "_BETWEEN_SAVES", 2)
     model = transcriber("model", Params())
     calls = []
 

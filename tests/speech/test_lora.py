@@ -12,9 +12,8 @@ from safetensors.torch import load_file
 from mondegreen.config import TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
-from mondegreen.speech.ctc import FeatureCTC
-from mondegreen.speech.features import encode, forward_features, pad
-from mondegreen.speech.lora import (
+from mondegreen.speech.dataset import FeatureCTC
+from mondegreen.speech.finetuning import (
     MERGE_TOLERANCE,
     add_lora,
     check_merge,
@@ -24,7 +23,7 @@ from mondegreen.speech.lora import (
     save_adapter,
     save_model,
 )
-from mondegreen.speech.model import SpeechModel, load_model, model_digest
+from mondegreen.speech.model import SpeechModel, encode, forward_features, load_model, model_digest, pad
 from tests.speech.tones import TEXTS, tone_waveform
 from tests.tiny import save_model as save_tiny
 

@@ -15,10 +15,9 @@ import torch
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example
-from mondegreen.speech.callbacks import history_of, out_of_patience
-from mondegreen.speech.checkpoints import is_whole, newest_whole, seal
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.training import history_of, is_whole, newest_whole, out_of_patience, seal
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model
 

@@ -14,8 +14,7 @@ from mondegreen.errors import LeakageError
 from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.records import FailedCase, Label, Utterance
-from mondegreen.speech.failed_cases import admitted
-from mondegreen.speech.manifest import Manifest, build_manifest
+from mondegreen.speech.manifest import Manifest, admitted, build_manifest
 from mondegreen.stages import label, prepare
 
 PARAMS = Params(prepare=PrepareParams(dev_fraction=0.25, test_fraction=0.5))

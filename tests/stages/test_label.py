@@ -16,7 +16,7 @@ import yaml
 from mondegreen.errors import MondegreenError
 from mondegreen.files import read_json, read_jsonl, write_jsonl
 from mondegreen.labels.gold import Audit
-from mondegreen.labels.judging import Judged
+from mondegreen.labels.llm_labels import Judged
 from mondegreen.records import Example, Hypothesis, Label, Utterance
 from mondegreen.stages import label, prepare, select, transcribe
 from tests.support.ollama_server import FakeOllama, hypothesis, ollama, transcript

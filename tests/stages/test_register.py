@@ -7,8 +7,8 @@ import pytest
 
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json, write_json, write_text
-from mondegreen.loop.verdict.decision import Retention, Verdict
 from mondegreen.records import Rate, RegisteredVersion, RegressionResults, RunInfo, SliceMetrics
+from mondegreen.scoring.decision import Retention, Verdict
 from mondegreen.speech.model import model_digest
 from mondegreen.stages import register
 
@@ -39,7 +39,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             uri="models:/stt/1",
         )  # fmt: skip
 
-    monkeypatch.setattr("mondegreen.registry.deployer.register", fake)
+    monkeypatch.setattr("mondegreen.registry.register.register", fake)
     return arguments
 
 

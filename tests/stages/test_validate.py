@@ -9,9 +9,9 @@ import pytest
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
-from mondegreen.loop.verdict.decision import Verdict
-from mondegreen.loop.verdict.spending import share
+from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.scoring.decision import Verdict
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import validate
 
@@ -25,7 +25,7 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
     calls: list[Any] = []
-    monkeypatch.setattr("mondegreen.registry.tracking.log_verdict", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("mondegreen.registry.mlflow_store.log_verdict", lambda *arguments: calls.append(arguments))
     return calls
 
 

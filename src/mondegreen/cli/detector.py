@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.progress import progress
+from mondegreen.cli.common import progress
 
 if TYPE_CHECKING:
-    from mondegreen.cases.detector.calibration import Example
-    from mondegreen.cases.detector.detection import Calibration
-    from mondegreen.cases.detector.evaluation import DetectorReport
     from mondegreen.config import Params
+    from mondegreen.detector.calibration import Example
+    from mondegreen.detector.detector import Calibration
+    from mondegreen.detector.evaluation import DetectorReport
     from mondegreen.errors import CaseError
     from mondegreen.records import Split
 
@@ -37,9 +37,9 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev."""
-    from mondegreen.cases.detector.calibration import calibrate as fit
-    from mondegreen.cases.detector.calibration import save
     from mondegreen.config import load_params
+    from mondegreen.detector.calibration import calibrate as fit
+    from mondegreen.detector.calibration import save
 
     params, splits = load_params(), _splits(candidate)
     learnt = _examples(build, candidate, splits, params, "train and dev")
@@ -69,8 +69,8 @@ def evaluate(
     Exits with 0 whatever the figures are. Where the references do not allow a calibration, the report says why and
     shows the uncalibrated rules.
     """
-    from mondegreen.cases.detector.evaluation import report as measured
     from mondegreen.config import load_params
+    from mondegreen.detector.evaluation import report as measured
 
     params, splits = load_params(), _splits(candidate)
     learnt = _examples(build, candidate, splits, params, "train and dev")
@@ -91,7 +91,7 @@ def _splits(candidate: bool) -> "tuple[Split, ...]":
 def _examples(
     build: Path, candidate: bool, splits: "tuple[Split, ...]", params: "Params", what: str
 ) -> "list[Example]":
-    from mondegreen.cases.detector.calibration import collect
+    from mondegreen.detector.calibration import collect
     from mondegreen.files import read_jsonl
     from mondegreen.records import Hypothesis, Utterance
 
@@ -107,9 +107,9 @@ def _current(
     learnt: "list[Example]", splits: "tuple[Split, ...]", folder: Path, params: "Params"
 ) -> "Calibration | CaseError":
     """The stored calibration where it still holds, else a new one, which is stored."""
-    from mondegreen.cases.detector.calibration import fits, save
-    from mondegreen.cases.detector.detection import read_calibration
-    from mondegreen.scoring.metrics import model_of
+    from mondegreen.detector.calibration import fits, save
+    from mondegreen.detector.detector import read_calibration
+    from mondegreen.scoring.wer import model_of
 
     model = model_of([item.scored.hypothesis for item in learnt])
     stored = read_calibration(folder, model)
@@ -124,7 +124,7 @@ def _current(
 def _tried(
     learnt: "list[Example]", splits: "tuple[Split, ...]", params: "Params", error_wer: float
 ) -> "Calibration | CaseError":
-    from mondegreen.cases.detector.calibration import calibrate as fit
+    from mondegreen.detector.calibration import calibrate as fit
     from mondegreen.errors import CaseError
 
     detector = params.detector.model_copy(update={"error_wer": error_wer})
@@ -135,9 +135,8 @@ def _tried(
 
 
 def _log(report: "DetectorReport", params: "Params") -> str:
-    from mondegreen.registry.detector_runs import log_detector_run
-    from mondegreen.reports.detector import metrics, reliability_csv
-    from mondegreen.reports.detector_figures import reliability_svg
+    from mondegreen.registry.mlflow_store import log_detector_run
+    from mondegreen.reports.detector import metrics, reliability_csv, reliability_svg
 
     values = {f"detector.{name}": str(value) for name, value in params.detector.model_dump(mode="json").items()}
     files = {

@@ -1,12 +1,18 @@
-"""`mondegreen finetune`: the fine-tuning guide's three phases on a folder of audio."""
+"""`mondegreen finetune`: the fine-tuning guide's three phases on a folder of audio.
 
+`mondegreen cloud`, and the guide's `scripts/deploy_finetuning_to_gcp.py`: train on a machine of Google's.
+"""
+
+import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from mondegreen.cloud.job import JobState
+    from mondegreen.config import GcpParams
     from mondegreen.loop.guide_finetune import GuideReport
 
 
@@ -43,11 +49,11 @@ def finetune(
     """Transcribe a folder, fine-tune on what was misheard, and compare on the half that was held out."""
     from accelerate import PartialState
 
-    from mondegreen.config import Params, load_params
+    from mondegreen.config import params_of
     from mondegreen.loop.guide_finetune import Request, run_guide
 
     _log_to_stderr(PartialState().is_main_process)
-    params = load_params() if Path("params.yaml").is_file() else Params()
+    params = params_of()
     request = Request(
         audio_dir=audio_dir,
         output_dir=output_dir,
@@ -95,3 +101,121 @@ def _show(report: "GuideReport") -> None:
     for note in report.notes:
         typer.echo(f"Note: {note}")
     typer.echo(f"The model is in {report.output}, the logs in {report.output}/logs.")
+
+
+def cloud(
+    prepare_dataset: Annotated[
+        bool, typer.Option("--prepare-dataset", help="Upload this commit and its data.")
+    ] = False,
+    create_vm: Annotated[bool, typer.Option("--create-vm", help="Make the training machine.")] = False,
+    run_training: Annotated[
+        bool, typer.Option("--run-training", help="Train there, and adopt what comes back.")
+    ] = False,
+    delete_vm: Annotated[bool, typer.Option("--delete-vm", help="Delete the machine, at the end.")] = False,
+    dataset_id: Annotated[str | None, typer.Option(help="Name of dataset and run; commit and data by default.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the training; without, run --run-training again later.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; print the requests as JSON.")] = False,
+) -> None:
+    """Train on Google Cloud: upload the dataset, make a machine, train there, judge here with `dvc repro`.
+
+    Each step can be asked for alone, and again: what is done already is not done twice.
+    """
+    from mondegreen.cloud.job import check_id, describe
+    from mondegreen.errors import UsageError
+    from mondegreen.gcs import gcp_settings
+
+    if not (prepare_dataset or create_vm or run_training or delete_vm):
+        raise UsageError("Nothing was asked for.", "--prepare-dataset --create-vm --run-training, or one of them.")
+    settings = gcp_settings()
+    chosen = check_id(dataset_id) if dataset_id else describe(Path(), None).id
+    if dry_run:
+        typer.echo(
+            json.dumps(_requests(settings, chosen, prepare_dataset, create_vm, run_training, delete_vm), indent=2)
+        )
+        return
+    if prepare_dataset:
+        _prepare(settings, chosen)
+    if create_vm:
+        _create(settings, chosen)
+    if run_training:
+        _train(settings, chosen, wait)
+    if delete_vm:
+        _delete(settings, chosen)
+
+
+def _prepare(settings: "GcpParams", dataset_id: str) -> None:
+    from mondegreen.cloud.job import prepare
+    from mondegreen.gcs import Bucket
+
+    bucket = Bucket(settings)
+    made, new = prepare(Path(), bucket, dataset_id)
+    what = "is uploaded" if new else "was there already"
+    typer.echo(f"dataset {made.id}: commit {made.commit[:7]}, data {made.data[:7]} {what}: "
+               f"{bucket.uri(f'datasets/{made.id}')}")  # fmt: skip
+
+
+def _create(settings: "GcpParams", dataset_id: str) -> None:
+    from mondegreen.cloud.vm import TrainingMachine
+
+    machine = TrainingMachine(settings, dataset_id)
+    made = "is made" if machine.create() else "was there already"
+    typer.echo(f"machine {machine.name} {made} ({settings.machine_type}, {settings.zone}); "
+               f"Google deletes it after {settings.max_hours:g} h at the latest")  # fmt: skip
+
+
+def _train(settings: "GcpParams", dataset_id: str, wait: bool) -> None:
+    from rich.console import Console
+
+    from mondegreen.cloud.job import adopt, find_state, follow
+    from mondegreen.cloud.vm import TrainingMachine
+    from mondegreen.gcs import Bucket
+
+    bucket = Bucket(settings)
+    state = find_state(bucket, dataset_id)
+    if state is None or state.state == "failed":
+        bucket.delete(f"runs/{dataset_id}/state.json")  # a new try
+        TrainingMachine(settings, dataset_id).start_training()
+        typer.echo(f"training of {dataset_id} is started")
+    if not wait:
+        typer.echo("Run it again with --run-training to wait for it and adopt it.")
+        return
+    with Console(stderr=True).status("waiting for the machine") as spinner:
+
+        def show(found: "JobState | None") -> None:
+            spinner.update(f"{found.state}: {found.message}" if found else "waiting for the machine")
+
+        follow(bucket, dataset_id, show)
+    log = adopt(Path(), bucket, dataset_id)
+    typer.echo(f"adopted: build/ holds what was trained (log: {log}). Now `dvc repro` judges and registers it.")
+
+
+def _delete(settings: "GcpParams", dataset_id: str) -> None:
+    from mondegreen.cloud.vm import TrainingMachine
+
+    machine = TrainingMachine(settings, dataset_id)
+    typer.echo(f"machine {machine.name} {'is deleted' if machine.delete() else 'was not there'}")
+
+
+def _requests(
+    settings: "GcpParams", dataset_id: str, prepare_dataset: bool, create_vm: bool, run_training: bool, delete_vm: bool
+) -> list[dict[str, Any]]:
+    """What would be sent, in order."""
+    from google.cloud.compute_v1.types import Instance
+
+    from mondegreen.cloud.job import CARD, DATA, SOURCE
+    from mondegreen.cloud.vm import TrainingMachine
+
+    machine = TrainingMachine(settings, dataset_id)
+    found: list[dict[str, Any]] = []
+    if prepare_dataset:
+        start = f"gs://{settings.bucket}/{settings.prefix.strip('/')}/datasets/{dataset_id}"
+        found += [{"upload": f"{start}/{name}"} for name in (SOURCE, DATA, CARD)]
+    if create_vm:
+        request = machine.insert_request()
+        found.append({"instances.insert": json.loads(type(request).to_json(request))})
+    if run_training:
+        change = machine.training_request(Instance(name=machine.name))
+        found.append({"instances.setMetadata": json.loads(type(change).to_json(change))})
+    if delete_vm:
+        found.append({"instances.delete": machine.named})
+    return found

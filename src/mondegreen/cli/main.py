@@ -8,28 +8,20 @@ from typer.core import TyperGroup
 
 from mondegreen.cli import (
     case_exchange,
-    case_versions,
     cases,
-    cloud,
     compare,
     detector,
-    doctor,
     finetune,
     jobs,
     labels,
-    labels_bench,
     llm,
     model_trials,
     models,
     monitor,
     regression,
-    report,
-    review,
     status,
-    summary,
     transcribe,
     validate,
-    watch,
 )
 from mondegreen.errors import MondegreenError
 
@@ -52,21 +44,21 @@ app = typer.Typer(
 )
 app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
-app.command()(summary.summary)
+app.command()(status.summary)
 app.command()(compare.compare)
-app.command()(report.report)
+app.command()(validate.report)
 app.command()(monitor.monitor)
-app.command()(cloud.cloud)
-app.command()(doctor.doctor)
-app.command()(review.review)
+app.command()(finetune.cloud)
+app.command()(status.doctor)
+app.command()(monitor.review)
 app.command()(validate.validate)
-for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, watch.watch, status.status):
+for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, jobs.watch, status.status):
     app.command()(command)
 case_exchange.join(cases.app)
-case_versions.join(cases.app)
+case_exchange.join(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
-labels_bench.join(labels.app)
+llm.join(labels.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(llm.app, name="llm")
 model_trials.join(models.app)

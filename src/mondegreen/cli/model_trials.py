@@ -1,18 +1,69 @@
-"""`mondegreen models shadow` and `guard`: a version beside the champion, before and after its deployment."""
+"""`mondegreen models shadow` and `guard`: a version beside the champion, before and after its deployment.
+
+What `mondegreen models shadow` shows.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
 
+from mondegreen.cli.common import JsonOption, progress
 from mondegreen.cli.models import LiveOption, NameOption, VersionArgument, deployer
-from mondegreen.cli.options import JsonOption
-from mondegreen.cli.progress import progress
 from mondegreen.cli.transcribe import expanded
+from mondegreen.scoring.wording import percent, probability
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.loop.shadow import Load
+    from mondegreen.monitoring.shadow import Load, ShadowReport
+
+
+def shadow_screen(report: "ShadowReport") -> RenderableType:
+    """Disagreement, both sides, and the recordings that differ most."""
+    lines = [_summary(report)]
+    if report.disagreement:
+        found = report.disagreement
+        lines.append(
+            f"WER between the two {percent(found.rate)}: {found.errors:,} errors on the champion's "
+            f"{found.reference_length:,} words"
+        )
+    if report.share_changed is not None and report.changed_interval:
+        low, high = report.changed_interval.low, report.changed_interval.high
+        lines.append(
+            f"{report.changed:,} transcripts differ: {percent(report.share_changed)} "
+            f"(95 % interval {percent(low)} to {percent(high)})"
+        )
+    if report.p_value is not None:
+        lines.append(
+            f"misheard, says the detector: {report.only_champion_misheard} by the champion alone, "
+            f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
+        )
+    table = Table("", "model", "transcripts", "empty", "error rate", "detector", "work/audio")
+    for name, side in (("champion", report.champion), ("candidate", report.candidate)):
+        table.add_row(
+            name,
+            escape(side.model),
+            f"{side.heard:,}",
+            f"{side.empty:,}",
+            "-" if side.error_rate is None else percent(side.error_rate),
+            "calibrated" if side.calibrated else "rules",
+            "-" if side.real_time_factor is None else f"{side.real_time_factor:.3f}",
+        )
+    examples = Table("recording", "champion", "candidate", title="Where they differ most", title_justify="left")
+    for example in report.examples:
+        examples.add_row(escape(example.path[-24:]), escape(example.champion), escape(example.candidate))
+    notes = [f"[yellow]{escape(note)}[/]" for note in report.notes]
+    return Group(*lines, "", table, *([examples] if report.examples else []), *notes)
+
+
+def _summary(report: "ShadowReport") -> str:
+    parts = [f"{report.recordings:,} recordings, {report.audio_seconds / 60:.1f} minutes"]
+    parts += [f"{report.failed} could not be used"] if report.failed else []
+    parts += [f"{report.missing:,} more of which the service kept no audio"] if report.missing else []
+    return ", ".join(parts)
 
 
 def join(app: typer.Typer) -> None:
@@ -37,8 +88,8 @@ def shadow(
 
     Takes what the service kept (`mondegreen transcribe --log`), or recordings that you name. Nothing is logged.
     """
-    from mondegreen.loop.shadow import SELECTED
-    from mondegreen.loop.shadow import shadow as compare
+    from mondegreen.monitoring.shadow import SELECTED
+    from mondegreen.monitoring.shadow import shadow as compare
 
     found, params = deployer(name, store), _params()
     champion, candidate = (found.get_version(one).uri for one in (against, version))
@@ -57,8 +108,6 @@ def shadow(
         return
     from rich.console import Console
 
-    from mondegreen.cli.model_trial_views import shadow_screen
-
     Console().print(shadow_screen(report))
 
 
@@ -74,7 +123,7 @@ def guard(
 
     The exit code is 1 when it is worse, rolled back or not.
     """
-    from mondegreen.loop.auto_rollback import guard_and_act
+    from mondegreen.monitoring.canary import guard_and_act
     from mondegreen.registry.ledger import Ledger
 
     found, params = deployer(name, store), _params()
@@ -94,15 +143,15 @@ def guard(
 
 
 def _params() -> "Params":
-    from mondegreen.config import Params, load_params
+    from mondegreen.config import params_of
 
-    return load_params() if Path("params.yaml").is_file() else Params()
+    return params_of()
 
 
 def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:
-    from mondegreen.cases.manager import DataManager
-    from mondegreen.cli.case_adding import moment
-    from mondegreen.loop.shadow import kept_recordings
+    from mondegreen.cases.store import DataManager
+    from mondegreen.cli.common import moment
+    from mondegreen.monitoring.shadow import kept_recordings
 
     manager = DataManager(folder)
     try:

@@ -1,16 +1,121 @@
-"""`mondegreen models`: what stands in the registry, deploying, rolling back, and the ledger of it."""
+"""`mondegreen models`: what stands in the registry, deploying, rolling back, and the ledger of it.
+
+What `mondegreen models` shows.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
 
-from mondegreen.cli.options import JsonOption
+from mondegreen.cli.common import JsonOption
+from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
-    from mondegreen.registry.model_deployer import Deployment, ModelDeployer
+    from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
+    from mondegreen.registry.gate import Refusal
+    from mondegreen.registry.ledger import Entry
+    from mondegreen.registry.versions import Difference, Version
+
+_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
+
+
+def versions_table(model_name: str, versions: Sequence["Version"]) -> RenderableType:
+    """One row a version."""
+    if not versions:
+        return f"{escape(model_name)} has no version yet: `dvc repro` registers the first."
+    table = Table("", "stage", "alias", "verdict", "suites", "WER, %", "registered", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True  # it fits a terminal of eighty columns
+    for version in versions:
+        colour = _COLOURS.get(version.outcome, "white")
+        table.add_row(
+            str(version.version),
+            version.status + (", pruned" if version.pruned else ""),
+            " ".join(f"@{alias}" for alias in version.aliases),
+            f"[{colour}]{escape(version.outcome)}[/]" + (" [bold red](LLM)[/]" if version.warning else ""),
+            version.regression or "-",
+            f"{_rate(version.wer_before)} -> {_rate(version.wer_after)}".replace(" %", ""),
+            f"{version.created:%Y-%m-%d}",
+        )
+    return Group(f"[bold]{escape(model_name)}[/]", table)
+
+
+def version_screen(version: "Version", refusals: Sequence["Refusal"]) -> RenderableType:
+    """Everything that is known of a version."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    held = " ".join(f"@{alias}" for alias in version.aliases)
+    for name, value in {
+        "version": f"{version.version_id}  {version.status} {held}",
+        "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
+        "load it as": version.uri,
+        "run": version.run_id,
+        **version.tags,
+    }.items():
+        table.add_row(escape(name), escape(str(value)))
+    lines = [f"[bold red]{escape(version.warning)}[/]"] if version.warning else []
+    if "champion" in version.aliases:
+        lines.append("It is in production.")
+    elif not refusals:
+        lines.append(f"Nothing is against deploying it: `mondegreen models deploy {version.version}`.")
+    else:
+        lines += ["[bold]Against deploying it[/]", *(f"- {escape(refusal.problem)}" for refusal in refusals)]
+    return Group(table, "", *lines)
+
+
+def history_table(entries: Sequence["Entry"]) -> RenderableType:
+    """One row an entry of the ledger."""
+    if not entries:
+        return "Nothing has been moved yet."
+    table = Table("when (UTC)", "what", "version", "before", "verdict", "who", "why")
+    for entry in entries:
+        why = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
+        action = entry.action + (" [bold red]FORCED[/]" if entry.forced else "")
+        table.add_row(
+            f"{entry.at:%Y-%m-%d %H:%M}",
+            action + ("" if entry.state == "done" else f" [yellow]{entry.state}[/]"),
+            str(entry.version or "nobody"),
+            str(entry.former or ""),
+            entry.outcome,
+            escape(entry.who),
+            escape("; ".join(filter(None, why))),
+        )
+    return table
+
+
+def diff_table(first: str, second: str, rows: Sequence["Difference"]) -> RenderableType:
+    """One row a difference."""
+    if not rows:
+        return f"Versions {first} and {second} do not differ."
+    table = Table("", f"version {first}", f"version {second}")
+    for row in rows:
+        table.add_row(escape(row.name), escape(row.first), escape(row.second))
+    return table
+
+
+def checks_table(checks: Sequence["FileCheck"]) -> RenderableType:
+    """One row a version."""
+    if not checks:
+        return "Nobody holds an alias: there is nothing to verify."
+    table = Table("version", "files", "backup")
+    for check in checks:
+        files = "restored, whole" if check.restored and check.ok else "; ".join(check.problems) or "whole"
+        colour = "green" if check.ok else "red"
+        table.add_row(str(check.version), f"[{colour}]{escape(files)}[/]", escape("; ".join(check.backup) or "whole"))
+    return table
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else percent(value)
+
 
 app = typer.Typer(help="Registered models: deploy, roll back, and why.", no_args_is_help=True)
 
@@ -23,10 +128,10 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so
 
 def deployer(name: str | None, store: Path | None) -> "ModelDeployer":
     """The deployer that params.yaml asks for."""
-    from mondegreen.config import Params, load_params
-    from mondegreen.registry.model_deployer import DeploymentConfig, ModelDeployer
+    from mondegreen.config import params_of
+    from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
-    params = load_params() if Path("params.yaml").is_file() else Params()
+    params = params_of()
     return ModelDeployer(
         DeploymentConfig.from_params(params),
         model_name=name or params.register_.model_name,
@@ -45,7 +150,6 @@ def list_models(
     if as_json:
         typer.echo(json.dumps([version.to_dict() for version in versions]))
         return
-    from mondegreen.cli.model_views import versions_table
 
     _print(versions_table(found.model_name, versions))
 
@@ -62,7 +166,6 @@ def show(
         against = [asdict(refusal) for refusal in refusals]
         typer.echo(json.dumps(shown.to_dict() | {"refusals": against}))
         return
-    from mondegreen.cli.model_views import version_screen
 
     _print(version_screen(shown, refusals))
 
@@ -108,7 +211,6 @@ def history(
     if as_json:
         typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries]))
         return
-    from mondegreen.cli.model_views import history_table
 
     _print(history_table(entries))
 
@@ -128,7 +230,6 @@ def diff(
     if as_json:
         typer.echo(json.dumps({row.name: [row.first, row.second] for row in rows}))
         return
-    from mondegreen.cli.model_views import diff_table
 
     _print(diff_table(first, second, rows))
 
@@ -149,8 +250,6 @@ def verify(
     if as_json:
         typer.echo(json.dumps([check.model_dump(mode="json") | {"ok": check.ok} for check in checks]))
     else:
-        from mondegreen.cli.model_views import checks_table
-
         _print(checks_table(checks))
     if not all(check.ok for check in checks):
         if not as_json:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.options import JsonOption
-from mondegreen.cli.progress import progress
+from mondegreen.cli.common import JsonOption, progress
 
 if TYPE_CHECKING:
-    from mondegreen.loop.regression.listing import Listed
-    from mondegreen.loop.regression.tester import RegressionTester
+    from mondegreen.regression.tester import Listed, RegressionTester
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 app = typer.Typer(help="Suites that a new model must not be worse on.", no_args_is_help=True)
@@ -83,7 +81,7 @@ def add(
 @app.command("list")
 def list_suites(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the suites, whether their data are whole, and whether their stored baseline still holds."""
-    from mondegreen.loop.regression.listing import list_suites as listed
+    from mondegreen.regression.tester import list_suites as listed
 
     tester = _tester(store)
     rows = listed(tester.config.suites, tester.engine, tester.params)
@@ -167,8 +165,8 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last run of each model, and every suite over the versions."""
-    from mondegreen.cases.regression_runs import last_of_each_model
     from mondegreen.files import write_text
+    from mondegreen.registry.regression_runs import last_of_each_model
     from mondegreen.reports.regression import render_history
 
     tester = _tester(store)
@@ -183,13 +181,13 @@ def report(
 
 
 def _tester(store: Path | None) -> "RegressionTester":
-    from mondegreen.loop.regression.tester import RegressionTester
+    from mondegreen.regression.tester import RegressionTester
 
     return RegressionTester(store=store)
 
 
 def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
-    from mondegreen.speech.hearing import transcriber
+    from mondegreen.speech.transcriber import transcriber
 
     return transcriber(model, tester.params)
 

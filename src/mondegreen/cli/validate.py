@@ -1,18 +1,25 @@
-"""`mondegreen validate`: the verdict of the last `dvc repro`, or on any two models."""
+"""`mondegreen validate`: the verdict of the last `dvc repro`, or on any two models.
+
+`mondegreen report`: the last verdict as a page or as Markdown, from what the stages left, with nothing rerun.
+"""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.options import JsonOption
-from mondegreen.cli.progress import progress
+from mondegreen.cli.common import JsonOption, progress
 
 if TYPE_CHECKING:
-    from mondegreen.loop.verdict.decision import Verdict
-    from mondegreen.loop.verdict.validator import ModelValidator, ValidationResult
+    from mondegreen.loop.validator import ModelValidator, ValidationResult
     from mondegreen.records import Hypothesis
+    from mondegreen.registry.regression_runs import RegressionRun
+    from mondegreen.reports.judgement import Judgement
+    from mondegreen.reports.validation import Findings
+    from mondegreen.scoring.decision import Verdict
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 _COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -62,7 +69,7 @@ def validate(
 
 def _last(build: Path) -> "Verdict":
     from mondegreen.files import read_json
-    from mondegreen.loop.verdict.decision import Verdict
+    from mondegreen.scoring.decision import Verdict
 
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
     verdict.verify()
@@ -73,11 +80,11 @@ def _judge(
     model: str, baseline: str, data: Path | None, retention: "Path | tuple[()] | None"
 ) -> "tuple[ModelValidator, ValidationResult]":
     """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
-    from mondegreen.loop.orchestrator import params_of
-    from mondegreen.loop.verdict.validator import ModelValidator, ValidationConfig
-    from mondegreen.speech.hearing import hear, transcriber
+    from mondegreen.config import params_of
+    from mondegreen.loop.validator import ModelValidator, ValidationConfig
+    from mondegreen.speech.transcriber import hear, transcriber
 
-    params = params_of(Path())
+    params = params_of()
     config = ValidationConfig.from_params(params)
     if retention == ():
         config = config.model_copy(update={"require_retention": False})
@@ -106,10 +113,10 @@ def _show(verdict: "Verdict", facts: dict[str, Any], as_json: bool, result: "Val
 
 
 def _show_looks(as_json: bool) -> None:
-    from mondegreen.loop.orchestrator import params_of
-    from mondegreen.loop.verdict.spending import open_ledger, share
+    from mondegreen.config import params_of
+    from mondegreen.loop.alpha_ledger import open_ledger, share
 
-    rules = params_of(Path()).validate_
+    rules = params_of().validate_
     with open_ledger() as ledger:
         found = ledger.history()
     if as_json:
@@ -124,3 +131,94 @@ def _show_looks(as_json: bool) -> None:
             typer.echo(f"  look {record.look}  {record.at:%Y-%m-%d %H:%M}  {record.candidate[:12]}  {record.alpha:.2g}")
     if not found:
         typer.echo("No candidate has looked at a test set yet.")
+
+
+def report(
+    build: Annotated[Path, typer.Option(help="The folder of the stage outputs.")] = Path("build"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; Markdown goes to stdout without it.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Markdown for a pull request instead of a page.")
+    ] = False,
+    clips: Annotated[
+        int | None, typer.Option(min=0, help="Recordings that play in the page; without it validate.report_clips.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the validation report, with regression suites and version as far as they exist.
+
+    Exits with 0 whatever the verdict is, as long as there is one. The page goes to build/report.html;
+    build/validate/report.html is the validate stage's own, made before the regression suites ran.
+    """
+    from mondegreen.errors import UsageError
+
+    own = build / "validate"
+    if output and output.resolve().parent == own.resolve():
+        raise UsageError(
+            f"{output} is in {own}, which belongs to the validate stage: DVC would run it again.",
+            "Name another file; without --output the page goes to build/report.html.",
+        )
+    if markdown and show:
+        raise UsageError("--open shows a page, --markdown writes none.", "Leave one of them out.")
+
+    from mondegreen.reports.outputs import read_outputs
+    from mondegreen.reports.validation import find
+
+    found = find(replace(read_outputs(build), suite_runs=_suite_runs()))
+    target = output or (None if markdown else build / "report.html")
+    text = _write(target, found, markdown, clips)
+    if as_json:
+        typer.echo(_described(found.verdict, target, text))
+    elif target is None:
+        typer.echo(text, nl=False)
+    else:
+        typer.echo(f"{found.verdict.outcome}: {target}")
+    if show and target:
+        typer.launch(target.resolve().as_uri())
+
+
+def _suite_runs() -> "tuple[RegressionRun, ...]":
+    """Those on record; a database that cannot be read costs the report its history, and nothing else."""
+    from mondegreen.registry.location import live_state
+
+    folder = live_state()
+    if not os.environ.get("MONDEGREEN_DATABASE_URL") and not (folder / "mondegreen.db").exists():
+        return ()  # opening it would make one
+
+    from mondegreen.db import open_database
+    from mondegreen.errors import CaseError
+    from mondegreen.registry.regression_runs import last_of_each_model
+
+    try:
+        engine = open_database(folder)
+        try:
+            return tuple(last_of_each_model(engine, limit=20))
+        finally:
+            engine.dispose()
+    except CaseError as error:
+        typer.echo(f"warning: without the history of the regression suites: {error}", err=True)
+        return ()
+
+
+def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | None) -> str:
+    """Writes the file, if there is one; returns the text of the Markdown."""
+    from mondegreen.files import write_text
+    from mondegreen.reports.validation_page import render_markdown, write_page
+
+    if not markdown and target:
+        write_page(target, found, clips)
+        return ""
+    text = render_markdown(found)
+    if target:
+        write_text(target, text)
+    return text
+
+
+def _described(verdict: "Judgement", target: Path | None, text: str) -> str:
+    import json
+
+    described = {"outcome": verdict.outcome, "sentence": verdict.sentence, "warning": verdict.warning}
+    where = {"path": str(target), "bytes": target.stat().st_size} if target else {"markdown": text}
+    return json.dumps(described | where)

@@ -2,26 +2,122 @@
 
 Judging is not done here: `validate`, `regress` and `register` run where the result is adopted, with that project's
 ledger and registry. Killed or preempted, the next boot goes on where `dvc repro` was.
+
+What a training machine is given: the code of a commit and the data that its data.dvc names, as two files.
+
+What comes back from a training machine, and how the project takes it over.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.archives import pack, unpack
-from mondegreen.cloud.dataset import DATA, find_dataset, read_object
 from mondegreen.config import GcpParams
-from mondegreen.errors import CloudError, MondegreenError
-from mondegreen.files import sha256_file, write_json
+from mondegreen.errors import CloudError, MondegreenError, UsageError
+from mondegreen.files import Record, pack, read_json, sha256_file, unpack, write_json
 from mondegreen.gcs import Bucket
+
+SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
+
+
+class Dataset(BaseModel):
+    """datasets/<id>/dataset.json, written last: where it stands, the two files are whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    commit: str
+    data: str  # the md5 that data.dvc names
+    sha256: dict[str, str]  # of the files beside it
+
+
+def describe(project: Path, dataset_id: str | None) -> Dataset:
+    """The dataset that the project's commit makes, without its files.
+
+    Args:
+        dataset_id: commit and data when not given.
+
+    Raises:
+        UsageError: the id cannot be one, something is not committed, or data/ is not what data.dvc says.
+    """
+    from mondegreen.git import lineage_tags
+
+    tags = lineage_tags(project)
+    if not tags["git.commit"] or not tags["data.dvc"]:
+        raise UsageError(f"{project.resolve()} has no commit or no data.dvc.", "Run from the project root.")
+    if tags["git.dirty"] == "true":
+        raise UsageError("Something is not committed, and the machine gets a commit.", "`git commit -a`, then again.")
+    if "Data and pipelines are up to date" not in _said(project, sys.executable, "-m", "dvc", "status", "data.dvc"):
+        raise UsageError("data/ is not what data.dvc says.", "`dvc add data`, or `dvc checkout data.dvc`, then again.")
+    chosen = dataset_id or f"{tags['git.commit'][:7]}-{tags['data.dvc'][:7]}"
+    return Dataset(id=check_id(chosen), commit=tags["git.commit"], data=tags["data.dvc"], sha256={})
+
+
+def check_id(dataset_id: str) -> str:
+    """The id. Raises UsageError when it cannot be part of an object's and a machine's name."""
+    if not _ID.fullmatch(dataset_id):
+        raise UsageError(f"--dataset-id {dataset_id!r}", "Use a-z, 0-9 and hyphens, at most 50.")
+    return dataset_id
+
+
+def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tuple[Dataset, bool]:
+    """Packs and uploads a dataset, and says whether it was new. An id never changes what it means.
+
+    Raises:
+        UsageError: see `describe`; or the id stands for another commit or other data.
+        CloudError: the bucket refuses. Run again, it goes on.
+    """
+    wanted = describe(project, dataset_id)
+    if known := find_dataset(bucket, wanted.id):
+        if (known.commit, known.data) != (wanted.commit, wanted.data):
+            raise UsageError(
+                f"Dataset {wanted.id} is commit {known.commit[:7]} with data {known.data[:7]} already.",
+                "Choose another --dataset-id.",
+            )
+        return known, False
+    with tempfile.TemporaryDirectory() as scratch:
+        files = {SOURCE: Path(scratch, SOURCE), DATA: Path(scratch, DATA)}
+        _said(project, "git", "bundle", "create", "--quiet", str(files[SOURCE]), "HEAD")
+        pack({"data": project / "data"}, files[DATA])
+        for name, path in files.items():
+            bucket.upload(path, f"datasets/{wanted.id}/{name}")
+        made = wanted.model_copy(update={"sha256": {name: sha256_file(path) for name, path in files.items()}})
+        card = Path(scratch, CARD)
+        write_json(card, made)
+        bucket.upload(card, f"datasets/{wanted.id}/{CARD}")
+    return made, True
+
+
+def find_dataset(bucket: Bucket, dataset_id: str) -> Dataset | None:
+    """The dataset of that id, None when there is none that is whole. Raises CloudError."""
+    name = f"datasets/{dataset_id}/{CARD}"
+    return read_object(bucket, name, Dataset) if name in bucket.names(name) else None
+
+
+def read_object(bucket: Bucket, name: str, kind: type[Record]) -> Record:
+    """A JSON object of the bucket. Raises CloudError, or UsageError when it is not such a record."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, Path(name).name)
+        bucket.download(name, path)
+        return read_json(path, kind)
+
+
+def _said(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}", "Correct what it says, then again.")
+    return done.stdout
+
 
 STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
 PIPELINE = (sys.executable, "-m", "dvc", "repro", "evaluate")
@@ -140,3 +236,67 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+_LOOK = 15.0  # seconds between two looks at the bucket
+
+
+def follow(
+    bucket: Bucket, dataset_id: str, on_state: Callable[[JobState | None], None], look: float = _LOOK
+) -> JobState:
+    """Waits until the training has ended; nothing is lost when nobody waits.
+
+    Args:
+        on_state: told of every state that is new; None while no machine has begun.
+
+    Raises:
+        CloudError: it failed, with its last line and where its log is.
+    """
+    last: JobState | None = None
+    on_state(None)
+    while True:
+        state = find_state(bucket, dataset_id)
+        if state and state != last:
+            on_state(state)
+            last = state
+        if state and state.state == "done":
+            return state
+        if state and state.state == "failed":
+            raise CloudError(
+                f"The training of {dataset_id} failed: {state.message}",
+                f"Read {bucket.uri(f'runs/{dataset_id}/{LOG}')}, correct it, and run --run-training again.",
+            )
+        time.sleep(look)
+
+
+def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
+    """Takes the outputs of a finished training into build/ and DVC's cache, so that `dvc repro` goes on from there.
+
+    Returns:
+        The log, in var/cloud/<id>/.
+
+    Raises:
+        UsageError: the project stands at another commit, or its data are others.
+        CloudError: the training has not finished, or what came is damaged.
+    """
+    state, dataset = find_state(bucket, dataset_id), find_dataset(bucket, dataset_id)
+    if dataset is None or state is None or state.state != "done":
+        raise CloudError(f"The training of {dataset_id} is {state.state if state else 'not begun'}.", "Wait for it.")
+    here = describe(project, dataset_id)
+    if (here.commit, here.data) != (dataset.commit, dataset.data):
+        raise UsageError(
+            f"It was trained at commit {dataset.commit[:7]} with data {dataset.data[:7]}, "
+            f"here are {here.commit[:7]} and {here.data[:7]}.",
+            f"`git checkout {dataset.commit[:7]} && dvc checkout data.dvc`, then adopt it.",
+        )
+    log = project / "var" / "cloud" / dataset_id / LOG
+    bucket.download(f"runs/{dataset_id}/{LOG}", log)
+    with tempfile.TemporaryDirectory(dir=log.parent) as scratch:
+        archive = Path(scratch, RESULT)
+        bucket.download(f"runs/{dataset_id}/{RESULT}", archive)
+        unpack(archive, project, state.sha256)
+    command = [sys.executable, "-m", "dvc", "commit", "--force", *STAGES]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    if done.returncode:
+        raise CloudError(f"`dvc commit` failed: {done.stderr.strip()}", "Correct what it says, then adopt it again.")
+    return log

@@ -11,10 +11,8 @@ from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import sha256_file
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.cache import FeatureCache
 from mondegreen.speech.decoding import LogProbs, ctc_log_likelihood
-from mondegreen.speech.features import batches, encode, log_probabilities
-from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_model, log_probabilities
 from mondegreen.speech.text import Labeller
 
 MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin

@@ -1,17 +1,291 @@
-"""The corrector: asks a language model behind Ollama's API what was spoken, and never takes an answer on trust."""
+"""The corrector: asks a language model behind Ollama's API what was spoken, and never takes an answer on trust.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+Many questions at once, begun in their order, and answers in the same order.
+
+Answers that were paid for once: SQLite, so that processes share it and one that is killed loses nothing.
+
+One run over many questions: the cache first, then the server, with tries, and the same weights from start to end.
+"""
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from queue import SimpleQueue
+from typing import Self, TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_when_event_set, wait_exponential_jitter
+from tenacity.nap import sleep_using_event
 
 from mondegreen.config import LabelParams, Seconds
-from mondegreen.labels.asking import in_order
-from mondegreen.labels.corrector_run import Asked, Run
-from mondegreen.labels.ollama_server import OllamaServer
-from mondegreen.labels.prompt import Prompt, Shot
-from mondegreen.labels.suggestion import NoSuggestion, Question, Suggestion
-from mondegreen.labels.suggestion_cache import ANSWERS, SuggestionCache
+from mondegreen.errors import UsageError
+from mondegreen.labels.ollama import OllamaServer, ServerError
+from mondegreen.labels.prompt import (
+    SCHEMA,
+    FailureReason,
+    NoSuggestion,
+    Prompt,
+    PromptTooLongError,
+    Question,
+    Shot,
+    Suggestion,
+)
+from mondegreen.labels.responses import InvalidAnswerError, longest_answer, transcript
 from mondegreen.records import Alternative
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+THREADS = "mondegreen-asking"
+_AHEAD = 4  # questions in hand for each thread, so that a slow one holds nobody up
+
+
+def in_order(
+    work: Callable[[Item], Answer], items: Iterable[Item], at_once: int, stop: threading.Event
+) -> Iterator[Answer]:
+    """Yields work(item) for each item, in order, `at_once` of them at work.
+
+    The threads are daemons: ctrl-C ends the program without waiting for a server that hangs. `stop` is set when the
+    caller takes no more; what was not begun then is left.
+    """
+    jobs: SimpleQueue[tuple[Item, Future[Answer]] | None] = SimpleQueue()
+    for _ in range(at_once):
+        threading.Thread(target=_work_off, args=(work, jobs, stop), name=THREADS, daemon=True).start()
+    pending: deque[Future[Answer]] = deque()
+    try:
+        for item in items:
+            pending.append(Future())
+            jobs.put((item, pending[-1]))
+            if len(pending) >= at_once * _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        stop.set()
+        for _ in range(at_once):
+            jobs.put(None)
+
+
+def _work_off(
+    work: Callable[[Item], Answer],
+    jobs: "SimpleQueue[tuple[Item, Future[Answer]] | None]",
+    stop: threading.Event,
+) -> None:
+    while (job := jobs.get()) is not None and not stop.is_set():
+        item, future = job
+        try:
+            future.set_result(work(item))
+        except BaseException as error:  # the caller raises it
+            future.set_exception(error)
+
+
+ANSWERS = Path("var/llm/answers.db")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SuggestionCache:
+    """Answers by what was asked of which weights, and the digest that each model's name last stood for.
+
+    The digest is what lets a run go by the cache alone while the server is away.
+
+    Args:
+        path: of the file; made where it is missing. None keeps all in memory.
+
+    Raises:
+        UsageError: the file is no such cache.
+    """
+
+    def __init__(self, path: Path | None = ANSWERS) -> None:
+        self._path, self._lock = path, threading.Lock()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._readable():
+            self._connection = sqlite3.connect(
+                path or ":memory:", timeout=60.0, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def answer(self, key: str) -> str | None:
+        """The raw answer, or None when this was never asked."""
+        return self._value("SELECT answer FROM answers WHERE key = ?", key)
+
+    def digest(self, model: str) -> str | None:
+        """The digest that the model's name stood for when a server was last asked."""
+        return self._value("SELECT digest FROM models WHERE name = ?", model)
+
+    def store_answer(self, key: str, answer: str) -> str:
+        """Keeps an answer and gives the one that counts: of two processes with the same question, the first."""
+        with self._readable(), self._lock:
+            self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
+        return self.answer(key) or answer
+
+    def store_digest(self, model: str, digest: str) -> None:
+        """Notes what a model's name stands for now."""
+        with self._readable(), self._lock:
+            self._connection.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (model, digest))
+
+    def _value(self, query: str, key: str) -> str | None:
+        with self._readable(), self._lock:
+            row = self._connection.execute(query, (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise UsageError(
+                f"{self._path} cannot be used: {error}.",
+                "It holds answers of the LLM and only saves work: delete it with its -wal and -shm, or free the disk.",
+            ) from None
+
+
+def cache_key(messages: Sequence[Mapping[str, str]], prompt_version: str, digest: str) -> str:
+    """Of the hypotheses (as the messages hold them), the prompt version and the weights."""
+    return hashlib.sha256(json.dumps([list(messages), prompt_version, digest]).encode()).hexdigest()
+
+
+_GIVE_UP = 3  # questions in a row that the server failed with all tries: the rest are not asked
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked, and how. `retries` are further tries, `backoff` the seconds before the first of them."""
+
+    server: OllamaServer
+    model: str
+    prompt: Prompt
+    cache: SuggestionCache
+    retries: int
+    backoff: Seconds
+
+
+class Run:
+    """One call of `suggest`: the weights it began with, and what it learnt of the server."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._of = asked
+        self._lock = threading.Lock()
+        self._weights: str | None = None
+        self._failed_in_row = 0
+        self._down: NoSuggestion | None = None  # why nobody is asked any more
+        self.stopped = threading.Event()
+
+    def answer(self, question: Question) -> Suggestion | NoSuggestion:
+        """Of the cache, else of the server."""
+        if not any(text.strip() for text in (question.text, *(item.text for item in question.nbest))):
+            return NoSuggestion(id=question.id, reason="nothing_heard", message="There is no word to correct.")
+        try:
+            messages = self._of.prompt.messages(question)
+        except PromptTooLongError:
+            said = f"{len(question.text)} characters do not fit into {self._of.prompt.context} tokens of context."
+            return NoSuggestion(id=question.id, reason="too_long", message=said)
+        if (digest := self._digest()) is None:
+            return self._not_asked(question)
+        key = cache_key(messages, self._of.prompt.version, digest)
+        answer = self._of.cache.answer(key)
+        if answer is None:
+            if self._down is not None:
+                return self._not_asked(question)
+            asked = self._ask(question, messages, digest)
+            if isinstance(asked, NoSuggestion):
+                return asked
+            answer = self._of.cache.store_answer(key, asked)
+        return self._checked(question, answer, digest)
+
+    def _digest(self) -> str | None:
+        """Of the weights of this run; None when neither the server nor the cache knows them."""
+        with self._lock:
+            if self._weights is None and self._down is None:
+                name = self._of.model
+                try:
+                    self._weights = self._tried(lambda: self._of.server.digest(name))
+                    self._of.cache.store_digest(name, self._weights)
+                except ServerError as error:
+                    self._weights = self._of.cache.digest(name)
+                    reason: FailureReason = "unavailable" if error.reason == "invalid_answer" else error.reason
+                    self._down = _none("", reason, f"{error.problem} {error.next_step}")
+            return self._weights
+
+    def _ask(self, question: Question, messages: list[dict[str, str]], digest: str) -> str | NoSuggestion:
+        """The raw answer of the weights that the run began with."""
+        of = self._of
+        try:
+            answer = self._tried(
+                lambda: of.server.chat(of.model, messages, SCHEMA, of.prompt.options(question), of.prompt.keep_alive)
+            )
+            now = self._tried(lambda: of.server.digest(of.model))
+        except ServerError as error:
+            return self._failed(question, error)
+        self._failed_in_row = 0
+        if now != digest:
+            return self._changed(question, digest, now)
+        return answer[: longest_answer(question) + 1]
+
+    def _tried(self, request: Callable[[], str]) -> str:
+        tries = Retrying(
+            stop=stop_after_attempt(1 + self._of.retries) | stop_when_event_set(self.stopped),
+            wait=wait_exponential_jitter(initial=self._of.backoff, max=30, jitter=self._of.backoff / 2),
+            retry=retry_if_exception(lambda error: isinstance(error, ServerError) and error.passing),
+            sleep=sleep_using_event(self.stopped),
+            reraise=True,
+        )
+        return tries(request)
+
+    def _failed(self, question: Question, error: ServerError) -> NoSuggestion:
+        tries = f" ({1 + self._of.retries} tries)" if error.passing and self._of.retries else ""
+        found = _none(question.id, error.reason, f"{error.problem}{tries} {error.next_step}")
+        with self._lock:
+            self._failed_in_row += 1
+            if self._failed_in_row >= _GIVE_UP or not (error.passing or error.reason == "invalid_answer"):
+                self._down = self._down or found
+        return found
+
+    def _changed(self, question: Question, before: str, now: str) -> NoSuggestion:
+        said = (
+            f"{self._of.model} was {before[:12]} when the run began and is {now[:12]} now. "
+            "Run again: what the former weights wrote says so."
+        )
+        found = _none(question.id, "changed_model", said)
+        with self._lock:
+            self._down = self._down or found
+        return found
+
+    def _not_asked(self, question: Question) -> NoSuggestion:
+        assert self._down is not None
+        return self._down.model_copy(update={"id": question.id, "message": f"Not asked: {self._down.message}"})
+
+    def _checked(self, question: Question, answer: str, digest: str) -> Suggestion | NoSuggestion:
+        try:
+            text = transcript(answer, question)
+        except InvalidAnswerError as error:
+            return _none(question.id, "invalid_answer", f"{self._of.model}: {error}.")
+        return Suggestion(
+            id=question.id,
+            text=text,
+            model=self._of.model,
+            digest=digest,
+            prompt_version=self._of.prompt.version,
+        )
+
+
+def _none(id_: str, reason: FailureReason, message: str) -> NoSuggestion:
+    return NoSuggestion(id=id_, reason=reason, message=" ".join(message.split()))
+
 
 DEFAULT_MODEL = "llama3.2:3b"
 

@@ -1,4 +1,7 @@
-"""The gold transcript of each utterance and where it comes from: a person, a language model under guard, or nobody."""
+"""The gold transcript of each utterance and where it comes from: a person, a language model under guard, or nobody.
+
+What an audit says of a language model's labels; a part of build/label/audit.json.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,10 +9,90 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import LeakageError
-from mondegreen.labels.audit_record import LabelAudit
-from mondegreen.records import Domain, Hypothesis, Label, SliceMetrics, Utterance
-from mondegreen.scoring.metrics import join, score
+from mondegreen.records import Domain, Hypothesis, Label, Rate, SliceMetrics, Utterance, Writer
+from mondegreen.scoring.comparison import Unit
 from mondegreen.scoring.normalizer import NormalizerName
+from mondegreen.scoring.wer import join, score
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Share(_Record):
+    """Some of many. `interval`: 95 %, block bootstrap over clusters; None where there are too few.
+
+    Of none or all, where every resample would be the same, it is Clopper and Pearson's (1934) over the clusters.
+    """
+
+    count: int
+    total: int
+    rate: float | None  # None of nothing
+    interval: tuple[float, float] | None
+
+
+class EditCounts(_Record):
+    """Runs of changed words, by what they do to the word errors. `same`: as wrong as before, or as right."""
+
+    better: int = 0
+    worse: int = 0
+    same: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.better + self.worse + self.same
+
+    def __add__(self, other: "EditCounts") -> "EditCounts":
+        return EditCounts(
+            better=self.better + other.better, worse=self.worse + other.worse, same=self.same + other.same
+        )
+
+
+class Accepted(_Record):
+    """What a set of guards lets through, against people's references."""
+
+    accepted: Share  # of all audited utterances
+    heard: Rate | None  # WER of what the recogniser heard in the accepted ones
+    labels: Rate | None  # WER of the labels in its place
+    reduction: float | None  # WER before minus after, absolute
+    interval: tuple[float, float] | None  # 95 %, of the reduction
+    edits: EditCounts  # in the accepted labels
+    harmful: Share  # of the edits
+
+
+class LabelAudit(_Record):
+    """Of train and dev utterances that people labelled, and whose labels stay people's."""
+
+    writers: list[Writer]
+    utterances: int
+    answered: int  # by a suggestion
+    unit: Unit  # of the intervals
+    heard: Rate | None  # WER of all hypotheses that were asked about
+    margin: float | None  # of the acoustic check
+    margin_references: int  # human references that it was calibrated on
+    result: Accepted  # with the guards of params.yaml
+    by_guard: dict[str, Accepted]  # "none", each guard alone, "all"
+
+    def numbers(self) -> dict[str, float]:
+        """What runs are compared by."""
+        found: dict[str, float | None] = {
+            "heard_wer": self.heard.rate if self.heard else None,
+            "accepted_share": self.result.accepted.rate,
+            "accepted_heard_wer": self.result.heard.rate if self.result.heard else None,
+            "accepted_label_wer": self.result.labels.rate if self.result.labels else None,
+            "harmful_edits": self.result.harmful.rate,
+            "acoustic_margin": self.margin,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def tags(self) -> dict[str, str]:
+        """Who wrote the labels; several, where a model changed, one behind the other."""
+        names = ("model", "digest", "prompt_version")
+        written = [tuple(getattr(writer, name) for name in names) for writer in self.writers]
+        return {
+            f"llm.{name}": ",".join(dict.fromkeys(values))
+            for name, values in zip(names, zip(*written, strict=True), strict=False)
+        }
 
 
 class Audit(BaseModel):

@@ -1,16 +1,18 @@
-"""Can the language model be used? Each step with what was found, and what to do where it fails."""
+"""Can the language model be used? Each step with what was found, and what to do where it fails.
+
+How fast suggestions come: other questions at each concurrency, in the normal and the fast mode.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Seconds
-from mondegreen.labels.answer import InvalidAnswerError, transcript
-from mondegreen.labels.ollama_server import OllamaServer
-from mondegreen.labels.prompt import SCHEMA, Prompt
-from mondegreen.labels.server_errors import ServerError
-from mondegreen.labels.suggestion import Question
+from mondegreen.config import LabelParams, Seconds
+from mondegreen.labels.corrector import LlamaLLMCorrector
+from mondegreen.labels.ollama import OllamaServer, ServerError
+from mondegreen.labels.prompt import SCHEMA, Prompt, Question, Shot, Suggestion
+from mondegreen.labels.responses import InvalidAnswerError, transcript
 from mondegreen.records import Alternative, Word
 
 # Misheard, as a weak recogniser would.
@@ -136,3 +138,60 @@ def _taken(name: str, step: Callable[[], str]) -> Step:
     except InvalidAnswerError as error:
         remedy = "Take another model, `mondegreen llm models` shows some; an old Ollama (before 0.5) knows no schema."
         return Step(name=name, ok=False, found=str(error), remedy=remedy)
+
+
+CONCURRENCIES = (1, 2, 4)
+
+
+class BenchRow(BaseModel):
+    """One pass over the questions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fast_mode: bool
+    concurrency: int
+    transcripts: int
+    suggestions: int  # of them with a usable answer
+    seconds_per_transcript: Seconds  # that one takes, in the midst of the others
+    transcripts_per_second: float
+
+
+def bench(
+    questions: Sequence[Question],
+    params: LabelParams,
+    shots: Sequence[Shot] = (),
+    concurrencies: Sequence[int] = CONCURRENCIES,
+) -> Iterator[BenchRow]:
+    """Without the cache; one question before each mode, which loads the model, is not counted.
+
+    Args:
+        questions: each concurrency gets its share of them, since a server remembers prompts that it has read.
+        params: model, server and prompt.
+        shots: examples of the prompt.
+        concurrencies: one row for each, in both modes.
+
+    Raises:
+        ServerError: the server or the model is not there.
+    """
+    _corrector(params, shots, False, 1).server.digest(params.model)
+    for fast in (False, True):
+        _corrector(params, shots, fast, 1).correct(questions[0].text)
+        for place, concurrency in enumerate(concurrencies):
+            corrector = _corrector(params, shots, fast, concurrency)
+            started = time.monotonic()
+            answers = list(corrector.suggest(questions[place :: len(concurrencies)]))
+            seconds = time.monotonic() - started
+            corrector.close()
+            yield BenchRow(
+                fast_mode=fast,
+                concurrency=concurrency,
+                transcripts=len(answers),
+                suggestions=sum(isinstance(answer, Suggestion) for answer in answers),
+                seconds_per_transcript=seconds * min(concurrency, len(answers)) / len(answers),
+                transcripts_per_second=len(answers) / seconds,
+            )
+
+
+def _corrector(params: LabelParams, shots: Sequence[Shot], fast: bool, concurrency: int) -> LlamaLLMCorrector:
+    changed = params.model_copy(update={"fast_mode": fast, "concurrency": concurrency})
+    return LlamaLLMCorrector.from_params(changed, shots, cache=None)

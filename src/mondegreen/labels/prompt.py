@@ -1,4 +1,9 @@
-"""What a language model is asked: guesses of the recogniser as data, doubtful words named, one JSON object back."""
+"""What a language model is asked: guesses of the recogniser as data, doubtful words named, one JSON object back.
+
+What is asked of a corrector and what it answers: the hand-over between the LLM and the guards.
+
+Examples for the prompt: what this model misheard before, and what people say was spoken.
+"""
 
 import hashlib
 import json
@@ -6,13 +11,60 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import LeakageError
-from mondegreen.labels.suggestion import Question
-from mondegreen.records import Alternative, Source, Split
+from mondegreen.records import Alternative, Hypothesis, Label, Source, Split, Utterance, Word
+from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.wer import count_characters
+
+FailureReason = Literal[
+    "unavailable",
+    "timeout",
+    "no_model",
+    "invalid_answer",
+    "changed_model",  # the server holds other weights under that name since the run began
+    "too_long",  # for the model's context
+    "nothing_heard",  # the recogniser wrote no word that could be corrected
+]
+
+
+class Question(BaseModel):
+    """A hypothesis that may need correcting."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    recording: str = ""  # the source recording, where the caller knows it: examples of it are left out of the prompt
+    text: str
+    confidence: float
+    words: tuple[Word, ...] = ()
+    nbest: tuple[Alternative, ...] = ()
+
+
+class Suggestion(BaseModel):
+    """What an LLM wrote for a hypothesis. Not a label yet: the guards decide."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    text: str
+    model: str  # as Ollama names it
+    digest: str  # of the model's weights, as Ollama gives it
+    prompt_version: str
+
+
+class NoSuggestion(BaseModel):
+    """Why there is none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    reason: FailureReason
+    message: str
+
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -190,3 +242,58 @@ def _tokens(text: str) -> int:
 
 def _answer_tokens(text: str) -> int:
     return 48 + _tokens(text)
+
+
+MOST_WRONG = 0.5  # character error rate; from a worse hypothesis nobody learns how it is repaired
+_LONGEST = 120  # characters of an example's text
+
+
+def choose_shots(
+    utterances: Sequence[Utterance],
+    hypotheses: Sequence[Hypothesis],
+    labels: Sequence[Label],
+    count: int,
+    normalizer: NormalizerName = "spoken",
+) -> tuple[Shot, ...]:
+    """At most `count` misheard utterances of train that people labelled, of different recordings and texts.
+
+    The choice looks random but is the same for the same utterances, so that the prompt version stays.
+    """
+    heard = {item.id: item for item in hypotheses}
+    written = {item.id: item for item in labels if item.source == "human"}
+    candidates = sorted(
+        (item for item in utterances if item.split == "train" and item.domain == "target" and item.id in written),
+        key=lambda item: hashlib.sha256(item.id.encode()).digest(),
+    )
+    found = (_shot(item, heard.get(item.id), written[item.id].text, normalizer) for item in candidates)
+    return tuple(_different((shot for shot in found if shot is not None), count))
+
+
+def _shot(item: Utterance, heard: Hypothesis | None, text: str, normalizer: NormalizerName) -> Shot | None:
+    said = normalize(text, normalizer)
+    if heard is None or not said or len(said) > _LONGEST:
+        return None
+    wrong = count_characters(said, normalize(heard.text, normalizer)).rate
+    if not 0 < wrong <= MOST_WRONG:
+        return None
+    nbest = tuple(heard.nbest)
+    return Shot(
+        id=item.id,
+        recording=item.recording,
+        hypothesis=heard.text,
+        nbest=nbest,
+        text=said,
+        source="human",
+        split=item.split,
+    )
+
+
+def _different(shots: Iterator[Shot], count: int) -> Iterator[Shot]:
+    seen: set[str] = set()
+    for shot in shots:
+        if count <= 0:
+            return
+        if not seen & {shot.recording, shot.text}:
+            seen |= {shot.recording, shot.text}
+            count -= 1
+            yield shot

@@ -1,27 +1,28 @@
-"""An LLM's labels for uncorrected failed cases: what the guards accept counts, the rest waits for a person."""
+"""An LLM's labels for uncorrected failed cases: what the guards accept counts, the rest waits for a person.
+
+What the `label` stage left to people becomes failed cases: `mondegreen review` shows them with the suggestion.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mondegreen.cases.counting import holds
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
-from mondegreen.cases.records import Case, CaseFilter, NewCorrection
-from mondegreen.cases.suggestions import NewSuggestion, newest_suggestions, store_suggestions
+from mondegreen.cases.queries import holds
+from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
+from mondegreen.cases.store import DataManager, NewSuggestion, newest_suggestions, store_suggestions
+from mondegreen.cases.writing import case_id
 from mondegreen.config import Params
+from mondegreen.db import reading
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl
 from mondegreen.labels.acoustic import Ear, check_model
 from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.judging import Corrector, Judge, Judged, skipped
-from mondegreen.labels.machine import Corpus, calibrated, correctors, shots_of
+from mondegreen.labels.llm_labels import Corpus, Corrector, Judge, Judged, calibrated, correctors, shots_of, skipped
 from mondegreen.labels.prompt import Shot
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.scoring.metrics import model_of
-from mondegreen.speech.hearing import hear, transcriber
-from mondegreen.speech.transcriber import BaselineSTTModel
+from mondegreen.scoring.wer import model_of
+from mondegreen.speech.transcriber import BaselineSTTModel, hear, transcriber
 
 BATCH = 16  # cases that a killed run has to ask about again
 
@@ -163,3 +164,68 @@ def _utterance(case: Case, path: Path) -> Utterance:
         split="train",
         domain="target",
     )
+
+
+SOURCE = "label"  # of the cases
+
+
+def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple[int, int]:
+    """Stores each row of build/label/review.jsonl as a case, unless the store has it, and its suggestion beside it.
+
+    Corrected there, it comes back with the next `mondegreen cases snapshot`.
+
+    Returns:
+        How many are new, and how many the store had.
+
+    Raises:
+        UsageError: `dvc repro` has not run.
+        CaseError: the disk is full, or the database refuses.
+    """
+    waiting = read_jsonl(build / "label" / "review.jsonl", Judged)
+    utterances = {row.id: row for row in read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)}
+    hypotheses = {row.id: row for row in read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)}
+    rows = [(item, utterances[item.id], hypotheses[item.id]) for item in waiting if item.id in utterances]
+    new = [row for row in rows if not _is_stored(manager, case_id(row[1].sha256, row[2].model))]
+    keys = manager.store_failed_cases(_case(utterance, heard) for _, utterance, heard in new)
+    store_suggestions(manager.engine, _suggestions(zip(keys, (item for item, _, _ in new), strict=True)))
+    return len(new), len(rows) - len(new)
+
+
+def _is_stored(manager: DataManager, key: str) -> bool:
+    try:
+        manager.get_case(key)
+    except CaseError:
+        return False
+    return True
+
+
+def _case(utterance: Utterance, heard: Hypothesis) -> NewCase:
+    return NewCase(
+        audio_path=Path(utterance.path),
+        original_transcript=heard.text,
+        metadata={
+            "confidence": heard.confidence,
+            "words": [word.model_dump() for word in heard.words],
+            "nbest": [item.model_dump() for item in heard.nbest],
+            "speaker": utterance.speaker,
+            "recording": utterance.recording,
+        },
+        model_version=heard.model,
+        duration=utterance.duration,
+        source=SOURCE,
+    )
+
+
+def _suggestions(pairs: Iterable[tuple[str, Judged]]) -> list[NewSuggestion]:
+    return [
+        NewSuggestion(
+            case_id=key,
+            text=item.suggested,
+            accepted=False,
+            guard=item.guard,
+            reason=item.reason,
+            **item.writer.model_dump(),
+        )
+        for key, item in pairs
+        if item.writer
+    ]

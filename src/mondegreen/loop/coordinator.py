@@ -1,28 +1,182 @@
-"""FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status."""
+"""FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status.
+
+What came of the guide's six steps: where a workflow stopped, and why.
+
+From the stage outputs to the registry: the candidate that was trained, judged and tested last.
+"""
 
 import logging
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from mondegreen.errors import UsageError
-from mondegreen.loop import workflow
+from mondegreen.config import DeployParams, RegisterParams, load_params, params_of
+from mondegreen.errors import RegistryError, UsageError
+from mondegreen.files import read_json
 from mondegreen.loop.jobs import WORKING, Job
-from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator, params_of
+from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator
 from mondegreen.loop.rounds import OnProgress
-from mondegreen.loop.status import system_status
-from mondegreen.loop.status_screen import render_status
-from mondegreen.loop.trigger import FinetuningConfig
-from mondegreen.loop.workflow import WorkflowResult
+from mondegreen.loop.status import render_status, system_status
+from mondegreen.loop.trigger import Decision, FinetuningConfig
+from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
 from mondegreen.registry.location import tracking_root
+from mondegreen.scoring.decision import Verdict
 
 if TYPE_CHECKING:
-    from mondegreen.loop.regression.tester import RegressionTester
-    from mondegreen.loop.verdict.validator import ModelValidator
-    from mondegreen.registry.model_deployer import ModelDeployer
+    from mondegreen.loop.validator import ModelValidator
+    from mondegreen.registry.deployer import ModelDeployer
+    from mondegreen.regression.tester import RegressionTester
+
+Status = Literal["not_triggered", "pending_approval", "in_progress", "failed", "gate_closed", "registered", "deployed"]
+StepState = Literal["done", "stopped", "not_reached"]
+STEPS = ("check trigger", "prepare data", "fine-tune", "validate", "regression test", "deploy")
+# The step that a failed stage belongs to.
+_STEP_OF = {"regress": 5, "register": 6, "evaluate": 4, "validate": 4}
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class WorkflowStep(_Result):
+    """One of the guide's steps."""
+
+    number: int
+    name: str
+    state: StepState
+
+
+class WorkflowResult(_Result):
+    """Where a workflow stopped, and why."""
+
+    status: Status
+    reason: str
+    steps: tuple[WorkflowStep, ...]
+    job: Job | None = None
+    version: RegisteredVersion | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return self.model_dump(mode="json")
+
+
+def not_triggered(decision: Decision) -> WorkflowResult:
+    """The rule said no."""
+    return WorkflowResult(status="not_triggered", reason=" ".join(decision.reasons), steps=_steps(1))
+
+
+def waiting(job: Job) -> WorkflowResult:
+    """Somebody must approve the job first."""
+    reason = f"Job {job.id} waits for approval: `mondegreen approve {job.id}`, then run the workflow again."
+    return WorkflowResult(status="pending_approval", reason=reason, steps=_steps(1), job=job)
+
+
+def in_progress(job: Job, worker: str) -> WorkflowResult:
+    """Somebody else runs the round."""
+    reached = {"approved": 1, "preparing": 2, "training": 3, "evaluating": 4}[job.state]
+    return WorkflowResult(
+        status="in_progress",
+        reason=f"Job {job.id} is {job.state}: {worker} works on it.",
+        steps=_steps(reached),
+        job=job,
+    )
+
+
+def ended(job: Job) -> WorkflowResult:
+    """The round ran to its end."""
+    reason = job.events[-1].reason
+    if job.state == "failed":
+        stopped = _STEP_OF.get(job.details.get("stage", ""), 0)
+        return WorkflowResult(status="failed", reason=reason, steps=_steps(stopped or _step_left(job)), job=job)
+    version = RegisteredVersion(**job.details["version"])
+    if not job.passed:
+        stopped = 4 if job.outcome != "pass" else 5
+        return WorkflowResult(status="gate_closed", reason=reason, steps=_steps(stopped), job=job, version=version)
+    if version.alias == "champion":
+        return deployed(job, version)
+    return WorkflowResult(status="registered", reason=reason, steps=_steps(6), job=job, version=version)
+
+
+def deployed(job: Job, version: RegisteredVersion) -> WorkflowResult:
+    """The candidate is the champion now."""
+    reason = f"{version.name} version {version.version} is {version.stage}/@{version.alias}."
+    return WorkflowResult(status="deployed", reason=reason, steps=_steps(7), job=job, version=version)
+
+
+def _step_left(job: Job) -> int:
+    """The step of the state that a failed job was in."""
+    before = job.events[-1].before
+    return {"preparing": 2, "training": 3}.get(before or "", 4)
+
+
+def _steps(stopped: int) -> tuple[WorkflowStep, ...]:
+    """All steps; those before the one that it stopped at are done."""
+    found = []
+    for number, name in enumerate(STEPS, 1):
+        state: StepState = "done" if number < stopped else "stopped" if number == stopped else "not_reached"
+        found.append(WorkflowStep(number=number, name=name, state=state))
+    return tuple(found)
+
+
+def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> RegisteredVersion:
+    """Registers the candidate in `build`, or finds its version again, with verdict, lineage and card.
+
+    Args:
+        build: the folder of the stage outputs.
+        promote: to Production/@champion, if verdict and regression suites passed.
+
+    Raises:
+        RegistryError: verdict, results and model are not of one candidate, or the verdict was edited by hand.
+    """
+    from mondegreen.registry.gate import Proof
+    from mondegreen.registry.register import register
+    from mondegreen.reports.page import render_card
+    from mondegreen.speech.model import model_digest
+
+    model = build / "train" / "model"
+    trained = read_json(build / "train" / "run.json", RunInfo)
+    verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    verdict.verify()
+    results = read_json(build / "regress" / "results.json", RegressionResults)
+    digest = model_digest(model)
+    if verdict.candidate_model != digest:
+        raise RegistryError(
+            f"The verdict is about model {verdict.candidate_model[:12]}, {model} holds {digest[:12]}.",
+            "Run `dvc repro` to judge the model that was trained last.",
+        )
+    return register(
+        settings.model_name,
+        trained.run_id,
+        model,
+        digest=digest,
+        verdict=verdict,
+        results=results,
+        promote=promote,
+        card=render_card(trained, verdict, results, settings.model_name),
+        tags=_tags(verdict, trained),
+        proof=Proof.of(verdict),
+        config=_deploy_params(build.parent / "params.yaml"),
+    )
+
+
+def _deploy_params(path: Path) -> DeployParams:
+    return load_params(path).deploy if path.is_file() else DeployParams()
+
+
+def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
+    """What the registry's list shows of a version."""
+    numbers = {
+        "p_value": verdict.p_value,
+        "wer_before": verdict.baseline and verdict.baseline.wer.rate,
+        "wer_after": verdict.candidate and verdict.candidate.wer.rate,
+        "wer_improvement": verdict.wer_improvement,
+    }
+    return trained.data | {name: f"{value:.4g}" for name, value in numbers.items() if value is not None}
+
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +210,7 @@ class FinetuningCoordinator:
     @cached_property
     def validator(self) -> "ModelValidator":
         """Judges any two models by the rules of the project's params.yaml, with the project's ledger of looks."""
-        from mondegreen.loop.verdict.validator import ModelValidator
+        from mondegreen.loop.validator import ModelValidator
 
         project = self.orchestrator.project
         return ModelValidator(params=params_of(project), ledger_folder=project / "var")
@@ -64,7 +218,7 @@ class FinetuningCoordinator:
     @cached_property
     def regression_tester(self) -> "RegressionTester":
         """Runs the suites that the project's params.yaml names."""
-        from mondegreen.loop.regression.tester import RegressionTester
+        from mondegreen.regression.tester import RegressionTester
 
         project = self.orchestrator.project
         return RegressionTester(params=params_of(project), store=project / "var")
@@ -76,8 +230,7 @@ class FinetuningCoordinator:
         Raises:
             UsageError: the registry that is found from here is another project's.
         """
-        from mondegreen.registry.deployment_records import DeploymentConfig
-        from mondegreen.registry.model_deployer import ModelDeployer
+        from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
         project = self.orchestrator.project
         _check_root(project)
@@ -106,13 +259,13 @@ class FinetuningCoordinator:
         if job is None:
             decision = self.orchestrator.decision()
             if not (decision.should_trigger or force_trigger):
-                return workflow.not_triggered(decision)
+                return not_triggered(decision)
         job = self.orchestrator.trigger_finetuning(force=force_trigger)
         if job.state == "pending_approval":
-            return workflow.waiting(job)
+            return waiting(job)
         if job.state in WORKING and (worker := self.orchestrator.worker()):
-            return workflow.in_progress(job, worker)
-        result = workflow.ended(self.orchestrator.run_job(job.id, on_progress))
+            return in_progress(job, worker)
+        result = ended(self.orchestrator.run_job(job.id, on_progress))
         if result.status == "registered" and auto_deploy and result.job:
             return self._deploy(result.job)
         return result
@@ -127,13 +280,12 @@ class FinetuningCoordinator:
 
     def _deploy(self, job: Job) -> WorkflowResult:
         """Promotes the candidate whose outputs are in build/."""
-        from mondegreen.loop.candidate import register_candidate
 
         project = self.orchestrator.project
         _check_root(project)
         version = register_candidate(project / "build", params_of(project).register_, promote=True)
         _log.info("%s version %s is %s", version.name, version.version, version.stage)
-        return workflow.deployed(job, version)
+        return deployed(job, version)
 
 
 def _check_root(project: Path) -> None:

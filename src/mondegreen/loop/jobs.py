@@ -2,20 +2,25 @@
 
 A transition names the state that it expects (compare-and-swap): of two processes that want the same one,
 one gets it.
+
+The database of live state by its folder, without what keeps audio: commands that only look start twice as fast.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.database import reading, transaction
-from mondegreen.cases.tables import JobEventRow, JobRow
+from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import JobError, UsageError
 from mondegreen.loop.trigger import Ended
+from mondegreen.tables import JobEventRow, JobRow
 
 State = Literal[
     "pending_approval", "approved", "preparing", "training", "evaluating", "completed", "failed", "rejected"
@@ -224,3 +229,19 @@ def _job(session: Session, row: JobRow) -> Job:
     names = ("at", "before", "after", "reason")
     facts = {name: getattr(row, name) for name in Job.model_fields if name not in ("events", "note")}
     return Job(**facts, events=tuple(JobEvent(**{name: getattr(event, name) for name in names}) for event in events))
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """As much of a DataManager as the loop needs until a round starts."""
+
+    folder: Path
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database. Raises CaseError when it cannot be opened."""
+        return open_database(self.folder)
+
+    def close(self) -> None:
+        """Lets the database's connections go."""
+        self.engine.dispose()

@@ -1,20 +1,28 @@
-"""FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them."""
+"""FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them.
+
+Looking after the loop: check the rule, ask for a round, run what is approved or was interrupted; again and again.
+"""
 
 import getpass
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never, wait_exponential
 
-from mondegreen.config import Params, load_params
-from mondegreen.errors import JobError
-from mondegreen.loop.adaptive import Step, adapt, needed_cases
-from mondegreen.loop.counts import count
+from mondegreen.config import params_of
+from mondegreen.errors import CaseError, JobError
 from mondegreen.loop.jobs import WORKING, Job, Jobs
 from mondegreen.loop.pipeline import PIPELINE
-from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, decide, rest
+from mondegreen.loop.rounds import OnProgress
+from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, Step, adapt, count, decide, needed_cases, rest
+from mondegreen.monitoring.canary import watch_champion
 
 if TYPE_CHECKING:
     from mondegreen.loop.rounds import OnProgress, Round, TakeSnapshot
@@ -179,16 +187,16 @@ class FinetuningOrchestrator:
 
     def _freeze(self) -> int:
         """The dataset version that holds every corrected case."""
-        from mondegreen.cases.manager import DataManager
-        from mondegreen.cases.snapshots.taking import take_snapshot
-        from mondegreen.registry.local import find_model
+        from mondegreen.cases.snapshots import take_snapshot
+        from mondegreen.cases.store import DataManager
+        from mondegreen.registry.resolving import find_model
 
         store = self.data_manager
         manager = store if isinstance(store, DataManager) else DataManager(store.folder)
         return take_snapshot(manager, params_of(self.project), self.project, find_model=find_model).number
 
     def _round(self) -> "Round":
-        from mondegreen.loop.rounds import Round  # what runs a round is not loaded to look at the jobs
+        from mondegreen.loop.rounds import Round
 
         return Round(
             jobs=self.jobs,
@@ -204,12 +212,6 @@ def config_of(project: Path) -> FinetuningConfig:
     return FinetuningConfig.from_params(params_of(project))
 
 
-def params_of(project: Path) -> Params:
-    """The project's params.yaml, or the defaults where there is none."""
-    path = project / "params.yaml"
-    return load_params(path) if path.is_file() else Params()
-
-
 def _compared(decision: Decision, config: FinetuningConfig) -> dict[str, Any]:
     """What a job keeps of the moment it was asked for."""
     conditions = [condition.model_dump() for condition in decision.conditions]
@@ -221,3 +223,104 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name
         return "somebody"
+
+
+Action = Literal["nothing", "resting", "waiting", "working", "ran"]
+Open = Callable[[], AbstractContextManager[FinetuningOrchestrator]]
+_ATTEMPTS = 5  # of a single look while the database is away; a watch that goes on has no end of them
+_AWAY = (CaseError, DBAPIError)
+
+
+class Look(BaseModel):
+    """What one look found and did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    action: Action
+    text: str  # one line
+    job: Job | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether no round failed or found the gate closed."""
+        return self.action != "ran" or (self.job is not None and self.job.passed)
+
+
+def look(orchestrator: FinetuningOrchestrator, on_progress: OnProgress | None = None) -> Look:
+    """One look, and the round if there is one to run."""
+    job = orchestrator.open_job()
+    if job is None:
+        decision = orchestrator.decision()
+        if not decision.should_trigger:
+            return _look("nothing", f"no round: {' '.join(decision.reasons)}")
+        if waiting := orchestrator.rest(decision):
+            return _look("resting", waiting.text)
+        job = orchestrator.trigger_finetuning()
+    elif job.state == "pending_approval" and orchestrator.config.auto_approve_finetuning:
+        job = orchestrator.trigger_finetuning()  # the open one, approved
+    if job.state == "pending_approval":
+        why = " ".join(job.reasons)
+        return _look("waiting", f"job {job.id} waits for approval (`mondegreen approve {job.id}`): {why}", job)
+    if job.state in WORKING and (worker := orchestrator.worker()):
+        return _look("working", f"job {job.id} is {job.state}: {worker} works on it", job)
+    try:
+        job = orchestrator.run_job(job.id, on_progress)
+    except JobError as error:  # another watch was faster, or the pipeline was stopped: the next look goes on
+        return _look("working", f"job {job.id}: {error.problem}", orchestrator.get_job(job.id))
+    return _look("ran", f"job {job.id} {job.state}: {job.events[-1].reason}", job)
+
+
+def watch(
+    open_orchestrator: Open,
+    interval: float | None,
+    warn: Callable[[str], None],
+    progress: Callable[[], AbstractContextManager[OnProgress | None]] = nullcontext,
+    wait: Callable[[float], None] = time.sleep,
+) -> Iterator[Look]:
+    """Looks once, or every `interval` seconds until the caller stops; a database that is away is waited for.
+
+    Args:
+        open_orchestrator: opens it anew for each look, so that new parameters count and connections are fresh.
+        interval: None to look once.
+        warn: told of each attempt that failed.
+        progress: shows how a round goes on.
+
+    Yields:
+        Every look.
+
+    Raises:
+        CaseError, DBAPIError: the database stayed away from a single look.
+    """
+
+    def failed(state: RetryCallState) -> None:
+        problem = str(state.outcome.exception() if state.outcome else "").splitlines()[0]
+        pause = state.next_action.sleep if state.next_action else 0
+        warn(f"attempt {state.attempt_number}: {problem} Again in {pause:.0f} s.")
+
+    patient = Retrying(
+        retry=retry_if_exception_type(_AWAY),
+        wait=wait_exponential(max=60),
+        stop=stop_never if interval else stop_after_attempt(_ATTEMPTS),
+        before_sleep=failed,
+        sleep=wait,
+        reraise=True,
+    )
+
+    def once() -> Look:
+        with open_orchestrator() as orchestrator, progress() as on_progress:
+            params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
+            if said := watch_champion(orchestrator.jobs.engine, params, folder):
+                warn(said)
+            return look(orchestrator, on_progress)
+
+    while True:
+        found = patient(once)
+        yield found
+        if interval is None:
+            return
+        wait(interval)
+
+
+def _look(action: Action, text: str, job: Job | None = None) -> Look:
+    return Look(at=datetime.now(UTC), action=action, text=" ".join(text.split()), job=job)

@@ -2,14 +2,25 @@
 
 A round starts when there are enough new error cases and enough of them are corrected, or, with
 `trigger_on_error_rate`, when the error rate of the last hours is high and was measured on enough inferences.
+
+How many error cases the next round needs, learnt from what the rounds before it gained.
+
+The threshold has no state of its own: it is folded from the gains of the completed rounds, so nothing can disagree.
+
+The counts that the trigger's rule looks at, from the database of live state.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
 
 from mondegreen.config import Params, TriggerParams
+from mondegreen.db import reading
+from mondegreen.tables import CaseRow, InferenceRow, JobRow
 
 
 class FinetuningConfig(TriggerParams):
@@ -182,3 +193,103 @@ def _notes(counts: Counts, config: TriggerParams) -> list[str]:
 
 def _said(met: bool) -> str:
     return "met" if met else "not met"
+
+
+class Step(BaseModel):
+    """What one completed round did to the threshold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: int
+    gain: float | None  # WER before minus after, absolute; None when nothing was measured
+    before: int  # error cases
+    after: int
+    text: str
+
+
+def adapt(config: TriggerParams, gains: Iterable[tuple[int, float | None]]) -> list[Step]:
+    """The history of the threshold.
+
+    Args:
+        gains: job and gain of every completed round, oldest first.
+
+    Returns:
+        One step a round; none when the threshold is not adaptive.
+    """
+    if not config.adaptive:
+        return []
+    exact = float(config.min_error_cases)  # rounded only to be shown: a small factor must not get stuck
+    steps = []
+    for job, gain in gains:
+        moved, text = _moved(config, exact, gain)
+        steps.append(Step(job=job, gain=gain, before=round(exact), after=round(moved), text=text))
+        exact = moved
+    return steps
+
+
+def needed_cases(config: TriggerParams, steps: list[Step]) -> int:
+    """The threshold of the next round."""
+    return steps[-1].after if steps else config.min_error_cases
+
+
+def _moved(config: TriggerParams, exact: float, gain: float | None) -> tuple[float, str]:
+    low, high = config.adaptive_bounds
+    small, large = config.adaptive_small_gain, config.adaptive_large_gain
+    if gain is None:
+        return exact, "no gain was measured: as before"
+    shown = f"gain {100 * gain:+.2f} points"
+    if gain < small:
+        return min(exact * config.adaptive_factor, high), f"{shown}, under {100 * small:g}: more cases"
+    if gain > large:
+        return max(exact / config.adaptive_factor, low), f"{shown}, over {100 * large:g}: fewer cases"
+    return exact, f"{shown}, from {100 * small:g} to {100 * large:g}: as before"
+
+
+def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
+    """Counts cases and the inferences of the last hours, at one moment of the database."""
+    with reading(engine) as session:
+        trained = trained_version(session)
+        total = new = new_corrected = 0
+        by_method: dict[str, int] = {}
+        # The index holds both columns; there are as many groups as snapshots and ways to correct.
+        columns = (CaseRow.label_method, CaseRow.dataset_version)
+        for method, version, cases in session.execute(select(*columns, func.count()).group_by(*columns)):
+            unused = version is None or version > trained
+            total += cases
+            if method:
+                by_method[method] = by_method.get(method, 0) + cases
+            new += cases if unused else 0
+            new_corrected += cases if unused and method else 0
+        seen = _inferences(session, now - timedelta(hours=window_hours), now)
+        future = session.scalar(select(func.count()).where(InferenceRow.at > now)) or 0
+    return Counts(
+        total_error_cases=total,
+        corrected_cases=sum(by_method.values()),
+        by_method=by_method,
+        new_error_cases=new,
+        new_corrected_cases=new_corrected,
+        inferences=seen.get(True, 0) + seen.get(False, 0),
+        errors=seen.get(True, 0),
+        unmeasured=seen.get(None, 0),
+        from_future=future,
+        at=now,
+    )
+
+
+def trained_version(session: Session) -> int:
+    """The dataset version that the completed rounds have reached, 0 before the first.
+
+    A round that failed used nothing up: its cases are still new.
+    """
+    query = select(func.max(JobRow.dataset_version)).where(JobRow.state == "completed")
+    return session.scalar(query) or 0
+
+
+def _inferences(session: Session, start: datetime, end: datetime) -> dict[bool | None, int]:
+    """The number of inferences by what the detector said."""
+    query = (
+        select(InferenceRow.is_error, func.count())
+        .where(InferenceRow.at >= start, InferenceRow.at <= end)
+        .group_by(InferenceRow.is_error)
+    )
+    return dict(session.execute(query).tuples().all())

@@ -1,200 +1,345 @@
-"""Registering: one version a candidate, with its proof, Staging/@challenger, or @champion when that is allowed."""
+"""`ModelDeployer`: register, deploy, roll back; what stands where, and why.
 
-import logging
-from collections.abc import Mapping
+What `ModelDeployer` takes and gives back.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Self
 
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import DeployParams
-from mondegreen.errors import RegistryError
-from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
-from mondegreen.registry.checks import CHAMPION_TAG, NOBODY, REGRESSION_TAG
-from mondegreen.registry.checksums import checksums, pickles, to_tag
-from mondegreen.registry.deploying import deploy
-from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS
+from mondegreen.config import DeployParams, Params, params_of
+from mondegreen.errors import RegistryError, UsageError
+from mondegreen.files import write_text
+from mondegreen.gcs import Bucket, gcp_settings
+from mondegreen.registry import deploy, versions
+from mondegreen.registry.aliases import BusyError, Registry, alone, opened
+from mondegreen.registry.backup import Backups, bring_back
+from mondegreen.registry.gate import Proof, Refusal, ValidationResult, refusals
+from mondegreen.registry.ledger import CHAMPION, Entry
 from mondegreen.registry.location import live_state
-from mondegreen.registry.moves import Registry, alone, move, opened
-from mondegreen.registry.packages import DIGEST_TAG, FILES_TAG, PRUNED_TAG, fetch
-from mondegreen.registry.packaging import log_model
-from mondegreen.registry.proof import OUTCOME_TAG, VERDICT_TAG, Proof, llm_warning
-from mondegreen.registry.repair import settle
-from mondegreen.registry.tracking import resume_run
+from mondegreen.registry.mlflow_store import start_run
+from mondegreen.registry.package import damage, fatal, unloadable
+from mondegreen.registry.recovery import settle
+from mondegreen.registry.register import stage_version
+from mondegreen.registry.versions import Version
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "register", "stage_version"]
-_log = logging.getLogger(__name__)
+DEFAULT_NAME = "fine-tuned-stt"
 
 
-class Judgement(Protocol):
-    """What the registry needs of a verdict."""
+class DeploymentConfig(DeployParams):
+    """The fine-tuning guide's name for the section `deploy` of params.yaml: the same knobs, defaults and checks."""
+
+    @classmethod
+    def from_params(cls, params: Params) -> Self:
+        """The section `deploy` of params.yaml."""
+        return cls(**params.deploy.model_dump())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The knobs as plain data."""
+        return self.model_dump(mode="json")
+
+
+class Deployment(BaseModel):
+    """What a move came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version_id: str
+    action: str  # deploy, rollback, or "none" when the version was in production already
+    version: int
+    former: int | None  # the champion before
+    text: str
+    entry: Entry | None  # of the ledger
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return self.model_dump(mode="json")
+
+
+class FileCheck(BaseModel):
+    """Whether the files of a version are what was registered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    problems: tuple[str, ...]  # of the files; nothing when they are whole
+    backup: tuple[str, ...]  # of the backup; "there is none" where none was made
+    restored: bool = False
 
     @property
-    def outcome(self) -> Outcome: ...
+    def ok(self) -> bool:
+        """Whether it can be served as it was registered."""
+        return not self.problems
 
 
-def register(
-    model_name: str,
-    run_id: str,
-    model_folder: Path,
-    *,
-    digest: str,
-    verdict: Judgement,
-    results: RegressionResults,
-    promote: bool,
-    card: str = "",
-    tags: dict[str, str] | None = None,
-    proof: Proof | None = None,
-    config: DeployParams | None = None,
-) -> RegisteredVersion:
-    """Registers a candidate once and gives it its stage and alias.
+__all__ = ["Deployment", "DeploymentConfig", "FileCheck", "ModelDeployer", "Version"]
 
-    Staging/@challenger, or Production/@champion when `promote` is set, the verdict is `pass` and the regression
-    suites passed; nothing else promotes. A rerun finds the version that it made and finishes what was left undone.
+
+class ModelDeployer:
+    """Moves versions of a registered model to production and back, and remembers.
+
+    Several processes may share one registry: one moves, the others wait, and whoever comes too late is told so.
 
     Args:
-        run_id: the run of run.json.
-        model_folder: the merged model.
-        digest: `model_digest(model_folder)`.
-        card: Markdown; becomes the version's description.
-        tags: more tags of the version: p-value, WER before and after, data hash, commit.
-        proof: what the verdict says of which models; of these bytes when not given.
-        config: of the deployment; the defaults when not given.
+        config: `deploy` of params.yaml; its defaults when not given.
+        model_name: of the registered model, where a version's id names none.
+        local_storage_dir: live state, with the ledger and the backups; var/ of the project when not given.
+        use_gcs: keep backups in the project's bucket too (`deploy.backup_to_bucket`).
 
     Raises:
-        RegistryError: the regression results are of another model; the model holds pickles; something else than the
-            verdict keeps it from production, such as damaged files.
-        CaseError: the ledger cannot be written.
+        UsageError: `use_gcs`, and no bucket is named.
     """
-    if results.model != digest:
-        raise RegistryError(
-            f"The regression results are of model {results.model[:12]}, the candidate is {digest[:12]}.",
-            "Run `dvc repro` to test the model that was trained last.",
-        )
-    proof = proof or Proof(verdict.outcome, model_digest=digest)
-    more = (tags or {}) | {REGRESSION_TAG: "pass" if results.passed else "fail"}
-    with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
-        settle(registry)
-        number = stage_version(registry, own_run, model_folder, digest=digest, proof=proof, card=card, tags=more)
-        if promote and proof.outcome == "pass" and results.passed:
-            deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
-        held = registry.aliases()
-        in_production = held.get(CHAMPION) == number
-        return RegisteredVersion(
-            name=model_name,
-            version=number,
-            stage="Production" if in_production else "Staging",
-            alias=CHAMPION if in_production else CHALLENGER,
-            outcome=verdict.outcome,
-            run_id=own_run,
-            digest=digest,
-            uri=f"models:/{model_name}/{number}",
-        )
+
+    def __init__(
+        self,
+        config: DeployParams | None = None,
+        *,
+        model_name: str = DEFAULT_NAME,
+        local_storage_dir: str | Path | None = None,
+        use_gcs: bool = False,
+    ) -> None:
+        self.config = config or DeploymentConfig()
+        if use_gcs:
+            Bucket(gcp_settings())  # what is missing is said now
+            self.config = self.config.model_copy(update={"backup_to_bucket": True})
+        self.model_name = model_name
+        self.folder = Path(local_storage_dir) if local_storage_dir is not None else live_state()
+        self.notes: list[str] = []  # what the last call repaired or noticed, a sentence each
+
+    def register_model(
+        self,
+        model_name: str | None = None,
+        model_path: str | Path = "",
+        validation_result: ValidationResult | None = None,
+        *,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+    ) -> str:
+        """Registers a model folder as a new version, Staging/@challenger.
+
+        Args:
+            model_name: of the registered model; the deployer's own when not given.
+            model_path: config.json, tokenizer and safetensors.
+            validation_result: the verdict on it; without one it can be registered, and not be deployed.
+            description: Markdown, for the registry.
+
+        Returns:
+            The version's id, for `deploy_model`.
+
+        Raises:
+            UsageError: there is no model in the folder, or it could not be loaded.
+            RegistryError, CaseError: registry or ledger refuse.
+        """
+        from mondegreen.speech.model import model_digest
+
+        name, folder = model_name or self.model_name, Path(model_path)
+        if broken := unloadable(folder) if str(model_path) else ["no folder was named"]:
+            raise UsageError(
+                f"model_path {str(model_path)!r} holds no model that can be served: {'; '.join(broken)}.",
+                "Give a folder with config.json and model.safetensors, as save_pretrained writes it.",
+            )
+        digest, proof = model_digest(folder), Proof.of(validation_result)
+        reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
+        params = params_of()
+        card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {proof.outcome}.", reason]))
+        with self._moving(name) as registry, start_run(params, {"mondegreen.source": str(folder)}) as run_id:
+            number = stage_version(
+                registry, run_id, folder, digest=digest, proof=proof, card=card, tags=tags or {}
+            )  # fmt: skip
+        return f"{name}/{number}"
+
+    def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:
+        """Production/@champion for a version whose proof holds; the former champion becomes Archived/@previous.
+
+        Args:
+            version_id: as `register_model` returns it, a number, or an alias such as "@challenger".
+            force: deploy what is refused; the ledger keeps that, and `reason`.
+
+        Raises:
+            DeploymentRefusedError: with every reason; nothing was moved.
+            RegistryError: somebody else moved the champion meanwhile.
+            UsageError: `force` without a reason; no such version.
+        """
+        name = versions.model_of(version_id, self.model_name)
+        with opened(name, self.folder) as registry:
+            seen = registry.aliases().get(CHAMPION)
+        with self._moving(name) as registry:
+            number = versions.parse_version(version_id, name, registry.aliases())
+            former = registry.aliases().get(CHAMPION)
+            if former != seen and former != number:
+                raise _moved_meanwhile(seen, former)
+            entry = deploy.deploy(registry, number, self.config, force=force, reason=reason)
+            if entry is None:
+                return _deployment(registry, "none", number, former, f"Version {number} is the champion already.", None)
+            self.notes += filter(None, [entry.details.get("compared", "")])
+            after = f"; {_called(former)} is @previous" if former else ""
+            text = f"{name} version {number} is Production/@champion{after}."
+            return _deployment(registry, "deploy", number, former, text, entry)
+
+    def rollback(
+        self,
+        to: str | int | None = None,
+        *,
+        reason: str = "",
+        champion: int | None = None,
+        model_name: str | None = None,
+    ) -> Deployment:
+        """Back to the version in production before; called again, one further back.
+
+        Never to a version that was itself rolled back from, unless `to` names it. Damaged files come back from their
+        backup first.
+
+        Args:
+            champion: only if this version is still in production.
+
+        Raises:
+            RegistryError: there is nothing to go back to, it cannot be served, or `champion` is another one by now.
+        """
+        name = model_name or (versions.model_of(to, self.model_name) if to is not None else self.model_name)
+        with self._moving(name) as registry:
+            former = registry.aliases().get(CHAMPION)
+            if champion is not None and former != champion:
+                raise _moved_meanwhile(champion, former)
+            number = None if to is None else versions.parse_version(to, name, registry.aliases())
+            entry = deploy.rollback(registry, number, reason=reason)
+            text = f"{name} version {entry.version} is Production/@champion again"
+            text += f", {_called(former)} was taken back." if former else "."
+            return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)
+
+    def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[Version]:
+        """Versions, newest first."""
+        with self._reading(model_name) as registry:
+            return versions.list_versions(registry, limit)
+
+    def get_version(self, version_id: str | int) -> Version:
+        """One version. Raises RegistryError when there is none."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            aliases = registry.aliases()
+            number = versions.parse_version(version_id, registry.name, aliases)
+            return versions.describe(registry, registry.version(number), aliases)
+
+    def refusals(self, version_id: str | int) -> list[Refusal]:
+        """What keeps a version from production now."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            return refusals(registry, versions.parse_version(version_id, registry.name, registry.aliases()))
+
+    def history(self, limit: int | None = None, model_name: str | None = None) -> list[Entry]:
+        """The ledger, newest first; moves that were taken back after a crash are in it."""
+        with self._reading(model_name) as registry:
+            found = [entry for entry in registry.ledger.everything() if entry.state != "intended"]
+            return found[::-1][:limit]
+
+    def diff(self, first: str | int, second: str | int) -> list[versions.Difference]:
+        """What two versions of one model differ in."""
+        with self._reading(versions.model_of(first, self.model_name)) as registry:
+            numbers = [versions.parse_version(one, registry.name, registry.aliases()) for one in (first, second)]
+            return versions.diff(registry, *numbers)
+
+    def verify(
+        self,
+        version_id: str | int | None = None,
+        *,
+        restore: bool = False,
+        back_up: bool = False,
+        model_name: str | None = None,
+    ) -> list[FileCheck]:
+        """Hashes the files of a version, or of every version that holds an alias, and of their backups.
+
+        Args:
+            restore: put damaged files back from their backup.
+            back_up: make a backup of whole files that have none.
+
+        Raises:
+            RegistryError: there is no whole backup to restore from.
+        """
+        name = model_name or (versions.model_of(version_id, self.model_name) if version_id else self.model_name)
+        with self._moving(name) if restore or back_up else self._reading(name) as registry:
+            aliases = registry.aliases()
+            wanted = sorted(set(aliases.values()))
+            if version_id is not None:
+                wanted = [versions.parse_version(version_id, name, aliases)]
+            if restore and self.config.backup_to_bucket:
+                bring_back(self.folder, name, wanted)
+            return [_verify(registry, number, restore, back_up) for number in wanted]
+
+    def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
+        """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
+        with self._moving(versions.model_of(version_id, self.model_name)) as registry:
+            number = versions.parse_version(version_id, registry.name, registry.aliases())
+            return deploy.delete(registry, number, self.config, reason=reason)
+
+    def backup(self, version_id: str | int) -> Path:
+        """Where the backup of a version lies."""
+        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
+            number = versions.parse_version(version_id, registry.name, registry.aliases())
+            return Backups(self.folder, registry.name).package(number)
+
+    def get_status(self, model_name: str | None = None) -> dict[str, Any]:
+        """Who holds which alias, the next rollback, the last entries of the ledger, and what was noticed."""
+        with self._reading(model_name) as registry:
+            return versions.status(registry, self.notes)
+
+    def print_status(self, model_name: str | None = None) -> None:
+        """The same as one screen, on stdout."""
+        from rich.console import Console
+
+        Console().print(versions.render_status(self.get_status(model_name)))
+
+    def generate_deployment_report(self, path: str | Path | None = None, model_name: str | None = None) -> str:
+        """Versions, aliases, backups and the whole ledger as Markdown; also written to `path` when it is given."""
+        with self._reading(model_name) as registry:
+            text = versions.render(registry, versions.list_versions(registry), self.config)
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    @contextmanager
+    def _moving(self, name: str) -> Iterator[Registry]:
+        """Alone, with everything settled that a crash or a person left behind."""
+        with opened(name, self.folder) as registry, alone(registry):
+            self.notes = settle(registry)
+            yield registry
+
+    @contextmanager
+    def _reading(self, model_name: str | None = None) -> Iterator[Registry]:
+        """Settled too, unless somebody moves something just now: who only looks waits for nobody."""
+        with opened(model_name or self.model_name, self.folder) as registry:
+            self.notes = []
+            with suppress(BusyError), alone(registry, patience=0):
+                self.notes = settle(registry)
+            yield registry
 
 
-def stage_version(
-    registry: Registry,
-    run_id: str,
-    model_folder: Path,
-    *,
-    digest: str,
-    proof: Proof,
-    card: str,
-    tags: Mapping[str, str],
-    who: str = "",
-) -> int:
-    """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
+def _verify(registry: Registry, number: int, restore: bool, back_up: bool) -> FileCheck:
+    problems = damage(registry, number) or fatal(registry, number)
+    backups, restored = Backups(registry.folder, registry.name), False
+    if problems and restore:
+        deploy.restore(registry, number)
+        problems, restored = damage(registry, number), True
+    if back_up and not problems and backups.problems(number):
+        deploy.back_up(registry, number)
+    return FileCheck(
+        version=number, problems=tuple(problems), backup=tuple(backups.problems(number)), restored=restored
+    )  # fmt: skip
 
-    The challenger before it is archived. The champion stays what it is, also when it is registered again.
 
-    Returns:
-        The version's number.
-
-    Raises:
-        RegistryError: the folder holds pickles.
-    """
-    if found := pickles(model_folder):
-        raise RegistryError(
-            f"{model_folder} holds {found[0]}: only safetensors and JSON are ever loaded.",
-            "Save the model with save_pretrained (safetensors), and leave training state out of the folder.",
-        )
-    version = (
-        _find_version(registry, run_id, digest)
-        or _left_behind(registry, digest)
-        or _create(registry, run_id, model_folder, digest, card)
+def _deployment(
+    registry: Registry, action: str, number: int, former: int | None, text: str, entry: Entry | None
+) -> Deployment:
+    return Deployment(
+        version_id=f"{registry.name}/{number}", action=action, version=number, former=former, text=text, entry=entry
     )
-    number = int(version.version)
-    _prove(registry, version, proof, card, tags)
-    aliases = registry.aliases()
-    if aliases.get(CHAMPION) == number:
-        _log.warning("%s version %s is in production already and stays there.", registry.name, number)
-        target = aliases
-    else:
-        target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
-    if target != aliases or not _entered(registry, number, proof):
-        details = {"verdict": proof.tags()[VERDICT_TAG]}
-        move(registry, "register", number, target, who=who, outcome=proof.outcome, digest=digest, details=details)
-    return number
 
 
-def _create(registry: Registry, run_id: str, model_folder: Path, digest: str, card: str) -> ModelVersion:
-    # The version comes with its digest, so that a rerun after a crash finds it.
-    source = log_model(model_folder, card, {DIGEST_TAG: digest})
-    version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
-    return registry.version(int(version.version))
-
-
-def _prove(registry: Registry, version: ModelVersion, proof: Proof, card: str, tags: Mapping[str, str]) -> None:
-    """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
-    number, known, proven = int(version.version), version.tags, proof.tags()
-    warning = llm_warning(proof.llm_references)
-    text = f"**{warning}**\n\n{card}" if warning else card
-    registry.client.update_model_version(registry.name, str(number), description=text)
-    if not known.get(FILES_TAG):
-        proven[FILES_TAG] = to_tag(checksums(fetch(registry, number)))
-    if known.get(VERDICT_TAG) != proven[VERDICT_TAG]:
-        # A rerun with the same verdict must not make it look newer than the champion is.
-        proven[CHAMPION_TAG] = _judged_beside(registry, proof)
-    registry.tag(number, proven | dict(tags))
-
-
-def _judged_beside(registry: Registry, proof: Proof) -> str:
-    """Who was champion when the verdict was made: the version of its baseline's bytes that was in production, if the
-    baseline was one, else the champion of now."""
-    champion = registry.aliases().get(CHAMPION)
-    served = {champion, *registry.ledger.succession().served} - {None}
-    baselines = [
-        int(version.version)
-        for version in registry.versions()
-        if int(version.version) in served and version.tags.get(DIGEST_TAG) == (proof.baseline_digest or "unknown")
-    ]
-    if champion in baselines or not baselines:
-        return str(champion or NOBODY)
-    return str(baselines[0])
-
-
-def _entered(registry: Registry, number: int, proof: Proof) -> bool:
-    """Whether the ledger knows this verdict on this version."""
-    verdict = proof.tags()[VERDICT_TAG]
-    return any(
-        (entry.action, entry.version, entry.details.get("verdict")) == ("register", number, verdict)
-        for entry in registry.ledger.entries()
+def _moved_meanwhile(seen: int | None, now: int | None) -> RegistryError:
+    return RegistryError(
+        f"Somebody else moved the champion meanwhile: it was {_called(seen)}, now it is {_called(now)}.",
+        "Look at `mondegreen models history`, and run it again if it is still wanted.",
     )
 
 
-def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion | None:
-    """The version that an earlier try of this run made of the same weights."""
-    query = f"name = '{registry.name}' and run_id = '{run_id}'"
-    for version in registry.client.search_model_versions(query):
-        if version.tags.get(DIGEST_TAG) == digest and not version.tags.get(PRUNED_TAG):
-            return version
-    return None
-
-
-def _left_behind(registry: Registry, digest: str) -> ModelVersion | None:
-    """A version of these weights whose registration was cut off before it got its verdict."""
-    for version in registry.versions():
-        if version.tags.get(DIGEST_TAG) == digest and OUTCOME_TAG not in version.tags:
-            return version
-    return None
+def _called(version: int | None) -> str:
+    return f"version {version}" if version else "nobody"

@@ -17,9 +17,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select
 
-from mondegreen.cases.database import open_database, reading, transaction
-from mondegreen.cases.tables import InferenceRow
-from mondegreen.cases.tables_judging import DeploymentRow
+from mondegreen.db import open_database, reading, transaction
+from mondegreen.tables import DeploymentRow, InferenceRow
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
 LOCK = "registry"  # see `location.lock_path`: held by whoever moves anything

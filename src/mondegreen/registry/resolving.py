@@ -3,6 +3,8 @@
 What answers in production must go on answering: when the registry cannot be reached, the backup of the version that
 the ledger knows as champion is used, and when files were damaged, the backup of that version. Both with a warning, and
 never with files that are not what was registered.
+
+Where a model's files lie, without asking a hub and without loading MLflow for a plain folder.
 """
 
 import logging
@@ -13,15 +15,14 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from mondegreen.cases.database import database_url
+from mondegreen.cases.spelling import local_model
+from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.backup import Backups
-from mondegreen.registry.checksums import differences, from_tag
 from mondegreen.registry.ledger import CHAMPION, Ledger
 from mondegreen.registry.location import live_state, registry_file
-from mondegreen.registry.packages import FILES_TAG, PRUNED_TAG, local_folder
-from mondegreen.registry.packaging import packaged_model
-from mondegreen.registry.store import RegistryAwayError, connect
+from mondegreen.registry.mlflow_store import RegistryAwayError, connect
+from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, differences, from_tag, local_folder, packaged_model
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -104,3 +105,14 @@ def _last_known(name: str) -> Path | None:
         return None
     backups = Backups(folder, name)
     return backups.package(champion) if champion and not backups.problems(champion) else None
+
+
+def find_model(name: str) -> Path | None:
+    """The folder of a local, cached or registered (`models:/…`) model; None when it is not at hand."""
+    if not name.startswith("models:/"):
+        return local_model(name)
+
+    try:
+        return resolve_uri(name)
+    except RegistryError:
+        return None

@@ -127,7 +127,7 @@ class Judgement(_Part):
 
     @classmethod
     def of(cls, verdict: BaseModel) -> "Judgement":
-        """Takes the fields from a `mondegreen.loop.verdict.decision.Verdict`."""
+        """Takes the fields from a `mondegreen.scoring.decision.Verdict`."""
         return cls.model_validate(verdict.model_dump())
 
     @property

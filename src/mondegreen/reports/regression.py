@@ -1,19 +1,129 @@
-"""Runs of the regression suites in words: for the terminal, as Markdown, as a fragment of a page, as JSON."""
+"""Runs of the regression suites in words: for the terminal, as Markdown, as a fragment of a page, as JSON.
+
+The rates of the regression suites over the versions, as data for tables, sparklines and plots.
+
+The rates of the regression suites over the versions, drawn.
+"""
 
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
+from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.records import Outcome, RegressionResults, SuiteResult
-from mondegreen.reports.numbers import percent
-from mondegreen.reports.regression_series import Series, series, sparkline, suite_rate
+from mondegreen.reports.figures import STYLE, WORSE, new_figure, svg
+from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
-    from mondegreen.cases.regression_runs import RegressionRun  # brings SQLAlchemy
+    from mondegreen.registry.regression_runs import RegressionRun
+
+SUITE_METRICS = ("wer", "cer", "violation_rate")
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class Point(BaseModel):
+    """A suite in one run. `rate` is None when the suite did not run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: int
+    version: str
+    at: str  # ISO 8601, UTC
+    outcome: Outcome
+    rate: float | None
+
+
+class Series(BaseModel):
+    """A suite over the runs, oldest first. The rate is a WER, or a behaviour's share of violations; fractions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: str
+    metric: str
+    points: tuple[Point, ...]
+
+    @property
+    def rates(self) -> list[float | None]:
+        return [point.rate for point in self.points]
+
+
+def series(runs: "Sequence[RegressionRun]") -> list[Series]:
+    """Every suite of the runs, in the order of the newest run, those that it lacks behind.
+
+    Args:
+        runs: oldest first.
+    """
+    newest_first = [suite for run in reversed(runs) for suite in run.results.suites]
+    found = []
+    for name, kind in {suite.name: suite.kind for suite in reversed(newest_first)}.items():
+        metric = "violation_rate" if kind == "behaviour" else "wer"
+        points = [
+            Point(
+                run=run.id,
+                version=run.model_version or run.model_digest[:12],
+                at=run.at.isoformat(timespec="seconds"),
+                outcome=suite.outcome,
+                rate=suite_rate(suite, metric),
+            )
+            for run in runs
+            for suite in run.results.suites
+            if suite.name == name
+        ]
+        found.append(Series(name=name, kind=kind, metric=metric, points=tuple(points)))
+    order = list(dict.fromkeys(suite.name for suite in newest_first))
+    return sorted(found, key=lambda item: order.index(item.name))
+
+
+def suite_rate(suite: SuiteResult, metric: str) -> float | None:
+    """One of SUITE_METRICS of a suite, a fraction; None when it did not run or has no such rate."""
+    if metric == "violation_rate":
+        found = suite.details.get(metric)
+        return float(found) if isinstance(found, int | float) else None
+    rates = suite.candidate
+    return None if rates is None else (rates.wer if metric == "wer" else rates.cer).rate
+
+
+def sparkline(rates: Sequence[float | None]) -> str:
+    """A bar for each rate, the lowest for the smallest and the highest for the largest; a dot where there is none."""
+    known = [rate for rate in rates if rate is not None]
+    low, width = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    top = len(_BARS) - 1
+    return "".join("·" if rate is None else _BARS[round(top * (rate - low) / width) if width else 0] for rate in rates)
+
+
+_LABELS = 12  # versions that are named below the axis
+
+
+def rates_svg(found: Sequence[Series]) -> str:
+    """A line for each suite, a cross where it did not pass; "" without a rate."""
+    runs = sorted({(point.run, point.version) for item in found for point in item.points})
+    places = {run: place for place, (run, _) in enumerate(runs)}
+    if not any(point.rate is not None for item in found for point in item.points):
+        return ""
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.8, 6.0)
+        for item in found:
+            known = [(places[p.run], 100 * p.rate, p.outcome) for p in item.points if p.rate is not None]
+            if known:
+                x, y, _ = zip(*known, strict=True)
+                axes.plot(x, y, marker=".", label=f"{item.name}{' (violations)' if item.kind == 'behaviour' else ''}")
+            shut = [(place, rate) for place, rate, outcome in known if outcome != "pass"]
+            if shut:
+                axes.scatter(*zip(*shut, strict=True), marker="x", color=WORSE, zorder=3)
+        step = -(-len(runs) // _LABELS)
+        named = list(enumerate(version for _, version in runs))[::step]
+        axes.set_xticks([place for place, _ in named], [version for _, version in named], rotation=30, ha="right")
+        axes.set(ylabel="WER or violations, %", ylim=(0, None))
+        axes.legend(fontsize=8)
+        axes.grid(True)
+        return svg(figure, "Rate of each regression suite over the versions; a cross where it did not pass")
+
 
 _COLORS: dict[Outcome, str] = {"pass": "green", "fail": "red bold", "inconclusive": "yellow"}
 NOTHING = "No run of the regression suites is on record yet: `mondegreen regression run`, or `dvc repro`."
@@ -79,8 +189,7 @@ def html(runs: "Sequence[RegressionRun]") -> str:
     """The same with a plot, as a fragment for a page; needs nothing from the network."""
     from markupsafe import Markup
 
-    from mondegreen.reports.regression_figures import rates_svg
-    from mondegreen.reports.templating import templates
+    from mondegreen.reports.page import templates
 
     found = series(runs)
     return (

@@ -1,22 +1,28 @@
-"""Reading the reviews: how far they are, who decided what, and how often two people agree."""
+"""Reading the reviews: how far they are, who decided what, and how often two people agree.
+
+What a recording looks like: its loudness over time, drawn as one path of an SVG.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import PEOPLE
-from mondegreen.cases.tables import CaseCountRow, CaseRow
-from mondegreen.cases.tables_review import ReviewDecisionRow, ReviewHoldRow
 from mondegreen.config import Seconds
-from mondegreen.review.decisions import taken_back
-from mondegreen.review.standing import Action, Verdict, agree
-from mondegreen.scoring.errors import ErrorCounts, count_words
+from mondegreen.review.decisions import Action, Verdict, agree, taken_back
 from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.wer import ErrorCounts, count_words
+from mondegreen.speech.audio import SAMPLE_RATE, stream_windows
+from mondegreen.tables import CaseCountRow, CaseRow, ReviewDecisionRow, ReviewHoldRow
 
 _RECENT = 20  # decisions that the pace is measured on
 
@@ -222,3 +228,45 @@ def _timed() -> Select[float | None]:
 def _pace(seconds: Iterable[float | None]) -> float | None:
     found = [item for item in seconds if item is not None]
     return round(median(found), 1) if found else None
+
+
+WIDTH, HEIGHT = 600, 100  # of the drawing's own units
+_SLICE = SAMPLE_RATE // 200  # samples of one measurement, 5 ms
+_WINDOW: Seconds = 30.0
+_LOUD = 0.05  # quieter recordings are not drawn larger than as if this were their peak
+
+
+class Drawing(NamedTuple):
+    """A waveform; `path` fits WIDTH x HEIGHT."""
+
+    path: str
+    duration: Seconds
+
+
+@lru_cache(maxsize=256)
+def draw(recording: Path) -> Drawing:
+    """Reads a recording window by window. Raises AudioError.
+
+    Args:
+        recording: named after its content, so that what was drawn once need not be read again.
+    """
+    peaks: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
+    samples = 0
+    for _, window in stream_windows(recording, _WINDOW, 0.0):
+        padded = np.pad(np.abs(window), (0, -len(window) % _SLICE))
+        peaks.append(padded.reshape(-1, _SLICE).max(axis=1))  # (num_slices,)
+        samples += len(window)
+    return Drawing(_path(np.concatenate(peaks)), samples / SAMPLE_RATE)
+
+
+def _path(levels: np.ndarray[tuple[int], np.dtype[np.float32]]) -> str:
+    """One upright bar for every second unit of the width, mirrored about the middle."""
+    columns = min(WIDTH // 2, len(levels))
+    edges = np.linspace(0, len(levels), columns + 1).astype(int)
+    highest = np.maximum.reduceat(levels, edges[:-1]) / max(_LOUD, float(levels.max(initial=0.0)))
+    step = WIDTH / columns
+    bars = []
+    for column, level in enumerate(np.nan_to_num(highest)):
+        half = max(1.0, float(level) * (HEIGHT / 2 - 2))
+        bars.append(f"M{(column + 0.5) * step:.1f} {HEIGHT / 2 - half:.1f}v{2 * half:.1f}")
+    return "".join(bars)

@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import Case, Correction
-from mondegreen.cases.suggestions import CaseSuggestion, newest_suggestion
+from mondegreen.cases.store import CaseSuggestion, DataManager, newest_suggestion
 from mondegreen.config import Params
+from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Alternative, Word
-from mondegreen.review.decisions import Chosen, basis, verdicts
-from mondegreen.review.standing import Standing, Verdict, standing
-from mondegreen.review.waveform import Drawing, draw
-from mondegreen.scoring.alignment import align_words
+from mondegreen.review.decisions import Chosen, Standing, Verdict, basis, standing, verdicts
+from mondegreen.review.figures import Drawing, draw
+from mondegreen.scoring.wer import align_words
 
 _MOST = 9  # choices, one a digit
 

@@ -1,21 +1,222 @@
-"""Which case a reviewer gets next."""
+"""Which case a reviewer gets next.
 
+In which order cases are asked about: first those whose label would teach the most.
+
+Who has which case open: several people, in several processes, and no case twice. The database decides.
+"""
+
+import heapq
+import math
+import re
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from threading import Lock
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.database import reading
-from mondegreen.cases.manager import DataManager
 from mondegreen.cases.records import PEOPLE
-from mondegreen.cases.tables import CaseErrorRow, CaseRow
-from mondegreen.cases.tables_review import ReviewDecisionRow, ReviewHoldRow
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Seconds
+from mondegreen.db import plain, reading, transaction, upserting
 from mondegreen.review.decisions import taken_back
-from mondegreen.review.leases import Leases, waits, waits_for
-from mondegreen.review.ranking import Candidate, confidence_of, ranked
+from mondegreen.tables import CaseErrorRow, CaseRow, ReviewDecisionRow, ReviewHoldRow, ReviewLeaseRow
+
+_GRAM = 3  # characters
+_WORD = re.compile(r"[^\W_]+")
+_KINDS = 0.3  # share of error types and model in how new a case is; the rest is its words
+_MACHINE = 0.5  # what a case is worth that a machine labelled: it teaches already, a person would check it
+_LEAST = 0.05  # no case is worth nothing
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of a case before anybody listened."""
+
+    id: str
+    heard: str
+    error_score: float | None
+    confidence: float | None
+    error_types: tuple[str, ...]
+    model: str
+    labelled: bool = False  # by a machine
+
+    @cached_property
+    def grams(self) -> frozenset[str]:
+        """Letter triples of what was heard, word borders among them."""
+        text = f" {' '.join(_WORD.findall(self.heard.casefold()))} "
+        return frozenset(text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1))
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Its error types and its model."""
+        return frozenset({f"model\0{self.model}", *(f"type\0{name}" for name in self.error_types)})
+
+
+class Coverage:
+    """How often each feature was labelled: letter triples, error types, models."""
+
+    def __init__(self, labelled: Iterable[Candidate] = ()) -> None:
+        self._counts: Counter[str] = Counter()
+        for candidate in labelled:
+            self.add(candidate)
+
+    def add(self, candidate: Candidate) -> None:
+        self._counts.update(candidate.grams | candidate.kinds)
+
+    def novelty(self, candidate: Candidate) -> float:
+        """1 for a case with nothing in common with the labelled ones; falls with the root of how often each was."""
+        return (1 - _KINDS) * self._mean(candidate.grams) + _KINDS * self._mean(candidate.kinds)
+
+    def _mean(self, features: frozenset[str]) -> float:
+        if not features:
+            return 1.0
+        return sum(1 / math.sqrt(1 + self._counts[name]) for name in features) / len(features)
+
+
+def doubt(candidate: Candidate) -> float:
+    """How likely the transcript is wrong: the detector's score, else the lack of confidence, else a half."""
+    if candidate.error_score is not None:
+        return candidate.error_score
+    return 1 - candidate.confidence if candidate.confidence is not None else 0.5
+
+
+def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], limit: int | None = None) -> list[str]:
+    """Ids, the most instructive first: doubt times novelty, where each case makes the ones like it less new.
+
+    Uncertainty weighted by how little a case has in common with what is labelled is density-weighted active learning
+    turned around (B. Settles and M. Craven, "An Analysis of Active Learning Strategies for Sequence Labeling Tasks",
+    EMNLP 2008). Choosing one after the other by coverage that saturates is K. Wei, R. Iyer and J. Bilmes,
+    "Submodularity in Data Subset Selection and Active Learning", ICML 2015. A value can only fall while others are
+    chosen, so that only the top of the heap need be computed again (M. Minoux, 1978).
+    """
+    coverage = Coverage(labelled)
+    by_id = {candidate.id: candidate for candidate in candidates}
+    heap = [(-_value(candidate, coverage), candidate.id) for candidate in candidates]
+    heapq.heapify(heap)
+    order: list[str] = []
+    while heap and (limit is None or len(order) < limit):
+        _, key = heapq.heappop(heap)
+        value = -_value(by_id[key], coverage)
+        if heap and (value, key) > heap[0]:
+            heapq.heappush(heap, (value, key))
+            continue
+        order.append(key)
+        coverage.add(by_id[key])
+    return order
+
+
+def _value(candidate: Candidate, coverage: Coverage) -> float:
+    worth = max(_LEAST, doubt(candidate)) * coverage.novelty(candidate)
+    return worth * _MACHINE if candidate.labelled else worth
+
+
+def confidence_of(details: Mapping[str, object]) -> float | None:
+    """The model's confidence as a case's metadata has it."""
+    value = details.get("confidence")
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+
+
+class Leases:
+    """The cases that browsers have open.
+
+    A lease that is not renewed ends by itself, so that a closed lid keeps no case from the others.
+
+    Args:
+        lasting: from when it was taken or renewed.
+    """
+
+    def __init__(self, engine: Engine, lasting: timedelta) -> None:
+        self.engine, self.lasting = engine, lasting
+
+    def take(self, case_id: str, holder: str, reviewer: str, *, shown: bool) -> bool:
+        """Takes a case that waits for this reviewer; False when somebody else has it, or it waits no longer.
+
+        Args:
+            shown: to the reviewer now, from when the seconds are counted; False keeps it ready as the next one.
+        """
+        now = datetime.now(UTC)
+        values = {
+            "case_id": case_id,
+            "holder": holder,
+            "reviewer": reviewer,
+            "shown_at": now if shown else None,
+            "expires_at": now + self.lasting,
+        }
+        with transaction(self.engine) as session:
+            # Whoever decides on it at this moment ends first.
+            session.execute(select(CaseRow.id).where(CaseRow.id == case_id).with_for_update())
+            if not waits(session, case_id, reviewer):
+                return False
+            known = plain(ReviewLeaseRow).c
+            statement = (
+                upserting(session, ReviewLeaseRow)
+                .values(values)
+                .on_conflict_do_update(
+                    index_elements=["case_id"],
+                    set_={name: values[name] for name in ("holder", "reviewer", "shown_at", "expires_at")},
+                    where=or_(known.expires_at <= now, known.holder == holder),
+                )
+                .returning(known.case_id)
+            )
+            return session.scalar(statement) is not None
+
+    def held(self, holder: str) -> list[ReviewLeaseRow]:
+        """What a browser has, the case on its screen first."""
+        query = select(ReviewLeaseRow).where(
+            ReviewLeaseRow.holder == holder, ReviewLeaseRow.expires_at > datetime.now(UTC)
+        )
+        with reading(self.engine) as session:
+            rows = list(session.scalars(query.order_by(ReviewLeaseRow.case_id)))
+        return sorted(rows, key=lambda row: row.shown_at is None)
+
+    def taken(self, holder: str) -> dict[str, str]:
+        """The cases that others have open, and who they are."""
+        query = select(ReviewLeaseRow.case_id, ReviewLeaseRow.reviewer).where(
+            ReviewLeaseRow.holder != holder, ReviewLeaseRow.expires_at > datetime.now(UTC)
+        )
+        with reading(self.engine) as session:
+            return {row.case_id: row.reviewer for row in session.execute(query)}
+
+    def renew(self, holder: str) -> None:
+        """Called by an open page from time to time."""
+        expires = datetime.now(UTC) + self.lasting
+        with transaction(self.engine) as session:
+            mine = _locked(session, ReviewLeaseRow.holder == holder)
+            session.execute(update(ReviewLeaseRow).where(ReviewLeaseRow.case_id.in_(mine)).values(expires_at=expires))
+
+    def release(self, holder: str) -> None:
+        """Lets everything go that a browser has, and what nobody has any more."""
+        ended = or_(ReviewLeaseRow.holder == holder, ReviewLeaseRow.expires_at <= datetime.now(UTC))
+        with transaction(self.engine) as session:
+            session.execute(delete(ReviewLeaseRow).where(ReviewLeaseRow.case_id.in_(_locked(session, ended))))
+
+
+def _locked(session: Session, condition: ColumnElement[bool]) -> list[str]:
+    """Leases held until the transaction ends, without waiting for those that somebody else holds: no circle forms."""
+    query = select(ReviewLeaseRow.case_id).where(condition).order_by(ReviewLeaseRow.case_id)
+    return list(session.scalars(query.with_for_update(skip_locked=True)))
+
+
+def waits(session: Session, case_id: str, reviewer: str) -> bool:
+    """Whether a case waits for this reviewer."""
+    return session.scalar(select(CaseRow.id).where(CaseRow.id == case_id, waits_for(reviewer))) is not None
+
+
+def waits_for(reviewer: str) -> ColumnElement[bool]:
+    """Of a case: that this reviewer may be asked. A person's correction ends that, and so does what holds it.
+
+    A case that waits for its second person does not wait for the first.
+    """
+    others = select(ReviewHoldRow.case_id).where(
+        or_(ReviewHoldRow.reason != "second", ReviewHoldRow.reviewer == reviewer)
+    )
+    return or_(CaseRow.label_method.is_(None), CaseRow.label_method.not_in(PEOPLE)) & CaseRow.id.not_in(others)
+
 
 POOL = 1_000  # of the newest waiting cases the best are sought
 _MACHINES = 200  # of those that a machine labelled

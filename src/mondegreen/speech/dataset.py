@@ -1,23 +1,40 @@
-"""What is trained on: clips that passed the preflight, as features or waveforms, in batches of like length."""
+"""What is trained on: clips that passed the preflight, as features or waveforms, in batches of like length.
 
+What is checked before the first step of training: every label, every length, and the SpecAugment mask.
+
+The part of a CTC model that is trained, as one module: features in, safe CTC loss out.
+"""
+
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedModel
 
 from mondegreen.config import Seconds
-from mondegreen.records import Example
+from mondegreen.errors import AudioError, TrainingError, VocabularyError
+from mondegreen.records import Example, Problem
 from mondegreen.speech.audio import Waveform, load_audio
-from mondegreen.speech.cache import FeatureCache
-from mondegreen.speech.features import batches, encode, normalized, num_frames, pad
-from mondegreen.speech.model import SpeechModel
+from mondegreen.speech.model import (
+    FeatureCache,
+    SpeechModel,
+    batches,
+    encode,
+    forward_features,
+    normalized,
+    num_frames,
+    pad,
+)
+from mondegreen.speech.text import Labeller, min_frames
 
 _BUCKET = 25  # frames (0.5 s): clips of one bucket change places between epochs
 _NOISE = (0.001, 0.01)  # of the loudest sample
@@ -156,3 +173,158 @@ class LikeLengthBatches(Sampler[list[int]]):
         rng.shuffle(groups)
         for number in range(len(self)):
             yield [order[position] for position in groups[number % len(groups)]]
+
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
+_NAMED = 10
+
+
+def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list[Clip], list[Problem]]:
+    """Examples that can be trained on, and those left out with the reason.
+
+    Raises:
+        VocabularyError: characters that the tokenizer lacks, in all the files that have some.
+        TrainingError: nothing is left.
+    """
+    labels = encode_all(examples, recordings)
+    shortest = num_frames(recordings.base.network, SHORTEST_SAMPLES)
+    clips: list[Clip] = []
+    left_out: list[Problem] = []
+    for example in examples:
+        try:
+            clip = Clip(example, tuple(labels[example.id]), recordings.frames(example))
+        except AudioError as error:
+            left_out.append(Problem(path=example.path, reason=error.reason, message=error.problem))
+            continue
+        problem = _fault(clip, shortest)
+        if problem:
+            left_out.append(problem)
+        else:
+            clips.append(clip)
+    for problem in left_out:
+        logger.warning("Left out of training: %s: %s", problem.path, problem.message)
+    if not clips:
+        raise TrainingError(
+            f"None of the {len(examples)} selected recordings can be trained on.",
+            f"See why: {left_out[0].path}: {left_out[0].message}" if left_out else "Select training examples first.",
+        )
+    return clips, left_out
+
+
+def encode_all(examples: Sequence[Example], recordings: Recordings) -> dict[str, list[int]]:
+    """Labels by example id; one error for all the files with characters that the tokenizer lacks."""
+    labeller = Labeller(recordings.base.vocabulary)
+    labels: dict[str, list[int]] = {}
+    errors: list[VocabularyError] = []
+    for example in examples:
+        try:
+            labels[example.id] = labeller.encode(example.text, f"{example.path} ({example.id})")
+        except VocabularyError as error:
+            errors.append(error)
+    if errors:
+        more = f"\n… and {len(errors) - _NAMED} more." if len(errors) > _NAMED else ""
+        lines = "\n".join(error.problem for error in errors[:_NAMED])
+        raise VocabularyError(f"{len(errors)} transcripts cannot be written:\n{lines}{more}", errors[0].next_step)
+    return labels
+
+
+def _fault(clip: Clip, shortest: int) -> Problem | None:
+    needed = min_frames(clip.labels)
+    if not clip.labels:
+        reason, message = "empty_label", "the transcript holds no word"
+    elif clip.frames < shortest:
+        reason, message = "too_short", f"{clip.frames} frames; training needs {shortest} ({SHORTEST_SAMPLES} samples)"
+    elif clip.frames < needed:
+        reason = "label_too_long"
+        message = f"{clip.frames} frames cannot hold the transcript, which needs {needed}: is it of another recording?"
+    else:
+        return None
+    return Problem(path=clip.example.path, reason=reason, message=message)
+
+
+def fit_spec_augment(network: PreTrainedModel, clips: Sequence[Clip], mask_time_prob: float) -> None:
+    """Sets SpecAugment so that a mask is never longer than the shortest clip and hides the share that was asked for.
+
+    transformers' default of at least two masks a clip would hide 20 frames of the shortest ones, whatever the share.
+    """
+    config = network.config
+    config.apply_spec_augment = mask_time_prob > 0
+    config.mask_time_prob = mask_time_prob
+    config.mask_time_min_masks = 0
+    config.mask_time_length = max(1, min(config.mask_time_length, min(clip.frames for clip in clips)))
+    base: Any = network.base_model
+    if not hasattr(base, "masked_spec_embed"):  # a model that was saved with SpecAugment off has no such vector
+        base.masked_spec_embed = nn.Parameter(torch.zeros(config.hidden_size), requires_grad=False)
+
+
+class FeatureCTC(nn.Module):
+    """Wraps a Wav2Vec2, HuBERT or WavLM CTC network (with or without LoRA layers inside) for the Trainer.
+
+    Args:
+        network: changed in place by training.
+        train_encoder: let gradients into the convolutional encoder. Needs waveforms.
+    """
+
+    def __init__(self, network: PreTrainedModel, train_encoder: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.train_encoder = train_encoder
+
+    def forward(
+        self,
+        labels: Tensor,
+        features: Tensor | None = None,
+        mask: Tensor | None = None,
+        waveforms: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Loss and logits of a batch, given features with their mask, or waveforms.
+
+        Args:
+            labels: int64 (batch, max_labels), padded with -100.
+            features: float32 (batch, max_frames, conv_dim).
+            mask: bool (batch, max_frames), True on real frames.
+            waveforms: each float32 (num_samples,), 16 kHz, prepared as the model wants them.
+
+        Returns:
+            "loss": float32 (); "logits": float32 (batch, max_frames, vocab_size).
+        """
+        if waveforms is not None:
+            features, mask = self._encode(waveforms)
+        if features is None or mask is None:
+            raise ValueError("give features with their mask, or waveforms")
+        logits = forward_features(self.network, features, mask)
+        return {"loss": ctc_loss(logits, mask, labels, int(self.network.config.pad_token_id)), "logits": logits}
+
+    def _encode(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """One utterance at a time: padding must never enter the statistics of a normalised convolution."""
+        encoder = cast(nn.Module, self.network.base_model.feature_extractor)
+        with torch.set_grad_enabled(self.train_encoder and torch.is_grad_enabled()):
+            features, mask = pad([encoder(waveform[None])[0].T for waveform in waveforms])
+        return features, mask.to(features.device)
+
+
+def ctc_loss(logits: Tensor, mask: Tensor, labels: Tensor, blank: int) -> Tensor:
+    """Mean over the batch of the loss for each label.
+
+    A clip whose frames cannot hold its label has an infinite loss; it counts as zero and sends no gradient back.
+
+    Args:
+        logits: (batch, max_frames, vocab_size).
+        mask: bool (batch, max_frames).
+        labels: int64 (batch, max_labels), padded with -100.
+        blank: id of the blank.
+    """
+    log_probabilities = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (max_frames, batch, vocab_size)
+    real = labels >= 0
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN's CTC takes no zero_infinity
+        return F.ctc_loss(
+            log_probabilities,
+            labels[real],
+            mask.sum(dim=1),
+            real.sum(dim=1),
+            blank=blank,
+            reduction="mean",
+            zero_infinity=True,
+        )

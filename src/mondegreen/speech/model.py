@@ -1,20 +1,38 @@
-"""Loading a CTC model from a folder, the hub or the registry, with digests that say which bytes spoke."""
+"""Loading a CTC model from a folder, the hub or the registry, with digests that say which bytes spoke.
+
+Convolutional features, each computed alone, and the transformer over a batch of them.
+
+Base models normalise their first convolution over time (GroupNorm), so padding a waveform changes every frame of it.
+Here an utterance passes the convolutions by itself; only its features are padded, and the transformer gets the mask.
+Any batch then gives what a batch of one gives.
+
+Features that are computed once: memory-mapped shards keyed by the recording's and the encoder's digest.
+"""
 
 import hashlib
 import json
+import logging
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
-from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.audio import Waveform
+from mondegreen.speech.decoding import LogProbs, Vocabulary
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
@@ -184,3 +202,178 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}.", _NAME_A_MODEL) from None
     return dict(content)
+
+
+def normalized(waveform: Waveform) -> Waveform:
+    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does it.
+
+    Args:
+        waveform: float32 (num_samples,), 16 kHz.
+    """
+    result: Waveform = ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
+    return result
+
+
+@torch.inference_mode()
+def encode(model: SpeechModel, waveform: Waveform) -> Tensor:
+    """The convolutional features of one utterance.
+
+    Args:
+        waveform: float32 (num_samples,), 16 kHz.
+
+    Returns:
+        float32 (num_frames, conv_dim), on the CPU.
+    """
+    samples = torch.from_numpy(normalized(waveform) if model.normalize else waveform)
+    encoder: Any = model.network.base_model.feature_extractor
+    features: Tensor = encoder(samples[None].to(model.device))  # (1, conv_dim, num_frames)
+    return features[0].T.contiguous().cpu()
+
+
+def num_frames(network: PreTrainedModel, num_samples: int) -> int:
+    """Frames that the encoder makes of a waveform (its convolutions have no padding)."""
+    lengths: Any = network._get_feat_extract_output_lengths
+    return int(lengths(num_samples))
+
+
+def pad(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pads features of several utterances with zeros.
+
+    Args:
+        features: each float32 (num_frames, conv_dim).
+
+    Returns:
+        float32 (batch, max_frames, conv_dim) and the mask, bool (batch, max_frames), True on real frames. It must be
+        bool: the networks index with it, and integers would index rows instead of masking them.
+    """
+    lengths = torch.tensor([len(item) for item in features])
+    padded = pad_sequence(list(features), batch_first=True)
+    return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
+
+
+def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -> Tensor:
+    """What the network does after its convolutional encoder, SpecAugment included when it trains.
+
+    Args:
+        network: Wav2Vec2ForCTC, HubertForCTC or WavLMForCTC (or such a one under peft's base model).
+        features: float32 (batch, max_frames, conv_dim).
+        mask: bool (batch, max_frames).
+
+    Returns:
+        logits, float32 (batch, max_frames, vocab_size). Those of masked frames mean nothing.
+    """
+    ctc: Any = network  # torch types every attribute of a module as tensor or module
+    base = ctc.base_model
+    projected = base.feature_projection(features)
+    hidden = projected[0] if isinstance(projected, tuple) else projected
+    hidden = base._mask_hidden_states(hidden, attention_mask=mask)
+    # A mask that hides nothing only costs: without it the attention takes its fast path.
+    hidden = base.encoder(hidden, attention_mask=None if bool(mask.all()) else mask).last_hidden_state
+    logits: Tensor = ctc.lm_head(ctc.dropout(hidden))
+    return logits
+
+
+@torch.inference_mode()
+def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[LogProbs]:
+    """Log posteriors of a batch of utterances.
+
+    Args:
+        features: each float32 (num_frames, conv_dim).
+
+    Returns:
+        one float32 (num_frames, vocab_size) an utterance.
+    """
+    padded, mask = pad(features)
+    logits = forward_features(model.network, padded.to(model.device), mask.to(model.device))
+    rows = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+    return [row[: len(item)] for row, item in zip(rows, features, strict=True)]
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Groups utterances of like length: each group's padded size (count x longest) stays within `budget` frames.
+
+    A single utterance longer than the budget is a group of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    groups: list[list[int]] = []
+    for index in order:
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+logger = logging.getLogger(__name__)
+
+CACHE_FOLDER = Path("var/features")
+_SHARD_BYTES = 64 * 2**20
+
+
+class FeatureCache:
+    """Features of one encoder, on disk. Reading maps a shard into memory; only the frames that are used are paged in.
+
+    Shards are written under a temporary name and renamed, each with a name of its own: processes may share a folder,
+    a crash loses at most the unwritten rest, and a damaged shard is put aside and computed anew.
+    """
+
+    def __init__(self, encoder_digest: str, folder: Path = CACHE_FOLDER) -> None:
+        self.folder = folder / encoder_digest[:16]
+        self.hits = self.misses = 0
+        self._pending: dict[str, Tensor] = {}
+        self._pending_bytes = 0
+        self._shards: dict[str, Any] = {}  # key -> the open shard that holds it
+        for path in sorted(self.folder.glob("*.safetensors")):
+            self._open(path)
+
+    def get(self, key: str) -> Tensor | None:
+        """The features, float32 (num_frames, conv_dim), or None when they are not here."""
+        found = self._pending.get(key)
+        if found is None and key in self._shards:
+            found = self._shards[key].get_tensor(key)
+        self.hits += found is not None
+        self.misses += found is None
+        return found
+
+    def put(self, key: str, features: Tensor) -> None:
+        """Keeps the features of a recording; they are on disk after `flush` or when a shard is full."""
+        self._pending[key] = features
+        self._pending_bytes += features.nbytes
+        if self._pending_bytes >= _SHARD_BYTES:
+            self.flush()
+
+    def get_or_compute(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The features that are here, else those of `compute`, which are kept."""
+        features = self.get(key)
+        if features is None:
+            features = compute()
+            self.put(key, features)
+        return features
+
+    def flush(self) -> None:
+        """Writes what is pending as one shard."""
+        if not self._pending:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid4().hex
+        temporary, path = self.folder / f".{name}.tmp", self.folder / f"{name}.safetensors"
+        save_file(self._pending, temporary)
+        temporary.replace(path)
+        self._pending, self._pending_bytes = {}, 0
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        try:
+            shard: Any = safe_open(path, framework="pt")
+            self._shards.update(dict.fromkeys(shard.keys(), shard))
+        except (SafetensorError, OSError) as error:
+            logger.warning("%s is damaged (%s); its features are computed anew.", path, error)
+            path.replace(path.with_suffix(".damaged"))
+
+    def __enter__(self) -> "FeatureCache":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()

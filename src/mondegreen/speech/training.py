@@ -1,26 +1,282 @@
-"""Training through transformers' Trainer (so that `accelerate launch` scales it), made safe to kill and to repeat."""
+"""Training through transformers' Trainer (so that `accelerate launch` scales it), made safe to kill and to repeat.
 
+What happens beside the steps of training: the history, early stopping and progress.
+
+Checkpoints that can be trusted after a crash: each is sealed with the digests of its files once it is whole.
+
+Corpus error rates of a model on held-out examples, by greedy decoding: what training is steered by.
+"""
+
+import hashlib
+import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mondegreen.config import Params
+from mondegreen.config import Params, Seconds
 from mondegreen.errors import TrainingError
-from mondegreen.records import Epoch
-from mondegreen.speech.callbacks import EarlyStopping, OnEpoch, Reporter, history_of, out_of_patience
-from mondegreen.speech.checkpoints import best_checkpoint, newest_whole, read_state, seal
-from mondegreen.speech.ctc import FeatureCTC
-from mondegreen.speech.dataset import ClipDataset, LikeLengthBatches, collate
-from mondegreen.speech.devset import DevScore, DevSet
+from mondegreen.files import sha256_file, write_text
+from mondegreen.records import Epoch, Example
+from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
+from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate
+from mondegreen.speech.decoding import greedy
+from mondegreen.speech.model import SpeechModel, batches, log_probabilities
+
+OnEpoch = Callable[[dict[str, Any]], None]
+
+
+def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
+    """The epochs in the Trainer's log, which checkpoints carry: a resumed run has the whole history."""
+    trained: Mapping[str, Any] = {}
+    history: list[Epoch] = []
+    for entry in log:
+        trained = entry if "loss" in entry else trained
+        if "eval_wer" in entry:
+            history.append(
+                Epoch(
+                    epoch=round(entry["epoch"]),
+                    loss=trained["loss"],
+                    dev_wer=entry["eval_wer"],
+                    dev_cer=entry["eval_cer"],
+                    dev_heard=entry["eval_heard"],
+                    learning_rate=trained["learning_rate"],
+                )
+            )
+    return history
+
+
+def out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no lower dev WER."""
+    best = min(range(len(history)), key=lambda index: history[index].dev_wer, default=0)
+    return len(history) - 1 - best >= patience
+
+
+class EarlyStopping(TrainerCallback):
+    """Stops when the dev WER has not fallen for `patience` epochs. Counts in the log, so it survives a resume."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if out_of_patience(history_of(state.log_history), self.patience):
+            logger.info("No lower dev WER for %d epochs: training stops.", self.patience)
+            control.should_training_stop = True
+
+
+class Reporter(TrainerCallback):
+    """Shows loss, dev WER and the remaining time on a terminal, writes a line an epoch elsewhere, calls `on_epoch`.
+
+    Args:
+        dev_utterances: how many hypotheses there are, to tell a collapse to blanks.
+        on_epoch: called with the fields of Epoch and "seconds"; after a resume first with the epochs done before.
+    """
+
+    def __init__(self, dev_utterances: int, on_epoch: OnEpoch | None) -> None:
+        self.dev_utterances, self.on_epoch = dev_utterances, on_epoch
+        self.latest_loss = float("nan")
+        self._started = 0.0
+        self._progress: Progress | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.perf_counter()
+        for epoch in history_of(state.log_history):
+            self._call(epoch.model_dump())
+        console = Console(stderr=True)
+        if console.is_terminal and state.is_world_process_zero:
+            self._progress = _progress(console)
+            self._progress.start()
+            self._task = self._progress.add_task(
+                "training", total=state.max_steps, completed=state.global_step, wer="–"
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._progress:
+            self._progress.update(
+                self._task, completed=state.global_step, description=f"training, loss {self.latest_loss:.3f}"
+            )
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        history = history_of(state.log_history)
+        epoch = history[-1]
+        seconds, self._started = time.perf_counter() - self._started, time.perf_counter()
+        if self._progress:
+            self._progress.update(self._task, wer=f"{epoch.dev_wer:.2%}")
+        left = seconds * (args.num_train_epochs - epoch.epoch)
+        logger.info(
+            "Epoch %d/%d: loss %.3f, dev WER %.2f%%, CER %.2f%%, %.0f s left",
+            *(epoch.epoch, args.num_train_epochs, epoch.loss, 100 * epoch.dev_wer, 100 * epoch.dev_cer, left),
+        )
+        if not epoch.dev_heard and (len(history) == 1 or history[-2].dev_heard):
+            logger.warning(
+                "The model hears nothing in any of the %d dev recordings (it writes blanks only). It may recover in "
+                "later epochs; if not, lower train.learning_rate or raise train.warmup_ratio.",
+                self.dev_utterances,
+            )
+        self._call({**epoch.model_dump(), "seconds": seconds})
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes the progress bar off the terminal."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _call(self, row: dict[str, Any]) -> None:
+        if self.on_epoch:
+            self.on_epoch(row)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("dev WER {task.fields[wer]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+_SEAL = "complete.json"
+_STATE = "trainer_state.json"
+_PREFIX = "checkpoint-"
+
+
+def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Sequence[Example]) -> str:
+    """Names the training that a checkpoint belongs to: everything that decides its result."""
+    parts = [params.train.model_dump_json(), str(params.seed), params.score.normalizer, base_digest]
+    parts += [example.model_dump_json() for example in (*train, *dev)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def seal(checkpoint: Path) -> None:
+    """Marks a checkpoint as whole. The last thing that is written to it."""
+    digests = {path.name: sha256_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file()}
+    write_text(checkpoint / _SEAL, json.dumps(digests, indent=2) + "\n")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file has the bytes it was sealed with."""
+    try:
+        digests = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        return all(sha256_file(checkpoint / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that training can go on from; unusable ones are removed.
+
+    It must be whole itself and so must the best one that it points to.
+    """
+    found = sorted(folder.glob(f"{_PREFIX}*"), key=_step)
+    whole = [path for path in found if is_whole(path)]
+    for path in found:
+        if path not in whole:
+            logger.warning("%s is incomplete (a crash while it was written?) and is removed.", path)
+            shutil.rmtree(path)
+    usable = [path for path in whole if (best := best_checkpoint(path)) is None or best in whole]
+    return usable[-1] if usable else None
+
+
+def read_state(checkpoint: Path) -> TrainerState:
+    """The Trainer's state: steps, log history and the best checkpoint so far."""
+    state: TrainerState = TrainerState.load_from_json(str(checkpoint / _STATE))
+    return state
+
+
+def best_checkpoint(checkpoint: Path) -> Path | None:
+    """The best checkpoint at that time, looked for beside this one, so that the project may be moved."""
+    best = read_state(checkpoint).best_model_checkpoint
+    return checkpoint.parent / Path(best).name if best else None
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix(_PREFIX)
+    return int(number) if number.isdigit() else -1
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """Counts over a set of examples. `heard` is the number of hypotheses that are not empty."""
+
+    words: ErrorCounts
+    characters: ErrorCounts
+    heard: int
+
+    def __add__(self, other: "DevScore") -> "DevScore":
+        return DevScore(self.words + other.words, self.characters + other.characters, self.heard + other.heard)
+
+    @classmethod
+    def zero(cls) -> "DevScore":
+        """The neutral element of `+`."""
+        return cls(ErrorCounts.zero(), ErrorCounts.zero(), 0)
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Held-out examples with human references, and how they are judged."""
+
+    examples: tuple[Example, ...]
+    recordings: Recordings
+    normalizer: NormalizerName
+    batch_seconds: Seconds
+
+    def score(self, model: SpeechModel) -> DevScore:
+        """Transcribes all examples with a model in evaluation mode. Raises AudioError."""
+        return sum((self._score_group(model, group) for group in self.groups()), DevScore.zero())
+
+    def has_words(self) -> bool:
+        """Whether there is anything to divide errors by."""
+        return any(normalize(example.text, self.normalizer) for example in self.examples)
+
+    def groups(self) -> list[list[Example]]:
+        """Batches of like length; the same for every model."""
+        budget = max(1, round(self.batch_seconds / self.recordings.base.frame_seconds))
+        lengths = [self.recordings.frames(example) for example in self.examples]
+        return [[self.examples[index] for index in group] for group in batches(lengths, budget)]
+
+    def score_part(self, model: SpeechModel, process: int, processes: int) -> DevScore:
+        """The share of one of several processes."""
+        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
+
+    def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> DevScore:
+        rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
+        return sum(
+            (
+                self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
+                for example, row in zip(group, rows, strict=True)
+            ),
+            DevScore.zero(),
+        )
+
+    def _judge(self, example: Example, heard: str) -> DevScore:
+        reference, hypothesis = normalize(example.text, self.normalizer), normalize(heard, self.normalizer)
+        return DevScore(
+            count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
+        )
+
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
-from mondegreen.labels.audit_record import LabelAudit
-from mondegreen.labels.gold import audit, gold_labels
+from mondegreen.labels.gold import LabelAudit, audit, gold_labels
 from mondegreen.records import Hypothesis, Label, Utterance
 from mondegreen.stages import progress, run
 
@@ -29,7 +28,7 @@ def main() -> None:
     write_jsonl(OUTPUT / "labels.jsonl", labels)
     write_json(OUTPUT / "audit.json", audit(utterances, labels, hypotheses, params.score.normalizer, measured))
     if measured:
-        from mondegreen.labels.machine import check_audit
+        from mondegreen.labels.llm_labels import check_audit
 
         check_audit(measured, sum(label.source == "llm" for label in labels), params.label.max_label_wer)
 
@@ -39,8 +38,8 @@ def _ask(
 ) -> tuple[dict[str, Label], LabelAudit]:
     """Torch and the model are loaded here and not before: a pipeline without an LLM needs neither."""
     from mondegreen.labels.acoustic import open_ear
-    from mondegreen.labels.machine import Corpus, correctors, label_by_machine, plan
-    from mondegreen.scoring.metrics import model_of
+    from mondegreen.labels.llm_labels import Corpus, correctors, label_by_machine, plan
+    from mondegreen.scoring.wer import model_of
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request would hide the rest
     corpus = Corpus.of(utterances, hypotheses, labels)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json
-from mondegreen.loop.ears import ear_of_model
-from mondegreen.loop.regression.record import record
-from mondegreen.loop.regression.suites import run_suites
-from mondegreen.speech.hearing import transcriber
+from mondegreen.regression.runner import run_suites
+from mondegreen.regression.tester import record
+from mondegreen.speech.transcriber import ear_of_model, transcriber
 from mondegreen.stages import progress, run
 
 

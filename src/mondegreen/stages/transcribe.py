@@ -5,8 +5,8 @@ from pathlib import Path
 from mondegreen.config import load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.records import Utterance
-from mondegreen.scoring.metrics import metrics_file
-from mondegreen.speech.hearing import hear, transcriber
+from mondegreen.scoring.wer import metrics_file
+from mondegreen.speech.transcriber import hear, transcriber
 from mondegreen.stages import progress, run
 
 OUTPUT = Path("build/transcribe")

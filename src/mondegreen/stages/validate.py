@@ -6,9 +6,9 @@ from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
-from mondegreen.loop.verdict.decision import Confrontation, confront
-from mondegreen.loop.verdict.spending import judge, open_ledger
+from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.scoring.decision import Confrontation, confront
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import run
 
@@ -16,13 +16,11 @@ OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.tracking import log_label_audit, log_verdict
-    from mondegreen.reports.findings import find
-    from mondegreen.reports.html import write_page
+    from mondegreen.registry.mlflow_store import log_label_audit, log_verdict
     from mondegreen.reports.judgement import Judgement
-    from mondegreen.reports.markdown import render_markdown
     from mondegreen.reports.outputs import StageOutputs
-    from mondegreen.reports.plots import write_plots
+    from mondegreen.reports.validation import find
+    from mondegreen.reports.validation_page import render_markdown, write_page, write_plots
 
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)

@@ -1,1 +1,0 @@
-"""Which transcripts look misheard, without a reference: features, calibration, evaluation."""

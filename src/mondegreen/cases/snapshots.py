@@ -1,0 +1,247 @@
+"""Freezes corrected cases into data/failed_cases: a dataset version is a commit whose data.dvc names it, and a tag."""
+
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mondegreen.cases.snapshot_contents import (
+    Contents,
+    Corrected,
+    Freezer,
+    Track,
+    check_gates,
+    corrected_cases,
+    measure,
+    merged,
+    unmarked_cases,
+)
+from mondegreen.cases.spelling import FindModel, labeller, local_model
+from mondegreen.cases.store import DataManager
+from mondegreen.cases.versions import (
+    CARD,
+    README,
+    TAGS,
+    Card,
+    Journal,
+    Swap,
+    Version,
+    alone,
+    cases_of,
+    correction,
+    list_versions,
+    make_card,
+    read_card,
+    render,
+    tag_message,
+    tagged,
+)
+from mondegreen.config import Params, Seconds
+from mondegreen.errors import CaseError
+from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
+from mondegreen.git import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
+from mondegreen.records import FailedCase
+from mondegreen.speech.manifest import CASES_FILE
+
+_WARNINGS = 20  # left-out cases named one by one
+logger = logging.getLogger(__name__)
+
+
+def take_snapshot(
+    data_manager: DataManager,
+    params: Params,
+    root: Path = Path(),
+    *,
+    message: str = "",
+    find_model: FindModel = local_model,
+    track: Track = iter,
+    patience: Seconds = 600.0,
+) -> Version:
+    """Freezes all corrected, usable cases: the parent version's and the new ones.
+
+    The new folder is built aside and takes the place of the old one; then `dvc add data`, a commit of data.dvc and of
+    nothing else, the tag failed-cases/vN, and the cases are marked as used. A call that was killed is undone or
+    finished by the next one. A correction that comes meanwhile belongs to the next version.
+
+    Args:
+        params: audio.max_duration, cases and model.base are read.
+        root: the project, where data/ and data.dvc are.
+        message: one line for the commit, instead of the counts.
+        find_model: from model.base to a folder with its tokenizer, None when it is not at hand.
+        track: wraps the list of cases, for a progress bar.
+        patience: how long to wait for another snapshot.
+
+    Returns:
+        The new version, or with `created` False the present one when there is nothing new.
+
+    Raises:
+        CaseError: a quality gate stays shut; data/ has changes of its own; git or DVC refuses; the disk is full.
+            data/ is then what it was.
+        UsageError: params.yaml or the model's tokenizer is damaged.
+    """
+    with attempt("The snapshot could not be written"), alone(root, patience) as lock:
+        repository = Repository(root, lock)
+        repository.check()
+        _recover(repository, data_manager)
+        repository.check_clean()
+        return _Snapshot(repository, data_manager, params, message, find_model).take(track)
+
+
+class _Snapshot:
+    """One snapshot, from the present version to the next."""
+
+    def __init__(
+        self, repository: Repository, data_manager: DataManager, params: Params, message: str, find_model: FindModel
+    ) -> None:
+        self._repository, self._manager, self._params, self._message = repository, data_manager, params, message
+        self._swap = Swap(repository)
+        self._present = read_card(repository.folder)
+        rows = repository.folder / CASES_FILE
+        self._before = read_jsonl(rows, FailedCase) if self._present and rows.is_file() else []
+        base = params.model.base
+        own = repository.root / base
+        self._labeller = labeller(str(own) if (own / "vocab.json").is_file() else base, find_model)
+        unchecked = f"The corrections were not checked against the alphabet of {base}: it is not on this machine."
+        self._notes = [] if self._labeller else [unchecked]
+
+    def take(self, track: Track) -> Version:
+        store = corrected_cases(self._manager)
+        try:
+            contents = self._contents(store, track)
+            if self._present and _same(self._before, contents.kept):
+                return self._nothing_new(self._present, store, contents)
+            card = self._card(contents, store.waiting)
+            _write(self._swap.new, contents.kept, card)
+        except BaseException:
+            self._swap.close()
+            raise
+        return self._commit(card)
+
+    def _contents(self, store: Corrected, track: Track) -> Contents:
+        self._swap.close()
+        freezer = Freezer(
+            self._manager,
+            self._repository.folder,
+            self._before,
+            self._swap.new,
+            self._params.audio.max_duration,
+            self._labeller,
+        )
+        return freezer.freeze(merged(self._before, store.cases, store.taken_back), track)
+
+    def _nothing_new(self, present: Card, store: Corrected, contents: Contents) -> Version:
+        """Marks what the present version holds and the store, brought back from a backup perhaps, does not know."""
+        self._swap.close()
+        marks = store.unmarked & {case.id for case in contents.kept}
+        if marks:
+            self._manager.mark_used(marks, present.version)
+        _warn(contents)
+        now = make_card(
+            present.version,
+            present.parent,
+            self._before,
+            contents.kept,
+            present.quality,
+            contents.left_out,
+            store.waiting,
+            self._notes,
+        )
+        return _described(self._repository, now, created=False)
+
+    def _card(self, contents: Contents, waiting: int) -> Card:
+        kept, left_out = contents.kept, contents.left_out
+        _warn(contents)
+        quality = measure(kept, left_out)
+        check_gates(self._params.cases, quality, kept, left_out, waiting)
+        known = [version.number for version in tagged(self._repository)]
+        parent = self._present.version if self._present else None
+        number = max([0, parent or 0, *known]) + 1
+        return make_card(number, parent, self._before, kept, quality, left_out, waiting, self._notes + _conflicts(kept))
+
+    def _commit(self, card: Card) -> Version:
+        subject = self._message or f"{card.new} new, {card.changed} corrected anew, {card.cases} in all"
+        message = f"Failed cases v{card.version}: {subject}"
+        others = _others(self._repository.listing("HEAD"))
+        try:
+            journal = self._swap.exchange(card.version, tag_message(card, message))
+            self._repository.dvc("add", "--quiet", DATA)
+            listing = self._repository.listing()
+            _check_frozen(listing, others, journal)
+            self._swap.note(journal, directory_md5(self._repository.pointer()))
+            self._repository.git("commit", "--quiet", "-m", message, "--", POINTER)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the next call tries again; what went wrong here is the news
+                _recover(self._repository, self._manager)
+            raise
+        _recover(self._repository, self._manager)
+        return _described(self._repository, card, created=True)
+
+
+def _recover(repository: Repository, data_manager: DataManager) -> None:
+    """Finishes a committed snapshot, undoes one that was not; nothing when none was begun."""
+    swap = Swap(repository)
+    journal = swap.journal()
+    if journal is None:
+        return
+    commit = repository.introduced(journal.data_md5) if journal.data_md5 else ""
+    if not commit:
+        swap.undo(journal)
+        return
+    tag = f"{TAGS}/v{journal.version}"
+    if not repository.git("tag", "--list", tag):
+        repository.git("tag", "--annotate", "--message", journal.message, tag, commit)
+    frozen = {case.id for case in cases_of(repository, commit)}
+    data_manager.mark_used(unmarked_cases(data_manager) & frozen, journal.version)
+    swap.close()
+
+
+def _warn(contents: Contents) -> None:
+    for item in contents.left_out[:_WARNINGS]:
+        logger.warning("left out: case %s: %s", item.id, item.message)
+    if (more := len(contents.left_out) - _WARNINGS) > 0:
+        logger.warning("left out: %d more cases; %s of the version names them", more, CARD)
+
+
+def _same(before: Sequence[FailedCase], after: Sequence[FailedCase]) -> bool:
+    """The same cases with the same corrections. To be seen once more makes no new version."""
+    return {case.id: correction(case) for case in before} == {case.id: correction(case) for case in after}
+
+
+def _conflicts(cases: Sequence[FailedCase]) -> list[str]:
+    texts = defaultdict(set)
+    for case in cases:
+        texts[case.sha256].add(" ".join(case.text.lower().split()))
+    differing = sorted(sha256[:16] for sha256, found in texts.items() if len(found) > 1)
+    if not differing:
+        return []
+    return [f"{len(differing)} recordings were corrected differently for two models, {differing[0]} among them."]
+
+
+def _write(folder: Path, rows: Sequence[FailedCase], card: Card) -> None:
+    write_jsonl(folder / CASES_FILE, rows)
+    write_json(folder / CARD, card)
+    write_text(folder / README, render(card))
+
+
+def _others(listing: dict[str, str]) -> dict[str, str]:
+    return {path: md5 for path, md5 in listing.items() if not path.startswith(f"{FOLDER}/")}
+
+
+def _check_frozen(listing: dict[str, str], others: dict[str, str], journal: Journal) -> None:
+    """Raises CaseError when `dvc add` took more than our folder, or not the whole of it."""
+    now = _others(listing)
+    if changed := sorted(path for path in now.keys() | others.keys() if now.get(path) != others.get(path)):
+        raise CaseError(
+            f"data/ was changed during the snapshot: {', '.join(changed[:5])}.",
+            f"`dvc add data && git commit -m MESSAGE -- {POINTER}`, then take the snapshot again.",
+        )
+    if listing.get(f"{FOLDER}/{CARD}") != journal.card_md5:
+        raise CaseError(
+            f"DVC leaves out files of data/{FOLDER}.", "Take the pattern that names them out of .dvcignore."
+        )
+
+
+def _described(repository: Repository, card: Card, created: bool) -> Version:
+    version = next(item for item in list_versions(repository.root) if item.number == card.version)
+    return version.model_copy(update={"created": created, "left_out": card.left_out, "notes": card.notes})

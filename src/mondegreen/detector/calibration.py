@@ -1,0 +1,365 @@
+"""Fitting the error detector to one model, on references that people wrote, and on nothing of the test set.
+
+A regularised logistic regression whose strength few data choose for themselves.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from mondegreen.config import DetectorParams
+from mondegreen.detector.detector import (
+    Calibration,
+    OperatingThreshold,
+    Weight,
+    as_numbers,
+    calibration_path,
+    is_empty,
+    lexicon_digest,
+    lexicon_file,
+    outdated,
+    type_thresholds,
+)
+from mondegreen.detector.features import (
+    Acoustics,
+    Features,
+    SpeechRate,
+    features,
+    log_letter_rate,
+    measure,
+    transcript_words,
+)
+from mondegreen.detector.measures import PRECISIONS, RECALLS, figures, threshold_for_precision, threshold_for_recall
+from mondegreen.errors import CaseError
+from mondegreen.files import write_json
+from mondegreen.records import Hypothesis, Split, Utterance
+from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
+from mondegreen.scoring.wer import Scored, join, model_of
+from mondegreen.speech.audio import load_audio
+
+Matrix = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.bool_]
+Fold = npt.NDArray[np.int64]
+
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C: small is a strong pull to the base rate
+DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser differ between machines
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Log odds = intercept + slopes @ ((values - means) / scales); each float64 (num_features,)."""
+
+    means: Matrix
+    scales: Matrix
+    slopes: Matrix
+    intercept: float
+
+
+def rounded(value: float) -> float:
+    """To `DIGITS` significant digits."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def choose_strength(matrix: Matrix, labels: Labels, folds: Sequence[Fold]) -> tuple[float, Matrix]:
+    """The strongest penalty whose cross-fitted log loss is within one standard error of the least.
+
+    The one-standard-error rule (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, 7.10):
+    with few examples of a class the least loss is found by luck, and scores far from the base rate are not earned.
+
+    Args:
+        matrix: float64 (num_examples, num_features), NaN where unknown.
+        labels: bool (num_examples,).
+        folds: indices of each held-out part; together all.
+
+    Returns:
+        scikit-learn's C, and float64 (num_examples,): each example's score by a regression that has not seen its fold.
+    """
+    scores = {strength: _cross_fitted(matrix, labels, folds, strength) for strength in STRENGTHS}
+    losses = {strength: _losses(labels, scores[strength]) for strength in STRENGTHS}
+    best = min(losses.values(), key=lambda values: values.mean())
+    bound = best.mean() + best.std() / np.sqrt(len(best))
+    chosen = next(strength for strength in STRENGTHS if losses[strength].mean() <= bound)
+    return chosen, scores[chosen]
+
+
+def _losses(labels: Labels, scores: Matrix) -> Matrix:
+    """Log loss of each example: float64 (num_examples,)."""
+    return np.asarray(-np.log(np.clip(np.where(labels, scores, 1 - scores), 1e-12, 1.0)))
+
+
+def _cross_fitted(matrix: Matrix, labels: Labels, folds: Sequence[Fold], strength: float) -> Matrix:
+    scores = np.empty(len(labels))
+    for held in folds:
+        rest = np.setdiff1d(np.arange(len(labels)), held)
+        regression = fit(matrix[rest], labels[rest], strength)
+        standard = np.nan_to_num((matrix[held] - regression.means) / regression.scales)
+        scores[held] = 1 / (1 + np.exp(-(regression.intercept + standard @ regression.slopes)))
+    return scores
+
+
+def fit(matrix: Matrix, labels: Labels, strength: float) -> Regression:
+    """Logistic regression with an L2 penalty on standardised features; an unknown value stands at the mean.
+
+    One class alone gives its base rate, as if one of the other class had been seen too.
+
+    Args:
+        matrix: float64 (num_examples, num_features), NaN where unknown.
+        labels: bool (num_examples,).
+        strength: scikit-learn's C.
+    """
+    known = np.isfinite(matrix)
+    counts = np.maximum(known.sum(axis=0), 1)
+    means = np.where(known, matrix, 0.0).sum(axis=0) / counts
+    deviations = np.where(known, matrix - means, 0.0)
+    scales = np.sqrt((deviations**2).sum(axis=0) / counts)
+    scales = np.where(scales > 1e-9, scales, 1.0)
+    slopes, intercept = np.zeros(matrix.shape[1]), float(np.log((labels.sum() + 1) / ((~labels).sum() + 1)))
+    if labels.any() and not labels.all():
+        regression = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(deviations / scales, labels)
+        slopes, intercept = regression.coef_[0], float(regression.intercept_[0])
+    return Regression(means=means, scales=scales, slopes=slopes, intercept=intercept)
+
+
+FEWEST = 30  # utterances with a human reference and a transcript that is not empty
+FEWEST_OF_EACH = 5  # misheard ones, and right ones
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance with its human reference, what was heard, and its recording's acoustics."""
+
+    scored: Scored
+    acoustics: Acoustics
+
+    @property
+    def recording(self) -> str:
+        return self.scored.utterance.recording or self.scored.utterance.id
+
+    def misheard(self, error_wer: float) -> bool:
+        return self.scored.words.rate > error_wer
+
+
+def collect(
+    utterances: Sequence[Utterance],
+    hypotheses: Sequence[Hypothesis],
+    splits: Collection[Split],
+    normalizer: NormalizerName,
+    on_progress: Callable[[int], None] = lambda count: None,
+) -> list[Example]:
+    """The utterances of `splits` that have a human reference, in the order of the manifest; reads their waveforms.
+
+    Raises:
+        UsageError: manifest and hypotheses are not of the same recordings.
+        AudioError: a recording cannot be read.
+    """
+    wanted = [pair for pair in join(utterances, hypotheses, normalizer).scored if pair.utterance.split in splits]
+    examples = []
+    for done, pair in enumerate(wanted, 1):
+        examples.append(Example(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))
+        on_progress(done)
+    return examples
+
+
+def data_digest(examples: Sequence[Example], seed: int) -> str:
+    """sha256 over everything of the examples that a calibration depends on."""
+    total = hashlib.sha256(str(seed).encode())
+    for example in sorted(examples, key=lambda item: item.scored.utterance.id):
+        total.update(example.scored.utterance.model_dump_json().encode())
+        total.update(example.scored.hypothesis.model_dump_json().encode())
+    return total.hexdigest()
+
+
+def calibrate(
+    examples: Sequence[Example],
+    params: DetectorParams,
+    normalizer: NormalizerName,
+    seed: int,
+    splits: tuple[Split, ...] = ("train", "dev"),
+) -> Calibration:
+    """Fits a logistic regression of "misheard" on the features.
+
+    Each example's features come from a lexicon and a speech rate that know nothing of its recording (5 folds of whole
+    recordings and texts): a reference's own words would make its transcript look better than any new one can. The
+    strength of the regularisation is the one with the least cross-fitted log loss, so few data, or features that say
+    nothing, give scores near the base rate. Empty transcripts score 1 by rule and are left out of the fit.
+
+    Args:
+        examples: of `splits` only; others are refused.
+        params: error_wer and lexicon are read.
+        normalizer: that the errors were counted under.
+        seed: deals out the folds.
+        splits: what is learnt from.
+
+    Raises:
+        CaseError: too few references, or too few misheard or too few right ones among them; names the counts.
+        ValueError: an example of another split.
+    """
+    if strangers := {item.scored.utterance.split for item in examples} - set(splits):
+        raise ValueError(f"Examples of {sorted(strangers)} must not influence the calibration.")
+    misheard = np.array([item.misheard(params.error_wer) for item in examples], dtype=bool)
+    heard = [index for index, item in enumerate(examples) if not is_empty(item.scored.hypothesis)]
+    fitted = [examples[index] for index in heard]
+    labels = misheard[heard]
+    _check_counts(examples, labels, params.error_wer)
+    groups = _groups(fitted)
+    _check_groups(groups)
+    folds = _folds(groups, labels, seed)
+    found = _out_of_fold_features(fitted, folds, params)
+    matrix = np.array([list(as_numbers(item).values()) for item in found])  # (num_examples, num_features)
+    strength, crossed = choose_strength(matrix, labels, folds)
+    regression = fit(matrix, labels, strength)
+    everything = np.ones(len(examples))
+    everything[heard] = crossed
+    return Calibration(
+        model=model_of([item.scored.hypothesis for item in examples]),
+        error_wer=params.error_wer,
+        normalizer=normalizer_id(normalizer),
+        lexicon_file=lexicon_digest(params),
+        data=data_digest(examples, seed),
+        splits=splits,
+        utterances=len(examples),
+        misheard=int(misheard.sum()),
+        recordings=len({item.recording for item in examples}),
+        regularisation=strength,
+        roc_auc=rounded(float(roc_auc_score(misheard, everything))),
+        calibration_error=rounded(_calibration_error(misheard, everything)),
+        operating=_operating(misheard, everything),
+        thresholds=type_thresholds([item for item, wrong in zip(found, labels, strict=True) if not wrong]),
+        rate=_speech_rate(fitted),
+        intercept=rounded(regression.intercept),
+        features={
+            name: Weight(mean=rounded(mean), scale=rounded(scale), weight=rounded(slope))
+            for name, mean, scale, slope in zip(
+                Features.__dataclass_fields__, regression.means, regression.scales, regression.slopes, strict=True
+            )
+        },
+        lexicon=tuple(sorted(_reference_words(fitted))),
+    )
+
+
+def fits(
+    calibration: Calibration,
+    examples: Sequence[Example],
+    params: DetectorParams,
+    normalizer: NormalizerName,
+    seed: int,
+    splits: tuple[Split, ...],
+) -> bool:
+    """Whether `calibrate` with the same arguments would give this calibration again."""
+    model = model_of([item.scored.hypothesis for item in examples])
+    return (
+        not outdated(calibration, model, params)
+        and (calibration.splits, calibration.normalizer) == (splits, normalizer_id(normalizer))
+        and calibration.data == data_digest(examples, seed)
+    )
+
+
+def save(calibration: Calibration, folder: Path) -> Path:
+    """Writes it where `ErrorDetector.load` looks for it, whole or not at all."""
+    path = calibration_path(folder, calibration.model)
+    write_json(path, calibration)
+    return path
+
+
+def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float) -> None:
+    wrong, right = int(labels.sum()), int((~labels).sum())
+    if len(labels) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
+        return
+    problem = (
+        f"The detector cannot be calibrated at detector.error_wer {error_wer:g}: of {len(examples)} utterances with a "
+        f"human reference {wrong} were misheard, {right} heard rightly and {len(examples) - len(labels)} have no "
+        f"transcript; it takes {FEWEST}, with at least {FEWEST_OF_EACH} misheard and {FEWEST_OF_EACH} right."
+    )
+    if len(labels) < FEWEST:
+        raise CaseError(problem, "Write references for more recordings of train and dev, then run `dvc repro`.")
+    middle = float(np.median([item.scored.words.rate for item in examples]))
+    advice = f"Set detector.error_wer nearer to the middle of their WERs, {middle:.2f}, or get more references."
+    raise CaseError(problem, advice if wrong > right or middle else "Get references for more recordings.")
+
+
+def _check_groups(groups: Sequence[int]) -> None:
+    if (count := len(set(groups))) < _FOLDS:
+        raise CaseError(
+            f"The detector cannot be calibrated: the references of train and dev come from {count} recordings or "
+            f"texts; it takes {_FOLDS} that share neither, to hold one part out at a time.",
+            "Write references for other recordings of train and dev, then run `dvc repro`.",
+        )
+
+
+def _folds(groups: Sequence[int], labels: Labels, seed: int) -> list[Fold]:
+    """Indices of each held-out part; what shares a group stays together."""
+    splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    parts = splitter.split(np.zeros(len(labels)), labels, groups)
+    return [held for _, held in parts if len(held)]
+
+
+def _groups(examples: Sequence[Example]) -> list[int]:
+    """Numbers of the connected components over shared recordings and shared references."""
+    parent = list(range(len(examples)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    first: dict[tuple[str, str], int] = {}
+    for index, item in enumerate(examples):
+        for key in (("recording", item.recording), ("text", item.scored.reference)):
+            parent[root(index)] = root(first.setdefault(key, index))
+    return [root(index) for index in range(len(examples))]
+
+
+def _out_of_fold_features(examples: Sequence[Example], folds: Sequence[Fold], params: DetectorParams) -> list[Features]:
+    """The features of each example, by the lexicon and the rate of the other folds."""
+    by_hand = lexicon_file(params)
+    found: dict[int, Features] = {}
+    for held in folds:
+        inside = set(held.tolist())
+        others = [item for index, item in enumerate(examples) if index not in inside]
+        lexicon, rate = by_hand | _reference_words(others), _speech_rate(others)
+        for index in inside:
+            item = examples[index]
+            found[index] = features(item.scored.hypothesis, item.acoustics, rate, lexicon, params.error_wer)
+    return [found[index] for index in range(len(examples))]
+
+
+def _reference_words(examples: Sequence[Example]) -> frozenset[str]:
+    return frozenset(word for item in examples for word in transcript_words(item.scored.utterance.reference))
+
+
+def _speech_rate(examples: Sequence[Example]) -> SpeechRate:
+    """Median and 1.4826 * median absolute deviation, which a few clips with a long silence do not move."""
+    rates = np.array(
+        [
+            log_letter_rate(transcript_words(item.scored.utterance.reference), item.scored.utterance.duration)
+            for item in examples
+        ]
+    )
+    rates = rates[np.isfinite(rates)]
+    if not len(rates):
+        return SpeechRate()
+    centre = float(np.median(rates))
+    spread = 1.4826 * float(np.median(np.abs(rates - centre)))
+    return SpeechRate(centre=rounded(centre), spread=rounded(max(spread, 0.05)))
+
+
+def _calibration_error(misheard: Labels, scores: Matrix) -> float:
+    return float(figures(misheard, scores, np.ones((1, len(scores))), 0.5)["calibration_error"][0])
+
+
+def _operating(misheard: Labels, scores: Matrix) -> tuple[OperatingThreshold, ...]:
+    """Thresholds of the guide's operating points, on scores that the regression gave without seeing the example."""
+    by_precision = [("precision", at, threshold_for_precision(misheard, scores, at)) for at in PRECISIONS]
+    by_recall = [("recall", at, threshold_for_recall(misheard, scores, at)) for at in RECALLS]
+    return tuple(
+        OperatingThreshold.model_validate({"goal": goal, "at": at, "threshold": None if t is None else rounded(t)})
+        for goal, at, t in [*by_precision, *by_recall]
+    )

@@ -1,1 +1,0 @@
-"""What production does: inferences written down, statistics, drift, trends and alerts."""

@@ -1,1 +1,0 @@
-"""Regression suites: their index, their data, how they are run, judged and recorded."""

@@ -1,0 +1,481 @@
+"""ModelValidator: the fine-tuning guide's way to the verdict, for any two models that transcribe.
+
+What a validation found: the verdict, and what both models heard in each recording.
+
+The results of validations as Markdown: for a terminal, a pull request or a file.
+
+What a validation is measured on: a CSV, rows of any kind, or the project's own human-referenced test set.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import Params, ValidateParams, params_of
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.files import read_jsonl, sha256_file, write_text
+from mondegreen.loop.alpha_ledger import judge, open_ledger
+from mondegreen.records import Domain, Hypothesis, Outcome, Utterance
+from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
+from mondegreen.scoring.decision import Confrontation, confront
+from mondegreen.scoring.verdict import Verdict
+from mondegreen.scoring.wer import Scored, who_wrote
+from mondegreen.scoring.wording import percent
+from mondegreen.speech.audio import duration_of
+from mondegreen.speech.corpus import Found, read_references
+from mondegreen.speech.manifest import with_ids
+from mondegreen.speech.transcriber import OnProgress, TranscribeFn, ear_of_function
+
+_NAMED = 5  # clips without a transcript in a sentence
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class SampleResult(_Record):
+    """One recording under both models. Rates from 0; a model without a transcript heard nothing."""
+
+    id: str
+    path: str
+    domain: Domain
+    speaker: str
+    reference: str  # normalised, as it was counted
+    baseline: str
+    candidate: str
+    words: int  # of the reference
+    baseline_wer: float
+    candidate_wer: float
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the candidate makes more errors."""
+        return self.candidate_wer > self.baseline_wer
+
+
+class FailedSample(_Record):
+    """A recording for which a model gave no transcript."""
+
+    id: str
+    path: str
+    model: str  # baseline or candidate
+    error: str
+
+
+class ValidationResult(_Record):
+    """What `ModelValidator.validate_model` found. It passes only when the verdict does."""
+
+    model_id: str
+    baseline_id: str
+    verdict: Verdict
+    per_sample_results: tuple[SampleResult, ...]  # of the test set, then of the retention set
+    failed_samples: tuple[FailedSample, ...]  # counted as fully wrong
+
+    @classmethod
+    def of(cls, case: Confrontation, verdict: Verdict, model_id: str, baseline_id: str) -> Self:
+        """The result of a judged confrontation."""
+        pairs = [
+            pair
+            for compared in (case.test, case.guard)
+            for pair in zip(compared.baseline, compared.candidate, strict=True)
+        ]
+        return cls(
+            model_id=model_id,
+            baseline_id=baseline_id,
+            verdict=verdict,
+            per_sample_results=tuple(_sample(old, new) for old, new in pairs),
+            failed_samples=tuple(
+                FailedSample(id=one.utterance.id, path=one.utterance.path, model=name, error=one.hypothesis.error)
+                for pair in pairs
+                for name, one in zip(("baseline", "candidate"), pair, strict=True)
+                if one.hypothesis.error
+            ),
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """pass, fail or inconclusive."""
+        return self.verdict.outcome
+
+    @property
+    def passed(self) -> bool:
+        """True for pass only."""
+        return self.verdict.passed
+
+    @property
+    def wer_improvement(self) -> float | None:
+        """Corpus WER of the baseline minus that of the candidate, absolute; None when nothing could be compared."""
+        return self.verdict.wer_improvement
+
+    @property
+    def failure_reason(self) -> str | None:
+        """Why it did not pass: a sentence with the numbers, and which clips have no transcript. None when it did."""
+        return None if self.passed else " ".join([self.verdict.reason, *self._unheard()])
+
+    @property
+    def model_digest(self) -> str:
+        """sha256 of the candidate's files, "" when nobody said where they are."""
+        return self.verdict.candidate_model
+
+    @property
+    def baseline_digest(self) -> str:
+        """sha256 of the baseline's files, "" when nobody said where they are."""
+        return self.verdict.baseline_model
+
+    @property
+    def llm_references(self) -> int:
+        """References that judged although a machine wrote them."""
+        return self.verdict.llm_references
+
+    def verify(self) -> bool:
+        """`Verdict.verify`: raises RegistryError on a verdict that was edited."""
+        return self.verdict.verify()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, the properties as well."""
+        names = ("outcome", "passed", "wer_improvement", "failure_reason", "model_digest", "baseline_digest")
+        facts = {name: getattr(self, name) for name in (*names, "llm_references")}
+        return facts | self.model_dump(mode="json")
+
+    def _unheard(self) -> list[str]:
+        found = []
+        for model in ("baseline", "candidate"):
+            paths = [sample.path for sample in self.failed_samples if sample.model == model]
+            some = ", ".join(paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
+            found += [f"Without a transcript of the {model}, and counted as fully wrong: {some}."] if paths else []
+        return found
+
+
+def _sample(old: Scored, new: Scored) -> SampleResult:
+    return SampleResult(
+        id=new.utterance.id,
+        path=new.utterance.path,
+        domain=new.utterance.domain,
+        speaker=new.utterance.speaker,
+        reference=new.reference,
+        baseline=old.heard,
+        candidate=new.heard,
+        words=new.words.reference_length,
+        baseline_wer=old.words.rate,
+        candidate_wer=new.words.rate,
+    )
+
+
+_SHOWN = 5  # of the most improved and of the most damaged recordings
+
+
+def render_validation_report(results: Sequence[ValidationResult]) -> str:
+    """One section a validation, oldest first; says so when there is none, which is no pass."""
+    if not results:
+        return "# Validation\n\nNothing was validated yet, so nothing passed.\n"
+    return "# Validation\n\n" + "\n".join("\n".join(_section(result)) for result in results)
+
+
+def _section(result: ValidationResult) -> Iterator[str]:
+    verdict = Judgement.of(result.verdict)
+    yield f"## {_cell(result.model_id)} against {_cell(result.baseline_id)}: {result.outcome}\n"
+    yield f"{verdict.sentence} {verdict.reason}\n"
+    yield "| slice | utterances | WER before | after | CER before | after |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name in shown_slices(verdict.slices):
+        if name == "test/all":  # recordings of no condition: the whole test set once more
+            continue
+        old, new = verdict.slices[name].baseline, verdict.slices[name].candidate
+        rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, old.cer.rate, new.cer.rate))
+        yield f"| {_cell(slice_label(name))} | {new.utterances} | {rates} |"
+    yield ""
+    yield from (f"- {note}" for note in verdict.notes)
+    by_change = sorted(result.per_sample_results, key=lambda row: (row.candidate_wer - row.baseline_wer, row.path))
+    yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded])
+    yield from _samples("Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer])
+    if result.failed_samples:
+        yield "\nWithout a transcript, counted as fully wrong:\n"
+        yield from (f"- {one.model}: {_cell(one.path)}: {_cell(one.error)}" for one in result.failed_samples)
+    yield ""
+
+
+def _samples(title: str, rows: Iterable[SampleResult]) -> Iterator[str]:
+    chosen = list(rows)[:_SHOWN]
+    if chosen:
+        yield f"\n{title}:\n"
+        yield "| recording | WER before | after | reference | before | after |"
+        yield "|---|---:|---:|---|---|---|"
+    for row in chosen:
+        texts = " | ".join(_cell(text) for text in (row.reference, row.baseline, row.candidate))
+        yield f"| {_cell(row.path)} | {percent(row.baseline_wer)} | {percent(row.candidate_wer)} | {texts} |"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell, and is no markup."""
+    flat = " ".join(text.split())
+    for mark in ("\\", "|", "<", "*", "_", "`", "["):
+        flat = flat.replace(mark, f"&#{ord(mark)};")
+    return flat
+
+
+EvaluationData = str | Path | Iterable[Any]
+MANIFEST = Path("build/prepare/manifest.jsonl")
+_PATH = ("path", "audio_path", "audio", "file")
+_REFERENCE = ("reference", "text", "transcript", "sentence")
+_SHAPES = 'Give {"path": …, "reference": …, "speaker": …}, (path, reference) or (path, reference, speaker), or a CSV.'
+
+
+class _Files:
+    """The files beside a CSV, asked for one by one: it may lie in a folder of millions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        return (self.folder / str(name)).is_file()
+
+
+def judging_split(domain: Domain | None = None) -> list[Utterance]:
+    """The utterances of the project's test split that judge, of one domain or of both.
+
+    Raises:
+        UsageError: there is no manifest yet, or it is damaged.
+    """
+    if not MANIFEST.is_file():
+        raise UsageError(
+            f"{MANIFEST} does not exist, so there is no test set.",
+            "Run `dvc repro prepare`, or name a CSV of your own (evaluation_data; `mondegreen validate --data`).",
+        )
+    rows = read_jsonl(MANIFEST, Utterance)
+    return [row for row in rows if row.split == "test" and domain in (None, row.domain)]
+
+
+def read_evaluation_data(data: EvaluationData, domain: Domain) -> list[Utterance]:
+    """The rows as utterances of the test split.
+
+    A recording need not be a file here: a model may know what its path means. Rows without a reference stay, and are
+    counted as such.
+
+    Args:
+        data: the path of a CSV (columns path and text; optional speaker, condition, source; paths relative to it), or
+            dicts, tuples or utterances.
+        domain: "target" for the test set, "retention" for what the model must not forget.
+
+    Raises:
+        UsageError: the CSV is wrong, or a row has no path or is nothing of these; names the row.
+    """
+    if isinstance(data, str | Path):
+        found: Sequence[Found | Utterance] = _from_csv(Path(data), domain)
+    else:
+        found = [_found(row, f"row {number}", domain) for number, row in enumerate(data, 1)]
+    return with_ids([item if isinstance(item, Utterance) else _utterance(item) for item in found])
+
+
+def _from_csv(table: Path, domain: Domain) -> list[Found]:
+    if not table.is_file():
+        raise UsageError(f"{table} does not exist.", "Name a CSV with the columns path and text.")
+    return [
+        Found(
+            path=table.parent / name,
+            domain=domain,
+            condition=row.condition or "all",
+            speaker=row.speaker,
+            recording=row.source.split(";")[0].strip() or name,
+            reference=row.text,
+            reference_source=row.reference_source,
+        )
+        for name, row in read_references(table, _Files(table.parent)).items()
+    ]
+
+
+def _found(row: Any, where: str, domain: Domain) -> Found | Utterance:
+    if isinstance(row, Utterance):
+        return row.model_copy(update={"split": "test", "domain": domain})
+    if isinstance(row, Sequence) and not isinstance(row, str | bytes) and 2 <= len(row) <= 3:
+        row = dict(zip(("path", "reference", "speaker"), row, strict=False))
+    if not isinstance(row, Mapping):
+        raise UsageError(f"evaluation_data, {where}: {type(row).__name__} is no row.", _SHAPES)
+    path, reference = _first(row, _PATH), _first(row, _REFERENCE)
+    if not isinstance(path, str | Path) or not str(path):
+        raise UsageError(f"evaluation_data, {where}: field path: it is empty or missing.", _SHAPES)
+    if not isinstance(reference, str | None):
+        raise UsageError(f"evaluation_data, {where}: field reference: {type(reference).__name__} is no text.", _SHAPES)
+    return Found(
+        path=Path(path),
+        domain=domain,
+        condition=str(row.get("condition") or "all"),
+        speaker=str(row.get("speaker") or ""),
+        recording=str(row.get("recording") or path),
+        reference=reference or "",
+        reference_source=who_wrote(row),
+    )
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _utterance(item: Found) -> Utterance:
+    path = item.path.as_posix()
+    try:
+        digest, duration = sha256_file(item.path), duration_of(item.path)
+    except (OSError, AudioError):
+        digest, duration = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest(), 0.0
+    return Utterance(
+        id=digest[:16],
+        path=path,
+        sha256=digest,
+        duration=duration,
+        condition=item.condition,
+        speaker=item.speaker,
+        recording=item.recording,
+        reference=item.reference,
+        split="test",
+        domain=item.domain,
+        reference_source=item.reference_source,
+    )
+
+
+__all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
+
+
+class ValidationConfig(ValidateParams):
+    """The fine-tuning guide's name for the section `validate` of params.yaml: the same knobs, defaults and checks."""
+
+    @classmethod
+    def from_params(cls, params: Params) -> Self:
+        """The section `validate` of params.yaml."""
+        return cls(**params.validate_.model_dump())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The knobs as plain data."""
+        return self.model_dump(mode="json")
+
+
+class ModelValidator:
+    """Judges a candidate against a baseline as the stage `validate` does: by `mondegreen.scoring.decision` alone.
+
+    Args:
+        config: the rules; those of params.yaml when not given, and the defaults without one.
+        params: everything else (normaliser, seed); params.yaml when not given.
+        ledger_folder: where the database is that counts looks at test sets; the project's var/ when not given.
+    """
+
+    def __init__(
+        self,
+        config: ValidationConfig | None = None,
+        *,
+        params: Params | None = None,
+        ledger_folder: Path | str | None = None,
+    ) -> None:
+        params = params or params_of()
+        self.config = config or ValidationConfig.from_params(params)
+        self.params = params.model_copy(update={"validate_": self.config})
+        self.results: list[ValidationResult] = []
+        self._ledger = Path(ledger_folder) if ledger_folder is not None else None
+
+    def validate_model(
+        self,
+        model_id: str,
+        model_transcribe_fn: TranscribeFn,
+        baseline_id: str,
+        baseline_transcribe_fn: TranscribeFn,
+        evaluation_data: EvaluationData | None = None,
+        *,
+        retention_data: EvaluationData | None = None,
+        model_path: Path | str | None = None,
+        baseline_path: Path | str | None = None,
+        on_progress: OnProgress = lambda done: None,
+    ) -> ValidationResult:
+        """Lets both models transcribe the evaluation data and judges.
+
+        A recording at which a function raises, or for which it gives no text, counts as fully wrong for that model and
+        is named; it is never an exception. A function that never returns is waited for.
+
+        Args:
+            model_id: what the candidate is called in reports.
+            model_transcribe_fn: takes a path; gives a text, a `Transcription`, or anything with a text.
+            baseline_id: what the baseline is called.
+            baseline_transcribe_fn: the same for the baseline.
+            evaluation_data: a CSV or rows, see `read_evaluation_data`; the project's test set when not given.
+            retention_data: the same for what must not be forgotten; the project's retention test set when not given
+                and there is one.
+            model_path: the folder of the candidate's files, for the digest that a deployment is checked against. Not
+                needed for `BaselineSTTModel.transcribe`, which knows its own.
+            baseline_path: the same of the baseline.
+            on_progress: called with the number of transcriptions done, of both models together.
+
+        Raises:
+            UsageError: the data cannot be read, or a machine wrote references in it.
+            CaseError: the ledger of looks cannot be reached.
+        """
+        utterances = self.utterances(evaluation_data, retention_data)
+        old = _hear(baseline_transcribe_fn, utterances, baseline_path, on_progress)
+        new = _hear(model_transcribe_fn, utterances, model_path, lambda done: on_progress(len(utterances) + done))
+        return self.judge_hypotheses(utterances, old, new, model_id=model_id, baseline_id=baseline_id)
+
+    def judge_hypotheses(
+        self,
+        utterances: Sequence[Utterance],
+        baseline: Sequence[Hypothesis],
+        candidate: Sequence[Hypothesis],
+        *,
+        model_id: str = "candidate",
+        baseline_id: str = "baseline",
+    ) -> ValidationResult:
+        """The same for transcripts that are there already; raises UsageError when they do not belong together."""
+        case = confront(utterances, baseline, candidate, self.params)
+        with open_ledger(self._ledger) as ledger:
+            verdict = judge(case, self.params, ledger)
+        result = ValidationResult.of(case, verdict, model_id, baseline_id)
+        self.results.append(result)
+        return result
+
+    def generate_validation_report(self, path: Path | str | None = None) -> str:
+        """What this validator has judged so far, as Markdown; also written to `path` when that is given."""
+
+        text = render_validation_report(self.results)
+        if path is not None:
+            write_text(Path(path), text)
+        return text
+
+    def utterances(
+        self, evaluation: EvaluationData | None = None, retention: EvaluationData | None = None
+    ) -> list[Utterance]:
+        """The test set and the retention set that `validate_model` takes for these arguments."""
+        target = judging_split("target") if evaluation is None else read_evaluation_data(evaluation, "target")
+        if retention is not None:
+            guard = read_evaluation_data(retention, "retention")
+        else:
+            guard = judging_split("retention") if MANIFEST.is_file() else []
+        known = {row.id for row in target}  # a recording in both sets is judged as what the call named it
+        return [*target, *(row for row in guard if row.id not in known)]
+
+
+def _hear(
+    transcribe: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: OnProgress
+) -> list[Hypothesis]:
+    ear = ear_of_function(transcribe)
+    try:
+        heard = ear.hear(utterances, on_progress)
+    except Exception:  # a model that takes recordings together and broke on one: one by one it is that one alone
+        heard = ear_of_function(_alone(transcribe)).hear(utterances, on_progress)
+    digest = _digest(folder) if folder is not None else ear.digest
+    return [_storable(row).model_copy(update={"model": digest}) for row in heard]
+
+
+def _alone(transcribe: TranscribeFn) -> Callable[[str], Any]:
+    return lambda path: transcribe(path)
+
+
+def _digest(folder: Path | str) -> str:
+    from mondegreen.speech.model import model_digest
+
+    return model_digest(Path(folder))
+
+
+def _storable(row: Hypothesis) -> Hypothesis:
+    """Half a surrogate pair is no text: it can be written nowhere."""
+    try:
+        (row.text + row.error).encode()
+    except UnicodeEncodeError as error:
+        return row.model_copy(update={"text": "", "error": f"not valid Unicode: {error.reason}"})
+    return row

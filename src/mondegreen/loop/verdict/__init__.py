@@ -1,1 +1,0 @@
-"""The verdict on a candidate: what is compared, the rule, the looks that were spent, and ModelValidator."""

@@ -1,0 +1,261 @@
+"""Thresholds of params.yaml against what was found, and telling people once.
+
+One signed POST, tried again where that can help; what it answers is a sentence, never an exception.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+from sqlalchemy import Engine, select, update
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from mondegreen.config import MonitorParams, Seconds
+from mondegreen.db import transaction
+from mondegreen.monitoring.records import Check, Delivery, Drift, Statistics, Status
+from mondegreen.scoring.wording import percent, points, span
+from mondegreen.tables import AlertRow
+
+_LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
+
+
+class _TryAgainError(Exception):
+    """The server is not able just now; the message says how."""
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Where alerts go.
+
+    Args:
+        url: takes a POST of JSON. Its path is a secret at many services, so no message names it.
+        secret: signs timestamp and body, see `signature`; None sends unsigned.
+        timeout: for the connection, and for each wait for bytes of the answer.
+        attempts: tries in all, when the server is not reached, does not answer in full, or answers 5xx.
+        backoff: wait before the second try; it doubles from try to try.
+    """
+
+    url: str
+    secret: str | None = None
+    timeout: Seconds = 10.0
+    attempts: int = 3
+    backoff: Seconds = 1.0
+
+    def post(self, payload: Mapping[str, Any]) -> str:
+        """Delivers `payload`; "" when the server took it, else what went wrong.
+
+        The answer is read to its end: a server that breaks off in the middle may not have taken anything. It may get
+        the same delivery again then; X-Mondegreen-Delivery stays the same.
+        """
+        body = json.dumps(payload, ensure_ascii=False, sort_keys=True).encode()
+        delivery = str(uuid.uuid4())
+        tries = Retrying(
+            stop=stop_after_attempt(self.attempts),
+            wait=wait_exponential_jitter(initial=self.backoff, max=60, jitter=self.backoff / 2),
+            retry=retry_if_exception_type(_TryAgainError),
+        )
+        try:
+            return tries(self._once, body, delivery)
+        except RetryError as error:
+            return f"{error.last_attempt.exception()}, {self.attempts} tries"
+
+    def _once(self, body: bytes, delivery: str) -> str:
+        headers = {"Content-Type": "application/json", "X-Mondegreen-Delivery": delivery}
+        if self.secret:
+            moment = str(int(time.time()))
+            headers |= {
+                "X-Mondegreen-Timestamp": moment,
+                "X-Mondegreen-Signature": signature(self.secret, moment, body),
+            }
+        try:
+            # A redirect would carry the signed body to a place that nobody named.
+            with requests.post(
+                self.url, data=body, headers=headers, timeout=self.timeout, allow_redirects=False, stream=True
+            ) as answer:
+                for read, _ in enumerate(answer.iter_content(1024)):
+                    if read * 1024 > _LONGEST_ANSWER:
+                        break
+                status = answer.status_code
+        except requests.Timeout:
+            raise _TryAgainError(f"{self._host} did not answer within {self.timeout:g} s") from None
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise _TryAgainError(f"{self._host} cannot be reached, or broke off ({type(error).__name__})") from None
+        except (requests.RequestException, ValueError) as error:
+            return f"the webhook's URL cannot be used ({type(error).__name__})"
+        if status >= 500:
+            raise _TryAgainError(f"{self._host} answered {status}")
+        return "" if 200 <= status < 300 else f"{self._host} answered {status}"
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.url).hostname or "the webhook"
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """The value of X-Mondegreen-Signature: sha256= and the hex HMAC-SHA256 over timestamp, a dot, and the body.
+
+    Args:
+        secret: MONDEGREEN_WEBHOOK_SECRET.
+        timestamp: X-Mondegreen-Timestamp, seconds since 1970; a receiver refuses old ones, so that none is replayed.
+        body: the bytes as sent.
+    """
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+logger = logging.getLogger(__name__)
+_CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
+_NEXT_STEPS = {
+    "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
+    "(`mondegreen check`).",
+    "latency_p95": "See what else runs on the machine and how long the recordings are; a smaller transcribe.beam_width "
+    "or nbest is faster.",
+    "confidence": "Listen to a few recent recordings: noise, another microphone or other speakers lower it first.",
+    "drift": "Compare recent recordings with those of the first week; when the world has changed, correct recent cases "
+    "and run a round.",
+    "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases, and roll back when the "
+    "rise came with a new model.",
+}
+
+
+def check_thresholds(statistics: Statistics, drift: Drift, params: MonitorParams, window: str) -> list[Check]:
+    """One check a threshold. With fewer than `min_inferences` it is not measured, which is neither good nor bad.
+
+    Args:
+        statistics: of the window.
+        drift: of the window.
+        params: thresholds.
+        window: its name in messages, such as "24h".
+    """
+    found = statistics
+    enough = found.count >= params.min_inferences
+    few = f"{{}} of the {params.min_inferences} inferences that it needs"
+    rate = found.error_detection_rate if found.measured >= params.min_inferences else None
+    p95 = found.latency.p95 if found.latency and enough else None
+    mean = found.mean_confidence if enough else None
+    rows = [
+        _Row("error_rate", rate, params.max_error_rate, (rate or 0) > params.max_error_rate,
+             few.format(found.measured) if rate is None else f"{percent(rate)} of {found.measured:,} were misheard"),
+        _Row("latency_p95", p95, params.max_latency_p95, (p95 or 0) > params.max_latency_p95,
+             few.format(found.count) if p95 is None else f"{p95:.2f} s of work for the slowest of 20 recordings"),
+        _Row("confidence", mean, params.min_confidence, mean is not None and mean < params.min_confidence,
+             few.format(found.count) if mean is None else f"{mean:.3f} on average"),
+        *_drift_rows(drift, params),
+    ]  # fmt: skip
+    return [row.check(window) for row in rows]
+
+
+class _Row(NamedTuple):
+    """A check before its status is known."""
+
+    metric: str
+    value: float | None
+    threshold: float
+    fires: bool
+    detail: str
+
+    def check(self, window: str) -> Check:
+        status: Status = "not measured" if self.value is None else "alert" if self.fires else "ok"
+        return Check(
+            metric=self.metric,
+            status=status,
+            value=self.value,
+            threshold=self.threshold,
+            window=window,
+            detail=self.detail,
+            next_step=_NEXT_STEPS[self.metric] if status == "alert" else "",
+        )
+
+
+def _drift_rows(drift: Drift, params: MonitorParams) -> list[_Row]:
+    moved, rise = drift.confidence, drift.error_rate
+    rows = [
+        _Row("drift", None, params.max_drift, False, drift.confidence_reason),
+        _Row("error_rate_rise", None, params.max_error_rise, False, drift.error_rate_reason),
+    ]
+    if moved:
+        # The index alone exceeds any threshold by chance when there are few inferences.
+        fires = moved.psi > params.max_drift and moved.ks_p_value < params.drift_alpha
+        detail = f"PSI {moved.psi:.3f}, KS distance {moved.ks_statistic:.3f} (p = {moved.ks_p_value:.2g})"
+        rows[0] = rows[0]._replace(value=moved.psi, fires=fires, detail=detail)
+    if rise:
+        fires = rise.difference > params.max_error_rise and rise.interval.low > 0
+        detail = f"{points(rise.difference)} (95 % interval {span(rise.interval.low, rise.interval.high)})"
+        rows[1] = rows[1]._replace(value=rise.difference, fires=fires, detail=detail)
+    return rows
+
+
+def notify(engine: Engine, alerts: Sequence[Check], params: MonitorParams, now: datetime) -> Delivery | None:
+    """Warns in the log of every alert, and sends the webhook those that it has not had for `cooldown_hours`.
+
+    Returns:
+        None without a webhook or without alerts. A failed delivery is in `problem`, and is due again at the next call.
+    """
+    for alert in alerts:
+        logger.warning(sentence(alert))
+    if not alerts or not params.webhook:
+        return None
+    fresh = _claim(engine, alerts, timedelta(hours=params.cooldown_hours), now)
+    cooling = [alert.metric for alert in alerts if alert.metric not in fresh]
+    if not fresh:
+        return Delivery(sent=[], cooling_down=cooling)
+    due = [alert for alert in alerts if alert.metric in fresh]
+    webhook = Webhook(params.webhook, os.environ.get("MONDEGREEN_WEBHOOK_SECRET"), timeout=params.webhook_timeout)
+    problem = webhook.post(_payload(due, now))
+    with transaction(engine) as session:
+        session.execute(update(AlertRow).where(AlertRow.id.in_(fresh.values())).values(delivered=not problem))
+    if problem:
+        logger.warning("The webhook did not get the alerts: %s.", problem)
+    return Delivery(sent=[] if problem else list(fresh), cooling_down=cooling, problem=problem)
+
+
+def sentence(alert: Check) -> str:
+    """Metric, value, threshold, window and what to do."""
+    return (
+        f"{alert.metric} over {alert.window}: {alert.detail}; the threshold is {alert.threshold:g}. {alert.next_step}"
+    )
+
+
+def _claim(engine: Engine, alerts: Sequence[Check], cooldown: timedelta, now: datetime) -> dict[str, int]:
+    """Metric to row of those that are due. Written down before they are sent, so that of two monitors one sends.
+
+    A time in the future (the clock was moved back) holds nothing up.
+    """
+    claimed = {}
+    with transaction(engine) as session:
+        for alert in alerts:
+            recent = session.execute(
+                select(AlertRow.at, AlertRow.delivered).where(
+                    AlertRow.metric == alert.metric, AlertRow.at > now - max(cooldown, _CLAIM), AlertRow.at <= now
+                )
+            ).all()
+            if any(
+                at > now - (cooldown if delivered else _CLAIM) for at, delivered in recent if delivered is not False
+            ):
+                continue
+            row = AlertRow(
+                at=now, metric=alert.metric, value=alert.value, threshold=alert.threshold, window=alert.window
+            )
+            session.add(row)
+            session.flush()
+            claimed[alert.metric] = row.id
+    return claimed
+
+
+def _payload(alerts: Sequence[Check], now: datetime) -> dict[str, Any]:
+    """`text` is what chat services show."""
+    return {
+        "source": "mondegreen",
+        "at": now.isoformat(),
+        "text": "\n".join(map(sentence, alerts)),
+        "alerts": [alert.model_dump(mode="json", exclude={"status"}) for alert in alerts],
+    }

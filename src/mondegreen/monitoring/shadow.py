@@ -1,0 +1,232 @@
+"""Shadow and canary: champion and another version hear the same recordings; where do they disagree? No references."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import binomtest
+from sqlalchemy import Engine, func, select
+
+from mondegreen.cases.blobs import BlobStore
+from mondegreen.config import Params
+from mondegreen.db import reading
+from mondegreen.errors import AudioError, CaseError, UsageError
+from mondegreen.monitoring.drift import wilson
+from mondegreen.monitoring.records import Bounds
+from mondegreen.records import Rate
+from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.wer import ErrorCounts, count_words
+from mondegreen.tables import CaseRow, InferenceRow
+
+if TYPE_CHECKING:
+    from mondegreen.detector.detector import ErrorDetector
+    from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
+
+OnProgress = Callable[[int], None]  # transcripts made, of two for each recording
+Load = Callable[[str], "BaselineSTTModel"]
+SELECTED = (
+    "The service keeps the recordings that looked misheard, so the champion's error rate here is far above its real "
+    "one and another model looks better by that choice alone: read the disagreement, and compare error rates on "
+    "recordings that nobody chose (--audio)."
+)
+
+
+class _Found(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Side(_Found):
+    """What one model did with the recordings."""
+
+    model: str  # as it was named
+    digest: str
+    heard: int  # recordings with a transcript
+    empty: int  # of these, with no word in it
+    errors: int  # of these, misheard by its detector
+    error_rate: float | None
+    calibrated: bool  # whether its detector knows this model
+    real_time_factor: float | None  # seconds of work for a second of audio
+
+
+class Example(_Found):
+    """A recording that the two hear differently."""
+
+    path: str
+    champion: str
+    candidate: str
+    errors: int  # words that differ
+
+
+class ShadowReport(_Found):
+    """Disagreement between two models over the same recordings."""
+
+    recordings: int  # both transcribed
+    failed: int  # could not be used by one or the other
+    missing: int  # the service knows of them, and kept no audio
+    audio_seconds: float
+    champion: Side
+    candidate: Side
+    disagreement: Rate | None  # the champion's transcript stands for the reference; None when it heard no word
+    changed: int  # recordings whose normalised transcripts differ
+    share_changed: float | None
+    changed_interval: Bounds | None  # Wilson, 95 %
+    only_champion_misheard: int
+    only_candidate_misheard: int
+    p_value: float | None  # exact McNemar over those two, two-sided; None when there are none
+    examples: tuple[Example, ...]  # those that differ most
+    notes: tuple[str, ...]
+
+
+class _Heard(NamedTuple):
+    text: str
+    misheard: bool
+    duration: float
+    work: float
+
+
+def kept_recordings(
+    engine: Engine, blobs: BlobStore, since: datetime | None, limit: int | None = None
+) -> tuple[list[Path], int]:
+    """Recordings of inferences and cases since then whose audio is in the store, newest first; and how many are not."""
+    latest: dict[str, int] = {}
+    with reading(engine) as session:
+        for table, when in ((InferenceRow, InferenceRow.at), (CaseRow, CaseRow.last_seen)):
+            query = select(table.audio_sha256, func.max(when)).group_by(table.audio_sha256)
+            for digest, at in session.execute(query if since is None else query.where(when >= since)):
+                latest[digest] = max(latest.get(digest, 0), int(at.timestamp()))
+    found: list[Path] = []
+    missing = 0
+    for digest in sorted(latest, key=lambda key: (-latest[key], key)):
+        if limit is not None and len(found) >= limit:
+            break
+        try:
+            found.append(blobs.path(digest))
+        except CaseError:
+            missing += 1
+    return found, missing
+
+
+def shadow(
+    recordings: Sequence[Path],
+    champion: str,
+    candidate: str,
+    load: Load,
+    params: Params,
+    detectors: Path,
+    *,
+    missing: int = 0,
+    notes: Sequence[str] = (),
+    on_progress: OnProgress = lambda done: None,
+) -> ShadowReport:
+    """Transcribes with both, one after the other, so that one model is in memory at a time. Nothing is logged.
+
+    Args:
+        champion: a model's name, such as models:/fine-tuned-stt@champion.
+        load: name to model.
+        detectors: the folder of the error detectors' calibrations.
+
+    Raises:
+        UsageError: there is no recording.
+    """
+    if not recordings:
+        raise UsageError(
+            "There is no recording to listen to.",
+            "Ask for an earlier --since, or name recordings: --audio FOLDER. `mondegreen transcribe --log` keeps those "
+            "that look misheard.",
+        )
+    sides: list[Side] = []
+    texts: list[list[_Heard | None]] = []
+    for model in (champion, candidate):
+        done = len(sides) * len(recordings)
+        side, heard = _listen(model, recordings, load, params, detectors, on_progress, done)
+        sides.append(side)
+        texts.append(heard)
+    return _compare(recordings, sides, texts, params, missing, notes)
+
+
+def _listen(
+    model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress, done: int
+) -> tuple[Side, list[_Heard | None]]:
+    from mondegreen.detector.detector import ErrorDetector
+    from mondegreen.speech.transcriber import Failure
+
+    recogniser = load(model)
+    detector = ErrorDetector.load(folder, recogniser.digest, params.detector)
+    heard: list[_Heard | None] = []
+    for path, result in zip(recordings, recogniser.transcribe_many(recordings), strict=True):
+        heard.append(None if isinstance(result, Failure) else _judge(path, result, detector, params))
+        on_progress(done + len(heard))
+    there = [one for one in heard if one]
+    errors, seconds = sum(one.misheard for one in there), sum(one.duration for one in there)
+    side = Side(
+        model=model,
+        digest=recogniser.digest,
+        heard=len(there),
+        empty=sum(not normalize(one.text, params.score.normalizer) for one in there),
+        errors=errors,
+        error_rate=errors / len(there) if there else None,
+        calibrated=detector.calibrated,
+        real_time_factor=sum(one.work for one in there) / seconds if seconds else None,
+    )
+    return side, heard
+
+
+def _judge(path: Path, result: "Transcription", detector: "ErrorDetector", params: Params) -> _Heard:
+    from mondegreen.speech.audio import load_audio
+
+    waveform = None
+    if result.duration <= params.audio.max_duration:
+        try:
+            waveform = load_audio(path, params.audio.max_duration)
+        except (AudioError, OSError):
+            waveform = None
+    found = detector.detect(result, waveform)
+    return _Heard(result.text, found.is_error, result.duration, result.real_time_factor * result.duration)
+
+
+def _compare(
+    recordings: Sequence[Path],
+    sides: Sequence[Side],
+    texts: Sequence[list[_Heard | None]],
+    params: Params,
+    missing: int,
+    notes: Sequence[str],
+) -> ShadowReport:
+    pairs = [(path, old, new) for path, old, new in zip(recordings, *texts, strict=True) if old and new]
+    total, examples = ErrorCounts.zero(), []
+    for path, old, new in pairs:
+        before, after = (normalize(one.text, params.score.normalizer) for one in (old, new))
+        counts = count_words(before, after)
+        total += counts
+        if counts.errors:
+            examples.append(Example(path=str(path), champion=old.text, candidate=new.text, errors=counts.errors))
+    worse = sum(new.misheard and not old.misheard for _, old, new in pairs)
+    better = sum(old.misheard and not new.misheard for _, old, new in pairs)
+    return ShadowReport(
+        recordings=len(pairs),
+        failed=len(recordings) - len(pairs),
+        missing=missing,
+        audio_seconds=sum(old.duration for _, old, _ in pairs),
+        champion=sides[0],
+        candidate=sides[1],
+        disagreement=total.to_rate() if total.reference_length else None,
+        changed=len(examples),
+        share_changed=len(examples) / len(pairs) if pairs else None,
+        changed_interval=wilson(len(examples), len(pairs)) if pairs else None,
+        only_champion_misheard=better,
+        only_candidate_misheard=worse,
+        p_value=float(binomtest(worse, worse + better).pvalue) if worse + better else None,
+        examples=tuple(sorted(examples, key=lambda example: (-example.errors, example.path))[:10]),
+        notes=(*notes, *_calibration_notes(sides)),
+    )
+
+
+def _calibration_notes(sides: Sequence[Side]) -> Iterator[str]:
+    if sides[0].calibrated != sides[1].calibrated:
+        which = sides[1].model if sides[0].calibrated else sides[0].model
+        yield (
+            f"The error detector is calibrated for one of the two and not for {which}: their error rates do not "
+            "compare. Run `mondegreen detector calibrate` for it."
+        )

@@ -1,0 +1,369 @@
+"""`MetadataTracker`: what production does, written down and read back.
+
+Writing inferences down: what is recorded of each, in one transaction a batch.
+
+From transcriptions to logged inferences: the detector looks, the recording is hashed, a batch is written.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Engine, insert
+
+from mondegreen.cases.records import NewCase, checked
+from mondegreen.config import MonitorParams, Params
+from mondegreen.db import open_database, transaction
+from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
+from mondegreen.files import sha256_file
+from mondegreen.monitoring.alerts import check_thresholds, notify
+from mondegreen.monitoring.records import Drift, MonitorReport, Statistics
+from mondegreen.monitoring.statistics import (
+    METRICS,
+    bucket_edges,
+    buckets,
+    measure_drift,
+    performance_trend,
+    performance_trends,
+    window_statistics,
+)
+from mondegreen.records import Alternative, Word
+from mondegreen.tables import InferenceRow
+
+if TYPE_CHECKING:
+    from mondegreen.cases.store import DataManager
+    from mondegreen.detector.detector import ErrorDetector
+    from mondegreen.speech.audio import Waveform
+    from mondegreen.speech.transcriber import Transcription
+
+_WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
+_Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Inference(BaseModel):
+    """One transcription in production.
+
+    Args:
+        audio_path: the recording; its bytes are hashed unless `audio_sha256` is given, and kept when it was misheard.
+        transcript: what the model heard.
+        model_version: the model's digest.
+        duration: seconds of audio.
+        latency: seconds of work for this recording; its share of the work where several were taken together.
+        confidence: the model's, 0 to 1.
+        error_score: the detector's, 0 to 1.
+        error_types: the detector's.
+        is_error: the detector's decision; None when no detector looked.
+        audio_sha256: hex digest of the file's bytes.
+        at: when it was transcribed; now when not given.
+        words: with their times and confidences, kept with a failed case for the person who corrects it.
+        nbest: what else may have been said, kept likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    audio_path: Path
+    transcript: str
+    model_version: str = Field(min_length=1)
+    duration: _Amount
+    latency: _Amount
+    confidence: _Share | None = None
+    error_score: _Share | None = None
+    error_types: tuple[str, ...] = ()
+    is_error: bool | None = None
+    audio_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    at: AwareDatetime | None = None
+    words: tuple[Word, ...] = ()
+    nbest: tuple[Alternative, ...] = ()
+
+
+def write_inferences(engine: Engine, cases: "DataManager | None", inferences: Sequence[Inference]) -> list[str | None]:
+    """Stores failed cases in one transaction, then all inferences in another.
+
+    A case that cannot be stored does not take the rest with it: they are written, then the error is raised. The cases
+    come first, so that after a crash in between no inference points nowhere; the same recording finds its case again.
+
+    Returns:
+        The id of the failed case of each inference, None where it was not misheard.
+
+    Raises:
+        CaseError: the database refuses (nothing is written), or some recordings are gone or cannot be kept (the rest
+            is written).
+    """
+    now = datetime.now(UTC)
+    problems: list[str] = []
+    case_ids = _store_cases(cases, inferences, problems)
+    rows = []
+    for inference, case_id in zip(inferences, case_ids, strict=True):
+        try:
+            rows.append(_row(inference, case_id, now))
+        except OSError as error:
+            problems.append(f"{inference.audio_path}: {error.strerror}.")
+    if rows:
+        with transaction(engine) as session:
+            session.execute(insert(InferenceRow), rows)
+    if problems:
+        raise CaseError(
+            f"{len(problems)} of {len(inferences)} inferences were not logged in full: {problems[0]}",
+            "The transcripts are right. Mend the cause and log these recordings again.",
+        )
+    return case_ids
+
+
+def _store_cases(cases: "DataManager | None", inferences: Sequence[Inference], problems: list[str]) -> list[str | None]:
+    """All misheard ones at once; one by one when that fails, so that one bad recording stands alone."""
+    misheard = [index for index, inference in enumerate(inferences) if inference.is_error]
+    stored: list[str | None] = [None] * len(inferences)
+    if cases is None or not misheard:
+        return stored
+    try:
+        ids = cases.store_failed_cases([_case(inferences[index]) for index in misheard])
+        for index, case_id in zip(misheard, ids, strict=True):
+            stored[index] = case_id
+        return stored
+    except (MondegreenError, OSError):
+        for index in misheard:
+            try:
+                stored[index] = cases.store_failed_cases([_case(inferences[index])])[0]
+            except (MondegreenError, OSError) as error:
+                reason = error.problem if isinstance(error, MondegreenError) else error.strerror
+                problems.append(f"{inferences[index].audio_path}: {reason}")
+    return stored
+
+
+def _case(inference: Inference) -> NewCase:
+    return checked(
+        NewCase,
+        audio_path=inference.audio_path,
+        original_transcript=inference.transcript,
+        error_types=inference.error_types,
+        error_score=inference.error_score,
+        metadata={
+            "confidence": inference.confidence,
+            "words": [word.model_dump() for word in inference.words[:_WORDS]],
+            "nbest": [alternative.model_dump() for alternative in inference.nbest],
+        },
+        model_version=inference.model_version,
+        duration=inference.duration,
+        source="production",
+    )
+
+
+def _row(inference: Inference, case_id: str | None, now: datetime) -> dict[str, object]:
+    """The columns of an inference; OSError when its recording is gone and nobody knows its hash."""
+    return {
+        "at": inference.at or now,
+        "model_version": inference.model_version,
+        "audio_sha256": inference.audio_sha256 or sha256_file(inference.audio_path),
+        "duration": inference.duration,
+        "latency": inference.latency,
+        "confidence": inference.confidence,
+        "error_score": inference.error_score,
+        "is_error": inference.is_error,
+        "case_id": case_id,
+    }
+
+
+TREND_DAYS = 30
+_LONGEST = timedelta(days=36_525)
+
+
+class MetadataTracker:
+    """Records inferences and tells how the service does.
+
+    Args:
+        local_storage_dir: the folder of live state.
+        use_gcs: failed recordings go to a bucket, see `DataManager`.
+        data_manager: keeps failed cases; one over the same folder when not given.
+        storage: more arguments for that `DataManager`.
+    """
+
+    def __init__(
+        self,
+        local_storage_dir: str | Path = "var",
+        use_gcs: bool = False,
+        *,
+        data_manager: "DataManager | None" = None,
+        **storage: Any,
+    ) -> None:
+        self.folder = Path(local_storage_dir)
+        self._manager = data_manager
+        self._storage = {"use_gcs": use_gcs, **storage}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database. Raises CaseError when it cannot be opened."""
+        return self._manager.engine if self._manager else open_database(self.folder)
+
+    @cached_property
+    def cases(self) -> "DataManager":
+        """Where failed cases go."""
+        from mondegreen.cases.store import DataManager
+
+        return self._manager or DataManager(str(self.folder), **self._storage)
+
+    def log_inference(self, audio_path: str | Path, transcript: str, **fields: Any) -> str | None:
+        """Records one transcription; `fields` are those of `Inference`.
+
+        Returns:
+            The id of the failed case when `is_error` is set, else None.
+
+        Raises:
+            UsageError: a field has a value that cannot be.
+            CaseError: the database refuses, or the failed case cannot be stored.
+        """
+        try:
+            inference = Inference(audio_path=Path(audio_path), transcript=transcript, **fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise UsageError(f"log_inference: {field}: {first['msg']}.", f"Give another {field}.") from None
+        return self.log_inferences([inference])[0]
+
+    def log_inferences(self, inferences: Iterable[Inference]) -> list[str | None]:
+        """Records many in one transaction, and the misheard ones as failed cases; see `write_inferences`."""
+        found = list(inferences)
+        cases = self.cases if any(inference.is_error for inference in found) else None
+        return write_inferences(self.engine, cases, found)
+
+    def get_inference_statistics(self, time_window_hours: float = 24) -> dict[str, Any]:
+        """The window that ends now, as a dict of `Statistics`.
+
+        `count`, `measured`, `errors`, `error_detection_rate` (errors / measured), `mean_confidence`, `latency` (`p50`,
+        `p95`, `p99`, seconds), `real_time_factor`, `correction_rate` (of the window's failed cases), `models` (the
+        same by model version), … What is not measured is None.
+        """
+        return self.statistics(_window(hours=time_window_hours)).model_dump()
+
+    def get_performance_trend(self, metric: str, time_window_days: float = TREND_DAYS) -> dict[str, Any]:
+        """A metric over the window that ends now, as a dict of `Trend`.
+
+        Args:
+            metric: "wer" or "cer": of the candidates of the rounds in MLflow, on the test set; "error_rate",
+                "confidence" or "latency" (seconds): means of each day (UTC) of the inferences.
+            time_window_days: its length.
+
+        Returns:
+            `values` (time and value, oldest first), `latest`, `mean`, `slope` (least squares, a day), `improvement`:
+            by how much the latest value is better than the first, absolute; positive is better whatever the metric
+            (0.05 for "wer": 5 points fewer errors). With fewer than two values `slope` and `improvement` are None and
+            `reason` says so.
+        """
+        now = datetime.now(UTC)
+        return performance_trend(self.engine, metric, now - _window(days=time_window_days), now).model_dump()
+
+    def statistics(self, window: timedelta, now: datetime | None = None) -> Statistics:
+        """The numbers of the window that ends now."""
+        now = now or datetime.now(UTC)
+        return window_statistics(self.engine, now - window, now)
+
+    def drift(self, window: timedelta, params: MonitorParams | None = None, now: datetime | None = None) -> Drift:
+        """The window against the first week of the model that did most of its work."""
+        now = now or datetime.now(UTC)
+        return measure_drift(self.engine, now - window, now, (params or MonitorParams()).min_inferences)
+
+    def monitor(
+        self,
+        window: timedelta = timedelta(hours=24),
+        params: MonitorParams | None = None,
+        *,
+        send: bool = True,
+        now: datetime | None = None,
+    ) -> MonitorReport:
+        """Everything: statistics, drift, trends, and the checks; alerts go to the log and, with `send`, the webhook."""
+        now, params = now or datetime.now(UTC), params or MonitorParams()
+        found, drift = self.statistics(window, now), self.drift(window, params, now)
+        checks = check_thresholds(found, drift, params, window_name(window))
+        alerts = [check for check in checks if check.status == "alert"]
+        start = now - max(window, timedelta(days=TREND_DAYS))
+        return MonitorReport(
+            database=self.engine.url.render_as_string(hide_password=True),
+            statistics=found,
+            buckets=buckets(self.engine, bucket_edges(now - window, now)),
+            drift=drift,
+            checks=checks,
+            trends=performance_trends(self.engine, METRICS, start, now),
+            delivery=notify(self.engine, alerts, params if send else params.model_copy(update={"webhook": None}), now),
+        )
+
+
+def _window(**length: float) -> timedelta:
+    """A length of time that can be subtracted from now."""
+    (unit, value), *_ = length.items()
+    if not math.isfinite(value) or not 0 < value <= _LONGEST / timedelta(**{unit: 1}):
+        raise UsageError(f"A window of {value} {unit} is not possible.", "Give a positive number, up to a century.")
+    return timedelta(**length)
+
+
+def window_name(window: timedelta) -> str:
+    """90 minutes as "90m", a day as "24h", ten days as "10d"."""
+    for letter, unit, least in (("d", timedelta(days=1), 2), ("h", timedelta(hours=1), 1)):
+        if window >= least * unit and not window % unit:
+            return f"{window // unit}{letter}"
+    return f"{window / timedelta(minutes=1):g}m"
+
+
+class Recorder:
+    """Logs what a model transcribed.
+
+    Args:
+        tracker: where it is written.
+        detector: says what was misheard; None leaves that open.
+        max_duration: of recordings that are decoded once more for the detector, seconds; longer ones it judges by
+            the transcript alone.
+    """
+
+    def __init__(self, tracker: MetadataTracker, detector: "ErrorDetector | None", max_duration: float) -> None:
+        self.tracker, self.detector, self.max_duration = tracker, detector, max_duration
+
+    @classmethod
+    def open(cls, model_version: str, params: Params, folder: Path = Path("var")) -> "Recorder":
+        """The recorder for a model, with live state in `folder`.
+
+        Raises:
+            CaseError: the database cannot be opened.
+        """
+        from mondegreen.detector.detector import ErrorDetector
+
+        tracker = MetadataTracker(folder)
+        _ = tracker.engine  # opened now, so that what is wrong is said before an hour of work
+        return cls(
+            tracker,
+            ErrorDetector.load(folder / "detector", model_version, params.detector),
+            params.audio.max_duration,
+        )
+
+    def record(self, heard: Sequence["Transcription"]) -> None:
+        """Writes a batch down; see `write_inferences` for what it raises."""
+        self.tracker.log_inferences([self._inference(result) for result in heard])
+
+    def _inference(self, result: "Transcription") -> Inference:
+        found = self.detector.detect(result, self._waveform(result)) if self.detector else None
+        return Inference(
+            audio_path=Path(result.path),
+            transcript=result.text,
+            model_version=result.model,
+            duration=result.duration,
+            # Recordings are taken together: each has the share of the work that its length asks for.
+            latency=result.real_time_factor * result.duration,
+            confidence=result.confidence,
+            error_score=found.error_score if found else None,
+            error_types=found.error_types if found else (),
+            is_error=found.is_error if found else None,
+            words=tuple(result.words),
+            nbest=tuple(result.nbest),
+        )
+
+    def _waveform(self, result: "Transcription") -> "Waveform | None":
+        from mondegreen.speech.audio import load_audio
+
+        if result.duration > self.max_duration:
+            return None
+        try:
+            return load_audio(Path(result.path), self.max_duration)
+        except (AudioError, OSError):
+            return None

@@ -1,0 +1,101 @@
+"""Runs of the regression suites in the database: stored, listed, and the latest one of a model."""
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import Engine, Select, case, func, select
+
+from mondegreen.db import reading, transaction
+from mondegreen.errors import CaseError
+from mondegreen.records import RegressionResults
+from mondegreen.tables import RegressionRunRow
+
+
+class RegressionRun(BaseModel):
+    """A run as it was stored. `id` tells which of two came later; the clock may have moved."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    at: datetime
+    model_version: str
+    model_digest: str  # "" when the caller gave only a function
+    passed: bool
+    reason: str
+    results: RegressionResults
+
+
+def store_run(engine: Engine, results: RegressionResults, at: datetime | None = None) -> RegressionRun:
+    """Stores a run; when this returns it is on the disk.
+
+    Raises:
+        CaseError: the database refuses; then the run counts as none.
+    """
+    row = RegressionRunRow(
+        at=at or datetime.now(UTC),
+        model_version=results.model_version,
+        model_digest=results.model,
+        passed=results.passed,
+        reason=results.reason,
+        results=results.to_dict(),
+    )
+    with transaction(engine) as session:
+        session.add(row)
+        session.flush()
+        return _run(row)
+
+
+def list_runs(engine: Engine, limit: int | None = None, since: datetime | None = None) -> list[RegressionRun]:
+    """The runs, newest first.
+
+    Raises:
+        CaseError: the database is damaged, or a row is not what this version writes.
+    """
+    query = select(RegressionRunRow).order_by(RegressionRunRow.id.desc()).limit(limit)
+    return _runs(engine, query if since is None else query.where(RegressionRunRow.at >= since))
+
+
+def latest_run(engine: Engine, digest: str) -> RegressionRun | None:
+    """The run that counts for a model: its last one. None when it has none; "" names no model.
+
+    Raises:
+        CaseError: like `list_runs`.
+    """
+    if not digest:
+        return None
+    query = select(RegressionRunRow).where(RegressionRunRow.model_digest == digest)
+    return next(iter(_runs(engine, query.order_by(RegressionRunRow.id.desc()).limit(1))), None)
+
+
+def last_of_each_model(engine: Engine, limit: int | None = None) -> list[RegressionRun]:
+    """The last run of each model (each version, where nobody knows the digest), oldest first.
+
+    Args:
+        limit: that many models, the newest ones.
+
+    Raises:
+        CaseError: like `list_runs`.
+    """
+    digest, version = RegressionRunRow.model_digest, RegressionRunRow.model_version
+    model = case((digest == "", "version " + version), else_=digest)
+    newest = select(func.max(RegressionRunRow.id).label("id")).group_by(model)
+    newest = newest.order_by(func.max(RegressionRunRow.id).desc()).limit(limit)
+    chosen = RegressionRunRow.id.in_(select(newest.subquery().c.id))
+    return _runs(engine, select(RegressionRunRow).where(chosen).order_by(RegressionRunRow.id))
+
+
+def _runs(engine: Engine, query: Select[RegressionRunRow]) -> list[RegressionRun]:
+    with reading(engine) as session:
+        return [_run(row) for row in session.scalars(query)]
+
+
+def _run(row: RegressionRunRow) -> RegressionRun:
+    try:
+        return RegressionRun.model_validate(row, from_attributes=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise CaseError(
+            f"Run {row.id} of regression_runs: field {field}: {first['msg']}.",
+            "It was changed by hand or written by another version: run the suites again.",
+        ) from None

@@ -1,0 +1,348 @@
+"""The index of the regression suites: what stands in data/regression/suites.yaml.
+
+The recordings and references of a suite, read and checked: a row that is wrong is named with its line.
+
+Changing the index: entries are added and baselines entered; what people wrote beside them stays.
+"""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from mondegreen.errors import UsageError
+from mondegreen.files import lock, sha256_file, write_text
+from mondegreen.records import Utterance
+from mondegreen.regression.behaviour import Behaviour
+from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.speech.audio import duration_of
+from mondegreen.speech.corpus import Row, read_references
+
+SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
+# Twice as many errors as words is not a model, it is a percentage: with 15 for 15 % the gate would never shut.
+Rate = Annotated[float, Field(ge=0, le=2)]
+Version = Annotated[str, BeforeValidator(str)]  # YAML reads a bare 3 as a number
+
+
+class Suite(BaseModel):
+    """An entry of the index. Rates are fractions; the baseline is what some version was measured at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1)
+    type: SuiteType
+    references: Path | None = None  # CSV with path and text, relative to the index; its paths are relative to the CSV
+    margin: float = Field(ge=0, le=1)  # that may be lost: WER, or the share of violations of a behaviour; absolute
+    severity: str = ""
+    owner: str = ""
+    behaviour: Behaviour | None = None
+    baseline_wer: Rate | None = None
+    baseline_cer: Rate | None = None
+    baseline_violation_rate: float | None = Field(None, ge=0, le=1)
+    baseline_version: Version = ""
+    baseline_data: str = ""  # digest of the data that the baseline was measured on
+    baseline_normalizer: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.type == "behaviour") != (self.behaviour is not None):
+            raise ValueError("a suite of type behaviour, and no other, has a field behaviour")
+        if self.references is None and not self.needs_no_recordings:
+            raise ValueError("references is missing")
+        if self.behaviour is not None and (self.baseline_wer, self.baseline_cer) != (None, None):
+            raise ValueError("the baseline of a behaviour is baseline_violation_rate, no WER and no CER")
+        if self.behaviour is None and self.baseline_violation_rate is not None:
+            raise ValueError("baseline_violation_rate belongs to suites of type behaviour")
+        if self.baseline_cer is not None and self.baseline_wer is None:
+            raise ValueError("baseline_cer stands without baseline_wer")
+        return self
+
+    @property
+    def needs_no_recordings(self) -> bool:
+        """Silence is made, not recorded."""
+        return self.behaviour is not None and self.behaviour.kind == "minimum" and self.behaviour.expect == "silence"
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether a number is stored to compare with."""
+        return (self.baseline_violation_rate if self.behaviour else self.baseline_wer) is not None
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    suites: list[Suite]
+
+
+def suite_of(fields: Mapping[str, Any]) -> Suite:
+    """A suite from its fields; raises UsageError naming the one that is wrong."""
+    try:
+        return Suite.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ": ".join(map(str, first["loc"]))
+        raise UsageError(
+            f"Suite {fields['name']}: {field + ': ' if field else ''}{first['msg']}.",
+            "Correct it; docs/regression.md lists the fields.",
+        ) from None
+
+
+def load_index(path: Path) -> list[Suite]:
+    """The suites of an index.
+
+    Raises:
+        UsageError: the file is missing, cannot be read, is not YAML, or a field is wrong.
+    """
+    try:
+        return parse_index(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} does not exist: there are no regression suites.",
+            "`mondegreen regression add` makes one; or name the index in regress.suites of params.yaml.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", "Check its permissions; it is UTF-8 text.") from None
+
+
+def parse_index(text: str, path: Path) -> list[Suite]:
+    """The suites that the text of an index names; raises UsageError like `load_index`."""
+    try:
+        tree = yaml.safe_load(text)
+        suites = _Index.model_validate(tree).suites
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(
+            f"{path}: {_place(first['loc'], tree)}: {first['msg']}.", "Correct the entry; docs/regression.md shows all."
+        ) from None
+    if doubles := [name for name, count in Counter(suite.name for suite in suites).items() if count > 1]:
+        raise UsageError(f"{path}: suite names stand twice: {', '.join(sorted(doubles))}.", "Rename one of each.")
+    return suites
+
+
+def _place(location: tuple[int | str, ...], tree: Any) -> str:
+    """Where in the index: the suite by its name when it has one."""
+    if len(location) < 2 or not isinstance(location[1], int):
+        return ".".join(map(str, location)) or "the whole file"
+    entry = tree["suites"][location[1]]
+    name = entry.get("name") if isinstance(entry, dict) else None
+    suite = f"suite {name}" if name else f"suite number {location[1] + 1}"
+    return ": ".join([suite, *map(str, location[2:])])
+
+
+GUARD_COLUMNS = ("must_contain", "must_not_contain", "required")
+_ANSWERS = {"": False, "no": False, "yes": True}
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What must, and what must not, be heard in one recording; phrases are normalised."""
+
+    id: str  # of the utterance
+    must_contain: tuple[str, ...]
+    must_not_contain: tuple[str, ...]
+    required: bool  # whatever the baseline hears
+
+
+@dataclass(frozen=True)
+class SuiteData:
+    """What a suite is measured on. `digest` changes with the recordings and what was said in them."""
+
+    utterances: tuple[Utterance, ...] = ()
+    guards: tuple[Guard, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        lines = sorted(f"{row.sha256}\t{row.reference}\n" for row in self.utterances)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class _Inside:
+    """The files below a folder, by their relative paths: nothing that a path leads out to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        path = PurePosixPath(str(name))
+        return not path.is_absolute() and ".." not in path.parts and (self.folder / path).is_file()
+
+
+def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> SuiteData:
+    """Reads a suite's CSV: path and text, optional speaker, condition, source and the columns of `GUARD_COLUMNS`.
+
+    Raises:
+        UsageError: the file is missing, empty, not UTF-8 or lacks a column; a path stands twice, leads out of the
+            folder or to nothing; a text holds no word or was written by a machine; a guard contradicts its text.
+        AudioError: a recording is damaged.
+    """
+    if not table.is_file():
+        raise UsageError(f"{table} does not exist.", f"Restore the data of suite {name} (`dvc checkout`).")
+    folder = table.parent
+    guard_fields = _guard_fields(table)
+    utterances, guards = [], []
+    for path, row in read_references(table, _Inside(folder)).items():
+        where = f"{table}:{row.line}"
+        _check_reference(where, row, normalizer)
+        utterances.append(_utterance(f"{name}/{path}", folder, path, row))
+        if guard := _guard(where, utterances[-1], guard_fields.get(path, {}), normalizer):
+            guards.append(guard)
+    if not utterances:
+        raise UsageError(f"{table} names no recordings.", f"Add some, or take suite {name} out of the index.")
+    return SuiteData(tuple(utterances), tuple(guards))
+
+
+def _guard_fields(table: Path) -> dict[str, dict[str, str]]:
+    """The guard columns of each path. What is wrong with the file itself is said by `read_references`."""
+    reader = csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig", "replace"), newline=""))
+    try:
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or []]
+        return {
+            PurePosixPath((row.get("path") or "").strip()).as_posix(): {
+                column: (row.get(column) or "").strip() for column in GUARD_COLUMNS
+            }
+            for row in reader
+        }
+    except csv.Error:
+        return {}
+
+
+def _check_reference(where: str, row: Row, normalizer: NormalizerName) -> None:
+    if not normalize(row.text, normalizer):
+        raise UsageError(f"{where}: field text: it holds no word.", "Write down what is said, or remove the row.")
+    if row.reference_source != "human":
+        raise UsageError(
+            f"{where}: field source: the text was written by a machine ({row.source}).",
+            "Only what a person wrote judges a model: have a person check it, and name another source.",
+        )
+
+
+def _utterance(key: str, folder: Path, path: str, row: Row) -> Utterance:
+    audio = folder / path
+    return Utterance(
+        id=key,
+        path=audio.as_posix(),
+        sha256=sha256_file(audio),
+        duration=duration_of(audio),
+        condition=row.condition,
+        speaker=row.speaker,
+        recording=path,
+        reference=row.text,
+        reference_source=row.reference_source,
+        split="test",
+        domain="target",
+    )
+
+
+def _guard(where: str, utterance: Utterance, fields: dict[str, str], normalizer: NormalizerName) -> Guard | None:
+    said = f" {normalize(utterance.reference, normalizer)} "
+    phrases: dict[str, list[str]] = {"must_contain": [], "must_not_contain": []}
+    for column, found in phrases.items():
+        for part in fields.get(column, "").split(";"):
+            if not part.strip():
+                continue
+            found.append(phrase := normalize(part, normalizer))
+            if not phrase:
+                raise _wrong_guard(where, column, f"{part.strip()!r} holds no word")
+            if (f" {phrase} " in said) != (column == "must_contain"):
+                raise _wrong_guard(where, column, f"{part.strip()!r} contradicts the text {utterance.reference!r}")
+    answer = fields.get("required", "").lower()
+    if answer not in _ANSWERS:
+        raise _wrong_guard(where, "required", f"{answer!r} is neither yes nor no")
+    if not any(phrases.values()):
+        return None
+    return Guard(utterance.id, tuple(phrases["must_contain"]), tuple(phrases["must_not_contain"]), _ANSWERS[answer])
+
+
+def _wrong_guard(where: str, column: str, problem: str) -> UsageError:
+    return UsageError(f"{where}: field {column}: {problem}.", "Correct the guard or the text.")
+
+
+_HEAD = "# Regression suites; docs/regression.md says what the fields mean.\nsuites: []\n"
+
+
+def put_suite(path: Path, suite: Suite, lock_file: Path, replace: bool = False) -> bool:
+    """Adds an entry, comments and order of the others kept; the same entry again is no change.
+
+    Args:
+        lock_file: held meanwhile; outside data/, whose digest DVC keeps.
+        replace: put it in the place of the entry of that name.
+
+    Returns:
+        Whether the index changed.
+
+    Raises:
+        UsageError: the index is wrong, or another entry has that name.
+    """
+    with lock(lock_file):
+        former = {entry.name: entry for entry in load_index(path)} if path.exists() else {}
+        if former.get(suite.name) == suite:
+            return False
+        if suite.name in former and not replace:
+            raise UsageError(f"{path} has another suite {suite.name} already.", "Choose another name, or say replace.")
+        document = _document(path)
+        entries = document["suites"]
+        fields = CommentedMap(suite.model_dump(mode="json", exclude_defaults=True))
+        if suite.name in former:
+            entries[list(former).index(suite.name)] = fields
+        else:
+            entries.append(fields)
+        _write(path, document)
+        return True
+
+
+def set_fields(path: Path, changes: Mapping[str, Mapping[str, Any]], lock_file: Path) -> None:
+    """Sets fields of entries, by the name of the suite; None takes a field out.
+
+    Raises:
+        UsageError: the index is wrong, or has no such suite.
+    """
+    with lock(lock_file):
+        names = [suite.name for suite in load_index(path)]
+        if unknown := sorted(set(changes) - set(names)):
+            raise UsageError(f"{path} has no suite {', '.join(unknown)}.", "`mondegreen regression list` shows them.")
+        document = _document(path)
+        for name, fields in changes.items():
+            entry = document["suites"][names.index(name)]
+            for field, value in fields.items():
+                if value is None:
+                    entry.pop(field, None)
+                else:
+                    entry[field] = value
+        _write(path, document)
+
+
+def _document(path: Path) -> CommentedMap:
+    """The index with its comments."""
+    document = _yaml().load(path.read_text(encoding="utf-8") if path.exists() else _HEAD)
+    if document["suites"] is None or (isinstance(document["suites"], CommentedSeq) and not document["suites"]):
+        document["suites"] = CommentedSeq()  # an empty list in brackets would be added to in brackets
+    return document  # type: ignore[no-any-return]
+
+
+def _write(path: Path, document: CommentedMap) -> None:
+    """Whole or not at all, and never what could not be read again."""
+    stream = io.StringIO()
+    _yaml().dump(document, stream)
+    parse_index(stream.getvalue(), path)
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a killed writer; DVC would take it for data
+        leftover.unlink()
+    write_text(path, stream.getvalue())
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml

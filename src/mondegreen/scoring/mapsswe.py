@@ -1,0 +1,145 @@
+"""NIST's alignment and sentence segments, as sclite and sc_stats make them: what MAPSSWE is computed on.
+
+sclite weighs a substitution 4, an insertion and a deletion 3 each; `count_words` weighs each 1, as most tools do. The
+sum of errors is nearly always the same, but which words count as right is not, and MAPSSWE depends on it.
+Equal to SCTK 2.4.10 (tests/scoring/test_sctk.py)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mondegreen.scoring.wer import ErrorCounts, as_numbers
+
+_SUBSTITUTION, _GAP = 4, 3  # sclite's wwd_WORD
+_GOOD_WORDS = 2  # that both models must hear, one after the other, to end a segment: sc_stats' default
+_CHUNK_CELLS = 4_000_000  # of the matrices held at once: 16 MB
+
+_CORRECT, _SUBSTITUTED, _DELETED = 0, 1, 2
+Integers = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class NistAlignment:
+    """What became of each word of a reference, and how many words were heard before each and after the last."""
+
+    words: tuple[int, ...]  # 0 correct, 1 substituted, 2 deleted
+    inserted: tuple[int, ...]  # one longer
+
+    @property
+    def counts(self) -> ErrorCounts:
+        """sclite's counts; never fewer errors than `count_words`."""
+        return ErrorCounts(
+            substitutions=self.words.count(_SUBSTITUTED),
+            deletions=self.words.count(_DELETED),
+            insertions=sum(self.inserted),
+            reference_length=len(self.words),
+        )
+
+
+def align(pairs: Sequence[tuple[str, str]]) -> list[NistAlignment]:
+    """sclite's alignments of normalised (reference, hypothesis) pairs, many at a time."""
+    numbers = [as_numbers(said.split(), heard.split()) for said, heard in pairs]
+    found: list[NistAlignment | None] = [None] * len(pairs)
+    open_pairs = []
+    for index, (said, heard) in enumerate(numbers):
+        if said == heard:
+            found[index] = NistAlignment((_CORRECT,) * len(said), (0,) * (len(said) + 1))
+        else:
+            open_pairs.append(index)
+    for chunk in _chunks(sorted(open_pairs, key=lambda index: tuple(map(len, numbers[index]))), numbers):
+        for index, alignment in zip(chunk, _align_chunk([numbers[index] for index in chunk]), strict=True):
+            found[index] = alignment
+    return [alignment for alignment in found if alignment is not None]
+
+
+def segment_differences(first: NistAlignment, second: NistAlignment) -> list[int]:
+    """Errors of the first model minus those of the second in each segment of one utterance that has an error.
+
+    A segment ends where both models hear two words in a row, and inserts nothing between them: there the language
+    model's memory of an error is taken to be gone, and the next errors to be independent of it.
+    Source: Gillick & Cox, ICASSP 1989; Pallett, Fisher & Fiscus, "Tools for the analysis of benchmark speech
+    recognition tests", ICASSP 1990; sc_stats' test_comp_sents.
+    """
+    differences: list[int] = []
+    errors = [0, 0]
+    good = 0
+    words, last = zip(first.words, second.words, strict=True), len(first.words)
+    for place, inserted in enumerate(zip(first.inserted, second.inserted, strict=True)):
+        wrong = next(words, (_CORRECT, _CORRECT))
+        errors = [count + more + bool(mark) for count, more, mark in zip(errors, inserted, wrong, strict=True)]
+        good = 0 if any(wrong) else 1 if any(inserted) else good + 1
+        if (good == _GOOD_WORDS or place == last) and any(errors):
+            differences.append(errors[0] - errors[1])
+            errors = [0, 0]
+    return differences
+
+
+def _chunks(order: list[int], numbers: list[tuple[list[int], list[int]]]) -> Iterator[list[int]]:
+    """Pairs of like length together, as many as fit."""
+    chunk: list[int] = []
+    rows = columns = 0
+    for index in order:
+        said, heard = numbers[index]
+        rows, columns = max(rows, len(said) + 1), max(columns, len(heard) + 1)
+        if chunk and (len(chunk) + 1) * rows * columns > _CHUNK_CELLS:
+            yield chunk
+            chunk, rows, columns = [], len(said) + 1, len(heard) + 1
+        chunk.append(index)
+    if chunk:
+        yield chunk
+
+
+def _padded(sequences: list[list[int]], filling: int) -> Integers:
+    """int32 (num_pairs, longest)."""
+    rows = np.full((len(sequences), max(map(len, sequences))), filling, dtype=np.int32)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return rows
+
+
+def _align_chunk(pairs: list[tuple[list[int], list[int]]]) -> list[NistAlignment]:
+    said, heard = _padded([pair[0] for pair in pairs], -1), _padded([pair[1] for pair in pairs], -2)
+    costs = _SUBSTITUTION * (said[:, :, None] != heard[:, None, :]).astype(np.int32)
+    totals = _totals(costs)
+    words = np.full(said.shape, _CORRECT, dtype=np.int32)
+    inserted = np.zeros((len(pairs), said.shape[1] + 1), dtype=np.int32)
+    # From the last words to the first, in every pair at once. Ties as sclite breaks them: substitution, insertion,
+    # deletion.
+    row = np.array([len(pair[0]) for pair in pairs])
+    column = np.array([len(pair[1]) for pair in pairs])
+    while len(pair := np.flatnonzero((row > 0) | (column > 0))):
+        i, j = row[pair], column[pair]
+        far = np.int32(2**30)
+        cost = costs[pair, i - 1, j - 1] if costs.shape[1] and costs.shape[2] else np.full(len(pair), far)
+        diagonal = np.where((i > 0) & (j > 0), totals[pair, i - 1, j - 1] + cost, far)
+        up = np.where(i > 0, totals[pair, i - 1, j] + _GAP, far)
+        left = np.where(j > 0, totals[pair, i, j - 1] + _GAP, far)
+        match = (diagonal <= up) & (diagonal <= left)
+        delete = ~match & (up < left)
+        insert = ~match & ~delete
+        words[pair[match], i[match] - 1] = np.where(cost[match] > 0, _SUBSTITUTED, _CORRECT)
+        words[pair[delete], i[delete] - 1] = _DELETED
+        inserted[pair[insert], i[insert]] += 1
+        row[pair] -= match | delete
+        column[pair] -= match | insert
+    lengths = [len(pair[0]) for pair in pairs]
+    return [
+        NistAlignment(tuple(words[number, :length].tolist()), tuple(inserted[number, : length + 1].tolist()))
+        for number, length in enumerate(lengths)
+    ]
+
+
+def _totals(costs: Integers) -> Integers:
+    """Least weights of aligning the first words said with the first heard: int32 (num_pairs, said + 1, heard + 1)."""
+    pairs, rows, columns = costs.shape
+    ramp = _GAP * np.arange(columns + 1, dtype=np.int32)
+    totals = np.empty((pairs, rows + 1, columns + 1), dtype=np.int32)
+    totals[:, 0] = ramp
+    for i in range(1, rows + 1):
+        best = totals[:, i - 1] + _GAP
+        np.minimum(best[:, 1:], totals[:, i - 1, :-1] + costs[:, i - 1], out=best[:, 1:])
+        # Insertions run along the row: a running minimum, once the ramp is taken off.
+        totals[:, i] = np.minimum.accumulate(best - ramp, axis=1) + ramp
+    return totals

@@ -1,0 +1,285 @@
+"""Transcripts as recognisers and people write them down: .trn and .stm of NIST, CSV, and our own .jsonl.
+
+One reader for references and hypotheses. Every line keeps its number, so that whoever finds it wrong can name it.
+
+References and what two models heard, brought together: the same utterances on all sides, or where they are not.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text
+from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
+from mondegreen.scoring.wer import COLUMNS, who_wrote
+
+SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl")
+_TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
+_SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands before the first hyphen or underscore
+_IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm
+
+
+@dataclass(frozen=True)
+class Line:
+    """An utterance of a file. What the file does not say has the default."""
+
+    number: int
+    key: str  # the utterance's ID there
+    text: str
+    path: str = ""  # of the recording
+    speaker: str = ""
+    recording: str = ""
+    condition: str = "all"
+    duration: float = 0.0  # seconds
+    confidence: float = 1.0
+    error: str = ""  # why there is no transcript
+    model: str = ""
+    split: Split = "test"
+    domain: Domain = "target"
+    reference_source: ReferenceSource = "human"
+
+
+_LINE = TypeAdapter(Line)
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The utterances of a file, by its suffix, in its order.
+
+    .trn: `words (id)`, the speaker is what stands before the first - or _ of the ID, as sclite's `-i spu_id` has it.
+    .stm: `file channel speaker start end [<label>] words`. .csv, .tsv: columns text and id or path; when they are there
+    also speaker, source or recording, condition, duration, confidence. .jsonl: our hypotheses.jsonl and manifest.jsonl,
+    and what `mondegreen transcribe --json` prints. Lines that begin with ;; are comments in .trn and .stm.
+
+    Raises:
+        UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
+    """
+    readers: dict[str, Callable[[Path], Iterator[Line]]] = {
+        ".trn": _trn, ".stm": _stm, ".csv": _table, ".tsv": _table, ".jsonl": _jsonl,
+    }  # fmt: skip
+    if path.suffix.lower() not in readers:
+        raise UsageError(f"{path}: it is not known how to read {path.suffix or 'this'}.", f"Use {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist.", "Correct its name.")
+    lines = list(readers[path.suffix.lower()](path))
+    if not lines:
+        raise UsageError(f"{path} holds no utterance.", "Was the recogniser's output written to another file?")
+    first: dict[str, int] = {}
+    for line in lines:
+        if line.key in first:
+            raise wrong(
+                path, line.number, f"{line.key!r} stands in line {first[line.key]} already", "Keep one of them."
+            )
+        first[line.key] = line.number
+    return lines
+
+
+def wrong(path: Path, number: int, problem: str, next_step: str) -> UsageError:
+    """An error that names file and line."""
+    return UsageError(f"{path}:{number}: {problem}.", next_step)
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(path_text(path).removeprefix("\ufeff").split("\n"), 1):
+        if line.strip() and not line.startswith(";;"):
+            yield number, line
+
+
+def _trn(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        found = _TRN.match(line)
+        if found is None:
+            raise wrong(path, number, "there is no (id) at its end", "Write each line as `words (id)`.")
+        text, key = found[1].strip(), found[2].strip()
+        if "{" in text:
+            raise wrong(path, number, "alternatives in { } cannot be scored", "Write one of them.")
+        speaker = _SPEAKER.match(key)
+        yield Line(number, key, text, speaker=speaker[0] if speaker else "")
+
+
+def _stm(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        fields = line.split(maxsplit=5)
+        try:
+            recording, channel, speaker, start, end = fields[:5]
+            duration = float(end) - float(start)
+        except ValueError:
+            raise wrong(
+                path, number, "it is not `file channel speaker start end [<label>] words`", "Correct it."
+            ) from None
+        rest = fields[5] if len(fields) > 5 else ""
+        label, text = rest.split(">", 1) if rest.startswith("<") and ">" in rest else ("<all", rest)
+        text = "" if _IGNORED in text.lower() else text.strip()
+        key = f"{recording} {channel} {float(start):.3f} {float(end):.3f}"
+        yield Line(
+            number, key, text, speaker=speaker, recording=recording, condition=label[1:] or "all", duration=duration
+        )
+
+
+def _table(path: Path) -> Iterator[Line]:
+    stream = io.StringIO(path_text(path).removeprefix("\ufeff"), newline="")
+    reader = csv.DictReader(stream, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        key = next((name for name in ("id", "path") if name in header), None)
+        if "text" not in header or key is None:
+            raise wrong(path, 1, f"there must be columns text and id or path, not {', '.join(header)}", "Name them so.")
+        for row in reader:
+            if None in row or row["text"] is None or not (row[key] or "").strip():
+                raise wrong(path, reader.line_num, "its fields are not those of the header", "Quote texts with commas.")
+            yield _row(path, reader.line_num, {name: (row[name] or "").strip() for name in header}, key)
+    except csv.Error as error:
+        raise wrong(path, reader.line_num, str(error), "Quote texts with commas.") from None
+
+
+def _row(path: Path, number: int, row: dict[str, str], key: str) -> Line:
+    known = {name: row[name] for name in ("speaker", "condition", "duration", "confidence") if row.get(name)}
+    fields: dict[str, Any] = {
+        "number": number,
+        "key": PurePosixPath(row[key]).as_posix() if key == "path" else row[key],
+        "text": row["text"],
+        "path": (path.parent / row["path"]).as_posix() if row.get("path") else "",
+        "recording": row.get("recording") or row.get("source", "").split(";")[0].strip(),
+        "reference_source": who_wrote({name: row.get(name) for name in COLUMNS}),
+    }
+    return _checked(path, number, {**fields, **known})
+
+
+def _jsonl(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
+        if not isinstance(row, dict) or not (row.get("id") or row.get("path")):
+            raise wrong(
+                path, number, "it has neither id nor path", "Write one object a line, with id or path, and text."
+            )
+        known = {name: value for name, value in row.items() if name in Line.__dataclass_fields__}
+        text = row.get("reference", "" if row.get("error") else row.get("text"))
+        fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
+        yield _checked(path, number, {**known, **fields})
+
+
+def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
+    try:
+        return _LINE.validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise wrong(path, number, f"field {first['loc'][0]}: {first['msg']}", "Correct it.") from None
+
+
+Part = Literal["test", "dev", "train", "retention", "all"]
+
+
+@dataclass(frozen=True)
+class References:
+    """The references of a file: all its lines, and those that are compared."""
+
+    path: Path
+    lines: tuple[Line, ...]
+    chosen: tuple[Line, ...]
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        """The chosen lines as utterances, in the order of the file; `sha256` is left empty."""
+        return [
+            Utterance(
+                id=line.key, path=line.path or line.key, sha256="", duration=line.duration, condition=line.condition,
+                speaker=line.speaker, recording=line.recording, reference=line.text, split=line.split,
+                domain=line.domain, reference_source=line.reference_source,
+            )
+            for line in self.chosen
+        ]  # fmt: skip
+
+    def timed(self, *sides: Sequence[Hypothesis]) -> list[Utterance]:
+        """The utterances; where the references do not know how long one is, the hypotheses may."""
+        return [
+            row if row.duration else row.model_copy(update={"duration": max(heard.duration for heard in all_heard)})
+            for row, all_heard in zip(self.utterances, zip(*sides, strict=True), strict=True)
+        ]
+
+
+def read_references(path: Path, part: Part = "test") -> References:
+    """The references of a file. A manifest knows splits; of other files every line is of the test set.
+
+    Raises:
+        UsageError: the file cannot be read, or no line is of that part.
+    """
+    lines = tuple(read_lines(path))
+    chosen = tuple(line for line in lines if _belongs(line, part))
+    if not chosen:
+        raise UsageError(f"{path} holds no utterance of the part {part!r}.", "Name another one, or `all`.")
+    return References(path, lines, chosen)
+
+
+def _belongs(line: Line, part: Part) -> bool:
+    if part in ("all", "retention"):
+        return part == "all" or (line.domain, line.split) == ("retention", "test")
+    return (line.domain, line.split) == ("target", part)
+
+
+def read_hypotheses(path: Path, references: References) -> list[Hypothesis]:
+    """What a model heard in the chosen utterances, in their order.
+
+    Lines are found by their ID, or, where no ID is known there, by the path of the recording.
+
+    Raises:
+        UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance; names file and
+            line.
+    """
+    lines = read_lines(path)
+    by_id = {line.key: line for line in lines}
+    known = {line.key for line in references.lines}
+    if not known & by_id.keys() and (by_path := {line.path: line for line in lines if line.path}):
+        names = {line.path: line.key for line in references.lines if line.path}
+        if shared := names.keys() & by_path.keys():
+            by_id = {names.get(name, line.key): line for name, line in by_path.items()}
+            known = {names[name] for name in shared} | known
+    _check(path, references, by_id, known)
+    return [_hypothesis(line, by_id[line.key], path) for line in references.chosen]
+
+
+def _check(path: Path, references: References, found: Mapping[str, Line], known: set[str]) -> None:
+    missing = [line for line in references.chosen if line.key not in found]
+    if missing:
+        raise wrong(
+            references.path,
+            missing[0].number,
+            f"{missing[0].key!r} has no hypothesis in {path}{_more(missing, 'without one')}",
+            "Both sides must have heard the same utterances; an empty transcript is a line of its own.",
+        )
+    strangers = [line for key, line in found.items() if key not in known]
+    if strangers:
+        raise wrong(
+            path,
+            strangers[0].number,
+            f"{strangers[0].key!r} is not in {references.path}{_more(strangers, 'that are not')}",
+            "Give the references of the same utterances.",
+        )
+
+
+def _more(lines: Sequence[Line], what: str) -> str:
+    return f" (and {len(lines) - 1} more {what})" if len(lines) > 1 else ""
+
+
+def _hypothesis(reference: Line, line: Line, path: Path) -> Hypothesis:
+    return Hypothesis(
+        id=reference.key,
+        path=reference.path or line.path,
+        text=line.text,
+        confidence=line.confidence,
+        duration=line.duration or reference.duration,
+        words=[],
+        nbest=[],
+        model=line.model or str(path),
+        error=line.error,
+    )
