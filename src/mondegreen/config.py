@@ -1,7 +1,7 @@
 """The tree of params.yaml as strict, frozen models: an unknown or misspelt knob is an error, not a silence."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -243,6 +243,21 @@ class Params(_Section):
     trigger: TriggerParams = TriggerParams()
     monitor: MonitorParams = MonitorParams()
     gcp: GcpParams = GcpParams()
+
+
+class GuideConfig(_Section):
+    """A section of params.yaml under the name that the fine-tuning guide gives it: the same knobs, defaults, checks."""
+
+    section: ClassVar[str]  # the field of Params
+
+    @classmethod
+    def from_params(cls, params: Params) -> Self:
+        """The section as params.yaml has it."""
+        return cls(**getattr(params, cls.section).model_dump())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The knobs as plain data."""
+        return self.model_dump(mode="json")
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -12,28 +12,21 @@ The counts that the trigger's rule looks at, from the database of live state.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from mondegreen.config import Params, TriggerParams
+from mondegreen.config import GuideConfig, TriggerParams
 from mondegreen.db import reading
 from mondegreen.tables import CaseRow, InferenceRow, JobRow
 
 
-class FinetuningConfig(TriggerParams):
-    """The fine-tuning guide's name for the section `trigger` of params.yaml: the same knobs, defaults and checks."""
+class FinetuningConfig(TriggerParams, GuideConfig):
+    """The section `trigger` of params.yaml."""
 
-    @classmethod
-    def from_params(cls, params: Params) -> Self:
-        """The section `trigger` of params.yaml."""
-        return cls(**params.trigger.model_dump())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return self.model_dump(mode="json")
+    section = "trigger"
 
 
 class _Fact(BaseModel):

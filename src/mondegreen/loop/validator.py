@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Params, ValidateParams, params_of
+from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import read_jsonl, sha256_file, write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
@@ -337,17 +337,10 @@ def _utterance(item: Found) -> Utterance:
 __all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
 
 
-class ValidationConfig(ValidateParams):
-    """The fine-tuning guide's name for the section `validate` of params.yaml: the same knobs, defaults and checks."""
+class ValidationConfig(ValidateParams, GuideConfig):
+    """The section `validate` of params.yaml."""
 
-    @classmethod
-    def from_params(cls, params: Params) -> Self:
-        """The section `validate` of params.yaml."""
-        return cls(**params.validate_.model_dump())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return self.model_dump(mode="json")
+    section = "validate_"
 
 
 class ModelValidator:

@@ -6,11 +6,11 @@ What `ModelDeployer` takes and gives back.
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import DeployParams, Params, params_of
+from mondegreen.config import DeployParams, GuideConfig, params_of
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
@@ -29,17 +29,10 @@ from mondegreen.registry.versions import Version
 DEFAULT_NAME = "fine-tuned-stt"
 
 
-class DeploymentConfig(DeployParams):
-    """The fine-tuning guide's name for the section `deploy` of params.yaml: the same knobs, defaults and checks."""
+class DeploymentConfig(DeployParams, GuideConfig):
+    """The section `deploy` of params.yaml."""
 
-    @classmethod
-    def from_params(cls, params: Params) -> Self:
-        """The section `deploy` of params.yaml."""
-        return cls(**params.deploy.model_dump())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return self.model_dump(mode="json")
+    section = "deploy"
 
 
 class Deployment(BaseModel):

@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine
 
-from mondegreen.config import Params, RegressParams, params_of
+from mondegreen.config import GuideConfig, Params, RegressParams, params_of
 from mondegreen.db import open_database
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.files import lock, sha256_file, sha256_tree
@@ -255,17 +255,10 @@ def record(results: RegressionResults) -> RegressionRun:
 ReportFormat = Literal["markdown", "html", "json"]
 
 
-class RegressionConfig(RegressParams):
-    """The fine-tuning guide's name for the section `regress` of params.yaml: the same knobs, defaults and checks."""
+class RegressionConfig(RegressParams, GuideConfig):
+    """The section `regress` of params.yaml."""
 
-    @classmethod
-    def from_params(cls, params: Params) -> Self:
-        """The section `regress` of params.yaml."""
-        return cls(**params.regress.model_dump())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The knobs as plain data."""
-        return self.model_dump(mode="json")
+    section = "regress"
 
 
 class RegressionTester:
