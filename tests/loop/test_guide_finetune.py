@@ -59,7 +59,9 @@ def test_clean_and_noisy_copies_of_a_recording_stay_on_one_side(project: Path) -
 
 
 @pytest.mark.parametrize("place", ["inside", "above", "named", "txt"])
-def test_references_are_found_where_the_guide_puts_them(project: Path, place: str) -> None:
+def test_references_are_found_where_the_guide_puts_them(
+    project: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     paths = recordings(Path("data/audio"))
     rows = [(path.name, word) for path, word in zip(paths, WORDS, strict=True)]
     named = None
@@ -76,6 +78,7 @@ def test_references_are_found_where_the_guide_puts_them(project: Path, place: st
             Path("data/audio", name).with_suffix(".txt").write_text(f"{text}\n")
     utterances, _ = guide_utterances(Path("data/audio"), named, Params())
     assert [row.reference for row in utterances] == list(WORDS)
+    assert ("other/gone.wav (line" in caplog.text) == (place == "above"), "a row without a recording is named"
 
 
 def test_without_references_the_error_says_how_to_give_them(project: Path) -> None:

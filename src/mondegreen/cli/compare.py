@@ -217,7 +217,7 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
     from mondegreen.cli.common import progress
     from mondegreen.files import sha256_file
-    from mondegreen.scoring.transcript_files import wrong
+    from mondegreen.scoring.references import wrong
     from mondegreen.speech.transcriber import MEMORY_FOLDER, BaselineSTTModel, hear
 
     for line in said.chosen:

@@ -3,7 +3,6 @@
 A folder of audio as the fine-tuning guide has it: clean/ and noisy/, or loose files, with references beside them.
 """
 
-import csv
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +19,15 @@ from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.selection import Selection, select
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.scoring.wer import llm_references, metrics_file, who_wrote
+from mondegreen.scoring.references import Row, llm_references, read_table
+from mondegreen.scoring.wer import metrics_file
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
 from mondegreen.speech.transcriber import hear, transcriber
 
+logger = logging.getLogger(__name__)
 HELD_OUT = 0.5
 DEV = 0.15
 _HOW = (
@@ -72,22 +73,21 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
 def _with_references(folder: Path, references: Path | None) -> list[Found]:
     found = discover(folder)
     paths = [references] if references else [p for p in [folder.parent / "references.csv"] if p.is_file()]
-    rows: dict[Path, dict[str, str]] = {}
+    rows: dict[Path, Row] = {}
     for path in paths:
         rows.update(_read(path, folder))
-    return [_referenced(item, rows.get(item.path.resolve(), {})) for item in found]
+    return [_referenced(item, rows.get(item.path.resolve())) for item in found]
 
 
-def _referenced(item: Found, row: dict[str, str]) -> Found:
+def _referenced(item: Found, row: Row | None) -> Found:
     """The row of the named CSV goes before the folder's own, and both before a .txt file."""
-    if row.get("text"):
-        source = row.get("source", "").split(";")[0].strip()
+    if row and row.text:
         return replace(
             item,
-            reference=row["text"],
-            reference_source=who_wrote(row),
-            speaker=row.get("speaker", "") or item.speaker,
-            recording=source or item.recording,
+            reference=row.text,
+            reference_source=row.reference_source,
+            speaker=row.speaker or item.speaker,
+            recording=row.recording or item.recording,
         )
     beside = item.path.with_suffix(".txt")
     if not item.reference and beside.is_file():
@@ -95,21 +95,19 @@ def _referenced(item: Found, row: dict[str, str]) -> Found:
     return item
 
 
-def _read(path: Path, folder: Path) -> dict[Path, dict[str, str]]:
+def _read(path: Path, folder: Path) -> dict[Path, Row]:
     """Rows by recording. A path may be relative to the CSV, to the audio folder or to the folder above it."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", _HOW)
-    lines: Sequence[dict[str, str]] = list(csv.DictReader(path_text(path).removeprefix("\ufeff").splitlines()))
-    if lines and not {"path", "text"} <= set(lines[0]):
-        raise UsageError(f"{path}:1: the columns path and text are missing.", _HOW)
-    rows: dict[Path, dict[str, str]] = {}
-    for line in lines:
-        for root in (path.parent, folder, folder.parent):
-            if (root / (line["path"] or "")).is_file():
-                rows[(root / line["path"]).resolve()] = {
-                    name: value.strip() for name, value in line.items() if isinstance(value, str)
-                }
-                break
+    rows, lost = {}, []
+    for row in read_table(path):
+        places = [root / row.path for root in (path.parent, folder, folder.parent) if (root / row.path).is_file()]
+        if places:
+            rows[places[0].resolve()] = row
+        else:
+            lost.append(f"{row.path} (line {row.line})")
+    if lost:
+        logger.warning("%s: %d rows name no recording: %s", path, len(lost), ", ".join(lost[:5]))
     return rows
 
 
@@ -142,8 +140,6 @@ def _id(digest: str, path: Path) -> str:
     """An id that tells equal bytes under two paths apart."""
     return f"{digest[:16]}-{path.name}"
 
-
-logger = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("var/checkpoints")
 

@@ -21,11 +21,12 @@ from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.records import Domain, Hypothesis, Outcome, Utterance
 from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
 from mondegreen.scoring.decision import Confrontation, confront
+from mondegreen.scoring.references import read_recordings, who_wrote
 from mondegreen.scoring.verdict import Verdict
-from mondegreen.scoring.wer import Scored, who_wrote
+from mondegreen.scoring.wer import Scored
 from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import duration_of
-from mondegreen.speech.corpus import Found, read_references
+from mondegreen.speech.corpus import Found
 from mondegreen.speech.manifest import with_ids
 from mondegreen.speech.transcriber import OnProgress, TranscribeFn, ear_of_function
 
@@ -278,11 +279,11 @@ def _from_csv(table: Path, domain: Domain) -> list[Found]:
             domain=domain,
             condition=row.condition or "all",
             speaker=row.speaker,
-            recording=row.source.split(";")[0].strip() or name,
+            recording=row.recording or name,
             reference=row.text,
             reference_source=row.reference_source,
         )
-        for name, row in read_references(table, _Files(table.parent)).items()
+        for name, row in read_recordings(table, _Files(table.parent)).items()
     ]
 
 

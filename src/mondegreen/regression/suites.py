@@ -5,7 +5,6 @@ The recordings and references of a suite, read and checked: a row that is wrong 
 Changing the index: entries are added and baselines entered; what people wrote beside them stays.
 """
 
-import csv
 import hashlib
 import io
 from collections import Counter
@@ -24,8 +23,8 @@ from mondegreen.files import lock, sha256_file, write_text
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
 from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.references import Row, read_recordings
 from mondegreen.speech.audio import duration_of
-from mondegreen.speech.corpus import Row, read_references
 
 SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
 # Twice as many errors as words is not a model, it is a percentage: with 15 for 15 % the gate would never shut.
@@ -189,32 +188,16 @@ def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> Suite
     if not table.is_file():
         raise UsageError(f"{table} does not exist.", f"Restore the data of suite {name} (`dvc checkout`).")
     folder = table.parent
-    guard_fields = _guard_fields(table)
     utterances, guards = [], []
-    for path, row in read_references(table, _Inside(folder)).items():
+    for path, row in read_recordings(table, _Inside(folder)).items():
         where = f"{table}:{row.line}"
         _check_reference(where, row, normalizer)
         utterances.append(_utterance(f"{name}/{path}", folder, path, row))
-        if guard := _guard(where, utterances[-1], guard_fields.get(path, {}), normalizer):
+        if guard := _guard(where, utterances[-1], row.fields, normalizer):
             guards.append(guard)
     if not utterances:
         raise UsageError(f"{table} names no recordings.", f"Add some, or take suite {name} out of the index.")
     return SuiteData(tuple(utterances), tuple(guards))
-
-
-def _guard_fields(table: Path) -> dict[str, dict[str, str]]:
-    """The guard columns of each path. What is wrong with the file itself is said by `read_references`."""
-    reader = csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig", "replace"), newline=""))
-    try:
-        reader.fieldnames = [column.strip() for column in reader.fieldnames or []]
-        return {
-            PurePosixPath((row.get("path") or "").strip()).as_posix(): {
-                column: (row.get(column) or "").strip() for column in GUARD_COLUMNS
-            }
-            for row in reader
-        }
-    except csv.Error:
-        return {}
 
 
 def _check_reference(where: str, row: Row, normalizer: NormalizerName) -> None:
@@ -244,7 +227,7 @@ def _utterance(key: str, folder: Path, path: str, row: Row) -> Utterance:
     )
 
 
-def _guard(where: str, utterance: Utterance, fields: dict[str, str], normalizer: NormalizerName) -> Guard | None:
+def _guard(where: str, utterance: Utterance, fields: Mapping[str, str], normalizer: NormalizerName) -> Guard | None:
     said = f" {normalize(utterance.reference, normalizer)} "
     phrases: dict[str, list[str]] = {"must_contain": [], "must_not_contain": []}
     for column, found in phrases.items():

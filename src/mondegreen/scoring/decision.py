@@ -26,6 +26,7 @@ from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import Comparison, Evidence, compare, gather
 from mondegreen.scoring.normalizer import normalizer_id
+from mondegreen.scoring.references import llm_references
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import (
     ClusterT,
@@ -50,7 +51,7 @@ from mondegreen.scoring.verdict_text import (
     signed,
     too_small,
 )
-from mondegreen.scoring.wer import check_ids, llm_references, model_of, score, slice_metrics
+from mondegreen.scoring.wer import check_ids, model_of, score, slice_metrics
 
 
 @dataclass(frozen=True)

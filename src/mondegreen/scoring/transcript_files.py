@@ -5,8 +5,6 @@ One reader for references and hypotheses. Every line keeps its number, so that w
 References and what two models heard, brought together: the same utterances on all sides, or where they are not.
 """
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
-from mondegreen.scoring.wer import COLUMNS, who_wrote
+from mondegreen.scoring.references import read_table, wrong
 
 SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl")
 _TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
@@ -48,6 +46,7 @@ class Line:
 
 
 _LINE = TypeAdapter(Line)
+_OPTIONAL = ("speaker", "condition", "duration", "confidence")
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -79,11 +78,6 @@ def read_lines(path: Path) -> list[Line]:
             )
         first[line.key] = line.number
     return lines
-
-
-def wrong(path: Path, number: int, problem: str, next_step: str) -> UsageError:
-    """An error that names file and line."""
-    return UsageError(f"{path}:{number}: {problem}.", next_step)
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -124,33 +118,21 @@ def _stm(path: Path) -> Iterator[Line]:
 
 
 def _table(path: Path) -> Iterator[Line]:
-    stream = io.StringIO(path_text(path).removeprefix("\ufeff"), newline="")
-    reader = csv.DictReader(stream, strict=True, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        key = next((name for name in ("id", "path") if name in header), None)
-        if "text" not in header or key is None:
-            raise wrong(path, 1, f"there must be columns text and id or path, not {', '.join(header)}", "Name them so.")
-        for row in reader:
-            if None in row or row["text"] is None or not (row[key] or "").strip():
-                raise wrong(path, reader.line_num, "its fields are not those of the header", "Quote texts with commas.")
-            yield _row(path, reader.line_num, {name: (row[name] or "").strip() for name in header}, key)
-    except csv.Error as error:
-        raise wrong(path, reader.line_num, str(error), "Quote texts with commas.") from None
-
-
-def _row(path: Path, number: int, row: dict[str, str], key: str) -> Line:
-    known = {name: row[name] for name in ("speaker", "condition", "duration", "confidence") if row.get(name)}
-    fields: dict[str, Any] = {
-        "number": number,
-        "key": PurePosixPath(row[key]).as_posix() if key == "path" else row[key],
-        "text": row["text"],
-        "path": (path.parent / row["path"]).as_posix() if row.get("path") else "",
-        "recording": row.get("recording") or row.get("source", "").split(";")[0].strip(),
-        "reference_source": who_wrote({name: row.get(name) for name in COLUMNS}),
-    }
-    return _checked(path, number, {**fields, **known})
+    for row in read_table(path, keys=("id", "path")):
+        known = {
+            name: row.fields[name]
+            for name in ("speaker", "condition", "duration", "confidence")
+            if row.fields.get(name)
+        }
+        fields: dict[str, Any] = {
+            "number": row.line,
+            "key": row.key,
+            "text": row.text,
+            "path": (path.parent / row.path).as_posix() if row.path else "",
+            "recording": row.fields.get("recording") or row.recording,
+            "reference_source": row.reference_source,
+        }
+        yield _checked(path, row.line, {**fields, **known})
 
 
 def _jsonl(path: Path) -> Iterator[Line]:

@@ -3,20 +3,18 @@
 Utterances and hypotheses joined, counted, and summed by slice.
 
 Which word was heard as which: what the report shows of an error.
-
-Who wrote a reference: only what a person wrote may judge a model.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
 from mondegreen.errors import UsageError
-from mondegreen.records import Hypothesis, Metrics, Rate, ReferenceSource, SliceMetrics, Utterance
+from mondegreen.records import Hypothesis, Metrics, Rate, SliceMetrics, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 
 
@@ -297,37 +295,3 @@ def confusions(pairs: Iterable[tuple[str, str]], limit: int | None = 20) -> list
     )
     ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
     return [(said, heard, count) for (said, heard), count in ranked[:limit]]
-
-
-# Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
-COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
-_MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
-
-
-def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
-    """Who wrote the text of a row (CSV or dict), by its first word in any of COLUMNS; a person when nobody says.
-
-    "llm", "LLM; llama3.2:3b" and "asr:whisper" are machines; "manual", "import" and "core-sounds 1.6.1" are not.
-    """
-    for column in COLUMNS:
-        words = str(row.get(column) or "").lower().replace(":", " ").replace(";", " ").replace("-", " ").split()
-        if words and words[0] in _MACHINES:
-            return "llm"
-    return "human"
-
-
-def llm_references(judging: Sequence[Utterance], allowed: bool) -> int:
-    """How many of the references that judge were written by a machine.
-
-    Raises:
-        UsageError: some were, and `allowed` (validate.allow_llm_references) is false.
-    """
-    machines = [row.path for row in judging if row.reference_source == "llm" and row.reference.strip()]
-    if machines and not allowed:
-        raise UsageError(
-            f"{len(machines)} of {len(judging)} references that would judge were written by a machine: "
-            f"{', '.join(machines[:3])}{', …' if len(machines) > 3 else ''}.",
-            "Have a person listen and write them down, or take them out. validate.allow_llm_references lets them "
-            "judge, and every verdict and the registry then say so.",
-        )
-    return len(machines)

@@ -3,23 +3,20 @@
 Train, dev and test: no recording, no text and (with enough speakers) no speaker stands in two of them.
 """
 
-import csv
 import hashlib
-import io
-from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mondegreen.errors import LeakageError, UsageError
 from mondegreen.records import Domain, ReferenceSource, Split, Utterance
-from mondegreen.scoring.wer import COLUMNS, who_wrote
+from mondegreen.scoring.references import Row, read_recordings
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
-REQUIRED = ("path", "text")
-OPTIONAL = ("speaker", "condition", "source", "licence")
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
+_NO_ROW = Row(line=0, key="", text="")
 
 
 @dataclass(frozen=True)
@@ -32,18 +29,6 @@ class Found:
     speaker: str
     recording: str
     reference: str
-    reference_source: ReferenceSource = "human"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of references.csv. `line` is where it stands, for messages."""
-
-    line: int
-    text: str
-    speaker: str = ""
-    condition: str = ""
-    source: str = ""
     reference_source: ReferenceSource = "human"
 
 
@@ -68,36 +53,6 @@ def discover(data: Path) -> list[Found]:
     return sorted(found, key=lambda item: item.path.as_posix())
 
 
-def read_references(path: Path, known: Container[str]) -> dict[str, Row]:
-    """Reads a references.csv; a missing file is an empty one.
-
-    Args:
-        path: the file.
-        known: the recordings that a row may name, relative to the file's folder.
-
-    Returns:
-        Rows by path.
-
-    Raises:
-        UsageError: bad encoding, missing columns, a path twice or without a file; names file, line and field.
-    """
-    rows: dict[str, Row] = {}
-    for line, fields in _rows(path):
-        name = PurePosixPath(fields["path"]).as_posix()
-        if name in rows:
-            raise _wrong(
-                path, line, "path", f"{name} stands in line {rows[name].line} already", "Keep one of the rows."
-            )
-        if name not in known:
-            raise _wrong(
-                path, line, "path", f"there is no recording {path.parent / name}", "Correct the path, or add the file."
-            )
-        rows[name] = Row(
-            line, fields["text"], fields["speaker"], fields["condition"], fields["source"], who_wrote(fields)
-        )
-    return rows
-
-
 def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
     relative = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
     paths = {
@@ -105,9 +60,10 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         for name, path in relative.items()
         if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
     }
-    rows = read_references(folder / "references.csv", {name.as_posix() for name in paths})
+    table = folder / "references.csv"
+    rows = read_recordings(table, {name.as_posix() for name in paths}) if table.exists() else {}
     for name, path in paths.items():
-        row = rows.get(name.as_posix(), Row(0, ""))
+        row = rows.get(name.as_posix(), _NO_ROW)
         folders = name.parts[:-1]
         folders = folders[1:] if folders[:1] == ("audio",) else folders
         # A noisy copy often has the name of its original: without a source the name tells what belongs together.
@@ -115,48 +71,9 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         if domain == "retention":  # one source, a synthesiser or a corpus, often stands for all of it
             recording = f"retention/{recording}"
         elif row.source:
-            recording = row.source.split(";")[0].strip()
+            recording = row.recording
         condition = folders[0] if folders else row.condition or "all"
         yield Found(path, domain, condition, row.speaker, recording, row.text, row.reference_source)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    if not path.exists():
-        return
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        for column in REQUIRED:
-            if header.count(column) != 1:
-                raise _wrong(path, 1, column, f"there must be one such column, not {header.count(column)}", _HEADER)
-        for fields in reader:
-            if None in fields:
-                raise _wrong(path, reader.line_num, header[-1], "there are more fields than columns", _QUOTE)
-            missing = [name for name in REQUIRED if fields[name] is None]
-            if missing or not fields["path"].strip():
-                raise _wrong(path, reader.line_num, (missing or ["path"])[0], "it is empty or missing", _QUOTE)
-            yield reader.line_num, {name: (fields.get(name) or "").strip() for name in _READ}
-    except csv.Error as error:
-        raise _wrong(path, reader.line_num, "the whole line", str(error), _QUOTE) from None
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _wrong(path, line, "the whole line", "it is not UTF-8", "Save the file as UTF-8.") from None
-
-
-def _wrong(path: Path, line: int, field: str, problem: str, next_step: str) -> UsageError:
-    return UsageError(f"{path}:{line}: field {field}: {problem}.", next_step)
-
-
-_READ = dict.fromkeys((*REQUIRED, *OPTIONAL, *COLUMNS))
-_HEADER = f"The first line names the columns: {','.join((*REQUIRED, *OPTIONAL))}; the last four are optional."
-_QUOTE = 'Put texts that hold commas in double quotes: a.wav,"Yes, please."'
 
 
 Stratum = tuple[Domain, str]
@@ -216,26 +133,18 @@ def _shared(row: Utterance, text: Text) -> list[tuple[str, str]]:
 
 
 def _units(rows: Sequence[Utterance], by_speaker: bool, text: Text) -> list[list[Utterance]]:
-    """Groups what must stay together: connected components over shared keys (union-find)."""
-    parent = list(range(len(rows)))
+    """Groups what must stay together: connected components over shared keys."""
+    from scipy.cluster.hierarchy import DisjointSet  # a third of a second that only `prepare` needs
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    sets = DisjointSet(range(len(rows)))
     first: dict[tuple[str, str], int] = {}
     for index, row in enumerate(rows):
         keys = _shared(row, text)
         if by_speaker and row.speaker and row.domain == "target":
             keys.append(("speaker", row.speaker))
         for key in keys:
-            parent[root(index)] = root(first.setdefault(key, index))
-    units: dict[int, list[Utterance]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        units[root(index)].append(row)
-    return list(units.values())
+            sets.merge(first.setdefault(key, index), index)
+    return [[rows[index] for index in sorted(unit)] for unit in sets.subsets()]
 
 
 def _deal(units: list[list[Utterance]], shares: dict[Domain, dict[Split, float]], seed: int) -> dict[str, Split]:

@@ -11,11 +11,11 @@ from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.labels.gold import gold_labels
 from mondegreen.loop.guide_finetune import guide_utterances
-from mondegreen.scoring.wer import COLUMNS, who_wrote
+from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
 from mondegreen.speech.manifest import build_manifest
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", SOURCE_COLUMNS)
 @pytest.mark.parametrize(
     "value", ["llm", "LLM", " llm: llama3.2:3b", "LLM; reviewed by nobody", "asr-whisper", "pseudo labels"]
 )
