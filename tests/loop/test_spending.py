@@ -128,8 +128,8 @@ def test_many_that_look_at_once_get_different_numbers(ledger: LookLedger, tmp_pa
 _ONE_LOOK = """
 import sys
 from pathlib import Path
-from mondegreen.loop.verdict.confrontation import confront
-from mondegreen.loop.verdict.spending import open_ledger
+from mondegreen.scoring.decision import confront
+from mondegreen.loop.alpha_ledger import open_ledger
 from tests.loop.verdict_corpus import corpus, hear, params
 rows = corpus(20)
 case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
@@ -148,14 +148,14 @@ def test_two_processes_that_look_at_once_get_different_numbers(tmp_path: Path, m
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mondegreen.loop.verdict import spending
-from mondegreen.loop.verdict.confrontation import confront
+from mondegreen.loop import alpha_ledger
+from mondegreen.scoring.decision import confront
 from tests.loop.verdict_corpus import corpus, hear, params
 rows = corpus(20)
 case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())
-spending.decide_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with spending.open_ledger(Path(sys.argv[1])) as ledger:
-    spending.judge(case, params(), ledger)
+alpha_ledger.decide_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with alpha_ledger.open_ledger(Path(sys.argv[1])) as ledger:
+    alpha_ledger.judge(case, params(), ledger)
 """
 
 

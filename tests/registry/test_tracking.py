@@ -141,7 +141,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mondegreen.config import MonitorParams, Params
-from mondegreen.registry.tracking import start_run
+from mondegreen.registry.mlflow_store import start_run
 with start_run(Params(), {"base": "a"}, Path("claim")) as run_id:
     print(run_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

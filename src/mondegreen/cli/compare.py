@@ -16,12 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.cli.common import JsonOption
-from mondegreen.scoring.slices import Change, ConfusionRow, Range, Side, SliceRow, TwoModels
 from mondegreen.scoring.wording import percent, points, probability, span
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
     from mondegreen.records import Hypothesis
+    from mondegreen.scoring.slices import Change, ConfusionRow, Range, Side, SliceRow, TwoModels
     from mondegreen.scoring.transcript_files import References
 
 _WIDTH = 120  # of a pipe or a file
@@ -29,13 +29,13 @@ _NOTHING = "·"
 _MANY_SPEAKERS = 8
 
 
-def print_comparison(found: TwoModels) -> None:
+def print_comparison(found: "TwoModels") -> None:
     """Tables and sentences on stdout."""
     console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
     console.print(Group(*_parts(found)))
 
 
-def _parts(found: TwoModels) -> Iterator[RenderableType]:
+def _parts(found: "TwoModels") -> Iterator[RenderableType]:
     yield f"A  {escape(found.a.name)}\nB  {escape(found.b.name)}\n"
     yield _slices(found)
     yield "\n".join(_sentences(found)) + "\n"
@@ -49,7 +49,7 @@ def _parts(found: TwoModels) -> Iterator[RenderableType]:
         yield _confusions(found.confusions)
 
 
-def _slices(found: TwoModels) -> Table:
+def _slices(found: "TwoModels") -> Table:
     table = Table("slice", title="Word error rates", title_justify="left")
     for heading in ("utterances", "words", "A", "B", "A - B, points", f"{100 * found.level:g} % interval", "p"):
         table.add_column(heading, justify="right")
@@ -63,7 +63,7 @@ def _slices(found: TwoModels) -> Table:
     return table
 
 
-def _shown(speakers: list[SliceRow]) -> list[SliceRow]:
+def _shown(speakers: "list[SliceRow]") -> "list[SliceRow]":
     """All, or those between whom the models differ most when there are many; --json has every one."""
     if len(speakers) <= _MANY_SPEAKERS:
         return speakers
@@ -71,19 +71,19 @@ def _shown(speakers: list[SliceRow]) -> list[SliceRow]:
     return [*ranked[: _MANY_SPEAKERS // 2], *ranked[-_MANY_SPEAKERS // 2 :]]
 
 
-def _slice(row: SliceRow) -> tuple[str, ...]:
+def _slice(row: "SliceRow") -> tuple[str, ...]:
     kind = {"confidence": "confidence ", "speaker": "speaker ", "snr": "SNR "}.get(row.kind, "")
     counts = (str(row.utterances), str(row.words), percent(row.a.value), percent(row.b.value))
     return escape(kind + row.name), *counts, *_difference(row.difference), probability(row.p_value)
 
 
-def _difference(difference: Range) -> tuple[str, str]:
+def _difference(difference: "Range") -> tuple[str, str]:
     known = difference.low is not None and difference.high is not None
     bounds = span(difference.low, difference.high) if known else "–"  # type: ignore[arg-type]
     return f"{100 * difference.value:+.2f}", bounds
 
 
-def _sentences(found: TwoModels) -> Iterator[str]:
+def _sentences(found: "TwoModels") -> Iterator[str]:
     a_better, b_better = found.clusters_better
     yield f"unit        {found.clusters} {found.unit}s; B is better in {b_better}, A in {a_better}"
     yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
@@ -96,7 +96,7 @@ def _sentences(found: TwoModels) -> Iterator[str]:
     yield from _notes(found)
 
 
-def _notes(found: TwoModels) -> Iterator[str]:
+def _notes(found: "TwoModels") -> Iterator[str]:
     speakers = sum(row.kind == "speaker" for row in found.slices)
     if speakers > _MANY_SPEAKERS:
         yield f"note        of {speakers} speakers those with the largest differences are shown; --json has all"
@@ -111,11 +111,11 @@ def _notes(found: TwoModels) -> Iterator[str]:
         yield f"note        {found.machine_references} REFERENCES WERE WRITTEN BY A MACHINE: rates of agreement with it"
 
 
-def _sides(found: TwoModels) -> tuple[tuple[str, Side], ...]:
+def _sides(found: "TwoModels") -> "tuple[tuple[str, Side], ...]":
     return ("A", found.a), ("B", found.b)
 
 
-def _tests(found: TwoModels) -> Table:
+def _tests(found: "TwoModels") -> Table:
     table = Table("test of no difference", "over", title="Two-sided tests", title_justify="left")
     table.add_column("p", justify="right")
     for test in found.tests:
@@ -123,14 +123,14 @@ def _tests(found: TwoModels) -> Table:
     return table
 
 
-def _change(change: Change) -> str:
+def _change(change: "Change") -> str:
     texts = (change.reference, *(heard or _NOTHING for heard in change.heard))
     lines = [f"{change.id}: word errors {change.errors[0]} by A, {change.errors[1]} by B"]
     lines += [f"  {who:<4}  {text}" for who, text in zip(("said", "A", "B"), texts, strict=True)]
     return escape("\n".join(lines))
 
 
-def _confusions(rows: Sequence[ConfusionRow]) -> Table:
+def _confusions(rows: "Sequence[ConfusionRow]") -> Table:
     table = Table("said", "heard", title="Most frequent confusions", title_justify="left")
     for letter in "AB":
         table.add_column(letter, justify="right")

@@ -55,7 +55,7 @@ app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, jobs.watch, status.status):
     app.command()(command)
 case_exchange.join(cases.app)
-case_exchange.join(cases.app)
+case_exchange.join_versions(cases.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
 llm.join(labels.app)

@@ -247,7 +247,7 @@ def _time_axis(axes: Axes, days: Days) -> None:
 
 def write_page(path: Path, report: MonitorReport) -> None:
     """Writes the page; the same report gives the same bytes."""
-    page = templates(escape=True).get_template("html.j2")
+    page = templates(escape=True).get_template("monitor.html.j2")
     text = page.render(
         report=report,
         outcome="alert" if report.alerts else "ok" if report.statistics.count else "unknown",
