@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from mondegreen.cases.repository import Repository
 from mondegreen.cases.store import DataManager
 from mondegreen.config import AudioParams, CasesParams, ModelParams, Params
 from mondegreen.errors import CaseError
 from mondegreen.files import sha256_file
-from mondegreen.git import Repository
 
 STARTER = Path(__file__).resolve().parents[2] / "starter" / "model"
 PARAMS = Params(model=ModelParams(base=str(STARTER)))

@@ -180,7 +180,7 @@ def test_changes_of_the_users_own_in_data_are_refused_and_kept(project: Path, st
 def test_a_place_without_git_dvc_or_a_committed_pointer_is_named(
     project: Path, store: DataManager, spoil: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mondegreen.git.Repository.check_unchanged", lambda self: None)
+    monkeypatch.setattr("mondegreen.cases.repository.Repository.check_unchanged", lambda self: None)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     add_case(store, "one", "some words")
     subprocess.run(spoil, shell=True, cwd=project, check=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mondegreen.cases.repository import Repository
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import checkout_version, diff_versions, list_versions
 from mondegreen.errors import CaseError, UsageError
-from mondegreen.git import Repository
 from tests.cases.snapshot_project import PARAMS, add_case, dvc, dvc_within, git, make_project, params, tree
 
 

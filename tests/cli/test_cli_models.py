@@ -16,7 +16,7 @@ from mondegreen.db import open_database, reading, transaction
 from mondegreen.speech.model import model_digest
 from mondegreen.tables import InferenceRow
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
-from tests.registry.registered import NAME, add, deployer, in_child, standing_now, weights
+from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
 from tests.registry.registered import Result as Judged
 from tests.tiny import save_model
 
@@ -82,8 +82,8 @@ def test_verify_and_delete(project: Path) -> None:
     add(project, 3)
     kept = run("models", "delete", "1", "--yes")
     assert kept.exit_code == 1 and "@champion" in kept.stderr
-    assert CliRunner().invoke(app, ["models", "delete", "2"], input="n\n").exit_code == 1 and 2 in standing_now()
-    assert of("models", "delete", "2", "--yes")["action"] == "delete" and 2 not in standing_now()
+    assert CliRunner().invoke(app, ["models", "delete", "2"], input="n\n").exit_code == 1 and 2 in stages_and_aliases()
+    assert of("models", "delete", "2", "--yes")["action"] == "delete" and 2 not in stages_and_aliases()
 
 
 def test_a_move_by_hand_is_a_note_beside_the_answer(project: Path) -> None:
@@ -142,10 +142,10 @@ def test_guard_takes_back_what_is_worse_in_production(project: Path) -> None:
     hear(project, 2, errors=90)
     worse = run("models", "guard")
     assert worse.exit_code == 1 and "worse: Version 2 is worse than version 1" in worse.stdout
-    assert standing_now()[2][0] == "Production"
+    assert stages_and_aliases()[2][0] == "Production"
     done = run("models", "guard", "--rollback")
     assert done.exit_code == 1 and done.stdout.startswith("rolled back: Rolled back to version 1.")
-    assert standing_now() == {1: ("Production", ["champion"]), 2: ("Archived", [])}
+    assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Archived", [])}
     assert "auto-rollback" in deployer().history(1)[0].reason
     assert run("models", "guard").exit_code == 0
 

@@ -11,7 +11,7 @@ from mondegreen.errors import CaseError, RegistryError, UsageError
 from mondegreen.loop.coordinator import FinetuningCoordinator, WorkflowResult
 from mondegreen.loop.status import render_status
 from mondegreen.records import RegisteredVersion
-from mondegreen.registry.aliases import standing
+from mondegreen.registry.aliases import holdings
 from tests.loop.loop_project import LoopProject
 
 
@@ -174,12 +174,12 @@ def test_a_registry_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monke
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns/mlflow.db").write_bytes(b"no database" * 100)
     with pytest.raises(RegistryError, match="cannot be read"):
-        standing("fine-tuned-stt")
+        holdings("fine-tuned-stt")
     made = coordinator(LoopProject(tmp_path))
     assert "cannot be read" in made.get_system_status()["deployer"]["problem"]
     assert "4 failed cases" in screen(made)
 
 
 def test_looking_makes_no_registry(tmp_path: Path) -> None:
-    assert standing("fine-tuned-stt").champion is None
+    assert holdings("fine-tuned-stt").aliases == {}
     assert not (tmp_path / "mlruns").exists()

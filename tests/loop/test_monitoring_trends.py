@@ -11,7 +11,8 @@ from mondegreen.errors import UsageError
 from mondegreen.monitoring.statistics import round_values, summarise
 from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.records import Metrics, Rate, SliceMetrics
-from mondegreen.registry.mlflow_store import connect, log_metrics_file, resume_run, start_run
+from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.runs import log_metrics_file, resume_run, start_run
 from tests.loop.inferences import NOW, inference, insert_rows
 from tests.registry.conftest import database_template, project  # noqa: F401
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from mondegreen.records import Outcome
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
-from mondegreen.registry.location import live_state
+from mondegreen.registry.mlflow_store import live_state
 from mondegreen.speech.model import model_digest
 
 NAME = "fine-tuned-stt"
@@ -57,7 +57,7 @@ def deployer(**config: Any) -> ModelDeployer:
     return ModelDeployer(DeploymentConfig(**config))
 
 
-def standing_now() -> dict[int, tuple[str, list[str]]]:
+def stages_and_aliases() -> dict[int, tuple[str, list[str]]]:
     """Version to its stage and aliases."""
     held = holdings(NAME)
     return {v: (stage, sorted(a for a, n in held.aliases.items() if n == v)) for v, stage in held.stages.items()}

@@ -12,9 +12,10 @@ from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
-from mondegreen.registry.mlflow_store import connect, start_run
+from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
+from mondegreen.registry.runs import start_run
 
 NAME = "fine-tuned-stt"
 Candidate = Callable[..., RegisteredVersion]

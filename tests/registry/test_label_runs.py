@@ -4,10 +4,10 @@ from pathlib import Path
 
 from mondegreen.config import Params
 from mondegreen.files import write_json
-from mondegreen.git import flatten_params, params_digest
 from mondegreen.labels.gold import Accepted, Audit, EditCounts, LabelAudit, Share
 from mondegreen.records import Rate, Writer
-from mondegreen.registry.mlflow_store import connect, log_label_audit, start_run
+from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.runs import flatten_params, log_label_audit, params_digest, start_run
 
 
 def rate(errors: int) -> Rate:

@@ -15,7 +15,7 @@ from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.regression_runs import store_run
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.speech.model import model_digest
-from tests.registry.registered import NAME, Result, add, deployer, save_folder, standing_now, weights
+from tests.registry.registered import NAME, Result, add, deployer, save_folder, stages_and_aliases, weights
 
 
 def codes(version: str) -> list[str]:
@@ -25,19 +25,19 @@ def codes(version: str) -> list[str]:
 def test_register_deploy_roll_back_moves_stage_and_alias_together(light: Path) -> None:
     first, second = add(light, 1), add(light, 2)
     assert (first, second) == (f"{NAME}/1", f"{NAME}/2")
-    assert standing_now() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
+    assert stages_and_aliases() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
     desk = deployer()
     assert desk.deploy_model(first, reason="the first").former is None
-    assert standing_now() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
+    assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
     with pytest.raises(DeploymentRefusedError, match="it was nobody, it is version 1"):
         desk.deploy_model(second)
     third = add(light, 3)
     assert desk.deploy_model("@challenger").version_id == third
-    assert standing_now() == {1: ("Archived", ["previous"]), 2: ("Archived", []), 3: ("Production", ["champion"])}
+    assert stages_and_aliases() == {1: ("Archived", ["previous"]), 2: ("Archived", []), 3: ("Production", ["champion"])}
     assert (resolve_uri(f"models:/{NAME}@champion") / "model.safetensors").read_bytes() == weights(3).read_bytes()
     done = desk.rollback(reason="too slow")
     assert (done.version, done.former) == (1, 3)
-    assert standing_now() == {1: ("Production", ["champion"]), 2: ("Archived", []), 3: ("Archived", [])}
+    assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Archived", []), 3: ("Archived", [])}
     assert (resolve_uri(f"models:/{NAME}@champion") / "model.safetensors").read_bytes() == weights(1).read_bytes()
     rows = [(e.action, e.version, e.former, e.reason, e.outcome) for e in desk.history() if e.action != "register"]
     assert rows == [
@@ -56,9 +56,9 @@ def test_a_rollback_goes_one_further_back_each_time_and_never_to_what_was_rolled
     assert desk.rollback().version == 2 and desk.rollback().version == 1
     with pytest.raises(RegistryError, match="nothing to roll back to"):
         desk.rollback()
-    assert standing_now()[1] == ("Production", ["champion"])
+    assert stages_and_aliases()[1] == ("Production", ["champion"])
     desk.deploy_model(add(light, 4))
-    assert standing_now()[1] == ("Archived", ["previous"])
+    assert stages_and_aliases()[1] == ("Archived", ["previous"])
     assert desk.rollback().version == 1  # 2 and 3 were taken back
     assert desk.rollback(to=3, reason="it was right after all").version == 3
     with pytest.raises(RegistryError, match="never in production"):
@@ -85,7 +85,7 @@ def test_a_verdict_that_proves_nothing_is_refused(
     with pytest.raises(DeploymentRefusedError, match=said) as refused:
         deployer().deploy_model(version)
     assert [refusal.code for refusal in refused.value.refusals] == [code]
-    assert "--force --reason" in str(refused.value) and standing_now() == {1: ("Staging", ["challenger"])}
+    assert "--force --reason" in str(refused.value) and stages_and_aliases() == {1: ("Staging", ["challenger"])}
 
 
 def test_without_a_verdict_it_can_be_registered_and_not_deployed(light: Path) -> None:
@@ -113,7 +113,7 @@ def test_force_needs_a_reason_and_is_recorded(light: Path) -> None:
     deployer().deploy_model(version, force=True, reason="a demonstration")
     entry = deployer().history(1)[0]
     assert entry.forced and entry.reason == "a demonstration" and "`fail`" in entry.details["overridden"][0]
-    assert standing_now()[1][0] == "Production"
+    assert stages_and_aliases()[1][0] == "Production"
 
 
 def test_references_of_a_machine_are_said_in_capital_letters(light: Path) -> None:
@@ -126,8 +126,8 @@ def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     """Otherwise running the register stage again would get around the comparison with the champion of then."""
     from mondegreen.config import Params
     from mondegreen.registry.gate import Proof
-    from mondegreen.registry.mlflow_store import start_run
     from mondegreen.registry.register import register
+    from mondegreen.registry.runs import start_run
 
     folder = save_folder(light / "models" / "9", 9)
     digest = model_digest(folder)
@@ -229,7 +229,7 @@ def test_what_is_needed_is_not_deleted(light: Path) -> None:
     add(light, 5)
     files = weights(4)
     desk.delete_version("4", reason="a typing error")
-    assert 4 not in standing_now() and not files.exists()
+    assert 4 not in stages_and_aliases() and not files.exists()
     assert desk.history(1)[0].action == "delete" and desk.history(1)[0].reason == "a typing error"
 
 

@@ -15,10 +15,10 @@ import requests
 
 from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
-from mondegreen.registry.mlflow_store import start_run
 from mondegreen.registry.package import serving_requirements
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
+from mondegreen.registry.runs import start_run
 from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 

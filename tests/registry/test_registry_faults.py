@@ -19,7 +19,7 @@ from mondegreen.registry.aliases import BusyError, holdings
 from mondegreen.registry.doctor import relocate
 from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import CHAMPION, Ledger
-from mondegreen.registry.recovery import look
+from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import resolve_uri
 from tests.registry.conftest import enter, make_project, without_code
 from tests.registry.registered import (
@@ -29,7 +29,7 @@ from tests.registry.registered import (
     in_child,
     package,
     save_folder,
-    standing_now,
+    stages_and_aliases,
     start_child,
     wait_for,
     weights,
@@ -243,7 +243,7 @@ def test_files_that_are_not_what_was_registered_are_not_deployed(light: Path) ->
             continue
         with pytest.raises(DeploymentRefusedError, match="cannot be served"):
             deployer().deploy_model(version, force=True, reason="it will be all right")
-    assert answers() == good and standing_now()[1] == ("Production", ["champion"])
+    assert answers() == good and stages_and_aliases()[1] == ("Production", ["champion"])
 
 
 def test_altered_files_that_are_deployed_by_force_are_what_it_is_from_then_on(light: Path) -> None:
@@ -286,7 +286,7 @@ def test_a_champion_that_was_deleted_by_hand_is_noticed_and_replaced(light: Path
     with pytest.raises(RegistryError, match="@champion"):
         deployer().delete_version("2")
     MlflowClient().delete_model_version(NAME, "2")
-    (said,) = look(NAME, light / "var")
+    (said,) = external_changes(NAME, light / "var")
     assert "@champion moved from version 2 to nobody" in said
     assert deployer().rollback().version == 1 and answers() == weights(1).read_bytes()
 
@@ -296,13 +296,13 @@ def test_a_promotion_by_hand_is_noticed_once_and_entered(light: Path) -> None:
     add(light, 2)
     client = MlflowClient()
     client.set_registered_model_alias(NAME, "champion", "2")
-    (said,) = look(NAME, light / "var")
+    (said,) = external_changes(NAME, light / "var")
     assert "@champion moved from version 1 to version 2" in said
-    assert not [text for text in look(NAME, light / "var") if "@champion moved" in text]
+    assert not [text for text in external_changes(NAME, light / "var") if "@champion moved" in text]
     desk = deployer()
     (entry,) = [entry for entry in desk.history() if entry.action == "by hand" and entry.version == 2][-1:]
     assert (entry.former, entry.who) == (1, "unknown")
-    assert standing_now()[2][0] == "Production" and standing_now()[1][0] == "Archived"
+    assert stages_and_aliases()[2][0] == "Production" and stages_and_aliases()[1][0] == "Archived"
     assert desk.rollback().version == 1
 
 
@@ -310,11 +310,11 @@ def test_a_stage_moved_by_hand_deploys_nothing_and_is_put_back(light: Path) -> N
     deployer().deploy_model(add(light, 1))
     add(light, 2)
     MlflowClient().transition_model_version_stage(NAME, "2", "Production", archive_existing_versions=True)
-    assert "mondegreen models deploy 2" in look(NAME, light / "var")[0]
-    look(NAME, light / "var")
+    assert "mondegreen models deploy 2" in external_changes(NAME, light / "var")[0]
+    external_changes(NAME, light / "var")
     desk = deployer()
     desk.list_versions()
-    assert standing_now() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
+    assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
     assert "Stages follow the aliases again" in desk.notes[-1]
     assert len([entry for entry in desk.history() if entry.action == "by hand"]) == 1
 
@@ -340,7 +340,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_ledger_that_cannot_be_written_keeps_everything_as_it_is(light: Path, impatient: None) -> None:
     deployer().deploy_model(add(light, 1))
     add(light, 2)
-    before, good = standing_now(), answers()
+    before, good = stages_and_aliases(), answers()
     database = light / "var" / "mondegreen.db"
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -351,7 +351,7 @@ def test_a_ledger_that_cannot_be_written_keeps_everything_as_it_is(light: Path, 
     database.write_bytes(b"no database" * 500)
     with pytest.raises(CaseError):
         deployer().deploy_model("2")
-    assert standing_now() == before and answers() == good
+    assert stages_and_aliases() == before and answers() == good
     for rest in (light / "var").glob("mondegreen.db*"):
         rest.unlink()
     database.write_bytes(content)
@@ -408,7 +408,7 @@ def test_a_registry_that_lost_the_model_is_not_taken_for_a_move_by_hand(light: P
     with pytest.raises(RegistryError, match="holds no version"):
         deployer().list_versions()
     with pytest.raises(RegistryError, match="holds no version"):
-        look(NAME, light / "var")
+        external_changes(NAME, light / "var")
 
 
 def test_a_disk_that_is_full_stops_before_anything_is_moved(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +422,7 @@ def test_a_disk_that_is_full_stops_before_anything_is_moved(light: Path, monkeyp
         patch.setattr("shutil.copytree", full)
         with pytest.raises(RegistryError, match="No space left"):
             deployer().deploy_model(version)
-    assert standing_now()[1] == ("Production", ["champion"])
+    assert stages_and_aliases()[1] == ("Production", ["champion"])
     assert not [path for path in (light / "var" / "backups").rglob("*") if "writing" in path.name]
     assert deployer().deploy_model(version).version == 2
 

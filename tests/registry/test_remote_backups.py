@@ -10,7 +10,7 @@ from mondegreen import ModelDeployer
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.gcs import Bucket, gcp_settings
 from tests.gcs import emulated_bucket
-from tests.registry.registered import NAME, add, standing_now, weights
+from tests.registry.registered import NAME, add, stages_and_aliases, weights
 
 
 @pytest.fixture
@@ -46,7 +46,10 @@ def test_a_bucket_that_refuses_keeps_the_champion(
     monkeypatch.setenv("MONDEGREEN_GCS_BUCKET", "no-such-bucket")
     with pytest.raises(CloudError, match="no-such-bucket"):
         ModelDeployer(use_gcs=True).deploy_model(add(project, 2))
-    assert standing_now()[1] == ("Production", ["champion"]) and standing_now()[2] == ("Staging", ["challenger"])
+    assert stages_and_aliases()[1] == ("Production", ["champion"]) and stages_and_aliases()[2] == (
+        "Staging",
+        ["challenger"],
+    )
 
 
 def test_a_damaged_copy_is_refused(bucket: Bucket, project: Path, tmp_path: Path) -> None:

@@ -2,24 +2,23 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from mondegreen.config import MonitorParams, Params
-from mondegreen.git import flatten_params, lineage_tags
 from mondegreen.records import Metrics, Rate, SliceMetrics
-from mondegreen.registry.mlflow_store import (
-    EXPERIMENT,
-    connect,
+from mondegreen.registry.mlflow_store import EXPERIMENT, connect, tracking_root, tracking_uri
+from mondegreen.registry.runs import (
+    flatten_params,
+    lineage_tags,
     log_history,
     log_metrics_file,
     log_verdict,
     own_run,
     resume_run,
     start_run,
-    tracking_root,
-    tracking_uri,
 )
 
 RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)
@@ -78,6 +77,16 @@ def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path)
         "validate/verdict.json",
         "validate/report.html",
     }
+
+
+def test_a_verdict_that_is_logged_again_replaces_the_numbers_of_the_one_before(project: Path) -> None:
+    """Also smaller ones: of two values of one moment and step MLflow shows the larger."""
+    (project / "verdict.json").write_text("{}", encoding="utf-8")
+    with start_run(Params()) as run_id:
+        for p_value in (0.04, 0.01):
+            log_verdict(run_id, project / "verdict.json", project / "verdict.json", {"p_value": p_value})
+            time.sleep(0.002)  # MLflow counts milliseconds
+    assert connect().get_run(run_id).data.metrics == {"verdict/p_value": 0.01}
 
 
 def test_params_are_few_and_named_as_in_params_yaml() -> None:
@@ -141,7 +150,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mondegreen.config import MonitorParams, Params
-from mondegreen.registry.mlflow_store import start_run
+from mondegreen.registry.runs import start_run
 with start_run(Params(), {"base": "a"}, Path("claim")) as run_id:
     print(run_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
 from mondegreen.cases.snapshot_contents import (
     Contents,
     Corrected,
@@ -40,7 +41,6 @@ from mondegreen.cases.versions import (
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
-from mondegreen.git import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
 from mondegreen.records import FailedCase
 from mondegreen.speech.manifest import CASES_FILE
 

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mondegreen.cases.repository import FOLDER, POINTER, Repository, directory_md5
 from mondegreen.config import Seconds
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.git import FOLDER, POINTER, Repository, directory_md5
 from mondegreen.records import FailedCase
 from mondegreen.speech.manifest import CASES_FILE
 

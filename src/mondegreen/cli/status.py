@@ -56,7 +56,7 @@ def _where(name: str | None, store: Path | None) -> tuple[str, Path]:
     """Registered model and live state; a params.yaml that cannot be read is a finding, and no reason to stop."""
     from mondegreen.config import Params, load_params
     from mondegreen.errors import UsageError
-    from mondegreen.registry.location import live_state, tracking_root
+    from mondegreen.registry.mlflow_store import live_state, tracking_root
 
     try:
         params = load_params(tracking_root() / "params.yaml")

@@ -181,7 +181,7 @@ def report(
 
 def _suite_runs() -> "tuple[RegressionRun, ...]":
     """Those on record; a database that cannot be read costs the report its history, and nothing else."""
-    from mondegreen.registry.location import live_state
+    from mondegreen.registry.mlflow_store import live_state
 
     folder = live_state()
     if not os.environ.get("MONDEGREEN_DATABASE_URL") and not (folder / "mondegreen.db").exists():

@@ -25,6 +25,7 @@ from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.files import Record, pack, read_json, sha256_file, unpack, write_json
 from mondegreen.gcs import Bucket
+from mondegreen.git import dvc, git, revision_tags
 
 SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
@@ -50,14 +51,12 @@ def describe(project: Path, dataset_id: str | None) -> Dataset:
     Raises:
         UsageError: the id cannot be one, something is not committed, or data/ is not what data.dvc says.
     """
-    from mondegreen.git import lineage_tags
-
-    tags = lineage_tags(project)
+    tags = revision_tags(project)
     if not tags["git.commit"] or not tags["data.dvc"]:
         raise UsageError(f"{project.resolve()} has no commit or no data.dvc.", "Run from the project root.")
     if tags["git.dirty"] == "true":
         raise UsageError("Something is not committed, and the machine gets a commit.", "`git commit -a`, then again.")
-    if "Data and pipelines are up to date" not in _said(project, sys.executable, "-m", "dvc", "status", "data.dvc"):
+    if "Data and pipelines are up to date" not in dvc(project, "status", "data.dvc", error=UsageError):
         raise UsageError("data/ is not what data.dvc says.", "`dvc add data`, or `dvc checkout data.dvc`, then again.")
     chosen = dataset_id or f"{tags['git.commit'][:7]}-{tags['data.dvc'][:7]}"
     return Dataset(id=check_id(chosen), commit=tags["git.commit"], data=tags["data.dvc"], sha256={})
@@ -87,7 +86,7 @@ def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tup
         return known, False
     with tempfile.TemporaryDirectory() as scratch:
         files = {SOURCE: Path(scratch, SOURCE), DATA: Path(scratch, DATA)}
-        _said(project, "git", "bundle", "create", "--quiet", str(files[SOURCE]), "HEAD")
+        git(project, "bundle", "create", "--quiet", str(files[SOURCE]), "HEAD", error=UsageError)
         pack({"data": project / "data"}, files[DATA])
         for name, path in files.items():
             bucket.upload(path, f"datasets/{wanted.id}/{name}")
@@ -110,13 +109,6 @@ def read_object(bucket: Bucket, name: str, kind: type[Record]) -> Record:
         path = Path(scratch, Path(name).name)
         bucket.download(name, path)
         return read_json(path, kind)
-
-
-def _said(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise UsageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}", "Correct what it says, then again.")
-    return done.stdout
 
 
 STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
@@ -295,8 +287,5 @@ def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
         archive = Path(scratch, RESULT)
         bucket.download(f"runs/{dataset_id}/{RESULT}", archive)
         unpack(archive, project, state.sha256)
-    command = [sys.executable, "-m", "dvc", "commit", "--force", *STAGES]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    if done.returncode:
-        raise CloudError(f"`dvc commit` failed: {done.stderr.strip()}", "Correct what it says, then adopt it again.")
+    dvc(project, "commit", "--force", *STAGES, error=CloudError)
     return log

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from mondegreen.config import Params
 from mondegreen.db import open_database, reading, transaction
-from mondegreen.registry.location import tracking_root
+from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.scoring.decision import Confrontation, decide_on
 from mondegreen.scoring.verdict import Look, Verdict
 from mondegreen.tables import TestSpendRow

@@ -23,7 +23,7 @@ from mondegreen.loop.rounds import OnProgress
 from mondegreen.loop.status import render_status, system_status
 from mondegreen.loop.trigger import Decision, FinetuningConfig
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.registry.location import tracking_root
+from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.scoring.decision import Verdict
 
 if TYPE_CHECKING:

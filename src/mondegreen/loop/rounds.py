@@ -26,10 +26,10 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from mondegreen import git as branches
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import read_json
+from mondegreen.git import current_branch, enter_branch, leave_branch, require_clean
 from mondegreen.loop.jobs import WORKING, Job, Jobs, State
 from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
 from mondegreen.records import RegisteredVersion, RegressionResults
@@ -233,14 +233,14 @@ def _prepare(work: Round, job: Job) -> Job:
     """The snapshot and the branch, as far as they are not there yet."""
     branching = work.branch and "branch" not in job.details
     if branching:
-        branches.require_clean(work.project)
+        require_clean(work.project)
     if job.dataset_version is None:
         job = work.jobs.learn(job.id, job.state, dataset_version=_freeze(work))
     if branching:
-        places = {"branch": f"round/{job.id}", "former": branches.current(work.project)}
+        places = {"branch": f"round/{job.id}", "former": current_branch(work.project)}
         job = work.jobs.learn(job.id, job.state, details=places)  # first written down, then done
     if "branch" in job.details:
-        branches.enter(work.project, job.details["branch"])
+        enter_branch(work.project, job.details["branch"])
     return job
 
 
@@ -331,7 +331,7 @@ def _leave(work: Round, job: Job, message: str) -> None:
     if "branch" not in job.details:
         return
     try:
-        branches.leave(work.project, job.details["branch"], job.details["former"], message)
+        leave_branch(work.project, job.details["branch"], job.details["former"], message)
     except JobError as error:
         _log.warning("the work tree stays on %s: %s", job.details["branch"], error)
 

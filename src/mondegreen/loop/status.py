@@ -4,6 +4,7 @@ The system's status as one screen that a person understands.
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,12 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.config import params_of
-from mondegreen.errors import RegistryError
+from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import count
-from mondegreen.registry.aliases import Standing, standing
-from mondegreen.registry.recovery import problem_of
+from mondegreen.registry.aliases import holdings
+from mondegreen.registry.ledger import Aliases
+from mondegreen.registry.recovery import external_changes
 from mondegreen.scoring.wording import points
 
 DAY = 24.0  # hours
@@ -34,7 +36,8 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     open_job = next((job for job in jobs if job.open), None)
     last = next((job for job in jobs if not job.open), None)
     worker = orchestrator.worker() if open_job and open_job.state in WORKING else None
-    registered, problem = _registry(orchestrator)
+    model_name = params_of(orchestrator.project).register_.model_name
+    aliases, problem = _aliases(model_name)
     completed = [job for job in jobs if job.state == "completed"]
     passed = sum(job.passed for job in completed)
     metrics = conditions["metrics"]
@@ -60,20 +63,20 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
             "pass_rate": passed / len(completed) if completed else None,
         },
         "deployer": {
-            "model_name": registered.name,
-            "active_version": registered.champion,
-            "challenger": registered.challenger,
-            "previous": registered.previous,
+            "model_name": model_name,
+            "active_version": aliases.get("champion"),
+            "challenger": aliases.get("challenger"),
+            "previous": aliases.get("previous"),
             "problem": problem,
-            "noticed": _noticed(orchestrator),
+            "noticed": _noticed(model_name, orchestrator.data_manager.folder),
         },
         "inferences": _last_day(orchestrator),
-        "next_step": next_step(open_job, worker, conditions, last, registered),
+        "next_step": next_step(open_job, worker, conditions, last, aliases),
     }
 
 
 def next_step(
-    open_job: Job | None, worker: str | None, conditions: dict[str, Any], last: Job | None, registered: Standing
+    open_job: Job | None, worker: str | None, conditions: dict[str, Any], last: Job | None, aliases: Aliases
 ) -> str:
     """The one thing that a person should do now."""
     if open_job:
@@ -81,7 +84,7 @@ def next_step(
     if conditions["should_trigger"] and not conditions["rest"]:
         return "Ask for a round: `mondegreen trigger` (or let `mondegreen watch` do it)."
     version = last.details.get("version", {}).get("version") if last and last.passed else None
-    if version is not None and version == registered.challenger:
+    if version is not None and version == aliases.get("challenger"):
         waits = f"Version {version} passed and waits in Staging as @challenger"
         return f"{waits}: look at its report, then `mondegreen models deploy {version}`."
     if last and last.state == "failed":
@@ -103,21 +106,20 @@ def _next_of(job: Job, worker: str | None) -> str:
     return f"Go on with job {job.id}, whose runner died: `mondegreen run`."
 
 
-def _registry(orchestrator: FinetuningOrchestrator) -> tuple[Standing, str | None]:
+def _aliases(model_name: str) -> tuple[Aliases, str | None]:
     """Who holds which alias; a registry that cannot be read must not hide the rest."""
-    name = params_of(orchestrator.project).register_.model_name
     try:
-        return standing(name), None
+        return holdings(model_name, stages=False).aliases, None
     except RegistryError as error:
-        return Standing(name=name), error.problem
+        return {}, error.problem
 
 
-def _noticed(orchestrator: FinetuningOrchestrator) -> list[str]:
+def _noticed(model_name: str, folder: Path) -> list[str]:
     """What people moved in the registry by hand, entered in its ledger now, or what a crash left half done."""
-    noticed, problem = problem_of(
-        params_of(orchestrator.project).register_.model_name, orchestrator.data_manager.folder
-    )
-    return [*noticed, problem] if problem else noticed
+    try:
+        return external_changes(model_name, folder)
+    except MondegreenError as error:
+        return [error.problem]
 
 
 def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:

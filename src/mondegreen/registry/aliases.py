@@ -2,7 +2,7 @@
 
 A move is an entry `intended` in the ledger, the aliases one by one, the stages that follow from the aliases, and an
 entry `done`. The switch itself is one write, so that at every moment there is one champion; every step can be
-repeated, and after a crash between any two of them `repair.settle` finishes the move or takes it back.
+repeated, and after a crash between any two of them `recovery.settle` finishes the move or takes it back.
 
 Which version is champion, challenger and previous, read in milliseconds.
 
@@ -15,12 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,24 +26,16 @@ from sqlalchemy.pool import NullPool
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, LOCK, PREVIOUS, Aliases, Entry, Ledger
-from mondegreen.registry.location import lock_path, registry_file, tracking_uri
-from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.mlflow_store import connect, lock_path, registry_file, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 _QUERY = text("SELECT alias, version FROM registered_model_aliases WHERE name = :name")
 # MLflow keeps the row of a deleted version, so that its number is not given again.
 _STAGES = text("SELECT version, current_stage FROM model_versions WHERE name = :name")
 _DELETED = "Deleted_Internal"
-
-
-class Standing(BaseModel):
-    """The versions that hold the aliases; None for an alias that nobody holds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    champion: int | None = None
-    challenger: int | None = None
-    previous: int | None = None
 
 
 class Holdings(BaseModel):
@@ -67,16 +56,6 @@ class Holdings(BaseModel):
             if alias in self.aliases:
                 wanted[self.aliases[alias]] = stage
         return {version: stage for version, stage in wanted.items() if self.stages.get(version, stage) != stage}
-
-
-def standing(model_name: str) -> Standing:
-    """The standing of a registered model; nobody holds anything where there is no registry yet.
-
-    Raises:
-        RegistryError: the registry cannot be read.
-    """
-    held = holdings(model_name, stages=False).aliases
-    return Standing(name=model_name, **{alias: held.get(alias) for alias in ("champion", "challenger", "previous")})
 
 
 def holdings(model_name: str, stages: bool = True) -> Holdings:
@@ -111,8 +90,6 @@ def _from_database(uri: str, model_name: str, stages: bool) -> Holdings:
 def _from_server(model_name: str) -> Holdings:
     from mlflow.exceptions import MlflowException
 
-    from mondegreen.registry.mlflow_store import connect
-
     try:
         client = connect()
         aliases = client.get_registered_model(model_name).aliases
@@ -145,14 +122,14 @@ class Registry:
 
     name: str
     folder: Path
-    client: MlflowClient
+    client: "MlflowClient"
     ledger: Ledger
 
     def aliases(self) -> Aliases:
         """Who holds which of our aliases."""
         return self.holdings(stages=False).aliases
 
-    def versions(self) -> list[ModelVersion]:
+    def versions(self) -> "list[ModelVersion]":
         """Every version that is not deleted, newest first."""
         found: list[ModelVersion] = []
         token: str | None = None
@@ -162,15 +139,17 @@ class Registry:
             if not (token := page.token):
                 return sorted(found, key=lambda version: -int(version.version))
 
-    def version(self, number: int) -> ModelVersion:
+    def version(self, number: int) -> "ModelVersion":
         """One version. Raises RegistryError when there is none."""
         found = self.find(number)
         if found is None:
             raise RegistryError(f"{self.name} has no version {number}.", "`mondegreen models list` shows the versions.")
         return found
 
-    def find(self, number: int) -> ModelVersion | None:
+    def find(self, number: int) -> "ModelVersion | None":
         """One version, None when it is not there or was deleted."""
+        from mlflow.exceptions import MlflowException
+
         try:
             return self.client.get_model_version(self.name, str(number))
         except MlflowException as error:
@@ -202,6 +181,8 @@ def opened(name: str, folder: Path) -> Iterator[Registry]:
         CaseError: the database of live state cannot be used.
         RegistryError: MLflow cannot be used.
     """
+    from mlflow.exceptions import MlflowException
+
     ledger = Ledger.open(folder, name)
     try:
         _require_registry(ledger)

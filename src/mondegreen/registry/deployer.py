@@ -19,11 +19,11 @@ from mondegreen.registry.aliases import BusyError, Registry, alone, opened
 from mondegreen.registry.backup import Backups, bring_back
 from mondegreen.registry.gate import Proof, Refusal, ValidationResult, refusals
 from mondegreen.registry.ledger import CHAMPION, Entry
-from mondegreen.registry.location import live_state
-from mondegreen.registry.mlflow_store import start_run
+from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import damage, fatal, unloadable
 from mondegreen.registry.recovery import settle
 from mondegreen.registry.register import stage_version
+from mondegreen.registry.runs import start_run
 from mondegreen.registry.versions import Version
 
 DEFAULT_NAME = "fine-tuned-stt"

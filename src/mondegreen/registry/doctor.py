@@ -28,7 +28,7 @@ from mondegreen.files import lock
 from mondegreen.registry.aliases import Holdings, holdings
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.ledger import ALIASES, CHAMPION, LOCK, Ledger
-from mondegreen.registry.location import lock_path, registry_file, tracking_root
+from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import interrupted
 
 # MLflow 3: every column that holds a place of artifacts.

@@ -1,8 +1,8 @@
 """The ledger of deployments: who moved which version where, when and why. Appended to, never changed.
 
 Aliases are in MLflow, the ledger is in the database of live state, and no transaction spans both. So a move is written
-down before it is made (`intend`) and again when it is made (`end`); what a crash leaves open, `repair` settles by the
-alias, which is the truth.
+down before it is made (`intend`) and again when it is made (`end`); what a crash leaves open, `recovery` settles by
+the alias, which is the truth.
 """
 
 import getpass
@@ -21,7 +21,7 @@ from mondegreen.db import open_database, reading, transaction
 from mondegreen.tables import DeploymentRow, InferenceRow
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
-LOCK = "registry"  # see `location.lock_path`: held by whoever moves anything
+LOCK = "registry"  # see `mlflow_store.lock_path`: held by whoever moves anything
 State = Literal["intended", "done", "undone"]
 Aliases = dict[str, int]
 

@@ -1,6 +1,6 @@
-"""Moves that people made outside of mondegreen, in the MLflow UI for example, noticed and entered; without MLflow.
+"""Recovery: what a crash left half done is finished or taken back, and external changes are entered in the ledger.
 
-What a crash left half done is finished or taken back; what people moved by hand is entered.
+External changes are what people moved outside of mondegreen, in the MLflow UI for example.
 
 The alias is the truth for who is champion: a move whose switch was made is finished, one whose switch was not made is
 taken back, and the ledger follows.
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from mondegreen.errors import MondegreenError, RegistryError
+from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.aliases import Holdings, Registry, align_stages, holdings, set_aliases
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, LOCK, PREVIOUS, Aliases, Entry, Ledger
-from mondegreen.registry.location import lock_path
+from mondegreen.registry.mlflow_store import lock_path
 
 BY_HAND, FOUND = "by hand", "found"
 
 
-def look(model_name: str, folder: Path) -> list[str]:
-    """Notices and enters what was moved by hand; what `mondegreen status` adds to its screen.
+def external_changes(model_name: str, folder: Path) -> list[str]:
+    """Finds and enters what was moved by hand; what `mondegreen status` adds to its screen.
 
     Nothing is waited for: while somebody moves models, there is nothing to say.
 
@@ -45,7 +45,7 @@ def look(model_name: str, folder: Path) -> list[str]:
                 return [
                     f"{interrupted(entry)}: the next `mondegreen models` command settles it." for entry in unfinished
                 ]
-            return notice(ledger, holdings(model_name))  # read again: now nobody moves
+            return enter_external_changes(ledger, holdings(model_name))  # read again: now nobody moves
         return []
     finally:
         ledger.engine.dispose()
@@ -58,7 +58,7 @@ def interrupted(entry: Entry) -> str:
     )
 
 
-def notice(ledger: Ledger, held: Holdings) -> list[str]:
+def enter_external_changes(ledger: Ledger, held: Holdings) -> list[str]:
     """Compares the registry with the ledger's last entry and enters what somebody else moved; sentences about it.
 
     To be called alone, with nothing unfinished.
@@ -125,14 +125,6 @@ def _names(aliases: Aliases) -> str:
     return ", ".join(f"@{alias} is version {aliases[alias]}" for alias in ALIASES if alias in aliases)
 
 
-def problem_of(model_name: str, folder: Path) -> tuple[list[str], str | None]:
-    """`look`, with what keeps it from looking as a sentence: a screen shows the rest all the same."""
-    try:
-        return look(model_name, folder), None
-    except MondegreenError as error:
-        return [], error.problem
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -147,7 +139,7 @@ def settle(registry: Registry) -> list[str]:
         CaseError: the ledger cannot be written.
     """
     said = [_end(registry, entry) for entry in registry.ledger.unfinished()]
-    said += notice(registry.ledger, registry.holdings())
+    said += enter_external_changes(registry.ledger, registry.holdings())
     if changed := align_stages(registry):
         said.append(f"Stages follow the aliases again: {', '.join(changed)}.")
     for sentence in said:

@@ -15,10 +15,10 @@ from mondegreen.registry.aliases import Registry, alone, move, opened
 from mondegreen.registry.deploy import deploy
 from mondegreen.registry.gate import CHAMPION_TAG, NOBODY, OUTCOME_TAG, REGRESSION_TAG, VERDICT_TAG, Proof, llm_warning
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS
-from mondegreen.registry.location import live_state
-from mondegreen.registry.mlflow_store import resume_run
+from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, fetch, log_model, pickles, to_tag
 from mondegreen.registry.recovery import settle
+from mondegreen.registry.runs import resume_run
 
 __all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "register", "stage_version"]
 _log = logging.getLogger(__name__)

@@ -20,8 +20,7 @@ from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.ledger import CHAMPION, Ledger
-from mondegreen.registry.location import live_state, registry_file
-from mondegreen.registry.mlflow_store import RegistryAwayError, connect
+from mondegreen.registry.mlflow_store import RegistryAwayError, connect, live_state, registry_file
 from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, differences, from_tag, local_folder, packaged_model
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")

@@ -30,7 +30,7 @@ from mondegreen.files import lock, sha256_file, sha256_tree
 from mondegreen.monitoring.records import Trend
 from mondegreen.monitoring.statistics import summarise
 from mondegreen.records import Outcome, RegressionResults
-from mondegreen.registry.location import tracking_root
+from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
 from mondegreen.regression.runner import (
     Plan,

@@ -5,7 +5,7 @@ from pathlib import Path
 from mondegreen.config import load_params
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.records import Metrics, RunInfo, Utterance
-from mondegreen.registry.mlflow_store import log_metrics_file
+from mondegreen.registry.runs import log_metrics_file
 from mondegreen.scoring.wer import metrics_file
 from mondegreen.speech.transcriber import hear, transcriber
 from mondegreen.stages import progress, run

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json
 from mondegreen.records import Example, RunInfo
-from mondegreen.registry.mlflow_store import lineage_tags, log_history, start_run
+from mondegreen.registry.runs import lineage_tags, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.training import OnEpoch

@@ -16,7 +16,7 @@ OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.mlflow_store import log_label_audit, log_verdict
+    from mondegreen.registry.runs import log_label_audit, log_verdict
     from mondegreen.reports.judgement import Judgement
     from mondegreen.reports.outputs import StageOutputs
     from mondegreen.reports.validation import find

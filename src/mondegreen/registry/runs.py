@@ -1,0 +1,255 @@
+"""One candidate is one MLflow run: opened with what made it, then resumed by the later stages, which write into it."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from mondegreen.config import Params, load_params
+from mondegreen.files import lock, write_text
+from mondegreen.git import revision_tags
+from mondegreen.records import Metrics
+from mondegreen.registry.mlflow_store import connect, experiment_id, lock_path
+
+EXPERIMENT_TAG = "dvc.experiment"
+_RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
+# They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
+_NOT_OF_A_CANDIDATE = {"cases", "deploy", "detector", "gcp", "monitor", "review", "trigger"}
+
+
+@contextmanager
+def start_run(params: Params, tags: Mapping[str, str] | None = None, claim: Path | None = None) -> Iterator[str]:
+    """Opens the candidate's run, named after the DVC experiment, with its params and lineage; yields its id.
+
+    It ends as FINISHED, or as FAILED on an exception.
+
+    Args:
+        tags: more tags.
+        claim: names the run while it is open. A killed process leaves it behind, and the next call goes on in that run
+            when params and tags are the same, or else closes it as KILLED.
+    """
+    client = connect()
+    wanted = lineage_tags() | dict(tags or {})
+    run_id = _unfinished(client, claim, params, wanted) or _create_run(client, params, wanted)
+    if claim:
+        write_text(claim, run_id)
+    try:
+        with mlflow.start_run(run_id=run_id):
+            yield run_id
+    finally:
+        if claim:
+            claim.unlink(missing_ok=True)
+
+
+@contextmanager
+def resume_run(run_id: str) -> Iterator[str]:
+    """Goes on in the run of run.json; yields the id of the run that is written to (see `own_run`)."""
+    own = own_run(run_id)
+    with mlflow.start_run(run_id=own):
+        yield own
+
+
+def own_run(run_id: str) -> str:
+    """The run that this `dvc repro` or DVC experiment may write to, given the one in run.json.
+
+    Usually the same. Another one when this database has no such run (DVC's run cache gave back run.json, for example
+    in a fresh clone) or when it belongs to another DVC experiment (this one changed only later stages): both would
+    otherwise crash or overwrite the other's verdict. It is made once and found again by its tags.
+    """
+    client = connect()
+    experiment = experiment_name()
+    original = _find(client, run_id)
+    if original and (not experiment or original.data.tags.get(EXPERIMENT_TAG, "") == experiment):
+        return run_id
+    with lock(lock_path("runs")):
+        query = f"tags.`{_RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
+        for run in client.search_runs([experiment_id(client)], query, max_results=1):
+            return str(run.info.run_id)
+        return _create_run(client, load_params(), lineage_tags() | {_RESUMES: run_id}, original)
+
+
+def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
+    """Logs `baseline/test/clean/wer`, … for every slice of a metrics.json, as rates from 0 (not percent)."""
+    values: dict[str, float] = {}
+    for name, found in metrics.slices.items():
+        values[f"{prefix}/{name}/wer"] = found.wer.rate
+        values[f"{prefix}/{name}/cer"] = found.cer.rate
+    _log_metrics(run_id, values)
+
+
+def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]) -> None:
+    """Logs learning curves as `train/<name>`.
+
+    Args:
+        run_id: the run of run.json.
+        history: one mapping an epoch; "epoch" is the step.
+    """
+    for number, row in enumerate(history, 1):
+        values = {
+            f"train/{name}": float(value)
+            for name, value in row.items()
+            if name != "epoch" and isinstance(value, int | float)
+        }
+        _log_metrics(run_id, values, int(row.get("epoch") or number))
+
+
+def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
+    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
+
+    Args:
+        run_id: the run of run.json.
+        verdict: build/validate/verdict.json.
+        report: build/validate/report.html.
+        metrics: name to number.
+        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
+    """
+    client, run_id = _log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
+    for path in (verdict, report):
+        client.log_artifact(run_id, str(path), "validate")
+    if outcome:
+        client.set_tag(run_id, "verdict", outcome)
+
+
+def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
+
+    Args:
+        run_id: the run of run.json.
+        audit: build/label/audit.json.
+        metrics: name to number; without any, no language model was asked and nothing is logged.
+        tags: llm.model, llm.digest, llm.prompt_version.
+    """
+    if not metrics:
+        return
+    client, run_id = _log_metrics(run_id, {f"label/{name}": value for name, value in metrics.items()})
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.log_artifact(run_id, str(audit), "label")
+
+
+def log_detector_run(
+    model: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Mapping[str, str]
+) -> str:
+    """Logs one evaluation of the error detector and returns the id of its run, tagged `mondegreen.kind` = "detector".
+
+    Args:
+        model: digest of the model whose transcripts were scored.
+        metrics: name to number.
+        params: name to value.
+        files: name of an artifact to its text.
+    """
+    client = connect()
+    tags = lineage_tags() | {"model.digest": model, "mondegreen.kind": "detector"}
+    run_id = str(client.create_run(experiment_id(client), tags=tags, run_name=f"detector {model[:12]}").info.run_id)
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_params(dict(params))
+        for name, text in files.items():
+            mlflow.log_text(text, f"detector/{name}")
+    return run_id
+
+
+def _log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tuple[MlflowClient, str]:
+    """Logs into the run that may be written to, which is returned with its client.
+
+    At the time of now: of two values of one step MLflow shows the later one.
+    """
+    client, own = connect(), own_run(run_id)
+    mlflow.log_metrics(dict(values), step=step, run_id=own)
+    return client, own
+
+
+def _unfinished(client: MlflowClient, claim: Path | None, params: Params, tags: Mapping[str, str]) -> str | None:
+    """The run that a killed process left open, if it is the same candidate."""
+    run = _find(client, claim.read_text(encoding="utf-8").strip()) if claim and claim.is_file() else None
+    if run is None or run.info.status != "RUNNING":
+        return None
+    if flatten_params(params).items() <= run.data.params.items() and tags.items() <= run.data.tags.items():
+        return str(run.info.run_id)
+    client.set_terminated(run.info.run_id, "KILLED")
+    return None
+
+
+def _find(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def _create_run(client: MlflowClient, params: Params, tags: Mapping[str, str], original: Run | None = None) -> str:
+    """A new run with tags, params and, when it stands in for another one, that one's last metrics."""
+    place = "@".join(filter(None, (tags["git.branch"], tags["git.commit"][:7])))
+    run = client.create_run(
+        experiment_id(client),
+        tags={**tags, "mondegreen.kind": "candidate"},
+        run_name=tags[EXPERIMENT_TAG] or place or "candidate",
+    )
+    metrics = original.data.metrics if original else {}
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, value, 0, 0) for name, value in metrics.items()],
+        params=[Param(name, value) for name, value in flatten_params(params).items()],
+    )
+    return str(run.info.run_id)
+
+
+def lineage_tags(project: Path = Path()) -> dict[str, str]:
+    """The tags of a run: which code, data and parameters made it; "" for what is not known.
+
+    Args:
+        project: the folder with params.yaml and data.dvc; in a DVC experiment its temporary copy.
+    """
+    found = revision_tags(project)
+    params = project / "params.yaml"
+    try:
+        installed = version("mondegreen")
+    except PackageNotFoundError:
+        installed = ""
+    return found | {
+        EXPERIMENT_TAG: experiment_name(),
+        "params.sha256": params_digest(load_params(params)) if params.exists() else "",
+        "mondegreen.version": installed,
+        "mlflow.source.git.commit": found["git.commit"],
+    }
+
+
+def experiment_name() -> str:
+    """The name of the DVC experiment that runs this stage, "" for `dvc repro`."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def params_digest(params: Params) -> str:
+    """Digest of a candidate's values: comments and the order of params.yaml do not count."""
+    return hashlib.sha256(params.model_dump_json(by_alias=True, exclude=_left_out(params)).encode()).hexdigest()
+
+
+def flatten_params(params: Params) -> dict[str, str]:
+    """`train.epochs`, `validate.alpha`, … to their values as text: the sections that decide what a candidate is."""
+
+    def walk(prefix: str, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            return {prefix: ",".join(map(str, value)) if isinstance(value, list) else str(value)}
+        found: dict[str, str] = {}
+        for key, inner in value.items():
+            found |= walk(f"{prefix}.{key}" if prefix else key, inner)
+        return found
+
+    return walk("", params.model_dump(mode="json", by_alias=True, exclude=_left_out(params)))
+
+
+def _left_out(params: Params) -> dict[str, Any]:
+    """What to leave out. Of a language model: all when it is off, else where and how patiently it is asked."""
+    ways = {"url", "timeout", "retries", "concurrency"}
+    label = set(type(params.label).model_fields) - {"llm"} if params.label.llm == "off" else ways
+    return {**dict.fromkeys(_NOT_OF_A_CANDIDATE, True), "label": label}
