@@ -28,8 +28,8 @@ from mondegreen.labels.llm_labels import Corpus, Judge, Judgement, audit_labels,
 from mondegreen.records import Utterance
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import model_of
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.speech.manifest import build_manifest
-from mondegreen.speech.transcriber import hear, transcriber
 
 Falls = list[float | None]
 KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml
@@ -38,7 +38,7 @@ KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml
 def sample(params: Params) -> Corpus:
     """The sample as prepare and transcribe see it."""
     manifest = build_manifest(Path("data"), params)
-    heard = hear(manifest.rows, transcriber(params.model.base, params))
+    heard = transcribe_corpus(manifest.rows, load_transcriber(params.model.base, params))
     return Corpus.of(manifest.rows, heard, gold_labels(manifest.rows))
 
 

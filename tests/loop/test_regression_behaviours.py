@@ -13,7 +13,7 @@ from mondegreen.records import SuiteResult, Utterance
 from mondegreen.regression.behaviour import Directional, Invariance, Minimum, changed, silences
 from mondegreen.regression.runner import run_suites
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.transcriber import ear_of_function
+from mondegreen.speech.corpus_transcription import corpus_transcriber
 from tests.loop.regression_project import (
     SENTENCES,
     ToneModel,
@@ -36,8 +36,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def judge(candidate: ToneModel, baseline: ToneModel | None, behaviour: dict[str, Any], **fields: Any) -> SuiteResult:
     write_suite(DATA / "core", range(4))
     index = write_index(entry(type="behaviour", behaviour=behaviour, **fields))
-    before = ear_of_function(baseline.transcribe) if baseline else None
-    (suite,) = run_suites(index, ear_of_function(candidate.transcribe), before, small_params()).suites
+    before = corpus_transcriber(baseline.transcribe) if baseline else None
+    (suite,) = run_suites(index, corpus_transcriber(candidate.transcribe), before, small_params()).suites
     return suite
 
 
@@ -218,7 +218,7 @@ def test_silence_is_silent_and_made_without_recordings(tmp_path: Path) -> None:
     levels = [level(load_audio(Path(row.path))) for row in made]
     assert levels[0] == levels[2] == 0 and levels[1] == pytest.approx(10 ** (-70 / 20), rel=0.1)
     index = write_index({"name": "quiet", "type": "behaviour", "margin": 0, "behaviour": {"kind": "minimum", "expect": "silence"}})  # fmt: skip # noqa: E501
-    ear = ear_of_function(ToneModel().transcribe)
+    ear = corpus_transcriber(ToneModel().transcribe)
     assert run_suites(index, ear, ear, small_params()).passed
 
 

@@ -40,10 +40,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToneModel]:
     """What the stage finds under the names of the models."""
     found = {"starter/model": ToneModel("old"), "build/train/model": ToneModel("new" * 10)}
-    monkeypatch.setattr(regress, "transcriber", lambda name, params: found[name])
-    from mondegreen.speech.transcriber import ear_of_function
+    monkeypatch.setattr(regress, "load_transcriber", lambda name, params: found[name])
+    from mondegreen.speech.corpus_transcription import corpus_transcriber
 
-    monkeypatch.setattr(regress, "ear_of_model", lambda model: ear_of_function(model.transcribe))
+    monkeypatch.setattr(regress, "corpus_transcriber", lambda model: corpus_transcriber(model.transcribe))
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, RegressionResults, SuiteResult, Utterance
 from mondegreen.regression.runner import run_suites
-from mondegreen.speech.transcriber import Ear, OnProgress, ear_of_function
+from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress, corpus_transcriber
 from tests.loop.regression_project import (
     ToneModel,
     entry,
@@ -32,8 +32,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run(
     candidate: ToneModel, baseline: ToneModel | None, index: Path, params: Params | None = None
 ) -> RegressionResults:
-    before = ear_of_function(baseline.transcribe) if baseline else None
-    return run_suites(index, ear_of_function(candidate.transcribe), before, params or small_params())
+    before = corpus_transcriber(baseline.transcribe) if baseline else None
+    return run_suites(index, corpus_transcriber(candidate.transcribe), before, params or small_params())
 
 
 def only(results: RegressionResults) -> SuiteResult:
@@ -88,9 +88,9 @@ def test_all_suites_are_heard_in_one_batch_and_a_shared_file_once() -> None:
 
     def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
         batches.append([row.path for row in utterances])
-        return ear_of_function(ToneModel().transcribe).hear(utterances, on_progress)
+        return corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress)
 
-    results = run_suites(index, Ear(hear), Ear(hear), small_params())
+    results = run_suites(index, CorpusTranscriber(hear), CorpusTranscriber(hear), small_params())
     assert results.passed and [suite.name for suite in results.suites] == ["core", "more", "again", "padded"]
     assert len(batches) == 2 and len(batches[0]) == 12 + 11 + 12  # a batch a model
     assert batches[0][:12] == [f"data/regression/core/audio/{n:02}.wav" for n in range(12)]
@@ -122,11 +122,11 @@ def test_a_model_that_breaks_the_batch_fails_only_the_suite_that_breaks_it() -> 
     def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
         if any("poison" in row.path for row in utterances):
             raise MemoryError("out of memory")
-        return ear_of_function(ToneModel().transcribe).hear(utterances, on_progress)
+        return corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress)
 
     index = write_index(entry("poison"), entry())
-    healthy = ear_of_function(ToneModel().transcribe)
-    for candidate, baseline in ((Ear(hear), healthy), (healthy, Ear(hear))):
+    healthy = corpus_transcriber(ToneModel().transcribe)
+    for candidate, baseline in ((CorpusTranscriber(hear), healthy), (healthy, CorpusTranscriber(hear))):
         results = run_suites(index, candidate, baseline, small_params())
         assert [suite.outcome for suite in results.suites] == ["fail", "pass"]
         assert "MemoryError: out of memory" in results.suites[0].reason
@@ -135,9 +135,11 @@ def test_a_model_that_breaks_the_batch_fails_only_the_suite_that_breaks_it() -> 
 @pytest.mark.parametrize("shorten", [lambda rows: rows[:-1], lambda rows: rows[::-1], lambda rows: []])
 def test_a_model_that_leaves_out_or_mixes_up_hypotheses_fails(shorten: Any) -> None:
     def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
-        return shorten(ear_of_function(ToneModel().transcribe).hear(utterances, on_progress))
+        return shorten(corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress))
 
-    results = run_suites(one_suite(), Ear(hear), ear_of_function(ToneModel().transcribe), small_params())
+    results = run_suites(
+        one_suite(), CorpusTranscriber(hear), corpus_transcriber(ToneModel().transcribe), small_params()
+    )
     assert not results.passed and "one for each of 12 recordings" in only(results).reason
 
 

@@ -237,13 +237,13 @@ def test_progress_counts_both_models() -> None:
 
 
 def test_a_model_that_breaks_when_it_takes_many_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mondegreen.speech import transcriber
+    from mondegreen.speech import corpus_transcription
     from mondegreen.speech.transcriber import BaselineSTTModel
 
     def broken(*arguments: Any, **others: Any) -> Any:
         raise RuntimeError("the batch does not fit")
 
-    monkeypatch.setattr(transcriber, "hear", broken)
+    monkeypatch.setattr(corpus_transcription, "transcribe_corpus", broken)
     model = BaselineSTTModel.__new__(BaselineSTTModel)
     monkeypatch.setattr(BaselineSTTModel, "digest", "d" * 64)
     monkeypatch.setattr(BaselineSTTModel, "transcribe", lambda self, path: says(1)(path))

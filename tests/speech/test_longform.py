@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mondegreen.records import Word
-from mondegreen.speech.decoding import merge_windows
+from mondegreen.speech.transcriber import merge_windows
 
 WINDOW, OVERLAP = 24.0, 4.0
 LEXICON = ["no", "yes", "the", "a", "call", "me", "back", "tomorrow", "at", "ten", "number", "three"]

@@ -218,7 +218,8 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
     from mondegreen.cli.common import progress
     from mondegreen.files import sha256_file
     from mondegreen.scoring.references import wrong
-    from mondegreen.speech.transcriber import MEMORY_FOLDER, BaselineSTTModel, hear
+    from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
+    from mondegreen.speech.transcriber import BaselineSTTModel
 
     for line in said.chosen:
         if not Path(line.path or line.key).is_file():
@@ -235,7 +236,7 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
         cached=project,
     )
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:
-        return hear(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
+        return transcribe_corpus(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
 
 
 def _measured(said: "References") -> dict[str, float]:

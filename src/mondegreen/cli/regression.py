@@ -187,9 +187,9 @@ def _tester(store: Path | None) -> "RegressionTester":
 
 
 def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
-    from mondegreen.speech.transcriber import transcriber
+    from mondegreen.speech.corpus_transcription import load_transcriber
 
-    return transcriber(model, tester.params)
+    return load_transcriber(model, tester.params)
 
 
 def _mapping(text: str) -> dict[str, Any]:

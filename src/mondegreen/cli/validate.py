@@ -82,7 +82,7 @@ def _judge(
     """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
     from mondegreen.config import params_of
     from mondegreen.loop.validator import ModelValidator, ValidationConfig
-    from mondegreen.speech.transcriber import hear, transcriber
+    from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 
     params = params_of()
     config = ValidationConfig.from_params(params)
@@ -92,11 +92,11 @@ def _judge(
     utterances = validator.utterances(data, retention)
 
     # Both are loaded before one of them works for an hour: a name may be wrong.
-    models = [(name, transcriber(name, params)) for name in (baseline, model)]
+    models = [(name, load_transcriber(name, params)) for name in (baseline, model)]
 
     def heard(name: str, stt: "BaselineSTTModel") -> "list[Hypothesis]":
         with progress(name, len(utterances)) as advance:
-            return hear(utterances, stt, on_progress=advance)
+            return transcribe_corpus(utterances, stt, on_progress=advance)
 
     old, new = (heard(name, stt) for name, stt in models)
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)

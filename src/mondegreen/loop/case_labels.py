@@ -22,7 +22,8 @@ from mondegreen.labels.llm_labels import Corpus, Corrector, Judge, Judged, calib
 from mondegreen.labels.prompt import Shot
 from mondegreen.records import Hypothesis, Label, Utterance
 from mondegreen.scoring.wer import model_of
-from mondegreen.speech.transcriber import BaselineSTTModel, hear, transcriber
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
+from mondegreen.speech.transcriber import BaselineSTTModel
 
 BATCH = 16  # cases that a killed run has to ask about again
 
@@ -48,7 +49,7 @@ class CaseLabeller:
         Raises:
             UsageError: `dvc repro` has not run, or the weights changed since.
         """
-        stt = transcriber(params.model.base, params)
+        stt = load_transcriber(params.model.base, params)
         ear = Ear(stt.model, params.transcribe.batch_seconds, stt.cache)
         margin, shots = params.label.acoustic_margin, tuple[Shot, ...]()
         if margin is None or params.label.few_shot:
@@ -77,7 +78,7 @@ class CaseLabeller:
             except CaseError as error:
                 refused[case.id] = skipped(case.id, "", case.original_transcript, error.problem)
         heard: list[Hypothesis] = []
-        for row, item in zip(rows, hear(rows, self.stt), strict=True):
+        for row, item in zip(rows, transcribe_corpus(rows, self.stt), strict=True):
             if item.error or item.duration > self.stt.max_duration:
                 why = item.error or f"over {self.stt.max_duration:g} s cannot be checked in one piece"
                 refused[row.id] = skipped(row.id, row.path, item.text, why)

@@ -23,9 +23,9 @@ from mondegreen.scoring.references import Row, llm_references, read_table
 from mondegreen.scoring.wer import metrics_file
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
-from mondegreen.speech.transcriber import hear, transcriber
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 0.5
@@ -264,7 +264,7 @@ def _train(request: Request, chosen: Selection, params: Params) -> FinetuneResul
 def _hear(utterances: Sequence[Utterance], model: str, params: Params) -> list[Hypothesis]:
     """With several processes the first one transcribes and the others read what it remembered."""
     with PartialState().main_process_first():
-        return hear(utterances, transcriber(model, params))
+        return transcribe_corpus(utterances, load_transcriber(model, params))
 
 
 def _changes(before: Metrics, after: Metrics) -> list[Change]:

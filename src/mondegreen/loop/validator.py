@@ -27,8 +27,8 @@ from mondegreen.scoring.wer import Scored
 from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import duration_of
 from mondegreen.speech.corpus import Found
+from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
 from mondegreen.speech.manifest import with_ids
-from mondegreen.speech.transcriber import OnProgress, TranscribeFn, ear_of_function
 
 _NAMED = 5  # clips without a transcript in a sentence
 
@@ -447,11 +447,11 @@ class ModelValidator:
 def _hear(
     transcribe: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: OnProgress
 ) -> list[Hypothesis]:
-    ear = ear_of_function(transcribe)
+    ear = corpus_transcriber(transcribe)
     try:
-        heard = ear.hear(utterances, on_progress)
+        heard = ear.transcribe(utterances, on_progress)
     except Exception:  # a model that takes recordings together and broke on one: one by one it is that one alone
-        heard = ear_of_function(_alone(transcribe)).hear(utterances, on_progress)
+        heard = corpus_transcriber(_alone(transcribe)).transcribe(utterances, on_progress)
     digest = _digest(folder) if folder is not None else ear.digest
     return [_storable(row).model_copy(update={"model": digest}) for row in heard]
 

@@ -34,7 +34,7 @@ from mondegreen.scoring.decision import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.verdict_text import points, sentence, signed
 from mondegreen.scoring.wer import join, score
-from mondegreen.speech.transcriber import Ear, OnProgress
+from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress
 
 Track = Callable[[str, int], AbstractContextManager[OnProgress]]  # a progress bar: what, and how many
 
@@ -83,7 +83,7 @@ def plan_suite(suite: Suite, index: Path, folder: Path, normalizer: NormalizerNa
     return replace(plan, variants=tuple(variants(suite.name, suite.behaviour, plan.data.utterances, folder)))
 
 
-def hear_plans(ear: Ear, plans: Sequence[Plan], who: str, track: Track) -> dict[str, Heard | Exception]:
+def hear_plans(ear: CorpusTranscriber, plans: Sequence[Plan], who: str, track: Track) -> dict[str, Heard | Exception]:
     """Hears all suites in one batch, a file that several of them share once.
 
     When the batch raises, each suite is heard by itself, so that the others still run.
@@ -109,10 +109,10 @@ def hear_plans(ear: Ear, plans: Sequence[Plan], who: str, track: Track) -> dict[
     return found
 
 
-def _hear(ear: Ear, plans: Sequence[Plan], who: str, track: Track) -> dict[str, Heard | Exception]:
+def _hear(ear: CorpusTranscriber, plans: Sequence[Plan], who: str, track: Track) -> dict[str, Heard | Exception]:
     files = {row.path: row for plan in plans for row in plan.wanted}
     with track(f"hearing {who}", len(files)) as on_progress:
-        hypotheses = ear.hear(list(files.values()), on_progress) if files else []
+        hypotheses = ear.transcribe(list(files.values()), on_progress) if files else []
     if [row.id for row in hypotheses] != [row.id for row in files.values()]:
         raise MondegreenError(
             f"The {who} gave {len(hypotheses)} hypotheses, not one for each of {len(files)} recordings in their order.",
@@ -363,8 +363,8 @@ def untracked(what: str, total: int) -> Iterator[OnProgress]:
 
 def run_suites(
     index: Path,
-    candidate: Ear,
-    baseline: Ear | None,
+    candidate: CorpusTranscriber,
+    baseline: CorpusTranscriber | None,
     params: Params,
     *,
     model_version: str = "",
@@ -397,7 +397,7 @@ def run_suites(
     return RegressionResults(passed=not shut, reason=reason, suites=results, **names)
 
 
-def _suites_to_run(index: Path, candidate: Ear, baseline: Ear | None) -> list[Suite]:
+def _suites_to_run(index: Path, candidate: CorpusTranscriber, baseline: CorpusTranscriber | None) -> list[Suite]:
     """The suites of the index; raises UsageError when nothing could be shown with them."""
     if baseline is not None and candidate.digest and baseline.digest == candidate.digest:
         raise UsageError(
@@ -413,8 +413,8 @@ def _run(
     suites: Sequence[Suite],
     index: Path,
     folder: Path,
-    candidate: Ear,
-    baseline: Ear | None,
+    candidate: CorpusTranscriber,
+    baseline: CorpusTranscriber | None,
     params: Params,
     track: Track,
 ) -> list[SuiteResult]:
@@ -464,7 +464,7 @@ def _or_failed(suite: Suite, work: Callable[[], Made]) -> Made | SuiteResult:
 
 
 def measure(
-    suites: Sequence[Suite], index: Path, ear: Ear, version: str, params: Params, track: Track
+    suites: Sequence[Suite], index: Path, ear: CorpusTranscriber, version: str, params: Params, track: Track
 ) -> dict[str, dict[str, Any]]:
     """What a model reaches on suites, as fields of their entries; all of them or none.
 

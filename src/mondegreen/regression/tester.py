@@ -45,7 +45,7 @@ from mondegreen.regression.runner import (
 from mondegreen.regression.suites import Suite, SuiteData, load_index, put_suite, read_suite_data, set_fields, suite_of
 from mondegreen.reports.regression import SUITE_METRICS, suite_rate
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.transcriber import TranscribeFn, ear_of_function
+from mondegreen.speech.corpus_transcription import TranscribeFn, corpus_transcriber
 
 
 def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
@@ -364,7 +364,7 @@ class RegressionTester:
                 "`mondegreen regression list` shows them.",
             )
         chosen = [suite for suite in suites if test_names is None or suite.name in test_names]
-        ear = ear_of_function(model_transcribe_fn)
+        ear = corpus_transcriber(model_transcribe_fn)
         found = measure(chosen, self.config.suites, ear, str(model_version), self.params, track)
         set_fields(self.config.suites, found, self._lock)
         return found
@@ -394,8 +394,8 @@ class RegressionTester:
         engine = self.engine
         results = run_suites(
             self.config.suites,
-            ear_of_function(model_transcribe_fn),
-            ear_of_function(baseline_transcribe_fn) if baseline_transcribe_fn else None,
+            corpus_transcriber(model_transcribe_fn),
+            corpus_transcriber(baseline_transcribe_fn) if baseline_transcribe_fn else None,
             self.params,
             model_version=str(model_version),
             track=track,

@@ -7,7 +7,7 @@ from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.records import Metrics, RunInfo, Utterance
 from mondegreen.registry.runs import log_metrics_file
 from mondegreen.scoring.wer import metrics_file
-from mondegreen.speech.transcriber import hear, transcriber
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.stages import progress, run
 
 OUTPUT = Path("build/evaluate")
@@ -16,9 +16,9 @@ OUTPUT = Path("build/evaluate")
 def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
-    candidate = transcriber("build/train/model", params)
+    candidate = load_transcriber("build/train/model", params)
     with progress("transcribing", len(utterances)) as advance:
-        hypotheses = hear(utterances, candidate, on_progress=advance)
+        hypotheses = transcribe_corpus(utterances, candidate, on_progress=advance)
     metrics = metrics_file(utterances, hypotheses, params.score.normalizer)
     write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
     write_json(OUTPUT / "metrics.json", metrics)

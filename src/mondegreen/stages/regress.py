@@ -6,14 +6,14 @@ from mondegreen.config import load_params
 from mondegreen.files import write_json
 from mondegreen.regression.runner import run_suites
 from mondegreen.regression.tester import record
-from mondegreen.speech.transcriber import ear_of_model, transcriber
+from mondegreen.speech.corpus_transcription import corpus_transcriber, load_transcriber
 from mondegreen.stages import progress, run
 
 
 def main() -> None:
     params = load_params()
-    baseline = ear_of_model(transcriber(params.model.base, params))
-    candidate = ear_of_model(transcriber("build/train/model", params))
+    baseline = corpus_transcriber(load_transcriber(params.model.base, params))
+    candidate = corpus_transcriber(load_transcriber("build/train/model", params))
     results = run_suites(
         params.regress.suites, candidate, baseline, params, model_version=candidate.digest[:12], track=progress
     )

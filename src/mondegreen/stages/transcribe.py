@@ -6,7 +6,7 @@ from mondegreen.config import load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.records import Utterance
 from mondegreen.scoring.wer import metrics_file
-from mondegreen.speech.transcriber import hear, transcriber
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.stages import progress, run
 
 OUTPUT = Path("build/transcribe")
@@ -16,7 +16,7 @@ def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
     with progress("transcribing", len(utterances)) as advance:
-        hypotheses = hear(utterances, transcriber(params.model.base, params), on_progress=advance)
+        hypotheses = transcribe_corpus(utterances, load_transcriber(params.model.base, params), on_progress=advance)
     write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
     write_json(OUTPUT / "metrics.json", metrics_file(utterances, hypotheses, params.score.normalizer))
 

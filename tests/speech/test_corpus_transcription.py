@@ -9,8 +9,8 @@ import soundfile
 from mondegreen.config import Params
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
-from mondegreen.speech import transcriber as module
-from mondegreen.speech.transcriber import hear, transcriber
+from mondegreen.speech import corpus_transcription as module
+from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from tests.tiny import save_model
 
 
@@ -46,20 +46,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_new_recordings_are_transcribed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = transcriber("model", Params())
+    model = load_transcriber("model", Params())
     heard: list[str] = []
     real = model.transcribe_many
     monkeypatch.setattr(model, "transcribe_many", lambda paths: real(heard.extend(paths) or paths))
-    first = hear(_utterances(place, 3), model)
+    first = transcribe_corpus(_utterances(place, 3), model)
     assert len(heard) == 3
-    second = hear(_utterances(place, 4), model)
+    second = transcribe_corpus(_utterances(place, 4), model)
     assert heard[3:] == [str(place / "3.wav")]
     assert second[:3] == first and len(second) == 4
 
 
 def test_a_run_killed_half_way_keeps_what_it_heard(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BETWEEN_SAVES", 2)
-    model = transcriber("model", Params())
+    model = load_transcriber("model", Params())
     calls = []
 
     def dies(count: int) -> None:
@@ -68,16 +68,16 @@ def test_a_run_killed_half_way_keeps_what_it_heard(place: Path, monkeypatch: pyt
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hear(_utterances(place, 5), model, on_progress=dies)
+        transcribe_corpus(_utterances(place, 5), model, on_progress=dies)
     again: list[int] = []
-    hear(_utterances(place, 5), model, on_progress=again.append)
+    transcribe_corpus(_utterances(place, 5), model, on_progress=again.append)
     assert calls == [0, 2, 4] and again == [4, 5]
 
 
 def test_other_decoding_parameters_are_heard_anew(place: Path) -> None:
     wide = Params.model_validate({"transcribe": {"nbest": 2}})
-    one = hear(_utterances(place, 1), transcriber("model", Params()))
-    two = hear(_utterances(place, 1), transcriber("model", wide))
+    one = transcribe_corpus(_utterances(place, 1), load_transcriber("model", Params()))
+    two = transcribe_corpus(_utterances(place, 1), load_transcriber("model", wide))
     assert len(one[0].nbest) > len(two[0].nbest) == 2
 
 
@@ -85,7 +85,7 @@ def test_a_recording_that_fails_is_tried_again(place: Path) -> None:
     row = _utterances(place, 1)[0]
     whole = Path(row.path).read_bytes()
     Path(row.path).write_bytes(b"")
-    model = transcriber("model", Params())
-    assert hear([row], model)[0].error
+    model = load_transcriber("model", Params())
+    assert transcribe_corpus([row], model)[0].error
     Path(row.path).write_bytes(whole)
-    assert not hear([row], model)[0].error
+    assert not transcribe_corpus([row], model)[0].error

@@ -1,0 +1,178 @@
+"""One hypothesis an utterance for a whole corpus.
+
+What a model transcribed before is not transcribed again: hypotheses are kept by model, decoding and recording.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mondegreen.config import Params
+from mondegreen.files import lock, read_jsonl, write_jsonl
+from mondegreen.records import Alternative, Hypothesis, Utterance, Word
+
+if TYPE_CHECKING:
+    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
+
+OnProgress = Callable[[int], None]
+TranscribeFn = Callable[[str], Any]  # a path in; text, or a thing with a text, out
+
+MEMORY_FOLDER = Path("var/hypotheses")
+_BETWEEN_SAVES = 64  # recordings lost at most to a crash
+_DIGEST = 64  # characters of a sha256; what a stranger's attribute of that name holds is nobody's digest
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CorpusTranscriber:
+    """Any model as suites and validations use it.
+
+    `transcribe` gives one hypothesis an utterance, in the order given, and tells how many are done.
+    """
+
+    transcribe: Callable[[Sequence[Utterance], OnProgress], list[Hypothesis]]
+    digest: str = ""  # of the model, "" when nobody knows
+
+
+def load_transcriber(model_name: str, params: Params) -> "BaselineSTTModel":
+    """The model with the pipeline's decoding parameters, and its features kept between stages."""
+    from mondegreen.speech.transcriber import BaselineSTTModel
+
+    return BaselineSTTModel(
+        model_name,
+        batch_seconds=params.transcribe.batch_seconds,
+        beam_width=params.transcribe.beam_width,
+        nbest=params.transcribe.nbest,
+        max_duration=params.audio.max_duration,
+        cached=True,
+    )
+
+
+def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTranscriber:
+    """A model, or a function that transcribes one file; of a `BaselineSTTModel`'s own method, the model.
+
+    A recording at which the function raises, or gives no text, has no transcript: it counts as fully wrong.
+    """
+    from mondegreen.speech.transcriber import BaselineSTTModel
+
+    owner = getattr(model, "__self__", None)
+    if isinstance(owner, BaselineSTTModel) and getattr(model, "__name__", "") == "transcribe":
+        model = owner
+    if isinstance(model, BaselineSTTModel):
+        return CorpusTranscriber(
+            lambda rows, advance: transcribe_corpus(rows, model, on_progress=advance), model.digest
+        )
+    known = getattr(owner, "digest", "")
+    digest = known if isinstance(known, str) and len(known) <= _DIGEST else ""
+
+    def transcribe(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
+        found = []
+        for done, utterance in enumerate(utterances, 1):
+            found.append(_by_function(model, utterance, digest))
+            on_progress(done)
+        return found
+
+    return CorpusTranscriber(transcribe, digest)
+
+
+def transcribe_corpus(
+    utterances: Sequence[Utterance],
+    model: "BaselineSTTModel",
+    folder: Path = MEMORY_FOLDER,
+    on_progress: OnProgress = lambda count: None,
+) -> list[Hypothesis]:
+    """One hypothesis an utterance, in the order given.
+
+    What this model transcribed before with these decoding parameters is taken from `folder`, so that adding one file to
+    a corpus costs one transcription, and a killed run goes on where it was.
+
+    Args:
+        on_progress: called with the number of utterances that are done.
+    """
+    memory = folder / f"{_memory_key(model)}.jsonl"
+    known = {row.id: row for row in read_jsonl(memory, Hypothesis)} if memory.exists() else {}
+    fresh = [utterance for utterance in utterances if utterance.sha256 not in known]
+    logger.info("%d of %d recordings are new to this model.", len(fresh), len(utterances))
+    done = len(utterances) - len(fresh)
+    on_progress(done)
+    for start in range(0, len(fresh), _BETWEEN_SAVES):
+        part = fresh[start : start + _BETWEEN_SAVES]
+        results = model.transcribe_many([utterance.path for utterance in part])
+        written = {u.sha256: _hypothesis(u, result, model.digest) for u, result in zip(part, results, strict=True)}
+        known.update(written)
+        _remember(memory, list(written.values()))
+        done += len(part)
+        on_progress(done)
+    return [known[u.sha256].model_copy(update={"id": u.id, "path": u.path}) for u in utterances]
+
+
+def _memory_key(model: "BaselineSTTModel") -> str:
+    """Everything that a hypothesis depends on besides the recording."""
+    parts = (model.digest, model.beam_width, model.nbest, model.max_duration)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _remember(memory: Path, rows: list[Hypothesis]) -> None:
+    """Adds rows (their `id` is the recording's sha256) to what other processes added; failures are not kept."""
+    with lock(memory.with_suffix(".lock")):
+        before = read_jsonl(memory, Hypothesis) if memory.exists() else []
+        merged = {row.id: row for row in [*before, *rows] if not row.error}
+        write_jsonl(memory, merged.values())
+
+
+def _hypothesis(utterance: Utterance, result: "Transcription | Failure", digest: str) -> Hypothesis:
+    """Rounded, so that last bits of a float never count as a change."""
+    from mondegreen.speech.transcriber import Failure
+
+    if isinstance(result, Failure):
+        return _empty(utterance, result.error, digest).model_copy(update={"id": utterance.sha256})
+    return Hypothesis(
+        id=utterance.sha256,
+        path=utterance.path,
+        text=result.text,
+        confidence=round(result.confidence, 4),
+        duration=round(result.duration, 3),
+        words=[_rounded(word) for word in result.words],
+        nbest=[Alternative(text=item.text, score=round(item.score, 2)) for item in result.nbest],
+        model=digest,
+    )
+
+
+def _rounded(word: Word) -> Word:
+    return Word(
+        text=word.text, start=round(word.start, 2), end=round(word.end, 2), confidence=round(word.confidence, 4)
+    )
+
+
+def _by_function(transcribe: TranscribeFn, utterance: Utterance, digest: str) -> Hypothesis:
+    try:
+        text = _text_of(transcribe(utterance.path))
+    except Exception as raised:  # whatever a user's model raises, the other recordings are still transcribed
+        return _empty(utterance, f"{type(raised).__name__}: {raised}".encode("utf-8", "replace").decode(), digest)
+    return _empty(utterance, "", digest).model_copy(update={"text": text})
+
+
+def _empty(utterance: Utterance, error: str, digest: str) -> Hypothesis:
+    """An empty hypothesis."""
+    return Hypothesis(
+        id=utterance.id,
+        path=utterance.path,
+        text="",
+        confidence=0.0,
+        duration=utterance.duration,
+        words=[],
+        nbest=[],
+        model=digest,
+        error=error,
+    )
+
+
+def _text_of(result: Any) -> str:
+    text = result.get("text") if isinstance(result, dict) else getattr(result, "text", result)
+    if not isinstance(text, str):
+        raise TypeError(f"the model gave {type(result).__name__} instead of a text")
+    text.encode()  # half a surrogate pair is no text: it can be written nowhere
+    return text
