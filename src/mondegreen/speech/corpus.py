@@ -1,6 +1,6 @@
-"""The recordings below data/ and what people wrote down about them.
+"""The recordings below data/, what people wrote down of them, and their splits.
 
-Train, dev and test: no recording, no text and (with enough speakers) no speaker stands in two of them.
+No recording, no text and (with enough speakers) no speaker stands in two of train, dev and test.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from mondegreen.scoring.references import Row, read_recordings
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
+Stratum = tuple[Domain, str]
+Text = Callable[[str], str]
 _NO_ROW = Row(line=0, key="", text="")
 
 
@@ -74,10 +76,6 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
             recording = row.recording
         condition = folders[0] if folders else row.condition or "all"
         yield Found(path, domain, condition, row.speaker, recording, row.text, row.reference_source)
-
-
-Stratum = tuple[Domain, str]
-Text = Callable[[str], str]
 
 
 def enough_speakers(rows: Iterable[Utterance], min_speakers: int) -> bool:

@@ -1,8 +1,6 @@
-"""What is trained on: clips that passed the preflight, as features or waveforms, in batches of like length.
+"""What is trained on: clips that passed the preflight, in batches of like length, and the module that learns from them.
 
-What is checked before the first step of training: every label, every length, and the SpecAugment mask.
-
-The part of a CTC model that is trained, as one module: features in, safe CTC loss out.
+Every label, every length and the SpecAugment mask is checked before the first step.
 """
 
 import logging
@@ -36,9 +34,12 @@ from mondegreen.speech.model import (
 )
 from mondegreen.speech.text import Labeller, min_frames
 
+SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
+_NAMED = 10  # problems in one message
 _BUCKET = 25  # frames (0.5 s): clips of one bucket change places between epochs
 _NOISE = (0.001, 0.01)  # of the loudest sample
 _GAIN = (0.5, 1.5)
+logger = logging.getLogger(__name__)
 
 
 class Recordings:
@@ -173,12 +174,6 @@ class LikeLengthBatches(Sampler[list[int]]):
         rng.shuffle(groups)
         for number in range(len(self)):
             yield [order[position] for position in groups[number % len(groups)]]
-
-
-logger = logging.getLogger(__name__)
-
-SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
-_NAMED = 10
 
 
 def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list[Clip], list[Problem]]:

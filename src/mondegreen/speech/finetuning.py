@@ -1,8 +1,6 @@
-"""Fine-tuning from end to end: preflight, training, merge weight, merge check, saving.
+"""Fine-tuning from end to end: preflight, training, merging, the merge weight, saving.
 
-LoRA layers in a CTC network, and what comes after training: merging, weighing against the base, saving.
-
-How much of what was learnt to keep: dev WER against what the model forgets, along the line from base to tuned.
+How much of what was learnt to keep is chosen along the line from base to tuned: dev WER against what is forgotten.
 """
 
 import copy
@@ -32,7 +30,10 @@ from mondegreen.speech.model import FeatureCache, SpeechModel, forward_features,
 from mondegreen.speech.training import DevSet, OnEpoch, run_key
 from mondegreen.speech.training import train as run_training
 
+logger = logging.getLogger(__name__)
 MERGE_TOLERANCE = 1e-4
+_CHECKED = 4  # utterances of the merge check
+_ROUNDING = 1e-9
 _ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "out_proj"})
 _FEED_FORWARD = ("intermediate_dense", "output_dense")
 _BESIDE_WEIGHTS = (
@@ -44,196 +45,6 @@ _BESIDE_WEIGHTS = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-
-
-def add_lora(network: PreTrainedModel, params: TrainParams) -> PeftModel:
-    """Puts LoRA layers into `network` (in place) and freezes the rest, but for a trainable copy of the CTC head.
-
-    Returns:
-        peft's view of the same network, for merging and saving.
-
-    Raises:
-        TrainingError: no module has one of the names in train.lora_targets.
-    """
-    config = LoraConfig(
-        r=params.lora_rank,
-        lora_alpha=params.lora_alpha,
-        lora_dropout=params.lora_dropout,
-        target_modules=list(reachable_targets(network, params.lora_targets)),
-        modules_to_save=["lm_head"],
-        task_type=None,
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
-            return get_peft_model(network, config)
-    except ValueError as error:
-        raise TrainingError(
-            f"LoRA found none of {', '.join(params.lora_targets)} in this model ({error}).",
-            "Name modules that it has in train.lora_targets, such as q_proj.",
-        ) from error
-
-
-def reachable_targets(network: PreTrainedModel, targets: Sequence[str]) -> tuple[str, ...]:
-    """Targets whose forward is called.
-
-    WavLM hands the weights of its attention projections to a function of torch instead of calling the modules: an
-    adapter there would never be asked and never learn. Its feed-forward layers take the place of the attention.
-    """
-    if network.config.model_type != "wavlm" or not _ATTENTION & set(targets):
-        return tuple(targets)
-    logger.warning("WavLM's attention cannot carry LoRA; its feed-forward layers are adapted instead.")
-    return tuple(dict.fromkeys([*(name for name in targets if name not in _ATTENTION), *_FEED_FORWARD]))
-
-
-def merge(adapted: PeftModel) -> PreTrainedModel:
-    """A plain network with the adapter merged in; `adapted` stays as it is."""
-    merged: PreTrainedModel = cast(Any, copy.deepcopy(adapted)).merge_and_unload()
-    return in_evaluation(merged)
-
-
-def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> PreTrainedModel:
-    """A network at `base + weight * (tuned - base)`: the LoRA scale, or a weighted average after full fine-tuning.
-
-    Args:
-        weight: 0 gives the base's weights and 1 the tuned ones, exactly.
-    """
-    network = copy.deepcopy(base)
-    tuned_state = tuned.state_dict()
-    network.load_state_dict(
-        {name: _between(tensor, tuned_state[name], weight) for name, tensor in base.state_dict().items()}
-    )
-    return in_evaluation(network)
-
-
-def in_evaluation(network: PreTrainedModel) -> PreTrainedModel:
-    """The same network without dropout and SpecAugment."""
-    nn.Module.eval(network)
-    return network
-
-
-def _between(base: Tensor, tuned: Tensor, weight: float) -> Tensor:
-    if not base.is_floating_point():
-        return tuned if weight > 0 else base
-    return torch.lerp(base, tuned.to(base.device), weight)
-
-
-@torch.inference_mode()
-def check_merge(adapted: PreTrainedModel, merged: PreTrainedModel, features: Sequence[Tensor]) -> float:
-    """The largest difference of any logit between the network with its adapter and the merged one.
-
-    Args:
-        features: a few utterances, each float32 (num_frames, conv_dim).
-
-    Raises:
-        TrainingError: more than MERGE_TOLERANCE; what would be served is not what was trained.
-    """
-    padded, mask = pad(features)
-    padded, mask = padded.to(merged.device), mask.to(merged.device)
-    logits = [forward_features(in_evaluation(network), padded, mask)[mask] for network in (adapted, merged)]
-    difference = float((logits[0] - logits[1]).abs().max())
-    if not difference <= MERGE_TOLERANCE:  # a NaN is not within the tolerance either
-        raise TrainingError(
-            f"The merged model differs from the adapter by {difference:.2g} in a logit ({MERGE_TOLERANCE:g} allowed).",
-            "Nothing was saved. Train with a lower train.learning_rate, or report this with build/train and the model.",
-        )
-    return difference
-
-
-def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> None:
-    """Writes weights (safetensors, float32) and configuration, and copies the base's tokenizer files beside them."""
-    output.mkdir(parents=True, exist_ok=True)
-    network.save_pretrained(output)
-    for name in _BESIDE_WEIGHTS:
-        if (base.folder / name).is_file():
-            shutil.copyfile(base.folder / name, output / name)
-
-
-def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, folder: Path) -> None:
-    """Writes the adapter, and in base.json the model that it belongs to.
-
-    peft writes its configuration in another order each time; it is put in order, so that the bytes can be compared.
-    """
-    adapted.peft_config["default"].base_model_name_or_path = base.name
-    adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
-    (folder / "README.md").unlink(missing_ok=True)
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    ordered = {name: sorted(value) if _is_names(value) else value for name, value in sorted(settings.items())}
-    _write_json(folder / "adapter_config.json", ordered)
-    _write_json(folder / "base.json", {"base": base.name, "base_digest": base.digest, "merge_weight": merge_weight})
-
-
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-_ROUNDING = 1e-9
-
-
-def sweep(
-    base: SpeechModel,
-    tuned: PreTrainedModel,
-    dev: DevSet,
-    retention: DevSet | None,
-    weights: Sequence[float],
-    budget: float,
-) -> list[SweepRow]:
-    """Measures the base and every candidate weight.
-
-    Args:
-        tuned: a plain network (an adapter merged in).
-        budget: WER that the retention set may lose, absolute.
-    """
-    rows: list[SweepRow] = []
-    for weight in sorted({0.0, *weights}):
-        model = replace(base, network=merged_at(base.network, tuned, weight))
-        score = dev.score(model)
-        kept = retention.score(model).words.rate if retention else None
-        loss = kept - (rows[0].retention_wer or 0.0) if kept is not None and rows else 0.0
-        rows.append(
-            SweepRow(
-                weight=weight,
-                dev_wer=score.words.rate,
-                dev_cer=score.characters.rate,
-                retention_wer=kept,
-                retention_loss=loss,
-                within_budget=loss <= budget + _ROUNDING,
-            )
-        )
-        logger.info(
-            "Merge weight %.2f: dev WER %.2f%%, retention loss %+.2f%%",
-            *(weight, 100 * score.words.rate, 100 * loss),
-        )
-    return rows
-
-
-def choose(rows: Sequence[SweepRow], weights: Sequence[float]) -> tuple[SweepRow, str]:
-    """The lowest dev WER within the forgetting budget (ties: the smaller weight), and a note when there is none.
-
-    Args:
-        weights: the candidates; the reference at 0 is taken only when it is one of them.
-    """
-    candidates = [row for row in rows if row.weight in weights]
-    within = [row for row in candidates if row.within_budget]
-    if within:
-        return min(within, key=lambda row: (row.dev_wer, row.weight)), ""
-    least = min(candidates, key=lambda row: (row.retention_loss, row.weight))
-    note = (
-        f"No merge weight keeps the forgetting budget; {least.weight:g} forgets least "
-        f"({least.retention_loss:+.2%} WER on the retention set). Raise select.replay_ratio or lower "
-        "train.learning_rate."
-    )
-    logger.warning(note)
-    return least, note
-
-
-logger = logging.getLogger(__name__)
-
-_CHECKED = 4  # utterances of the merge check
 
 
 @dataclass(frozen=True)
@@ -389,3 +200,185 @@ def _finish(
         seconds_per_sample=seconds,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
+
+
+def add_lora(network: PreTrainedModel, params: TrainParams) -> PeftModel:
+    """Puts LoRA layers into `network` (in place) and freezes the rest, but for a trainable copy of the CTC head.
+
+    Returns:
+        peft's view of the same network, for merging and saving.
+
+    Raises:
+        TrainingError: no module has one of the names in train.lora_targets.
+    """
+    config = LoraConfig(
+        r=params.lora_rank,
+        lora_alpha=params.lora_alpha,
+        lora_dropout=params.lora_dropout,
+        target_modules=list(reachable_targets(network, params.lora_targets)),
+        modules_to_save=["lm_head"],
+        task_type=None,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            return get_peft_model(network, config)
+    except ValueError as error:
+        raise TrainingError(
+            f"LoRA found none of {', '.join(params.lora_targets)} in this model ({error}).",
+            "Name modules that it has in train.lora_targets, such as q_proj.",
+        ) from error
+
+
+def reachable_targets(network: PreTrainedModel, targets: Sequence[str]) -> tuple[str, ...]:
+    """Targets whose forward is called.
+
+    WavLM hands the weights of its attention projections to a function of torch instead of calling the modules: an
+    adapter there would never be asked and never learn. Its feed-forward layers take the place of the attention.
+    """
+    if network.config.model_type != "wavlm" or not _ATTENTION & set(targets):
+        return tuple(targets)
+    logger.warning("WavLM's attention cannot carry LoRA; its feed-forward layers are adapted instead.")
+    return tuple(dict.fromkeys([*(name for name in targets if name not in _ATTENTION), *_FEED_FORWARD]))
+
+
+def merge(adapted: PeftModel) -> PreTrainedModel:
+    """A plain network with the adapter merged in; `adapted` stays as it is."""
+    merged: PreTrainedModel = cast(Any, copy.deepcopy(adapted)).merge_and_unload()
+    return in_evaluation(merged)
+
+
+def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> PreTrainedModel:
+    """A network at `base + weight * (tuned - base)`: the LoRA scale, or a weighted average after full fine-tuning.
+
+    Args:
+        weight: 0 gives the base's weights and 1 the tuned ones, exactly.
+    """
+    network = copy.deepcopy(base)
+    tuned_state = tuned.state_dict()
+    network.load_state_dict(
+        {name: _between(tensor, tuned_state[name], weight) for name, tensor in base.state_dict().items()}
+    )
+    return in_evaluation(network)
+
+
+def in_evaluation(network: PreTrainedModel) -> PreTrainedModel:
+    """The same network without dropout and SpecAugment."""
+    nn.Module.eval(network)
+    return network
+
+
+def _between(base: Tensor, tuned: Tensor, weight: float) -> Tensor:
+    if not base.is_floating_point():
+        return tuned if weight > 0 else base
+    return torch.lerp(base, tuned.to(base.device), weight)
+
+
+@torch.inference_mode()
+def check_merge(adapted: PreTrainedModel, merged: PreTrainedModel, features: Sequence[Tensor]) -> float:
+    """The largest difference of any logit between the network with its adapter and the merged one.
+
+    Args:
+        features: a few utterances, each float32 (num_frames, conv_dim).
+
+    Raises:
+        TrainingError: more than MERGE_TOLERANCE; what would be served is not what was trained.
+    """
+    padded, mask = pad(features)
+    padded, mask = padded.to(merged.device), mask.to(merged.device)
+    logits = [forward_features(in_evaluation(network), padded, mask)[mask] for network in (adapted, merged)]
+    difference = float((logits[0] - logits[1]).abs().max())
+    if not difference <= MERGE_TOLERANCE:  # a NaN is not within the tolerance either
+        raise TrainingError(
+            f"The merged model differs from the adapter by {difference:.2g} in a logit ({MERGE_TOLERANCE:g} allowed).",
+            "Nothing was saved. Train with a lower train.learning_rate, or report this with build/train and the model.",
+        )
+    return difference
+
+
+def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> None:
+    """Writes weights (safetensors, float32) and configuration, and copies the base's tokenizer files beside them."""
+    output.mkdir(parents=True, exist_ok=True)
+    network.save_pretrained(output)
+    for name in _BESIDE_WEIGHTS:
+        if (base.folder / name).is_file():
+            shutil.copyfile(base.folder / name, output / name)
+
+
+def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, folder: Path) -> None:
+    """Writes the adapter, and in base.json the model that it belongs to.
+
+    peft writes its configuration in another order each time; it is put in order, so that the bytes can be compared.
+    """
+    adapted.peft_config["default"].base_model_name_or_path = base.name
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
+    (folder / "README.md").unlink(missing_ok=True)
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    ordered = {name: sorted(value) if _is_names(value) else value for name, value in sorted(settings.items())}
+    _write_json(folder / "adapter_config.json", ordered)
+    _write_json(folder / "base.json", {"base": base.name, "base_digest": base.digest, "merge_weight": merge_weight})
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def sweep(
+    base: SpeechModel,
+    tuned: PreTrainedModel,
+    dev: DevSet,
+    retention: DevSet | None,
+    weights: Sequence[float],
+    budget: float,
+) -> list[SweepRow]:
+    """Measures the base and every candidate weight.
+
+    Args:
+        tuned: a plain network (an adapter merged in).
+        budget: WER that the retention set may lose, absolute.
+    """
+    rows: list[SweepRow] = []
+    for weight in sorted({0.0, *weights}):
+        model = replace(base, network=merged_at(base.network, tuned, weight))
+        score = dev.score(model)
+        kept = retention.score(model).words.rate if retention else None
+        loss = kept - (rows[0].retention_wer or 0.0) if kept is not None and rows else 0.0
+        rows.append(
+            SweepRow(
+                weight=weight,
+                dev_wer=score.words.rate,
+                dev_cer=score.characters.rate,
+                retention_wer=kept,
+                retention_loss=loss,
+                within_budget=loss <= budget + _ROUNDING,
+            )
+        )
+        logger.info(
+            "Merge weight %.2f: dev WER %.2f%%, retention loss %+.2f%%",
+            *(weight, 100 * score.words.rate, 100 * loss),
+        )
+    return rows
+
+
+def choose(rows: Sequence[SweepRow], weights: Sequence[float]) -> tuple[SweepRow, str]:
+    """The lowest dev WER within the forgetting budget (ties: the smaller weight), and a note when there is none.
+
+    Args:
+        weights: the candidates; the reference at 0 is taken only when it is one of them.
+    """
+    candidates = [row for row in rows if row.weight in weights]
+    within = [row for row in candidates if row.within_budget]
+    if within:
+        return min(within, key=lambda row: (row.dev_wer, row.weight)), ""
+    least = min(candidates, key=lambda row: (row.retention_loss, row.weight))
+    note = (
+        f"No merge weight keeps the forgetting budget; {least.weight:g} forgets least "
+        f"({least.retention_loss:+.2%} WER on the retention set). Raise select.replay_ratio or lower "
+        "train.learning_rate."
+    )
+    logger.warning(note)
+    return least, note

@@ -1,6 +1,6 @@
 """From files below data/ to the manifest: decode, check, hash, split, count.
 
-Failed cases of data/failed_cases: recordings that were misheard in production, for training and nothing else.
+The failed cases of data/failed_cases, recordings that were misheard in production, join for training and nothing else.
 """
 
 import logging
@@ -22,86 +22,6 @@ from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discov
 FOLDER = "failed_cases"
 CASES_FILE = "cases.jsonl"
 Text = Callable[[str], str]
-
-
-def read_failed_cases(data: Path) -> list[FailedCase]:
-    """The snapshot's rows, a person's corrections before a machine's; [] without a snapshot."""
-    path = data / FOLDER / CASES_FILE
-    rows = read_jsonl(path, FailedCase) if path.exists() else []
-    return sorted(rows, key=lambda case: (case.method == "llm", case.id))
-
-
-def found(case: FailedCase, data: Path) -> Found:
-    """The case's recording as prepare sees any other; what a machine wrote is no reference."""
-    reference = "" if case.method == "llm" else case.text
-    recording = case.recording or f"{FOLDER}/{case.sha256}"
-    return Found(data / FOLDER / case.path, "target", FOLDER, case.speaker, recording, reference)
-
-
-def label(case: FailedCase, utterance: Utterance) -> Label:
-    """The case's correction as a gold transcript."""
-    note = f"case {case.id}" + (f", by {case.author}" if case.author else "")
-    source: Source = "llm" if case.method == "llm" else "human"
-    return Label(id=utterance.id, text=case.text, source=source, note=note, writer=case.writer)
-
-
-def admitted(
-    pairs: Iterable[tuple[FailedCase, Utterance]],
-    rows: Sequence[Utterance],
-    withheld: Sequence[Utterance],
-    by_speaker: bool,
-    text: Text,
-) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
-    """Cases that may be trained on beside `rows`, and why the others may not.
-
-    The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
-    case that stays out when it shares bytes, a recording, a text or (`by_speaker`) a speaker with what judges, or with
-    the `withheld` recordings that were left out because they share something with that.
-    """
-    taken: dict[tuple[str, str], str] = {}
-    judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
-    for row in (*withheld, *judging):
-        taken.update(dict.fromkeys(_keys(row, text(row.reference), by_speaker), row.path))
-    known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
-    kept: list[tuple[FailedCase, Utterance]] = []
-    problems: list[Problem] = []
-    for case, utterance in pairs:
-        problem = _refusal(case, utterance, taken, known, _keys(utterance, text(case.text), by_speaker))
-        if problem:
-            problems.append(problem)
-        else:
-            known[utterance.sha256] = utterance.path
-            kept.append((case, utterance))
-    return kept, problems
-
-
-def _refusal(
-    case: FailedCase,
-    utterance: Utterance,
-    taken: Mapping[tuple[str, str], str],
-    known: Mapping[str, str],
-    keys: Sequence[tuple[str, str]],
-) -> Problem | None:
-    shared = next((key for key in keys if key in taken), None)
-    if utterance.sha256 != case.sha256:
-        reason, message = "corrupt", f"its bytes are not those of case {case.id}; run `dvc checkout data.dvc`"
-    elif shared:
-        reason = f"held_out_{shared[0]}"
-        message = f"case {case.id} shares its {shared[0]} with {taken[shared]}, which is held out"
-    elif utterance.sha256 in known:
-        reason, message = "known", f"case {case.id} is the recording {known[utterance.sha256]}, which has a text"
-    else:
-        return None
-    return Problem(path=utterance.path, reason=reason, message=message)
-
-
-def _keys(row: Utterance, text: str, by_speaker: bool) -> list[tuple[str, str]]:
-    keys = [("content", row.sha256), ("recording", row.recording), ("text", text)]
-    if by_speaker and row.domain == "target":
-        keys.append(("speaker", row.speaker))
-    return [key for key in keys if key[1]]
-
-
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Track = Callable[[list[Found]], Iterable[Found]]
 logger = logging.getLogger(__name__)
@@ -160,7 +80,9 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
     def text(reference: str) -> str:
         return normalize(reference, params.score.normalizer)
 
-    cases = {item.path.as_posix(): (case, item) for case in read_failed_cases(data) for item in [found(case, data)]}
+    cases = {
+        item.path.as_posix(): (case, item) for case in read_failed_cases(data) for item in [found_case(case, data)]
+    }
     files = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
     problems: list[Problem] = []
     checked = with_ids([row for item in track(files) for row in _check(item, params, text, problems)])
@@ -173,7 +95,7 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
     by_speaker = enough_speakers(own, params.validate_.min_speakers)
     settled, withheld = _settled(own, params, by_speaker, text)
     pairs = [(cases[row.path][0], row) for row in checked if row.path in cases]
-    kept, refused = admitted(pairs, settled, withheld, by_speaker, text)
+    kept, refused = admitted_cases(pairs, settled, withheld, by_speaker, text)
     corrected = {row.sha256 for _, row in kept}
     rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept)]
     check_leakage(rows, text)
@@ -181,11 +103,11 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
     for problem in problems:
         logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
     report = _report(files, rows, problems, "speaker" if by_speaker else "recording", text)
-    return Manifest(rows, [label(case, row) for case, row in kept], report)
+    return Manifest(rows, [case_label(case, row) for case, row in kept], report)
 
 
 def _settled(
-    own: list[Utterance], params: Params, by_speaker: bool, text: Callable[[str], str]
+    own: list[Utterance], params: Params, by_speaker: bool, text: Text
 ) -> tuple[list[Utterance], list[Utterance]]:
     """The user's recordings with their splits, and those withheld because they have no reference to judge with."""
     rows = assign_splits(
@@ -211,7 +133,7 @@ def _limited(found: list[Found], limit: int) -> list[Found]:
     return kept
 
 
-def _check(item: Found, params: Params, text: Callable[[str], str], problems: list[Problem]) -> Iterator[Utterance]:
+def _check(item: Found, params: Params, text: Text, problems: list[Problem]) -> Iterator[Utterance]:
     """Yields the recording if it can be used; notes what is wrong with it."""
     path, words = item.path.as_posix(), len(text(item.reference).split())
     if item.reference and words < params.audio.min_words:
@@ -264,9 +186,7 @@ def _empty_splits(data: Path, rows: list[Utterance]) -> list[Problem]:
     ]
 
 
-def _report(
-    files: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Callable[[str], str]
-) -> Report:
+def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Text) -> Report:
     groups: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for row in rows:
         groups[row.domain][row.split].append(row)
@@ -285,7 +205,7 @@ def _report(
     )
 
 
-def _share(rows: list[Utterance], total: int, text: Callable[[str], str]) -> Share:
+def _share(rows: list[Utterance], total: int, text: Text) -> Share:
     return Share(
         utterances=len(rows),
         share=round(len(rows) / total, 4),
@@ -294,3 +214,81 @@ def _share(rows: list[Utterance], total: int, text: Callable[[str], str]) -> Sha
         recordings=len({row.recording for row in rows}),
         conditions=dict(sorted(Counter(row.condition for row in rows).items())),
     )
+
+
+def read_failed_cases(data: Path) -> list[FailedCase]:
+    """The snapshot's rows, a person's corrections before a machine's; [] without a snapshot."""
+    path = data / FOLDER / CASES_FILE
+    rows = read_jsonl(path, FailedCase) if path.exists() else []
+    return sorted(rows, key=lambda case: (case.method == "llm", case.id))
+
+
+def found_case(case: FailedCase, data: Path) -> Found:
+    """The case's recording as prepare sees any other; what a machine wrote is no reference."""
+    reference = "" if case.method == "llm" else case.text
+    recording = case.recording or f"{FOLDER}/{case.sha256}"
+    return Found(data / FOLDER / case.path, "target", FOLDER, case.speaker, recording, reference)
+
+
+def case_label(case: FailedCase, utterance: Utterance) -> Label:
+    """The case's correction as a gold transcript."""
+    note = f"case {case.id}" + (f", by {case.author}" if case.author else "")
+    source: Source = "llm" if case.method == "llm" else "human"
+    return Label(id=utterance.id, text=case.text, source=source, note=note, writer=case.writer)
+
+
+def admitted_cases(
+    pairs: Iterable[tuple[FailedCase, Utterance]],
+    rows: Sequence[Utterance],
+    withheld: Sequence[Utterance],
+    by_speaker: bool,
+    text: Text,
+) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
+    """Cases that may be trained on beside `rows`, and why the others may not.
+
+    The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
+    case that stays out when it shares bytes, a recording, a text or (`by_speaker`) a speaker with what judges, or with
+    the `withheld` recordings that were left out because they share something with that.
+    """
+    taken: dict[tuple[str, str], str] = {}
+    judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
+    for row in (*withheld, *judging):
+        taken.update(dict.fromkeys(_keys(row, text(row.reference), by_speaker), row.path))
+    known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
+    kept: list[tuple[FailedCase, Utterance]] = []
+    problems: list[Problem] = []
+    for case, utterance in pairs:
+        problem = _refusal(case, utterance, taken, known, _keys(utterance, text(case.text), by_speaker))
+        if problem:
+            problems.append(problem)
+        else:
+            known[utterance.sha256] = utterance.path
+            kept.append((case, utterance))
+    return kept, problems
+
+
+def _refusal(
+    case: FailedCase,
+    utterance: Utterance,
+    taken: Mapping[tuple[str, str], str],
+    known: Mapping[str, str],
+    keys: Sequence[tuple[str, str]],
+) -> Problem | None:
+    shared = next((key for key in keys if key in taken), None)
+    if utterance.sha256 != case.sha256:
+        reason, message = "corrupt", f"its bytes are not those of case {case.id}; run `dvc checkout data.dvc`"
+    elif shared:
+        reason = f"held_out_{shared[0]}"
+        message = f"case {case.id} shares its {shared[0]} with {taken[shared]}, which is held out"
+    elif utterance.sha256 in known:
+        reason, message = "known", f"case {case.id} is the recording {known[utterance.sha256]}, which has a text"
+    else:
+        return None
+    return Problem(path=utterance.path, reason=reason, message=message)
+
+
+def _keys(row: Utterance, text: str, by_speaker: bool) -> list[tuple[str, str]]:
+    keys = [("content", row.sha256), ("recording", row.recording), ("text", text)]
+    if by_speaker and row.domain == "target":
+        keys.append(("speaker", row.speaker))
+    return [key for key in keys if key[1]]

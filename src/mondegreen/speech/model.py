@@ -1,12 +1,8 @@
-"""Loading a CTC model from a folder, the hub or the registry, with digests that say which bytes spoke.
-
-Convolutional features, each computed alone, and the transformer over a batch of them.
+"""A CTC model: loading it by name, its convolutional features, and the transformer over a batch of them.
 
 Base models normalise their first convolution over time (GroupNorm), so padding a waveform changes every frame of it.
 Here an utterance passes the convolutions by itself; only its features are padded, and the transformer gets the mask.
-Any batch then gives what a batch of one gives.
-
-Features that are computed once: memory-mapped shards keyed by the recording's and the encoder's digest.
+Any batch then gives what a batch of one gives. Features that were computed once are kept on disk.
 """
 
 import hashlib
@@ -40,6 +36,10 @@ FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
+CACHE_FOLDER = Path("var/features")
+_SHARD_BYTES = 64 * 2**20
+_NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,6 @@ def resolve_model(name: str) -> Path:
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") != 1:
         raise UsageError(f"{name} is not a model: {Path(name) / 'config.json'} does not exist.", _NAME_A_MODEL)
     return _from_hub(name)
-
-
-_NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
 
 
 def _from_hub(name: str) -> Path:
@@ -302,12 +299,6 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
-
-
-logger = logging.getLogger(__name__)
-
-CACHE_FOLDER = Path("var/features")
-_SHARD_BYTES = 64 * 2**20
 
 
 class FeatureCache:

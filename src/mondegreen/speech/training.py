@@ -1,10 +1,7 @@
 """Training through transformers' Trainer (so that `accelerate launch` scales it), made safe to kill and to repeat.
 
-What happens beside the steps of training: the history, early stopping and progress.
-
-Checkpoints that can be trusted after a crash: each is sealed with the digests of its files once it is whole.
-
-Corpus error rates of a model on held-out examples, by greedy decoding: what training is steered by.
+It is steered by the error rates of held-out examples under greedy decoding, and goes on from checkpoints that are
+sealed with the digests of their files once they are whole.
 """
 
 import hashlib
@@ -37,6 +34,69 @@ from mondegreen.speech.decoding import greedy
 from mondegreen.speech.model import SpeechModel, batches, log_probabilities
 
 OnEpoch = Callable[[dict[str, Any]], None]
+_WEIGHTS, _SEAL, _STATE, _PREFIX = "model.safetensors", "complete.json", "trainer_state.json", "checkpoint-"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """Counts over a set of examples. `heard` is the number of hypotheses that are not empty."""
+
+    words: ErrorCounts
+    characters: ErrorCounts
+    heard: int
+
+    def __add__(self, other: "DevScore") -> "DevScore":
+        return DevScore(self.words + other.words, self.characters + other.characters, self.heard + other.heard)
+
+    @classmethod
+    def zero(cls) -> "DevScore":
+        """The neutral element of `+`."""
+        return cls(ErrorCounts.zero(), ErrorCounts.zero(), 0)
+
+
+@dataclass(frozen=True)
+class DevSet:
+    """Held-out examples with human references, and how they are judged."""
+
+    examples: tuple[Example, ...]
+    recordings: Recordings
+    normalizer: NormalizerName
+    batch_seconds: Seconds
+
+    def score(self, model: SpeechModel) -> DevScore:
+        """Transcribes all examples with a model in evaluation mode. Raises AudioError."""
+        return sum((self._score_group(model, group) for group in self.groups()), DevScore.zero())
+
+    def has_words(self) -> bool:
+        """Whether there is anything to divide errors by."""
+        return any(normalize(example.text, self.normalizer) for example in self.examples)
+
+    def groups(self) -> list[list[Example]]:
+        """Batches of like length; the same for every model."""
+        budget = max(1, round(self.batch_seconds / self.recordings.base.frame_seconds))
+        lengths = [self.recordings.frames(example) for example in self.examples]
+        return [[self.examples[index] for index in group] for group in batches(lengths, budget)]
+
+    def score_part(self, model: SpeechModel, process: int, processes: int) -> DevScore:
+        """The share of one of several processes."""
+        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
+
+    def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> DevScore:
+        rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
+        return sum(
+            (
+                self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
+                for example, row in zip(group, rows, strict=True)
+            ),
+            DevScore.zero(),
+        )
+
+    def _judge(self, example: Example, heard: str) -> DevScore:
+        reference, hypothesis = normalize(example.text, self.normalizer), normalize(heard, self.normalizer)
+        return DevScore(
+            count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
+        )
 
 
 def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
@@ -158,131 +218,6 @@ def _progress(console: Console) -> Progress:
     )
 
 
-_SEAL = "complete.json"
-_STATE = "trainer_state.json"
-_PREFIX = "checkpoint-"
-
-
-def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Sequence[Example]) -> str:
-    """Names the training that a checkpoint belongs to: everything that decides its result."""
-    parts = [params.train.model_dump_json(), str(params.seed), params.score.normalizer, base_digest]
-    parts += [example.model_dump_json() for example in (*train, *dev)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def seal(checkpoint: Path) -> None:
-    """Marks a checkpoint as whole. The last thing that is written to it."""
-    digests = {path.name: sha256_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file()}
-    write_text(checkpoint / _SEAL, json.dumps(digests, indent=2) + "\n")
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether every file has the bytes it was sealed with."""
-    try:
-        digests = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-        return all(sha256_file(checkpoint / name) == digest for name, digest in digests.items())
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that training can go on from; unusable ones are removed.
-
-    It must be whole itself and so must the best one that it points to.
-    """
-    found = sorted(folder.glob(f"{_PREFIX}*"), key=_step)
-    whole = [path for path in found if is_whole(path)]
-    for path in found:
-        if path not in whole:
-            logger.warning("%s is incomplete (a crash while it was written?) and is removed.", path)
-            shutil.rmtree(path)
-    usable = [path for path in whole if (best := best_checkpoint(path)) is None or best in whole]
-    return usable[-1] if usable else None
-
-
-def read_state(checkpoint: Path) -> TrainerState:
-    """The Trainer's state: steps, log history and the best checkpoint so far."""
-    state: TrainerState = TrainerState.load_from_json(str(checkpoint / _STATE))
-    return state
-
-
-def best_checkpoint(checkpoint: Path) -> Path | None:
-    """The best checkpoint at that time, looked for beside this one, so that the project may be moved."""
-    best = read_state(checkpoint).best_model_checkpoint
-    return checkpoint.parent / Path(best).name if best else None
-
-
-def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix(_PREFIX)
-    return int(number) if number.isdigit() else -1
-
-
-@dataclass(frozen=True)
-class DevScore:
-    """Counts over a set of examples. `heard` is the number of hypotheses that are not empty."""
-
-    words: ErrorCounts
-    characters: ErrorCounts
-    heard: int
-
-    def __add__(self, other: "DevScore") -> "DevScore":
-        return DevScore(self.words + other.words, self.characters + other.characters, self.heard + other.heard)
-
-    @classmethod
-    def zero(cls) -> "DevScore":
-        """The neutral element of `+`."""
-        return cls(ErrorCounts.zero(), ErrorCounts.zero(), 0)
-
-
-@dataclass(frozen=True)
-class DevSet:
-    """Held-out examples with human references, and how they are judged."""
-
-    examples: tuple[Example, ...]
-    recordings: Recordings
-    normalizer: NormalizerName
-    batch_seconds: Seconds
-
-    def score(self, model: SpeechModel) -> DevScore:
-        """Transcribes all examples with a model in evaluation mode. Raises AudioError."""
-        return sum((self._score_group(model, group) for group in self.groups()), DevScore.zero())
-
-    def has_words(self) -> bool:
-        """Whether there is anything to divide errors by."""
-        return any(normalize(example.text, self.normalizer) for example in self.examples)
-
-    def groups(self) -> list[list[Example]]:
-        """Batches of like length; the same for every model."""
-        budget = max(1, round(self.batch_seconds / self.recordings.base.frame_seconds))
-        lengths = [self.recordings.frames(example) for example in self.examples]
-        return [[self.examples[index] for index in group] for group in batches(lengths, budget)]
-
-    def score_part(self, model: SpeechModel, process: int, processes: int) -> DevScore:
-        """The share of one of several processes."""
-        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
-
-    def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> DevScore:
-        rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
-        return sum(
-            (
-                self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
-                for example, row in zip(group, rows, strict=True)
-            ),
-            DevScore.zero(),
-        )
-
-    def _judge(self, example: Example, heard: str) -> DevScore:
-        reference, hypothesis = normalize(example.text, self.normalizer), normalize(heard, self.normalizer)
-        return DevScore(
-            count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
-        )
-
-
-logger = logging.getLogger(__name__)
-
-_WEIGHTS = "model.safetensors"
-
-
 class _Arguments(TrainingArguments):
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """Rounds the ratio down: rounded up, a run of one or two steps would take its first with a rate of zero."""
@@ -363,7 +298,7 @@ class CTCTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            seal(self.folder / f"checkpoint-{self.state.global_step}")
+            seal(self.folder / f"{_PREFIX}{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / _WEIGHTS), strict=False)
@@ -431,7 +366,7 @@ def _restore_best(checkpoint: Path) -> None:
     best, state = best_checkpoint(checkpoint), read_state(checkpoint)
     if best and state.best_model_checkpoint != str(best):
         state.best_model_checkpoint = str(best)
-        state.save_to_json(str(checkpoint / "trainer_state.json"))
+        state.save_to_json(str(checkpoint / _STATE))
         seal(checkpoint)
 
 
@@ -466,3 +401,57 @@ def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
         ddp_find_unused_parameters=True,
         **settings,
     )
+
+
+def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Sequence[Example]) -> str:
+    """Names the training that a checkpoint belongs to: everything that decides its result."""
+    parts = [params.train.model_dump_json(), str(params.seed), params.score.normalizer, base_digest]
+    parts += [example.model_dump_json() for example in (*train, *dev)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def seal(checkpoint: Path) -> None:
+    """Marks a checkpoint as whole. The last thing that is written to it."""
+    digests = {path.name: sha256_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file()}
+    write_text(checkpoint / _SEAL, json.dumps(digests, indent=2) + "\n")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file has the bytes it was sealed with."""
+    try:
+        digests = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        return all(sha256_file(checkpoint / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that training can go on from; unusable ones are removed.
+
+    It must be whole itself and so must the best one that it points to.
+    """
+    found = sorted(folder.glob(f"{_PREFIX}*"), key=_step)
+    whole = [path for path in found if is_whole(path)]
+    for path in found:
+        if path not in whole:
+            logger.warning("%s is incomplete (a crash while it was written?) and is removed.", path)
+            shutil.rmtree(path)
+    usable = [path for path in whole if (best := best_checkpoint(path)) is None or best in whole]
+    return usable[-1] if usable else None
+
+
+def read_state(checkpoint: Path) -> TrainerState:
+    """The Trainer's state: steps, log history and the best checkpoint so far."""
+    state: TrainerState = TrainerState.load_from_json(str(checkpoint / _STATE))
+    return state
+
+
+def best_checkpoint(checkpoint: Path) -> Path | None:
+    """The best checkpoint at that time, looked for beside this one, so that the project may be moved."""
+    best = read_state(checkpoint).best_model_checkpoint
+    return checkpoint.parent / Path(best).name if best else None
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix(_PREFIX)
+    return int(number) if number.isdigit() else -1
