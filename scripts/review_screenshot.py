@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mondegreen.cases.store import DataManager
 from mondegreen.config import load_params
 from mondegreen.detector.detector import ErrorDetector
-from mondegreen.monitoring.tracker import MetadataTracker, Recorder
+from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 from mondegreen.review.page import heard_words
 from mondegreen.review.security import Access
 from mondegreen.review.session import Desk
@@ -34,7 +34,8 @@ def make_store(folder: Path) -> DataManager:
     heard = [result for result in model.transcribe_many(clips) if isinstance(result, Transcription)]
     manager = DataManager(folder)
     tracker = MetadataTracker(folder, data_manager=manager)
-    Recorder(tracker, ErrorDetector(params.detector), params.audio.max_duration).record(heard)
+    detector = ErrorDetector(params.detector)
+    tracker.log_inferences([inference_of(result, detector, params.audio.max_duration) for result in heard])
     return manager
 
 

@@ -111,7 +111,7 @@ def test_transcripts_are_printed_when_the_database_breaks_meanwhile(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mondegreen.monitoring.tracker.write_inferences", full)
+    monkeypatch.setattr("mondegreen.monitoring.tracker.MetadataTracker.log_inferences", full)
     result = run("transcribe", *recordings, "--model", model, "--log", "--batch-size", 1)
     assert len(result.stdout.splitlines()) == 3 and result.exit_code == 1
     assert result.stderr.count("No space left") == 1 and "3 inferences were not logged" in result.stderr

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import insert
 
-from mondegreen.monitoring.records import Statistics
-from mondegreen.monitoring.tracker import Inference, MetadataTracker, write_inferences
+from mondegreen.db import transaction
+from mondegreen.monitoring.records import InferenceStatistics
+from mondegreen.monitoring.tracker import Inference, MetadataTracker, row_of
+from mondegreen.tables import InferenceRow
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -23,7 +26,10 @@ def inference(at: datetime = NOW, **changes: Any) -> Inference:
 
 def insert_rows(tracker: MetadataTracker, rows: Iterable[Inference]) -> None:
     """Inferences whose audio is gone: misheard ones leave no failed case."""
-    write_inferences(tracker.engine, None, list(rows))
+    written = [row_of(row, None, NOW) for row in rows]
+    if written:
+        with transaction(tracker.engine) as session:
+            session.execute(insert(InferenceRow), written)
 
 
 def service(
@@ -47,11 +53,11 @@ def service(
     return rows
 
 
-def empty_statistics(**changes: Any) -> Statistics:
+def empty_statistics(**changes: Any) -> InferenceStatistics:
     fields: dict[str, Any] = {
         "count": 0, "measured": 0, "errors": 0, "error_detection_rate": None, "error_interval": None,
         "mean_confidence": None, "audio_seconds": 0.0, "work_seconds": 0.0, "real_time_factor": None, "latency": None,
         "since": NOW, "until": NOW, "last": None, "in_future": 0, "cases": 0, "corrected": 0,
         "correction_rate": None, "models": {},
     }  # fmt: skip
-    return Statistics.model_validate(fields | changes)
+    return InferenceStatistics.model_validate(fields | changes)

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from mondegreen.config import DeployParams, Params
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import RegistryError
-from mondegreen.monitoring.canary import GuardReport, guard, guard_and_act, watch_champion
+from mondegreen.monitoring.canary import CanaryReport, act_on_canary, check_canary, watch_canary
 from mondegreen.registry.ledger import Ledger
 from mondegreen.tables import InferenceRow
 from tests.loop.inferences import NOW
@@ -58,8 +58,8 @@ class Service:
         details["former_digest"] = f"m{former}"
         self.ledger.note(action, version, former=former, digest=f"m{version}", details=details)
 
-    def look(self, rules: DeployParams = RULES) -> GuardReport:
-        return guard(self.engine, NAME, rules, self.folder / "detector")
+    def look(self, rules: DeployParams = RULES) -> CanaryReport:
+        return check_canary(self.engine, NAME, rules, self.folder / "detector")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_only_the_last_deployment_is_guarded(service: Service) -> None:
     service.heard("m2", 400, errors=0.9)
     service.deploy(1, 2, action="rollback")
     assert service.look().decision == "nothing to guard"
-    assert guard(service.engine, "another", RULES, service.folder).decision == "nothing to guard"
+    assert check_canary(service.engine, "another", RULES, service.folder).decision == "nothing to guard"
 
 
 def test_looking_often_does_not_look_more_often(service: Service) -> None:
@@ -159,14 +159,14 @@ def test_what_is_worse_is_rolled_back_and_people_are_told_once(service: Service)
     service.heard("m2", 400, errors=0.3)
     asked: list[tuple[int | None, int | None, str]] = []
 
-    def roll_back(found: GuardReport, reason: str) -> None:
+    def roll_back(found: CanaryReport, reason: str) -> None:
         asked.append((found.former, found.version, reason))
         service.deploy(1, 2, action="rollback")
 
     with listening(OK) as server:
         params = Params.model_validate({"monitor": {"webhook": server.url}, "deploy": {"guard_min_inferences": 200}})
         for act in (False, True, True):
-            found = guard_and_act(service.engine, NAME, params, service.folder, act=act, roll_back=roll_back)
+            found = act_on_canary(service.engine, NAME, params, service.folder, act=act, roll_back=roll_back)
             if act is False:
                 assert found.decision == "worse" and not asked
     assert [(former, version) for former, version, _ in asked] == [(1, 2)] and "auto-rollback" in asked[0][2]
@@ -178,13 +178,13 @@ def test_what_is_worse_is_rolled_back_and_people_are_told_once(service: Service)
 def test_a_rollback_that_is_refused_is_alerted_all_the_same(service: Service) -> None:
     service.heard("m2", 400, errors=0.3)
 
-    def refuse(found: GuardReport, reason: str) -> None:
+    def refuse(found: CanaryReport, reason: str) -> None:
         raise RegistryError("Version 1 cannot be served.", "")
 
     with listening(OK) as server:
         params = Params.model_validate({"monitor": {"webhook": server.url}, "deploy": {"guard_min_inferences": 200}})
         with pytest.raises(RegistryError):
-            guard_and_act(service.engine, NAME, params, service.folder, act=True, roll_back=refuse)
+            act_on_canary(service.engine, NAME, params, service.folder, act=True, roll_back=refuse)
     assert len(server.requests) == 1
 
 
@@ -196,6 +196,6 @@ def test_watch_leaves_it_alone_unless_it_is_switched_on(service: Service, monkey
         return lambda found, reason: done.append(reason)
 
     monkeypatch.setattr("mondegreen.monitoring.canary._rollback", rollback)
-    assert watch_champion(service.engine, Params(), service.folder) == "" and not done
+    assert watch_canary(service.engine, Params(), service.folder) == "" and not done
     on = Params.model_validate({"deploy": {"auto_rollback": True}})
-    assert watch_champion(service.engine, on, service.folder).startswith("Rolled back to version 1.") and len(done) == 1
+    assert watch_canary(service.engine, on, service.folder).startswith("Rolled back to version 1.") and len(done) == 1

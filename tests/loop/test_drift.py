@@ -17,9 +17,9 @@ from mondegreen.monitoring.drift import (
     error_rate_drift,
     population_stability_index,
     shares,
-    wilson,
 )
-from mondegreen.monitoring.records import Drift, Statistics
+from mondegreen.monitoring.records import Drift, InferenceStatistics
+from mondegreen.monitoring.statistics import wilson
 from tests.loop.inferences import NOW, empty_statistics
 
 CONFIDENCES = arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1, width=32))
@@ -33,7 +33,7 @@ def fires(reference: np.ndarray, window: np.ndarray) -> bool:
         confidence=confidence_drift(reference, window),
         error_rate=None,
     )
-    found: Statistics = empty_statistics()
+    found: InferenceStatistics = empty_statistics()
     checks = {check.metric: check for check in check_thresholds(found, drift, MonitorParams(), "24h")}
     return checks["drift"].status == "alert"
 
@@ -114,7 +114,7 @@ def test_a_shift_without_size_is_no_alert_however_sure_it_is() -> None:
 
 
 def test_wilson_is_the_published_example() -> None:
-    # Newcombe 1998, Statistics in Medicine 17: 857-872, table I: 81/263, 15/148 and 0/20.
+    # Newcombe 1998, InferenceStatistics in Medicine 17: 857-872, table I: 81/263, 15/148 and 0/20.
     for hits, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
         found = wilson(hits, count)
         assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
@@ -124,8 +124,20 @@ def test_wilson_is_the_published_example() -> None:
             wilson(hits, count)
 
 
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.9994]))
+def test_wilson_is_the_closed_form(count: int, share: float, level: float) -> None:
+    hits = round(share * count)
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    middle = (hits / count + z * z / (2 * count)) / (1 + z * z / count)
+    spread = hits * (count - hits) / count**3 + z * z / (4 * count * count)
+    half = z / (1 + z * z / count) * math.sqrt(spread)
+    found = wilson(hits, count, level)
+    assert (found.low, found.high) == (pytest.approx(middle - half, abs=1e-12), pytest.approx(middle + half, abs=1e-12))
+    assert 0 <= found.low <= hits / count <= found.high <= 1
+
+
 def test_newcombe_is_the_published_example() -> None:
-    # Newcombe 1998, Statistics in Medicine 17: 873-890, table II, method 10: 56/70 - 48/80.
+    # Newcombe 1998, InferenceStatistics in Medicine 17: 873-890, table II, method 10: 56/70 - 48/80.
     found = error_rate_drift((48, 80), (56, 70))
     assert found.difference == pytest.approx(0.2)
     assert (found.interval.low, found.interval.high) == (

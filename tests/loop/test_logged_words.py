@@ -6,7 +6,7 @@ import pytest
 
 from mondegreen.cases.store import DataManager
 from mondegreen.detector.detector import Detection
-from mondegreen.monitoring.tracker import Inference, MetadataTracker, Recorder, write_inferences
+from mondegreen.monitoring.tracker import Inference, MetadataTracker, inference_of
 from mondegreen.records import Alternative, Word
 from mondegreen.review.page import choices_of, heard_words
 from mondegreen.speech.transcriber import Transcription
@@ -36,7 +36,8 @@ def test_a_logged_transcription_keeps_words_and_nbest(tmp_path: Path, monkeypatc
         model="m",
     )
     manager = DataManager(tmp_path / "var")
-    Recorder(MetadataTracker(data_manager=manager), Suspicious(), 30.0).record([heard])  # type: ignore[arg-type]
+    logged = inference_of(heard, Suspicious(), 30.0)  # type: ignore[arg-type]
+    MetadataTracker(data_manager=manager).log_inferences([logged])
     (case,) = manager.find_cases().cases
     assert [(word.text, word.doubtful) for word in heard_words(case, 0.6)] == [("hole", True), ("line", False)]
     assert [(choice.text, choice.chosen) for choice in choices_of(case, None)] == [
@@ -52,7 +53,8 @@ def test_an_hour_of_words_is_not_kept_with_a_case(tmp_path: Path, monkeypatch: p
     text = " ".join(word.text for word in words)
     path = recording(tmp_path / "0.wav", 0)
     fields = {"model_version": "m", "duration": 9_000.0, "latency": 1.0, "is_error": True}
-    write_inferences(manager.engine, manager, [Inference(audio_path=path, transcript=text, words=words, **fields)])
+    logged = Inference(audio_path=path, transcript=text, words=words, **fields)
+    MetadataTracker(data_manager=manager).log_inferences([logged])
     (case,) = manager.find_cases().cases
     assert len(case.metadata["words"]) == 500 and case.original_transcript == text
     assert {word.confidence for word in heard_words(case, 0.6)} == {None}  # those that are left are not of the whole

@@ -17,7 +17,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.db import open_database, reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.monitoring.statistics import bucket_edges, buckets, day_edges
+from mondegreen.monitoring.statistics import curve_edges, day_edges, time_steps
 from mondegreen.monitoring.tracker import Inference, MetadataTracker, window_name
 from mondegreen.tables import InferenceRow
 from tests.loop.inferences import NOW, inference, insert_rows, service
@@ -90,14 +90,14 @@ def test_a_recording_that_is_gone_before_it_is_hashed_is_named(tracker: Metadata
 def test_a_batch_is_written_whole_or_not_at_all(tracker: MetadataTracker, monkeypatch: pytest.MonkeyPatch) -> None:
     import mondegreen.monitoring.tracker as module
 
-    real = module._row
+    real = module.row_of
     calls = iter(range(10))
 
     def breaks(*arguments: Any) -> dict[str, object]:
         found = real(*arguments)
         return found | {"audio_sha256": None} if next(calls) == 2 else found
 
-    monkeypatch.setattr(module, "_row", breaks)
+    monkeypatch.setattr(module, "row_of", breaks)
     with pytest.raises(Exception, match="NOT NULL"):
         tracker.log_inferences([inference() for _ in range(4)])
     assert rows(tracker) == []
@@ -192,7 +192,7 @@ def test_models_and_steps_add_up_and_percentiles_are_numpys(
     window = timedelta(hours=48)
     inside = [seconds for hours, seconds, _ in drawn if NOW - hours * HOUR >= NOW - window]
     found = tracker.statistics(window, NOW)
-    steps = buckets(tracker.engine, bucket_edges(NOW - window, NOW))
+    steps = time_steps(tracker.engine, curve_edges(NOW - window, NOW))
     assert found.count == len(inside) == sum(part.count for part in found.models.values())
     assert found.count == sum(step.count for step in steps)
     if found.latency:
@@ -204,7 +204,7 @@ def test_models_and_steps_add_up_and_percentiles_are_numpys(
 def test_edges_cover_the_window_in_order(minutes: int, seconds: int) -> None:
     until = NOW + timedelta(seconds=seconds)
     since = until - timedelta(minutes=minutes)
-    for edges in (bucket_edges(since, until), day_edges(since, until)):
+    for edges in (curve_edges(since, until), day_edges(since, until)):
         assert (edges[0], edges[-1]) == (since, until)
         assert all(low < high for low, high in pairwise(edges))
     assert all(edge.hour == edge.minute == edge.second == 0 for edge in day_edges(since, until)[1:-1])

@@ -7,7 +7,7 @@ import pytest
 
 from mondegreen.config import MonitorParams
 from mondegreen.db import reading
-from mondegreen.monitoring.statistics import first_week
+from mondegreen.monitoring.drift import first_week
 from mondegreen.monitoring.tracker import MetadataTracker
 from tests.loop.inferences import NOW, inference, insert_rows, service
 

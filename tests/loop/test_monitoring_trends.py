@@ -8,8 +8,8 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.monitoring.statistics import round_values, summarise
 from mondegreen.monitoring.tracker import MetadataTracker
+from mondegreen.monitoring.trends import round_values, trend_through
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.runs import log_metrics_file, resume_run, start_run
@@ -127,11 +127,11 @@ def test_a_day_without_a_detector_has_no_error_rate(tmp_path: Path) -> None:
 def test_the_slope_is_least_squares() -> None:
     draw = np.random.default_rng(0)
     hours, values = draw.uniform(0, 500, 20), draw.uniform(0, 1, 20)
-    found = summarise(
+    found = trend_through(
         "wer", [(NOW + timedelta(hours=float(h)), float(v)) for h, v in zip(hours, values, strict=True)], ""
     )
     assert found.slope == pytest.approx(np.polyfit(hours / 24, values, 1)[0])
-    together = summarise("wer", [(NOW, 0.1), (NOW, 0.2)], "two")
+    together = trend_through("wer", [(NOW, 0.1), (NOW, 0.2)], "two")
     assert together.slope is None and together.improvement is None and together.reason == "two"
 
 

@@ -12,7 +12,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.monitoring.shadow import kept_recordings, shadow
-from mondegreen.monitoring.tracker import Inference, write_inferences
+from mondegreen.monitoring.tracker import Inference, MetadataTracker
 from mondegreen.records import Word
 from mondegreen.scoring.wer import count_words
 from mondegreen.speech.transcriber import Failure, Transcription
@@ -110,7 +110,7 @@ def test_the_audio_that_the_service_kept_is_found_newest_first(recordings: list[
         )
         for index, path in enumerate(recordings)
     ]  # fmt: skip
-    write_inferences(manager.engine, manager, heard)
+    MetadataTracker(data_manager=manager).log_inferences(heard)
     with_cases = {manager.audio_path(case).read_bytes() for case in manager.find_cases().cases}
     assert len(with_cases) == 4
     found, missing = kept_recordings(manager.engine, manager.blobs, None)

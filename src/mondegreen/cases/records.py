@@ -42,7 +42,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-Record = TypeVar("Record", bound=_Record)
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class NewCase(_Record):

@@ -18,7 +18,7 @@ from mondegreen.scoring.wording import percent, probability
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.monitoring.shadow import Load, ShadowReport
+    from mondegreen.monitoring.shadow import LoadModel, ShadowReport
 
 
 def shadow_screen(report: "ShadowReport") -> RenderableType:
@@ -123,13 +123,13 @@ def guard(
 
     The exit code is 1 when it is worse, rolled back or not.
     """
-    from mondegreen.monitoring.canary import guard_and_act
+    from mondegreen.monitoring.canary import act_on_canary
     from mondegreen.registry.ledger import Ledger
 
     found, params = deployer(name, store), _params()
     ledger = Ledger.open(found.folder, found.model_name)
     try:
-        report = guard_and_act(
+        report = act_on_canary(
             ledger.engine, found.model_name, params, found.folder,
             act=params.deploy.auto_rollback if act is None else act,
         )  # fmt: skip
@@ -160,7 +160,7 @@ def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]
         manager.close()
 
 
-def _loader(params: "Params") -> "Load":
+def _loader(params: "Params") -> "LoadModel":
     from mondegreen.speech.transcriber import BaselineSTTModel
 
     def load(name: str) -> BaselineSTTModel:

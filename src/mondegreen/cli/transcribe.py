@@ -15,7 +15,6 @@ import typer
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.monitoring.tracker import Recorder
     from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 
 
@@ -31,12 +30,14 @@ class InferenceLog:
     """
 
     def __init__(self, model_version: str | None, params: "Params | None", group: int) -> None:
+        from mondegreen.config import Params
+
         self.group, self.lost = group, 0
         self._heard: list[Transcription] = []
         self._logging = model_version is not None
-        self._recorder = self._open(model_version, params) if model_version else None
+        self._write_down = self._open(model_version, params or Params()) if model_version else None
         self._thread = ThreadPoolExecutor(1)
-        self._writing: tuple[Future[None], int] | None = None
+        self._writing: tuple[Future[object], int] | None = None
 
     def __enter__(self) -> "InferenceLog":
         return self
@@ -63,10 +64,10 @@ class InferenceLog:
         """Hands the group to the thread, once the one before is written."""
         self._wait()
         heard, self._heard = self._heard, []
-        if heard and self._recorder is None:
+        if heard and self._write_down is None:
             self.lost += len(heard)
-        elif heard and self._recorder:
-            self._writing = self._thread.submit(self._recorder.record, heard), len(heard)
+        elif heard and self._write_down:
+            self._writing = self._thread.submit(self._write_down, heard), len(heard)
 
     def _wait(self) -> None:
         if self._writing is None:
@@ -79,15 +80,19 @@ class InferenceLog:
                 self._warn(error)
             self.lost += size
 
-    def _open(self, model_version: str, params: "Params | None") -> "Recorder | None":
-        from mondegreen.config import Params
-        from mondegreen.monitoring.tracker import Recorder
+    def _open(self, model_version: str, params: "Params") -> "Callable[[list[Transcription]], object] | None":
+        """What writes a group down; None, with a warning, where that cannot be."""
+        from mondegreen.detector.detector import ErrorDetector
+        from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 
+        tracker, longest = MetadataTracker(), params.audio.max_duration
         try:
-            return Recorder.open(model_version, params or Params())
+            _ = tracker.engine  # opened now, so that what is wrong is said before an hour of work
+            detector = ErrorDetector.load(tracker.folder / "detector", model_version, params.detector)
         except Exception as error:
             self._warn(error)
             return None
+        return lambda heard: tracker.log_inferences([inference_of(result, detector, longest) for result in heard])
 
     def _warn(self, error: Exception) -> None:
         typer.echo(f"warning: inferences are not logged: {error}", err=True)

@@ -22,7 +22,7 @@ from mondegreen.loop.jobs import WORKING, Job, Jobs
 from mondegreen.loop.pipeline import PIPELINE
 from mondegreen.loop.rounds import OnProgress
 from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, Step, adapt, count, decide, needed_cases, rest
-from mondegreen.monitoring.canary import watch_champion
+from mondegreen.monitoring.canary import watch_canary
 
 if TYPE_CHECKING:
     from mondegreen.loop.rounds import OnProgress, Round, TakeSnapshot
@@ -310,7 +310,7 @@ def watch(
     def once() -> Look:
         with open_orchestrator() as orchestrator, progress() as on_progress:
             params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
-            if said := watch_champion(orchestrator.jobs.engine, params, folder):
+            if said := watch_canary(orchestrator.jobs.engine, params, folder):
                 warn(said)
             return look(orchestrator, on_progress)
 

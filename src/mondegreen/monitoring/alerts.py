@@ -1,7 +1,4 @@
-"""Thresholds of params.yaml against what was found, and telling people once.
-
-One signed POST, tried again where that can help; what it answers is a sentence, never an exception.
-"""
+"""Thresholds of params.yaml against what was found, and telling people once: in the log, and by a signed webhook."""
 
 import hashlib
 import hmac
@@ -10,10 +7,10 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -22,15 +19,151 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 
 from mondegreen.config import MonitorParams, Seconds
 from mondegreen.db import transaction
-from mondegreen.monitoring.records import Check, Delivery, Drift, Statistics, Status
+from mondegreen.monitoring.records import Check, CheckStatus, Delivery, Drift, InferenceStatistics
 from mondegreen.scoring.wording import percent, points, span
 from mondegreen.tables import AlertRow
 
+logger = logging.getLogger(__name__)
 _LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
+_CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
+_NEXT_STEPS = {
+    "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
+    "(`mondegreen check`).",
+    "latency_p95": "See what else runs on the machine and how long the recordings are; a smaller transcribe.beam_width "
+    "or nbest is faster.",
+    "confidence": "Listen to a few recent recordings: noise, another microphone or other speakers lower it first.",
+    "drift": "Compare recent recordings with those of the first week; when the world has changed, correct recent cases "
+    "and run a round.",
+    "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases, and roll back when the "
+    "rise came with a new model.",
+}
 
 
-class _TryAgainError(Exception):
-    """The server is not able just now; the message says how."""
+def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: MonitorParams, window: str) -> list[Check]:
+    """One check a threshold. With fewer than `min_inferences` it is not measured, which is neither good nor bad.
+
+    Args:
+        statistics: of the window.
+        drift: of the window.
+        params: thresholds.
+        window: its name in messages, such as "24h".
+    """
+    found = []
+    for metric, value, threshold, fires, detail in (*_of_traffic(statistics, params), *_of_drift(drift, params)):
+        status: CheckStatus = "not measured" if value is None else "alert" if fires else "ok"
+        found.append(
+            Check(
+                metric=metric,
+                status=status,
+                value=value,
+                threshold=threshold,
+                window=window,
+                detail=detail,
+                next_step=_NEXT_STEPS[metric] if status == "alert" else "",
+            )
+        )
+    return found
+
+
+# Metric, value (None: not measured), threshold, whether it fires, and both in words.
+_Compared = tuple[str, float | None, float, bool, str]
+
+
+def _of_traffic(found: InferenceStatistics, params: MonitorParams) -> Iterator[_Compared]:
+    few = f"{{}} of the {params.min_inferences} inferences that it needs"
+    enough = found.count >= params.min_inferences
+    rate = found.error_detection_rate if found.measured >= params.min_inferences else None
+    said = few.format(found.measured) if rate is None else f"{percent(rate)} of {found.measured:,} were misheard"
+    yield "error_rate", rate, params.max_error_rate, rate is not None and rate > params.max_error_rate, said
+    p95 = found.latency.p95 if found.latency and enough else None
+    said = few.format(found.count) if p95 is None else f"{p95:.2f} s of work for the slowest of 20 recordings"
+    yield "latency_p95", p95, params.max_latency_p95, p95 is not None and p95 > params.max_latency_p95, said
+    mean = found.mean_confidence if enough else None
+    said = few.format(found.count) if mean is None else f"{mean:.3f} on average"
+    yield "confidence", mean, params.min_confidence, mean is not None and mean < params.min_confidence, said
+
+
+def _of_drift(drift: Drift, params: MonitorParams) -> Iterator[_Compared]:
+    if moved := drift.confidence:
+        # The index alone exceeds any threshold by chance when there are few inferences.
+        fires = moved.psi > params.max_drift and moved.ks_p_value < params.drift_alpha
+        said = f"PSI {moved.psi:.3f}, KS distance {moved.ks_statistic:.3f} (p = {moved.ks_p_value:.2g})"
+        yield "drift", moved.psi, params.max_drift, fires, said
+    else:
+        yield "drift", None, params.max_drift, False, drift.confidence_reason
+    if rise := drift.error_rate:
+        fires = rise.difference > params.max_error_rise and rise.interval.low > 0
+        said = f"{points(rise.difference)} (95 % interval {span(rise.interval.low, rise.interval.high)})"
+        yield "error_rate_rise", rise.difference, params.max_error_rise, fires, said
+    else:
+        yield "error_rate_rise", None, params.max_error_rise, False, drift.error_rate_reason
+
+
+def notify(engine: Engine, alerts: Sequence[Check], params: MonitorParams, now: datetime) -> Delivery | None:
+    """Warns in the log of every alert, and sends the webhook those that it has not had for `cooldown_hours`.
+
+    Returns:
+        None without a webhook or without alerts. A failed delivery is in `problem`, and is due again at the next call.
+    """
+    for alert in alerts:
+        logger.warning(sentence(alert))
+    if not alerts or not params.webhook:
+        return None
+    fresh = _claim(engine, alerts, timedelta(hours=params.cooldown_hours), now)
+    cooling = [alert.metric for alert in alerts if alert.metric not in fresh]
+    if not fresh:
+        return Delivery(sent=[], cooling_down=cooling)
+    due = [alert for alert in alerts if alert.metric in fresh]
+    webhook = Webhook(params.webhook, os.environ.get("MONDEGREEN_WEBHOOK_SECRET"), timeout=params.webhook_timeout)
+    problem = webhook.post(_payload(due, now))
+    with transaction(engine) as session:
+        session.execute(update(AlertRow).where(AlertRow.id.in_(fresh.values())).values(delivered=not problem))
+    if problem:
+        logger.warning("The webhook did not get the alerts: %s.", problem)
+    return Delivery(sent=[] if problem else list(fresh), cooling_down=cooling, problem=problem)
+
+
+def sentence(alert: Check) -> str:
+    """Metric, value, threshold, window and what to do."""
+    return (
+        f"{alert.metric} over {alert.window}: {alert.detail}; the threshold is {alert.threshold:g}. {alert.next_step}"
+    )
+
+
+def _claim(engine: Engine, alerts: Sequence[Check], cooldown: timedelta, now: datetime) -> dict[str, int]:
+    """Metric to row of those that are due. Written down before they are sent, so that of two monitors one sends.
+
+    A time in the future (the clock was moved back) holds nothing up.
+    """
+    claimed = {}
+    with transaction(engine) as session:
+        for alert in alerts:
+            recent = session.execute(
+                select(AlertRow.at, AlertRow.delivered).where(
+                    AlertRow.metric == alert.metric, AlertRow.at > now - max(cooldown, _CLAIM), AlertRow.at <= now
+                )
+            ).all()
+            if any(
+                at > now - (cooldown if delivered else _CLAIM) for at, delivered in recent if delivered is not False
+            ):
+                continue
+            row = AlertRow(
+                at=now, metric=alert.metric, value=alert.value, threshold=alert.threshold, window=alert.window
+            )
+            session.add(row)
+            session.flush()
+            claimed[alert.metric] = row.id
+    return claimed
+
+
+def _payload(alerts: Sequence[Check], now: datetime) -> dict[str, Any]:
+    """`text` is what chat services show."""
+    return {
+        "source": "mondegreen",
+        "at": now.isoformat(),
+        "text": "\n".join(map(sentence, alerts)),
+        "alerts": [alert.model_dump(mode="json", exclude={"status"}) for alert in alerts],
+    }
 
 
 @dataclass(frozen=True)
@@ -112,150 +245,5 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-logger = logging.getLogger(__name__)
-_CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
-_NEXT_STEPS = {
-    "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
-    "(`mondegreen check`).",
-    "latency_p95": "See what else runs on the machine and how long the recordings are; a smaller transcribe.beam_width "
-    "or nbest is faster.",
-    "confidence": "Listen to a few recent recordings: noise, another microphone or other speakers lower it first.",
-    "drift": "Compare recent recordings with those of the first week; when the world has changed, correct recent cases "
-    "and run a round.",
-    "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases, and roll back when the "
-    "rise came with a new model.",
-}
-
-
-def check_thresholds(statistics: Statistics, drift: Drift, params: MonitorParams, window: str) -> list[Check]:
-    """One check a threshold. With fewer than `min_inferences` it is not measured, which is neither good nor bad.
-
-    Args:
-        statistics: of the window.
-        drift: of the window.
-        params: thresholds.
-        window: its name in messages, such as "24h".
-    """
-    found = statistics
-    enough = found.count >= params.min_inferences
-    few = f"{{}} of the {params.min_inferences} inferences that it needs"
-    rate = found.error_detection_rate if found.measured >= params.min_inferences else None
-    p95 = found.latency.p95 if found.latency and enough else None
-    mean = found.mean_confidence if enough else None
-    rows = [
-        _Row("error_rate", rate, params.max_error_rate, (rate or 0) > params.max_error_rate,
-             few.format(found.measured) if rate is None else f"{percent(rate)} of {found.measured:,} were misheard"),
-        _Row("latency_p95", p95, params.max_latency_p95, (p95 or 0) > params.max_latency_p95,
-             few.format(found.count) if p95 is None else f"{p95:.2f} s of work for the slowest of 20 recordings"),
-        _Row("confidence", mean, params.min_confidence, mean is not None and mean < params.min_confidence,
-             few.format(found.count) if mean is None else f"{mean:.3f} on average"),
-        *_drift_rows(drift, params),
-    ]  # fmt: skip
-    return [row.check(window) for row in rows]
-
-
-class _Row(NamedTuple):
-    """A check before its status is known."""
-
-    metric: str
-    value: float | None
-    threshold: float
-    fires: bool
-    detail: str
-
-    def check(self, window: str) -> Check:
-        status: Status = "not measured" if self.value is None else "alert" if self.fires else "ok"
-        return Check(
-            metric=self.metric,
-            status=status,
-            value=self.value,
-            threshold=self.threshold,
-            window=window,
-            detail=self.detail,
-            next_step=_NEXT_STEPS[self.metric] if status == "alert" else "",
-        )
-
-
-def _drift_rows(drift: Drift, params: MonitorParams) -> list[_Row]:
-    moved, rise = drift.confidence, drift.error_rate
-    rows = [
-        _Row("drift", None, params.max_drift, False, drift.confidence_reason),
-        _Row("error_rate_rise", None, params.max_error_rise, False, drift.error_rate_reason),
-    ]
-    if moved:
-        # The index alone exceeds any threshold by chance when there are few inferences.
-        fires = moved.psi > params.max_drift and moved.ks_p_value < params.drift_alpha
-        detail = f"PSI {moved.psi:.3f}, KS distance {moved.ks_statistic:.3f} (p = {moved.ks_p_value:.2g})"
-        rows[0] = rows[0]._replace(value=moved.psi, fires=fires, detail=detail)
-    if rise:
-        fires = rise.difference > params.max_error_rise and rise.interval.low > 0
-        detail = f"{points(rise.difference)} (95 % interval {span(rise.interval.low, rise.interval.high)})"
-        rows[1] = rows[1]._replace(value=rise.difference, fires=fires, detail=detail)
-    return rows
-
-
-def notify(engine: Engine, alerts: Sequence[Check], params: MonitorParams, now: datetime) -> Delivery | None:
-    """Warns in the log of every alert, and sends the webhook those that it has not had for `cooldown_hours`.
-
-    Returns:
-        None without a webhook or without alerts. A failed delivery is in `problem`, and is due again at the next call.
-    """
-    for alert in alerts:
-        logger.warning(sentence(alert))
-    if not alerts or not params.webhook:
-        return None
-    fresh = _claim(engine, alerts, timedelta(hours=params.cooldown_hours), now)
-    cooling = [alert.metric for alert in alerts if alert.metric not in fresh]
-    if not fresh:
-        return Delivery(sent=[], cooling_down=cooling)
-    due = [alert for alert in alerts if alert.metric in fresh]
-    webhook = Webhook(params.webhook, os.environ.get("MONDEGREEN_WEBHOOK_SECRET"), timeout=params.webhook_timeout)
-    problem = webhook.post(_payload(due, now))
-    with transaction(engine) as session:
-        session.execute(update(AlertRow).where(AlertRow.id.in_(fresh.values())).values(delivered=not problem))
-    if problem:
-        logger.warning("The webhook did not get the alerts: %s.", problem)
-    return Delivery(sent=[] if problem else list(fresh), cooling_down=cooling, problem=problem)
-
-
-def sentence(alert: Check) -> str:
-    """Metric, value, threshold, window and what to do."""
-    return (
-        f"{alert.metric} over {alert.window}: {alert.detail}; the threshold is {alert.threshold:g}. {alert.next_step}"
-    )
-
-
-def _claim(engine: Engine, alerts: Sequence[Check], cooldown: timedelta, now: datetime) -> dict[str, int]:
-    """Metric to row of those that are due. Written down before they are sent, so that of two monitors one sends.
-
-    A time in the future (the clock was moved back) holds nothing up.
-    """
-    claimed = {}
-    with transaction(engine) as session:
-        for alert in alerts:
-            recent = session.execute(
-                select(AlertRow.at, AlertRow.delivered).where(
-                    AlertRow.metric == alert.metric, AlertRow.at > now - max(cooldown, _CLAIM), AlertRow.at <= now
-                )
-            ).all()
-            if any(
-                at > now - (cooldown if delivered else _CLAIM) for at, delivered in recent if delivered is not False
-            ):
-                continue
-            row = AlertRow(
-                at=now, metric=alert.metric, value=alert.value, threshold=alert.threshold, window=alert.window
-            )
-            session.add(row)
-            session.flush()
-            claimed[alert.metric] = row.id
-    return claimed
-
-
-def _payload(alerts: Sequence[Check], now: datetime) -> dict[str, Any]:
-    """`text` is what chat services show."""
-    return {
-        "source": "mondegreen",
-        "at": now.isoformat(),
-        "text": "\n".join(map(sentence, alerts)),
-        "alerts": [alert.model_dump(mode="json", exclude={"status"}) for alert in alerts],
-    }
+class _TryAgainError(Exception):
+    """The server is not able just now; the message says how."""

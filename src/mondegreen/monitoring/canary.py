@@ -1,4 +1,4 @@
-"""Is the new champion worse in production than the one before? Tested on the logged inferences; then taken back.
+"""Canary: is the new champion worse in production than the one before? By the logged inferences; then taken back.
 
 Looked at again and again, a test at level alpha would sooner or later call any model worse. So there is a look only at
 `guard_min_inferences`, at twice as many, at four times as many, …, always on the first so many inferences of the new
@@ -13,9 +13,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import norm
-from sqlalchemy import Engine, select
+from sqlalchemy import ColumnElement, Engine, select
 from sqlalchemy.orm import Session
 
 from mondegreen.config import DeployParams, Params
@@ -23,20 +22,17 @@ from mondegreen.db import reading
 from mondegreen.errors import RegistryError
 from mondegreen.monitoring.alerts import notify
 from mondegreen.monitoring.drift import error_rate_drift
-from mondegreen.monitoring.records import Check
+from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.ledger import CHAMPION, Entry, Ledger
+from mondegreen.scoring.wording import percent, points
 from mondegreen.tables import InferenceRow
 
-Decision = Literal["nothing to guard", "too few", "fine", "worse", "rolled back"]
+CanaryDecision = Literal["nothing to guard", "too few", "fine", "worse", "rolled back"]
 _MOST = 50_000  # inferences of each side that are looked at
 Values = npt.NDArray[np.float64]
 
 
-class _Found(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Comparison(_Found):
+class CanaryTest(MonitorRecord):
     """One quantity under both champions, and the test whether the new one lost more than the margin."""
 
     metric: Literal["error rate", "latency"]
@@ -54,30 +50,34 @@ class Comparison(_Found):
 
     @property
     def text(self) -> str:
-        unit = "points" if self.metric == "error rate" else "%"
-        return (
-            f"{self.metric} {self.before:.3g} -> {self.after:.3g}, {100 * self.difference:+.1f} {unit}, at least "
-            f"{100 * self.lower_bound:+.1f} (one-sided, {self.level:.2%}); {100 * self.margin:.1f} are allowed"
-        )
+        """Both values, the difference with its bound, and what is allowed."""
+        if self.metric == "error rate":
+            values = f"{percent(self.before)} -> {percent(self.after)}"
+            lost, least, allowed = map(points, (self.difference, self.lower_bound, self.margin))
+        else:
+            values = f"{self.before:.3g} -> {self.after:.3g} s for a second of audio"
+            lost, least, allowed = map(percent, (self.difference, self.lower_bound, self.margin))
+        bound = f"at least {least} (one-sided, {percent(self.level)})"
+        return f"{self.metric} {values}, a loss of {lost}, {bound}; {allowed} are allowed"
 
 
-class GuardReport(_Found):
-    """What the guard found of the last deployment."""
+class CanaryReport(MonitorRecord):
+    """What was found of the last deployment."""
 
-    decision: Decision
+    decision: CanaryDecision
     text: str  # a sentence
     model_name: str
     version: int | None = None  # the new champion
     former: int | None = None
     inferences: int = 0  # of the new champion
     look: int | None = None  # from 0
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[CanaryTest, ...] = ()
 
 
-RollBack = Callable[[GuardReport, str], None]
+RollBack = Callable[[CanaryReport, str], None]
 
 
-def guard(engine: Engine, model_name: str, params: DeployParams, detectors: Path) -> GuardReport:
+def check_canary(engine: Engine, model_name: str, params: DeployParams, detectors: Path) -> CanaryReport:
     """Compares the champion with the one before on what the service logged; moves nothing.
 
     Args:
@@ -91,8 +91,8 @@ def guard(engine: Engine, model_name: str, params: DeployParams, detectors: Path
     entry = _last_deployment(Ledger(engine, model_name))
     if entry is None or entry.version is None or entry.former is None:
         text = "No version was deployed over another."
-        return GuardReport(decision="nothing to guard", text=text, model_name=model_name)
-    known = GuardReport(
+        return CanaryReport(decision="nothing to guard", text=text, model_name=model_name)
+    report = CanaryReport(
         decision="too few", text="", model_name=model_name, version=entry.version, former=entry.former
     )  # fmt: skip
     old_digest = str(entry.details.get("former_digest", ""))
@@ -103,25 +103,22 @@ def guard(engine: Engine, model_name: str, params: DeployParams, detectors: Path
     least = params.guard_min_inferences
     if min(len(new), len(old)) < least:
         text = f"Version {entry.version} has {len(new)} inferences, version {entry.former} had {len(old)}"
-        return known.model_copy(update={"text": f"{text}: {least} of each are needed.", "inferences": len(new)})
+        return report.model_copy(update={"text": f"{text}: {least} of each are needed.", "inferences": len(new)})
     look = int(np.log2(len(new) / least))
     new = new[: least * 2**look]
-    level = 1 - params.guard_alpha / 2 ** (look + 1) / 2
     alike = _calibrated(detectors, entry.digest) == _calibrated(detectors, old_digest)
-    found = [_latency(old, new, params.guard_latency_margin, level)]
-    if alike and (rates := _error_rate(old, new, params.guard_error_margin, level, least)):
-        found.insert(0, rates)
-    worse = [comparison for comparison in found if comparison.worse]
+    tests = _tests(old, new, params, 1 - params.guard_alpha / 2 ** (look + 1) / 2, alike)
+    worse = [test for test in tests if test.worse]
     how = "worse" if worse else "not shown to be worse"
     text = f"Version {entry.version} is {how} than version {entry.former}: "
-    text += "; ".join(comparison.text for comparison in worse or found) + "."
+    text += "; ".join(test.text for test in worse or tests) + "."
     if not alike:
         text += " Error rates do not compare: the detector is calibrated for one of the two only."
-    facts = {"text": text, "inferences": len(new), "look": look, "comparisons": tuple(found)}
-    return known.model_copy(update={"decision": "worse" if worse else "fine", **facts})
+    facts = {"text": text, "inferences": len(new), "look": look, "comparisons": tuple(tests)}
+    return report.model_copy(update={"decision": "worse" if worse else "fine", **facts})
 
 
-def guard_and_act(
+def act_on_canary(
     engine: Engine,
     model_name: str,
     params: Params,
@@ -130,8 +127,8 @@ def guard_and_act(
     act: bool,
     roll_back: RollBack | None = None,
     now: datetime | None = None,
-) -> GuardReport:
-    """`guard`, then, when the champion is worse and `act` is set, back to the one before it; alerts either way.
+) -> CanaryReport:
+    """`check_canary`, then, when the champion is worse and `act` is set, back to the one before it; alerts either way.
 
     Args:
         folder: of live state.
@@ -140,7 +137,7 @@ def guard_and_act(
     Raises:
         RegistryError: the rollback is refused. The alert is sent all the same.
     """
-    found = guard(engine, model_name, params.deploy, folder / "detector")
+    found = check_canary(engine, model_name, params.deploy, folder / "detector")
     if found.decision != "worse" or found.former is None:
         return found
     try:
@@ -153,7 +150,7 @@ def guard_and_act(
     return found
 
 
-def watch_champion(engine: Engine, params: Params, folder: Path) -> str:
+def watch_canary(engine: Engine, params: Params, folder: Path) -> str:
     """What `mondegreen watch` does at each look, with deploy.auto_rollback; says what it did, or what keeps it from it.
 
     Raises:
@@ -162,14 +159,14 @@ def watch_champion(engine: Engine, params: Params, folder: Path) -> str:
     if not params.deploy.auto_rollback:
         return ""
     try:
-        found = guard_and_act(engine, params.register_.model_name, params, folder, act=True)
+        found = act_on_canary(engine, params.register_.model_name, params, folder, act=True)
     except RegistryError as error:
         return f"auto-rollback: {error.problem}"
     return found.text if found.decision == "rolled back" else ""
 
 
 def _rollback(model_name: str, params: Params, folder: Path) -> RollBack:
-    def act(found: GuardReport, reason: str) -> None:
+    def act(found: CanaryReport, reason: str) -> None:
         from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
         deployer = ModelDeployer(
@@ -180,7 +177,7 @@ def _rollback(model_name: str, params: Params, folder: Path) -> RollBack:
     return act
 
 
-def _alert(engine: Engine, found: GuardReport, params: Params, now: datetime) -> None:
+def _alert(engine: Engine, found: CanaryReport, params: Params, now: datetime) -> None:
     worst = max(found.comparisons, key=lambda comparison: comparison.lower_bound - comparison.margin)
     done = found.decision == "rolled back"
     step = "See what it mishears, and train another." if done else "`mondegreen models rollback` takes it back."
@@ -197,7 +194,7 @@ def _alert(engine: Engine, found: GuardReport, params: Params, now: datetime) ->
 
 
 def _last_deployment(ledger: Ledger) -> Entry | None:
-    """The entry that made the champion what it is, if that was a deployment; a rollback is guarded by nobody."""
+    """The entry that made the champion what it is, if that was a deployment; a rollback is watched by nobody."""
     entries = ledger.entries()
     if not entries:
         return None
@@ -207,7 +204,7 @@ def _last_deployment(ledger: Ledger) -> Entry | None:
     return last if last and last.action == "deploy" and last.version == champion else None
 
 
-def _rows(session: Session, digest: str, *conditions: object, newest: bool = False) -> Values:
+def _rows(session: Session, digest: str, *conditions: ColumnElement[bool], newest: bool = False) -> Values:
     """Latency, duration, and whether it was misheard (NaN: nobody looked): float64 (num_inferences, 3).
 
     In the order of their numbers, whatever the clock said.
@@ -215,7 +212,7 @@ def _rows(session: Session, digest: str, *conditions: object, newest: bool = Fal
     order = InferenceRow.id.desc() if newest else InferenceRow.id
     query = (
         select(InferenceRow.latency, InferenceRow.duration, InferenceRow.is_error)
-        .where(InferenceRow.model_version == digest, InferenceRow.duration > 0, *conditions)  # type: ignore[arg-type]
+        .where(InferenceRow.model_version == digest, InferenceRow.duration > 0, *conditions)
         .order_by(order)
         .limit(_MOST)
     )
@@ -223,14 +220,20 @@ def _rows(session: Session, digest: str, *conditions: object, newest: bool = Fal
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
-def _error_rate(old: Values, new: Values, margin: float, level: float, least: int) -> Comparison | None:
+def _tests(old: Values, new: Values, params: DeployParams, level: float, alike: bool) -> list[CanaryTest]:
+    """The tests of one look, each at `level`; the error rate's only where the detector judges both `alike`."""
+    rates = _error_rate(old, new, params.guard_error_margin, level, params.guard_min_inferences) if alike else None
+    return [*([rates] if rates else []), _latency(old, new, params.guard_latency_margin, level)]
+
+
+def _error_rate(old: Values, new: Values, margin: float, level: float, least: int) -> CanaryTest | None:
     """Newcombe's lower bound of the difference of two proportions against the margin; None when too few were judged."""
     before, after = old[~np.isnan(old[:, 2]), 2], new[~np.isnan(new[:, 2]), 2]
     if min(len(before), len(after)) < least:
         return None
     counts = (int(before.sum()), len(before)), (int(after.sum()), len(after))
     found = error_rate_drift(*counts, level=2 * level - 1)  # one-sided: its lower bound alone
-    return Comparison(
+    return CanaryTest(
         metric="error rate",
         before=found.reference_rate,
         after=found.window_rate,
@@ -241,7 +244,7 @@ def _error_rate(old: Values, new: Values, margin: float, level: float, least: in
     )
 
 
-def _latency(old: Values, new: Values, margin: float, level: float) -> Comparison:
+def _latency(old: Values, new: Values, margin: float, level: float) -> CanaryTest:
     """Work for a second of audio, new over old, with the lower bound of its logarithm's normal approximation.
 
     A ratio of sums, since long recordings take longer under any model; its variance is that of the ratio estimator
@@ -254,7 +257,7 @@ def _latency(old: Values, new: Values, margin: float, level: float) -> Compariso
         ratio = after / before
         error = math.sqrt(_relative_variance(old, before) + _relative_variance(new, after))
         lower = ratio * math.exp(-float(norm.ppf(level)) * error)
-    return Comparison(
+    return CanaryTest(
         metric="latency",
         before=before,
         after=after,

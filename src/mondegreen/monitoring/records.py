@@ -1,18 +1,20 @@
-"""What the monitor found: the record that mondegreen.loop fills in and that the screen and the page show."""
+"""What the monitor found, as the tracker measures it and the screen, the page and `--json` show it."""
 
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Status = Literal["ok", "alert", "not measured"]
+CheckStatus = Literal["ok", "alert", "not measured"]
 
 
-class _Found(BaseModel):
+class MonitorRecord(BaseModel):
+    """Base of all that is measured in production: it never changes afterwards."""
+
     model_config = ConfigDict(frozen=True)
 
 
-class Bounds(_Found):
+class Bounds(MonitorRecord):
     """A confidence interval."""
 
     low: float
@@ -20,7 +22,7 @@ class Bounds(_Found):
     level: float = 0.95
 
 
-class Percentiles(_Found):
+class Percentiles(MonitorRecord):
     """Seconds of work for one recording."""
 
     p50: float
@@ -28,7 +30,7 @@ class Percentiles(_Found):
     p99: float
 
 
-class Traffic(_Found):
+class Traffic(MonitorRecord):
     """Inferences of a window. None stands for "not measured", never for zero.
 
     `error_detection_rate` is errors / measured: a detector must have looked at an inference for it to count.
@@ -46,7 +48,7 @@ class Traffic(_Found):
     latency: Percentiles | None
 
 
-class Statistics(Traffic):
+class InferenceStatistics(Traffic):
     """A window as a whole and by model version, with the failed cases that it left behind."""
 
     since: datetime
@@ -59,7 +61,7 @@ class Statistics(Traffic):
     models: dict[str, Traffic]
 
 
-class Bucket(_Found):
+class TimeStep(MonitorRecord):
     """A step of the window: the numbers behind the curves."""
 
     start: datetime
@@ -75,7 +77,7 @@ class Bucket(_Found):
         return self.errors / self.measured if self.measured else None
 
 
-class ConfidenceDrift(_Found):
+class ConfidenceDrift(MonitorRecord):
     """The confidences of the window against those of the reference."""
 
     psi: float
@@ -90,7 +92,7 @@ class ConfidenceDrift(_Found):
     window_shares: list[float]
 
 
-class ErrorRateDrift(_Found):
+class ErrorRateDrift(MonitorRecord):
     """The error rate of the window against the reference's; a positive difference is worse."""
 
     reference_rate: float
@@ -101,7 +103,7 @@ class ErrorRateDrift(_Found):
     window_count: int
 
 
-class Drift(_Found):
+class Drift(MonitorRecord):
     """The window against the first week of the model that did most of its work. A part that is None has a reason."""
 
     model_version: str | None
@@ -112,11 +114,11 @@ class Drift(_Found):
     error_rate_reason: str = ""
 
 
-class Check(_Found):
+class Check(MonitorRecord):
     """A threshold of params.yaml and what was compared with it."""
 
     metric: str
-    status: Status
+    status: CheckStatus
     value: float | None
     threshold: float
     window: str
@@ -124,7 +126,7 @@ class Check(_Found):
     next_step: str
 
 
-class Trend(_Found):
+class Trend(MonitorRecord):
     """A metric over time. `improvement` is absolute and positive when the metric got better."""
 
     metric: str
@@ -136,7 +138,7 @@ class Trend(_Found):
     reason: str = ""  # why there is no improvement or slope
 
 
-class Delivery(_Found):
+class Delivery(MonitorRecord):
     """What became of the alerts at the webhook."""
 
     sent: list[str]  # metrics
@@ -144,12 +146,12 @@ class Delivery(_Found):
     problem: str = ""
 
 
-class MonitorReport(_Found):
+class MonitorReport(MonitorRecord):
     """All that `mondegreen monitor` says."""
 
     database: str
-    statistics: Statistics
-    buckets: list[Bucket]
+    statistics: InferenceStatistics
+    buckets: list[TimeStep]
     drift: Drift
     checks: list[Check]
     trends: list[Trend]

@@ -1,31 +1,30 @@
-"""Shadow and canary: champion and another version hear the same recordings; where do they disagree? No references."""
+"""Shadow: champion and another version transcribe the same recordings. Where do they disagree? No references."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 from sqlalchemy import Engine, func, select
 
 from mondegreen.cases.blobs import BlobStore
 from mondegreen.config import Params
 from mondegreen.db import reading
-from mondegreen.errors import AudioError, CaseError, UsageError
-from mondegreen.monitoring.drift import wilson
-from mondegreen.monitoring.records import Bounds
+from mondegreen.errors import CaseError, UsageError
+from mondegreen.monitoring.records import Bounds, MonitorRecord
+from mondegreen.monitoring.statistics import wilson
+from mondegreen.monitoring.tracker import detect
 from mondegreen.records import Rate
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from mondegreen.tables import CaseRow, InferenceRow
 
 if TYPE_CHECKING:
-    from mondegreen.detector.detector import ErrorDetector
-    from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
+    from mondegreen.speech.transcriber import BaselineSTTModel
 
 OnProgress = Callable[[int], None]  # transcripts made, of two for each recording
-Load = Callable[[str], "BaselineSTTModel"]
+LoadModel = Callable[[str], "BaselineSTTModel"]
 SELECTED = (
     "The service keeps the recordings that looked misheard, so the champion's error rate here is far above its real "
     "one and another model looks better by that choice alone: read the disagreement, and compare error rates on "
@@ -33,11 +32,7 @@ SELECTED = (
 )
 
 
-class _Found(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Side(_Found):
+class ShadowedModel(MonitorRecord):
     """What one model did with the recordings."""
 
     model: str  # as it was named
@@ -50,7 +45,7 @@ class Side(_Found):
     real_time_factor: float | None  # seconds of work for a second of audio
 
 
-class Example(_Found):
+class Disagreement(MonitorRecord):
     """A recording that the two hear differently."""
 
     path: str
@@ -59,15 +54,15 @@ class Example(_Found):
     errors: int  # words that differ
 
 
-class ShadowReport(_Found):
+class ShadowReport(MonitorRecord):
     """Disagreement between two models over the same recordings."""
 
     recordings: int  # both transcribed
     failed: int  # could not be used by one or the other
     missing: int  # the service knows of them, and kept no audio
     audio_seconds: float
-    champion: Side
-    candidate: Side
+    champion: ShadowedModel
+    candidate: ShadowedModel
     disagreement: Rate | None  # the champion's transcript stands for the reference; None when it heard no word
     changed: int  # recordings whose normalised transcripts differ
     share_changed: float | None
@@ -75,11 +70,11 @@ class ShadowReport(_Found):
     only_champion_misheard: int
     only_candidate_misheard: int
     p_value: float | None  # exact McNemar over those two, two-sided; None when there are none
-    examples: tuple[Example, ...]  # those that differ most
+    examples: tuple[Disagreement, ...]  # those that differ most
     notes: tuple[str, ...]
 
 
-class _Heard(NamedTuple):
+class _Hypothesis(NamedTuple):
     text: str
     misheard: bool
     duration: float
@@ -112,7 +107,7 @@ def shadow(
     recordings: Sequence[Path],
     champion: str,
     candidate: str,
-    load: Load,
+    load: LoadModel,
     params: Params,
     detectors: Path,
     *,
@@ -136,33 +131,36 @@ def shadow(
             "Ask for an earlier --since, or name recordings: --audio FOLDER. `mondegreen transcribe --log` keeps those "
             "that look misheard.",
         )
-    sides: list[Side] = []
-    texts: list[list[_Heard | None]] = []
-    for model in (champion, candidate):
-        done = len(sides) * len(recordings)
-        side, heard = _listen(model, recordings, load, params, detectors, on_progress, done)
-        sides.append(side)
-        texts.append(heard)
-    return _compare(recordings, sides, texts, params, missing, notes)
+    old, before = _transcribe(champion, recordings, load, params, detectors, on_progress)
+    new, after = _transcribe(
+        candidate, recordings, load, params, detectors, lambda done: on_progress(len(recordings) + done)
+    )
+    return _compare(recordings, (old, new), (before, after), params, missing, notes)
 
 
-def _listen(
-    model: str, recordings: Sequence[Path], load: Load, params: Params, folder: Path, on_progress: OnProgress, done: int
-) -> tuple[Side, list[_Heard | None]]:
+def _transcribe(
+    model: str, recordings: Sequence[Path], load: LoadModel, params: Params, folder: Path, on_progress: OnProgress
+) -> tuple[ShadowedModel, list[_Hypothesis | None]]:
+    """What a model makes of the recordings, None where one cannot be used."""
     from mondegreen.detector.detector import ErrorDetector
     from mondegreen.speech.transcriber import Failure
 
-    recogniser = load(model)
-    detector = ErrorDetector.load(folder, recogniser.digest, params.detector)
-    heard: list[_Heard | None] = []
-    for path, result in zip(recordings, recogniser.transcribe_many(recordings), strict=True):
-        heard.append(None if isinstance(result, Failure) else _judge(path, result, detector, params))
-        on_progress(done + len(heard))
-    there = [one for one in heard if one]
+    loaded = load(model)
+    detector = ErrorDetector.load(folder, loaded.digest, params.detector)
+    found: list[_Hypothesis | None] = []
+    for result in loaded.transcribe_many(recordings):
+        if isinstance(result, Failure):
+            found.append(None)
+        else:
+            misheard = detect(detector, result, params.audio.max_duration).is_error
+            work = result.real_time_factor * result.duration
+            found.append(_Hypothesis(result.text, misheard, result.duration, work))
+        on_progress(len(found))
+    there = [one for one in found if one]
     errors, seconds = sum(one.misheard for one in there), sum(one.duration for one in there)
-    side = Side(
+    side = ShadowedModel(
         model=model,
-        digest=recogniser.digest,
+        digest=loaded.digest,
         heard=len(there),
         empty=sum(not normalize(one.text, params.score.normalizer) for one in there),
         errors=errors,
@@ -170,26 +168,13 @@ def _listen(
         calibrated=detector.calibrated,
         real_time_factor=sum(one.work for one in there) / seconds if seconds else None,
     )
-    return side, heard
-
-
-def _judge(path: Path, result: "Transcription", detector: "ErrorDetector", params: Params) -> _Heard:
-    from mondegreen.speech.audio import load_audio
-
-    waveform = None
-    if result.duration <= params.audio.max_duration:
-        try:
-            waveform = load_audio(path, params.audio.max_duration)
-        except (AudioError, OSError):
-            waveform = None
-    found = detector.detect(result, waveform)
-    return _Heard(result.text, found.is_error, result.duration, result.real_time_factor * result.duration)
+    return side, found
 
 
 def _compare(
     recordings: Sequence[Path],
-    sides: Sequence[Side],
-    texts: Sequence[list[_Heard | None]],
+    sides: Sequence[ShadowedModel],
+    texts: Sequence[Sequence[_Hypothesis | None]],
     params: Params,
     missing: int,
     notes: Sequence[str],
@@ -201,7 +186,7 @@ def _compare(
         counts = count_words(before, after)
         total += counts
         if counts.errors:
-            examples.append(Example(path=str(path), champion=old.text, candidate=new.text, errors=counts.errors))
+            examples.append(Disagreement(path=str(path), champion=old.text, candidate=new.text, errors=counts.errors))
     worse = sum(new.misheard and not old.misheard for _, old, new in pairs)
     better = sum(old.misheard and not new.misheard for _, old, new in pairs)
     return ShadowReport(
@@ -223,7 +208,7 @@ def _compare(
     )
 
 
-def _calibration_notes(sides: Sequence[Side]) -> Iterator[str]:
+def _calibration_notes(sides: Sequence[ShadowedModel]) -> Iterator[str]:
     if sides[0].calibrated != sides[1].calibrated:
         which = sides[1].model if sides[0].calibrated else sides[0].model
         yield (

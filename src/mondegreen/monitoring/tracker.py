@@ -1,46 +1,35 @@
-"""`MetadataTracker`: what production does, written down and read back.
-
-Writing inferences down: what is recorded of each, in one transaction a batch.
-
-From transcriptions to logged inferences: the detector looks, the recording is hashed, a batch is written.
-"""
+"""`MetadataTracker`: what production does, written down and read back."""
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, insert
 
 from mondegreen.cases.records import NewCase, checked
-from mondegreen.config import MonitorParams, Params
+from mondegreen.config import MonitorParams
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.monitoring.alerts import check_thresholds, notify
-from mondegreen.monitoring.records import Drift, MonitorReport, Statistics
-from mondegreen.monitoring.statistics import (
-    METRICS,
-    bucket_edges,
-    buckets,
-    measure_drift,
-    performance_trend,
-    performance_trends,
-    window_statistics,
-)
 from mondegreen.records import Alternative, Word
 from mondegreen.tables import InferenceRow
 
+# What reads the inferences back is imported where it is used: whoever only logs need not load it.
 if TYPE_CHECKING:
     from mondegreen.cases.store import DataManager
-    from mondegreen.detector.detector import ErrorDetector
-    from mondegreen.speech.audio import Waveform
+    from mondegreen.detector.detector import Detection, ErrorDetector
+    from mondegreen.monitoring.records import Drift, InferenceStatistics, MonitorReport
     from mondegreen.speech.transcriber import Transcription
 
+TREND_DAYS = 30
 _WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
+_LONGEST = timedelta(days=36_525)
+_COLUMNS = {"model_version", "duration", "latency", "confidence", "error_score", "is_error"}
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -79,97 +68,6 @@ class Inference(BaseModel):
     at: AwareDatetime | None = None
     words: tuple[Word, ...] = ()
     nbest: tuple[Alternative, ...] = ()
-
-
-def write_inferences(engine: Engine, cases: "DataManager | None", inferences: Sequence[Inference]) -> list[str | None]:
-    """Stores failed cases in one transaction, then all inferences in another.
-
-    A case that cannot be stored does not take the rest with it: they are written, then the error is raised. The cases
-    come first, so that after a crash in between no inference points nowhere; the same recording finds its case again.
-
-    Returns:
-        The id of the failed case of each inference, None where it was not misheard.
-
-    Raises:
-        CaseError: the database refuses (nothing is written), or some recordings are gone or cannot be kept (the rest
-            is written).
-    """
-    now = datetime.now(UTC)
-    problems: list[str] = []
-    case_ids = _store_cases(cases, inferences, problems)
-    rows = []
-    for inference, case_id in zip(inferences, case_ids, strict=True):
-        try:
-            rows.append(_row(inference, case_id, now))
-        except OSError as error:
-            problems.append(f"{inference.audio_path}: {error.strerror}.")
-    if rows:
-        with transaction(engine) as session:
-            session.execute(insert(InferenceRow), rows)
-    if problems:
-        raise CaseError(
-            f"{len(problems)} of {len(inferences)} inferences were not logged in full: {problems[0]}",
-            "The transcripts are right. Mend the cause and log these recordings again.",
-        )
-    return case_ids
-
-
-def _store_cases(cases: "DataManager | None", inferences: Sequence[Inference], problems: list[str]) -> list[str | None]:
-    """All misheard ones at once; one by one when that fails, so that one bad recording stands alone."""
-    misheard = [index for index, inference in enumerate(inferences) if inference.is_error]
-    stored: list[str | None] = [None] * len(inferences)
-    if cases is None or not misheard:
-        return stored
-    try:
-        ids = cases.store_failed_cases([_case(inferences[index]) for index in misheard])
-        for index, case_id in zip(misheard, ids, strict=True):
-            stored[index] = case_id
-        return stored
-    except (MondegreenError, OSError):
-        for index in misheard:
-            try:
-                stored[index] = cases.store_failed_cases([_case(inferences[index])])[0]
-            except (MondegreenError, OSError) as error:
-                reason = error.problem if isinstance(error, MondegreenError) else error.strerror
-                problems.append(f"{inferences[index].audio_path}: {reason}")
-    return stored
-
-
-def _case(inference: Inference) -> NewCase:
-    return checked(
-        NewCase,
-        audio_path=inference.audio_path,
-        original_transcript=inference.transcript,
-        error_types=inference.error_types,
-        error_score=inference.error_score,
-        metadata={
-            "confidence": inference.confidence,
-            "words": [word.model_dump() for word in inference.words[:_WORDS]],
-            "nbest": [alternative.model_dump() for alternative in inference.nbest],
-        },
-        model_version=inference.model_version,
-        duration=inference.duration,
-        source="production",
-    )
-
-
-def _row(inference: Inference, case_id: str | None, now: datetime) -> dict[str, object]:
-    """The columns of an inference; OSError when its recording is gone and nobody knows its hash."""
-    return {
-        "at": inference.at or now,
-        "model_version": inference.model_version,
-        "audio_sha256": inference.audio_sha256 or sha256_file(inference.audio_path),
-        "duration": inference.duration,
-        "latency": inference.latency,
-        "confidence": inference.confidence,
-        "error_score": inference.error_score,
-        "is_error": inference.is_error,
-        "case_id": case_id,
-    }
-
-
-TREND_DAYS = 30
-_LONGEST = timedelta(days=36_525)
 
 
 class MetadataTracker:
@@ -216,22 +114,64 @@ class MetadataTracker:
             UsageError: a field has a value that cannot be.
             CaseError: the database refuses, or the failed case cannot be stored.
         """
-        try:
-            inference = Inference(audio_path=Path(audio_path), transcript=transcript, **fields)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise UsageError(f"log_inference: {field}: {first['msg']}.", f"Give another {field}.") from None
+        inference = checked(Inference, audio_path=Path(audio_path), transcript=transcript, **fields)
         return self.log_inferences([inference])[0]
 
     def log_inferences(self, inferences: Iterable[Inference]) -> list[str | None]:
-        """Records many in one transaction, and the misheard ones as failed cases; see `write_inferences`."""
-        found = list(inferences)
-        cases = self.cases if any(inference.is_error for inference in found) else None
-        return write_inferences(self.engine, cases, found)
+        """Stores the misheard ones as failed cases in one transaction, then all inferences in another.
+
+        A case that cannot be stored does not take the rest with it: they are written, then the error is raised. The
+        cases come first, so that after a crash in between no inference points nowhere; the same recording finds its
+        case again.
+
+        Returns:
+            The id of the failed case of each inference, None where it was not misheard.
+
+        Raises:
+            CaseError: the database refuses (nothing is written), or some recordings are gone or cannot be kept (the
+                rest is written).
+        """
+        given, now = list(inferences), datetime.now(UTC)
+        problems: list[str] = []
+        case_ids = self._store_cases(given, problems)
+        rows = []
+        for inference, case_id in zip(given, case_ids, strict=True):
+            try:
+                rows.append(row_of(inference, case_id, now))
+            except OSError as error:
+                problems.append(f"{inference.audio_path}: {error.strerror}.")
+        if rows:
+            with transaction(self.engine) as session:
+                session.execute(insert(InferenceRow), rows)
+        if problems:
+            raise CaseError(
+                f"{len(problems)} of {len(given)} inferences were not logged in full: {problems[0]}",
+                "The transcripts are right. Mend the cause and log these recordings again.",
+            )
+        return case_ids
+
+    def _store_cases(self, inferences: Sequence[Inference], problems: list[str]) -> list[str | None]:
+        """All misheard ones at once; one by one when that fails, so that one bad recording stands alone."""
+        misheard = [index for index, inference in enumerate(inferences) if inference.is_error]
+        stored: list[str | None] = [None] * len(inferences)
+        if not misheard:
+            return stored
+        cases = self.cases
+        try:
+            ids = cases.store_failed_cases([_case(inferences[index]) for index in misheard])
+            for index, case_id in zip(misheard, ids, strict=True):
+                stored[index] = case_id
+        except (MondegreenError, OSError):
+            for index in misheard:
+                try:
+                    stored[index] = cases.store_failed_cases([_case(inferences[index])])[0]
+                except (MondegreenError, OSError) as error:
+                    reason = error.problem if isinstance(error, MondegreenError) else error.strerror
+                    problems.append(f"{inferences[index].audio_path}: {reason}")
+        return stored
 
     def get_inference_statistics(self, time_window_hours: float = 24) -> dict[str, Any]:
-        """The window that ends now, as a dict of `Statistics`.
+        """The window that ends now, as a dict of `InferenceStatistics`.
 
         `count`, `measured`, `errors`, `error_detection_rate` (errors / measured), `mean_confidence`, `latency` (`p50`,
         `p95`, `p99`, seconds), `real_time_factor`, `correction_rate` (of the window's failed cases), `models` (the
@@ -253,16 +193,23 @@ class MetadataTracker:
             (0.05 for "wer": 5 points fewer errors). With fewer than two values `slope` and `improvement` are None and
             `reason` says so.
         """
-        now = datetime.now(UTC)
-        return performance_trend(self.engine, metric, now - _window(days=time_window_days), now).model_dump()
+        from mondegreen.monitoring.trends import performance_trends
 
-    def statistics(self, window: timedelta, now: datetime | None = None) -> Statistics:
+        now = datetime.now(UTC)
+        since = now - _window(days=time_window_days)
+        return performance_trends(self.engine, [metric], since, now)[0].model_dump()
+
+    def statistics(self, window: timedelta, now: datetime | None = None) -> "InferenceStatistics":
         """The numbers of the window that ends now."""
+        from mondegreen.monitoring.statistics import window_statistics
+
         now = now or datetime.now(UTC)
         return window_statistics(self.engine, now - window, now)
 
-    def drift(self, window: timedelta, params: MonitorParams | None = None, now: datetime | None = None) -> Drift:
+    def drift(self, window: timedelta, params: MonitorParams | None = None, now: datetime | None = None) -> "Drift":
         """The window against the first week of the model that did most of its work."""
+        from mondegreen.monitoring.drift import measure_drift
+
         now = now or datetime.now(UTC)
         return measure_drift(self.engine, now - window, now, (params or MonitorParams()).min_inferences)
 
@@ -273,8 +220,13 @@ class MetadataTracker:
         *,
         send: bool = True,
         now: datetime | None = None,
-    ) -> MonitorReport:
+    ) -> "MonitorReport":
         """Everything: statistics, drift, trends, and the checks; alerts go to the log and, with `send`, the webhook."""
+        from mondegreen.monitoring.alerts import check_thresholds, notify
+        from mondegreen.monitoring.records import MonitorReport
+        from mondegreen.monitoring.statistics import curve_edges, time_steps
+        from mondegreen.monitoring.trends import METRICS, performance_trends
+
         now, params = now or datetime.now(UTC), params or MonitorParams()
         found, drift = self.statistics(window, now), self.drift(window, params, now)
         checks = check_thresholds(found, drift, params, window_name(window))
@@ -283,7 +235,7 @@ class MetadataTracker:
         return MonitorReport(
             database=self.engine.url.render_as_string(hide_password=True),
             statistics=found,
-            buckets=buckets(self.engine, bucket_edges(now - window, now)),
+            buckets=time_steps(self.engine, curve_edges(now - window, now)),
             drift=drift,
             checks=checks,
             trends=performance_trends(self.engine, METRICS, start, now),
@@ -307,63 +259,62 @@ def window_name(window: timedelta) -> str:
     return f"{window / timedelta(minutes=1):g}m"
 
 
-class Recorder:
-    """Logs what a model transcribed.
+def inference_of(result: "Transcription", detector: "ErrorDetector | None", max_duration: float) -> Inference:
+    """A transcription as it is logged.
 
     Args:
-        tracker: where it is written.
-        detector: says what was misheard; None leaves that open.
-        max_duration: of recordings that are decoded once more for the detector, seconds; longer ones it judges by
-            the transcript alone.
+        detector: says whether it was misheard; None leaves that open.
+        max_duration: see `detect`.
     """
+    found = detect(detector, result, max_duration) if detector else None
+    return Inference(
+        audio_path=Path(result.path),
+        transcript=result.text,
+        model_version=result.model,
+        duration=result.duration,
+        # Recordings are taken together: each has the share of the work that its length asks for.
+        latency=result.real_time_factor * result.duration,
+        confidence=result.confidence,
+        words=tuple(result.words),
+        nbest=tuple(result.nbest),
+        **(vars(found) if found else {}),
+    )
 
-    def __init__(self, tracker: MetadataTracker, detector: "ErrorDetector | None", max_duration: float) -> None:
-        self.tracker, self.detector, self.max_duration = tracker, detector, max_duration
 
-    @classmethod
-    def open(cls, model_version: str, params: Params, folder: Path = Path("var")) -> "Recorder":
-        """The recorder for a model, with live state in `folder`.
+def detect(detector: "ErrorDetector", result: "Transcription", max_duration: float) -> "Detection":
+    """What the detector says of a transcription.
 
-        Raises:
-            CaseError: the database cannot be opened.
-        """
-        from mondegreen.detector.detector import ErrorDetector
+    Args:
+        max_duration: of recordings that are decoded once more for it, seconds; longer ones, and those that are gone,
+            it judges by the transcript alone.
+    """
+    from mondegreen.speech.audio import load_audio
 
-        tracker = MetadataTracker(folder)
-        _ = tracker.engine  # opened now, so that what is wrong is said before an hour of work
-        return cls(
-            tracker,
-            ErrorDetector.load(folder / "detector", model_version, params.detector),
-            params.audio.max_duration,
-        )
+    waveform = None
+    if result.duration <= max_duration:
+        with suppress(AudioError, OSError):
+            waveform = load_audio(Path(result.path), max_duration)
+    return detector.detect(result, waveform)
 
-    def record(self, heard: Sequence["Transcription"]) -> None:
-        """Writes a batch down; see `write_inferences` for what it raises."""
-        self.tracker.log_inferences([self._inference(result) for result in heard])
 
-    def _inference(self, result: "Transcription") -> Inference:
-        found = self.detector.detect(result, self._waveform(result)) if self.detector else None
-        return Inference(
-            audio_path=Path(result.path),
-            transcript=result.text,
-            model_version=result.model,
-            duration=result.duration,
-            # Recordings are taken together: each has the share of the work that its length asks for.
-            latency=result.real_time_factor * result.duration,
-            confidence=result.confidence,
-            error_score=found.error_score if found else None,
-            error_types=found.error_types if found else (),
-            is_error=found.is_error if found else None,
-            words=tuple(result.words),
-            nbest=tuple(result.nbest),
-        )
+def _case(inference: Inference) -> NewCase:
+    return checked(
+        NewCase,
+        original_transcript=inference.transcript,
+        metadata={
+            "confidence": inference.confidence,
+            "words": [word.model_dump() for word in inference.words[:_WORDS]],
+            "nbest": [alternative.model_dump() for alternative in inference.nbest],
+        },
+        source="production",
+        **inference.model_dump(include={"audio_path", "error_types", "error_score", "model_version", "duration"}),
+    )
 
-    def _waveform(self, result: "Transcription") -> "Waveform | None":
-        from mondegreen.speech.audio import load_audio
 
-        if result.duration > self.max_duration:
-            return None
-        try:
-            return load_audio(Path(result.path), self.max_duration)
-        except (AudioError, OSError):
-            return None
+def row_of(inference: Inference, case_id: str | None, now: datetime) -> dict[str, Any]:
+    """The columns of an inference; OSError when its recording is gone and nobody knows its hash."""
+    return inference.model_dump(include=_COLUMNS) | {
+        "at": inference.at or now,
+        "audio_sha256": inference.audio_sha256 or sha256_file(inference.audio_path),
+        "case_id": case_id,
+    }

@@ -28,7 +28,7 @@ from mondegreen.db import open_database
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.files import lock, sha256_file, sha256_tree
 from mondegreen.monitoring.records import Trend
-from mondegreen.monitoring.statistics import summarise
+from mondegreen.monitoring.trends import trend_through
 from mondegreen.records import Outcome, RegressionResults
 from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
@@ -63,7 +63,7 @@ def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
         if suite.name == name and (value := suite_rate(suite, metric)) is not None
     ]
     too_few = f"{len(values)} runs of suite {name} have a value, two at different times are needed"
-    return summarise(metric, values, too_few)
+    return trend_through(metric, values, too_few)
 
 
 class Listed(BaseModel):

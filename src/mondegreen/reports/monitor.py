@@ -21,12 +21,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.files import write_text
-from mondegreen.monitoring.records import Bucket, Check, ConfidenceDrift, MonitorReport, Status, Traffic, Trend
+from mondegreen.monitoring.records import Check, CheckStatus, ConfidenceDrift, MonitorReport, TimeStep, Traffic, Trend
 from mondegreen.reports.figures import BEFORE, SAME, STYLE, WORSE, new_figure, svg
 from mondegreen.reports.page import templates
 from mondegreen.scoring.wording import percent
 
-_COLORS: dict[Status, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow"}
+_COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow"}
 RATES = ("wer", "cer", "error_rate")  # fractions, shown in percent
 HINT = (
     "Log what is transcribed: `mondegreen transcribe --log RECORDING…` (needs a model: --model, or model.base of "
@@ -172,7 +172,7 @@ Days = npt.NDArray[np.float64]
 Points = Sequence[tuple[datetime, float]]
 
 
-def traffic(buckets: Sequence[Bucket]) -> str:
+def traffic(buckets: Sequence[TimeStep]) -> str:
     """Inferences of each step of the window."""
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(2.2, 6.0)
@@ -185,8 +185,8 @@ def traffic(buckets: Sequence[Bucket]) -> str:
 
 
 def curve(
-    buckets: Sequence[Bucket],
-    value: Callable[[Bucket], float | None],
+    buckets: Sequence[TimeStep],
+    value: Callable[[TimeStep], float | None],
     description: str,
     *,
     scale: float = 1.0,
