@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
 from mondegreen.records import Hypothesis, Utterance
-from tests.loop.listener import closed_port, listening
+from tests.monitoring.listener import closed_port, listening
 from tests.support.ollama_server import (
     DIGEST,
     HANGS,

@@ -19,8 +19,8 @@ from mondegreen.files import sha256_file
 from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import InferenceRow
-from tests.loop.inferences import inference, insert_rows
-from tests.loop.listener import OK, listening, status
+from tests.monitoring.inferences import inference, insert_rows
+from tests.monitoring.listener import OK, listening, status
 from tests.tiny import save_model
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mondegreen.cli import regression
 from mondegreen.cli.main import app
-from tests.loop.regression_project import ToneModel, entry, lose_last, write_index, write_suite
+from tests.regression.regression_project import ToneModel, entry, lose_last, write_index, write_suite
 from tests.tiny import save_model
 
 DATA = Path("data/regression")

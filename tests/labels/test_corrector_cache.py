@@ -13,7 +13,7 @@ from mondegreen.errors import UsageError
 from mondegreen.labels.corrector import SuggestionCache
 from mondegreen.labels.prompt import NoSuggestion, Prompt, Question, Suggestion
 from tests.labels.llm_questions import corrector, misheard, question, refusal, suggestion
-from tests.loop.listener import closed_port
+from tests.monitoring.listener import closed_port
 from tests.support.ollama_server import DIGEST, MODEL, Content, FakeOllama, Reply, hypothesis, ollama, transcript
 
 ASKED = [question(str(number), f"word number {number}") for number in range(6)]

@@ -14,7 +14,7 @@ import pytest
 
 from mondegreen.errors import UsageError
 from tests.labels.llm_questions import HEARD, SPOKEN, corrector, misheard, question, refusal, suggestion
-from tests.loop.listener import closed_port, listening
+from tests.monitoring.listener import closed_port, listening
 from tests.support.ollama_server import (
     CUT_OFF,
     CUT_STREAM,

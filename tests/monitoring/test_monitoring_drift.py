@@ -9,7 +9,7 @@ from mondegreen.config import MonitorParams
 from mondegreen.db import reading
 from mondegreen.monitoring.drift import first_week
 from mondegreen.monitoring.tracker import MetadataTracker
-from tests.loop.inferences import NOW, inference, insert_rows, service
+from tests.monitoring.inferences import NOW, inference, insert_rows, service
 
 DAY = timedelta(days=1)
 

@@ -19,7 +19,7 @@ from mondegreen.regression.tester import record
 from mondegreen.stages import regress
 from mondegreen.tables import RegressionRunRow
 from tests.cases.conftest import chosen, postgres  # noqa: F401
-from tests.loop.regression_project import ToneModel, entry, lose_last, regression_tester, write_index, write_suite
+from tests.regression.regression_project import ToneModel, entry, lose_last, regression_tester, write_index, write_suite
 
 DATA = Path("data/regression")
 OUTPUT = Path("build/regress/results.json")

@@ -14,8 +14,8 @@ from mondegreen.errors import RegistryError
 from mondegreen.monitoring.canary import CanaryReport, act_on_canary, check_canary, watch_canary
 from mondegreen.registry.ledger import Ledger
 from mondegreen.tables import InferenceRow
-from tests.loop.inferences import NOW
-from tests.loop.listener import OK, listening
+from tests.monitoring.inferences import NOW
+from tests.monitoring.listener import OK, listening
 
 NAME = "fine-tuned-stt"
 RULES = DeployParams(guard_min_inferences=200)

@@ -14,7 +14,7 @@ from mondegreen.errors import AudioError, MondegreenError, UsageError
 from mondegreen.regression import tester as suite_import
 from mondegreen.regression.suites import load_index
 from mondegreen.regression.tester import RegressionTester
-from tests.loop.regression_project import (
+from tests.regression.regression_project import (
     SENTENCES,
     ToneModel,
     entry,

@@ -6,7 +6,7 @@ import pytest
 
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.regression.suites import Guard, SuiteData, read_suite_data
-from tests.loop.regression_project import write_suite, write_tone
+from tests.regression.regression_project import write_suite, write_tone
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from mondegreen.records import Hypothesis, SuiteResult, Utterance
 from mondegreen.regression.runner import Plan, judge
 from mondegreen.regression.suites import SuiteData, suite_of
 from mondegreen.scoring.normalizer import normalizer_id
-from tests.loop.regression_project import entry, small_params
+from tests.regression.regression_project import entry, small_params
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 CLIPS = 14

@@ -20,7 +20,7 @@ from mondegreen.monitoring.drift import (
 )
 from mondegreen.monitoring.records import Drift, InferenceStatistics
 from mondegreen.monitoring.statistics import wilson
-from tests.loop.inferences import NOW, empty_statistics
+from tests.monitoring.inferences import NOW, empty_statistics
 
 CONFIDENCES = arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1, width=32))
 

@@ -11,7 +11,7 @@ from mondegreen.config import Params
 from mondegreen.records import Hypothesis, RegressionResults, SuiteResult, Utterance
 from mondegreen.regression.runner import run_suites
 from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress, corpus_transcriber
-from tests.loop.regression_project import (
+from tests.regression.regression_project import (
     ToneModel,
     entry,
     lose_last,

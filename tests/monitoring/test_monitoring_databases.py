@@ -10,8 +10,8 @@ from mondegreen.config import MonitorParams
 from mondegreen.monitoring.records import MonitorReport
 from mondegreen.monitoring.tracker import MetadataTracker
 from tests.cases.conftest import Recorder, chosen, postgres, record  # noqa: F401
-from tests.loop.inferences import NOW, inference, insert_rows, service
-from tests.loop.listener import OK, listening
+from tests.monitoring.inferences import NOW, inference, insert_rows, service
+from tests.monitoring.listener import OK, listening
 
 
 @pytest.fixture(autouse=True)

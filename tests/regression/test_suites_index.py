@@ -9,7 +9,7 @@ import yaml
 
 from mondegreen.errors import UsageError
 from mondegreen.regression.suites import load_index, put_suite, set_fields, suite_of
-from tests.loop.regression_project import entry, write_index
+from tests.regression.regression_project import entry, write_index
 
 GAIN = {"kind": "invariance", "change": "gain"}
 TODAY = """# Regression suites. margin: absolute WER that a candidate may lose against the baseline on this suite.

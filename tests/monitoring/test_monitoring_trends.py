@@ -13,7 +13,7 @@ from mondegreen.monitoring.trends import round_values, trend_through
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.runs import log_metrics_file, resume_run, start_run
-from tests.loop.inferences import NOW, inference, insert_rows
+from tests.monitoring.inferences import NOW, inference, insert_rows
 from tests.registry.conftest import database_template, project  # noqa: F401
 
 DAY = timedelta(days=1)

@@ -14,7 +14,7 @@ from mondegreen.regression.behaviour import Directional, Invariance, Minimum, ch
 from mondegreen.regression.runner import run_suites
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.corpus_transcription import corpus_transcriber
-from tests.loop.regression_project import (
+from tests.regression.regression_project import (
     SENTENCES,
     ToneModel,
     entry,

@@ -17,8 +17,8 @@ from mondegreen.monitoring.alerts import Webhook, check_thresholds, notify, sent
 from mondegreen.monitoring.drift import error_rate_drift
 from mondegreen.monitoring.records import Check, Drift, Percentiles
 from mondegreen.tables import AlertRow
-from tests.loop.inferences import NOW, empty_statistics
-from tests.loop.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, closed_port, listening, status
+from tests.monitoring.inferences import NOW, empty_statistics
+from tests.monitoring.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, closed_port, listening, status
 
 HOUR = timedelta(hours=1)
 UNMEASURED = Drift(

@@ -20,7 +20,7 @@ from mondegreen.files import sha256_file
 from mondegreen.monitoring.statistics import curve_edges, day_edges, time_steps
 from mondegreen.monitoring.tracker import Inference, MetadataTracker, window_name
 from mondegreen.tables import InferenceRow
-from tests.loop.inferences import NOW, inference, insert_rows, service
+from tests.monitoring.inferences import NOW, inference, insert_rows, service
 
 HOUR = timedelta(hours=1)
 
