@@ -27,7 +27,7 @@ from mondegreen.records import Hypothesis, Utterance
 from mondegreen.reports.outputs import read_outputs
 from mondegreen.reports.validation import find
 from mondegreen.reports.validation_page import render_markdown, write_page, write_plots
-from mondegreen.scoring.decision import decide
+from mondegreen.scoring.decision import decide, pair_test_sets
 
 WORDS = [f"{first}{second}{third}" for first in "bdfgklmnprst" for second in "aeiou" for third in "bdgklmnprst"]
 RATES = {"old": 0.30, "new": 0.27}
@@ -58,7 +58,8 @@ def make(folder: Path, utterances: int, speakers: int) -> None:
     write_jsonl(folder / "build/prepare/manifest.jsonl", rows)
     for stage, name in (("transcribe", "old"), ("evaluate", "new")):
         write_jsonl(folder / f"build/{stage}/hypotheses.jsonl", heard[name])
-    write_json(folder / "build/validate/verdict.json", decide(rows, heard["old"], heard["new"], Params()))
+    sets = pair_test_sets(rows, heard["old"], heard["new"], Params())
+    write_json(folder / "build/validate/verdict.json", decide(sets, Params()))
 
 
 def _misheard(text: str, rate: float, rng: random.Random) -> str:

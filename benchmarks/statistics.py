@@ -18,9 +18,9 @@ from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare, gather
-from mondegreen.scoring.decision import decide
+from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.evidence import IntervalMethod
 from mondegreen.scoring.significance import (
-    IntervalMethod,
     block_bootstrap,
     cluster_t_test,
     mapsswe,
@@ -72,8 +72,9 @@ def covered(test: TestSet, seed: int) -> dict[str, bool]:
 
 
 def passes(test: TestSet, seed: int) -> dict[str, bool]:
-    """The whole rule: `loop.verdict.decide` on transcripts, with a retention set that has nothing against it."""
-    return {"the verdict": decide(*as_records(test), RULE.model_copy(update={"seed": seed})).passed}
+    """The whole rule: `scoring.decision.decide` on transcripts, with a retention set that has nothing against it."""
+    utterances, baseline, candidate, rule = *as_records(test), RULE.model_copy(update={"seed": seed})
+    return {"the verdict": decide(pair_test_sets(utterances, baseline, candidate, rule), rule).passed}
 
 
 def rates(

@@ -8,7 +8,7 @@ import pytest
 
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
-from tests.loop.verdict_corpus import WORDS, corpus
+from tests.scoring.verdict_corpus import WORDS, corpus
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_a_model_that_is_not_better_fails_with_a_sentence_that_holds_the_numbers
         model_id="fine-tuned", model_transcribe_fn=old_model, baseline_id="base", baseline_transcribe_fn=new_model
     )
     assert result.outcome == "fail" and result.passed is False and result.failure_reason
-    assert result.failure_reason.startswith("Corpus WER 13.3% -> 30.0%, improvement -16.67 points")
+    assert result.failure_reason.startswith("Corpus WER 13.3 % -> 30.0 %, improvement -16.67 points")
     assert "significantly worse" in result.failure_reason
 
 

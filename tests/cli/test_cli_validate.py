@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from mondegreen.cli.main import app
 from mondegreen.files import write_json
 from mondegreen.loop.alpha_ledger import share
-from mondegreen.scoring.decision import Verdict
-from tests.loop.verdict_corpus import judge
+from mondegreen.scoring.verdict import Verdict
+from tests.scoring.verdict_corpus import judge
 from tests.tiny import save_model
 
 VERDICT = Path("build/validate/verdict.json")

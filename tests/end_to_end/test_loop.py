@@ -9,7 +9,7 @@ import pytest
 
 from mondegreen.files import read_json, read_jsonl
 from mondegreen.records import Hypothesis, Metrics, RegisteredVersion, RegressionResults, RunInfo, Utterance
-from mondegreen.scoring.decision import Verdict
+from mondegreen.scoring.verdict import Verdict
 from tests.end_to_end.project import ROOT, Project
 
 pytestmark = pytest.mark.xdist_group("end_to_end")

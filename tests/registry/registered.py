@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class Result:
-    """The shape of a `loop.validation.ValidationResult`."""
+    """What the registry reads of a `scoring.verdict.Verdict`."""
 
     outcome: Outcome = "pass"
     passed: bool = True

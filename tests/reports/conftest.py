@@ -23,9 +23,8 @@ from mondegreen.records import (
     TrainingHistory,
     Utterance,
 )
-from mondegreen.reports.judgement import Judgement
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.scoring.decision import decide
+from mondegreen.scoring.decision import decide, pair_test_sets
 from mondegreen.speech.manifest import Report
 
 MARKUP = "<script>document.title='pwned'</script> & <img src=x onerror=alert(1)>"
@@ -75,8 +74,13 @@ def write_tone(path: Path, seconds: float = 0.5) -> str:
 
 
 @pytest.fixture(scope="session")
-def case() -> SimpleNamespace:
+def case(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two models and the verdict on them, with recordings of four utterances; one of them was changed since."""
+    project = tmp_path_factory.mktemp("project")
     utterances = [utterance(n) for n in range(30)] + [utterance(n, "retention") for n in range(15)]
+    for number in (0, 1, 10, 11):
+        digest = write_tone(project / utterances[number].path)
+        utterances[number] = utterances[number].model_copy(update={"sha256": digest if number < 11 else "f" * 64})
     old, new = [], []
     for spoken in utterances:
         bad = spoken.domain == "target" and int(spoken.id[-2:]) % 3 != 0
@@ -85,44 +89,35 @@ def case() -> SimpleNamespace:
     new[0] = heard(utterances[0], "the quick brown fox jumps over", "new")
     new[1] = heard(utterances[1], f"{MARKUP} quick brown fox", "new")
     params = Params()
+    sets = pair_test_sets(utterances, old, new, params)
     return SimpleNamespace(
-        verdict=decide(utterances, old, new, params), utterances=utterances, baseline=old, candidate=new, params=params
-    )
+        verdict=decide(sets, params), sets=sets, utterances=utterances, baseline=old, candidate=new, params=params,
+        project=project,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def outputs(case: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> StageOutputs:
-    """What the stages wrote, with recordings of four of the utterances; one of them was changed since."""
-    project = tmp_path_factory.mktemp("project")
-    there = {}
-    for number in (0, 1, 10, 11):
-        path = project / case.utterances[number].path
-        there[number] = write_tone(path)
-    there[11] = "f" * 64
-    utterances = [
-        spoken.model_copy(update={"sha256": there[n]}) if n in there else spoken
-        for n, spoken in enumerate(case.utterances)
-    ]
-    labels = gold_labels(utterances)
+def outputs(case: SimpleNamespace) -> StageOutputs:
+    """What the stages wrote."""
+    labels = gold_labels(case.utterances)
     return StageOutputs(
-        verdict=Judgement.of(case.verdict), utterances=utterances, baseline=case.baseline, candidate=case.candidate,
-        params=case.params, run=RUN, history=HISTORY,
-        audit=audit(utterances, labels, case.baseline, "spoken").model_dump(mode="json"), problems=PROBLEMS,
-        regression=SUITES, project=project,
+        verdict=case.verdict, sets=case.sets, params=case.params, run=RUN, history=HISTORY,
+        audit=audit(case.utterances, labels, case.baseline, "spoken").model_dump(mode="json"), problems=PROBLEMS,
+        regression=SUITES, project=case.project,
     )  # fmt: skip
 
 
 @pytest.fixture
-def build(case: SimpleNamespace, outputs: StageOutputs, tmp_path: Path) -> Path:
+def build(case: SimpleNamespace, tmp_path: Path) -> Path:
     """The same in a build folder, as `dvc repro` leaves it."""
     folder = tmp_path / "build"
-    write_jsonl(folder / "prepare/manifest.jsonl", outputs.utterances)
-    write_jsonl(folder / "transcribe/hypotheses.jsonl", outputs.baseline)
-    write_jsonl(folder / "evaluate/hypotheses.jsonl", outputs.candidate)
+    write_jsonl(folder / "prepare/manifest.jsonl", case.utterances)
+    write_jsonl(folder / "transcribe/hypotheses.jsonl", case.baseline)
+    write_jsonl(folder / "evaluate/hypotheses.jsonl", case.candidate)
     report = Report(files=46, usable=45, unit="speaker", domains={}, left_out={}, problems=list(PROBLEMS))
     write_json(folder / "prepare/report.json", report)
-    labels = gold_labels(outputs.utterances)
-    write_json(folder / "label/audit.json", audit(outputs.utterances, labels, outputs.baseline, "spoken"))
+    labels = gold_labels(case.utterances)
+    write_json(folder / "label/audit.json", audit(case.utterances, labels, case.baseline, "spoken"))
     write_json(folder / "train/run.json", RUN)
     write_json(folder / "train/history.json", HISTORY)
     write_json(folder / "validate/verdict.json", case.verdict)

@@ -10,13 +10,13 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.records import RegressionResults
+from mondegreen.records import Hypothesis, RegressionResults
 from mondegreen.registry.regression_runs import RegressionRun
-from mondegreen.reports.judgement import Judgement, Look
 from mondegreen.reports.outputs import StageOutputs, read_outputs
 from mondegreen.reports.validation import Findings, find
 from mondegreen.reports.validation_page import write_page
-from mondegreen.scoring.decision import decide
+from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.verdict import Look
 from tests.reports.conftest import SUITES
 
 
@@ -83,7 +83,7 @@ def test_every_test_stands_with_its_unit(page: str, found: Findings) -> None:
 
 
 def test_a_look_says_what_it_may_spend(outputs: StageOutputs) -> None:
-    verdict = outputs.verdict.model_copy(update={"look": Look(number=3, alpha=0.0125)})
+    verdict = outputs.verdict.model_copy(update={"look": Look(number=3, before=2, alpha=0.0125)})
     text = text_of(written(find(replace(outputs, verdict=verdict))))
     assert "allowed 0.0125 for look 3" in text and "look 3 at these references" in text
 
@@ -161,8 +161,8 @@ def test_confusions_are_counted_for_both_models(page: str) -> None:
 
 def test_a_verdict_without_any_reference_still_makes_a_page(case: SimpleNamespace, outputs: StageOutputs) -> None:
     silent = [item.model_copy(update={"reference": ""}) for item in case.utterances]
-    verdict = Judgement.of(decide(silent, case.baseline, case.candidate, case.params))
-    bare = StageOutputs(verdict, silent, case.baseline, case.candidate, case.params, project=outputs.project)
+    sets = pair_test_sets(silent, case.baseline, case.candidate, case.params)
+    bare = StageOutputs(decide(sets, case.params), sets, case.params, project=outputs.project)
     page = written(find(bare))
     assert "Inconclusive" in page and "there are no rates" in page and "Not run for this candidate" in page
 
@@ -177,12 +177,15 @@ def test_results_of_another_candidate_are_left_out(build: Path) -> None:
     assert read_outputs(build).regression is None
 
 
-def test_a_verdict_of_other_hypotheses_is_refused(outputs: StageOutputs) -> None:
+def test_a_verdict_of_other_hypotheses_is_refused(case: SimpleNamespace, outputs: StageOutputs) -> None:
+    def found(candidate: list[Hypothesis], params: Params = case.params) -> Findings:
+        sets = pair_test_sets(case.utterances, case.baseline, candidate, params)
+        return find(replace(outputs, sets=sets, params=params))
+
+    worse = case.candidate[2].model_copy(update={"text": "the quick crown fox jumps"})
     with pytest.raises(UsageError, match=r"(?s)improvement of .* `dvc repro`"):
-        find(replace(outputs, candidate=[*outputs.baseline[:1], *outputs.candidate[1:]]))
-    wide = Params.model_validate({"validate": {"min_speakers": 31}})
+        found([*case.candidate[:2], worse, *case.candidate[3:]])
     with pytest.raises(UsageError, match=r"over 30 speakers, params\.yaml makes 30 recordings"):
-        find(replace(outputs, params=wide))
-    other = [heard.model_copy(update={"model": "third"}) for heard in outputs.candidate]
+        found(case.candidate, Params.model_validate({"validate": {"min_speakers": 31}}))
     with pytest.raises(UsageError, match="candidate is new, its hypotheses are of third"):
-        find(replace(outputs, candidate=other))
+        found([heard.model_copy(update={"model": "third"}) for heard in case.candidate])

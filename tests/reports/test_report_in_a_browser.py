@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mondegreen.records import RegisteredVersion
-from mondegreen.reports.judgement import Look
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.validation import find
 from mondegreen.reports.validation_page import write_page
+from mondegreen.scoring.verdict import Look
 from tests.browser import PHONE, launch, low_contrast, scrolls_sideways, visit
 
 DESK = {"width": 1200, "height": 900}
@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(outputs: StageOutputs) -> Path:
     """A page with all that a page can have, the warning and a name without a space among it."""
-    looked = outputs.verdict.model_copy(update={"llm_references": 3, "look": Look(number=2, alpha=0.0125)})
+    looked = outputs.verdict.model_copy(update={"llm_references": 3, "look": Look(number=2, before=1, alpha=0.0125)})
     version = RegisteredVersion(
         name="a" * 80, version=1, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="new", uri="u"
     )

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from mondegreen.scoring import significance
-from mondegreen.scoring.significance import IntervalMethod, block_bootstrap
+from mondegreen.scoring.evidence import IntervalMethod
+from mondegreen.scoring.significance import block_bootstrap
 
 
 def clusters(seed: int, size: int, improvement: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json, write_json, write_text
 from mondegreen.records import Rate, RegisteredVersion, RegressionResults, RunInfo, SliceMetrics
-from mondegreen.scoring.decision import Retention, Verdict
+from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.speech.model import model_digest
 from mondegreen.stages import register
 

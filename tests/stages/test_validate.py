@@ -11,7 +11,7 @@ from mondegreen.files import read_json, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
 from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
-from mondegreen.scoring.decision import Verdict
+from mondegreen.scoring.verdict import Verdict
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import validate
 

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from mondegreen.loop.validator import ModelValidator, ValidationResult
     from mondegreen.records import Hypothesis
     from mondegreen.registry.regression_runs import RegressionRun
-    from mondegreen.reports.judgement import Judgement
     from mondegreen.reports.validation import Findings
-    from mondegreen.scoring.decision import Verdict
+    from mondegreen.scoring.verdict import Verdict
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 _COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -53,23 +52,21 @@ def validate(
     if model is None:
         if data or retention or no_retention or report:
             raise UsageError("--data, --retention and --report need two models.", "mondegreen validate MODEL BASELINE")
-        verdict = _last(build)
-        _show(verdict, verdict.to_dict(), as_json)
+        verdict: Verdict = _last(build)
     elif baseline is None:
         raise UsageError(f"{model} against what? One model is named.", "mondegreen validate MODEL BASELINE")
     else:
-        validator, result = _judge(model, baseline, data, () if no_retention else retention)
+        validator, verdict = _judge(model, baseline, data, () if no_retention else retention)
         if report:
             validator.generate_validation_report(report)
-        verdict = result.verdict
-        _show(verdict, result.to_dict(), as_json, result)
+    _show(verdict, as_json)
     if not verdict.passed:
         raise typer.Exit(1)
 
 
 def _last(build: Path) -> "Verdict":
     from mondegreen.files import read_json
-    from mondegreen.scoring.decision import Verdict
+    from mondegreen.scoring.verdict import Verdict
 
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
     verdict.verify()
@@ -102,12 +99,12 @@ def _judge(
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)
 
 
-def _show(verdict: "Verdict", facts: dict[str, Any], as_json: bool, result: "ValidationResult | None" = None) -> None:
+def _show(verdict: "Verdict", as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps(verdict.to_dict()))
         return
     typer.secho(verdict.outcome, fg=_COLORS[verdict.outcome], bold=True)
-    typer.echo((result and result.failure_reason) or verdict.reason)
+    typer.echo(verdict.failure_reason or verdict.reason)
     for note in verdict.notes:
         typer.echo(f"  {note}")
 
@@ -216,7 +213,7 @@ def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | 
     return text
 
 
-def _described(verdict: "Judgement", target: Path | None, text: str) -> str:
+def _described(verdict: "Verdict", target: Path | None, text: str) -> str:
     import json
 
     described = {"outcome": verdict.outcome, "sentence": verdict.sentence, "warning": verdict.warning}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import LeakageError
 from mondegreen.records import Domain, Hypothesis, Label, Rate, SliceMetrics, Utterance, Writer
-from mondegreen.scoring.comparison import Unit
+from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.wer import join, score
 

@@ -25,7 +25,8 @@ from mondegreen.labels.gold import Accepted, EditCounts, LabelAudit, Share
 from mondegreen.labels.guards import Case, Decision, count_edits, decide
 from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Shot, Suggestion, choose_shots
 from mondegreen.records import Hypothesis, Label, Rate, Utterance, Writer
-from mondegreen.scoring.comparison import Unit, choose_unit
+from mondegreen.scoring.comparison import choose_unit
+from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.significance import block_bootstrap
 from mondegreen.scoring.wer import ErrorCounts, count_words

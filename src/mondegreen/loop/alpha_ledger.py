@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from mondegreen.config import Params
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.scoring.decision import Confrontation, decide_on
+from mondegreen.scoring.decision import PairedTestSets, decide
 from mondegreen.scoring.verdict import Look, Verdict
 from mondegreen.tables import TestSpendRow
 
@@ -52,25 +52,25 @@ class LookLedger:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def look(self, case: Confrontation, alpha: float) -> Look:
+    def look(self, sets: PairedTestSets, alpha: float) -> Look:
         """The number and share of this candidate's look at this test set; writes only when it is the first time.
 
         A test set that changed goes on with the count of the former one unless at least half of its recordings are
         ones that no candidate was judged on: a corrected reference or ten new recordings make no fresh test set.
 
         Args:
-            case: which test set and which candidate.
+            sets: which test set and which candidate.
             alpha: `validate.alpha`.
 
         Raises:
             CaseError: the database refuses.
         """
-        candidate = case.candidate_model or heard_digest(case)
+        candidate = sets.candidate_model or heard_digest(sets)
         with reading(self.engine) as session:
-            number = _known(session, case.reference_digest, candidate)
+            number = _known(session, sets.reference_digest, candidate)
         if number is None:
             with transaction(self.engine) as session:
-                number = _enter(session, case, candidate, alpha)
+                number = _enter(session, sets, candidate, alpha)
         return Look(number=number, before=number - 1, alpha=share(alpha, number))
 
     def history(self) -> list[LookRecord]:
@@ -94,15 +94,15 @@ def open_ledger(folder: Path | None = None) -> Iterator[LookLedger]:
         engine.dispose()
 
 
-def judge(case: Confrontation, params: Params, ledger: LookLedger) -> Verdict:
+def judge(sets: PairedTestSets, params: Params, ledger: LookLedger) -> Verdict:
     """The verdict, with this look counted. A test set without a reference cannot be looked at."""
-    look = ledger.look(case, params.validate_.alpha) if case.judging else None
-    return decide_on(case, params, look)
+    look = ledger.look(sets, params.validate_.alpha) if sets.judging else None
+    return decide(sets, params, look)
 
 
-def heard_digest(case: Confrontation) -> str:
+def heard_digest(sets: PairedTestSets) -> str:
     """What stands for a candidate of which nobody knows the weights: what it heard in the test set."""
-    lines = sorted(f"{row.hypothesis.id}\t{row.hypothesis.error}\t{row.heard}\n" for row in case.test.candidate)
+    lines = sorted(f"{row.hypothesis.id}\t{row.hypothesis.error}\t{row.heard}\n" for row in sets.test.candidate)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -112,13 +112,13 @@ def _known(session: Session, test_set: str, candidate: str) -> int | None:
     )
 
 
-def _enter(session: Session, case: Confrontation, candidate: str, alpha: float) -> int:
+def _enter(session: Session, sets: PairedTestSets, candidate: str, alpha: float) -> int:
     if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
         session.execute(text("LOCK TABLE test_spend IN SHARE ROW EXCLUSIVE MODE"))
-    test_set = case.reference_digest
+    test_set = sets.reference_digest
     if (number := _known(session, test_set, candidate)) is not None:
         return number  # somebody else entered it meanwhile
-    members = [utterance.id for utterance in case.judging]
+    members = [utterance.id for utterance in sets.judging]
     family, is_new = _family(session, test_set, members)
     number = 1 + (session.scalar(select(func.max(TestSpendRow.look)).where(TestSpendRow.family == family)) or 0)
     session.add(
@@ -128,7 +128,7 @@ def _enter(session: Session, case: Confrontation, candidate: str, alpha: float) 
             family=family,
             members=members if is_new else [],
             candidate=candidate,
-            baseline=case.baseline_model,
+            baseline=sets.baseline_model,
             look=number,
             alpha=share(alpha, number),
         )

@@ -24,7 +24,7 @@ from mondegreen.loop.status import render_status, system_status
 from mondegreen.loop.trigger import Decision, FinetuningConfig
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.scoring.decision import Verdict
+from mondegreen.scoring.verdict import Verdict
 
 if TYPE_CHECKING:
     from mondegreen.loop.validator import ModelValidator

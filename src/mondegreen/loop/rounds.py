@@ -33,7 +33,7 @@ from mondegreen.git import current_branch, enter_branch, leave_branch, require_c
 from mondegreen.loop.jobs import WORKING, Job, Jobs, State
 from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
 from mondegreen.records import RegisteredVersion, RegressionResults
-from mondegreen.reports.judgement import Judgement
+from mondegreen.scoring.verdict import Verdict
 from mondegreen.tables import CaseRow
 
 _ADVISORY = 0x6D6F6E66  # any number of our own
@@ -282,7 +282,7 @@ def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None
 def _finish(work: Round, job: Job) -> Job:
     """Reads what the pipeline found and completes the job; a closed gate is a completed round too."""
     build = work.project / "build"
-    verdict = read_json(build / "validate" / "verdict.json", Judgement)
+    verdict = read_json(build / "validate" / "verdict.json", Verdict)
     suites = read_json(build / "regress" / "results.json", RegressionResults)
     version = read_json(build / "register" / "version.json", RegisteredVersion)
     passed = verdict.outcome == "pass" and suites.passed

@@ -18,13 +18,13 @@ from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import read_jsonl, sha256_file, write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
-from mondegreen.records import Domain, Hypothesis, Outcome, Utterance
-from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
-from mondegreen.scoring.decision import Confrontation, confront
+from mondegreen.records import Domain, Hypothesis, Utterance
+from mondegreen.scoring.comparison import ROLES
+from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.references import read_recordings, who_wrote
-from mondegreen.scoring.verdict import Verdict
+from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wer import Scored
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import percent, some
 from mondegreen.speech.audio import duration_of
 from mondegreen.speech.corpus import Found
 from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
@@ -66,88 +66,57 @@ class FailedSample(_Record):
     error: str
 
 
-class ValidationResult(_Record):
-    """What `ModelValidator.validate_model` found. It passes only when the verdict does."""
+class ValidationResult(Verdict):
+    """What `ModelValidator.validate_model` found: a verdict, and what both models said in each recording."""
+
+    model_config = ConfigDict(protected_namespaces=())
 
     model_id: str
     baseline_id: str
-    verdict: Verdict
     per_sample_results: tuple[SampleResult, ...]  # of the test set, then of the retention set
     failed_samples: tuple[FailedSample, ...]  # counted as fully wrong
 
     @classmethod
-    def of(cls, case: Confrontation, verdict: Verdict, model_id: str, baseline_id: str) -> Self:
-        """The result of a judged confrontation."""
-        pairs = [
-            pair
-            for compared in (case.test, case.guard)
-            for pair in zip(compared.baseline, compared.candidate, strict=True)
-        ]
+    def of(cls, sets: PairedTestSets, verdict: Verdict, model_id: str, baseline_id: str) -> Self:
+        """The result of paired test sets that were judged."""
+        pairs = [*sets.test.pairs, *sets.retention.pairs]
         return cls(
+            **vars(verdict),
             model_id=model_id,
             baseline_id=baseline_id,
-            verdict=verdict,
             per_sample_results=tuple(_sample(old, new) for old, new in pairs),
             failed_samples=tuple(
-                FailedSample(id=one.utterance.id, path=one.utterance.path, model=name, error=one.hypothesis.error)
+                FailedSample(id=one.utterance.id, path=one.utterance.path, model=role, error=one.hypothesis.error)
                 for pair in pairs
-                for name, one in zip(("baseline", "candidate"), pair, strict=True)
+                for role, one in zip(ROLES, pair, strict=True)
                 if one.hypothesis.error
             ),
         )
 
     @property
-    def outcome(self) -> Outcome:
-        """pass, fail or inconclusive."""
-        return self.verdict.outcome
-
-    @property
-    def passed(self) -> bool:
-        """True for pass only."""
-        return self.verdict.passed
-
-    @property
-    def wer_improvement(self) -> float | None:
-        """Corpus WER of the baseline minus that of the candidate, absolute; None when nothing could be compared."""
-        return self.verdict.wer_improvement
+    def verdict(self) -> Verdict:
+        """The verdict alone, as verdict.json would hold it."""
+        return Verdict(**{name: getattr(self, name) for name in Verdict.model_fields})
 
     @property
     def failure_reason(self) -> str | None:
         """Why it did not pass: a sentence with the numbers, and which clips have no transcript. None when it did."""
-        return None if self.passed else " ".join([self.verdict.reason, *self._unheard()])
-
-    @property
-    def model_digest(self) -> str:
-        """sha256 of the candidate's files, "" when nobody said where they are."""
-        return self.verdict.candidate_model
-
-    @property
-    def baseline_digest(self) -> str:
-        """sha256 of the baseline's files, "" when nobody said where they are."""
-        return self.verdict.baseline_model
-
-    @property
-    def llm_references(self) -> int:
-        """References that judged although a machine wrote them."""
-        return self.verdict.llm_references
-
-    def verify(self) -> bool:
-        """`Verdict.verify`: raises RegistryError on a verdict that was edited."""
-        return self.verdict.verify()
+        return None if self.passed else " ".join([self.reason, *self._failures()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain data, the properties as well."""
+        """Everything as plain data: what matters most, the recordings, and the whole verdict below `verdict`."""
         names = ("outcome", "passed", "wer_improvement", "failure_reason", "model_digest", "baseline_digest")
         facts = {name: getattr(self, name) for name in (*names, "llm_references")}
-        return facts | self.model_dump(mode="json")
+        own = self.model_dump(mode="json", exclude=set(Verdict.model_fields))
+        return facts | own | {"verdict": self.verdict.to_dict()}
 
-    def _unheard(self) -> list[str]:
-        found = []
-        for model in ("baseline", "candidate"):
-            paths = [sample.path for sample in self.failed_samples if sample.model == model]
-            some = ", ".join(paths[:_NAMED]) + (", …" if len(paths) > _NAMED else "")
-            found += [f"Without a transcript of the {model}, and counted as fully wrong: {some}."] if paths else []
-        return found
+    def _failures(self) -> list[str]:
+        by_role = {role: [one.path for one in self.failed_samples if one.model == role] for role in ROLES}
+        return [
+            f"Without a transcript of the {role}, and counted as fully wrong: {some(paths, _NAMED)}."
+            for role, paths in by_role.items()
+            if paths
+        ]
 
 
 def _sample(old: Scored, new: Scored) -> SampleResult:
@@ -176,19 +145,18 @@ def render_validation_report(results: Sequence[ValidationResult]) -> str:
 
 
 def _section(result: ValidationResult) -> Iterator[str]:
-    verdict = Judgement.of(result.verdict)
     yield f"## {_cell(result.model_id)} against {_cell(result.baseline_id)}: {result.outcome}\n"
-    yield f"{verdict.sentence} {verdict.reason}\n"
+    yield f"{result.sentence} {result.reason}\n"
     yield "| slice | utterances | WER before | after | CER before | after |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for name in shown_slices(verdict.slices):
+    for name in result.shown_slices:
         if name == "test/all":  # recordings of no condition: the whole test set once more
             continue
-        old, new = verdict.slices[name].baseline, verdict.slices[name].candidate
+        old, new = result.slices[name].baseline, result.slices[name].candidate
         rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, old.cer.rate, new.cer.rate))
         yield f"| {_cell(slice_label(name))} | {new.utterances} | {rates} |"
     yield ""
-    yield from (f"- {note}" for note in verdict.notes)
+    yield from (f"- {note}" for note in result.notes)
     by_change = sorted(result.per_sample_results, key=lambda row: (row.candidate_wer - row.baseline_wer, row.path))
     yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded])
     yield from _samples("Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer])
@@ -416,10 +384,10 @@ class ModelValidator:
         baseline_id: str = "baseline",
     ) -> ValidationResult:
         """The same for transcripts that are there already; raises UsageError when they do not belong together."""
-        case = confront(utterances, baseline, candidate, self.params)
+        sets = pair_test_sets(utterances, baseline, candidate, self.params)
         with open_ledger(self._ledger) as ledger:
-            verdict = judge(case, self.params, ledger)
-        result = ValidationResult.of(case, verdict, model_id, baseline_id)
+            verdict = judge(sets, self.params, ledger)
+        result = ValidationResult.of(sets, verdict, model_id, baseline_id)
         self.results.append(result)
         return result
 

@@ -17,7 +17,7 @@ from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, opened
 from mondegreen.registry.backup import Backups, bring_back
-from mondegreen.registry.gate import Proof, Refusal, ValidationResult, refusals
+from mondegreen.registry.gate import Proof, Refusal, refusals
 from mondegreen.registry.ledger import CHAMPION, Entry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import damage, fatal, unloadable
@@ -25,6 +25,7 @@ from mondegreen.registry.recovery import settle
 from mondegreen.registry.register import stage_version
 from mondegreen.registry.runs import start_run
 from mondegreen.registry.versions import Version
+from mondegreen.scoring.verdict import Verdict
 
 DEFAULT_NAME = "fine-tuned-stt"
 
@@ -106,7 +107,7 @@ class ModelDeployer:
         self,
         model_name: str | None = None,
         model_path: str | Path = "",
-        validation_result: ValidationResult | None = None,
+        validation_result: Verdict | None = None,
         *,
         description: str = "",
         tags: dict[str, str] | None = None,

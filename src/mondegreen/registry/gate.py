@@ -8,35 +8,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import Self
 
 from mondegreen.errors import RegistryError
-from mondegreen.records import Outcome
 from mondegreen.registry.aliases import Registry
 from mondegreen.registry.ledger import CHAMPION
 from mondegreen.registry.package import DIGEST_TAG, PRUNED_TAG, damage, fatal
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs
+from mondegreen.scoring.verdict import Verdict
 
 OUTCOME_TAG, VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "outcome", "verdict.sha256", "verdict.model", "verdict.baseline"
 IMPROVEMENT_TAG, LLM_TAG, NO_VERDICT = "wer_improvement", "LLM_REFERENCES", "none"
-
-
-class ValidationResult(Protocol):
-    """What the registry reads of a verdict: `loop.validation.ValidationResult`, or anything of its shape."""
-
-    @property
-    def outcome(self) -> Outcome: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def failure_reason(self) -> str | None: ...
-    @property
-    def wer_improvement(self) -> float | None: ...
-    @property
-    def model_digest(self) -> str: ...
-    @property
-    def baseline_digest(self) -> str: ...
-    def to_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -60,8 +42,8 @@ class Proof:
     sha256: str = ""
 
     @classmethod
-    def of(cls, result: ValidationResult | None) -> Self:
-        """The proof in a validation's result; none at all passes nothing."""
+    def of(cls, result: Verdict | None) -> Self:
+        """The proof in a verdict, or in the result of a validation, which is one; none at all passes nothing."""
         if result is None:
             return cls(NO_VERDICT)
         outcome = result.outcome if result.passed == (result.outcome == "pass") else "fail"

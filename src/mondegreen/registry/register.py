@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
-from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
+from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.aliases import Registry, alone, move, opened
 from mondegreen.registry.deploy import deploy
 from mondegreen.registry.gate import CHAMPION_TAG, NOBODY, OUTCOME_TAG, REGRESSION_TAG, VERDICT_TAG, Proof, llm_warning
@@ -19,16 +18,10 @@ from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, fetch, log_model, pickles, to_tag
 from mondegreen.registry.recovery import settle
 from mondegreen.registry.runs import resume_run
+from mondegreen.scoring.verdict import Verdict
 
 __all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "register", "stage_version"]
 _log = logging.getLogger(__name__)
-
-
-class Judgement(Protocol):
-    """What the registry needs of a verdict."""
-
-    @property
-    def outcome(self) -> Outcome: ...
 
 
 def register(
@@ -37,7 +30,7 @@ def register(
     model_folder: Path,
     *,
     digest: str,
-    verdict: Judgement,
+    verdict: Verdict,
     results: RegressionResults,
     promote: bool,
     card: str = "",

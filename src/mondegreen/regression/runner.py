@@ -30,10 +30,10 @@ from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.records import Hypothesis, Outcome, RegressionResults, SliceMetrics, SuiteResult, Utterance
 from mondegreen.regression.behaviour import Heard, Variant, Violations, variants, violations
 from mondegreen.regression.suites import Guard, Suite, SuiteData, load_index, read_suite_data
-from mondegreen.scoring.decision import judge_suite
+from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
-from mondegreen.scoring.verdict_text import points, sentence, signed
 from mondegreen.scoring.wer import join, score
+from mondegreen.scoring.wording import percent, points, sentence, unsigned
 from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress
 
 Track = Callable[[str, int], AbstractContextManager[OnProgress]]  # a progress bar: what, and how many
@@ -209,7 +209,7 @@ def judge(plan: Plan, before: Heard | None, after: Heard, params: Params) -> Sui
     limit = params.regress.critical_degradation_threshold
     critical = suite.type == "critical" and found.loss > limit + _EPSILON
     if critical and params.regress.fail_on_critical_degradation:
-        found.add("fail", f"critical: WER rose by {points(found.loss)}, no critical suite may lose {points(limit)}")
+        found.add("fail", f"critical: WER rose by {unsigned(found.loss)}, no critical suite may lose {unsigned(limit)}")
     return SuiteResult(
         name=suite.name,
         kind=suite.type,
@@ -282,9 +282,9 @@ def _judge_stored_rates(plan: Plan, paired: bool, params: Params, found: _Findin
     of = f"the stored baseline{f' of version {suite.baseline_version}' if suite.baseline_version else ''}"
     for name, loss in losses.items():
         if loss > suite.margin + _EPSILON:
-            found.add("fail", f"{name.upper()} is {points(loss)} above {of}, {points(suite.margin)} are allowed")
+            found.add("fail", f"{name.upper()} is {unsigned(loss)} above {of}, {unsigned(suite.margin)} are allowed")
         else:
-            found.add("pass", f"{name.upper()} against {of}: {signed(loss)}, {points(suite.margin)} are allowed")
+            found.add("pass", f"{name.upper()} against {of}: {points(loss)}, {unsigned(suite.margin)} are allowed")
 
 
 def _judge_behaviour(plan: Plan, before: Heard | None, after: Heard, params: Params, found: _Findings) -> None:
@@ -296,18 +296,18 @@ def _judge_behaviour(plan: Plan, before: Heard | None, after: Heard, params: Par
     limits: dict[str, float] = {}
     if (bound := suite.behaviour.max_rate) is not None:
         found.details["bound"] = bound
-        _compare_rate(mine, {f"{bound:.1%} are allowed": bound}, found)
+        _compare_rate(mine, {f"{percent(bound)} are allowed": bound}, found)
         return
-    margin = f"margin {suite.margin:.1%}"
+    margin = f"margin {percent(suite.margin)}"
     if before is not None:
         rate = violations(suite.behaviour, plan.variants, before, normalizer).rate
         found.details["baseline_violation_rate"] = rate
-        limits[f"the baseline {rate:.1%}, {margin}"] = rate + suite.margin
+        limits[f"the baseline {percent(rate)}, {margin}"] = rate + suite.margin
     if fault := stored_baseline_fault(plan, params):
         _note_fault(plan, fault, before is not None, found)
     elif (stored := suite.baseline_violation_rate) is not None:
         found.details["stored_baseline"] = {"violation_rate": stored, "version": suite.baseline_version}
-        limits[f"stored is {stored:.1%}, {margin}"] = stored + suite.margin
+        limits[f"stored is {percent(stored)}, {margin}"] = stored + suite.margin
     if limits:
         _compare_rate(mine, limits, found)
 
@@ -320,7 +320,7 @@ def _note_violations(mine: Violations, found: _Findings) -> None:
 def _compare_rate(mine: Violations, limits: Mapping[str, float], found: _Findings) -> None:
     """The rate against every limit, each with its words."""
     against = "; ".join(limits)
-    reason = f"the rule was broken in {mine.count} of {mine.trials} trials ({mine.rate:.1%}; {against})"
+    reason = f"the rule was broken in {mine.count} of {mine.trials} trials ({percent(mine.rate)}; {against})"
     if min(limits.values()) >= 1:
         reason += ", which no model can exceed: this suite shows nothing until its tolerance is raised"
     found.add("fail" if mine.rate > min(limits.values()) + _EPSILON else "pass", reason)

@@ -29,12 +29,13 @@ from mondegreen.records import (
     Utterance,
     Word,
 )
-from mondegreen.reports.judgement import Interval, Judgement, shown_slices, slice_label
+from mondegreen.scoring.verdict import Interval, Verdict, slice_label
 from mondegreen.scoring.wording import percent, points, probability, span
 from mondegreen.speech.manifest import Report
 
 if TYPE_CHECKING:
     from mondegreen.registry.regression_runs import RegressionRun
+    from mondegreen.scoring.decision import PairedTestSets
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -52,10 +53,8 @@ class _Heard(Hypothesis):
 class StageOutputs:
     """A verdict, what it was made from, and what else is known; None or empty where a stage has not run."""
 
-    verdict: Judgement
-    utterances: list[Utterance]
-    baseline: list[Hypothesis]
-    candidate: list[Hypothesis]
+    verdict: Verdict
+    sets: "PairedTestSets"
     params: Params
     run: RunInfo | None = None
     history: TrainingHistory | None = None
@@ -75,18 +74,26 @@ def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")
         params: those that the verdict was made with; the defaults when the file does not exist.
 
     Raises:
-        UsageError: validate has not run yet, or a file is damaged.
+        UsageError: validate has not run yet, a file is damaged, or hypotheses, manifest and params do not belong
+            together.
     """
-    verdict = read_json(build / "validate" / "verdict.json", Judgement)
+    from mondegreen.scoring.decision import pair_test_sets
+
+    verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    rules = load_params(params) if params.exists() else Params()
+    sets = pair_test_sets(
+        read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
+        read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Heard),
+        read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Heard),
+        rules,
+    )
     report = _optional(build / "prepare" / "report.json", Report)
     regression = _optional(build / "regress" / "results.json", RegressionResults)
     registered = _optional(build / "register" / "version.json", RegisteredVersion)
     return StageOutputs(
         verdict=verdict,
-        utterances=read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
-        baseline=[*read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Heard)],
-        candidate=[*read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Heard)],
-        params=load_params(params) if params.exists() else Params(),
+        sets=sets,
+        params=rules,
         run=_optional(build / "train" / "run.json", RunInfo),
         history=_optional(build / "train" / "history.json", TrainingHistory),
         audit=_tree(build / "label" / "audit.json"),
@@ -150,12 +157,12 @@ def summary(build: Path = Path("build")) -> Summary:
     Raises:
         UsageError: validate has not run yet, or one of its files is damaged.
     """
-    verdict = read_json(build / "validate" / "verdict.json", Judgement)
+    verdict = read_json(build / "validate" / "verdict.json", Verdict)
     suites, version = build / "regress" / "results.json", build / "register" / "version.json"
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
-        rows=[_row(verdict, name) for name in shown_slices(verdict.slices)],
+        rows=[_row(verdict, name) for name in verdict.shown_slices],
         wer_improvement=verdict.wer_improvement,
         interval=verdict.interval,
         p_value=verdict.p_value,
@@ -189,7 +196,7 @@ def render(found: Summary) -> RenderableType:
     return Group(table, *lines)
 
 
-def _row(verdict: Judgement, name: str) -> SummaryRow:
+def _row(verdict: Verdict, name: str) -> SummaryRow:
     old, new = verdict.slices[name].baseline, verdict.slices[name].candidate
     return SummaryRow(
         slice=slice_label(name),

@@ -16,13 +16,12 @@ from urllib.parse import quote
 
 import soundfile
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import BaseModel
 
 from mondegreen.detector.features import measure
 from mondegreen.errors import AudioError
 from mondegreen.files import sha256_file
 from mondegreen.records import RegressionResults, RunInfo, Utterance
-from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
+from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, points, probability, span
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 
@@ -126,21 +125,18 @@ def noise(utterances: Sequence[Utterance], project: Path) -> dict[str, float]:
     return found
 
 
-def render_card(
-    run: RunInfo, verdict: BaseModel, results: RegressionResults, model_name: str = "fine-tuned-stt"
-) -> str:
+def render_card(run: RunInfo, verdict: Verdict, results: RegressionResults, model_name: str = "fine-tuned-stt") -> str:
     """The card as Markdown.
 
     Args:
         run: build/train/run.json.
-        verdict: a `mondegreen.scoring.decision.Verdict`.
+        verdict: build/validate/verdict.json.
         results: build/regress/results.json.
         model_name: the registered model's.
     """
-    judgement = Judgement.of(verdict)
     # Numbers, names and our own sentences; no transcript stands in it.
     return (
         templates(escape=False)
         .get_template("model_card.md.j2")
-        .render(name=model_name, run=run, verdict=judgement, slices=shown_slices(judgement.slices), results=results)
+        .render(name=model_name, run=run, verdict=verdict, results=results)
     )

@@ -14,18 +14,19 @@ Any JSON tree as lines that a page can show: for files whose shape their stage o
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import no_collection
-from mondegreen.records import Domain, Utterance
-from mondegreen.reports.judgement import Judgement, shown_slices, slice_label
+from mondegreen.records import Utterance
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.page import noise
-from mondegreen.scoring.comparison import Comparison, compare, resample
+from mondegreen.scoring.comparison import ROLES, Comparison, resample
+from mondegreen.scoring.decision import PairedTestSets
 from mondegreen.scoring.significance import Bootstrap
 from mondegreen.scoring.slices import Confusion, Kind, Slice, confusion_changes, slices
+from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wer import AlignedWord, Scored, align_words
 from mondegreen.scoring.wording import percent, points, probability, span
 
@@ -60,7 +61,7 @@ class SliceGroup:
 
 
 def slice_groups(
-    verdict: Judgement, test: Comparison, guard: Comparison, params: Params, snr: Mapping[str, float]
+    verdict: Verdict, test: Comparison, retention: Comparison, params: Params, snr: Mapping[str, float]
 ) -> list[SliceGroup]:
     """The verdict's own slices first, with their intervals; then by speaker, duration, SNR, confidence, word class.
 
@@ -69,7 +70,7 @@ def slice_groups(
     """
     level = verdict.interval.level if verdict.interval else 1 - verdict.alpha
     found = slices(test, snr, level=level, seed=params.seed) if test.clusters else []
-    groups = [SliceGroup("", _main_rows(verdict, guard, found, level, params))]
+    groups = [SliceGroup("", _main_rows(verdict, retention, found, level, params))]
     for kind in get_args(Kind):
         rows = [_row(item, verdict) for item in found if item.kind == kind]
         if rows and kind != "condition":
@@ -77,18 +78,18 @@ def slice_groups(
     return groups
 
 
-def _main_rows(verdict: Judgement, guard: Comparison, found: list[Slice], level: float, params: Params) -> list[Row]:
+def _main_rows(verdict: Verdict, retention: Comparison, found: list[Slice], level: float, params: Params) -> list[Row]:
     conditions = {item.name: item for item in found if item.kind == "condition"}
     made = []
-    for name in shown_slices(verdict.slices):
+    for name in verdict.shown_slices:
         label, both = slice_label(name), verdict.slices[name]
         if name == "test":
             interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
-            sure = verdict.p_value is not None and verdict.p_value <= verdict.spendable
+            sure = verdict.significant
             over = f"{verdict.clusters} {verdict.unit}s"
         elif name.startswith("retention"):
-            interval, sure = resample(guard, params).interval(level) if guard.clusters > 1 else None, False
-            over = f"{guard.clusters} {guard.unit}s"
+            interval, sure = resample(retention, params).interval(level) if retention.clusters > 1 else None, False
+            over = f"{retention.clusters} {retention.unit}s"
         elif label in conditions:
             interval, sure = conditions[label].improvement.interval, _sure(conditions[label], verdict)
             over = f"{conditions[label].clusters} {conditions[label].unit}s"
@@ -111,11 +112,11 @@ def _main_rows(verdict: Judgement, guard: Comparison, found: list[Slice], level:
     return made
 
 
-def _sure(item: Slice, verdict: Judgement) -> bool:
+def _sure(item: Slice, verdict: Verdict) -> bool:
     return item.p_value is not None and item.p_value <= verdict.alpha
 
 
-def _row(item: Slice, verdict: Judgement) -> Row:
+def _row(item: Slice, verdict: Verdict) -> Row:
     return Row(
         label=item.name,
         utterances=item.utterances,
@@ -148,7 +149,7 @@ class EvidenceRow:
     over: str  # what was taken as independent
 
 
-def evidence_rows(verdict: Judgement) -> list[EvidenceRow]:
+def evidence_rows(verdict: Verdict) -> list[EvidenceRow]:
     """What the verdict holds, the deciding test first."""
     over = f"{verdict.clusters} {verdict.unit}s, {verdict.words:,} words"
     rows = [
@@ -211,10 +212,7 @@ class Change:
 
 def changed_most(compared: Comparison, limit: int = 10) -> tuple[list[Change], list[Change]]:
     """The utterances that lost and that gained the most word errors, the largest change first, ties by path."""
-    pairs = [
-        (new.words.errors - old.words.errors, old, new)
-        for old, new in zip(compared.baseline, compared.candidate, strict=True)
-    ]
+    pairs = [(new.words.errors - old.words.errors, old, new) for old, new in compared.pairs]
     pairs.sort(key=lambda item: (-abs(item[0]), item[1].utterance.path))
     better = [_change(*item) for item in [pair for pair in pairs if pair[0] < 0][:limit]]
     worse = [_change(*item) for item in [pair for pair in pairs if pair[0] > 0][:limit]]
@@ -250,19 +248,18 @@ class Findings:
     confusions: list[Confusion]
 
     @property
-    def verdict(self) -> Judgement:
+    def verdict(self) -> Verdict:
         return self.outputs.verdict
 
     @cached_property
     def paths(self) -> dict[str, str]:
         """Utterance ID to path."""
-        return {utterance.id: utterance.path for utterance in self.outputs.utterances}
+        return {utterance.id: utterance.path for utterance in self.outputs.sets.judging}
 
     @property
     def unheard(self) -> list[tuple[str, str]]:
         """(model, path) of each test utterance that a model gave an error for."""
-        models: tuple[Literal["baseline", "candidate"], ...] = ("baseline", "candidate")
-        return [(model, self.paths[key]) for model in models for key in self.compared.unheard(model)]
+        return [(model, self.paths[key]) for model in ROLES for key in self.compared.failed(model)]
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -285,7 +282,7 @@ class Findings:
 
 
 def find(outputs: StageOutputs) -> Findings:
-    """Compares both models again on the test set.
+    """What the verdict's own test sets show.
 
     Raises:
         UsageError: the verdict is not one of these hypotheses under these parameters.
@@ -295,15 +292,15 @@ def find(outputs: StageOutputs) -> Findings:
 
 
 def _find(outputs: StageOutputs) -> Findings:
-    compared, guard = _compared(outputs, "target"), _compared(outputs, "retention")
-    _check(outputs.verdict, compared)
+    compared, retention = outputs.sets.test, outputs.sets.retention
+    _check(outputs.verdict, outputs.sets)
     better, worse = changed_most(compared)
     snr = noise([pair.utterance for pair in compared.baseline], outputs.project)
     return Findings(
         outputs=outputs,
         compared=compared,
         samples=resample(compared, outputs.params) if compared.clusters else None,
-        groups=slice_groups(outputs.verdict, compared, guard, outputs.params, snr),
+        groups=slice_groups(outputs.verdict, compared, retention, outputs.params, snr),
         tests=evidence_rows(outputs.verdict),
         better=better,
         worse=worse,
@@ -316,35 +313,23 @@ def _repeated(found: list[Confusion]) -> list[Confusion]:
     return [item for item in found if max(item.baseline, item.candidate) > 1]
 
 
-def _compared(outputs: StageOutputs, domain: Domain) -> Comparison:
-    chosen: list[Utterance] = [u for u in outputs.utterances if (u.domain, u.split) == (domain, "test")]
-    ids = {utterance.id for utterance in chosen}
-    old = [hypothesis for hypothesis in outputs.baseline if hypothesis.id in ids]
-    new = [hypothesis for hypothesis in outputs.candidate if hypothesis.id in ids]
-    return compare(chosen, old, new, outputs.params.validate_, outputs.params.score.normalizer)
-
-
-def _check(verdict: Judgement, compared: Comparison) -> None:
-    found = compared.improvement if compared.clusters else None
+def _check(verdict: Verdict, sets: PairedTestSets) -> None:
+    test = sets.test
+    found = test.improvement if test.clusters else None
     if found != verdict.wer_improvement:
         raise UsageError(
             f"The verdict speaks of an improvement of {verdict.wer_improvement}, its files hold one of {found}.", _AGAIN
         )
-    if compared.clusters and (compared.unit, compared.clusters) != (verdict.unit, verdict.clusters):
+    if test.clusters and (test.unit, test.clusters) != (verdict.unit, verdict.clusters):
         raise UsageError(
-            f"The verdict is over {verdict.clusters} {verdict.unit}s, params.yaml makes {compared.clusters} "
-            f"{compared.unit}s of its files.",
+            f"The verdict is over {verdict.clusters} {verdict.unit}s, params.yaml makes {test.clusters} "
+            f"{test.unit}s of its files.",
             _AGAIN,
         )
-    for name, digest, pairs in (
-        ("baseline", verdict.baseline_model, compared.baseline),
-        ("candidate", verdict.candidate_model, compared.candidate),
-    ):
-        if pairs and pairs[0].hypothesis.model != digest:
-            raise UsageError(
-                f"The verdict's {name} is {digest[:12]}, its hypotheses are of {pairs[0].hypothesis.model[:12]}.",
-                _AGAIN,
-            )
+    for role in ROLES:
+        judged, there = getattr(verdict, f"{role}_model"), getattr(sets, f"{role}_model")
+        if judged != there:
+            raise UsageError(f"The verdict's {role} is {judged[:12]}, its hypotheses are of {there[:12]}.", _AGAIN)
 
 
 _HEADLINES_MOST = 50  # lines of one list

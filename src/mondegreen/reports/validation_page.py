@@ -18,10 +18,10 @@ from markupsafe import Markup
 from mondegreen.files import write_text
 from mondegreen.records import Utterance
 from mondegreen.reports import figures
-from mondegreen.reports.judgement import slice_label
 from mondegreen.reports.page import embed, templates
 from mondegreen.reports.regression import rates, rates_svg, series, why
 from mondegreen.reports.validation import Findings, Row, facts, key_figures, left_out
+from mondegreen.scoring.verdict import slice_label
 
 
 def write_page(path: Path, found: Findings, clips: int | None = None) -> None:
@@ -124,8 +124,7 @@ def code(text: str) -> str:
 
 def write_plots(folder: Path, found: Findings) -> None:
     """Writes wer_by_slice, bootstrap, utterances, learning_curve and merge_weight; only a header where nothing is."""
-    history = found.outputs.history
-    pairs = zip(found.compared.baseline, found.compared.candidate, strict=True)
+    history, pairs = found.outputs.history, found.compared.pairs
     tables: dict[str, tuple[Sequence[str], Iterable[Sequence[Any]]]] = {
         "wer_by_slice": (("slice", "model", "wer", "bar"), _slices(found)),
         "bootstrap": (("improvement", "samples"), found.samples.histogram() if found.samples else ()),

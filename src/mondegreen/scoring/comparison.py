@@ -1,9 +1,9 @@
 """Two models over the same utterances, summed by what can be taken as independent: speaker, recording or utterance.
 
-Everything that a comparison says about the difference of two models, computed once.
+`compare` pairs them, `gather` runs every test of their difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,17 +12,13 @@ from scipy.stats import t as student
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.evidence import ClusterT, Evidence, IntervalMethod, Unit
 from mondegreen.scoring.mapsswe import align, segment_differences
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
     Bootstrap,
-    ClusterT,
     Counts,
-    EffectSize,
-    IntervalMethod,
-    MatchedPairs,
-    SignedRank,
     block_bootstrap,
     cluster_t_test,
     effect_size,
@@ -33,7 +29,8 @@ from mondegreen.scoring.significance import (
 )
 from mondegreen.scoring.wer import Scored, join
 
-Unit = Literal["speaker", "recording", "utterance"]
+Role = Literal["baseline", "candidate"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -72,19 +69,23 @@ class Comparison:
         """Corpus WER of the baseline minus that of the candidate, absolute; ZeroDivisionError without words."""
         return int(self.differences.sum()) / int(self.words.sum())
 
-    def unheard(self, model: Literal["baseline", "candidate"]) -> list[str]:
+    @property
+    def pairs(self) -> Iterator[tuple[Scored, Scored]]:
+        """Each utterance under the baseline and under the candidate."""
+        return zip(self.baseline, self.candidate, strict=True)
+
+    def failed(self, model: Role) -> list[str]:
         """IDs of the utterances for which this model gave an error instead of a transcript."""
         pairs = self.baseline if model == "baseline" else self.candidate
         return [pair.utterance.id for pair in pairs if pair.hypothesis.error]
 
-    def unheard_by_baseline_only(self) -> list[str]:
+    def failed_by_baseline_only(self) -> list[str]:
         """IDs where the baseline failed and the candidate did not: an improvement that no model made."""
-        return sorted(set(self.unheard("baseline")) - set(self.unheard("candidate")))
+        return sorted(set(self.failed("baseline")) - set(self.failed("candidate")))
 
     def lost(self) -> list[str]:
         """IDs of the utterances in which the candidate makes more word errors than the baseline."""
-        pairs = zip(self.baseline, self.candidate, strict=True)
-        return [new.utterance.id for old, new in pairs if new.words.errors > old.words.errors]
+        return [new.utterance.id for old, new in self.pairs if new.words.errors > old.words.errors]
 
 
 def compare(
@@ -139,30 +140,6 @@ def cluster_sums(clusters: Sequence[str], counts: Sequence[int]) -> Counts:
     total = np.zeros(len(names), dtype=np.int64)
     np.add.at(total, index, np.array(counts, dtype=np.int64))
     return total
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Absolute corpus WER everywhere; an improvement is baseline - candidate, a loss candidate - baseline."""
-
-    improvement: float
-    interval: tuple[float, float]  # two-sided, of the improvement, at `level`
-    loss_bounds: tuple[float, float]  # one-sided lower and upper bound of the loss, each at `level`
-    interval_method: IntervalMethod  # of `interval`
-    intervals: dict[IntervalMethod, tuple[float, float]]  # the same interval by each method
-    level: float
-    p_better: float  # sign-flip, one-sided
-    p_worse: float
-    cluster_t: ClusterT
-    wilcoxon: SignedRank
-    effect_size: EffectSize
-    segments: MatchedPairs
-    minimum_detectable_effect: float | None
-
-    @property
-    def loss(self) -> float:
-        """The observed loss; 0 and never -0, which would be written to a file as such."""
-        return 0.0 - self.improvement
 
 
 def resample(comparison: Comparison, params: Params) -> Bootstrap:

@@ -1,66 +1,46 @@
 """Is the candidate better than the baseline on the test set, and has it forgotten nothing?
 
 `pass`: significantly better (sign-flip over clusters), by at least the floor, non-inferior on retention, and within the
-guards on single utterances. `fail`: shown to be worse, not better by the floor, to have forgotten, or outside a guard.
+bounds on single utterances. `fail`: shown to be worse, not better by the floor, to have forgotten, or outside a bound.
 Anything else is `inconclusive`: no pass.
 
 Better *and* not forgotten: a pass needs every one of its tests, each at the same alpha, so there is nothing to correct
 for (an intersection-union test: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics
 1982). Holm's correction belongs where any one of several tests may make a claim: which slices, metrics or suites got
 better. Several candidates on one test set are such a case too, and there `Look.alpha` is what each may spend.
-
-Two models side by side on the sets that judge, after every check that can refuse them.
-
-Has the candidate lost nothing that matters? Non-inferiority for the retention set and the regression suites.
-
-The rules of a verdict: what proves something against a candidate, and what keeps it from being proven better.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 from mondegreen.config import Params, ValidateParams
-from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
-from mondegreen.scoring.comparison import Comparison, Evidence, compare, gather
+from mondegreen.records import Domain, Hypothesis, Outcome, Utterance
+from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
+from mondegreen.scoring.evidence import Evidence
+from mondegreen.scoring.noninferiority import is_finite, judge_retention, too_small
 from mondegreen.scoring.normalizer import normalizer_id
 from mondegreen.scoring.references import llm_references
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
-from mondegreen.scoring.verdict import (
-    ClusterT,
-    Degradation,
-    EffectSize,
-    Interval,
-    Look,
-    Retention,
-    SegmentTest,
-    SideBySide,
-    SignedRank,
-    Verdict,
-)
-from mondegreen.scoring.verdict_text import (
-    claim,
-    detectable,
-    notes,
-    numbers,
-    percent,
-    points,
-    sentence,
-    signed,
-    too_small,
-)
+from mondegreen.scoring.verdict import Degradation, Interval, Look, SideBySide, Verdict
 from mondegreen.scoring.wer import check_ids, model_of, score, slice_metrics
+from mondegreen.scoring.wording import confidence, percent, points, sentence, some, span, unsigned
+
+_BADLY = 3  # words at least: in a reference of two words everything is half of it
+_FRESH = (
+    "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
+    "(data/audio, data/references.csv), then `dvc add data` and `dvc repro`"
+)
 
 
 @dataclass(frozen=True)
-class Confrontation:
-    """Both models on the two sets that judge."""
+class PairedTestSets:
+    """Both models side by side on the two sets that judge."""
 
     test: Comparison
-    guard: Comparison  # retention
-    baseline_model: str
+    retention: Comparison
+    baseline_model: str  # digest
     candidate_model: str
     llm_references: int
 
@@ -78,16 +58,22 @@ class Confrontation:
     @property
     def slices(self) -> dict[str, SideBySide]:
         """test, test/clean, … and retention/test under both models."""
-        old = slice_metrics([*self.test.baseline, *self.guard.baseline])
-        new = slice_metrics([*self.test.candidate, *self.guard.candidate])
+        old = slice_metrics([*self.test.baseline, *self.retention.baseline])
+        new = slice_metrics([*self.test.candidate, *self.retention.candidate])
         names = [name for name in old if name.split("/")[0] == "test" or name == "retention/test"]
         return {name: SideBySide(baseline=old[name], candidate=new[name]) for name in names}
 
 
-def confront(
+def pair_test_sets(
     utterances: Sequence[Utterance], baseline: Sequence[Hypothesis], candidate: Sequence[Hypothesis], params: Params
-) -> Confrontation:
+) -> PairedTestSets:
     """Joins both models' hypotheses with target/test and retention/test, after every check that can refuse them.
+
+    Args:
+        utterances: the whole manifest; every split must be complete, but only test judges.
+        baseline: one hypothesis for each utterance.
+        candidate: the same of the candidate.
+        params: `validate` and `score` are read.
 
     Raises:
         UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
@@ -96,129 +82,64 @@ def confront(
     ids = [utterance.id for utterance in utterances]
     for side in (baseline, candidate):
         check_ids(ids, [hypothesis.id for hypothesis in side])
-    judging = [utterance for utterance in utterances if utterance.split == "test"]
-    machines = llm_references(judging, params.validate_.allow_llm_references)
-    return Confrontation(
-        test=compare_set(utterances, baseline, candidate, "target", params),
-        guard=compare_set(utterances, baseline, candidate, "retention", params),
+    tests = [utterance for utterance in utterances if utterance.split == "test"]
+    machines = llm_references(tests, params.validate_.allow_llm_references)
+
+    def compared(domain: Domain) -> Comparison:
+        chosen = {utterance.id: utterance for utterance in tests if utterance.domain == domain}
+        old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in (baseline, candidate))
+        return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
+
+    return PairedTestSets(
+        test=compared("target"),
+        retention=compared("retention"),
         baseline_model=model_of(baseline),
         candidate_model=model_of(candidate),
         llm_references=machines,
     )
 
 
-def compare_set(
-    utterances: Sequence[Utterance],
-    baseline: Sequence[Hypothesis],
-    candidate: Sequence[Hypothesis],
-    domain: Domain,
-    params: Params,
-) -> Comparison:
-    """Both models on the test split of one domain; UsageError like `decide`."""
-    chosen = [utterance for utterance in utterances if (utterance.domain, utterance.split) == (domain, "test")]
-    ids = {utterance.id for utterance in chosen}
-    old = [hypothesis for hypothesis in baseline if hypothesis.id in ids]
-    new = [hypothesis for hypothesis in candidate if hypothesis.id in ids]
-    return compare(chosen, old, new, params.validate_, params.score.normalizer)
-
-
-def regression_outcome(
-    comparison: Comparison, evidence: Evidence, margin: float, min_clusters: int
-) -> tuple[Outcome, str]:
-    """Non-inferiority: does the one-sided upper bound of the loss lie below the margin?
-
-    Returns:
-        fail when the observed loss is above the margin; pass when the bound lies below it or no utterance lost a word;
-        else inconclusive, and so is a missing transcript or a bound over fewer than `min_clusters` (it is too narrow).
-        With the reason.
-    """
-    loss, upper, allowed = evidence.loss, evidence.loss_bounds[1], points(margin)
-    if loss > margin:
-        return "fail", f"WER rose by {points(loss)}, {allowed} are allowed"
-    # A file that neither model can hear loses no word, and shows nothing.
-    if unheard := comparison.unheard("candidate"):
-        return "inconclusive", f"the candidate has no transcript for {len(unheard)} utterance(s)"
-    if unfair := comparison.unheard_by_baseline_only():
-        return "inconclusive", f"the baseline failed on {len(unfair)} utterance(s) that the candidate transcribed"
-    if not (lost := comparison.lost()):
-        return "pass", f"no utterance lost a word (change of WER {signed(loss)})"
-    if small := too_small(comparison, min_clusters, "set"):
-        return "inconclusive", f"{small[0]} to bound the loss, and {len(lost)} utterance(s) lost words"
-    bound = f"the change of WER is {signed(loss)}, at most {signed(upper)} with {percent(evidence.level)} confidence"
-    if upper < margin:
-        return "pass", f"{bound}, below the margin of {allowed}"
-    return "inconclusive", f"{bound}, which does not stay below the margin of {allowed}"
-
-
-def judge_suite(
-    name: str,
-    kind: str,
-    references: Sequence[Utterance],
-    baseline_hyps: Sequence[Hypothesis],
-    candidate_hyps: Sequence[Hypothesis],
-    margin: float,
-    critical_degradation: float,
-    params: Params,
-) -> SuiteResult:
-    """One regression suite. Only `pass` opens the gate; an empty suite fails.
+def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Verdict:
+    """The verdict on the test set, with the retention set against forgetting. Reads and writes nothing.
 
     Args:
-        name: of the suite.
-        kind: "critical" suites also fail when the observed loss is above `critical_degradation`.
-        references: the suite's utterances; split and domain are not looked at.
-        baseline_hyps: one for each utterance.
-        candidate_hyps: the same of the candidate; one with an error counts as fully wrong and is named in the details.
-        margin: WER that the suite may lose, absolute.
-        critical_degradation: absolute WER.
+        sets: from `pair_test_sets`.
         params: `validate`, `score` and `seed` are read.
-
-    Raises:
-        UsageError: the IDs of utterances and hypotheses are not the same.
+        look: which look at this test set it is, from the ledger; without one all of `validate.alpha` is spent.
     """
-    rules = params.validate_
-    suite = compare(references, baseline_hyps, candidate_hyps, rules, params.score.normalizer)
-    if not suite.clusters:
-        return SuiteResult(name=name, kind=kind, outcome="fail", reason="The suite has no utterance with a reference.")
-    evidence = gather(suite, params)
-    outcome, reason = regression_outcome(suite, evidence, margin, rules.min_clusters)
-    if kind == "critical" and evidence.loss > critical_degradation:
-        outcome, reason = "fail", f"critical: WER rose by {points(evidence.loss)}"
-    return SuiteResult(
-        name=name,
-        kind=kind,
+    rules, test = params.validate_, sets.test
+    alpha = look.alpha if look else rules.alpha
+    evidence = _evidence(test, params, alpha)
+    damage = degradation(test, rules) if test.clusters else None
+    spending = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
+    retention = judge_retention(sets.retention, spending)
+    fails, doubts = judge_test(test, evidence, damage, params, look)
+    fails += [retention.reason] * (retention.outcome == "fail")
+    doubts += [retention.reason] * (retention.outcome == "inconclusive" and rules.require_retention)
+    outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
+    if evidence and not is_finite(evidence):
+        evidence = None
+    reasons = fails or doubts or [*_waived(rules), retention.reason, _claim(test)]
+    return Verdict(
         outcome=outcome,
-        reason=sentence([reason]),
-        baseline=score(suite.baseline),
-        candidate=score(suite.candidate),
-        details=_suite_details(suite, evidence, margin),
-    )
-
-
-def _suite_details(suite: Comparison, evidence: Evidence, margin: float) -> dict[str, Any]:
-    return {
-        "unit": suite.unit,
-        "clusters": suite.clusters,
-        "margin": margin,
-        "loss": evidence.loss,
-        "loss_upper_bound": evidence.loss_bounds[1],
-        "level": evidence.level,
-        "lost_words_in": suite.lost(),
-        "candidate_errors_in": suite.unheard("candidate"),
-        "baseline_errors_in": suite.unheard("baseline"),
-        "without_reference": suite.without_reference,
-    }
-
-
-_BADLY = 3  # words at least: in a reference of two words everything is half of it
-_FRESH = (
-    "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
-    "(data/audio, data/references.csv), then `dvc add data` and `dvc repro`"
-)
-
-
-def smallest_p(clusters: int, permutations: int) -> float:
-    """The smallest p that the sign-flip test can give: a share of alpha below it can never be met."""
-    return 0.5**clusters if clusters <= EXACT_CLUSTERS else 1 / (permutations + 1)
+        passed=outcome == "pass",
+        reason=sentence([*_machines(sets), *([_numbers(test, evidence)] if evidence else []), *reasons]),
+        claim="; ".join([*_machines(sets), _claim(test)]),
+        llm_references=sets.llm_references,
+        slices=sets.slices,
+        retention=retention,
+        notes=(*_notes(sets), *_look_notes(look, rules)),
+        baseline_model=sets.baseline_model,
+        candidate_model=sets.candidate_model,
+        normalizer=normalizer_id(params.score.normalizer),
+        reference_digest=sets.reference_digest,
+        min_wer_improvement=rules.min_wer_improvement,
+        alpha=rules.alpha,
+        look=look,
+        degradation=damage,
+        **_set_fields(test),
+        **_evidence_fields(evidence),
+    ).sealed()
 
 
 def judge_test(
@@ -237,48 +158,29 @@ def judge_test(
     small = too_small(test, rules.min_clusters, "test set")
     if (words := int(test.words.sum())) < rules.min_words:
         small.append(f"the test set has {words} reference words, {rules.min_words} are needed")
-    if unfair := test.unheard_by_baseline_only():
+    if unfair := test.failed_by_baseline_only():
         small.append(f"the baseline failed on {len(unfair)} test utterance(s) that the candidate transcribed")
     if small:
-        return [], [*small, detectable(evidence)]
+        return [], [*small, _detectable(evidence)]
     high, floor = evidence.interval[1], rules.min_wer_improvement
     if evidence.p_worse <= rules.alpha:
         return [f"the candidate is significantly worse (p = {evidence.p_worse:.2g} for worse)"], []
     # A floor of zero still asks for an improvement: equal is not better.
     if high < floor or high <= 0:
-        return ["the interval holds no improvement" + (f" of {points(floor)} or more" if floor else "")], []
+        wanted = f" of {unsigned(floor)} or more" if floor else ""
+        return [f"the interval holds no improvement{wanted}"], []
     if damage := _damage(degradation, rules):
         return damage, []
     if spent := _spent(test, params, look):
-        return [], [*spent, _FRESH]
+        return [], [spent, _FRESH]
     alpha = look.alpha if look else rules.alpha
     if rules.require_significance and not evidence.p_better <= alpha:
-        return [], [f"not significant at {alpha:.2g}" + _which(look, rules), detectable(evidence)]
+        which = f" (look {look.number} at this test set; {rules.alpha:g} is shared out over all)" if look else ""
+        return [], [f"not significant at {alpha:.2g}{which}", _detectable(evidence)]
     if not (evidence.improvement > 0 and evidence.improvement >= floor):
-        below = f"the improvement is below the floor of {points(floor)}, which the interval still reaches"
+        below = f"the improvement is below the floor of {unsigned(floor)}, which the interval still reaches"
         return [], [below if floor else "nothing improved, though the interval still holds an improvement"]
     return [], []
-
-
-def is_finite(evidence: Evidence) -> bool:
-    """Whether everything that decides is a number."""
-    deciding = (evidence.improvement, *evidence.interval, *evidence.loss_bounds, evidence.p_better, evidence.p_worse)
-    return all(map(isfinite, deciding))
-
-
-def _damage(degradation: Degradation, rules: ValidateParams) -> list[str]:
-    """The guards on single utterances, which a better sum may hide."""
-    found = []
-    if degradation.rate > rules.max_wer_degradation_rate:
-        found.append(
-            f"{degradation.worse} utterances ({degradation.rate:.1%}) got worse by more than "
-            f"{points(rules.degradation_bound)} WER, {percent(rules.max_wer_degradation_rate)} may"
-        )
-    if rules.require_no_major_degradation and degradation.badly_worse:
-        some = ", ".join(degradation.badly_worse[:3]) + (", …" if len(degradation.badly_worse) > 3 else "")
-        bound = f"{points(rules.major_degradation)} WER and {_BADLY} words"
-        found.append(f"{len(degradation.badly_worse)} utterance(s) got worse by {bound} or more: {some}")
-    return found
 
 
 def degradation(test: Comparison, rules: ValidateParams) -> Degradation:
@@ -287,7 +189,7 @@ def degradation(test: Comparison, rules: ValidateParams) -> Degradation:
     The rise of an utterance is (candidate errors - baseline errors) / reference words. ZeroDivisionError without any.
     """
     worse, badly = 0, []
-    for old, new in zip(test.baseline, test.candidate, strict=True):
+    for old, new in test.pairs:
         lost = new.words.errors - old.words.errors
         rise = lost / old.words.reference_length
         worse += rise > rules.degradation_bound
@@ -296,159 +198,37 @@ def degradation(test: Comparison, rules: ValidateParams) -> Degradation:
     return Degradation(worse=worse, rate=worse / len(test.baseline), badly_worse=tuple(sorted(badly)))
 
 
-def _spent(test: Comparison, params: Params, look: Look | None) -> list[str]:
-    """Why this test set can open the gate for nobody any more."""
+def _damage(degradation: Degradation, rules: ValidateParams) -> list[str]:
+    """The bounds on single utterances that were broken, which a better sum may hide."""
+    found = []
+    if degradation.rate > rules.max_wer_degradation_rate:
+        found.append(
+            f"{degradation.worse} utterances ({percent(degradation.rate)}) got worse by more than "
+            f"{unsigned(rules.degradation_bound)} WER, {percent(rules.max_wer_degradation_rate)} may"
+        )
+    if rules.require_no_major_degradation and (badly := degradation.badly_worse):
+        bound = f"{unsigned(rules.major_degradation)} WER and {_BADLY} words"
+        found.append(f"{len(badly)} utterance(s) got worse by {bound} or more: {some(badly)}")
+    return found
+
+
+def smallest_p(clusters: int, permutations: int) -> float:
+    """The smallest p that the sign-flip test can give: a share of alpha below it can never be met."""
+    return 0.5**clusters if clusters <= EXACT_CLUSTERS else 1 / (permutations + 1)
+
+
+def _spent(test: Comparison, params: Params, look: Look | None) -> str:
+    """Why this test set can open the gate for nobody any more; "" when it can."""
     rules = params.validate_
     if look is None:
-        return []
+        return ""
     if look.number > rules.max_looks:
-        return [f"this test set is spent: it is look {look.number}, validate.max_looks is {rules.max_looks}"]
-    share = f"{look.alpha:.2g} of alpha is left for look {look.number}"
+        return f"this test set is spent: it is look {look.number}, validate.max_looks is {rules.max_looks}"
     least = smallest_p(test.clusters, rules.permutations)
     if rules.require_significance and look.alpha < least:
-        return [f"this test set is spent: {share}, and {test.clusters} {test.unit}s give no p below {least:.2g}"]
-    return []
-
-
-def _which(look: Look | None, rules: ValidateParams) -> str:
-    return f" (look {look.number} at this test set; {rules.alpha:g} is shared out over all)" if look else ""
-
-
-def look_notes(look: Look | None, rules: ValidateParams) -> list[str]:
-    """How often the test set has judged before, and what that leaves."""
-    if look is None:
-        return []
-    if look.before:
-        before = f"{look.before} look(s) of others came before"
-    else:
-        before = "the database knows of none before, and the count is only as good as the database"
-    return [f"look {look.number} at this test set: {before}; it may spend {look.alpha:.2g} of alpha {rules.alpha:g}"]
-
-
-def judge_retention(guard: Comparison, params: Params) -> Retention:
-    """Has the candidate lost less than `validate.retention_margin` of what the baseline knew? Bounds at its alpha."""
-    rules = params.validate_
-    if not guard.clusters:
-        reason = "forgetting cannot be judged: no retention test utterance has a reference"
-        return Retention(outcome="inconclusive", reason=reason, margin=rules.retention_margin)
-    evidence = gather(guard, params)
-    if not is_finite(evidence):
-        reason = "retention: the statistics are not numbers, so forgetting cannot be judged"
-        return Retention(outcome="inconclusive", reason=reason, margin=rules.retention_margin)
-    outcome, reason = regression_outcome(guard, evidence, rules.retention_margin, rules.min_clusters)
-    small = too_small(guard, rules.min_clusters, "retention test set")
-    # A suite shuts on what was observed; here, to say that the model forgot is a finding and needs the lower bound.
-    if outcome == "fail" and evidence.loss_bounds[0] <= rules.retention_margin:
-        outcome, reason = "inconclusive", f"{reason}, though not significantly more"
-    # A suite is a list of cases to keep; this is a sample, and a small one says nothing of the rest.
-    if small:
-        outcome, reason = "inconclusive", small[0]
-    return Retention(
-        outcome=outcome,
-        reason=f"retention: {reason}",
-        margin=rules.retention_margin,
-        unit=guard.unit,
-        clusters=guard.clusters,
-        words=int(guard.words.sum()),
-        loss=evidence.loss,
-        lower_bound=evidence.loss_bounds[0],
-        upper_bound=evidence.loss_bounds[1],
-        level=evidence.level,
-    )
-
-
-__all__ = [
-    "Confrontation",
-    "Interval",
-    "Look",
-    "Retention",
-    "SegmentTest",
-    "SideBySide",
-    "Verdict",
-    "compare_set",
-    "confront",
-    "decide",
-    "decide_on",
-    "judge_suite",
-    "regression_outcome",
-]
-
-
-def decide(
-    utterances: Sequence[Utterance],
-    baseline: Sequence[Hypothesis],
-    candidate: Sequence[Hypothesis],
-    params: Params,
-    look: Look | None = None,
-) -> Verdict:
-    """The verdict on target/test, with retention/test as the guard against forgetting. Reads and writes nothing.
-
-    Args:
-        utterances: the whole manifest; every split must be complete, but only test judges.
-        baseline: one hypothesis for each utterance.
-        candidate: the same of the candidate.
-        params: `validate`, `score` and `seed` are read.
-        look: which look at this test set it is, from the ledger; without one all of `validate.alpha` is spent.
-
-    Raises:
-        UsageError: like `confront`.
-    """
-    return decide_on(confront(utterances, baseline, candidate, params), params, look)
-
-
-def decide_on(case: Confrontation, params: Params, look: Look | None = None) -> Verdict:
-    """`decide` on what `confront` has checked."""
-    rules, test = params.validate_, case.test
-    alpha = look.alpha if look else rules.alpha
-    evidence = _evidence(test, params, alpha)
-    damage = degradation(test, rules) if test.clusters else None
-    retention = judge_retention(case.guard, _spending(params, alpha))
-    fails, doubts = judge_test(test, evidence, damage, params, look)
-    fails += [retention.reason] * (retention.outcome == "fail")
-    doubts += [retention.reason] * (retention.outcome == "inconclusive" and rules.require_retention)
-    outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
-    if evidence and not is_finite(evidence):
-        evidence = None
-    reasons = fails or doubts or [*_waived(rules), retention.reason, claim(test)]
-    return Verdict(
-        outcome=outcome,
-        passed=outcome == "pass",
-        reason=sentence([*_machines(case), *([numbers(test, evidence)] if evidence else []), *reasons]),
-        claim="; ".join([*_machines(case), claim(test)]),
-        llm_references=case.llm_references,
-        slices=case.slices,
-        retention=retention,
-        notes=(*notes(test, case.guard), *look_notes(look, rules)),
-        baseline_model=case.baseline_model,
-        candidate_model=case.candidate_model,
-        normalizer=normalizer_id(params.score.normalizer),
-        reference_digest=case.reference_digest,
-        min_wer_improvement=rules.min_wer_improvement,
-        alpha=rules.alpha,
-        look=look,
-        degradation=damage,
-        **_set_fields(test),
-        **_evidence_fields(evidence),
-    ).sealed()
-
-
-def _waived(rules: ValidateParams) -> list[str]:
-    """What a pass was not asked for, in the words of the parameter that says so."""
-    asked = {
-        "NOT TESTED FOR SIGNIFICANCE (validate.require_significance is false)": rules.require_significance,
-        "FORGETTING WAS NOT ASKED ABOUT (validate.require_retention is false)": rules.require_retention,
-    }
-    return [text for text, required in asked.items() if not required]
-
-
-def _machines(case: Confrontation) -> list[str]:
-    count = case.llm_references
-    return [f"JUDGED BY {count} REFERENCE(S) THAT A MACHINE WROTE, NOT A PERSON"] if count else []
-
-
-def _spending(params: Params, alpha: float) -> Params:
-    """The parameters with what this look may spend for alpha."""
-    return params.model_copy(update={"validate_": params.validate_.model_copy(update={"alpha": alpha})})
+        share = f"{look.alpha:.2g} of alpha is left for look {look.number}"
+        return f"this test set is spent: {share}, and {test.clusters} {test.unit}s give no p below {least:.2g}"
+    return ""
 
 
 def _evidence(test: Comparison, params: Params, alpha: float) -> Evidence | None:
@@ -476,15 +256,78 @@ def _evidence_fields(evidence: Evidence | None) -> dict[str, Any]:
     if evidence is None:
         return dict.fromkeys(("wer_improvement", "interval", "p_value", "mapsswe", "minimum_detectable_effect"))
     low, high = evidence.interval
-    return {
+    same = ("interval_method", "intervals", "cluster_t", "wilcoxon", "effect_size", "minimum_detectable_effect")
+    return {name: getattr(evidence, name) for name in same} | {
         "wer_improvement": evidence.improvement,
         "interval": Interval(low=low, high=high, level=evidence.level),
-        "interval_method": evidence.interval_method,
-        "intervals": evidence.intervals,
         "p_value": evidence.p_better,
-        "mapsswe": SegmentTest.model_validate(vars(evidence.segments)),
-        "cluster_t": ClusterT.model_validate(vars(evidence.cluster_t)),
-        "wilcoxon": SignedRank.model_validate(vars(evidence.wilcoxon)),
-        "effect_size": EffectSize.model_validate(vars(evidence.effect_size)),
-        "minimum_detectable_effect": evidence.minimum_detectable_effect,
+        "mapsswe": evidence.segments,
     }
+
+
+def _numbers(test: Comparison, evidence: Evidence) -> str:
+    """Both rates, the improvement, its interval and its p."""
+    old, new = (percent(score(pairs).wer.rate) for pairs in (test.baseline, test.candidate))
+    return (
+        f"corpus WER {old} -> {new}, improvement {points(evidence.improvement)} "
+        f"({confidence(evidence.level)} interval {span(*evidence.interval)}, p = {evidence.p_better:.2g}, "
+        f"{test.clusters} {test.unit}s, {int(test.words.sum())} words)"
+    )
+
+
+def _claim(test: Comparison) -> str:
+    """Whom the numbers speak for."""
+    if test.unit == "speaker":
+        return f"it holds for speakers like these {test.speakers}"
+    if test.speakers:
+        whom = "this one speaker" if test.speakers == 1 else f"these {test.speakers} speakers"
+        return f"it holds for {whom} only (too few to judge by speaker: the unit is the {test.unit})"
+    return f"it holds for the speakers of these recordings only (nobody named them: the unit is the {test.unit})"
+
+
+def _machines(sets: PairedTestSets) -> list[str]:
+    count = sets.llm_references
+    return [f"JUDGED BY {count} REFERENCE(S) THAT A MACHINE WROTE, NOT A PERSON"] if count else []
+
+
+def _waived(rules: ValidateParams) -> list[str]:
+    """What a pass was not asked for, in the words of the parameter that says so."""
+    asked = {
+        "NOT TESTED FOR SIGNIFICANCE (validate.require_significance is false)": rules.require_significance,
+        "FORGETTING WAS NOT ASKED ABOUT (validate.require_retention is false)": rules.require_retention,
+    }
+    return [text for text, required in asked.items() if not required]
+
+
+def _detectable(evidence: Evidence) -> str:
+    """How small an improvement the test set could have shown."""
+    if evidence.minimum_detectable_effect is None:
+        return "how small an improvement this test set could show cannot be estimated"
+    effect = unsigned(evidence.minimum_detectable_effect)
+    return f"this test set shows improvements from about {effect} (80 % power)"
+
+
+def _notes(sets: PairedTestSets) -> list[str]:
+    """What a reader of the numbers must know: failed hypotheses, missing references, unnamed speakers."""
+    found = []
+    for place, compared in (("test", sets.test), ("retention", sets.retention)):
+        for model in ROLES:
+            if failed := compared.failed(model):
+                count = f"{len(failed)} {model} hypotheses have errors and count as fully wrong"
+                found.append(f"{place}: {count}: {some(failed, 5)}")
+        if compared.without_reference:
+            found.append(f"{place}: {compared.without_reference} utterances have no reference and were left out")
+        if compared.unit == "speaker" and any(not pair.utterance.speaker for pair in compared.baseline):
+            found.append(f"{place}: utterances whose speaker nobody named count as one speaker")
+    return found
+
+
+def _look_notes(look: Look | None, rules: ValidateParams) -> list[str]:
+    """How often the test set has judged before, and what that leaves."""
+    if look is None:
+        return []
+    if look.before:
+        before = f"{look.before} look(s) of others came before"
+    else:
+        before = "the database knows of none before, and the count is only as good as the database"
+    return [f"look {look.number} at this test set: {before}; it may spend {look.alpha:.2g} of alpha {rules.alpha:g}"]

@@ -12,15 +12,15 @@ Everywhere a difference is baseline errors - candidate errors: positive means th
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from scipy.stats import norm, t
 
+from mondegreen.scoring.evidence import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank
+
 Counts = npt.NDArray[np.int64]
-IntervalMethod = Literal["expanded percentile", "percentile", "bca"]
 INTERVAL_METHOD: IntervalMethod = "expanded percentile"  # of the verdict: docs/statistics.md compares them
 _CHUNK_DRAWS = 4_000_000  # cluster indices drawn at once: 32 MB
 
@@ -136,36 +136,6 @@ def _acceleration(gains: Counts, words: Counts) -> float:
 
 
 EXACT_PAIRS = 200
-
-
-@dataclass(frozen=True)
-class ClusterT:
-    """Cluster-robust t test of a corpus WER difference. `t` and `p_value` (one-sided) are None without variance."""
-
-    degrees_of_freedom: int
-    standard_error: float | None  # of the improvement, absolute WER
-    t: float | None
-    p_value: float | None
-
-
-@dataclass(frozen=True)
-class SignedRank:
-    """Wilcoxon's signed-rank test of the clusters' own improvements. None where no cluster differs."""
-
-    pairs: int  # clusters that differ
-    statistic: float | None  # sum of the ranks of the clusters that improved
-    p_value: float | None  # one-sided
-    rank_biserial: float | None  # -1 .. 1: (ranks of improved - ranks of damaged) / all ranks
-
-
-@dataclass(frozen=True)
-class EffectSize:
-    """How large the improvement is against the scatter between clusters, and how many clusters share it."""
-
-    hedges_g: float | None  # standard deviations between clusters; None without variance
-    better: int  # clusters in which the candidate makes fewer errors
-    worse: int
-    equal: int
 
 
 def ratio_standard_error(differences: Counts, reference_words: Counts) -> float | None:
@@ -322,16 +292,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-@dataclass(frozen=True)
-class MatchedPairs:
-    """MAPSSWE. `z` and `p_value` (one-sided) are None when the segments do not vary."""
-
-    segments: int
-    mean_difference: float  # errors a segment
-    z: float | None
-    p_value: float | None
 
 
 def mapsswe(differences: Counts) -> MatchedPairs:

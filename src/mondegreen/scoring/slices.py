@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
 from mondegreen.records import SliceMetrics
-from mondegreen.scoring.comparison import Comparison, Evidence, Unit, cluster_name, cluster_sums, gather
+from mondegreen.scoring.comparison import Comparison, cluster_name, cluster_sums, gather
+from mondegreen.scoring.evidence import Evidence, IntervalMethod, Unit
 from mondegreen.scoring.significance import (
     EXACT_CLUSTERS,
     Counts,
-    IntervalMethod,
     block_bootstrap,
     holm,
     minimum_detectable_effect,

@@ -1,4 +1,4 @@
-"""What a verdict is: the numbers, the outcome, and a seal over both."""
+"""What a verdict is: the numbers, the outcome, what people are told of it, and a seal over all of it."""
 
 import hashlib
 import json
@@ -8,8 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, SliceMetrics
-from mondegreen.scoring.comparison import Unit
-from mondegreen.scoring.significance import IntervalMethod
+from mondegreen.scoring.evidence import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank, Unit
+
+_SENTENCES: dict[Outcome, str] = {
+    "pass": "Pass: the candidate is better and has forgotten nothing.",
+    "fail": "Fail: the candidate must not replace the baseline.",
+    "inconclusive": "Inconclusive: this test does not show that the candidate is better. That is not a pass.",
+}
 
 
 class _Model(BaseModel):
@@ -22,42 +27,6 @@ class Interval(_Model):
     low: float
     high: float
     level: float
-
-
-class SegmentTest(_Model):
-    """MAPSSWE over NIST's sentence segments, one-sided; reported beside the decision. None when nothing varies."""
-
-    segments: int
-    mean_difference: float  # errors a segment
-    z: float | None
-    p_value: float | None
-
-
-class ClusterT(_Model):
-    """Cluster-robust t test, one-sided; reported beside the decision. None when nothing varies."""
-
-    degrees_of_freedom: int
-    standard_error: float | None  # of the improvement, absolute WER
-    t: float | None
-    p_value: float | None
-
-
-class SignedRank(_Model):
-    """Wilcoxon's signed-rank test over clusters, one-sided; reported beside the decision. None where none differs."""
-
-    pairs: int
-    statistic: float | None
-    p_value: float | None
-    rank_biserial: float | None
-
-
-class EffectSize(_Model):
-    """The improvement in standard deviations between clusters, and how many clusters share it."""
-
-    hedges_g: float | None
-    better: int
-    worse: int
-    equal: int
 
 
 class SideBySide(_Model):
@@ -126,7 +95,7 @@ class Verdict(_Model):
     p_value: float | None  # sign-flip, one-sided
     alpha: float  # for all looks at this test set together
     look: Look | None = None  # None: nobody counted, and all of alpha was spent
-    mapsswe: SegmentTest | None
+    mapsswe: MatchedPairs | None  # this and the next three are reported beside the decision
     cluster_t: ClusterT | None = None
     wilcoxon: SignedRank | None = None
     effect_size: EffectSize | None = None
@@ -134,7 +103,7 @@ class Verdict(_Model):
     degradation: Degradation | None = None
     retention: Retention
     notes: tuple[str, ...]
-    baseline_model: str
+    baseline_model: str  # digest
     candidate_model: str
     normalizer: str
     reference_digest: str  # sha256 over the IDs and references of the test set
@@ -153,15 +122,73 @@ class Verdict(_Model):
 
     @property
     def model_digest(self) -> str:
+        """Of the candidate, "" when nobody said where its files are."""
         return self.candidate_model
 
     @property
     def baseline_digest(self) -> str:
+        """The same of the baseline."""
         return self.baseline_model
+
+    @property
+    def spendable(self) -> float:
+        """The p-value that this look must not exceed."""
+        return self.look.alpha if self.look else self.alpha
+
+    @property
+    def significant(self) -> bool:
+        """Whether the test that decides was met; a verdict may pass without it, when nobody asked."""
+        return self.p_value is not None and self.p_value <= self.spendable
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words; a pass claims no more than was asked for and shown."""
+        forgotten = self.retention.outcome != "pass"
+        if self.outcome == "pass" and not self.significant:
+            return "Pass: the candidate makes fewer errors, but significance was not asked for and is not shown."
+        if self.outcome == "pass" and forgotten:
+            return "Pass: the candidate is better. What it may have forgotten is not shown."
+        if self.outcome == "inconclusive" and self.significant and forgotten:
+            return "Inconclusive: better here, but not shown to have forgotten nothing. That is not a pass."
+        return _SENTENCES[self.outcome]
+
+    @property
+    def warning(self) -> str:
+        """In capital letters, when what judged is not what a person wrote; else ""."""
+        if not self.llm_references:
+            return ""
+        return f"JUDGED BY {self.llm_references} REFERENCES THAT A MACHINE WROTE. NO PERSON SAID THAT THEY ARE RIGHT."
+
+    @property
+    def shown_slices(self) -> list[str]:
+        """Names of the slices as people read them: the conditions, then all of the test set, then retention."""
+        return sorted(self.slices, key=lambda name: (name.startswith("retention"), name == "test", name))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         return self.model_dump(mode="json")
+
+    def numbers(self) -> dict[str, float]:
+        """What is known of the numbers that runs are compared by."""
+        found: dict[str, float | None] = {
+            "wer_improvement": self.wer_improvement,
+            "interval_low": self.interval.low if self.interval else None,
+            "interval_high": self.interval.high if self.interval else None,
+            "p_value": self.p_value,
+            "mapsswe_p_value": self.mapsswe.p_value if self.mapsswe else None,
+            "cluster_t_p_value": self.cluster_t.p_value if self.cluster_t else None,
+            "wilcoxon_p_value": self.wilcoxon.p_value if self.wilcoxon else None,
+            "effect_size": self.effect_size.hedges_g if self.effect_size else None,
+            "minimum_detectable_effect": self.minimum_detectable_effect,
+            "degradation_rate": self.degradation.rate if self.degradation else None,
+            "retention_loss": self.retention.loss,
+            "retention_upper_bound": self.retention.upper_bound,
+            "look": float(self.look.number) if self.look else None,
+            "look_alpha": self.look.alpha if self.look else None,
+            "llm_references": float(self.llm_references),
+            "passed": float(self.passed),
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def sealed(self) -> Self:
         """The same verdict with its seal."""
@@ -185,27 +212,12 @@ class Verdict(_Model):
         return True
 
     def _digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"seal"})
+        content = self.model_dump(mode="json", include=set(Verdict.model_fields) - {"seal"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def numbers(self) -> dict[str, float]:
-        """What is known of the numbers that runs are compared by."""
-        found: dict[str, float | None] = {
-            "wer_improvement": self.wer_improvement,
-            "interval_low": self.interval.low if self.interval else None,
-            "interval_high": self.interval.high if self.interval else None,
-            "p_value": self.p_value,
-            "mapsswe_p_value": self.mapsswe.p_value if self.mapsswe else None,
-            "cluster_t_p_value": self.cluster_t.p_value if self.cluster_t else None,
-            "wilcoxon_p_value": self.wilcoxon.p_value if self.wilcoxon else None,
-            "effect_size": self.effect_size.hedges_g if self.effect_size else None,
-            "minimum_detectable_effect": self.minimum_detectable_effect,
-            "degradation_rate": self.degradation.rate if self.degradation else None,
-            "retention_loss": self.retention.loss,
-            "retention_upper_bound": self.retention.upper_bound,
-            "look": float(self.look.number) if self.look else None,
-            "look_alpha": self.look.alpha if self.look else None,
-            "llm_references": float(self.llm_references),
-            "passed": float(self.passed),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+
+def slice_label(name: str) -> str:
+    """What people call a slice: "test" is all, "test/clean" is clean, "retention/test" is retention."""
+    if name == "test":
+        return "all"
+    return "retention" if name.startswith("retention") else name.split("/", 1)[-1]

@@ -1,9 +1,16 @@
-"""How numbers look in every report."""
+"""How numbers and lists look on every screen, in every report, reason and claim."""
+
+from collections.abc import Iterable, Sequence
 
 
-def percent(rate: float | None) -> str:
+def percent(rate: float | None, digits: int = 1) -> str:
     """0.1234 as "12.3 %"; a dash when there is no rate."""
-    return "–" if rate is None else f"{100 * rate:.1f} %"
+    return "–" if rate is None else f"{100 * rate:.{digits}f} %"
+
+
+def confidence(level: float) -> str:
+    """The level of an interval or a bound: 0.95 as "95 %", 0.9696 as "96.96 %"."""
+    return f"{100 * level:.4g} %"
 
 
 def points(difference: float | None) -> str:
@@ -11,11 +18,28 @@ def points(difference: float | None) -> str:
     return "–" if difference is None else f"{100 * difference:+.2f} points"
 
 
-def probability(value: float | None) -> str:
-    """A p-value with two digits that count."""
-    return "–" if value is None else f"{value:.2g}"
+def unsigned(difference: float | None) -> str:
+    """The same as "1.23 points": a margin, a floor, a bound, or how much something rose by."""
+    return "–" if difference is None else f"{100 * difference:.2f} points"
 
 
 def span(low: float, high: float) -> str:
     """An interval of differences, in points."""
     return f"{100 * low:+.2f} to {100 * high:+.2f}"
+
+
+def probability(value: float | None) -> str:
+    """A p-value with two digits that count."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def sentence(parts: Sequence[str]) -> str:
+    """The parts as one sentence."""
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """The first names, with an ellipsis where there are more."""
+    shown = list(names)
+    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")

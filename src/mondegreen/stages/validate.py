@@ -8,7 +8,7 @@ from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
 from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
-from mondegreen.scoring.decision import Confrontation, confront
+from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import run
 
@@ -17,7 +17,6 @@ OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 def main() -> None:
     from mondegreen.registry.runs import log_label_audit, log_verdict
-    from mondegreen.reports.judgement import Judgement
     from mondegreen.reports.outputs import StageOutputs
     from mondegreen.reports.validation import find
     from mondegreen.reports.validation_page import render_markdown, write_page, write_plots
@@ -27,18 +26,16 @@ def main() -> None:
     baseline = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
     candidate = read_jsonl(Path("build/evaluate/hypotheses.jsonl"), Hypothesis)
     candidate_run = read_json(Path("build/train/run.json"), RunInfo)
-    case = confront(utterances, baseline, candidate, params)
-    _check_models(case, candidate_run)
+    sets = pair_test_sets(utterances, baseline, candidate, params)
+    _check_models(sets, candidate_run)
     with open_ledger() as ledger:
-        verdict = judge(case, params, ledger)
+        verdict = judge(sets, params, ledger)
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     label_audit = read_json(AUDIT, Audit)
     write_json(verdict_path, verdict)
     outputs = StageOutputs(
-        verdict=Judgement.of(verdict),
-        utterances=utterances,
-        baseline=baseline,
-        candidate=candidate,
+        verdict=verdict,
+        sets=sets,
         params=params,
         run=candidate_run,
         history=read_json(Path("build/train/history.json"), TrainingHistory),
@@ -54,11 +51,11 @@ def main() -> None:
         log_label_audit(candidate_run.run_id, AUDIT, llm.numbers(), llm.tags())
 
 
-def _check_models(case: Confrontation, candidate_run: RunInfo) -> None:
+def _check_models(sets: PairedTestSets, candidate_run: RunInfo) -> None:
     """The hypotheses must be of the models that the run names: a folder's weights may change under its name."""
     pairs = (
-        ("transcribe", case.baseline_model, candidate_run.base_digest),
-        ("evaluate", case.candidate_model, candidate_run.model_digest),
+        ("transcribe", sets.baseline_model, candidate_run.base_digest),
+        ("evaluate", sets.candidate_model, candidate_run.model_digest),
     )
     for stage, heard, named in pairs:
         if heard != named:

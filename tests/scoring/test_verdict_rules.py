@@ -10,10 +10,11 @@ from mondegreen.errors import UsageError
 from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring import decision as module
-from mondegreen.scoring import decision as verdict_rules
+from mondegreen.scoring import noninferiority
 from mondegreen.scoring.comparison import gather
-from mondegreen.scoring.decision import Look, Verdict, decide, smallest_p
-from tests.loop.verdict_corpus import corpus, hear, judge, params
+from mondegreen.scoring.decision import smallest_p
+from mondegreen.scoring.verdict import Look, Verdict
+from tests.scoring.verdict_corpus import corpus, hear, judge, params, verdict_on
 
 
 def nth(number: int, alpha: float = 0.05) -> Look:
@@ -44,7 +45,7 @@ def test_too_many_utterances_that_got_worse_fail_a_better_sum() -> None:
     assert better.passed and better.degradation is not None
     assert (better.degradation.worse, better.degradation.rate) == (0, 0.0)  # by 0.3, which is not more than 0.3
     shut = judge(lambda number: 3, after, rules=params(max_wer_degradation_rate=0.24, degradation_bound=0.29))
-    assert shut.outcome == "fail" and "15 utterances (25.0%) got worse by more than 29.00 points" in shut.reason
+    assert shut.outcome == "fail" and "15 utterances (25.0 %) got worse by more than 29.00 points" in shut.reason
     allowed = judge(lambda number: 3, after, rules=params(max_wer_degradation_rate=0.25, degradation_bound=0.29))
     assert allowed.passed and allowed.degradation is not None and allowed.degradation.worse == 15
 
@@ -68,7 +69,7 @@ def test_two_words_lost_of_three_are_not_badly_worse() -> None:
     after = [heard.model_copy(update={"text": "one two three"}) for heard in hear(rows, lambda number: 0, "tuned")]
     after[0] = after[0].model_copy(update={"text": ""})
     kept = (hear(guard, lambda number: 1), hear(guard, lambda number: 1, "tuned"))
-    verdict = decide(rows + guard, before + kept[0], after + kept[1], params(require_no_major_degradation=True))
+    verdict = verdict_on(rows + guard, before + kept[0], after + kept[1], params(require_no_major_degradation=True))
     assert verdict.passed and verdict.degradation is not None and verdict.degradation.worse == 1
 
 
@@ -134,9 +135,9 @@ def test_without_significance_an_improvement_passes_and_says_so() -> None:
 
 def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> None:
     rules = params(require_significance=False, require_retention=False)
-    nothing = decide([], [], [], rules)
+    nothing = verdict_on([], [], [], rules)
     silent = corpus(30, reference="")
-    unheard = decide(silent, hear(silent, lambda number: 0), hear(silent, lambda number: 0, "tuned"), rules)
+    unheard = verdict_on(silent, hear(silent, lambda number: 0), hear(silent, lambda number: 0, "tuned"), rules)
     small = judge(lambda number: 9, lambda number: 0, size=3, rules=rules)
     equal = judge(lambda number: 2, lambda number: 2, rules=rules)
     worse = judge(lambda number: 2, lambda number: 3, rules=rules)
@@ -148,7 +149,7 @@ def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> 
 
 def test_forgetting_can_be_left_out_but_a_shown_loss_still_fails() -> None:
     rules, test = params(require_retention=False), corpus(60)
-    verdict = decide(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), rules)
+    verdict = verdict_on(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), rules)
     assert verdict.passed and "FORGETTING WAS NOT ASKED ABOUT" in verdict.reason
     assert verdict.retention.outcome == "inconclusive"
     assert judge(lambda number: 4, lambda number: 2, lambda number: 2, rules=rules).outcome == "fail"
@@ -164,7 +165,7 @@ def test_statistics_that_are_not_numbers_never_pass(field: str, monkeypatch: pyt
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "not numbers" in verdict.reason and verdict.p_value is None
     monkeypatch.undo()
-    monkeypatch.setattr(verdict_rules, "gather", broken)
+    monkeypatch.setattr(noninferiority, "gather", broken)
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
 
@@ -180,12 +181,12 @@ def test_a_machines_references_are_refused_as_judges() -> None:
     with pytest.raises(
         UsageError, match=r"3 of 80 references .* were written by a machine: data/t000.wav.*"
     ) as refusal:
-        decide(*machine_written(3), params())
+        verdict_on(*machine_written(3), params())
     assert "validate.allow_llm_references" in refusal.value.next_step
 
 
 def test_a_machines_references_that_are_let_judge_stand_in_capital_letters() -> None:
-    verdict = decide(*machine_written(3), params(allow_llm_references=True))
+    verdict = verdict_on(*machine_written(3), params(allow_llm_references=True))
     assert verdict.passed and verdict.llm_references == 3 and verdict.numbers()["llm_references"] == 3
     for text in (verdict.reason, verdict.claim):
         assert text.startswith("JUDGED BY 3 REFERENCE(S) THAT A MACHINE WROTE")
@@ -194,4 +195,4 @@ def test_a_machines_references_that_are_let_judge_stand_in_capital_letters() -> 
 def test_a_machines_texts_outside_the_test_split_do_not_judge() -> None:
     rows, before, after = machine_written(3)
     rows = [row.model_copy(update={"split": "train"}) if row.reference_source == "llm" else row for row in rows]
-    assert decide(rows, before, after, params()).llm_references == 0
+    assert verdict_on(rows, before, after, params()).llm_references == 0

@@ -5,8 +5,9 @@ from pydantic import ValidationError
 
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.scoring.decision import Verdict, decide, judge_suite
-from tests.loop.verdict_corpus import Wrong, corpus, hear, judge, params
+from mondegreen.scoring.noninferiority import judge_suite
+from mondegreen.scoring.verdict import Verdict
+from tests.scoring.verdict_corpus import Wrong, corpus, hear, judge, params, verdict_on
 
 
 def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> None:
@@ -15,7 +16,7 @@ def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> N
     assert verdict.wer_improvement == pytest.approx(0.15)
     assert (verdict.unit, verdict.clusters, verdict.speakers, verdict.words) == ("speaker", 20, 20, 600)
     assert verdict.p_value is not None and verdict.p_value < 0.01
-    assert verdict.reason.startswith("Corpus WER 40.0% -> 25.0%, improvement +15.00 points")
+    assert verdict.reason.startswith("Corpus WER 40.0 % -> 25.0 %, improvement +15.00 points")
     assert verdict.slices["test/noisy"].candidate.wer.rate == pytest.approx(0.3)
     assert verdict.slices["retention/test"].baseline.utterances == 20
     assert (verdict.baseline_model, verdict.candidate_model, verdict.normalizer) == ("base", "tuned", "spoken-1")
@@ -35,7 +36,7 @@ def test_the_same_transcripts_fail_because_equal_is_not_better() -> None:
 def test_noise_is_inconclusive_and_names_the_minimum_detectable_effect() -> None:
     verdict = judge(lambda number: 3, lambda number: 4 if number % 20 >= 11 else 2)
     assert verdict.outcome == "inconclusive"
-    assert "not significant" in verdict.reason and "80% power" in verdict.reason
+    assert "not significant" in verdict.reason and "80 % power" in verdict.reason
     assert verdict.minimum_detectable_effect is not None
 
 
@@ -63,14 +64,14 @@ def test_non_inferiority_that_cannot_be_shown_is_inconclusive() -> None:
 
 def test_without_retention_references_there_is_no_pass() -> None:
     test = corpus(60)
-    verdict = decide(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), params())
     assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
 
 
 @pytest.mark.parametrize(("size", "missing"), [(6, "6 recording(s), 12 are needed"), (15, "150 reference words")])
 def test_too_little_data_is_inconclusive_even_when_everything_is_better(size: int, missing: str) -> None:
     verdict = judge(lambda number: 4, lambda number: 1 + number % 3, size=size)
-    assert verdict.outcome == "inconclusive" and missing in verdict.reason and "80% power" in verdict.reason
+    assert verdict.outcome == "inconclusive" and missing in verdict.reason and "80 % power" in verdict.reason
 
 
 def test_few_speakers_narrow_the_claim_to_these_speakers() -> None:
@@ -84,14 +85,14 @@ def test_few_speakers_narrow_the_claim_to_these_speakers() -> None:
 def test_noisy_copies_of_one_recording_are_one_cluster() -> None:
     rows = corpus(60, speaker="")
     rows = [row.model_copy(update={"recording": f"take{number // 10}"}) for number, row in enumerate(rows)]
-    verdict = decide(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
     assert verdict.clusters == 6 and verdict.outcome == "inconclusive"
 
 
 def test_no_references_and_no_utterances_are_inconclusive() -> None:
     rows = corpus(3, reference="")
-    silent = decide(rows, hear(rows, lambda number: 0), hear(rows, lambda number: 0), params())
-    nothing = decide([], [], [], params())
+    silent = verdict_on(rows, hear(rows, lambda number: 0), hear(rows, lambda number: 0), params())
+    nothing = verdict_on([], [], [], params())
     for verdict in (silent, nothing):
         assert verdict.outcome == "inconclusive" and "nothing can be judged" in verdict.reason
         assert verdict.baseline is None and verdict.p_value is None
@@ -102,7 +103,7 @@ def test_a_failed_baseline_hypothesis_is_not_an_improvement() -> None:
     test, guard = corpus(60), corpus(20, "r", domain="retention")
     before = hear(test + guard, lambda number: 1)
     before[0] = before[0].model_copy(update={"error": "out of memory"})
-    verdict = decide(test + guard, before, hear(test + guard, lambda number: 0, "tuned"), params())
+    verdict = verdict_on(test + guard, before, hear(test + guard, lambda number: 0, "tuned"), params())
     assert verdict.outcome == "inconclusive" and "the baseline failed on 1" in verdict.reason
     assert "1 baseline hypotheses have errors and count as fully wrong: t000" in verdict.notes[0]
 
@@ -111,7 +112,7 @@ def test_a_missing_hypothesis_is_an_error_not_a_verdict() -> None:
     test = corpus(20)
     whole = hear(test, lambda number: 1)
     with pytest.raises(UsageError, match="no hypothesis: t019"):
-        decide(test, whole, whole[:-1], params())
+        verdict_on(test, whole, whole[:-1], params())
 
 
 def test_the_same_inputs_give_the_same_bytes_and_read_back(tmp_path: Any) -> None:
@@ -166,12 +167,12 @@ def test_the_order_of_utterances_and_hypotheses_does_not_matter() -> None:
     test, guard = corpus(60), corpus(20, "r", domain="retention")
     before = hear(test + guard, lambda number: 3)
     after = hear(test + guard, lambda number: number % 4, "tuned")
-    verdict = decide(test + guard, before, after, params())
-    assert decide((guard + test)[::-1], before[::-1], after, params()) == verdict
+    verdict = verdict_on(test + guard, before, after, params())
+    assert verdict_on((guard + test)[::-1], before[::-1], after, params()) == verdict
 
 
 def test_one_more_speaker_never_makes_a_verdict_impossible() -> None:
     """With 10 or 11 speakers, speakers as units would be fewer than min_clusters."""
     rows = [row.model_copy(update={"speaker": f"s{number % 11}"}) for number, row in enumerate(corpus(60))]
-    verdict = decide(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
     assert (verdict.unit, verdict.clusters, verdict.speakers) == ("recording", 60, 11)

@@ -17,10 +17,10 @@ from sqlalchemy import event
 from mondegreen.errors import CaseError
 from mondegreen.loop.alpha_ledger import LookLedger, judge, open_ledger, share
 from mondegreen.records import Utterance
-from mondegreen.scoring.decision import Confrontation, confront
+from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
-from tests.loop.verdict_corpus import corpus, hear, params
+from tests.scoring.verdict_corpus import corpus, hear, params
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def ledger(database: str, tmp_path: Path) -> Iterator[LookLedger]:  # noqa: F811
         yield opened
 
 
-def case(candidate: str = "tuned", rows: list[Utterance] | None = None, misheard: int = 2) -> Confrontation:
+def case(candidate: str = "tuned", rows: list[Utterance] | None = None, misheard: int = 2) -> PairedTestSets:
     rows = corpus(20) if rows is None else rows
-    return confront(rows, hear(rows, lambda number: 4), hear(rows, lambda number: misheard, candidate), params())
+    return pair_test_sets(rows, hear(rows, lambda number: 4), hear(rows, lambda number: misheard, candidate), params())
 
 
 @given(st.lists(st.integers(1, 10_000), unique=True), st.floats(1e-6, 0.5))
@@ -128,13 +128,13 @@ def test_many_that_look_at_once_get_different_numbers(ledger: LookLedger, tmp_pa
 _ONE_LOOK = """
 import sys
 from pathlib import Path
-from mondegreen.scoring.decision import confront
 from mondegreen.loop.alpha_ledger import open_ledger
-from tests.loop.verdict_corpus import corpus, hear, params
+from mondegreen.scoring.decision import pair_test_sets
+from tests.scoring.verdict_corpus import corpus, hear, params
 rows = corpus(20)
-case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
+sets = pair_test_sets(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
 with open_ledger(Path(sys.argv[1])) as ledger:
-    print(ledger.look(case, 0.05).number)
+    print(ledger.look(sets, 0.05).number)
 """
 
 
@@ -149,13 +149,13 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mondegreen.loop import alpha_ledger
-from mondegreen.scoring.decision import confront
-from tests.loop.verdict_corpus import corpus, hear, params
+from mondegreen.scoring.decision import pair_test_sets
+from tests.scoring.verdict_corpus import corpus, hear, params
 rows = corpus(20)
-case = confront(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())
-alpha_ledger.decide_on = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sets = pair_test_sets(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())
+alpha_ledger.decide = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with alpha_ledger.open_ledger(Path(sys.argv[1])) as ledger:
-    alpha_ledger.judge(case, params(), ledger)
+    alpha_ledger.judge(sets, params(), ledger)
 """
 
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.scoring.decision import Verdict
-from tests.loop.verdict_corpus import judge
+from mondegreen.scoring.verdict import Verdict
+from tests.scoring.verdict_corpus import judge
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,12 @@ def edited(verdict: Verdict, path: tuple[Any, ...], value: Any) -> str:
 def test_a_verdict_verifies_as_written_and_read(failed: Verdict, tmp_path: Path) -> None:
     write_json(tmp_path / "verdict.json", failed)
     assert read_json(tmp_path / "verdict.json", Verdict).verify() and len(failed.seal) == 64
+
+
+def test_a_verdict_of_an_earlier_release_verifies_and_is_written_as_it_was() -> None:
+    text = (Path(__file__).parent / "verdict_of_old.json").read_text(encoding="utf-8")
+    read = Verdict.model_validate_json(text)
+    assert read.verify() and read.to_dict() == json.loads(text)
 
 
 @settings(max_examples=150, deadline=None)

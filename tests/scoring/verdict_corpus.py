@@ -5,7 +5,8 @@ from typing import Any
 
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.decision import Look, Verdict, decide
+from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.verdict import Look, Verdict
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 Wrong = Callable[[int], int]  # number of the utterance -> misheard words
@@ -41,6 +42,17 @@ def hear(utterances: list[Utterance], wrong: Wrong, model: str = "base") -> list
     ]  # fmt: skip
 
 
+def verdict_on(
+    utterances: list[Utterance],
+    baseline: list[Hypothesis],
+    candidate: list[Hypothesis],
+    rules: Params,
+    look: Look | None = None,
+) -> Verdict:
+    """The verdict on what two models said."""
+    return decide(pair_test_sets(utterances, baseline, candidate, rules), rules, look)
+
+
 def judge(
     before: Wrong,
     after: Wrong,
@@ -53,7 +65,7 @@ def judge(
     """The verdict on so many misheard words before and after, in the test set and (after) in the retention set."""
     test = corpus(size, **(speakers or {}))
     guard = corpus(20, "r", domain="retention", recording="", speaker="")
-    return decide(
+    return verdict_on(
         test + guard,
         hear(test, before) + hear(guard, lambda number: 1),
         hear(test, after, "tuned") + hear(guard, retained, "tuned"),

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.loop.alpha_ledger import share
-from mondegreen.scoring.decision import Look, Verdict, decide
-from tests.loop.verdict_corpus import corpus, hear, params
+from mondegreen.scoring.verdict import Look, Verdict
+from tests.scoring.verdict_corpus import corpus, hear, params, verdict_on
 
 SIZE, KEPT = 30, 15
 TEST, GUARD = corpus(SIZE), corpus(KEPT, "r", domain="retention")
@@ -19,7 +19,7 @@ def verdict(before: list[int], after: list[int], kept: list[int], lost: list[int
     new = hear(TEST, after.__getitem__, "tuned") + hear(GUARD, lost.__getitem__, "tuned")
     look = Look(number=number, before=number - 1, alpha=share(0.05, number))
     rules = params(permutations=1000, min_wer_improvement=0.02, min_clusters=10)
-    return decide(TEST + GUARD, old, new, rules, look)
+    return verdict_on(TEST + GUARD, old, new, rules, look)
 
 
 @settings(max_examples=60, deadline=None)
