@@ -14,7 +14,7 @@ from mondegreen.errors import LeakageError
 from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.records import FailedCase, Label, Utterance
-from mondegreen.speech.manifest import Manifest, admitted, build_manifest
+from mondegreen.speech.manifest import Manifest, admitted_cases, build_manifest
 from mondegreen.stages import label, prepare
 
 PARAMS = Params(prepare=PrepareParams(dev_fraction=0.25, test_fraction=0.5))
@@ -166,7 +166,7 @@ def test_nothing_that_is_admitted_shares_anything_with_what_judges(rows: list, c
         for i, (sha, text, speaker, (split, domain)) in enumerate(rows)
     ]
     pairs = [pair(f"c{i}", sha, text, speaker, method) for i, (sha, text, speaker, method) in enumerate(cases)]
-    kept, problems = admitted(pairs, settled, [], by_speaker, str)
+    kept, problems = admitted_cases(pairs, settled, [], by_speaker, str)
     judging = [row for row in settled if row.split != "train" or row.domain == "retention"]
     for item, row in kept:
         assert all(row.sha256 != judge.sha256 and item.text != judge.reference for judge in judging)
