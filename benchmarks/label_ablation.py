@@ -21,10 +21,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import STARTER, machine, table
 from mondegreen.config import Params, load_params
-from mondegreen.labels.acoustic import Claim, Ear, margin, open_ear
+from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest, load_scorer, quantile_margin
 from mondegreen.labels.gold import Accepted, LabelAudit, gold_labels
-from mondegreen.labels.guards import sound_distance, spans
-from mondegreen.labels.llm_labels import Corpus, Judge, Judgement, audit_labels, correctors, shots_of
+from mondegreen.labels.guards import phonetic_distance, spans
+from mondegreen.labels.llm_labels import Corpus, Judgement, LlmLabeller, audit_labels, correctors, shots_of
 from mondegreen.records import Utterance
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import model_of
@@ -44,7 +44,7 @@ def sample(params: Params) -> Corpus:
 
 @dataclass(frozen=True)
 class Trial:
-    """Judged utterances. `falls`: of each, those of the references that its acoustic margin comes from."""
+    """Labelled utterances. `falls`: of each, those of the references that its acoustic margin comes from."""
 
     rows: list[Utterance]
     judged: list[Judgement]
@@ -52,7 +52,7 @@ class Trial:
 
     def audit(self, keep: float, params: Params) -> LabelAudit:
         """With the margin that a share `keep` of the references stays within."""
-        limits = {key: margin(falls, keep) for key, falls in self.falls.items()}
+        limits = {key: quantile_margin(falls, keep) for key, falls in self.falls.items()}
         cases = [
             Judgement(item.record, item.case and replace(item.case, margin=limits[item.record.id]))
             for item in self.judged
@@ -60,36 +60,36 @@ class Trial:
         return audit_labels({row.id: row for row in self.rows}, cases, params)
 
 
-def prompts(corpus: Corpus, ear: Ear, params: Params, limit: int) -> Trial:
+def prompts(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
     """On the test set, with all that can be tuned or calibrated from the others."""
     rows = first(part(corpus, "target", "test"), limit, params.seed)
-    falls = falls_of(corpus, [*part(corpus, "target", "train"), *part(corpus, "target", "dev")], ear)
-    return Trial(rows, ask(corpus, rows, ear, params), {row.id: falls for row in rows})
+    falls = falls_of(corpus, [*part(corpus, "target", "train"), *part(corpus, "target", "dev")], scorer)
+    return Trial(rows, ask(corpus, rows, scorer, params), {row.id: falls for row in rows})
 
 
-def voices(corpus: Corpus, ear: Ear, params: Params, limit: int) -> Trial:
+def voices(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
     """On the retention recordings, each half with the margin that the other half's references give."""
     rows = first(part(corpus, "retention"), limit, params.seed)
-    falls = {split: falls_of(corpus, part(corpus, "retention", split), ear) for split in ("dev", "test")}
+    falls = {split: falls_of(corpus, part(corpus, "retention", split), scorer) for split in ("dev", "test")}
     other = {"dev": "test", "test": "dev"}
-    return Trial(rows, ask(corpus, rows, ear, params), {row.id: falls[other[row.split]] for row in rows})
+    return Trial(rows, ask(corpus, rows, scorer, params), {row.id: falls[other[row.split]] for row in rows})
 
 
-def ask(corpus: Corpus, rows: Sequence[Utterance], ear: Ear, params: Params) -> list[Judgement]:
+def ask(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer, params: Params) -> list[Judgement]:
     """The LLM's suggestions, with how they fit the audio and not yet with a margin."""
-    judge = Judge(correctors(params, shots_of(corpus, params)), ear, None, params.label)
+    judge = LlmLabeller(correctors(params, shots_of(corpus, params)), scorer, None, params.label)
     return judge.judge([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
 
 
-def falls_of(corpus: Corpus, rows: Sequence[Utterance], ear: Ear) -> Falls:
+def falls_of(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer) -> Falls:
     """How much worse the references of misheard utterances fit than what was heard."""
     heard = corpus.hypotheses
-    claims = [
-        Claim(Path(row.path), heard[row.id].text, (row.reference,))
+    requests = [
+        ScoringRequest(Path(row.path), heard[row.id].text, (row.reference,))
         for row in rows
         if normalize(row.reference) != normalize(heard[row.id].text)
     ]
-    return [fall for fell in ear.falls(claims) for fall in fell]
+    return [fall for fell in scorer.falls(requests) for fall in fell]
 
 
 def part(corpus: Corpus, domain: str, split: str = "") -> list[Utterance]:
@@ -106,11 +106,11 @@ def first(rows: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
 def report(model: str, limit: int, params: Params) -> str:
     """A table for each set."""
     corpus = sample(params)
-    ear = open_ear(params, model_of(list(corpus.hypotheses.values())))
+    scorer = load_scorer(params, model_of(list(corpus.hypotheses.values())))
     params = params.model_copy(update={"label": params.label.model_copy(update={"model": model})})
     texts = []
     for name, measure in (("prompts", prompts), ("voices", voices)):
-        trial = measure(corpus, ear, params, limit)
+        trial = measure(corpus, scorer, params, limit)
         found = trial.audit(params.label.acoustic_keep, params)
         assert found.heard is not None
         rows = [row(guards, result) for guards, result in found.by_guard.items()]
@@ -155,7 +155,7 @@ def sounds(params: Params) -> str:
         "NYSIIS": lambda a, b: _edits(_key(jellyfish.nysiis, a), _key(jellyfish.nysiis, b)),
         "Soundex": lambda a, b: _edits(_key(jellyfish.soundex, a), _key(jellyfish.soundex, b)),
         "Jaro-Winkler of letters": lambda a, b: 1 - jellyfish.jaro_winkler_similarity(a, b),
-        "letters and Metaphone (used)": sound_distance,
+        "letters and Metaphone (used)": phonetic_distance,
     }
     rows = []
     for name, measure in measures.items():

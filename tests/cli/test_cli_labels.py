@@ -18,7 +18,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.db import reading
 from mondegreen.files import read_jsonl
-from mondegreen.labels.llm_labels import Judged
+from mondegreen.labels.guards import LabelDecision
 from mondegreen.loop import case_labels
 from mondegreen.stages import label, prepare, transcribe
 from mondegreen.tables import SuggestionRow
@@ -106,7 +106,7 @@ def test_what_the_guards_accept_corrects_a_case_and_the_rest_waits_with_its_sugg
         configure(fake.url)
         done = labels("run", "--json")
     assert done.exit_code == 0, done.output
-    shown = {row.id: row for row in map(Judged.model_validate_json, done.stdout.splitlines())}
+    shown = {row.id: row for row in map(LabelDecision.model_validate_json, done.stdout.splitlines())}
     cases, rows = store()
     assert len(shown) == len(rows) == 6 and {row.case_id for row in rows} == {case.id for case in cases.values()}
     for number, name in enumerate(CASES):
@@ -245,7 +245,7 @@ def test_show_explains_a_case_of_the_store_and_an_utterance_of_the_stage(project
     text = labels("show", key).stdout
     assert "hippopotamus" in text and "rejected (" in text and "llama3.2:3b" in text
     assert json.loads(labels("show", key, "--json").stdout)["suggestion"]["accepted"] is False
-    row = read_jsonl(Path("build/label/guards.jsonl"), Judged)[0]
+    row = read_jsonl(Path("build/label/guards.jsonl"), LabelDecision)[0]
     assert "acoustic: " in labels("show", row.id).stdout and row.heard in labels("show", row.id[:8]).stdout
     summary = labels("show").stdout
     assert "human" in summary and "Audit: WER" in summary
@@ -260,7 +260,7 @@ def test_what_the_stage_left_to_people_is_queued_once_with_its_suggestion(projec
     with server(wrong) as fake:
         configure(fake.url, llm="ollama", max_label_wer=None)
         label.main()
-    waiting = read_jsonl(Path("build/label/review.jsonl"), Judged)
+    waiting = read_jsonl(Path("build/label/review.jsonl"), LabelDecision)
     assert waiting and all(row.writer for row in waiting)
     assert json.loads(labels("queue", "--json").stdout) == {"new": len(waiting), "known": 0}
     assert json.loads(labels("queue", "--json").stdout) == {"new": 0, "known": len(waiting)}

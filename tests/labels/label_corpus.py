@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mondegreen.labels.acoustic import Claim
+from mondegreen.labels.acoustic import ScoringRequest
 from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.llm_labels import Corpus
 from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Suggestion
@@ -70,7 +70,7 @@ class Scripted:
                 yield Suggestion(id=question.id, text=text, model="scripted", digest="d1", prompt_version="p1")
 
 
-class DeafEar:
+class ScriptedScorer:
     """Scores without audio: a text falls by what `falls` says of it, else by 0."""
 
     def __init__(self, falls: Mapping[str, float] | None = None) -> None:
@@ -79,6 +79,6 @@ class DeafEar:
     def unwritable(self, text: str) -> str:
         return "the tokenizer has no digits." if any(letter.isdigit() for letter in text) else ""
 
-    def falls(self, claims: list[Claim]) -> list[list[float | None]]:
-        assert all(isinstance(claim.path, Path) for claim in claims)
-        return [[self._falls.get(text, 0.0) for text in claim.texts] for claim in claims]
+    def falls(self, requests: list[ScoringRequest]) -> list[list[float | None]]:
+        assert all(isinstance(request.path, Path) for request in requests)
+        return [[self._falls.get(text, 0.0) for text in request.texts] for request in requests]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.labels.acoustic import MIN_REFERENCES, Claim, Ear, margin, open_ear
+from mondegreen.labels.acoustic import MIN_REFERENCES, AcousticScorer, ScoringRequest, load_scorer, quantile_margin
 from mondegreen.speech.decoding import ctc_log_likelihood
 from mondegreen.speech.model import load_model
 from tests.tiny import save_model
@@ -48,56 +48,58 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ear(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ear:
+def scorer(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AcousticScorer:
     monkeypatch.chdir(tmp_path)
-    return Ear(load_model(str(project / "model")))
+    return AcousticScorer(load_model(str(project / "model")))
 
 
-def test_what_was_heard_falls_by_nothing_and_punctuation_by_nothing_either(project: Path, ear: Ear) -> None:
-    claim = Claim(project / "0.wav", "THE LINE", ("THE LINE", "the line.", "the lime"))
-    same, punctuated, other = ear.falls([claim])[0]
+def test_what_was_heard_falls_by_nothing_and_punctuation_by_nothing_either(
+    project: Path, scorer: AcousticScorer
+) -> None:
+    request = ScoringRequest(project / "0.wav", "THE LINE", ("THE LINE", "the line.", "the lime"))
+    same, punctuated, other = scorer.falls([request])[0]
     assert same == punctuated == 0 and other != 0
 
 
-def test_a_fall_is_the_difference_of_the_scores_for_each_frame(project: Path, ear: Ear) -> None:
+def test_a_fall_is_the_difference_of_the_scores_for_each_frame(project: Path, scorer: AcousticScorer) -> None:
     from mondegreen.speech.audio import load_audio
     from mondegreen.speech.model import encode, log_probabilities
 
-    lattice = log_probabilities(ear.model, [encode(ear.model, load_audio(project / "1.wav"))])[0]
-    ids = {token: index for index, token in enumerate(ear.model.vocabulary.tokens)}
+    lattice = log_probabilities(scorer.model, [encode(scorer.model, load_audio(project / "1.wav"))])[0]
+    ids = {token: index for index, token in enumerate(scorer.model.vocabulary.tokens)}
     score = {text: ctc_log_likelihood(lattice, [ids[letter] for letter in text], 0) for text in ("AT", "ANT")}
-    found = ear.falls([Claim(project / "1.wav", "at", ("ant",))])[0][0]
+    found = scorer.falls([ScoringRequest(project / "1.wav", "at", ("ant",))])[0][0]
     assert found == pytest.approx((score["AT"] - score["ANT"]) / len(lattice), abs=1e-4)
 
 
-def test_company_in_a_batch_changes_no_score(project: Path, ear: Ear) -> None:
-    claims = [Claim(project / f"{number}.wav", "at one", ("at on", "an ounce")) for number in range(3)]
-    assert ear.falls(claims) == [ear.falls([claim])[0] for claim in claims]
-    assert ear.falls([claims[0], Claim(project / "1.wav", "x", ()), claims[2]])[1] == []
+def test_company_in_a_batch_changes_no_score(project: Path, scorer: AcousticScorer) -> None:
+    requests = [ScoringRequest(project / f"{number}.wav", "at one", ("at on", "an ounce")) for number in range(3)]
+    assert scorer.falls(requests) == [scorer.falls([request])[0] for request in requests]
+    assert scorer.falls([requests[0], ScoringRequest(project / "1.wav", "x", ()), requests[2]])[1] == []
 
 
-def test_what_cannot_be_written_or_does_not_fit_has_no_score(project: Path, ear: Ear) -> None:
-    digits, long = ear.falls([Claim(project / "0.wav", "one", ("1", "one " * 60))])[0]
+def test_what_cannot_be_written_or_does_not_fit_has_no_score(project: Path, scorer: AcousticScorer) -> None:
+    digits, long = scorer.falls([ScoringRequest(project / "0.wav", "one", ("1", "one " * 60))])[0]
     assert digits is None and long == math.inf
-    assert "'1'" in ear.unwritable("press 1") and ear.unwritable("press, one!") == ""
+    assert "'1'" in scorer.unwritable("press 1") and scorer.unwritable("press, one!") == ""
 
 
 def test_the_margin_lets_the_wanted_share_of_the_references_pass() -> None:
     falls = [0.01 * number for number in range(1, 101)]
     for keep in (0.1, 0.5, 0.9):
-        found = margin(falls, keep)
+        found = quantile_margin(falls, keep)
         assert found is not None
         assert sum(fall <= found for fall in falls) / len(falls) == pytest.approx(keep, abs=0.011)
-    assert margin([-0.5] * 50, 0.5) == 0, "what fits better than what was heard asks for no tolerance"
+    assert quantile_margin([-0.5] * 50, 0.5) == 0, "what fits better than what was heard asks for no tolerance"
 
 
 def test_too_few_references_give_no_margin() -> None:
-    assert margin([0.1] * (MIN_REFERENCES - 1) + [None, math.inf], 0.5) is None
-    assert margin([0.1] * MIN_REFERENCES, 0.5) == 0.1
+    assert quantile_margin([0.1] * (MIN_REFERENCES - 1) + [None, math.inf], 0.5) is None
+    assert quantile_margin([0.1] * MIN_REFERENCES, 0.5) == 0.1
 
 
 def test_weights_that_changed_since_the_hypotheses_are_refused(project: Path) -> None:
     params = Params.model_validate({"model": {"base": str(project / "model")}})
-    assert open_ear(params, load_model(str(project / "model")).digest).unwritable("one") == ""
+    assert load_scorer(params, load_model(str(project / "model")).digest).unwritable("one") == ""
     with pytest.raises(UsageError, match="dvc repro --force transcribe"):
-        open_ear(params, "ab" * 32)
+        load_scorer(params, "ab" * 32)

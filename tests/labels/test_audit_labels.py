@@ -6,11 +6,11 @@ import pytest
 
 from mondegreen.config import GUARDS, Params
 from mondegreen.errors import MondegreenError
-from mondegreen.labels.acoustic import Ear
+from mondegreen.labels.acoustic import AcousticScorer
 from mondegreen.labels.gold import EditCounts, LabelAudit
 from mondegreen.labels.guards import count_edits
-from mondegreen.labels.llm_labels import MachineLabels, check_audit, label_by_machine, plan
-from tests.labels.label_corpus import DeafEar, Scripted, corpus, heard, utterance
+from mondegreen.labels.llm_labels import LlmLabels, check_audit, label_with_llm, plan_labelling
+from tests.labels.label_corpus import Scripted, ScriptedScorer, corpus, heard, utterance
 
 SAID = "please hold the line now"
 LOOSE = {"keep_word": 1.0, "max_word_edits": 1.0, "max_character_edits": 1.0, "acoustic_margin": 0.5, "few_shot": 0}
@@ -20,14 +20,12 @@ def params(**label: Any) -> Params:
     return Params.model_validate({"label": {**LOOSE, **label}, "validate": {"bootstrap_samples": 1000}})
 
 
-def measured(
-    answers: dict[str, str], rows: int = 20, falls: dict[str, float] | None = None, **label: Any
-) -> MachineLabels:
+def measured(answers: dict[str, str], rows: int = 20, falls: dict[str, float] | None = None, **label: Any) -> LlmLabels:
     """An audit of `rows` utterances in which "please hold the lihne now" was heard."""
     given = params(**label)
     whole = corpus((utterance(f"u{n}", SAID), heard(f"u{n}", "PLEASE HOLD THE LIHNE NOW")) for n in range(rows))
-    ear = cast(Ear, DeafEar(falls))
-    return label_by_machine(whole, plan(whole, given), ear, given, [Scripted(answers)])
+    scorer = cast(AcousticScorer, ScriptedScorer(falls))
+    return label_with_llm(whole, plan_labelling(whole, given), scorer, given, [Scripted(answers)])
 
 
 @pytest.mark.parametrize(
@@ -98,12 +96,12 @@ def test_the_test_set_is_never_asked_about_and_what_the_prompt_shows_is_not_audi
             (utterance("silent", "words here", "train"), heard("silent", "", error="too short")),
         ]
     )
-    chosen = plan(whole, given)
+    chosen = plan_labelling(whole, given)
     ids = {item.id for item in chosen.asked}
     shown = {shot.id for shot in chosen.shots}
     assert len(shown) == 2 and shown <= {f"t{n}" for n in range(6)}
     assert ids == {f"t{n}" for n in range(6)} - shown | {"dev"}
-    assert len(plan(whole, params(few_shot=0, audit_cases=3)).audited) == 3
+    assert len(plan_labelling(whole, params(few_shot=0, audit_cases=3)).audited) == 3
 
 
 def test_copies_of_an_example_are_not_audited() -> None:
@@ -112,7 +110,7 @@ def test_copies_of_an_example_are_not_audited() -> None:
         for n in range(4)
         for kind in ("clean", "noisy")
     )
-    chosen = plan(whole, params(few_shot=1))
+    chosen = plan_labelling(whole, params(few_shot=1))
     assert len(chosen.audited) == 6
     assert chosen.shots[0].recording not in {item.recording for item in chosen.audited}
 

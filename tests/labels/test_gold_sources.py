@@ -6,13 +6,13 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import LeakageError, MondegreenError
-from mondegreen.labels.acoustic import Ear
+from mondegreen.labels.acoustic import AcousticScorer
 from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.llm_labels import MachineLabels, label_by_machine, plan
+from mondegreen.labels.llm_labels import LlmLabels, label_with_llm, plan_labelling
 from mondegreen.labels.prompt import FailureReason
 from mondegreen.labels.selection import select
 from mondegreen.records import Hypothesis, Label, Source, Utterance, Writer
-from tests.labels.label_corpus import DeafEar, Scripted, corpus, heard, utterance
+from tests.labels.label_corpus import Scripted, ScriptedScorer, corpus, heard, utterance
 
 WRITER = Writer(model="scripted", digest="d1", prompt_version="p1")
 SAID = "please hold the line now"
@@ -56,7 +56,7 @@ def test_order_of_trust_is_correction_reference_machine_nothing() -> None:
     assert gold_labels([bare])[0].source == "none"
 
 
-def machine(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **label: Any) -> MachineLabels:
+def machine(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **label: Any) -> LlmLabels:
     given = Params.model_validate(
         {
             "label": {"acoustic_margin": 0.5, "few_shot": 0, "keep_word": 1.0, **label},
@@ -75,7 +75,7 @@ def machine(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **lab
     )
     failures = cast(dict[str, FailureReason], label.pop("failures", {}))
     script = Scripted(answers, failures)
-    found = label_by_machine(whole, plan(whole, given), cast(Ear, DeafEar()), given, [script])
+    found = label_with_llm(whole, plan_labelling(whole, given), cast(AcousticScorer, ScriptedScorer()), given, [script])
     assert set(script.asked) == {"bare", "train", "dev", *(row.id for row, _ in extra)}
     return found
 
@@ -138,10 +138,12 @@ def test_without_an_llm_the_hypothesis_may_stand_in_and_teaches_nothing() -> Non
     assert chosen.report.replay_available == 0
 
 
-def _with_failure(failures: dict[str, FailureReason], **label: Any) -> MachineLabels:
+def _with_failure(failures: dict[str, FailureReason], **label: Any) -> LlmLabels:
     given = Params.model_validate({"label": {"acoustic_margin": 0.5, "few_shot": 0, **label}})
     whole = corpus([(utterance("bare"), heard("bare", "PLEASE HOLD THE LIHNE NOW"))])
-    return label_by_machine(whole, plan(whole, given), cast(Ear, DeafEar()), given, [Scripted({}, failures)])
+    return label_with_llm(
+        whole, plan_labelling(whole, given), cast(AcousticScorer, ScriptedScorer()), given, [Scripted({}, failures)]
+    )
 
 
 @pytest.mark.parametrize("source", ["llm", "hypothesis"])

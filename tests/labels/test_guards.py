@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.config import GUARDS, GuardName, LabelParams
-from mondegreen.labels.guards import RULES, Case, decide, spans
+from mondegreen.labels.guards import RULES, LabelEvidence, filter_label, spans
 
 PARAMS = LabelParams()
-GOOD = Case(
+GOOD = LabelEvidence(
     heard="please hold the lihne now",
     suggested="please hold the line now",
     word_confidences=(0.99, 0.99, 0.99, 0.6, 0.99),
@@ -26,7 +26,7 @@ def params(**changes: Any) -> LabelParams:
 
 
 def test_a_small_change_that_fits_the_audio_is_accepted() -> None:
-    found = decide(GOOD, PARAMS)
+    found = filter_label(GOOD, PARAMS)
     assert found.accepted and found.guard is None
     assert list(found.checks) == list(GUARDS) and not any(found.checks.values())
 
@@ -51,37 +51,39 @@ def test_a_small_change_that_fits_the_audio_is_accepted() -> None:
 def test_each_guard_rejects_and_says_why(guard: GuardName, change: dict[str, Any], reason: str) -> None:
     loose = params(keep_word=1.0, max_word_edits=1.0, max_character_edits=1.0, max_length_ratio=99, guards=[guard])
     limits = loose if guard not in ("confident", "edits") else params(guards=[guard])
-    found = decide(replace(GOOD, **change), limits)
+    found = filter_label(replace(GOOD, **change), limits)
     assert not found.accepted and found.guard == guard and reason in found.reason
-    assert decide(GOOD, limits).accepted
+    assert filter_label(GOOD, limits).accepted
 
 
 def test_a_suggestion_of_another_length_is_a_rewriting() -> None:
     wide = params(keep_word=1.0, max_word_edits=1.0, max_character_edits=1.0, guards=["edits"])
-    assert decide(replace(GOOD, suggested="hold"), wide).reason == "6.2 times as long or short"
-    assert decide(replace(GOOD, suggested=f"{GOOD.heard} {'x' * 20}"), wide).reason == "1.8 times as long or short"
-    assert decide(replace(GOOD, suggested="please hold the line"), wide).accepted
+    assert filter_label(replace(GOOD, suggested="hold"), wide).reason == "6.2 times as long or short"
+    assert (
+        filter_label(replace(GOOD, suggested=f"{GOOD.heard} {'x' * 20}"), wide).reason == "1.8 times as long or short"
+    )
+    assert filter_label(replace(GOOD, suggested="please hold the line"), wide).accepted
 
 
 def test_the_first_guard_in_order_gives_the_reason_and_all_are_logged() -> None:
     wrong = replace(GOOD, suggested="something else entirely was spoken", fall=9.0, unwritable="no")
-    found = decide(wrong, PARAMS)
+    found = filter_label(wrong, PARAMS)
     assert found.guard == "confident"
     assert {name for name, reason in found.checks.items() if reason} == set(GUARDS) - {"agreement"}
 
 
 def test_a_guard_that_is_switched_off_says_nothing() -> None:
     bad = replace(GOOD, fall=9.0)
-    assert not decide(bad, PARAMS).accepted
+    assert not filter_label(bad, PARAMS).accepted
     on = [name for name in GUARDS if name != "acoustic"]
-    found = decide(bad, params(guards=on))
+    found = filter_label(bad, params(guards=on))
     assert found.accepted and list(found.checks) == on
-    assert decide(bad, params(guards=[])).accepted
+    assert filter_label(bad, params(guards=[])).accepted
 
 
 def test_words_of_the_nbest_need_not_sound_alike() -> None:
     case = replace(GOOD, suggested="please hold the operator now")
-    assert not decide(case, PARAMS).accepted
+    assert not filter_label(case, PARAMS).accepted
     heard_so = replace(case, nbest=("please hold the lihnes now", "please hold the operator now"))
     assert RULES["sound"](heard_so, PARAMS) == ""
     elsewhere = replace(case, nbest=("operator hold the lihne now",))
@@ -91,13 +93,13 @@ def test_words_of_the_nbest_need_not_sound_alike() -> None:
 def test_the_other_models_must_agree_as_far_as_is_asked() -> None:
     two = params(also_ask=["a", "b"])
     said = replace(GOOD, others=(GOOD.suggested, "please hold the lime now"))
-    assert decide(said, two).reason == "1 of 2 other answers agree"
-    assert decide(replace(said, others=(GOOD.suggested,) * 2), two).accepted
-    assert decide(said, params(also_ask=["a", "b"], min_agreement=0.5)).accepted
-    assert not decide(replace(said, others=()), two).accepted, "a model that gave no answer does not agree"
+    assert filter_label(said, two).reason == "1 of 2 other answers agree"
+    assert filter_label(replace(said, others=(GOOD.suggested,) * 2), two).accepted
+    assert filter_label(said, params(also_ask=["a", "b"], min_agreement=0.5)).accepted
+    assert not filter_label(replace(said, others=()), two).accepted, "a model that gave no answer does not agree"
     both = params(also_ask=["a"], samples=2)
-    assert decide(replace(said, others=(GOOD.suggested,) * 2), both).reason == "2 of 3 other answers agree"
-    assert decide(replace(said, others=(GOOD.suggested,) * 3), both).accepted
+    assert filter_label(replace(said, others=(GOOD.suggested,) * 2), both).reason == "2 of 3 other answers agree"
+    assert filter_label(replace(said, others=(GOOD.suggested,) * 3), both).accepted
 
 
 def test_spans_are_runs_of_changed_words_with_their_place() -> None:
@@ -114,9 +116,9 @@ TEXTS = st.lists(WORDS, max_size=6).map(" ".join)
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> LabelEvidence:
     heard = draw(TEXTS)
-    return Case(
+    return LabelEvidence(
         heard=heard,
         suggested=draw(st.one_of(TEXTS, st.just(heard))),
         word_confidences=tuple(draw(st.floats(0, 1)) for _ in heard.split()),
@@ -145,25 +147,25 @@ LIMITS = st.fixed_dictionaries(
 
 
 @given(case=cases(), limits=LIMITS)
-def test_nothing_outside_the_vocabulary_is_ever_accepted(case: Case, limits: dict[str, Any]) -> None:
+def test_nothing_outside_the_vocabulary_is_ever_accepted(case: LabelEvidence, limits: dict[str, Any]) -> None:
     refused = replace(case, unwritable="no such letter")
-    assert not decide(refused, params(**limits)).accepted
-    assert not decide(replace(case, suggested=""), params(**limits)).accepted
+    assert not filter_label(refused, params(**limits)).accepted
+    assert not filter_label(replace(case, suggested=""), params(**limits)).accepted
 
 
 @given(case=cases(), limits=LIMITS)
 def test_a_confident_transcript_that_is_left_as_it_is_is_kept_under_any_limits(
-    case: Case, limits: dict[str, Any]
+    case: LabelEvidence, limits: dict[str, Any]
 ) -> None:
     heard = case.heard or "one"
     sure = replace(case, heard=heard, suggested=heard, unwritable="", confidence=limits["keep_text"])
-    found = decide(sure, params(**limits))
+    found = filter_label(sure, params(**limits))
     assert found.accepted and found.guard == "confident"
 
 
 @given(case=cases(), limits=LIMITS, wider=LIMITS, more=st.floats(0, 1))
 def test_wider_limits_never_turn_an_accept_into_a_reject(
-    case: Case, limits: dict[str, Any], wider: dict[str, Any], more: float
+    case: LabelEvidence, limits: dict[str, Any], wider: dict[str, Any], more: float
 ) -> None:
     limits["also_ask"] = wider["also_ask"]
     widest = {
@@ -172,16 +174,16 @@ def test_wider_limits_never_turn_an_accept_into_a_reject(
         if name != "also_ask"
     }
     roomy = replace(case, margin=None if case.margin is None else case.margin + more)
-    if decide(case, params(**limits)).accepted:
-        assert decide(roomy, params(**widest, also_ask=limits["also_ask"])).accepted
+    if filter_label(case, params(**limits)).accepted:
+        assert filter_label(roomy, params(**widest, also_ask=limits["also_ask"])).accepted
 
 
 @given(case=cases(), limits=LIMITS, on=st.sets(st.sampled_from(GUARDS)))
 def test_a_case_passes_a_set_of_guards_when_each_of_them_lets_it(
-    case: Case, limits: dict[str, Any], on: set[GuardName]
+    case: LabelEvidence, limits: dict[str, Any], on: set[GuardName]
 ) -> None:
-    together = decide(case, params(**limits, guards=sorted(on)))
-    alone = [decide(case, params(**limits, guards=[name])).accepted for name in on]
+    together = filter_label(case, params(**limits, guards=sorted(on)))
+    alone = [filter_label(case, params(**limits, guards=[name])).accepted for name in on]
     if together.guard != "confident":
         assert together.accepted == all(alone)
     assert set(together.checks) == on

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mondegreen.config import Params
 from mondegreen.files import write_json
-from mondegreen.labels.gold import Accepted, Audit, EditCounts, LabelAudit, Share
+from mondegreen.labels.gold import Accepted, Audit, EditCounts, EstimatedShare, LabelAudit
 from mondegreen.records import Rate, Writer
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.runs import flatten_params, log_label_audit, params_digest, start_run
@@ -15,7 +15,7 @@ def rate(errors: int) -> Rate:
 
 
 def audit(*writers: Writer) -> LabelAudit:
-    some = Share(count=2, total=4, rate=0.5, interval=None)
+    some = EstimatedShare(count=2, total=4, rate=0.5, interval=None)
     result = Accepted(
         accepted=some, heard=rate(8), labels=rate(2), reduction=0.3, interval=None, edits=EditCounts(), harmful=some
     )

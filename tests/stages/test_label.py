@@ -16,7 +16,7 @@ import yaml
 from mondegreen.errors import MondegreenError
 from mondegreen.files import read_json, read_jsonl, write_jsonl
 from mondegreen.labels.gold import Audit
-from mondegreen.labels.llm_labels import Judged
+from mondegreen.labels.guards import LabelDecision
 from mondegreen.records import Example, Hypothesis, Label, Utterance
 from mondegreen.stages import label, prepare, select, transcribe
 from tests.support.ollama_server import FakeOllama, hypothesis, ollama, transcript
@@ -69,8 +69,8 @@ def labels() -> dict[str, Label]:
     return {row.id: row for row in read_jsonl(OUT / "labels.jsonl", Label)}
 
 
-def judged(name: str = "guards") -> dict[str, Judged]:
-    return {row.id: row for row in read_jsonl(OUT / f"{name}.jsonl", Judged)}
+def judged(name: str = "guards") -> dict[str, LabelDecision]:
+    return {row.id: row for row in read_jsonl(OUT / f"{name}.jsonl", LabelDecision)}
 
 
 def configure(url: str, **changes: Any) -> None:

@@ -16,14 +16,14 @@ from mondegreen.cli.common import STORE, JsonOption, StoreOption, progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.labels.gold import Accepted, Audit, LabelAudit, Share
-    from mondegreen.labels.llm_labels import Judged
+    from mondegreen.labels.gold import Accepted, Audit, EstimatedShare, LabelAudit
+    from mondegreen.labels.guards import LabelDecision
     from mondegreen.records import Rate
 
 _WIDTH = 160  # columns of the tables where there is no terminal
 
 
-def show_judged(item: "Judged", as_json: bool) -> None:
+def show_judged(item: "LabelDecision", as_json: bool) -> None:
     """One line a case."""
     if as_json:
         typer.echo(item.model_dump_json())
@@ -67,7 +67,7 @@ def show_audit(audit: "LabelAudit", limit: float | None, as_json: bool) -> None:
         typer.echo(f"label.max_label_wer is {limit:.1%}: the round would {'stop' if over else 'go on'}.")
 
 
-def show_stage(audit: "Audit", judged: "Sequence[Judged]", rejected: bool, as_json: bool) -> None:
+def show_stage(audit: "Audit", judged: "Sequence[LabelDecision]", rejected: bool, as_json: bool) -> None:
     """What the last `label` stage did, or the rows that wait for a person."""
     if as_json:
         for item in judged:
@@ -87,7 +87,7 @@ def show_stage(audit: "Audit", judged: "Sequence[Judged]", rejected: bool, as_js
         typer.echo(f"Audit: WER {labels.rate:.1%} of {audit.llm.result.accepted.count} accepted labels.")
 
 
-def show_utterance(item: "Judged", as_json: bool) -> None:
+def show_utterance(item: "LabelDecision", as_json: bool) -> None:
     """One case with what each guard said."""
     if as_json:
         typer.echo(item.model_dump_json())
@@ -133,7 +133,7 @@ def _cells(row: "Accepted") -> list[str]:
     return [_share(row.accepted), _rate(row.heard), _rate(row.labels), edits, _share(row.harmful)]
 
 
-def _share(share: "Share") -> str:
+def _share(share: "EstimatedShare") -> str:
     if share.rate is None:
         return "-"
     interval = f" ({share.interval[0]:.1%} to {share.interval[1]:.1%})" if share.interval else ""
@@ -219,11 +219,11 @@ def show(
     """Show what was suggested for an utterance or a case and what each guard said, or sum up the `label` stage."""
     from mondegreen.files import read_json, read_jsonl
     from mondegreen.labels.gold import Audit
-    from mondegreen.labels.llm_labels import Judged
+    from mondegreen.labels.guards import LabelDecision
 
     folder = build / "label"
     name = "review.jsonl" if rejected else "guards.jsonl"
-    judged = read_jsonl(folder / name, Judged) if key is None or (folder / name).exists() else []
+    judged = read_jsonl(folder / name, LabelDecision) if key is None or (folder / name).exists() else []
     if key is None:
         show_stage(read_json(folder / "audit.json", Audit), judged, rejected, as_json)
     elif found := _matching(judged, key):
@@ -257,20 +257,20 @@ def _params(llm: str | None) -> "Params":
 
 
 def _audited(params: "Params", build: Path) -> "tuple[LabelAudit, float | None]":
-    from mondegreen.labels.acoustic import open_ear
-    from mondegreen.labels.llm_labels import Plan, correctors, label_by_machine, plan
+    from mondegreen.labels.acoustic import load_scorer
+    from mondegreen.labels.llm_labels import LabellingPlan, correctors, label_with_llm, plan_labelling
     from mondegreen.loop.case_labels import read_corpus
 
     corpus, digest = read_corpus(build)
-    whole = plan(corpus, params)
-    chosen = Plan(whole.shots, [], whole.audited)
-    ear = open_ear(params, digest)
+    whole = plan_labelling(corpus, params)
+    chosen = LabellingPlan(whole.shots, [], whole.audited)
+    scorer = load_scorer(params, digest)
     with progress(f"asking {params.label.model}", len(chosen.audited)) as advance:
-        found = label_by_machine(corpus, chosen, ear, params, correctors(params, chosen.shots), advance)
+        found = label_with_llm(corpus, chosen, scorer, params, correctors(params, chosen.shots), advance)
     return found.audit, params.label.max_label_wer
 
 
-def _matching(judged: "list[Judged]", key: str) -> "Judged | None":
+def _matching(judged: "list[LabelDecision]", key: str) -> "LabelDecision | None":
     """The one whose id starts with `key`."""
     found = [item for item in judged if item.id.startswith(key)]
     exact = [item for item in found if item.id == key]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from mondegreen.config import LabelParams
-    from mondegreen.labels.llm_check import BenchRow, Step
+    from mondegreen.labels.llm_check import BenchRow, CheckStep
     from mondegreen.labels.ollama import PullStep
     from mondegreen.labels.prompt import Question, Shot
 
@@ -62,7 +62,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show_step(step: "Step") -> None:
+def _show_step(step: "CheckStep") -> None:
     typer.echo(f"{'ok    ' if step.ok else 'failed'}  {step.name}: {step.found}")
     if step.remedy:
         typer.echo(f"  What now: {step.remedy}")

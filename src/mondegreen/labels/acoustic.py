@@ -19,7 +19,7 @@ MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin
 
 
 @dataclass(frozen=True)
-class Claim:
+class ScoringRequest:
     """A recording, what was heard in it, and the texts that claim to be what was said."""
 
     path: Path
@@ -27,7 +27,7 @@ class Claim:
     texts: tuple[str, ...]
 
 
-class Ear:
+class AcousticScorer:
     """Scores texts on recordings with one model. Features come from the cache that transcribe filled.
 
     Args:
@@ -49,8 +49,8 @@ class Ear:
             return error.problem
         return ""
 
-    def falls(self, claims: Sequence[Claim]) -> list[list[float | None]]:
-        """How much worse each text fits than what was heard: log probability for each frame, for each claim.
+    def falls(self, requests: Sequence[ScoringRequest]) -> list[list[float | None]]:
+        """How much worse each text fits than what was heard: log probability for each frame, for each request.
 
         Returns:
             0 for the heard text itself, inf where the frames cannot hold a text, None where it cannot be written.
@@ -59,12 +59,12 @@ class Ear:
             AudioError: a recording cannot be read.
         """
         found: dict[int, list[float | None]] = {}
-        wanted = [index for index, claim in enumerate(claims) if claim.texts]
-        for index, lattice in self._lattices([claims[index].path for index in wanted]):
-            claim = claims[wanted[index]]
-            heard = self._score(lattice, claim.heard)
-            found[wanted[index]] = [self._fall(lattice, heard, text) for text in claim.texts]
-        return [found.get(index, []) for index in range(len(claims))]
+        wanted = [index for index, request in enumerate(requests) if request.texts]
+        for index, lattice in self._lattices([requests[index].path for index in wanted]):
+            request = requests[wanted[index]]
+            heard = self._score(lattice, request.heard)
+            found[wanted[index]] = [self._fall(lattice, heard, text) for text in request.texts]
+        return [found.get(index, []) for index in range(len(requests))]
 
     def _lattices(self, paths: Sequence[Path]) -> Iterator[tuple[int, LogProbs]]:
         """Batch by batch, so that only one batch of lattices is held."""
@@ -93,7 +93,7 @@ class Ear:
         return round((heard - score) / len(lattice), 5) if np.isfinite(score) else float("inf")
 
 
-def margin(falls: Sequence[float | None], keep: float) -> float | None:
+def quantile_margin(falls: Sequence[float | None], keep: float) -> float | None:
     """The fall that a share `keep` of the human references does not exceed; None with fewer than MIN_REFERENCES.
 
     A true transcript of a misheard recording scores below what the model heard, by construction: how far is what the
@@ -105,7 +105,7 @@ def margin(falls: Sequence[float | None], keep: float) -> float | None:
     return max(0.0, round(float(np.quantile(known, keep)), 5))
 
 
-def open_ear(params: Params, digest: str) -> Ear:
+def load_scorer(params: Params, digest: str) -> AcousticScorer:
     """The base model, which must be the one that wrote the hypotheses.
 
     Args:
@@ -116,7 +116,7 @@ def open_ear(params: Params, digest: str) -> Ear:
     """
     model = load_model(params.model.base)
     check_model(params, model.digest, digest)
-    return Ear(model, params.transcribe.batch_seconds)
+    return AcousticScorer(model, params.transcribe.batch_seconds)
 
 
 def check_model(params: Params, now: str, digest: str) -> None:

@@ -36,7 +36,7 @@ from mondegreen.labels.prompt import (
     Shot,
     Suggestion,
 )
-from mondegreen.labels.responses import InvalidAnswerError, longest_answer, transcript
+from mondegreen.labels.responses import InvalidResponseError, longest_response, parse_response
 from mondegreen.records import Alternative
 
 Item = TypeVar("Item")
@@ -234,7 +234,7 @@ class Run:
         self._failed_in_row = 0
         if now != digest:
             return self._changed(question, digest, now)
-        return answer[: longest_answer(question) + 1]
+        return answer[: longest_response(question) + 1]
 
     def _tried(self, request: Callable[[], str]) -> str:
         tries = Retrying(
@@ -271,8 +271,8 @@ class Run:
 
     def _checked(self, question: Question, answer: str, digest: str) -> Suggestion | NoSuggestion:
         try:
-            text = transcript(answer, question)
-        except InvalidAnswerError as error:
+            text = parse_response(answer, question)
+        except InvalidResponseError as error:
             return _none(question.id, "invalid_answer", f"{self._of.model}: {error}.")
         return Suggestion(
             id=question.id,

@@ -19,7 +19,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Share(_Record):
+class EstimatedShare(_Record):
     """Some of many. `interval`: 95 %, block bootstrap over clusters; None where there are too few.
 
     Of none or all, where every resample would be the same, it is Clopper and Pearson's (1934) over the clusters.
@@ -51,13 +51,13 @@ class EditCounts(_Record):
 class Accepted(_Record):
     """What a set of guards lets through, against people's references."""
 
-    accepted: Share  # of all audited utterances
+    accepted: EstimatedShare  # of all audited utterances
     heard: Rate | None  # WER of what the recogniser heard in the accepted ones
     labels: Rate | None  # WER of the labels in its place
     reduction: float | None  # WER before minus after, absolute
     interval: tuple[float, float] | None  # 95 %, of the reduction
     edits: EditCounts  # in the accepted labels
-    harmful: Share  # of the edits
+    harmful: EstimatedShare  # of the edits
 
 
 class LabelAudit(_Record):

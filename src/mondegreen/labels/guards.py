@@ -14,15 +14,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import jellyfish
+from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import GUARDS, GuardName, LabelParams
 from mondegreen.labels.gold import EditCounts
+from mondegreen.records import Writer
 from mondegreen.scoring.wer import align_words, count_words
 
 
-def sound_distance(heard: str, written: str) -> float:
+def phonetic_distance(heard: str, written: str) -> float:
     """From 0 (the same) to 1 (nothing in common), over spans of normalised words; word boundaries do not count.
 
     The mean of two edit distances, each divided by the longer length: over the letters, and over the Metaphone keys
@@ -40,7 +43,7 @@ def _relative(left: str, right: str) -> float:
 
 
 @dataclass(frozen=True)
-class Case:
+class LabelEvidence:
     """A transcript and what an LLM suggests in its place. Texts are normalised: words between single spaces.
 
     Args:
@@ -90,12 +93,12 @@ class Span:
         return max(len(self.heard), len(self.written))
 
 
-def is_kept(case: Case, params: LabelParams) -> bool:
+def is_kept(case: LabelEvidence, params: LabelParams) -> bool:
     """A confident transcript that the LLM left as it is."""
     return case.is_unchanged and bool(case.heard) and case.confidence >= params.keep_text and not case.unwritable
 
 
-def confident(case: Case, params: LabelParams) -> str:
+def confident(case: LabelEvidence, params: LabelParams) -> str:
     """Sure words stay; a doubtful transcript that was left as it is has nobody to vouch for it."""
     if case.is_unchanged and case.confidence < params.keep_text:
         return f"left as it is, though its confidence is only {case.confidence:.2f}"
@@ -108,7 +111,7 @@ def confident(case: Case, params: LabelParams) -> str:
     return ""
 
 
-def edits(case: Case, params: LabelParams) -> str:
+def edits(case: LabelEvidence, params: LabelParams) -> str:
     """A correction is small: the rest of the transcript is evidence, and a rewriting throws it away."""
     words, letters = len(case.heard.split()), len(case.heard)
     changed = sum(span.edits for span in case.changes)
@@ -121,24 +124,24 @@ def edits(case: Case, params: LabelParams) -> str:
     return f"{ratio:.1f} times as long or short" if ratio > params.max_length_ratio else ""
 
 
-def vocabulary(case: Case, params: LabelParams) -> str:
+def vocabulary(case: LabelEvidence, params: LabelParams) -> str:
     """What the tokenizer cannot write cannot be trained on; what has no words says nothing."""
     return case.unwritable or ("" if case.suggested else "it has no words")
 
 
-def sound(case: Case, params: LabelParams) -> str:
+def sound(case: LabelEvidence, params: LabelParams) -> str:
     """New words were heard by the recogniser (N-best), or sound like what it wrote."""
     for span in case.changes:
         if any(_holds(text.split(), span, case.heard) for text in case.nbest):
             continue
         heard, written = " ".join(span.heard), " ".join(span.written)
-        distance = sound_distance(heard, written)
+        distance = phonetic_distance(heard, written)
         if distance > params.max_sound_distance:
             return f"{written!r} does not sound like {heard!r} ({distance:.2f})"
     return ""
 
 
-def acoustic(case: Case, params: LabelParams) -> str:
+def acoustic(case: LabelEvidence, params: LabelParams) -> str:
     """The audio itself, through the same model: the words must not fit it much worse than what was heard."""
     if case.is_unchanged:
         return ""
@@ -151,7 +154,7 @@ def acoustic(case: Case, params: LabelParams) -> str:
     return ""
 
 
-def agreement(case: Case, params: LabelParams) -> str:
+def agreement(case: LabelEvidence, params: LabelParams) -> str:
     """Other models and further samples of this one, when they are configured, write the same words.
 
     Agreement of samples: Wang et al., "Self-consistency improves chain of thought reasoning in language models", ICLR
@@ -187,10 +190,8 @@ def _holds(alternative: Sequence[str], span: Span, heard: str) -> bool:
     )
 
 
-__all__ = ["RULES", "Case", "Decision", "decide"]
-
 # A rule says why it rejects, or "".
-RULES: Mapping[GuardName, Callable[[Case, LabelParams], str]] = {
+RULES: Mapping[GuardName, Callable[[LabelEvidence, LabelParams], str]] = {
     "confident": confident,
     "edits": edits,
     "vocabulary": vocabulary,
@@ -201,7 +202,7 @@ RULES: Mapping[GuardName, Callable[[Case, LabelParams], str]] = {
 
 
 @dataclass(frozen=True)
-class Decision:
+class FilterDecision:
     """What became of a suggestion. `checks`: what every guard that was on said, "" for yes."""
 
     accepted: bool
@@ -210,15 +211,43 @@ class Decision:
     checks: Mapping[GuardName, str]
 
 
-def decide(case: Case, params: LabelParams) -> Decision:
+def filter_label(case: LabelEvidence, params: LabelParams) -> FilterDecision:
     """Runs the guards of `params.guards`. A pure function: the same case and limits give the same decision."""
     checks = {name: RULES[name](case, params) for name in GUARDS if name in params.guards}
     if "confident" in checks and is_kept(case, params):
-        return Decision(True, "confident", "confident, and left as it was", checks)
+        return FilterDecision(True, "confident", "confident, and left as it was", checks)
     for name, reason in checks.items():
         if reason:
-            return Decision(False, name, reason, checks)
-    return Decision(True, None, "", checks)
+            return FilterDecision(False, name, reason, checks)
+    return FilterDecision(True, None, "", checks)
+
+
+LabelOutcome = Literal["accepted", "rejected", "unanswered", "unavailable"]
+
+
+class LabelDecision(BaseModel):
+    """A row of build/label/guards.jsonl and review.jsonl: what became of one hypothesis.
+
+    `unanswered`: the LLM's answer was no transcript; `unavailable`: there was no LLM to answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    path: str
+    heard: str
+    confidence: float
+    suggested: str  # "" without a suggestion
+    outcome: LabelOutcome
+    guard: str  # the one that decided, "" when all let it pass or there was nothing to decide on
+    reason: str
+    checks: dict[str, str]  # what every guard said, "" for yes
+    fall: float | None  # log probability for each frame that the suggestion loses against what was heard
+    writer: Writer | None
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.outcome == "accepted"
 
 
 def count_edits(reference: str, heard: str, suggested: str) -> EditCounts:

@@ -12,7 +12,7 @@ from mondegreen.config import LabelParams, Seconds
 from mondegreen.labels.corrector import LlamaLLMCorrector
 from mondegreen.labels.ollama import OllamaServer, ServerError
 from mondegreen.labels.prompt import SCHEMA, Prompt, Question, Shot, Suggestion
-from mondegreen.labels.responses import InvalidAnswerError, transcript
+from mondegreen.labels.responses import InvalidResponseError, parse_response
 from mondegreen.records import Alternative, Word
 
 # Misheard, as a weak recogniser would.
@@ -39,7 +39,7 @@ EXAMPLES = tuple(
 )
 
 
-class Step(BaseModel):
+class CheckStep(BaseModel):
     """One question to the server and what came of it. `remedy` is empty when it went well."""
 
     model_config = ConfigDict(frozen=True)
@@ -60,11 +60,11 @@ class CheckReport(BaseModel):
     model: str
     digest: str
     seconds_per_transcript: Seconds | None  # with the model loaded
-    steps: tuple[Step, ...]
+    steps: tuple[CheckStep, ...]
 
 
 def check(
-    server: OllamaServer, model: str, prompt: Prompt, on_step: Callable[[Step], None] | None = None
+    server: OllamaServer, model: str, prompt: Prompt, on_step: Callable[[CheckStep], None] | None = None
 ) -> CheckReport:
     """Server reachable, model present, answers, schema honoured, and how long a transcript takes.
 
@@ -74,7 +74,7 @@ def check(
         prompt: how it will be asked.
         on_step: gets each step when it is done.
     """
-    steps: list[Step] = []
+    steps: list[CheckStep] = []
     digest, answer, seconds = "", "", None
     question = EXAMPLES[0]
 
@@ -93,7 +93,7 @@ def check(
         return f"after {time.monotonic() - started:.1f} s, loading it included"
 
     def read() -> str:
-        return f"{question.text!r} -> {transcript(answer, question)!r}"
+        return f"{question.text!r} -> {parse_response(answer, question)!r}"
 
     def measure() -> str:
         nonlocal seconds
@@ -130,14 +130,14 @@ def _asked(server: OllamaServer, model: str, prompt: Prompt, question: Question)
     return server.chat(model, prompt.messages(question), SCHEMA, prompt.options(question), prompt.keep_alive)
 
 
-def _taken(name: str, step: Callable[[], str]) -> Step:
+def _taken(name: str, step: Callable[[], str]) -> CheckStep:
     try:
-        return Step(name=name, ok=True, found=step())
+        return CheckStep(name=name, ok=True, found=step())
     except ServerError as error:
-        return Step(name=name, ok=False, found=error.problem, remedy=error.next_step)
-    except InvalidAnswerError as error:
+        return CheckStep(name=name, ok=False, found=error.problem, remedy=error.next_step)
+    except InvalidResponseError as error:
         remedy = "Take another model, `mondegreen llm models` shows some; an old Ollama (before 0.5) knows no schema."
-        return Step(name=name, ok=False, found=str(error), remedy=remedy)
+        return CheckStep(name=name, ok=False, found=str(error), remedy=remedy)
 
 
 CONCURRENCIES = (1, 2, 4)

@@ -11,18 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
 from mondegreen.config import GUARDS, GuardName, LabelParams, Params
 from mondegreen.errors import MondegreenError
-from mondegreen.labels.acoustic import Claim, Ear, margin
+from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest, quantile_margin
 from mondegreen.labels.corrector import LlamaLLMCorrector
-from mondegreen.labels.gold import Accepted, EditCounts, LabelAudit, Share
-from mondegreen.labels.guards import Case, Decision, count_edits, decide
+from mondegreen.labels.gold import Accepted, EditCounts, EstimatedShare, LabelAudit
+from mondegreen.labels.guards import (
+    FilterDecision,
+    LabelDecision,
+    LabelEvidence,
+    LabelOutcome,
+    count_edits,
+    filter_label,
+)
 from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Shot, Suggestion, choose_shots
 from mondegreen.records import Hypothesis, Label, Rate, Utterance, Writer
 from mondegreen.scoring.comparison import choose_unit
@@ -32,9 +38,8 @@ from mondegreen.scoring.significance import block_bootstrap
 from mondegreen.scoring.wer import ErrorCounts, count_words
 
 if TYPE_CHECKING:
-    from mondegreen.labels.acoustic import Claim, Ear
+    from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest
 
-Outcome = Literal["accepted", "rejected", "unanswered", "unavailable"]
 DOWN: frozenset[FailureReason] = frozenset({"unavailable", "timeout", "no_model", "changed_model"})
 
 
@@ -47,52 +52,27 @@ class Corrector(Protocol):
         """One answer for each question, in their order."""
 
 
-class Judged(BaseModel):
-    """A row of build/label/guards.jsonl and review.jsonl: what became of one hypothesis.
-
-    `unanswered`: the LLM's answer was no transcript; `unavailable`: there was no LLM to answer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    path: str
-    heard: str
-    confidence: float
-    suggested: str  # "" without a suggestion
-    outcome: Outcome
-    guard: str  # the one that decided, "" when all let it pass or there was nothing to decide on
-    reason: str
-    checks: dict[str, str]  # what every guard said, "" for yes
-    fall: float | None  # log probability for each frame that the suggestion loses against what was heard
-    writer: Writer | None
-
-    @property
-    def is_accepted(self) -> bool:
-        return self.outcome == "accepted"
-
-
 @dataclass(frozen=True)
 class Judgement:
     """A record with the case that the guards saw; None where there was no suggestion."""
 
-    record: Judged
-    case: Case | None
+    record: LabelDecision
+    case: LabelEvidence | None
 
 
 @dataclass(frozen=True)
-class Judge:
+class LlmLabeller:
     """Asks and decides.
 
     Args:
         correctors: the model, then those that must agree with it (`label.also_ask`, `label.samples`).
-        ear: scores texts on the audio.
+        scorer: scores texts on the audio.
         margin: of the acoustic check; None rejects all that is changed.
         params: limits and guards.
     """
 
     correctors: Sequence[Corrector]
-    ear: "Ear"
+    scorer: "AcousticScorer"
     margin: float | None
     params: LabelParams
 
@@ -105,7 +85,7 @@ class Judge:
         """One judgement for each hypothesis, in the order given.
 
         Args:
-            hypotheses: of the ear's model; their paths lead to the audio.
+            hypotheses: of the scorer's model; their paths lead to the audio.
             recordings: the source recording of each, "" when nobody knows it.
             on_progress: gets the number of answers there are.
 
@@ -116,8 +96,8 @@ class Judge:
         answers, *others = self._answers(questions, on_progress)
         self._check_available(answers)
         texts = [answer.text if isinstance(answer, Suggestion) else "" for answer in answers]
-        unwritable = [self.ear.unwritable(text) for text in texts]
-        falls = self.ear.falls(_claims(hypotheses, texts, unwritable))
+        unwritable = [self.scorer.unwritable(text) for text in texts]
+        falls = self.scorer.falls(_claims(hypotheses, texts, unwritable))
         found = []
         for index, (item, answer) in enumerate(zip(hypotheses, answers, strict=True)):
             if isinstance(answer, NoSuggestion):
@@ -132,7 +112,7 @@ class Judge:
                     normalize(said.text) for said in (row[index] for row in others) if isinstance(said, Suggestion)
                 ),
             )
-            found.append(_with_decision(item, answer, case, decide(case, self.params)))
+            found.append(_with_decision(item, answer, case, filter_label(case, self.params)))
         return found
 
     def _answers(
@@ -153,22 +133,24 @@ class Judge:
                 )
 
 
-def _claims(hypotheses: Sequence[Hypothesis], texts: Sequence[str], unwritable: Sequence[str]) -> "list[Claim]":
-    from mondegreen.labels.acoustic import Claim
+def _claims(
+    hypotheses: Sequence[Hypothesis], texts: Sequence[str], unwritable: Sequence[str]
+) -> "list[ScoringRequest]":
+    from mondegreen.labels.acoustic import ScoringRequest
 
     return [
-        Claim(Path(item.path), item.text, (text,) if text and not refused else ())
+        ScoringRequest(Path(item.path), item.text, (text,) if text and not refused else ())
         for item, text, refused in zip(hypotheses, texts, unwritable, strict=True)
     ]
 
 
-def case_of(heard: Hypothesis, suggested: str) -> Case:
+def case_of(heard: Hypothesis, suggested: str) -> LabelEvidence:
     """What the guards see of a hypothesis and a text, before the audio and other models were asked.
 
     Always under the "spoken" normaliser: the guards compare words as they are said, whatever rates are counted with.
     """
     words = tuple(word.confidence for word in heard.words for _ in normalize(word.text).split())
-    return Case(
+    return LabelEvidence(
         heard=normalize(heard.text),
         suggested=normalize(suggested),
         word_confidences=words,
@@ -188,9 +170,9 @@ def _question(item: Hypothesis, recording: str) -> Question:
     )
 
 
-def skipped(id_: str, path: str, heard: str, reason: str) -> Judged:
+def unanswered(id_: str, path: str, heard: str, reason: str) -> LabelDecision:
     """The record of what the LLM was not asked about."""
-    return Judged(
+    return LabelDecision(
         id=id_,
         path=path,
         heard=heard,
@@ -206,13 +188,13 @@ def skipped(id_: str, path: str, heard: str, reason: str) -> Judged:
 
 
 def _without_suggestion(item: Hypothesis, answer: NoSuggestion) -> Judgement:
-    found = skipped(item.id, item.path, item.text, answer.message)
-    outcome: Outcome = "unavailable" if answer.reason in DOWN else "unanswered"
+    found = unanswered(item.id, item.path, item.text, answer.message)
+    outcome: LabelOutcome = "unavailable" if answer.reason in DOWN else "unanswered"
     return Judgement(found.model_copy(update={"confidence": item.confidence, "outcome": outcome}), None)
 
 
-def _with_decision(item: Hypothesis, answer: Suggestion, case: Case, decision: Decision) -> Judgement:
-    record = Judged(
+def _with_decision(item: Hypothesis, answer: Suggestion, case: LabelEvidence, decision: FilterDecision) -> Judgement:
+    record = LabelDecision(
         id=item.id,
         path=item.path,
         heard=item.text,
@@ -285,7 +267,7 @@ def audit_labels(
 
 
 def _passes(item: Judgement, params: LabelParams, guards: tuple[GuardName, ...]) -> bool:
-    return item.case is not None and decide(item.case, params.model_copy(update={"guards": guards})).accepted
+    return item.case is not None and filter_label(item.case, params.model_copy(update={"guards": guards})).accepted
 
 
 def _case(item: Judgement, utterance: Utterance, unit: Unit, accepted: bool, normalizer: NormalizerName) -> _Case:
@@ -314,16 +296,16 @@ def _accepted(cases: Sequence[_Case], params: Params) -> Accepted:
     )
 
 
-def _share(counts: Sequence[int], totals: Sequence[int], clusters: Sequence[str], params: Params) -> Share:
+def _share(counts: Sequence[int], totals: Sequence[int], clusters: Sequence[str], params: Params) -> EstimatedShare:
     count, total = int(sum(counts)), sum(totals)
     if not total:
-        return Share(count=0, total=0, rate=None, interval=None)
+        return EstimatedShare(count=0, total=0, rate=None, interval=None)
     interval = _interval(counts, totals, clusters, params)
     if interval and count in (0, total):  # all clusters say the same, and so would every resample
         trials = len({cluster for cluster, below in zip(clusters, totals, strict=True) if below})
         exact = binomtest(trials if count else 0, trials).proportion_ci(_LEVEL)
         interval = round(float(exact.low), 6), round(float(exact.high), 6)
-    return Share(count=count, total=total, rate=round(count / total, 6), interval=interval)
+    return EstimatedShare(count=count, total=total, rate=round(count / total, 6), interval=interval)
 
 
 def _interval(
@@ -379,7 +361,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LabellingPlan:
     """What the LLM will be asked. `wanted` has no label, `audited` has a person's."""
 
     shots: tuple[Shot, ...]
@@ -392,24 +374,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class MachineLabels:
+class LlmLabels:
     """`labels`: one for each utterance that had none, of source llm, hypothesis or none. `judged`: one a question."""
 
     labels: dict[str, Label]
-    judged: list[Judged]
+    judged: list[LabelDecision]
     audit: LabelAudit
 
     @property
-    def review(self) -> list[Judged]:
+    def review(self) -> list[LabelDecision]:
         """What waits for a person: no label, and no person's one."""
         return [item for item in self.judged if item.id in self.labels and self.labels[item.id].source != "llm"]
 
 
-def plan(corpus: Corpus, params: Params) -> Plan:
+def plan_labelling(corpus: Corpus, params: Params) -> LabellingPlan:
     """The examples, the utterances without a label, and the audit's. Nothing of the test set."""
     shots = shots_of(corpus, params)
     wanted = [item for item in to_label(corpus) if _heard(corpus, item)]
-    return Plan(shots, wanted, to_audit(corpus, shots, params))
+    return LabellingPlan(shots, wanted, to_audit(corpus, shots, params))
 
 
 def to_label(corpus: Corpus) -> list[Utterance]:
@@ -439,18 +421,18 @@ def to_audit(corpus: Corpus, shots: Sequence[Shot], params: Params) -> list[Utte
     return [item for item in known if item.id in ids]
 
 
-def calibrated(corpus: Corpus, ear: Ear, params: Params) -> tuple[float | None, int]:
+def calibrate_margin(corpus: Corpus, scorer: AcousticScorer, params: Params) -> tuple[float | None, int]:
     """The acoustic margin and how many references gave it; `label.acoustic_margin` and 0 where that is set."""
     if params.label.acoustic_margin is not None:
         return params.label.acoustic_margin, 0
-    claims = [
-        Claim(Path(item.path), corpus.hypotheses[item.id].text, (corpus.people[item.id],))
+    requests = [
+        ScoringRequest(Path(item.path), corpus.hypotheses[item.id].text, (corpus.people[item.id],))
         for item in corpus.utterances
         if item.split != "test" and item.domain == "target" and item.id in corpus.people and _heard(corpus, item)
         and normalize(corpus.people[item.id]) != normalize(corpus.hypotheses[item.id].text)
     ]  # fmt: skip
-    falls = [fall for fell in ear.falls(claims) for fall in fell]
-    return margin(falls, params.label.acoustic_keep), len(falls)
+    falls = [fall for fell in scorer.falls(requests) for fall in fell]
+    return quantile_margin(falls, params.label.acoustic_keep), len(falls)
 
 
 def correctors(params: Params, shots: Sequence[Shot]) -> list[Corrector]:
@@ -470,15 +452,20 @@ def shots_of(corpus: Corpus, params: Params) -> tuple[Shot, ...]:
     return choose_shots(corpus.utterances, heard, labels, params.label.few_shot, params.score.normalizer)
 
 
-def label_by_machine(
-    corpus: Corpus, chosen: Plan, ear: Ear, params: Params, ask: Sequence[Corrector], on_progress: Progress = _ignore
-) -> MachineLabels:
+def label_with_llm(
+    corpus: Corpus,
+    chosen: LabellingPlan,
+    scorer: AcousticScorer,
+    params: Params,
+    ask: Sequence[Corrector],
+    on_progress: Progress = _ignore,
+) -> LlmLabels:
     """Asks about what has no label and about the audit's utterances, in one go, so that neither is asked differently.
 
     Args:
         corpus: all utterances.
         chosen: the plan for them.
-        ear: of the model that wrote the hypotheses.
+        scorer: of the model that wrote the hypotheses.
         params: label, score, seed and validate are read.
         ask: see `correctors`.
         on_progress: gets the number of utterances that are done.
@@ -486,8 +473,8 @@ def label_by_machine(
     Raises:
         MondegreenError: the LLM is not there, and label.on_unavailable is "fail".
     """
-    limit, references = calibrated(corpus, ear, params)
-    judge = Judge(ask, ear, limit, params.label)
+    limit, references = calibrate_margin(corpus, scorer, params)
+    judge = LlmLabeller(ask, scorer, limit, params.label)
     heard = [corpus.hypotheses[item.id] for item in chosen.asked]
     found = judge.judge(heard, [item.recording for item in chosen.asked], on_progress)
     by_id = {item.record.id: item for item in found}
@@ -495,7 +482,7 @@ def label_by_machine(
     labels = {item.id: _label(item, by_id.get(item.id), held_out, params) for item in to_label(corpus)}
     known = {item.id: item.model_copy(update={"reference": corpus.people[item.id]}) for item in chosen.audited}
     report = audit_labels(known, [by_id[item.id] for item in chosen.audited], params, limit, references)
-    return MachineLabels(labels, [item.record for item in found], report)
+    return LlmLabels(labels, [item.record for item in found], report)
 
 
 def check_audit(audit: LabelAudit, labels: int, limit: float | None) -> None:

@@ -16,7 +16,7 @@ _ECHO = 6  # words in a row of the instructions that nobody says by chance
 _QUOTED = 60  # characters of a bad answer that a message repeats
 
 
-class InvalidAnswerError(Exception):
+class InvalidResponseError(Exception):
     """The message says in one line what is wrong."""
 
 
@@ -26,29 +26,29 @@ class _Answer(BaseModel):
     transcript: str = Field(...)
 
 
-def longest_answer(question: Question) -> int:
+def longest_response(question: Question) -> int:
     """Characters of the JSON that a correction of this hypothesis can have at most."""
     return 4 * (2 * len(question.text) + _SLACK)  # four: an answer may be written with \\uXXXX and blanks
 
 
-def transcript(answer: str, question: Question) -> str:
+def parse_response(answer: str, question: Question) -> str:
     """The transcript in an answer, single spaces between its words.
 
     Raises:
-        InvalidAnswerError: it is not JSON of the schema, or its text is empty, too long, of several lines, markup, in
+        InvalidResponseError: it is not JSON of the schema, or its text is empty, too long, of several lines, markup, in
             another script, part of the prompt, or a text that has nothing to do with the guesses.
     """
-    if len(answer) > longest_answer(question):
-        raise InvalidAnswerError(f"the answer is too long: over {longest_answer(question)} characters")
+    if len(answer) > longest_response(question):
+        raise InvalidResponseError(f"the answer is too long: over {longest_response(question)} characters")
     try:
         text = _Answer.model_validate_json(answer).transcript.strip()
     except ValidationError as error:
         broken = error.errors()[0]["type"] == "json_invalid"
         what = "not JSON" if broken else 'JSON, but not {"transcript": text}'
-        raise InvalidAnswerError(f"the answer is {what}: {_quoted(answer)}") from None
+        raise InvalidResponseError(f"the answer is {what}: {_quoted(answer)}") from None
     guesses = [question.text, *(item.text for item in question.nbest)]
     if wrong := _form(text, question) or _script(text, guesses) or _echo(text, guesses) or _unrelated(text, guesses):
-        raise InvalidAnswerError(f"the answer {wrong}: {_quoted(text)}")
+        raise InvalidResponseError(f"the answer {wrong}: {_quoted(text)}")
     return " ".join(text.split())
 
 

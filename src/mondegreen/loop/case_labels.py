@@ -16,9 +16,18 @@ from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl
-from mondegreen.labels.acoustic import Ear, check_model
+from mondegreen.labels.acoustic import AcousticScorer, check_model
 from mondegreen.labels.gold import gold_labels
-from mondegreen.labels.llm_labels import Corpus, Corrector, Judge, Judged, calibrated, correctors, shots_of, skipped
+from mondegreen.labels.guards import LabelDecision
+from mondegreen.labels.llm_labels import (
+    Corpus,
+    Corrector,
+    LlmLabeller,
+    calibrate_margin,
+    correctors,
+    shots_of,
+    unanswered,
+)
 from mondegreen.labels.prompt import Shot
 from mondegreen.records import Hypothesis, Label, Utterance
 from mondegreen.scoring.wer import model_of
@@ -33,7 +42,7 @@ class CaseLabeller:
     """The recogniser hears each case anew, so that words, N-best and audio are one model's; then LLM and guards."""
 
     stt: BaselineSTTModel
-    judge: Judge
+    judge: LlmLabeller
 
     @classmethod
     def open(
@@ -50,15 +59,15 @@ class CaseLabeller:
             UsageError: `dvc repro` has not run, or the weights changed since.
         """
         stt = load_transcriber(params.model.base, params)
-        ear = Ear(stt.model, params.transcribe.batch_seconds, stt.cache)
+        scorer = AcousticScorer(stt.model, params.transcribe.batch_seconds, stt.cache)
         margin, shots = params.label.acoustic_margin, tuple[Shot, ...]()
         if margin is None or params.label.few_shot:
             corpus, digest = read_corpus(build)
             check_model(params, stt.digest, digest)
-            (margin, _), shots = calibrated(corpus, ear, params), shots_of(corpus, params)
-        return cls(stt, Judge(correctors(params, shots) if ask is None else ask, ear, margin, params.label))
+            (margin, _), shots = calibrate_margin(corpus, scorer, params), shots_of(corpus, params)
+        return cls(stt, LlmLabeller(correctors(params, shots) if ask is None else ask, scorer, margin, params.label))
 
-    def label(self, manager: DataManager, cases: Iterable[Case]) -> Iterator[Judged]:
+    def label(self, manager: DataManager, cases: Iterable[Case]) -> Iterator[LabelDecision]:
         """Judges and stores batch by batch; yields what became of each case.
 
         An accepted suggestion becomes a correction of the method llm. Every suggestion is kept for who reviews.
@@ -69,19 +78,19 @@ class CaseLabeller:
             self._store(manager, found)
             yield from found
 
-    def _judged(self, manager: DataManager, batch: Sequence[Case]) -> list[Judged]:
+    def _judged(self, manager: DataManager, batch: Sequence[Case]) -> list[LabelDecision]:
         rows: list[Utterance] = []
-        refused: dict[str, Judged] = {}
+        refused: dict[str, LabelDecision] = {}
         for case in batch:
             try:
                 rows.append(_utterance(case, manager.audio_path(case)))
             except CaseError as error:
-                refused[case.id] = skipped(case.id, "", case.original_transcript, error.problem)
+                refused[case.id] = unanswered(case.id, "", case.original_transcript, error.problem)
         heard: list[Hypothesis] = []
         for row, item in zip(rows, transcribe_corpus(rows, self.stt), strict=True):
             if item.error or item.duration > self.stt.max_duration:
                 why = item.error or f"over {self.stt.max_duration:g} s cannot be checked in one piece"
-                refused[row.id] = skipped(row.id, row.path, item.text, why)
+                refused[row.id] = unanswered(row.id, row.path, item.text, why)
             else:
                 heard.append(item)
         sources = {row.id: row.recording for row in rows}
@@ -89,7 +98,7 @@ class CaseLabeller:
         found = refused | {item.record.id: item.record for item in judged}
         return [found[case.id] for case in batch]
 
-    def _store(self, manager: DataManager, found: Sequence[Judged]) -> None:
+    def _store(self, manager: DataManager, found: Sequence[LabelDecision]) -> None:
         suggestions, corrections = [], []
         for item in found:
             if item.writer is None:
@@ -182,7 +191,7 @@ def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple
         UsageError: `dvc repro` has not run.
         CaseError: the disk is full, or the database refuses.
     """
-    waiting = read_jsonl(build / "label" / "review.jsonl", Judged)
+    waiting = read_jsonl(build / "label" / "review.jsonl", LabelDecision)
     utterances = {row.id: row for row in read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)}
     hypotheses = {row.id: row for row in read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)}
     rows = [(item, utterances[item.id], hypotheses[item.id]) for item in waiting if item.id in utterances]
@@ -217,7 +226,7 @@ def _case(utterance: Utterance, heard: Hypothesis) -> NewCase:
     )
 
 
-def _suggestions(pairs: Iterable[tuple[str, Judged]]) -> list[NewSuggestion]:
+def _suggestions(pairs: Iterable[tuple[str, LabelDecision]]) -> list[NewSuggestion]:
     return [
         NewSuggestion(
             case_id=key,

@@ -37,15 +37,15 @@ def _ask(
     utterances: list[Utterance], hypotheses: list[Hypothesis], labels: list[Label], params: Params
 ) -> tuple[dict[str, Label], LabelAudit]:
     """Torch and the model are loaded here and not before: a pipeline without an LLM needs neither."""
-    from mondegreen.labels.acoustic import open_ear
-    from mondegreen.labels.llm_labels import Corpus, correctors, label_by_machine, plan
+    from mondegreen.labels.acoustic import load_scorer
+    from mondegreen.labels.llm_labels import Corpus, correctors, label_with_llm, plan_labelling
     from mondegreen.scoring.wer import model_of
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request would hide the rest
     corpus = Corpus.of(utterances, hypotheses, labels)
-    chosen, ear = plan(corpus, params), open_ear(params, model_of(hypotheses))
+    chosen, scorer = plan_labelling(corpus, params), load_scorer(params, model_of(hypotheses))
     with progress(f"asking {params.label.model}", len(chosen.asked)) as advance:
-        found = label_by_machine(corpus, chosen, ear, params, correctors(params, chosen.shots), advance)
+        found = label_with_llm(corpus, chosen, scorer, params, correctors(params, chosen.shots), advance)
     write_jsonl(OUTPUT / "guards.jsonl", found.judged)
     write_jsonl(OUTPUT / "review.jsonl", found.review)
     logger.info(
