@@ -1,30 +1,41 @@
 """Opening the database of live state: SQLite (WAL) in a local folder, or PostgreSQL."""
 
+import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Engine, TableClause, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from filelock import Timeout
+from sqlalchemy import Connection, Engine, TableClause, create_engine, event, make_url, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from mondegreen import tables  # noqa: F401 - made with the others
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import lock
-from mondegreen.tables import SchemaRow, Table
+from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, Table
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import sqlite
 
-SCHEMA = 1
 _PATIENCE = 60  # seconds that a writer waits for another one
 _CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all over its indexes
 _OUR_FAULTS = ("22", "23", "42")  # SQLSTATE classes: wrong data, a broken constraint, a wrong statement
 _AGAIN = "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again."
 _BACKUP = "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup."
-_SCHEMA_LOCK = 0x6D6F6E64  # any number of our own, for PostgreSQL's advisory lock
+_log = logging.getLogger(__name__)
+
+
+class Advisory(IntEnum):
+    """The keys of PostgreSQL's advisory locks: any numbers of our own."""
+
+    SCHEMA = 0x6D6F6E64
+    JOB_REQUEST = 0x6D6F6E65
+    ROUND = 0x6D6F6E66
+    REGISTRY = 0x6D6F6E72
 
 
 def database_url(folder: Path) -> str:
@@ -33,36 +44,46 @@ def database_url(folder: Path) -> str:
 
 
 def open_database(folder: Path) -> Engine:
-    """Connects to `database_url(folder)` and makes the tables where they are missing.
+    """Connects to `database_url(folder)`; makes the tables of a new database and upgrades those of an old one.
 
     Raises:
         UsageError: the URL is wrong.
         CaseError: the database cannot be reached, is damaged, or was made by a newer version.
+    """
+    engine = connect(folder)
+    try:
+        if not _is_current(engine):
+            _upgrade(engine, folder)
+    except DBAPIError as error:
+        raise CaseError(
+            f"The database {_named(database_url(folder))} cannot be opened: {_said(error)}.",
+            _BACKUP,
+        ) from error
+    return engine
+
+
+def connect(folder: Path) -> Engine:
+    """Like `open_database`, but leaves the tables as they are: none, old ones, newer ones.
+
+    Raises:
+        UsageError: the URL is wrong.
     """
     url = database_url(folder)
     try:
         parts = make_url(url)
         if parts.drivername in ("postgresql", "postgres"):
             parts = parts.set(drivername="postgresql+pg8000")
-        if parts.get_backend_name() == "sqlite":
-            folder.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(parts, connect_args={"timeout": _PATIENCE})
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
-        else:
-            engine = create_engine(parts, pool_pre_ping=True)
+        if parts.get_backend_name() != "sqlite":
+            return create_engine(parts, pool_pre_ping=True)
+        engine = create_engine(parts, connect_args={"timeout": _PATIENCE})
     except Exception as error:
         raise UsageError(
             f"{_named(url)} is not a database that can be used: {error}.",
             "Set MONDEGREEN_DATABASE_URL to postgresql://user:password@host/name, or unset it for SQLite in var/.",
         ) from None
-    try:
-        _make_tables(engine, folder)
-    except DBAPIError as error:
-        raise CaseError(
-            f"The database {_named(url)} cannot be opened: {_said(error)}.",
-            _BACKUP,
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -127,27 +148,72 @@ def plain(table: type[Table]) -> TableClause:
     return cast(TableClause, table.__table__)
 
 
-def _make_tables(engine: Engine, folder: Path) -> None:
-    if engine.dialect.name == "sqlite":
-        with lock(folder / ".schema.lock"), engine.begin() as connection:
-            Table.metadata.create_all(connection)
-            _check_version(connection)
-    else:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            Table.metadata.create_all(connection)
-            _check_version(connection)
+@contextmanager
+def advisory_lock(engine: Engine, key: Advisory, patience: float = 0.0) -> Iterator[bool]:
+    """PostgreSQL's lock between machines, which lives as long as its connection; SQLite's machine has its files' locks.
+
+    Args:
+        patience: seconds to wait for somebody else.
+
+    Yields:
+        Whether we have it.
+    """
+    if engine.dialect.name != "postgresql":
+        yield True
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        deadline = time.monotonic() + patience
+        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+            if time.monotonic() >= deadline:
+                yield False
+                return
+            time.sleep(0.05)
+        try:
+            yield True
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
-def _check_version(connection: Any) -> None:
-    found = connection.execute(select(SchemaRow.version)).scalar()
-    if found is None:
-        connection.execute(insert(SchemaRow).values(version=SCHEMA))
-    elif found != SCHEMA:
+def take_turns(connection: Connection, key: Advisory) -> None:
+    """Waits until no other transaction has the key, and keeps it to this one's end; SQLite's writers do so anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def _is_current(engine: Engine) -> bool:
+    """Whether the database has the tables of today: one read, without a lock and without Alembic."""
+    file = Path(engine.url.database or "")
+    if (
+        engine.dialect.name == "sqlite"
+        and "uri" not in engine.url.query
+        and not (file.is_file() and file.stat().st_size)
+    ):
+        return False  # a look would make the file, or disturb whoever is making it
+    query = text(f"SELECT version, version_num FROM schema_version, {VERSION_TABLE}")
+    try:
+        with engine.execution_options(begin="DEFERRED").connect() as connection:
+            return connection.execute(query).all() == [(SCHEMA, REVISION)]
+    except (OperationalError, ProgrammingError):  # a table is missing; what else may be wrong shows when it is made
+        return False
+
+
+def _upgrade(engine: Engine, folder: Path) -> None:
+    """One process at a time; when several want to, the others find it done."""
+    from mondegreen import schema  # with Alembic: a quarter of a second that a database of today does not need
+
+    alone = lock(folder / ".schema.lock") if engine.dialect.name == "sqlite" else nullcontext()
+    try:
+        with alone, engine.execution_options(foreign_keys="OFF").begin() as connection:
+            take_turns(connection, Advisory.SCHEMA)
+            done = schema.upgrade(connection)
+        if done:
+            _log.warning(done)
+    except Timeout:
         raise CaseError(
-            f"The database has schema {found}, this version of mondegreen knows {SCHEMA}.",
-            "Use the version of mondegreen that made it, or start an empty database.",
-        )
+            "Somebody else has been upgrading the database for ten minutes.", "Wait for it to end."
+        ) from None
+    finally:
+        engine.dispose()  # of the connection without foreign keys
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -167,7 +233,10 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     """IMMEDIATE: two that read first and write later would otherwise fail at the write, without waiting."""
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'IMMEDIATE')}")
+    options = connection.get_execution_options()
+    if "foreign_keys" in options:  # SQLite takes it between transactions only
+        connection.exec_driver_sql(f"PRAGMA foreign_keys={options['foreign_keys']}")
+    connection.exec_driver_sql(f"BEGIN {options.get('begin', 'IMMEDIATE')}")
 
 
 def _named(url: str) -> str:

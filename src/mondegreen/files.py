@@ -1,15 +1,13 @@
-"""Files that are either whole or absent, digests, and line-wise JSON with a pydantic model a kind.
-
-Folders as one file, for a bucket: equal contents give equal bytes, and what comes out is what went in.
-"""
+"""Files that are either whole or absent: JSON by pydantic models, copies, digests, locks, and folders as one tar."""
 
 import gc
 import hashlib
 import os
+import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,6 +109,25 @@ def sha256_tree(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         total.update(f"{path.relative_to(folder).as_posix()}\0{sha256_file(path)}\n".encode())
     return total.hexdigest()
+
+
+def copy_sqlite(file: Path, target: Path) -> None:
+    """A copy of a SQLite file as it was at its last commit, with what still lies in the WAL beside it; whole or absent.
+
+    Raises sqlite3.Error or OSError, such as for a full disk.
+    """
+    part = target.with_name(f"{file.name}.before.part")  # one name: whoever was killed leaves one at most
+    try:
+        part.unlink(missing_ok=True)
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as copy:
+            copy.execute("PRAGMA journal_mode=OFF")  # a half copy is thrown away, so that nothing has to be undone
+            source.backup(copy)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """The tables of live state: what arrives while the service lives. SQLite and PostgreSQL hold the same.
 
-What judged a model and what became of it: looks at test sets, regression runs, deployments. Append-only.
-
-What a language model suggested for a case, and what the guards said to it. Append-only; no suggestion is a label.
-
-What people decided about cases while reviewing. Decisions are append-only; holds and leases are what follows now.
+Whoever changes a table here raises SCHEMA and adds a migration to migrations/versions, which makes the same change to
+the databases that are there (docs/cases.md, "The database grows").
 """
 
 from datetime import UTC, datetime
@@ -13,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Connection,
     DateTime,
     Dialect,
     ForeignKey,
@@ -22,11 +18,13 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
-    event,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+SCHEMA = 1  # the number of the newest migration
+REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
+VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -96,27 +94,6 @@ class CaseRow(Table):
     corrected_transcript: Mapped[str | None]
     dataset_version: Mapped[int | None]  # the first snapshot that holds it
     words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see search.py
-
-
-# An index of words is each database's own. SQLite's has to be told of every change.
-_WORD_INDEX = {
-    "sqlite": (
-        "CREATE VIRTUAL TABLE case_words USING fts5(words, content='cases', content_rowid='number', detail=none, "
-        "columnsize=0, tokenize='unicode61 remove_diacritics 0')",
-        "CREATE TRIGGER case_words_add AFTER INSERT ON cases BEGIN "
-        "INSERT INTO case_words(rowid, words) VALUES (new.number, new.words); END",
-        "CREATE TRIGGER case_words_change AFTER UPDATE OF words ON cases BEGIN "
-        "INSERT INTO case_words(case_words, rowid, words) VALUES ('delete', old.number, old.words); "
-        "INSERT INTO case_words(rowid, words) VALUES (new.number, new.words); END",
-    ),
-    "postgresql": (f"CREATE INDEX case_words ON cases USING gin ({TSVECTOR.replace('cases.', '')})",),
-}
-
-
-@event.listens_for(CaseRow.__table__, "after_create")
-def _make_word_index(_: Any, connection: Connection, **__: Any) -> None:
-    for statement in _WORD_INDEX[connection.dialect.name]:
-        connection.execute(text(statement))
 
 
 class CaseErrorRow(Table):
@@ -235,7 +212,7 @@ class AlertRow(Table):
 
 
 class SchemaRow(Table):
-    """The version of these tables that a database was made with."""
+    """The number of the newest migration that the database has, for versions of mondegreen that knew only 1."""
 
     __tablename__ = "schema_version"
 

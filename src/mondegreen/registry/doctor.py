@@ -22,14 +22,15 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import text
 
 from mondegreen.config import load_params
-from mondegreen.db import database_url, open_database, reading
+from mondegreen.db import connect, database_url, reading
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.files import lock
+from mondegreen.files import copy_sqlite, lock
 from mondegreen.registry.aliases import Holdings, holdings
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.ledger import ALIASES, CHAMPION, LOCK, Ledger
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import interrupted
+from mondegreen.tables import SCHEMA
 
 # MLflow 3: every column that holds a place of artifacts.
 _COLUMNS = (
@@ -83,7 +84,7 @@ def relocate() -> tuple[list[Stray], Path | None]:
             wanted = [stray for stray in _strays(connection, file.parent) if stray.found]
             if not wanted:
                 return [], None
-            backup = _back_up(connection, file)
+            backup = _back_up(file)
             with connection:
                 for stray in wanted:
                     connection.execute(
@@ -132,15 +133,14 @@ def _spelt(target: Path, like: str) -> str:
     return target.as_uri() if like.startswith("file:") else str(target)
 
 
-def _back_up(connection: sqlite3.Connection, file: Path) -> Path:
+def _back_up(file: Path) -> Path:
     backup = file.with_name(f"{file.name}.before-relocation-{datetime.now():%Y%m%d-%H%M%S}")
     size, free = file.stat().st_size, shutil.disk_usage(file.parent).free
     if free < 2 * size:
         raise RegistryError(
             f"A backup of {file} takes {size / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free.", "Make room on the disk."
         )
-    with closing(sqlite3.connect(backup)) as target:
-        connection.backup(target)
+    copy_sqlite(file, backup)
     return backup
 
 
@@ -223,25 +223,39 @@ def _params() -> Iterator[Finding]:
 
 
 def _database(folder: Path) -> Iterator[Finding]:
-    if "MONDEGREEN_DATABASE_URL" not in os.environ and not (folder / "mondegreen.db").is_file():
+    if not _has_database(folder):
         yield Finding(
             check="database", level="ok", text=f"There is none in {folder} yet: it is made when it is needed."
         )
         return
-    engine = open_database(folder)
+    from mondegreen import schema
+
+    engine = connect(folder)
     try:
         with reading(engine) as session:
             if engine.dialect.name == "sqlite":
                 said = session.scalar(text("PRAGMA quick_check(1)"))
                 if said != "ok":
                     yield _damaged("database", database_url(folder), str(said))
+                    return
+            found = schema.look(session.connection())
     finally:
         engine.dispose()
+    if found.newer:
+        yield Finding(check="database", level="problem", text=schema.too_new(found), remedy=schema.NEWER)
+    elif found.older:
+        yield Finding(
+            check="database", level="warning",
+            text=f"It has schema {found}; the next command that opens it upgrades it to {SCHEMA}.",
+            remedy="Stop what else uses it first; docs/cases.md says where the copy lies and how to go back.",
+        )  # fmt: skip
+    else:
+        yield Finding(check="database", level="ok", text=f"It has schema {found}, as this version of mondegreen.")
 
 
 def _registry(model_name: str, folder: Path) -> Iterator[Finding]:
     file = registry_file()
-    if not _has_database(folder):
+    if not _has_database(folder) or _has_another_schema(folder):
         return  # no ledger, so nothing that the registry could contradict
     ledger = Ledger.open(folder, model_name)
     try:
@@ -301,7 +315,9 @@ def _paths() -> Iterator[Finding]:
 def _files(model_name: str, folder: Path) -> Iterator[Finding]:
     """The files of whoever holds an alias, and the backups of those that a rollback needs."""
     file = registry_file()
-    if (file and not file.is_file()) or not (held := holdings(model_name, stages=False).aliases):
+    if (file and not file.is_file()) or _has_another_schema(folder):
+        return
+    if not (held := holdings(model_name, stages=False).aliases):
         return
     from mondegreen.registry.aliases import opened
     from mondegreen.registry.package import damage, fatal
@@ -364,6 +380,21 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 def _has_database(folder: Path) -> bool:
     return "MONDEGREEN_DATABASE_URL" in os.environ or (folder / "mondegreen.db").is_file()
+
+
+def _has_another_schema(folder: Path) -> bool:
+    """Whether opening the database would upgrade it, or be refused."""
+    from mondegreen import schema
+
+    if not _has_database(folder):
+        return False
+    engine = connect(folder)
+    try:
+        with reading(engine) as session:
+            found = schema.look(session.connection())
+            return found.newer or found.older
+    finally:
+        engine.dispose()
 
 
 def _damaged(check: str, what: str, said: str) -> Finding:
