@@ -3,9 +3,8 @@
 `mondegreen cases snapshot | versions | diff | checkout`: dataset versions of failed cases.
 """
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,10 +26,10 @@ from mondegreen.cli.common import (
     UsedOption,
     case_filter,
 )
+from mondegreen.progress import adding, progress, track
 
 if TYPE_CHECKING:
     from mondegreen.cases.versions import Version, VersionDiff
-    from mondegreen.records import FailedCase
 
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="csv, label-studio or jsonl; by the file's name when not given.")
@@ -80,10 +79,10 @@ def export_cases(
         used=used,
         text=text,
     )
-    with _progress("exporting") as advance:
+    with progress("exporting") as advance:
         number = export(
             open_store(store), file, where=where, file_format=file_format,
-            with_audio=with_audio, prefix=audio_prefix, advance=advance,
+            with_audio=with_audio, prefix=audio_prefix, advance=adding(advance),
         )  # fmt: skip
     typer.echo(json.dumps({"file": str(file), "cases": number}) if as_json else f"{number} cases are in {file}.")
 
@@ -102,9 +101,14 @@ def import_cases(
     """
     from mondegreen.cases.importing import import_cases as read
 
-    with _progress("importing") as advance:
+    with progress("importing") as advance:
         found = read(
-            open_store(store, new=True), file, file_format=file_format, author=author, dry_run=dry_run, advance=advance
+            open_store(store, new=True),
+            file,
+            file_format=file_format,
+            author=author,
+            dry_run=dry_run,
+            advance=adding(advance),
         )
     if as_json:
         typer.echo(found.model_dump_json())
@@ -114,21 +118,6 @@ def import_cases(
         f"{would} {found.new_cases} new cases and {found.new_corrections} new corrections "
         f"({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
     )
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int], None]]:
-    """A count on stderr when that is a terminal. How many will come nobody knows before the end."""
-    if not sys.stderr.isatty():
-        yield lambda cases: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed} cases"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda cases: bar.advance(task, cases)
 
 
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
@@ -154,7 +143,13 @@ def snapshot(
     from mondegreen.config import load_params
     from mondegreen.registry.resolving import find_model
 
-    found = take_snapshot(open_store(store), load_params(), message=message, find_model=find_model, track=_track)
+    found = take_snapshot(
+        open_store(store),
+        load_params(),
+        message=message,
+        find_model=find_model,
+        track=partial(track, what="checking cases"),
+    )
     if as_json:
         typer.echo(found.model_dump_json())
         return
@@ -214,16 +209,6 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
     else:
         typer.echo(f"data/ is what it was in v{found.number} ({found.cases} failed cases).")
         typer.echo("Back again: `git checkout HEAD -- data.dvc && dvc checkout data.dvc`; or commit data.dvc to stay.")
-
-
-def _track(cases: Sequence["FailedCase"]) -> Iterable["FailedCase"]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        return cases
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(cases, "checking cases", console=Console(stderr=True), transient=True)
 
 
 def _show_versions(found: Sequence["Version"]) -> None:

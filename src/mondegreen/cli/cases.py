@@ -3,9 +3,6 @@
 How `mondegreen cases` shows cases: JSON for programs, tables for people.
 """
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +24,7 @@ from mondegreen.cli.common import (
     UsedOption,
     case_filter,
 )
+from mondegreen.progress import adding, progress
 
 if TYPE_CHECKING:
     from mondegreen.cases.records import Case, CasePage, Correction, Statistics
@@ -135,21 +133,6 @@ def show_verification(found: "Verification", as_json: bool) -> None:
         typer.echo(f"{len(found.orphans)} recordings belong to no case; --delete-orphans removes them.")
     if found.is_sound:
         typer.echo("All is well.")
-
-
-@contextmanager
-def verification_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda hashed: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("hashing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda hashed: bar.advance(task, hashed)
 
 
 def _local(time: datetime) -> str:
@@ -301,8 +284,8 @@ def verify(
     fault: half-written files are removed, whole ones without a case (orphans) are reported.
     """
     manager = open_store(store)
-    with verification_progress(manager.get_statistics().total) as advance:
-        found = manager.verify(delete_orphans=delete_orphans, progress=advance)
+    with progress("hashing", manager.get_statistics().total) as advance:
+        found = manager.verify(delete_orphans=delete_orphans, progress=adding(advance))
     show_verification(found, as_json)
     if not found.is_sound:
         raise typer.Exit(1)

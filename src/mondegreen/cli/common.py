@@ -1,7 +1,5 @@
 """Options that several commands share.
 
-A progress bar for work of known length.
-
 SIGTERM, as systemd and containers send it, ends a command as ctrl-C does: what runs is stopped and put back.
 
 Live progress of a round on stderr.
@@ -10,9 +8,8 @@ What `mondegreen cases` needs before it can store or list: transcripts, moments.
 """
 
 import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -21,37 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mondegreen.errors import AudioError, UsageError
+from mondegreen.progress import Bar
 
 if TYPE_CHECKING:
     from mondegreen.cases.records import CaseFilter
     from mondegreen.loop.rounds import OnProgress, Progress
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and remaining time, on stderr when that is a terminal; what it yields takes how much is done."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(what, total=total, rate="")
-
-        def advance(done: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, rate=f"{speed:.2f}/s" if speed else "")
-
-        yield advance
 
 
 @contextmanager
@@ -75,37 +46,16 @@ def round_progress(stream: bool) -> Iterator["OnProgress | None"]:
     Args:
         stream: without a terminal, hand the output on line by line; else say nothing.
     """
-    if not sys.stderr.isatty():
-        yield _hand_on if stream else None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    with closing(Bar(steady=False)) as bar:
+        if not bar.on_terminal:
+            yield (lambda progress: typer.echo(progress.line, err=True)) if stream else None
+            return
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    bar = Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    task = bar.add_task("", total=None)
+        def show(progress: "Progress") -> None:  # the bar comes with the first line: a watch that only looks has none
+            bar.print(progress.line)
+            bar.show(progress.stage or "starting", max(progress.number - 1, 0), progress.stages or None)
 
-    def show(progress: "Progress") -> None:
-        bar.start()  # with the first line: a watch that only looks shows no bar
-        bar.console.print(progress.line, markup=False, highlight=False)
-        done = max(progress.number - 1, 0)
-        bar.update(task, description=progress.stage or "starting", completed=done, total=progress.stages or None)
-
-    try:
         yield show
-    finally:
-        bar.stop()
-
-
-def _hand_on(progress: "Progress") -> None:
-    typer.echo(progress.line, err=True)
 
 
 _GROUP = 32  # files taken together, so that a long list shows its first transcripts early

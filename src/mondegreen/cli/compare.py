@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.cli.common import JsonOption
+from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, points, probability, span
 
 if TYPE_CHECKING:
@@ -215,7 +216,6 @@ def _hypotheses(name: str, said: "References", params: "Params") -> "list[Hypoth
 
 def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypothesis]":
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
-    from mondegreen.cli.common import progress
     from mondegreen.files import sha256_file
     from mondegreen.scoring.references import wrong
     from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
@@ -241,7 +241,6 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
 
 def _measured(said: "References") -> dict[str, float]:
     """dB of the recordings that are there, by utterance ID."""
-    from mondegreen.cli.common import progress
     from mondegreen.detector.features import measure
     from mondegreen.errors import AudioError
     from mondegreen.speech.audio import load_audio

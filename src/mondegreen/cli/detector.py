@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import progress
+from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params

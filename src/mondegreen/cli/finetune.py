@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mondegreen.progress import log_to_stderr
+
 if TYPE_CHECKING:
     from mondegreen.cloud.job import JobState
     from mondegreen.config import GcpParams
@@ -52,7 +54,7 @@ def finetune(
     from mondegreen.config import params_of
     from mondegreen.loop.guide_finetune import Request, run_guide
 
-    _log_to_stderr(PartialState().is_main_process)
+    log_to_stderr(logging.INFO if PartialState().is_main_process else logging.ERROR)
     params = params_of()
     request = Request(
         audio_dir=audio_dir,
@@ -69,14 +71,6 @@ def finetune(
     report = run_guide(request, params)
     if PartialState().is_main_process:
         _show(report)
-
-
-def _log_to_stderr(wanted: bool) -> None:
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.INFO if wanted else logging.ERROR, format="%(message)s", handlers=[handler])
 
 
 def _show(report: "GuideReport") -> None:

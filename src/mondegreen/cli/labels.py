@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import STORE, JsonOption, StoreOption, progress
+from mondegreen.cli.common import STORE, JsonOption, StoreOption
+from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params

@@ -5,19 +5,18 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mondegreen.cli.common import JsonOption
+from mondegreen.progress import Bar
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from mondegreen.config import LabelParams
     from mondegreen.labels.llm_check import BenchRow, CheckStep
-    from mondegreen.labels.ollama import PullStep
     from mondegreen.labels.prompt import Question, Shot
 
 app = typer.Typer(help="The language model that suggests labels, on an Ollama server.", no_args_is_help=True)
@@ -96,43 +95,15 @@ def pull(
     from mondegreen.labels.ollama import OllamaServer
 
     server = OllamaServer(label_params(url).url)
-    with _Download() as shown:
+    status = ""
+    with closing(Bar(in_bytes=True)) as bar:
         for step in server.pull(name):
-            shown.add(step)
+            if bar.on_terminal and step.total:
+                bar.show(step.status, step.completed, step.total, step.layer)
+            elif step.status != status:
+                status = step.status
+                typer.echo(status, err=True)
     typer.echo(f"{name} is there, {server.digest(name)[:12]}.")
-
-
-class _Download:
-    """A bar for each layer on a terminal, else a line for each new status."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.progress import TransferSpeedColumn as Speed
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), Speed(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True)) if sys.stderr.isatty() else None
-        self._tasks: dict[str, TaskID] = {}
-        self._last = ""
-
-    def __enter__(self) -> "_Download":
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def add(self, step: "PullStep") -> None:
-        """Shows one step."""
-        if self._bar and step.total:
-            if step.layer not in self._tasks:
-                self._tasks[step.layer] = self._bar.add_task(step.status, total=step.total)
-            self._bar.update(self._tasks[step.layer], completed=step.completed)
-        elif step.status != self._last:
-            self._last = step.status
-            typer.echo(step.status, err=True)
 
 
 def join(app: typer.Typer) -> None:

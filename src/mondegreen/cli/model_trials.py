@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from mondegreen.cli.common import JsonOption, progress
+from mondegreen.cli.common import JsonOption
 from mondegreen.cli.models import LiveOption, NameOption, VersionArgument, deployer
 from mondegreen.cli.transcribe import expanded
+from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, probability
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import JsonOption, progress
+from mondegreen.cli.common import JsonOption
+from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.regression.tester import Listed, RegressionTester

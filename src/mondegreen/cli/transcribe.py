@@ -3,15 +3,15 @@
 Logging beside transcribing: whatever happens to the log, the transcripts are printed.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
@@ -126,11 +126,14 @@ def transcribe(
     paths = list(expanded(files))
     stt = _load(name, params, batch_size)
     failed, group = 0, batch_size or _GROUP
-    with _progress(len(paths)) as advance, InferenceLog(stt.digest if log else None, params, group) as inferences:
-        for result in _results(stt, paths, group):
+    with (
+        progress("transcribing", len(paths)) as advance,
+        InferenceLog(stt.digest if log else None, params, group) as inferences,
+    ):
+        for done, result in enumerate(_results(stt, paths, group), 1):
             failed += _report(result, as_json)
             inferences.add(result)
-            advance()
+            advance(done)
     if failed or inferences.lost:
         raise typer.Exit(1)
 
@@ -188,20 +191,3 @@ def _report(result: "Transcription | Failure", as_json: bool) -> bool:
     elif not as_json:
         typer.echo(f"{result.path} ({result.duration:.1f} s, confidence {result.confidence:.2f}): {result.text}")
     return failed
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("transcribing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Lines pass through the bar only where they meet it; a pipe or a file gets them untouched.
-    redirect = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import JsonOption, progress
+from mondegreen.cli.common import JsonOption
+from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.loop.validator import ModelValidator, ValidationResult

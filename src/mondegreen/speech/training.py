@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_file, write_text
+from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
@@ -149,7 +148,7 @@ class Reporter(TrainerCallback):
         self.dev_utterances, self.on_epoch = dev_utterances, on_epoch
         self.latest_loss = float("nan")
         self._started = 0.0
-        self._progress: Progress | None = None
+        self.bar, self._dev_wer = Bar(), ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -157,26 +156,17 @@ class Reporter(TrainerCallback):
         self._started = time.perf_counter()
         for epoch in history_of(state.log_history):
             self._call(epoch.model_dump())
-        console = Console(stderr=True)
-        if console.is_terminal and state.is_world_process_zero:
-            self._progress = _progress(console)
-            self._progress.start()
-            self._task = self._progress.add_task(
-                "training", total=state.max_steps, completed=state.global_step, wer="–"
-            )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self._progress:
-            self._progress.update(
-                self._task, completed=state.global_step, description=f"training, loss {self.latest_loss:.3f}"
-            )
+        if state.is_world_process_zero:
+            what = f"training, loss {self.latest_loss:.3f}{self._dev_wer}"
+            self.bar.show(what, state.global_step, state.max_steps)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         history = history_of(state.log_history)
         epoch = history[-1]
         seconds, self._started = time.perf_counter() - self._started, time.perf_counter()
-        if self._progress:
-            self._progress.update(self._task, wer=f"{epoch.dev_wer:.2%}")
+        self._dev_wer = f", dev WER {100 * epoch.dev_wer:.2f} %"
         left = seconds * (args.num_train_epochs - epoch.epoch)
         logger.info(
             "Epoch %d/%d: loss %.3f, dev WER %.2f%%, CER %.2f%%, %.0f s left",
@@ -190,32 +180,9 @@ class Reporter(TrainerCallback):
             )
         self._call({**epoch.model_dump(), "seconds": seconds})
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Takes the progress bar off the terminal."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
     def _call(self, row: dict[str, Any]) -> None:
         if self.on_epoch:
             self.on_epoch(row)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("dev WER {task.fields[wer]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 class _Arguments(TrainingArguments):
@@ -347,7 +314,7 @@ def train(
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
-        reporter.close()
+        reporter.bar.close()
     module.eval()
     return history_of(trainer.state.log_history)
 

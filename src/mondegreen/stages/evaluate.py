@@ -4,11 +4,12 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
+from mondegreen.progress import progress
 from mondegreen.records import Metrics, RunInfo, Utterance
 from mondegreen.registry.runs import log_metrics_file
 from mondegreen.scoring.wer import metrics_file
 from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
-from mondegreen.stages import progress, run
+from mondegreen.stages import run
 
 OUTPUT = Path("build/evaluate")
 

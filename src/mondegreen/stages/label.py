@@ -6,8 +6,9 @@ from pathlib import Path
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.labels.gold import LabelAudit, audit, gold_labels
+from mondegreen.progress import progress
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.stages import progress, run
+from mondegreen.stages import run
 
 OUTPUT = Path("build/label")
 logger = logging.getLogger(__name__)

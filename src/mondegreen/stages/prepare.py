@@ -1,15 +1,12 @@
 """Decodes and checks every recording, hashes it and assigns train, dev and test."""
 
 import logging
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import track
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json, write_jsonl
-from mondegreen.speech.corpus import Found
+from mondegreen.progress import track
 from mondegreen.speech.manifest import build_manifest
 from mondegreen.stages import run
 
@@ -19,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,corrections.jsonl,report.json}."""
-    manifest = build_manifest(Path("data"), load_params(), _progress)
+    manifest = build_manifest(Path("data"), load_params(), partial(track, what="prepare"))
     report = manifest.report
     write_jsonl(OUT / "manifest.jsonl", manifest.rows)
     write_jsonl(OUT / "corrections.jsonl", manifest.corrections)
@@ -28,10 +25,6 @@ def main() -> None:
         shares = ", ".join(f"{name} {split.utterances} ({split.share:.1%})" for name, split in splits.items())
         logger.info("%s: %s", domain, shares)
     logger.info("%d of %d files are usable; the unit is the %s", report.usable, report.files, report.unit)
-
-
-def _progress(found: list[Found]) -> Iterable[Found]:
-    return track(found, "prepare", console=Console(stderr=True))
 
 
 if __name__ == "__main__":

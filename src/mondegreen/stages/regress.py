@@ -4,10 +4,11 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json
+from mondegreen.progress import progress
 from mondegreen.regression.runner import run_suites
 from mondegreen.regression.tester import record
 from mondegreen.speech.corpus_transcription import corpus_transcriber, load_transcriber
-from mondegreen.stages import progress, run
+from mondegreen.stages import run
 
 
 def main() -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
+from mondegreen.progress import progress
 from mondegreen.records import Utterance
 from mondegreen.scoring.wer import metrics_file
 from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
-from mondegreen.stages import progress, run
+from mondegreen.stages import run
 
 OUTPUT = Path("build/transcribe")
 

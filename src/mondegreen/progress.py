@@ -1,0 +1,120 @@
+"""What a running command says on stderr: its log, and on a terminal a bar with rate and remaining time.
+
+rich is loaded when a bar is shown or a log begins, so that commands with neither do not wait for it.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Advance = Callable[[int], None]  # takes how many are done
+Item = TypeVar("Item")
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Advance]:
+    """A bar on a terminal, and a line in the log at the end; nobody knows the total when it is None."""
+    started, reached = time.perf_counter(), 0
+
+    with closing(Bar()) as bar:
+
+        def advance(done: int) -> None:
+            nonlocal reached
+            reached = done
+            bar.show(what, done, total)
+
+        advance(0)
+        yield advance
+    logger.info("%s: %d done in %.1f s", what, reached, time.perf_counter() - started)
+
+
+def adding(advance: Advance) -> Advance:
+    """What takes how many more are done, as reported by work that does not know how many were done before."""
+    reached = 0
+
+    def add(more: int) -> None:
+        nonlocal reached
+        reached += more
+        advance(reached)
+
+    return add
+
+
+def track(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with `progress` over them."""
+    with progress(what, len(items)) as advance:
+        for done, item in enumerate(items, 1):
+            yield item
+            advance(done)
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Sends what the project logs to stderr, in place of any log that was set up before."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler], force=True)
+
+
+class Bar:
+    """A line on the terminal for each piece of work, from the first `show` to `close`; elsewhere it does nothing.
+
+    Args:
+        steady: one item takes as long as another; else no rate and no remaining time is shown.
+        in_bytes: what is counted are bytes.
+    """
+
+    def __init__(self, *, steady: bool = True, in_bytes: bool = False) -> None:
+        self.on_terminal = sys.stderr.isatty()
+        self._steady, self._in_bytes = steady, in_bytes
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, what: str, done: int, total: int | None, piece: str = "") -> None:
+        """Shows how far a piece of work is."""
+        if not self.on_terminal:
+            return
+        bar = self._started()
+        if piece not in self._tasks:
+            self._tasks[piece] = bar.add_task(what, total=total, completed=done, rate="")
+        speed = bar.tasks[self._tasks[piece]].speed
+        rate = f"{speed:.2f}/s" if speed else ""
+        bar.update(self._tasks[piece], description=what, completed=done, total=total, rate=rate)
+
+    def print(self, line: str) -> None:
+        """Writes a line above the bar."""
+        if self.on_terminal:
+            self._started().console.print(line, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Takes the bar off the terminal."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+            self._tasks.clear()
+
+    def _started(self) -> "Progress":
+        if self._bar is None:
+            from rich import progress as rich
+            from rich.console import Console
+
+            columns = [rich.TextColumn("{task.description}", markup=False), rich.BarColumn()]
+            columns.append(rich.DownloadColumn() if self._in_bytes else rich.MofNCompleteColumn())
+            if self._steady:
+                rate = rich.TransferSpeedColumn() if self._in_bytes else rich.TextColumn("{task.fields[rate]}")
+                columns += [rate, rich.TextColumn("ETA"), rich.TimeRemainingColumn()]
+            else:
+                columns.append(rich.TimeElapsedColumn())
+            console = Console(stderr=True)
+            # Lines on stdout pass through the bar only where they meet it; a pipe or a file gets them untouched.
+            self._bar = rich.Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+            self._bar.start()
+        return self._bar
