@@ -96,7 +96,7 @@ def test_a_candidate_that_passed_is_deployed_when_asked(tmp_path: Path, monkeypa
             digest="d", uri="models:/fine-tuned-stt/7",
         )  # fmt: skip
 
-    monkeypatch.setattr("mondegreen.loop.coordinator.register_candidate", register)
+    monkeypatch.setattr("mondegreen.loop.candidate.register_candidate", register)
     project = LoopProject(tmp_path, auto_approve_finetuning=True)
     result = coordinator(project).run_complete_workflow(auto_deploy=True)
     assert result.status == "deployed" and states(result) == ["done"] * 6

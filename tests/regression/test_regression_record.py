@@ -14,8 +14,7 @@ from mondegreen.db import open_database, transaction
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
 from mondegreen.records import RegressionResults, SuiteResult
-from mondegreen.registry.regression_runs import last_of_each_model, latest_run, list_runs, store_run
-from mondegreen.regression.tester import record
+from mondegreen.registry.regression_runs import last_of_each_model, latest_run, list_runs, record_run, store_run
 from mondegreen.stages import regress
 from mondegreen.tables import RegressionRunRow
 from tests.cases.conftest import chosen, postgres  # noqa: F401
@@ -168,6 +167,6 @@ def test_runs_of_dvcs_temporary_copies_come_to_the_projects_database(
     (tmp_path / "copy").mkdir()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path / "copy")
-    record(results())
+    record_run(results())
     assert not (tmp_path / "copy/var").exists()
     assert latest_run(open_database(tmp_path / "var"), "aa") is not None

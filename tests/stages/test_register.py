@@ -39,7 +39,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             uri="models:/stt/1",
         )  # fmt: skip
 
-    monkeypatch.setattr("mondegreen.registry.register.register", fake)
+    monkeypatch.setattr("mondegreen.loop.candidate.register", fake)
     return arguments
 
 

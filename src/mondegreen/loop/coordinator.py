@@ -1,9 +1,4 @@
-"""FinetuningCoordinator: the fine-tuning guide's six steps as one call, and the system's status.
-
-What came of the guide's six steps: where a workflow stopped, and why.
-
-From the stage outputs to the registry: the candidate that was trained, judged and tested last.
-"""
+"""FinetuningCoordinator: the fine-tuning guide's six steps as one call, and where a workflow stopped, and why."""
 
 import logging
 import os
@@ -14,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from mondegreen.config import DeployParams, RegisterParams, load_params, params_of
-from mondegreen.errors import RegistryError, UsageError
-from mondegreen.files import read_json
+from mondegreen.config import params_of
+from mondegreen.errors import UsageError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator
 from mondegreen.loop.rounds import OnProgress
 from mondegreen.loop.status import render_status, system_status
 from mondegreen.loop.trigger import Decision, FinetuningConfig
-from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
+from mondegreen.records import RegisteredVersion
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.scoring.verdict import Verdict
 
 if TYPE_CHECKING:
     from mondegreen.loop.validator import ModelValidator
@@ -120,62 +113,6 @@ def _steps(stopped: int) -> tuple[WorkflowStep, ...]:
         state: StepState = "done" if number < stopped else "stopped" if number == stopped else "not_reached"
         found.append(WorkflowStep(number=number, name=name, state=state))
     return tuple(found)
-
-
-def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> RegisteredVersion:
-    """Registers the candidate in `build`, or finds its version again, with verdict, lineage and card.
-
-    Args:
-        build: the folder of the stage outputs.
-        promote: to Production/@champion, if verdict and regression suites passed.
-
-    Raises:
-        RegistryError: verdict, results and model are not of one candidate, or the verdict was edited by hand.
-    """
-    from mondegreen.registry.gate import Proof
-    from mondegreen.registry.register import register
-    from mondegreen.reports.page import render_card
-    from mondegreen.speech.model import model_digest
-
-    model = build / "train" / "model"
-    trained = read_json(build / "train" / "run.json", RunInfo)
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    verdict.verify()
-    results = read_json(build / "regress" / "results.json", RegressionResults)
-    digest = model_digest(model)
-    if verdict.candidate_model != digest:
-        raise RegistryError(
-            f"The verdict is about model {verdict.candidate_model[:12]}, {model} holds {digest[:12]}.",
-            "Run `dvc repro` to judge the model that was trained last.",
-        )
-    return register(
-        settings.model_name,
-        trained.run_id,
-        model,
-        digest=digest,
-        verdict=verdict,
-        results=results,
-        promote=promote,
-        card=render_card(trained, verdict, results, settings.model_name),
-        tags=_tags(verdict, trained),
-        proof=Proof.of(verdict),
-        config=_deploy_params(build.parent / "params.yaml"),
-    )
-
-
-def _deploy_params(path: Path) -> DeployParams:
-    return load_params(path).deploy if path.is_file() else DeployParams()
-
-
-def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
-    """What the registry's list shows of a version."""
-    numbers = {
-        "p_value": verdict.p_value,
-        "wer_before": verdict.baseline and verdict.baseline.wer.rate,
-        "wer_after": verdict.candidate and verdict.candidate.wer.rate,
-        "wer_improvement": verdict.wer_improvement,
-    }
-    return trained.data | {name: f"{value:.4g}" for name, value in numbers.items() if value is not None}
 
 
 _log = logging.getLogger(__name__)
@@ -280,6 +217,7 @@ class FinetuningCoordinator:
 
     def _deploy(self, job: Job) -> WorkflowResult:
         """Promotes the candidate whose outputs are in build/."""
+        from mondegreen.loop.candidate import register_candidate
 
         project = self.orchestrator.project
         _check_root(project)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Engine, Select, case, func, select
 
-from mondegreen.db import reading, transaction
+from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import CaseError
 from mondegreen.records import RegressionResults
+from mondegreen.registry.mlflow_store import live_state
 from mondegreen.tables import RegressionRunRow
 
 
@@ -43,6 +44,19 @@ def store_run(engine: Engine, results: RegressionResults, at: datetime | None = 
         session.add(row)
         session.flush()
         return _run(row)
+
+
+def record_run(results: RegressionResults) -> RegressionRun:
+    """Stores a run in the project's database, which it opens and closes.
+
+    Raises:
+        CaseError: the database is locked, read-only or gone; a run that is not on record does not count.
+    """
+    engine = open_database(live_state())
+    try:
+        return store_run(engine, results)
+    finally:
+        engine.dispose()
 
 
 def list_runs(engine: Engine, limit: int | None = None, since: datetime | None = None) -> list[RegressionRun]:

@@ -7,8 +7,6 @@ The suites as a person looks at them: what they hold, what is wrong with them, w
 Bringing a suite's recordings below data/regression: everything is checked first, and it is there whole or not.
 
 A new suite from its fields and its recordings: checked first, then copied, then entered in the index.
-
-Putting a run of the suites on record, from a stage or a tester.
 """
 
 import os
@@ -30,7 +28,7 @@ from mondegreen.files import lock, sha256_file, sha256_tree
 from mondegreen.monitoring.records import Trend
 from mondegreen.monitoring.trends import trend_through
 from mondegreen.records import Outcome, RegressionResults
-from mondegreen.registry.mlflow_store import tracking_root
+from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
 from mondegreen.regression.runner import (
     Plan,
@@ -234,24 +232,6 @@ def _check_free(suite: Suite, index: Path, replace: bool) -> None:
         raise UsageError(f"{index} has another suite {suite.name} already.", "Choose another name, or replace it.")
 
 
-def live_folder() -> Path:
-    """Where live state is: of the workspace, also from DVC's temporary copies of it."""
-    return tracking_root() / "var"
-
-
-def record(results: RegressionResults) -> RegressionRun:
-    """Stores a run in the project's database, which it opens and closes.
-
-    Raises:
-        CaseError: the database is locked, read-only or gone; a run that is not on record does not count.
-    """
-    engine = open_database(live_folder())
-    try:
-        return store_run(engine, results)
-    finally:
-        engine.dispose()
-
-
 ReportFormat = Literal["markdown", "html", "json"]
 
 
@@ -280,7 +260,7 @@ class RegressionTester:
         given = params or params_of()
         self.config = config or RegressionConfig.from_params(given)
         self.params = given.model_copy(update={"regress": self.config})
-        self.store = Path(store) if store is not None else live_folder()
+        self.store = Path(store) if store is not None else live_state()
 
     @cached_property
     def engine(self) -> Engine:

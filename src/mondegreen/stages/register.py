@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json
-from mondegreen.loop.coordinator import register_candidate
+from mondegreen.loop.candidate import register_candidate
 from mondegreen.stages import run
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from mondegreen.config import load_params
 from mondegreen.files import write_json
 from mondegreen.progress import progress
+from mondegreen.registry.regression_runs import record_run
 from mondegreen.regression.runner import run_suites
-from mondegreen.regression.tester import record
 from mondegreen.speech.corpus_transcription import corpus_transcriber, load_transcriber
 from mondegreen.stages import run
 
@@ -18,7 +18,7 @@ def main() -> None:
     results = run_suites(
         params.regress.suites, candidate, baseline, params, model_version=candidate.digest[:12], track=progress
     )
-    record(results)  # before the output: what is not on record did not happen
+    record_run(results)  # before the output: what is not on record did not happen
     write_json(Path("build/regress/results.json"), results)
 
 

@@ -49,6 +49,7 @@ def _note(what: str) -> None:
 def _write(outcome: str, regression: bool, gain: float | None) -> None:
     verdict = {
         "outcome": outcome,
+        "passed": outcome == "pass",
         "reason": "Corpus WER 10.0% -> 7.0%.",
         "claim": "for these",
         "unit": "speaker",
@@ -56,6 +57,11 @@ def _write(outcome: str, regression: bool, gain: float | None) -> None:
         "utterances": 40,
         "words": 400,
         "speakers": 12,
+        "without_reference": 0,
+        "baseline": SLICE,
+        "candidate": SLICE,
+        "min_wer_improvement": 0.0,
+        "mapsswe": None,
         "slices": {"test": {"baseline": SLICE, "candidate": SLICE}},
         "retention": {"outcome": "pass", "reason": "nothing lost", "margin": 0.02},
         "wer_improvement": gain,

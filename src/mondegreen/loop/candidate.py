@@ -1,0 +1,60 @@
+"""From the stage outputs to the registry: the candidate that was trained, judged and tested last."""
+
+from pathlib import Path
+
+from mondegreen.config import RegisterParams, params_of
+from mondegreen.errors import RegistryError
+from mondegreen.files import read_json
+from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
+from mondegreen.registry.gate import Proof
+from mondegreen.registry.register import register
+from mondegreen.reports.page import render_card
+from mondegreen.scoring.verdict import Verdict
+from mondegreen.speech.model import model_digest
+
+
+def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> RegisteredVersion:
+    """Registers the candidate in `build`, or finds its version again, with verdict, lineage and card.
+
+    Args:
+        build: the folder of the stage outputs.
+        promote: to Production/@champion, if verdict and regression suites passed.
+
+    Raises:
+        RegistryError: verdict, results and model are not of one candidate, or the verdict was edited by hand.
+    """
+    model = build / "train" / "model"
+    trained = read_json(build / "train" / "run.json", RunInfo)
+    verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    verdict.verify()
+    results = read_json(build / "regress" / "results.json", RegressionResults)
+    digest = model_digest(model)
+    if verdict.candidate_model != digest:
+        raise RegistryError(
+            f"The verdict is about model {verdict.candidate_model[:12]}, {model} holds {digest[:12]}.",
+            "Run `dvc repro` to judge the model that was trained last.",
+        )
+    return register(
+        settings.model_name,
+        trained.run_id,
+        model,
+        digest=digest,
+        verdict=verdict,
+        results=results,
+        promote=promote,
+        card=render_card(trained, verdict, results, settings.model_name),
+        tags=_tags(verdict, trained),
+        proof=Proof.of(verdict),
+        config=params_of(build.parent).deploy,
+    )
+
+
+def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
+    """What the registry's list shows of a version."""
+    numbers = {
+        "p_value": verdict.p_value,
+        "wer_before": verdict.baseline and verdict.baseline.wer.rate,
+        "wer_after": verdict.candidate and verdict.candidate.wer.rate,
+        "wer_improvement": verdict.wer_improvement,
+    }
+    return trained.data | {name: f"{value:.4g}" for name, value in numbers.items() if value is not None}
