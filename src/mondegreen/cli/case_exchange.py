@@ -1,9 +1,6 @@
-"""`mondegreen cases export | import`: cases as CSV, as Label Studio tasks, or as JSON lines.
+"""`mondegreen cases export | import | snapshot | versions | diff | checkout`: in files, in versions."""
 
-`mondegreen cases snapshot | versions | diff | checkout`: dataset versions of failed cases.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +10,7 @@ import typer
 from mondegreen.cli.cases import open_store
 from mondegreen.cli.common import (
     STORE,
+    Column,
     CorrectedOption,
     ErrorTypeOption,
     JsonOption,
@@ -24,26 +22,30 @@ from mondegreen.cli.common import (
     TextOption,
     UntilOption,
     UsedOption,
+    answer,
     case_filter,
+    local,
+    table,
 )
 from mondegreen.progress import adding, progress, track
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mondegreen.cases.versions import Version, VersionDiff
 
+app = typer.Typer()  # joins that of `mondegreen cases`
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")]
+_CARD = {"number", "tag", "commit", "date", "cases", "new", "parent"}  # what a version is in JSON
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="csv, label-studio or jsonl; by the file's name when not given.")
 ]
 
 
-def join(app: typer.Typer) -> None:
-    """Adds the commands to `mondegreen cases`."""
-    app.command("export")(export_cases)
-    app.command("import")(import_cases)
-
-
+@app.command("export")
 def export_cases(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")],
+    file: FileArgument,
     file_format: FormatOption = None,
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="Copy the recordings into audio/ beside FILE, for another machine.")
@@ -64,31 +66,20 @@ def export_cases(
     as_json: JsonOption = False,
 ) -> None:
     """Write cases with everything that was written for them into FILE. An existing FILE is replaced."""
-    import json
-
     from mondegreen.cases.exporting import export_cases as export
 
-    where = case_filter(
-        since,
-        until,
-        model_version=model_version,
-        source=source,
-        error_type=error_type,
-        corrected=corrected,
-        method=method,
-        used=used,
-        text=text,
-    )
+    where = case_filter(model_version, source, error_type, corrected, method, used, since, until, text)
     with progress("exporting") as advance:
         number = export(
             open_store(store), file, where=where, file_format=file_format,
             with_audio=with_audio, prefix=audio_prefix, advance=adding(advance),
         )  # fmt: skip
-    typer.echo(json.dumps({"file": str(file), "cases": number}) if as_json else f"{number} cases are in {file}.")
+    answer({"file": str(file), "cases": number}, f"{number} cases are in {file}.", as_json)
 
 
+@app.command("import")
 def import_cases(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")],
+    file: FileArgument,
     file_format: FormatOption = None,
     author: Annotated[str, typer.Option(help="Of the corrections that name none.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check FILE and count; change nothing.")] = False,
@@ -110,25 +101,15 @@ def import_cases(
             dry_run=dry_run,
             advance=adding(advance),
         )
-    if as_json:
-        typer.echo(found.model_dump_json())
-        return
     would = "Nothing was changed. There would be" if dry_run else "Imported"
-    typer.echo(
+    text = (
         f"{would} {found.new_cases} new cases and {found.new_corrections} new corrections "
         f"({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
     )
+    answer(found, text, as_json)
 
 
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
-
-
-def join_versions(app: typer.Typer) -> None:
-    """Adds the commands to `mondegreen cases`."""
-    for command in (snapshot, versions, diff, checkout):
-        app.command()(command)
-
-
+@app.command()
 def snapshot(
     message: Annotated[str, typer.Option("--message", "-m", help="For the commit, instead of the counts.")] = "",
     store: StoreOption = STORE,
@@ -150,52 +131,28 @@ def snapshot(
         find_model=find_model,
         track=partial(track, what="checking cases"),
     )
-    if as_json:
-        typer.echo(found.model_dump_json())
-        return
-    if found.created:
-        after = f" after v{found.parent}" if found.parent else ""
-        typer.echo(f"v{found.number}: {found.cases} cases, {found.new} new{after}, commit {found.commit[:10]}.")
-    else:
-        typer.echo(
-            f"Nothing new since v{found.number} ({found.cases} cases, {found.date.astimezone():%Y-%m-%d %H:%M})."
-        )
-    if found.left_out:
-        counts = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-        typer.echo(f"Left out: {counts}.")
-    for note in found.notes:
-        typer.echo(f"Note: {note}")
-    if found.created:
-        typer.echo("Next: `dvc repro` trains on it; `dvc push && git push --follow-tags` shares it.")
+    answer(found, _snapshot(found), as_json)
 
 
+@app.command()
 def versions(as_json: JsonOption = False) -> None:
     """List the dataset versions, oldest first."""
-    import json
-
     from mondegreen.cases.versions import list_versions
 
     found = list_versions()
-    if as_json:
-        fields = {"number", "tag", "commit", "date", "cases", "new", "parent"}
-        typer.echo(json.dumps([version.model_dump(mode="json", include=fields) for version in found]))
-    elif not found:
-        typer.echo("There is no dataset version yet; `mondegreen cases snapshot` makes one.")
-    else:
-        _show_versions(found)
+    answer([version.model_dump(mode="json", include=_CARD) for version in found], _versions(found), as_json)
 
 
+@app.command()
 def diff(before: VersionArgument, after: VersionArgument, as_json: JsonOption = False) -> None:
     """Show which cases AFTER has, has not, or has with other corrections than BEFORE. Nothing is checked out."""
     from mondegreen.cases.versions import diff_versions
 
     found = diff_versions(before, after)
-    if as_json:
-        typer.echo(found.model_dump_json())
-    else:
-        _show_diff(found)
+    answer(found, _diff(found), as_json)
 
 
+@app.command()
 def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
     """Bring data/ back to a version, byte for byte: `git checkout TAG -- data.dvc && dvc checkout data.dvc`.
 
@@ -204,41 +161,53 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
     from mondegreen.cases.versions import checkout_version
 
     found = checkout_version(version)
-    if as_json:
-        typer.echo(found.model_dump_json(include={"number", "tag", "commit", "date", "cases", "new", "parent"}))
+    lines = (
+        f"data/ is what it was in v{found.number} ({found.cases} failed cases).",
+        "Back again: `git checkout HEAD -- data.dvc && dvc checkout data.dvc`; or commit data.dvc to stay.",
+    )
+    answer(found.model_dump_json(include=_CARD), lines, as_json)
+
+
+def _snapshot(found: "Version") -> Iterator[str]:
+    if found.created:
+        after = f" after v{found.parent}" if found.parent else ""
+        yield f"v{found.number}: {found.cases} cases, {found.new} new{after}, commit {found.commit[:10]}."
     else:
-        typer.echo(f"data/ is what it was in v{found.number} ({found.cases} failed cases).")
-        typer.echo("Back again: `git checkout HEAD -- data.dvc && dvc checkout data.dvc`; or commit data.dvc to stay.")
+        yield f"Nothing new since v{found.number} ({found.cases} cases, {local(found.date)})."
+    if found.left_out:
+        yield f"Left out: {', '.join(f'{count} {reason}' for reason, count in found.left_out.items())}."
+    yield from (f"Note: {note}" for note in found.notes)
+    if found.created:
+        yield "Next: `dvc repro` trains on it; `dvc push && git push --follow-tags` shares it."
 
 
-def _show_versions(found: Sequence["Version"]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in ("version", "date", "cases", "new", "parent", "commit"):
-        table.add_column(name, justify="right" if name in ("cases", "new") else "left", no_wrap=True)
-    for item in found:
-        parent = f"v{item.parent}" if item.parent else ""
-        name = f"v{item.number}" + ("" if item.tag else " (no tag)")
-        date = f"{item.date.astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(name, date, str(item.cases), str(item.new), parent, item.commit[:10])
-    Console().print(table)
+def _versions(found: "Sequence[Version]") -> "Iterator[str | RenderableType]":
+    if not found:
+        yield "There is no dataset version yet; `mondegreen cases snapshot` makes one."
+        return
+    columns = (
+        Column("version", lambda item: f"v{item.number}" + ("" if item.tag else " (no tag)"), no_wrap=True),
+        Column("date", lambda item: local(item.date), no_wrap=True),
+        Column("cases", lambda item: item.cases, "right", no_wrap=True),
+        Column("new", lambda item: item.new, "right", no_wrap=True),
+        Column("parent", lambda item: f"v{item.parent}" if item.parent else "", no_wrap=True),
+        Column("commit", lambda item: item.commit[:10], no_wrap=True),
+    )
+    yield table(found, columns)
     if any(not item.tag for item in found):
-        typer.echo("`git fetch --tags` gets the tags of another clone.")
+        yield "`git fetch --tags` gets the tags of another clone."
 
 
-def _show_diff(found: "VersionDiff") -> None:
-    typer.echo(
+def _diff(found: "VersionDiff") -> Iterator[str]:
+    yield (
         f"v{found.before} -> v{found.after}: {len(found.added)} added, {len(found.removed)} removed, "
         f"{len(found.changed)} corrected anew"
     )
     for sign, cases in (("+", found.added), ("-", found.removed)):
-        for case in cases:
-            typer.echo(f"{sign} {case.id}  {case.text}")
+        yield from (f"{sign} {case.id}  {case.text}" for case in cases)
     for change in found.changed:
         if change.before != change.after:
-            typer.echo(f"~ {change.id}  {change.before} -> {change.after}")
+            yield f"~ {change.id}  {change.before} -> {change.after}"
         else:
             by = f"{change.method_before} {change.author_before} -> {change.method_after} {change.author_after}"
-            typer.echo(f"~ {change.id}  {change.after} ({by})")
+            yield f"~ {change.id}  {change.after} ({by})"

@@ -1,9 +1,7 @@
-"""`mondegreen cases`: what a model misheard. Commands of other files join the same `app`.
+"""`mondegreen cases add | list | show | correct | stats | verify`: what a model misheard, and what was said."""
 
-How `mondegreen cases` shows cases: JSON for programs, tables for people.
-"""
-
-from datetime import datetime
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +9,7 @@ import typer
 
 from mondegreen.cli.common import (
     STORE,
+    Column,
     CorrectedOption,
     ErrorTypeOption,
     JsonOption,
@@ -22,124 +21,25 @@ from mondegreen.cli.common import (
     TextOption,
     UntilOption,
     UsedOption,
+    answer,
     case_filter,
+    local,
+    login,
+    table,
 )
+from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import adding, progress
+from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
-    from mondegreen.cases.records import Case, CasePage, Correction, Statistics
+    from rich.console import RenderableType
+
+    from mondegreen.cases.records import Case, CasePage, Statistics
     from mondegreen.cases.store import DataManager, Verification
 
-
-def show_added(case: "Case", path: Path, as_json: bool) -> None:
-    """One line a recording."""
-    if as_json:
-        typer.echo(case.model_dump_json())
-    else:
-        again = f" (seen {case.times_seen} times)" if case.times_seen > 1 else ""
-        typer.echo(f"{case.id}  {path}: {case.original_transcript}{again}")
-
-
-def show_page(page: "CasePage", as_json: bool) -> None:
-    """A table, and how to go on from it."""
-    if as_json:
-        typer.echo(page.model_dump_json())
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not page.cases:
-        typer.echo("No case is like that.")
-        return
-    table = Table(show_lines=True)
-    for name in ("id", "first seen", "errors", "heard", "said"):
-        table.add_column(name, no_wrap=name == "id")
-    for case in page.cases:
-        said = f"{case.corrected_transcript or '(nothing)'} [{case.label_method}]" if case.is_corrected else ""
-        cells = (case.id, _local(case.first_seen), ", ".join(case.error_types), case.original_transcript, said)
-        table.add_row(*map(Text, cells))
-    Console().print(table)
-    if page.next:
-        typer.echo(f"More: --after {page.next}")
-
-
-def show_case(case: "Case", history: list["Correction"], audio: str | None, as_json: bool) -> None:
-    """Everything about one case."""
-    if as_json:
-        import json
-
-        tree = case.model_dump(mode="json")
-        tree |= {"audio": audio, "corrections": [entry.model_dump(mode="json") for entry in history]}
-        typer.echo(json.dumps(tree, ensure_ascii=False))
-        return
-    score = "" if case.error_score is None else f" (score {case.error_score:.2f})"
-    said = "(nobody wrote it down)" if case.corrected_transcript is None else case.corrected_transcript or "(nothing)"
-    for name, value in (
-        ("case", case.id),
-        ("audio", f"{audio or '(missing)'} ({case.audio_name}, {case.duration or 0:.1f} s)"),
-        ("heard", f"{case.original_transcript or '(nothing)'}"),
-        ("by", case.model_version or "(unknown)"),
-        ("said", said),
-        ("errors", f"{', '.join(case.error_types) or '(unknown)'}{score}"),
-        ("seen", f"{case.times_seen} times, {_local(case.first_seen)} to {_local(case.last_seen)}, {case.source}"),
-        ("dataset", "none" if case.dataset_version is None else f"v{case.dataset_version}"),
-    ):
-        typer.echo(f"{name:<9}{value}")
-    for entry in history:
-        undone = " (taken back)" if entry.taken_back else ""
-        said = entry.transcript or "(nothing)"
-        typer.echo(f"  {_local(entry.at)}  {entry.method:<7} {entry.author or '-'}: {said}{undone}")
-
-
-def show_statistics(found: "Statistics", as_json: bool) -> None:
-    """The store in numbers."""
-    if as_json:
-        typer.echo(found.model_dump_json())
-        return
-    typer.echo(f"{found.total} cases, {found.corrected} corrected ({found.correction_rate:.1%})")
-    typer.echo(f"{found.unused} in no dataset version yet, {found.unused_corrected} of them corrected")
-    groups = {
-        "corrected by": found.by_method,
-        "error type": found.error_types,
-        "model": found.by_model_version,
-        "source": found.by_source,
-    }
-    for title, counts in groups.items():
-        for name, count in counts.items():
-            typer.echo(f"{title:<14}{name or '(unknown)'}: {count} ({count / found.total:.1%})")
-
-
-def show_verification(found: "Verification", as_json: bool) -> None:
-    """What is wrong, and what to do about it."""
-    if as_json:
-        typer.echo(found.model_dump_json())
-        return
-    typer.echo(f"{found.blobs} recordings of {found.cases} cases were hashed again.")
-    for digest in found.corrupt:
-        typer.echo(f"corrupt: {digest}")
-    for digest in found.missing:
-        typer.echo(f"missing: {digest}")
-    if found.damaged_cases:
-        typer.echo(f"Cases without their audio: {', '.join(found.damaged_cases)}")
-        typer.echo("  What now: add the recordings again (`mondegreen cases add`), or fetch the blobs from a backup.")
-    if found.miscounted:
-        typer.echo("The counters were wrong; they have been counted again.")
-    if found.swept_leftovers:
-        typer.echo(f"Removed {found.swept_leftovers} half-written files of killed writers.")
-    if found.deleted_orphans:
-        typer.echo(f"Deleted {found.deleted_orphans} recordings that belonged to no case.")
-    elif found.orphans:
-        typer.echo(f"{len(found.orphans)} recordings belong to no case; --delete-orphans removes them.")
-    if found.is_sound:
-        typer.echo("All is well.")
-
-
-def _local(time: datetime) -> str:
-    return f"{time.astimezone():%Y-%m-%d %H:%M}"
-
-
 app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify.", no_args_is_help=True)
+CaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")]
+_GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 
 
 def open_store(folder: Path, *, new: bool = False) -> "DataManager":
@@ -147,7 +47,6 @@ def open_store(folder: Path, *, new: bool = False) -> "DataManager":
     import os
 
     from mondegreen.cases.store import DataManager
-    from mondegreen.errors import UsageError
 
     if not (new or os.environ.get("MONDEGREEN_DATABASE_URL") or (folder / "mondegreen.db").is_file()):
         raise UsageError(
@@ -180,20 +79,21 @@ def add(
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1.
     """
-    from mondegreen.cli.common import heard, names_one
-    from mondegreen.errors import AudioError
-
-    names_one(audio, text, correction)
+    for option, given in (("--text", text), ("--correction", correction)):
+        if given is not None and len(audio) > 1:
+            raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
     manager, failed = open_store(store, new=True), False
-    for path, found, version in heard(audio, text, model, model_version or ""):
+    for path, hypothesis, version in _hypotheses(audio, text, model, model_version or ""):
         try:
-            if isinstance(found, AudioError):
-                raise found
+            if isinstance(hypothesis, AudioError):
+                raise hypothesis
             key = manager.store_failed_case(
-                path, found, correction, error_types or (), error_score,
+                path, hypothesis, correction, error_types or (), error_score,
                 model_version=version, source=source, author=author or login(),
             )  # fmt: skip
-            show_added(manager.get_case(key), path, as_json)
+            case = manager.get_case(key)
+            again = f" (seen {case.times_seen} times)" if case.times_seen > 1 else ""
+            answer(case, f"{case.id}  {path}: {case.original_transcript}{again}", as_json)
         except AudioError as error:
             failed = True
             typer.echo(f"error: {error}", err=True)
@@ -220,35 +120,21 @@ def list_cases(
     as_json: JsonOption = False,
 ) -> None:
     """List cases, newest first."""
-    where = case_filter(
-        since,
-        until,
-        model_version=model_version,
-        source=source,
-        error_type=error_type,
-        corrected=corrected,
-        method=method,
-        used=used,
-        text=text,
-    )
-    show_page(open_store(store).find_cases(where, limit=limit, after=after), as_json)
+    where = case_filter(model_version, source, error_type, corrected, method, used, since, until, text)
+    page = open_store(store).find_cases(where, limit=limit, after=after)
+    answer(page, _page(page), as_json)
 
 
 @app.command()
-def show(
-    case_id: Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")],
-    store: StoreOption = STORE,
-    as_json: JsonOption = False,
-) -> None:
+def show(case_id: CaseArgument, store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """Show a case, its audio's path and everything that was written for it."""
     manager = open_store(store)
-    case = manager.get_case(case_id)
-    show_case(case, manager.corrections(case.id), _audio(manager, case), as_json)
+    _show_case(manager, manager.get_case(case_id), as_json)
 
 
 @app.command()
 def correct(
-    case_id: Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")],
+    case_id: CaseArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help='What was said. "": nothing.')],
     author: Annotated[str | None, typer.Option(help="Who says so; your login name when not given.")] = None,
     method: Annotated[str, typer.Option(help="manual, import or llm.")] = "manual",
@@ -260,14 +146,14 @@ def correct(
     key = manager.get_case(case_id).id
     manager.store_correction(key, text, method, author or login())  # type: ignore[arg-type]  # checked there
     _warn_of_unwritable(text)
-    case = manager.get_case(key)
-    show_case(case, manager.corrections(key), _audio(manager, case), as_json)
+    _show_case(manager, manager.get_case(key), as_json)
 
 
 @app.command()
 def stats(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """Count cases and corrections, by method, error type, model and source."""
-    show_statistics(open_store(store).get_statistics(), as_json)
+    found = open_store(store).get_statistics()
+    answer(found, _statistics(found), as_json)
 
 
 @app.command()
@@ -286,29 +172,39 @@ def verify(
     manager = open_store(store)
     with progress("hashing", manager.get_statistics().total) as advance:
         found = manager.verify(delete_orphans=delete_orphans, progress=adding(advance))
-    show_verification(found, as_json)
+    answer(found, _verification(found), as_json)
     if not found.is_sound:
         raise typer.Exit(1)
 
 
-def _audio(manager: "DataManager", case: "Case") -> str | None:
-    from mondegreen.errors import CaseError
+def _hypotheses(
+    audio: Sequence[Path], text: str | None, model: str | None, model_version: str
+) -> Iterator[tuple[Path, str | AudioError, str]]:
+    """Each recording with its transcript (or why it has none), and the version of the model that wrote it.
 
-    try:
-        return str(manager.audio_path(case))
-    except CaseError as error:
-        typer.echo(f"warning: {error}", err=True)
-        return None
+    Args:
+        text: the transcript of the one recording; None to transcribe now.
+        model: that transcribes; None for model.base of params.yaml.
+        model_version: "" for the digest of the model that transcribes, if one does.
+    """
+    if text is not None:
+        yield from ((path, text, model_version) for path in audio)
+        return
+    from mondegreen.config import params_of
+    from mondegreen.speech.corpus_transcription import load_transcriber
+    from mondegreen.speech.transcriber import Failure
 
-
-def login() -> str:
-    """The login name of who runs the command, "" when there is none."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such account, as in some containers
-        return ""
+    if model is None and not Path("params.yaml").is_file():
+        raise UsageError("No model is named, and there is no params.yaml here.", "Give one: --model NAME, or --text.")
+    params = params_of()
+    stt = load_transcriber(model or params.model.base, params, nbest=0, cached=False)
+    for start in range(0, len(audio), _GROUP):
+        group = audio[start : start + _GROUP]
+        for path, result in zip(group, stt.transcribe_many(group), strict=True):
+            if isinstance(result, Failure):
+                yield path, AudioError(result.error, reason=result.reason), ""
+            else:
+                yield path, result.text, model_version or stt.digest
 
 
 def _warn_of_unwritable(text: str) -> None:
@@ -320,3 +216,88 @@ def _warn_of_unwritable(text: str) -> None:
     if characters := unwritable(text, labeller(base)):
         named = " ".join(repr(character) for character in characters)
         typer.echo(f"warning: {base} cannot write {named}: the correction is kept, but not trained on.", err=True)
+
+
+def _page(page: "CasePage") -> "Iterator[str | RenderableType]":
+    if not page.cases:
+        yield "No case is like that."
+        return
+
+    def said(case: "Case") -> str:
+        return f"{case.corrected_transcript or '(nothing)'} [{case.label_method}]" if case.is_corrected else ""
+
+    columns = (
+        Column("id", lambda case: case.id, no_wrap=True),
+        Column("first seen", lambda case: local(case.first_seen)),
+        Column("errors", lambda case: ", ".join(case.error_types)),
+        Column("heard", lambda case: case.original_transcript),
+        Column("said", said),
+    )
+    yield table(page.cases, columns, show_lines=True)
+    if page.next:
+        yield f"More: --after {page.next}"
+
+
+def _show_case(manager: "DataManager", case: "Case", as_json: bool) -> None:
+    """Everything about one case, with its corrections."""
+    from mondegreen.errors import CaseError
+
+    audio, history = None, manager.corrections(case.id)
+    try:
+        audio = str(manager.audio_path(case))
+    except CaseError as error:
+        typer.echo(f"warning: {error}", err=True)
+    tree = case.model_dump(mode="json")
+    tree |= {"audio": audio, "corrections": [entry.model_dump(mode="json") for entry in history]}
+    score = "" if case.error_score is None else f" (score {case.error_score:.2f})"
+    said = "(nobody wrote it down)" if case.corrected_transcript is None else case.corrected_transcript or "(nothing)"
+    facts = {
+        "case": case.id,
+        "audio": f"{audio or '(missing)'} ({case.audio_name}, {case.duration or 0:.1f} s)",
+        "heard": case.original_transcript or "(nothing)",
+        "by": case.model_version or "(unknown)",
+        "said": said,
+        "errors": f"{', '.join(case.error_types) or '(unknown)'}{score}",
+        "seen": f"{case.times_seen} times, {local(case.first_seen)} to {local(case.last_seen)}, {case.source}",
+        "dataset": "none" if case.dataset_version is None else f"v{case.dataset_version}",
+    }
+    lines = [f"{name:<9}{value}" for name, value in facts.items()]
+    for entry in history:
+        undone = " (taken back)" if entry.taken_back else ""
+        written = f"{entry.author or '-'}: {entry.transcript or '(nothing)'}{undone}"
+        lines.append(f"  {local(entry.at)}  {entry.method:<7} {written}")
+    answer(json.dumps(tree, ensure_ascii=False), lines, as_json)
+
+
+def _statistics(found: "Statistics") -> Iterator[str]:
+    yield f"{found.total} cases, {found.corrected} corrected ({percent(found.correction_rate)})"
+    yield f"{found.unused} in no dataset version yet, {found.unused_corrected} of them corrected"
+    groups = {
+        "corrected by": found.by_method,
+        "error type": found.error_types,
+        "model": found.by_model_version,
+        "source": found.by_source,
+    }
+    for title, counts in groups.items():
+        for name, count in counts.items():
+            yield f"{title:<14}{name or '(unknown)'}: {count} ({percent(count / found.total)})"
+
+
+def _verification(found: "Verification") -> Iterator[str]:
+    """What is wrong, and what to do about it."""
+    yield f"{found.blobs} recordings of {found.cases} cases were hashed again."
+    yield from (f"corrupt: {digest}" for digest in found.corrupt)
+    yield from (f"missing: {digest}" for digest in found.missing)
+    if found.damaged_cases:
+        yield f"Cases without their audio: {', '.join(found.damaged_cases)}"
+        yield "  What now: add the recordings again (`mondegreen cases add`), or fetch the blobs from a backup."
+    if found.miscounted:
+        yield "The counters were wrong; they have been counted again."
+    if found.swept_leftovers:
+        yield f"Removed {found.swept_leftovers} half-written files of killed writers."
+    if found.deleted_orphans:
+        yield f"Deleted {found.deleted_orphans} recordings that belonged to no case."
+    elif found.orphans:
+        yield f"{len(found.orphans)} recordings belong to no case; --delete-orphans removes them."
+    if found.is_sound:
+        yield "All is well."

@@ -1,42 +1,192 @@
-"""Options that several commands share.
+"""What several commands share: their options, how an answer is shown, the times that people write, how they stop."""
 
-SIGTERM, as systemd and containers send it, ends a command as ctrl-C does: what runs is stopped and put back.
-
-Live progress of a round on stderr.
-
-What `mondegreen cases` needs before it can store or list: transcripts, moments.
-"""
-
+import json
+import re
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from mondegreen.errors import AudioError, UsageError
+from mondegreen.errors import UsageError
 from mondegreen.progress import Bar
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
     from mondegreen.cases.records import CaseFilter
     from mondegreen.loop.rounds import OnProgress, Progress
+
+STORE, BUILD = Path("var"), Path("build")
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
+BuildOption = Annotated[Path, typer.Option("--build", help="The folder of the stage outputs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+ObjectOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+# Which cases a command is about; `case_filter` takes them in this order.
+ModelVersionOption = Annotated[str | None, typer.Option(help="Only what this model heard.")]
+SourceOption = Annotated[str | None, typer.Option(help="Only from there.")]
+ErrorTypeOption = Annotated[str | None, typer.Option("--type", help="Only with this error type.")]
+CorrectedOption = Annotated[bool | None, typer.Option("--corrected/--uncorrected")]
+MethodOption = Annotated[str | None, typer.Option(help="Only corrected by: manual, import or llm.")]
+UsedOption = Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")]
+SinceOption = Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")]
+UntilOption = Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")]
+TextOption = Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: bool, width: int | None = None) -> None:
+    """The answer of a command on stdout.
+
+    Args:
+        facts: what --json prints: a record, what `json.dumps` takes, or text that is JSON.
+        screen: its lines as they are, and what rich lays out; not asked for with --json.
+        width: columns of what rich lays out where there is no terminal; for screens that hold transcripts, whose
+            numbers are not highlighted either.
+    """
+    if as_json:
+        typer.echo(as_json_text(facts))
+        return
+    for part in [screen] if isinstance(screen, str) else screen:
+        if isinstance(part, str):
+            typer.echo(part)
+            continue
+        from rich.console import Console
+
+        Console(width=None if sys.stdout.isatty() else width, highlight=width is None).print(part)
+
+
+def as_json_text(facts: Any) -> str:
+    """A record in pydantic's JSON, text as it is, all else by `json.dumps`."""
+    from pydantic import BaseModel
+
+    if isinstance(facts, str):
+        return facts
+    return facts.model_dump_json() if isinstance(facts, BaseModel) else json.dumps(facts)
+
+
+class Column(NamedTuple):
+    """A column of a table of `rows`: what a row shows in it, plain text or rich's."""
+
+    title: str
+    value: Callable[[Any], object]
+    justify: Literal["left", "right"] = "left"
+    no_wrap: bool = False
+
+
+def table(rows: Iterable[Any], columns: Iterable[Column], **options: Any) -> "Table":
+    """The rows as a table of rich's; `options` are those of its Table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table(**options)
+    columns = list(columns)
+    for column in columns:
+        found.add_column(column.title, justify=column.justify, no_wrap=column.no_wrap)
+    for row in rows:
+        cells = (column.value(row) for column in columns)
+        found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
+    return found
+
+
+def login() -> str:
+    """The login name of who runs the command, "" when there is none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such account, as in some containers
+        return ""
+
+
+def local(time: datetime) -> str:
+    """A moment in this machine's zone, to the minute."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def duration(written: str, option: str, units: str, advice: str) -> timedelta:
+    """How long 30s, 90m, 24h, 7d or 2w are.
+
+    Args:
+        units: the letters that may end it.
+        advice: what to write instead.
+
+    Raises:
+        UsageError: it is no such length, or none that ends within a century.
+    """
+    found = re.fullmatch(rf"([0-9]{{1,6}})([{units}])", written.strip())
+    length = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < length <= timedelta(days=36_525):
+        raise UsageError(f"{option} {written} is no length of time.", advice)
+    return length
+
+
+def moment(written: str | None, option: str) -> datetime | None:
+    """A time ago (90m, 24h, 7d, 2w) or a date and time of this machine's zone, as an aware datetime.
+
+    Raises:
+        UsageError: neither.
+    """
+    if written is None:
+        return None
+    try:
+        if written[-1:] in ("m", "h", "d", "w"):
+            return datetime.now(UTC) - timedelta(**{_UNITS[written[-1]]: float(written[:-1])})
+        return datetime.fromisoformat(written).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option} {written} is no time.", "Write 90m, 24h, 7d or 2w for so long ago, or a date: 2026-11-23T09:30."
+        ) from None
+
+
+def case_filter(
+    model_version: str | None,
+    source: str | None,
+    error_type: str | None,
+    corrected: bool | None,
+    method: str | None,
+    used: bool | None,
+    since: str | None,
+    until: str | None,
+    text: str | None,
+) -> "CaseFilter":
+    """The filter that the options ask for. Raises UsageError naming the one that is wrong."""
+    from mondegreen.cases.records import CaseFilter, checked
+
+    return checked(
+        CaseFilter,
+        model_version=model_version,
+        source=source,
+        error_type=error_type,
+        corrected=corrected,
+        method=method,
+        used=used,
+        since=moment(since, "--since"),
+        until=moment(until, "--until"),
+        text=text,
+    )
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within it, SIGTERM raises KeyboardInterrupt."""
-    former = signal.signal(signal.SIGTERM, _interrupt)
+    """Within it, SIGTERM, as systemd and containers send it, raises KeyboardInterrupt, as ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    former = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 @contextmanager
@@ -51,94 +201,8 @@ def round_progress(stream: bool) -> Iterator["OnProgress | None"]:
             yield (lambda progress: typer.echo(progress.line, err=True)) if stream else None
             return
 
-        def show(progress: "Progress") -> None:  # the bar comes with the first line: a watch that only looks has none
+        def show_line(progress: "Progress") -> None:  # the bar comes with the first line: a mere look has none
             bar.print(progress.line)
             bar.show(progress.stage or "starting", max(progress.number - 1, 0), progress.stages or None)
 
-        yield show
-
-
-_GROUP = 32  # files taken together, so that a long list shows its first transcripts early
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def names_one(audio: Sequence[Path], text: str | None, correction: str | None) -> None:
-    """Raises UsageError where one text would be said to be heard in several recordings."""
-    for option, given in (("--text", text), ("--correction", correction)):
-        if given is not None and len(audio) > 1:
-            raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
-
-
-def heard(
-    audio: Sequence[Path], text: str | None, model: str | None, model_version: str
-) -> Iterator[tuple[Path, str | AudioError, str]]:
-    """Each recording with what was heard in it (or why nothing could be), and the version of the model that heard it.
-
-    Args:
-        text: what was heard in the one recording; None to transcribe now.
-        model: that transcribes; None for model.base of params.yaml.
-        model_version: "" for the digest of the model that transcribes, if one does.
-    """
-    if text is not None:
-        for path in audio:
-            yield path, text, model_version
-        return
-    from mondegreen.config import params_of
-    from mondegreen.speech.transcriber import BaselineSTTModel, Failure
-
-    if model is None and not Path("params.yaml").is_file():
-        raise UsageError("No model is named, and there is no params.yaml here.", "Give one: --model NAME, or --text.")
-    params = params_of()
-    stt = BaselineSTTModel(
-        model or params.model.base,
-        batch_seconds=params.transcribe.batch_seconds,
-        nbest=0,
-        max_duration=params.audio.max_duration,
-    )
-    for start in range(0, len(audio), _GROUP):
-        group = audio[start : start + _GROUP]
-        for path, result in zip(group, stt.transcribe_many(group), strict=True):
-            failed = isinstance(result, Failure)
-            found = AudioError(result.error, reason=result.reason) if isinstance(result, Failure) else result.text
-            yield path, found, "" if failed else model_version or stt.digest
-
-
-def moment(written: str | None, option: str) -> datetime | None:
-    """A time ago (90m, 24h, 7d, 2w) or a date and time of this machine's zone, as an aware datetime.
-
-    Raises:
-        UsageError: neither.
-    """
-    if written is None:
-        return None
-    try:
-        if written[-1:] in _UNITS:
-            return datetime.now(UTC) - timedelta(**{_UNITS[written[-1]]: float(written[:-1])})
-        return datetime.fromisoformat(written).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{option} {written} is no time.", "Write 90m, 24h, 7d or 2w for so long ago, or a date: 2026-11-23T09:30."
-        ) from None
-
-
-STORE = Path("var")
-StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
-
-# Which cases a command is about; `case_filter` takes them.
-ModelVersionOption = Annotated[str | None, typer.Option(help="Only what this model heard.")]
-SourceOption = Annotated[str | None, typer.Option(help="Only from there.")]
-ErrorTypeOption = Annotated[str | None, typer.Option("--type", help="Only with this error type.")]
-CorrectedOption = Annotated[bool | None, typer.Option("--corrected/--uncorrected")]
-MethodOption = Annotated[str | None, typer.Option(help="Only corrected by: manual, import or llm.")]
-UsedOption = Annotated[bool | None, typer.Option("--used/--unused", help="By a dataset version.")]
-SinceOption = Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")]
-UntilOption = Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")]
-TextOption = Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")]
-
-
-def case_filter(since: str | None, until: str | None, **given: Any) -> "CaseFilter":
-    """The filter that the options ask for. Raises UsageError naming the one that is wrong."""
-    from mondegreen.cases.records import CaseFilter, checked
-
-    return checked(CaseFilter, since=moment(since, "--since"), until=moment(until, "--until"), **given)
+        yield show_line

@@ -113,7 +113,7 @@ def review(
 
 
 def _desk(manager: "DataManager", params: "Params", host: str, names: "Sequence[str]", reviewer: str | None) -> "Desk":
-    from mondegreen.cli.cases import login
+    from mondegreen.cli.common import login
     from mondegreen.errors import UsageError
     from mondegreen.review.security import Access, checked_name, is_loopback
     from mondegreen.review.session import Desk

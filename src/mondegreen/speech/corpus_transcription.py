@@ -37,18 +37,22 @@ class CorpusTranscriber:
     digest: str = ""  # of the model, "" when nobody knows
 
 
-def load_transcriber(model_name: str, params: Params) -> "BaselineSTTModel":
-    """The model with the pipeline's decoding parameters, and its features kept between stages."""
+def load_transcriber(model_name: str, params: Params, **other: Any) -> "BaselineSTTModel":
+    """The model with the pipeline's decoding parameters, and its features kept between stages.
+
+    Args:
+        other: parameters of `BaselineSTTModel` that are to differ.
+    """
     from mondegreen.speech.transcriber import BaselineSTTModel
 
-    return BaselineSTTModel(
-        model_name,
-        batch_seconds=params.transcribe.batch_seconds,
-        beam_width=params.transcribe.beam_width,
-        nbest=params.transcribe.nbest,
-        max_duration=params.audio.max_duration,
-        cached=True,
-    )
+    given: dict[str, Any] = {
+        "batch_seconds": params.transcribe.batch_seconds,
+        "beam_width": params.transcribe.beam_width,
+        "nbest": params.transcribe.nbest,
+        "max_duration": params.audio.max_duration,
+        "cached": True,
+    }
+    return BaselineSTTModel(model_name, **given | other)
 
 
 def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTranscriber:
