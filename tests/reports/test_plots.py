@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.reports.validation import facts, find
+from mondegreen.reports.page import facts
+from mondegreen.reports.validation import find
 from mondegreen.reports.validation_page import write_plots
 from scripts.stage_deps import ROOT
 

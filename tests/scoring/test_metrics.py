@@ -17,7 +17,7 @@ def test_the_corpus_rate_is_not_the_mean_of_rates() -> None:
 
 def test_a_hypothesis_with_an_error_is_fully_wrong_whatever_its_text() -> None:
     (pair,) = join([utterance("a")], [hypothesis("a", error="decoder stopped")]).scored
-    assert pair.heard == "" and pair.words.deletions == 4
+    assert pair.text == "" and pair.words.deletions == 4
 
 
 def test_utterances_without_a_reference_are_left_out_and_counted() -> None:

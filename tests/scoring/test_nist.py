@@ -37,7 +37,7 @@ def test_many_at_a_time_are_aligned_as_one_by_one(pairs: list[tuple[str, str]]) 
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = [(pair.reference, pair.heard) for pair in random_comparison(5).baseline]
+    pairs = [(pair.reference, pair.text) for pair in random_comparison(5).baseline]
     whole = align(pairs)
     monkeypatch.setattr(mapsswe, "_CHUNK_CELLS", 300)
     assert align(pairs) == whole

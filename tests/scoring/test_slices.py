@@ -78,7 +78,7 @@ def test_confusions_of_both_models_stand_side_by_side() -> None:
     baseline = [hypothesis("a", "p p b c"), hypothesis("b", "c")]
     candidate = [hypothesis("a", "p b b"), hypothesis("b", "k c")]
     rows = confusion_changes(compare(utterances, baseline, candidate, ValidateParams()))
-    assert [(row.said, row.heard, row.baseline, row.candidate) for row in rows] == [
+    assert [(row.reference, row.hypothesis, *row.counts) for row in rows] == [
         ("b", "p", 2, 1), (None, "k", 0, 1), ("c", None, 0, 1),
     ]  # fmt: skip
 

@@ -17,13 +17,14 @@ from rich.table import Table
 
 from mondegreen.cli.common import JsonOption
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent, points, probability, span
+from mondegreen.scoring.wording import percent, probability, span, unsigned
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
     from mondegreen.records import Hypothesis
-    from mondegreen.scoring.slices import Change, ConfusionRow, Range, Side, SliceRow, TwoModels
+    from mondegreen.scoring.slices import Confusion, Estimate, Slice
     from mondegreen.scoring.transcript_files import References
+    from mondegreen.scoring.two_models import ChangedUtterance, Side, TwoModels
 
 _WIDTH = 120  # of a pipe or a file
 _NOTHING = "·"
@@ -64,24 +65,22 @@ def _slices(found: "TwoModels") -> Table:
     return table
 
 
-def _shown(speakers: "list[SliceRow]") -> "list[SliceRow]":
+def _shown(speakers: "list[Slice]") -> "list[Slice]":
     """All, or those between whom the models differ most when there are many; --json has every one."""
     if len(speakers) <= _MANY_SPEAKERS:
         return speakers
-    ranked = sorted(speakers, key=lambda row: -row.difference.value)
+    ranked = sorted(speakers, key=lambda row: -row.improvement.value)
     return [*ranked[: _MANY_SPEAKERS // 2], *ranked[-_MANY_SPEAKERS // 2 :]]
 
 
-def _slice(row: "SliceRow") -> tuple[str, ...]:
+def _slice(row: "Slice") -> tuple[str, ...]:
     kind = {"confidence": "confidence ", "speaker": "speaker ", "snr": "SNR "}.get(row.kind, "")
-    counts = (str(row.utterances), str(row.words), percent(row.a.value), percent(row.b.value))
-    return escape(kind + row.name), *counts, *_difference(row.difference), probability(row.p_value)
+    counts = (str(row.utterances), str(row.words), percent(row.baseline.value), percent(row.candidate.value))
+    return escape(kind + row.name), *counts, *_difference(row.improvement), probability(row.p_value)
 
 
-def _difference(difference: "Range") -> tuple[str, str]:
-    known = difference.low is not None and difference.high is not None
-    bounds = span(difference.low, difference.high) if known else "–"  # type: ignore[arg-type]
-    return f"{100 * difference.value:+.2f}", bounds
+def _difference(difference: "Estimate") -> tuple[str, str]:
+    return f"{100 * difference.value:+.2f}", span(*difference.interval) if difference.interval else "–"
 
 
 def _sentences(found: "TwoModels") -> Iterator[str]:
@@ -91,7 +90,7 @@ def _sentences(found: "TwoModels") -> Iterator[str]:
     if found.effect_size is not None:
         yield f"effect      {found.effect_size:+.2f} standard deviations between {found.unit}s (Hedges' g)"
     if found.minimum_detectable_effect is not None:
-        yield f"detectable  a difference from about {points(found.minimum_detectable_effect).lstrip('+')} (80 % power)"
+        yield f"detectable  a difference from about {unsigned(found.minimum_detectable_effect)} (80 % power)"
     yield f"intervals   block bootstrap over {found.unit}s, {found.interval_method}"
     yield f"normaliser  {found.normalizer}"
     yield from _notes(found)
@@ -124,19 +123,19 @@ def _tests(found: "TwoModels") -> Table:
     return table
 
 
-def _change(change: "Change") -> str:
-    texts = (change.reference, *(heard or _NOTHING for heard in change.heard))
+def _change(change: "ChangedUtterance") -> str:
+    texts = (change.reference, *(text or _NOTHING for text in change.texts))
     lines = [f"{change.id}: word errors {change.errors[0]} by A, {change.errors[1]} by B"]
     lines += [f"  {who:<4}  {text}" for who, text in zip(("said", "A", "B"), texts, strict=True)]
     return escape("\n".join(lines))
 
 
-def _confusions(rows: "Sequence[ConfusionRow]") -> Table:
+def _confusions(rows: "Sequence[Confusion]") -> Table:
     table = Table("said", "heard", title="Most frequent confusions", title_justify="left")
     for letter in "AB":
         table.add_column(letter, justify="right")
     for row in rows:
-        table.add_row(escape(row.said or _NOTHING), escape(row.heard or _NOTHING), *map(str, row.counts))
+        table.add_row(escape(row.reference or _NOTHING), escape(row.hypothesis or _NOTHING), *map(str, row.counts))
     return table
 
 
@@ -178,8 +177,8 @@ def compare(
     from mondegreen.errors import UsageError
     from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
-    from mondegreen.scoring.slices import two_models
     from mondegreen.scoring.transcript_files import read_references
+    from mondegreen.scoring.two_models import two_models
 
     params = params_of()
     said = read_references(_references(references), part)

@@ -102,7 +102,7 @@ def judge(sets: PairedTestSets, params: Params, ledger: LookLedger) -> Verdict:
 
 def heard_digest(sets: PairedTestSets) -> str:
     """What stands for a candidate of which nobody knows the weights: what it heard in the test set."""
-    lines = sorted(f"{row.hypothesis.id}\t{row.hypothesis.error}\t{row.heard}\n" for row in sets.test.candidate)
+    lines = sorted(f"{row.hypothesis.id}\t{row.hypothesis.error}\t{row.text}\n" for row in sets.test.candidate)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -1,8 +1,6 @@
-"""The validation report: one HTML file that needs nothing else, the same bytes for the same inputs.
+"""The validation report: a page that needs nothing else, Markdown for a pull request, and CSV for `dvc plots`.
 
-The report as Markdown, short enough for a pull request: at most some hundred lines, and nothing in it is alive.
-
-The report's numbers as CSV, for `dvc plots`.
+The same findings give the same bytes. In the Markdown nothing is alive: no link, no mention, no markup of others.
 """
 
 import csv
@@ -18,10 +16,14 @@ from markupsafe import Markup
 from mondegreen.files import write_text
 from mondegreen.records import Utterance
 from mondegreen.reports import figures
-from mondegreen.reports.page import embed, templates
+from mondegreen.reports.page import embed, facts, templates
 from mondegreen.reports.regression import rates, rates_svg, series, why
-from mondegreen.reports.validation import Findings, Row, facts, key_figures, left_out
+from mondegreen.reports.validation import Findings, RateRow, key_figures, left_out
 from mondegreen.scoring.verdict import slice_label
+from mondegreen.scoring.wer import align_words
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<|~&#]|^[-+>])")
+_NO_LINK = "\u200b"  # a space without width: what follows is no mention, no issue and no address
 
 
 def write_page(path: Path, found: Findings, clips: int | None = None) -> None:
@@ -31,33 +33,52 @@ def write_page(path: Path, found: Findings, clips: int | None = None) -> None:
         path: build/validate/report.html, or another; links to recordings start from there.
         clips: recordings that play in the page, at most; the others are links. None: validate.report_clips.
     """
-    environment = templates(escape=True)
-    environment.filters["tone"] = _tone
-    outputs, regression = found.outputs, found.outputs.regression
+    outputs = found.outputs
     most = outputs.params.validate_.report_clips if clips is None else clips
-    text = environment.get_template("report.html.j2").render(
-        verdict=found.verdict,
-        found=found,
+    text = _rendered(
+        "report.html.j2",
+        found,
         key_figures=key_figures(found),
         figures={title: Markup(svg) for title, svg in _drawn(found)},
         clips=embed(_shown(found), outputs.project, path.parent, most),
-        regression=regression,
-        suites=[(suite, *rates(suite), why(suite)) for suite in regression.suites] if regression else [],
         suites_over_time=Markup(rates_svg(series(outputs.suite_runs)) if len(outputs.suite_runs) > 1 else ""),
         registered=outputs.registered,
         audit=facts(outputs.audit) if outputs.audit else [],
-        left_out=left_out(found),
     )
     write_text(path, text + "\n")
+
+
+def render_markdown(found: Findings) -> str:
+    """The report in GitHub's Markdown, short enough for a pull request."""
+    return re.sub(r"\n{3,}", "\n\n", _rendered("report.md.j2", found)).strip() + "\n"
+
+
+def _rendered(template: str, found: Findings, **more: Any) -> str:
+    environment, regression = templates(escape=template.endswith(".html.j2")), found.outputs.regression
+    environment.filters.update(
+        md=escaped,
+        code=code,
+        capitalised=lambda text: text[:1].upper() + text[1:],
+        tone=_tone,
+        align=lambda scored: align_words(scored.reference, scored.text),
+    )
+    return environment.get_template(template).render(
+        verdict=found.verdict,
+        found=found,
+        regression=regression,
+        suites=[(suite, *rates(suite), why(suite)) for suite in regression.suites] if regression else [],
+        left_out=left_out(found),
+        **more,
+    )
 
 
 def _shown(found: Findings) -> list[Utterance]:
     """The most improved and the most damaged in turn, so that a bound on the clips takes from both."""
     pairs = zip_longest(found.better, found.worse)
-    return [item.utterance for item in chain.from_iterable(pairs) if item]
+    return [pair[0].utterance for pair in chain.from_iterable(pairs) if pair]
 
 
-def _tone(row: Row) -> str:
+def _tone(row: RateRow) -> str:
     """A class of the page's style: only a difference that is sure has a colour."""
     return ("good" if row.improvement > 0 else "bad") if row.sure else ""
 
@@ -88,25 +109,6 @@ def _drawn(found: Findings) -> list[tuple[str, str]]:
         chosen, budget = run.merge_weight if run else None, found.outputs.params.train.forgetting_budget
         drawn.append(("How much of what was learnt is kept", figures.merge_weights(history.sweep, chosen, budget)))
     return drawn
-
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<|~&#]|^[-+>])")
-_NO_LINK = "\u200b"  # a space without width: what follows is no mention, no issue and no address
-
-
-def render_markdown(found: Findings) -> str:
-    """The report in GitHub's Markdown; the same findings give the same text."""
-    environment = templates(escape=False)
-    environment.filters.update(md=escaped, code=code, capitalised=lambda text: text[:1].upper() + text[1:])
-    regression = found.outputs.regression
-    text = environment.get_template("report.md.j2").render(
-        verdict=found.verdict,
-        found=found,
-        regression=regression,
-        suites=[(suite, *rates(suite), why(suite)) for suite in regression.suites] if regression else [],
-        left_out=left_out(found),
-    )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def escaped(text: str) -> str:

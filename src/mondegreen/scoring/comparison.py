@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.stats import t as student
@@ -60,7 +60,7 @@ class Comparison:
 
     def segment_differences(self) -> Counts:
         """Errors of the baseline minus those of the candidate in NIST's sentence segments: int64 (num_segments,)."""
-        old, new = (align([(p.reference, p.heard) for p in pairs]) for pairs in (self.baseline, self.candidate))
+        old, new = (align([(p.reference, p.text) for p in pairs]) for pairs in (self.baseline, self.candidate))
         found = [difference for pair in zip(old, new, strict=True) for difference in segment_differences(*pair)]
         return np.array(found, dtype=np.int64)
 
@@ -73,6 +73,27 @@ class Comparison:
     def pairs(self) -> Iterator[tuple[Scored, Scored]]:
         """Each utterance under the baseline and under the candidate."""
         return zip(self.baseline, self.candidate, strict=True)
+
+    def size(self) -> dict[str, Any]:
+        """How much was compared, under the names that the records of verdicts and comparisons have for it."""
+        return {
+            "unit": self.unit,
+            "clusters": self.clusters,
+            "utterances": len(self.baseline),
+            "words": int(self.words.sum()),
+            "speakers": self.speakers,
+            "without_reference": self.without_reference,
+        }
+
+    def most_changed(self, sign: Literal[1, -1], limit: int) -> list[tuple[Scored, Scored]]:
+        """The utterances that lost (1) or gained (-1) most word errors, the largest change first, ties by path."""
+
+        def lost(pair: tuple[Scored, Scored]) -> int:
+            return sign * (pair[0].words.errors - pair[1].words.errors)
+
+        pairs = [pair for pair in self.pairs if lost(pair) > 0]
+        pairs.sort(key=lambda pair: (-lost(pair), pair[0].utterance.path, pair[0].utterance.id))
+        return pairs[:limit]
 
     def failed(self, model: Role) -> list[str]:
         """IDs of the utterances for which this model gave an error instead of a transcript."""

@@ -137,7 +137,9 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
         alpha=rules.alpha,
         look=look,
         degradation=damage,
-        **_set_fields(test),
+        **test.size(),
+        baseline=score(test.baseline) if test.clusters else None,
+        candidate=score(test.candidate) if test.clusters else None,
         **_evidence_fields(evidence),
     ).sealed()
 
@@ -237,19 +239,6 @@ def _evidence(test: Comparison, params: Params, alpha: float) -> Evidence | None
         return None
     effect = minimum_detectable_effect(test.differences, test.words, alpha)
     return replace(gather(test, params), minimum_detectable_effect=effect)
-
-
-def _set_fields(test: Comparison) -> dict[str, Any]:
-    return {
-        "unit": test.unit,
-        "clusters": test.clusters,
-        "utterances": len(test.baseline),
-        "words": int(test.words.sum()),
-        "speakers": test.speakers,
-        "without_reference": test.without_reference,
-        "baseline": score(test.baseline) if test.clusters else None,
-        "candidate": score(test.candidate) if test.clusters else None,
-    }
 
 
 def _evidence_fields(evidence: Evidence | None) -> dict[str, Any]:

@@ -119,12 +119,12 @@ _SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "de
 
 @dataclass(frozen=True)
 class Scored:
-    """An utterance beside what a model heard, both normalised. A hypothesis with an error heard nothing."""
+    """An utterance beside a model's hypothesis. One with an error counts as empty."""
 
     utterance: Utterance
     hypothesis: Hypothesis
-    reference: str
-    heard: str
+    reference: str  # normalised
+    text: str  # of the hypothesis, normalised
     words: ErrorCounts
     characters: ErrorCounts
 
@@ -158,14 +158,9 @@ def join(
 
 
 def _score_one(utterance: Utterance, hypothesis: Hypothesis, reference: str, normalizer: NormalizerName) -> Scored:
-    heard = "" if hypothesis.error else normalize(hypothesis.text, normalizer)
+    text = "" if hypothesis.error else normalize(hypothesis.text, normalizer)
     return Scored(
-        utterance=utterance,
-        hypothesis=hypothesis,
-        reference=reference,
-        heard=heard,
-        words=count_words(reference, heard),
-        characters=count_characters(reference, heard),
+        utterance, hypothesis, reference, text, count_words(reference, text), count_characters(reference, text)
     )
 
 
