@@ -1,11 +1,12 @@
-"""Files that are either whole or absent: JSON by pydantic models, copies, digests, locks, and folders as one tar."""
+"""Files that are either whole or absent: JSON by pydantic models, copies, digests, locks."""
 
+import fcntl
 import gc
 import hashlib
 import os
 import sqlite3
-import tarfile
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from mondegreen.errors import CloudError, UsageError
+from mondegreen.errors import UsageError
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -138,30 +139,31 @@ def lock(path: Path, timeout: float = 600.0) -> Iterator[None]:
         yield
 
 
-def pack(members: dict[str, Path], target: Path) -> None:
-    """A tar of folders and files under their names: equal contents give equal bytes."""
+@contextmanager
+def flock(path: Path, patience: float | None = None, *, shared: bool = False) -> Iterator[int | None]:
+    """A lock that several may share, and that a child holds too which is given the descriptor.
 
-    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.mtime = member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
+    Args:
+        patience: seconds to wait for somebody else; None: for ever.
+        shared: with others who share it; waits for whoever has it alone.
 
-    with tarfile.open(target, "w") as archive:
-        for name, root in members.items():
-            for path in [root, *sorted(root.rglob("*"))]:
-                archive.add(path, Path(name, path.relative_to(root)), recursive=False, filter=plain)
-
-
-def unpack(archive: Path, target: Path, sha256: str) -> None:
-    """Unpacks into a folder, replacing what is there under the same names.
-
-    Raises:
-        CloudError: the archive is not the one that was packed, or reaches outside of the folder.
+    Yields:
+        The descriptor of the file, open for writing unless shared; None when somebody else has it for longer.
     """
-    if sha256_file(archive) != sha256:
-        raise CloudError(f"{archive.name} is not the file that was packed.", "Fetch it again.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_CREAT | (os.O_RDONLY if shared else os.O_RDWR), 0o644)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
-    except tarfile.TarError as error:
-        raise CloudError(f"{archive.name} cannot be unpacked: {error}.", "Fetch it again.") from error
+        deadline = time.monotonic() + (patience or 0)
+        while True:
+            try:
+                fcntl.flock(handle, kind if patience is None else kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield None
+                    return
+                time.sleep(0.05)
+        yield handle
+    finally:
+        os.close(handle)  # which frees the lock, unless a child holds it too

@@ -1,10 +1,11 @@
-"""A Google Cloud Storage bucket: objects that are whole or absent, verified both ways.
+"""A Google Cloud Storage bucket: objects that are whole or absent, verified both ways; folders as one object.
 
 Credentials are Google's application default ones; STORAGE_EMULATOR_HOST names an emulator instead. Needs the extra
 `gcp` (`pip install "mondegreen[gcp]"`), which is imported on first use.
 """
 
 import os
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mondegreen.config import GcpParams, load_params
 from mondegreen.errors import CloudError, UsageError
+from mondegreen.files import sha256_file
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -166,3 +168,32 @@ def _client(project: str | None) -> "Client":
         return Client(project=project or ("emulated" if emulated else None), credentials=default_credentials(emulated))
     except OSError as error:  # no project can be found out
         raise CloudError(f"Google's client has no project: {error}.", "Set gcp.project_id in params.yaml.") from error
+
+
+def pack(members: dict[str, Path], target: Path) -> None:
+    """A tar of folders and files under their names: equal contents give equal bytes."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime = member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        return member
+
+    with tarfile.open(target, "w") as archive:
+        for name, root in members.items():
+            for path in [root, *sorted(root.rglob("*"))]:
+                archive.add(path, Path(name, path.relative_to(root)), recursive=False, filter=plain)
+
+
+def unpack(archive: Path, target: Path, sha256: str) -> None:
+    """Unpacks into a folder, replacing what is there under the same names.
+
+    Raises:
+        CloudError: the archive is not the one that was packed, or reaches outside of the folder.
+    """
+    if sha256_file(archive) != sha256:
+        raise CloudError(f"{archive.name} is not the file that was packed.", "Fetch it again.")
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise CloudError(f"{archive.name} cannot be unpacked: {error}.", "Fetch it again.") from error

@@ -8,8 +8,8 @@ import pytest
 
 from mondegreen.cloud.job import DATA, SOURCE, JobState, adopt, find_dataset, find_state, follow, prepare, run_job
 from mondegreen.errors import CloudError, UsageError
-from mondegreen.files import pack, sha256_file, unpack
-from mondegreen.gcs import Bucket
+from mondegreen.files import sha256_file
+from mondegreen.gcs import Bucket, pack, unpack
 from tests.cloud.conftest import dvc, git
 
 BREAKS = (sys.executable, "-c", "print('the disk is full'); raise SystemExit(1)")

@@ -3,20 +3,19 @@
 Audio in a Google Cloud Storage bucket, with a local copy of what was used here.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from mondegreen.errors import CaseError
-from mondegreen.files import sha256_file
+from mondegreen.files import flock, sha256_file
 from mondegreen.gcs import Bucket
 
 _NAME = re.compile(r"([0-9a-f]{64})((?:\.[a-z0-9]{1,8})?)")
@@ -95,12 +94,12 @@ class LocalBlobStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        with self._locked(fcntl.LOCK_SH):
+        with self._locked(shared=True):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        with self._locked(fcntl.LOCK_EX):
+        with self._locked(shared=False):
             yield
 
     def digests(self) -> Iterator[str]:
@@ -137,18 +136,13 @@ class LocalBlobStore:
         return folder / f"{sha256}{_clean(suffix)}"
 
     @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
-        """flock, which the system lets go of when a process is killed."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise _refused(f"{self.folder} cannot be used", error) from error
-        try:
-            fcntl.flock(handle, kind)
+    def _locked(self, shared: bool) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(flock(self.folder / ".lock", shared=shared))
+            except OSError as error:
+                raise _refused(f"{self.folder} cannot be used", error) from error
             yield
-        finally:
-            os.close(handle)
 
 
 def _clean(suffix: str) -> str:

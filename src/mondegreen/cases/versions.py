@@ -8,12 +8,9 @@ Whatever line a process dies at, the next one reads the journal and either goes 
 or goes on (committed).
 """
 
-import fcntl
 import hashlib
-import os
 import re
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mondegreen.cases.repository import FOLDER, POINTER, Repository, directory_md5
 from mondegreen.config import Seconds
 from mondegreen.errors import CaseError, UsageError
-from mondegreen.files import read_json, write_json
+from mondegreen.files import flock, read_json, write_json
 from mondegreen.records import FailedCase
 from mondegreen.speech.manifest import CASES_FILE
 
@@ -243,31 +240,14 @@ def refuse_interrupted(repository: Repository) -> None:
 def alone(root: Path, patience: Seconds = 600.0) -> Iterator[int]:
     """Holds var/locks/snapshot.lock and yields its file descriptor.
 
-    flock: the lock is held as long as any process has the descriptor, so a killed snapshot's `dvc add` holds it to its
-    end. Raises CaseError when another one has it for longer than `patience`.
+    A killed snapshot's `dvc add` has the descriptor and holds the lock to its end. Raises CaseError when another one
+    has it for longer than `patience`.
     """
     path = root / _LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        deadline = time.monotonic() + patience
-        while not _locked(handle):
-            if time.monotonic() > deadline:
-                raise CaseError(
-                    f"Another snapshot or checkout has held {path} for {patience:g} s.", "Wait for it to end."
-                )
-            time.sleep(0.1)
+    with flock(path, patience) as handle:
+        if handle is None:
+            raise CaseError(f"Another snapshot or checkout has held {path} for {patience:g} s.", "Wait for it to end.")
         yield handle
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _md5(path: Path) -> str:

@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
-from mondegreen.files import Record, pack, read_json, sha256_file, unpack, write_json
-from mondegreen.gcs import Bucket
+from mondegreen.files import Record, read_json, sha256_file, write_json
+from mondegreen.gcs import Bucket, pack, unpack
 from mondegreen.git import dvc, git, revision_tags
 
 SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"

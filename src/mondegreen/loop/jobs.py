@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from mondegreen.db import open_database, reading, transaction
+from mondegreen.db import Advisory, open_database, reading, take_turns, transaction
 from mondegreen.errors import JobError, UsageError
 from mondegreen.loop.trigger import Ended
 from mondegreen.tables import JobEventRow, JobRow
@@ -41,7 +41,6 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
     "failed": (),
     "rejected": (),
 }
-_REQUEST_LOCK = 0x6D6F6E65  # any number of our own, for PostgreSQL's advisory lock
 
 
 class _Fact(BaseModel):
@@ -117,8 +116,7 @@ class Jobs:
             The job and True; or the job that is open already and False: there is one at a time.
         """
         with transaction(self.engine) as session:
-            if self.engine.dialect.name == "postgresql":  # SQLite's writers wait for each other anyway
-                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REQUEST_LOCK})
+            take_turns(session.connection(), Advisory.JOB_REQUEST)
             if row := _open_row(session):
                 return _job(session, row), False
             now = self.clock()

@@ -10,11 +10,9 @@ still being worked on, and nobody starts a second one beside it. On PostgreSQL, 
 runner also holds an advisory lock.
 """
 
-import fcntl
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from mondegreen.db import reading
+from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
-from mondegreen.files import read_json
+from mondegreen.files import flock, read_json
 from mondegreen.git import current_branch, enter_branch, leave_branch, require_clean
 from mondegreen.loop.jobs import WORKING, Job, Jobs, State
 from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
@@ -36,7 +34,6 @@ from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.tables import CaseRow
 
-_ADVISORY = 0x6D6F6E66  # any number of our own
 _PATIENCE = 2.0  # seconds; somebody who only looks holds the lock for a moment
 
 
@@ -47,9 +44,12 @@ def hold(path: Path, engine: Engine) -> Iterator[int]:
     Raises:
         JobError: somebody else holds it.
     """
-    with _opened(path) as handle:
-        _lock_file(path, handle)
-        with _advisory(engine, _PATIENCE):
+    with flock(path, _PATIENCE) as handle:
+        if handle is None:
+            raise JobError(f"A round is being worked on by {_holder(path)} ({path}).", "Wait for it, or stop it first.")
+        with advisory_lock(engine, Advisory.ROUND, _PATIENCE) as free:
+            if not free:
+                raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield handle
@@ -58,45 +58,16 @@ def hold(path: Path, engine: Engine) -> Iterator[int]:
 def worker(path: Path, engine: Engine) -> str | None:
     """Who holds the lock, None when it is free."""
     if path.is_file():
-        with _opened(path) as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _holder(handle)
-    try:
-        with _advisory(engine, 0):
-            return None
-    except JobError:
-        return "another machine"
+        with flock(path, 0, shared=True) as handle:
+            if handle is None:
+                return _holder(path)
+    with advisory_lock(engine, Advisory.ROUND) as free:
+        return None if free else "another machine"
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        yield handle
-    finally:
-        os.close(handle)  # frees the lock unless a child holds it too
-
-
-def _lock_file(path: Path, handle: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise JobError(
-                    f"A round is being worked on by {_holder(handle)} ({path}).", "Wait for it, or stop it first."
-                ) from None
-            time.sleep(0.05)
-
-
-def _holder(handle: int) -> str:
+def _holder(path: Path) -> str:
     """The runner as it wrote itself down; a pipeline that outlived it holds the lock in its name."""
-    pid = os.pread(handle, 20, 0).decode(errors="replace").strip()
+    pid = path.read_text(errors="replace").strip()
     return f"process {pid}" if pid.isdigit() and _lives(int(pid)) else f"the pipeline that process {pid} left behind"
 
 
@@ -108,24 +79,6 @@ def _lives(pid: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
-
-
-@contextmanager
-def _advisory(engine: Engine, patience: float) -> Iterator[None]:
-    """PostgreSQL's lock, which lives as long as the connection; nothing elsewhere."""
-    if engine.dialect.name != "postgresql":
-        yield
-        return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        deadline = time.monotonic() + patience
-        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
-            if time.monotonic() >= deadline:
-                raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
-            time.sleep(0.05)
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY})
 
 
 __all__ = ["PIPELINE", "OnProgress", "Progress", "Round", "TakeSnapshot", "run_round"]

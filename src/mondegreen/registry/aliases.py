@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from mondegreen.db import Advisory, advisory_lock
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, LOCK, PREVIOUS, Aliases, Entry, Ledger
@@ -102,9 +103,6 @@ def _from_server(model_name: str) -> Holdings:
         ) from error
     held = {str(alias): int(version) for alias, version in aliases.items()}
     return Holdings(aliases=held, stages={int(v.version): v.current_stage for v in versions})
-
-
-_ADVISORY = 0x6D6F6E72  # any number of our own
 
 
 class BusyError(RegistryError):
@@ -215,27 +213,14 @@ def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
     """
     path = lock_path(LOCK)
     try:
-        with lock(path, timeout=patience), _advisory(registry.ledger.engine):
+        with lock(path, timeout=patience), advisory_lock(registry.ledger.engine, Advisory.REGISTRY) as free:
+            if not free:
+                raise BusyError("Another machine is moving models.", "Wait until it has done, then look and run again.")
             yield
     except Timeout:
         raise BusyError(
             f"Somebody else is moving models ({path} is locked).", "Wait until they have done, then look and run again."
         ) from None
-
-
-@contextmanager
-def _advisory(engine: Engine) -> Iterator[None]:
-    """PostgreSQL's lock, which lives as long as the connection; nothing elsewhere."""
-    if engine.dialect.name != "postgresql":
-        yield
-        return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY}):
-            raise BusyError("Another machine is moving models.", "Wait until it has done, then look and run again.")
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY})
 
 
 def move(registry: Registry, action: str, version: int, target: Aliases, **fields: Any) -> Entry:

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import CloudError, RegistryError, UsageError
-from mondegreen.files import pack, read_json, sha256_file, unpack, write_json
-from mondegreen.gcs import Bucket, gcp_settings
+from mondegreen.files import read_json, sha256_file, write_json
+from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
 from mondegreen.registry.package import differences
 
 FOLDER = "backups"

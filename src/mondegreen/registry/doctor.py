@@ -3,7 +3,6 @@
 After the checkout moved: MLflow's SQLite holds absolute paths of artifacts, which lead nowhere any more.
 """
 
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -24,7 +23,7 @@ from sqlalchemy import text
 from mondegreen.config import load_params
 from mondegreen.db import connect, database_url, reading
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.files import copy_sqlite, lock
+from mondegreen.files import copy_sqlite, flock, lock
 from mondegreen.registry.aliases import Holdings, holdings
 from mondegreen.registry.backup import Backups
 from mondegreen.registry.ledger import ALIASES, CHAMPION, LOCK, Ledger
@@ -341,21 +340,15 @@ def _files(model_name: str, folder: Path) -> Iterator[Finding]:
 def _locks(folder: Path) -> Iterator[Finding]:
     """Locks are let go of when their process ends, so that one that is held has an owner who works."""
     for path in [lock_path("registry"), lock_path("initialise"), *sorted((folder / "locks").glob("*.lock"))]:
-        if path.is_file() and _held(path):
+        if not path.is_file():
+            continue
+        with flock(path, 0, shared=True) as free:
+            pass
+        if free is None:
             yield Finding(
                 check="locks", level="warning", text=f"{path} is held: somebody is at work.",
                 remedy="Wait for it; when nothing should be running, look with `fuser` who it is.",
             )  # fmt: skip
-
-
-def _held(path: Path) -> bool:
-    """Asked without writing: the file may name its owner."""
-    with path.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _disk(folder: Path) -> Iterator[Finding]:
