@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.common import table
 from mondegreen.cases.records import CaseFilter, NewCase
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.writing import Stored, store_cases
+from mondegreen.cases.writing import AudioCase, store_cases
 from mondegreen.db import transaction
 
 BATCH = 25_000  # cases of one transaction
@@ -38,7 +38,7 @@ METHODS = [None, None, None, "llm", "manual", "import"]
 COMMON, RARE, NOWHERE = WORDS[0], "rareword", "zzzzz"
 
 
-def synthetic(count: int) -> Iterator[Stored]:
+def synthetic(count: int) -> Iterator[AudioCase]:
     """Cases of a year, as a service might see them: words by Zipf's law, a third of the cases corrected by people."""
     rng = random.Random(0)
     weights = list(accumulate(1 / rank for rank in range(1, len(WORDS) + 1)))
@@ -57,7 +57,7 @@ def synthetic(count: int) -> Iterator[Stored]:
             source=rng.choice(("production", "production", "manual", "import")),
             metadata={"channel": number % 9},
         )
-        yield Stored(new, f"{rng.getrandbits(256):064x}", rng.uniform(1, 12))
+        yield AudioCase(new, f"{rng.getrandbits(256):064x}", rng.uniform(1, 12))
 
 
 def fill(manager: DataManager, plain: Path, count: int) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def fill(manager: DataManager, plain: Path, count: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def _take(manager: DataManager, batch: list[Stored], at: datetime, ids: list[str]) -> None:
+def _take(manager: DataManager, batch: list[AudioCase], at: datetime, ids: list[str]) -> None:
     """One transaction of cases and, for the first of the year, the mark of a dataset version."""
     with transaction(manager.engine) as session:
         ids.extend(store_cases(session, batch, at))

@@ -17,9 +17,10 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mondegreen.cases import writing
-from mondegreen.cases.queries import Tally, recounted
+from mondegreen.cases.queries import recounted
 from mondegreen.cases.records import NewCase
 from mondegreen.cases.store import DataManager
+from mondegreen.cases.writing import Tally
 from mondegreen.db import reading, transaction
 from mondegreen.errors import CaseError
 from mondegreen.tables import CorrectionRow

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mondegreen.cases.exporting import export_cases
 from mondegreen.cases.importing import import_cases
-from mondegreen.cases.records import NewCorrection
+from mondegreen.cases.records import NewCorrection, NewSuggestion
 from mondegreen.cases.snapshots import take_snapshot
-from mondegreen.cases.store import DataManager, NewSuggestion, newest_suggestion, newest_suggestions, store_suggestions
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Params, PrepareParams
 from mondegreen.errors import CaseError
 from mondegreen.labels.gold import gold_labels
@@ -80,29 +80,27 @@ def test_the_newest_suggestion_of_a_case_is_found_and_a_correction_comes_with_it
     with chosen(kind, request):
         store = DataManager(tmp_path / "var")
         keys = [add_case(store, name) for name in ("one", "two", "three")]
-        store_suggestions(store.engine, [suggestion(keys[0], "old"), suggestion(keys[1], "other")])
+        store.store_suggestions([suggestion(keys[0], "old"), suggestion(keys[1], "other")])
         new = NewCorrection(case_id=keys[0], transcript="new", method="llm")
-        store_suggestions(store.engine, [suggestion(keys[0], "new", True)], [new])
-        found = newest_suggestions(store.engine, keys)
+        store.store_suggestions([suggestion(keys[0], "new", True)], [new])
+        found = store.newest_suggestions(keys)
         assert {key: item.text for key, item in found.items()} == {keys[0]: "new", keys[1]: "other"}
         assert found[keys[0]].accepted and store.get_case(keys[0]).corrected_transcript == "new"
-        assert newest_suggestion(store.engine, keys[2]) is None
+        assert keys[2] not in found
         with pytest.raises(CaseError):
-            store_suggestions(
-                store.engine, [suggestion(keys[0], "lost")], [new.model_copy(update={"case_id": "0" * 16})]
-            )
-        assert newest_suggestion(store.engine, keys[0]) == found[keys[0]], "all or nothing"
+            store.store_suggestions([suggestion(keys[0], "lost")], [new.model_copy(update={"case_id": "0" * 16})])
+        assert store.newest_suggestions(keys) == found, "all or nothing"
         store.close()
 
 
 @settings(max_examples=20, deadline=None)
 @given(order=st.lists(st.sampled_from(["manual", "import", "llm"]), min_size=1, max_size=6))
 def test_whatever_comes_after_a_persons_words_count(order: list[str]) -> None:
-    from mondegreen.cases.queries import counting
+    from mondegreen.cases.queries import current_correction
     from mondegreen.tables import CorrectionRow
 
     rows = [CorrectionRow(id=number, method=method, transcript=str(number)) for number, method in enumerate(order, 1)]
-    chosen_row = counting(rows)
+    chosen_row = current_correction(rows)
     assert chosen_row is not None
     people = [number for number, method in enumerate(order, 1) if method != "llm"]
     assert chosen_row.id == (people[-1] if people else len(order))

@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_with_the_next_batch(project: Path, monkeypatch: py
 
     with server(dies) as fake:
         configure(fake.url, concurrency=1)
-        real, calls = case_labels.store_suggestions, []
+        real, calls = DataManager.store_suggestions, []
 
         def killed(*arguments: Any) -> None:
             calls.append(1)
@@ -167,7 +167,7 @@ def test_a_killed_run_goes_on_with_the_next_batch(project: Path, monkeypatch: py
             real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(case_labels, "store_suggestions", killed)
+            patch.setattr(DataManager, "store_suggestions", killed)
             CliRunner().invoke(app, ["labels", "run"])
         assert len(store()[1]) == 2
         assert labels("run").exit_code == 0

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mondegreen.cases.store import DataManager, NewSuggestion, store_suggestions
+from mondegreen.cases.records import NewSuggestion
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.review.figures import draw
 from mondegreen.review.page import choices_of, heard_words, shown
@@ -18,7 +19,7 @@ MakeDesk = Callable[..., Desk]
 
 def suggest(manager: DataManager, key: str, text: str, accepted: bool = False) -> None:
     fields = {"model": "llama3.2:3b", "digest": "d", "prompt_version": "1", "guard": "acoustic", "reason": "fits less"}
-    store_suggestions(manager.engine, [NewSuggestion(case_id=key, text=text, accepted=accepted, **fields)])
+    manager.store_suggestions([NewSuggestion(case_id=key, text=text, accepted=accepted, **fields)])
 
 
 def test_a_case_is_shown_with_its_doubts_and_choices(store: DataManager, make_desk: MakeDesk) -> None:

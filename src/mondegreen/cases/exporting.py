@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mondegreen.cases.formats import Format, SentCase, SentCorrection, format_of, write_csv, write_tasks
-from mondegreen.cases.queries import standing_corrections
+from mondegreen.cases.queries import active_corrections
 from mondegreen.cases.records import Case, CaseFilter
 from mondegreen.cases.store import DataManager
 from mondegreen.db import reading
@@ -83,7 +83,7 @@ def _each(data_manager: DataManager, where: CaseFilter, audio: Path | None, adva
 
 def _histories(data_manager: DataManager, ids: list[str]) -> dict[str, tuple[SentCorrection, ...]]:
     with reading(data_manager.engine) as session:
-        written = standing_corrections(session, ids)  # what was taken back would count again elsewhere
+        written = active_corrections(session, ids)  # what was taken back would count again elsewhere
     return {
         key: tuple(
             SentCorrection(

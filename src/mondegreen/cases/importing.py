@@ -34,7 +34,7 @@ from mondegreen.cases.formats import (
 )
 from mondegreen.cases.records import NewCase, NewCorrection
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.writing import Stored
+from mondegreen.cases.writing import AudioCase
 from mondegreen.config import Seconds
 from mondegreen.db import plain, reading, transaction
 from mondegreen.errors import AudioError, CaseError, UsageError
@@ -129,7 +129,7 @@ def _update(session: Session, table_class: type[Table], key: str, rows: Sequence
         session.execute(update(table).where(table.c[key] == bindparam("key")).values(values), rows)
 
 
-def _stored(case: SentCase, sha256: str, duration: Seconds) -> Stored:
+def _stored(case: SentCase, sha256: str, duration: Seconds) -> AudioCase:
     new = NewCase(
         audio_path=Path(case.audio_name or PurePosixPath(case.audio).name),
         original_transcript=case.original_transcript or "",
@@ -140,7 +140,7 @@ def _stored(case: SentCase, sha256: str, duration: Seconds) -> Stored:
         duration=duration,
         source=case.source,
     )
-    return Stored(new, sha256, duration)
+    return AudioCase(new, sha256, duration)
 
 
 def _missing(session: Session, batch: Sequence[tuple[str, SentCase]], author: str) -> list[tuple[str, SentCorrection]]:

@@ -1,27 +1,30 @@
-"""Reading cases: by id, or filtered and page by page in the order in which they came.
-
-Finding cases by their words, through an index of either database.
+"""Reading cases: one by its id, pages of those that pass a filter or hold words, what was written for them, counts.
 
 Texts are cut into words and folded here, so that both databases find the same: every word that is asked for, in upper
-or lower case, must begin a word of the case.
-
-Counters of cases, kept in the transactions that change the cases.
-
-Which correction of a case counts: a person's newest, else a machine's, unless a reviewer said otherwise.
+or lower case, must begin a word of the case. Both have an index of the words.
 """
 
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
+from itertools import groupby, islice
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, exists, func, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from mondegreen.cases.records import PEOPLE, Case, CaseFilter, CasePage, Correction, Statistics
-from mondegreen.db import plain, upserting
+from mondegreen.cases.records import (
+    PEOPLE,
+    Case,
+    CaseFilter,
+    CasePage,
+    CaseSuggestion,
+    Correction,
+    Record,
+    Statistics,
+    preferred,
+)
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.tables import (
     TSVECTOR,
@@ -32,208 +35,34 @@ from mondegreen.tables import (
     ErrorTypeCountRow,
     ReviewDecisionRow,
     ReviewHoldRow,
+    SuggestionRow,
+    Table,
 )
 
+_BATCH = 500  # rows of one statement
+_SHORTEST_PREFIX = 6
+_LIST = "`mondegreen cases list` shows the ids."
 _LONGEST = 64  # characters of a word; PostgreSQL refuses 2 KiB
 _FEW = 2_000  # cases that are soon looked at one by one
+_RARE = 5_000  # cases of a type that are soon looked at one by one
 _RECENT = 5_000
+Item = TypeVar("Item")
 
 # A table of cases, and the conditions that they pass there.
 Place = tuple[type[CaseRow], list[ColumnElement[bool]]]
 
 
-def words(*texts: str | None) -> str:
-    """What is stored of a case: its distinct words, with a space before each."""
-    found = dict.fromkeys(word for written in texts if written for word in _cut(written))
-    return "".join(f" {word}" for word in found)
+def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """As many at once as one statement takes."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
 
 
-def places(session: Session, wanted: str, newest: Select[CaseRow] | None) -> Iterator[Place]:
-    """Where to look for cases with these words, best first. Only the last place has them all.
-
-    Args:
-        newest: the cases in question, newest first; None when only all of them will do.
-
-    Raises:
-        UsageError: there is no word to look for.
-    """
-    asked = _cut(wanted)
-    if not asked:
-        raise UsageError(f"There is no word in {wanted!r}.", "Search for the beginnings of words.")
-    if session.get_bind().dialect.name == "postgresql":
-        query = " & ".join(f"'{word}':*" for word in asked)
-        yield CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]
-        return
-    if newest is not None:  # a common word fills a page from these, while its index alone takes long to go through
-        recent = aliased(CaseRow, newest.limit(_RECENT).subquery())
-        yield recent, _scanned(recent, asked)
-    found = _few(session, asked)
-    if found is None:
-        yield CaseRow, _scanned(CaseRow, asked)
-    else:
-        # The limit keeps SQLite from looking elsewhere first and for these among them.
-        yield aliased(CaseRow, select(CaseRow).where(CaseRow.number.in_(found)).limit(_FEW).subquery()), []
-
-
-def _scanned(row: type[CaseRow], asked: list[str]) -> list[ColumnElement[bool]]:
-    return [row.words.contains(f" {word}", autoescape=True) for word in asked]
-
-
-def _few(session: Session, asked: list[str]) -> list[int] | None:
-    """Numbers of the cases with these words; None when they are many."""
-    query = " AND ".join(f'"{word}"*' for word in asked)
-    statement = text("SELECT rowid FROM case_words WHERE case_words MATCH :words LIMIT :most")
-    found = list(session.scalars(statement, {"words": query, "most": _FEW + 1}))
-    return found if len(found) <= _FEW else None
-
-
-def _cut(written: str) -> list[str]:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
-    return [word[:_LONGEST] for word in re.findall(r"[^\W_]+", folded)]
-
-
-class Kind(NamedTuple):
-    """What cases are counted by."""
-
-    model_version: str
-    source: str
-    label_method: str  # "" without a correction
-    used: bool
-
-
-class Tally:
-    """What a transaction changes in the counters. `write` comes last, and in key order, so that writers never cross."""
-
-    def __init__(self) -> None:
-        self.kinds: Counter[Kind] = Counter()
-        self.error_types: Counter[str] = Counter()
-
-    def move(self, before: Kind | None, after: Kind) -> None:
-        """A case became another kind; `before` is None for a new one."""
-        self.kinds[after] += 1
-        if before:
-            self.kinds[before] -= 1
-
-    def write(self, session: Session) -> None:
-        kinds = [{**kind._asdict(), "cases": count} for kind, count in sorted(self.kinds.items()) if count]
-        types = [{"error_type": name, "cases": count} for name, count in sorted(self.error_types.items()) if count]
-        _add(session, CaseCountRow, kinds)
-        _add(session, ErrorTypeCountRow, types)
-
-
-def _add(session: Session, table: type[CaseCountRow] | type[ErrorTypeCountRow], rows: list[dict[str, Any]]) -> None:
-    insert, known = upserting(session, table), plain(table)
-    add = insert.on_conflict_do_update(
-        index_elements=known.primary_key, set_={"cases": known.c.cases + insert.excluded.cases}
-    )
-    for row in rows:  # one at a time: a single statement may lock them in any order
-        session.execute(add, row)
-
-
-def statistics(session: Session) -> Statistics:
-    """Adds up the counters."""
-    kinds = {
-        Kind(row.model_version, row.source, row.label_method, row.used): row.cases
-        for row in session.scalars(select(CaseCountRow).where(CaseCountRow.cases != 0))
-    }
-    types = session.scalars(select(ErrorTypeCountRow).where(ErrorTypeCountRow.cases != 0))
-    return _summed(kinds, {row.error_type: row.cases for row in types})
-
-
-def recounted(session: Session) -> Statistics:
-    """The same from the cases themselves: what the counters must say."""
-    return _summed(*_counted(session))
-
-
-def rebuild(session: Session) -> None:
-    """Writes the counters anew from the cases."""
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-        session.execute(text("LOCK TABLE case_counts, error_type_counts IN EXCLUSIVE MODE"))
-    tally = Tally()
-    kinds, types = _counted(session)
-    tally.kinds.update(kinds)
-    tally.error_types.update(types)
-    for table in (CaseCountRow, ErrorTypeCountRow):
-        session.execute(delete(table))
-    tally.write(session)
-
-
-def _counted(session: Session) -> tuple[dict[Kind, int], dict[str, int]]:
-    by = (CaseRow.model_version, CaseRow.source, CaseRow.label_method, CaseRow.dataset_version.is_not(None))
-    rows = session.execute(select(*by, func.count()).group_by(*by))
-    kinds = {Kind(version, source, method or "", used): count for version, source, method, used, count in rows}
-    types = session.execute(select(CaseErrorRow.error_type, func.count()).group_by(CaseErrorRow.error_type))
-    return kinds, {row[0]: row[1] for row in types}
-
-
-def _summed(kinds: dict[Kind, int], error_types: dict[str, int]) -> Statistics:
-    total = sum(kinds.values())
-    corrected = sum(count for kind, count in kinds.items() if kind.label_method)
-    used = sum(count for kind, count in kinds.items() if kind.used)
-    both = sum(count for kind, count in kinds.items() if kind.used and kind.label_method)
-    return Statistics(
-        total=total,
-        corrected=corrected,
-        uncorrected=total - corrected,
-        correction_rate=corrected / total if total else 0.0,
-        used=used,
-        unused=total - used,
-        unused_corrected=corrected - both,
-        by_method=_by((kind.label_method, count) for kind, count in kinds.items() if kind.label_method),
-        by_model_version=_by((kind.model_version, count) for kind, count in kinds.items()),
-        by_source=_by((kind.source, count) for kind, count in kinds.items()),
-        error_types=_by(error_types.items()),
-    )
-
-
-def _by(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Summed by name, the most frequent first."""
-    total: Counter[str] = Counter()
-    for name, count in counts:
-        total[name] += count
-    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
-
-
-def stands() -> ColumnElement[bool]:
-    """Of a correction: that nobody took it back."""
-    undone = select(ReviewDecisionRow.correction_id).where(
-        ReviewDecisionRow.action == "undo", ReviewDecisionRow.correction_id.is_not(None)
-    )
-    return CorrectionRow.id.not_in(undone)
-
-
-def standing_corrections(session: Session, case_ids: Collection[str]) -> dict[str, list[CorrectionRow]]:
-    """What was written for each case and not taken back, oldest first; cases without any are absent."""
-    rows = session.scalars(
-        select(CorrectionRow)
-        .where(CorrectionRow.case_id.in_(case_ids), stands())
-        .order_by(CorrectionRow.case_id, CorrectionRow.id)
-    )
-    return {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
-
-
-def holds(session: Session, case_ids: Iterable[str]) -> dict[str, ReviewHoldRow]:
-    """The cases among these of which a reviewer's decision keeps something from counting."""
-    rows = session.scalars(select(ReviewHoldRow).where(ReviewHoldRow.case_id.in_(list(case_ids))))
-    return {row.case_id: row for row in rows}
-
-
-def counting(history: Sequence[CorrectionRow], hold: ReviewHoldRow | None = None) -> CorrectionRow | None:
-    """The one that counts.
-
-    Args:
-        history: what stands, oldest first.
-        hold: of the case; what a person wrote after it counts all the same.
-    """
-    after = hold.after if hold else 0
-    people = (row for row in reversed(history) if row.method in PEOPLE and row.id > after)
-    machine = None if hold or not history else history[-1]
-    return next(people, machine)
-
-
-_SHORTEST_PREFIX = 6
-_RARE = 5_000  # cases that are soon looked at one by one
-_LIST = "`mondegreen cases list` shows the ids."
+def record_of(kind: type[Record], row: Table, **more: Any) -> Record:
+    """A record from a row's columns of the same names and from `more`. Rows call their metadata `details`."""
+    names = kind.model_fields.keys() - more.keys()
+    return kind(**{name: getattr(row, "details" if name == "metadata" else name) for name in names}, **more)
 
 
 def get_case(session: Session, case_id: str) -> Case:
@@ -283,34 +112,13 @@ def _query(session: Session, where: CaseFilter, last: Case | None, place: Place)
     return query.order_by(time.desc(), key.desc())
 
 
-def corrections(session: Session, case_id: str) -> list[Correction]:
-    """The history of a case, oldest first."""
-    query = select(CorrectionRow, stands()).where(CorrectionRow.case_id == case_id).order_by(CorrectionRow.id)
-    return [
-        Correction(
-            id=row.id,
-            case_id=row.case_id,
-            transcript=row.transcript,
-            method=row.method,
-            author=row.author,
-            at=row.at,
-            metadata=row.details,
-            taken_back=not stood,
-        )
-        for row, stood in session.execute(query)
-    ]
-
-
 def _leads(session: Session, where: CaseFilter) -> bool:
     """Whether to go through the cases of the error type, rather than through those that the other filters name."""
-    if not {"model_version", "source", "method", "dataset_version", "corrected", "used"} & _given(where):
+    others = (where.model_version, where.source, where.method, where.dataset_version, where.corrected, where.used)
+    if others == (None,) * len(others):
         return True
     count = select(ErrorTypeCountRow.cases).where(ErrorTypeCountRow.error_type == where.error_type)
     return (session.scalar(count) or 0) <= _RARE
-
-
-def _given(where: CaseFilter) -> set[str]:
-    return {name for name, value in where if value is not None}
 
 
 def _conditions(where: CaseFilter, row: type[CaseRow]) -> list[ColumnElement[bool]]:
@@ -342,31 +150,180 @@ def _page(session: Session, query: Select[CaseRow], limit: int | None) -> CasePa
 
 
 def _cases(session: Session, rows: Sequence[CaseRow]) -> list[Case]:
+    types = error_types_of(session, [row.id for row in rows])
+    return [record_of(Case, row, error_types=types.get(row.id, ())) for row in rows]
+
+
+def error_types_of(session: Session, case_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The error types of each case that has some, by name."""
     types: dict[str, list[str]] = {}
-    for start in range(0, len(rows), 500):
-        ids = [row.id for row in rows[start : start + 500]]
-        query = select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(ids))
+    for batch in batched(case_ids):
+        query = select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(batch))
         for key, name in session.execute(query):
             types.setdefault(key, []).append(name)
-    return [_case(row, types.get(row.id, [])) for row in rows]
+    return {key: sorted(names) for key, names in types.items()}
 
 
-def _case(row: CaseRow, error_types: list[str]) -> Case:
-    return Case(
-        id=row.id,
-        audio_sha256=row.audio_sha256,
-        audio_name=row.audio_name,
-        model_version=row.model_version,
-        original_transcript=row.original_transcript,
-        corrected_transcript=row.corrected_transcript,
-        label_method=row.label_method,
-        error_types=tuple(sorted(error_types)),
-        error_score=row.error_score,
-        duration=row.duration,
-        source=row.source,
-        metadata=row.details,
-        first_seen=row.first_seen,
-        last_seen=row.last_seen,
-        times_seen=row.times_seen,
-        dataset_version=row.dataset_version,
+def places(session: Session, wanted: str, newest: Select[CaseRow] | None) -> Iterator[Place]:
+    """Where to look for cases with these words, best first. Only the last place has them all.
+
+    Args:
+        newest: the cases in question, newest first; None when only all of them will do.
+
+    Raises:
+        UsageError: there is no word to look for.
+    """
+    asked = _cut(wanted)
+    if not asked:
+        raise UsageError(f"There is no word in {wanted!r}.", "Search for the beginnings of words.")
+    if session.get_bind().dialect.name == "postgresql":
+        query = " & ".join(f"'{word}':*" for word in asked)
+        yield CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]
+        return
+    if newest is not None:  # a common word fills a page from these, while its index alone takes long to go through
+        recent = aliased(CaseRow, newest.limit(_RECENT).subquery())
+        yield recent, _scanned(recent, asked)
+    found = _few(session, asked)
+    if found is None:
+        yield CaseRow, _scanned(CaseRow, asked)
+    else:
+        # The limit keeps SQLite from looking elsewhere first and for these among them.
+        yield aliased(CaseRow, select(CaseRow).where(CaseRow.number.in_(found)).limit(_FEW).subquery()), []
+
+
+def _scanned(row: type[CaseRow], asked: list[str]) -> list[ColumnElement[bool]]:
+    return [row.words.contains(f" {word}", autoescape=True) for word in asked]
+
+
+def _few(session: Session, asked: list[str]) -> list[int] | None:
+    """Numbers of the cases with these words; None when they are many."""
+    query = " AND ".join(f'"{word}"*' for word in asked)
+    statement = text("SELECT rowid FROM case_words WHERE case_words MATCH :words LIMIT :most")
+    found = list(session.scalars(statement, {"words": query, "most": _FEW + 1}))
+    return found if len(found) <= _FEW else None
+
+
+def _cut(written: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
+    return [word[:_LONGEST] for word in re.findall(r"[^\W_]+", folded)]
+
+
+def words(*texts: str | None) -> str:
+    """What is stored of a case: its distinct words, with a space before each."""
+    found = dict.fromkeys(word for written in texts if written for word in _cut(written))
+    return "".join(f" {word}" for word in found)
+
+
+def corrections(session: Session, case_id: str) -> list[Correction]:
+    """The history of a case, oldest first."""
+    query = select(CorrectionRow, _is_active()).where(CorrectionRow.case_id == case_id).order_by(CorrectionRow.id)
+    return [record_of(Correction, row, taken_back=not active) for row, active in session.execute(query)]
+
+
+def active_corrections(session: Session, case_ids: Collection[str]) -> dict[str, list[CorrectionRow]]:
+    """What was written for each case and not taken back, oldest first; cases without any are absent."""
+    query = select(CorrectionRow).where(CorrectionRow.case_id.in_(case_ids), _is_active())
+    rows = session.scalars(query.order_by(CorrectionRow.case_id, CorrectionRow.id))
+    return {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
+
+
+def _is_active() -> ColumnElement[bool]:
+    """Of a correction: that nobody took it back."""
+    undone = select(ReviewDecisionRow.correction_id).where(
+        ReviewDecisionRow.action == "undo", ReviewDecisionRow.correction_id.is_not(None)
     )
+    return CorrectionRow.id.not_in(undone)
+
+
+def review_holds(session: Session, case_ids: Iterable[str]) -> dict[str, ReviewHoldRow]:
+    """The cases among these of which a reviewer's decision keeps something from becoming the current correction."""
+    rows = session.scalars(select(ReviewHoldRow).where(ReviewHoldRow.case_id.in_(list(case_ids))))
+    return {row.case_id: row for row in rows}
+
+
+def current_correction(history: Sequence[CorrectionRow], hold: ReviewHoldRow | None = None) -> CorrectionRow | None:
+    """The correction that a case has: a person's newest, else a machine's.
+
+    Args:
+        history: what is active, oldest first.
+        hold: of the case; only what a person wrote after it can be current.
+    """
+    if hold:
+        history = [row for row in history if row.method in PEOPLE and row.id > hold.after]
+    return preferred(history)
+
+
+def newest_suggestions(session: Session, case_ids: Iterable[str]) -> dict[str, CaseSuggestion]:
+    """The newest suggestion of a language model for each case (by its whole id) that has one."""
+    found: dict[str, CaseSuggestion] = {}
+    for batch in batched(case_ids):
+        last = select(func.max(SuggestionRow.id)).where(SuggestionRow.case_id.in_(batch))
+        rows = session.scalars(select(SuggestionRow).where(SuggestionRow.id.in_(last.group_by(SuggestionRow.case_id))))
+        found |= {row.case_id: record_of(CaseSuggestion, row) for row in rows}
+    return found
+
+
+class Kind(NamedTuple):
+    """What cases are counted by."""
+
+    model_version: str
+    source: str
+    label_method: str  # "" without a correction
+    used: bool
+
+    @classmethod
+    def of(cls, row: Any) -> "Kind":
+        """The kind of a case, by those columns of its row."""
+        return cls(row.model_version, row.source, row.label_method or "", row.dataset_version is not None)
+
+
+def statistics(session: Session) -> Statistics:
+    """Adds up the counters."""
+    kinds = {
+        Kind(row.model_version, row.source, row.label_method, row.used): row.cases
+        for row in session.scalars(select(CaseCountRow).where(CaseCountRow.cases != 0))
+    }
+    types = session.scalars(select(ErrorTypeCountRow).where(ErrorTypeCountRow.cases != 0))
+    return _summed(kinds, {row.error_type: row.cases for row in types})
+
+
+def recounted(session: Session) -> Statistics:
+    """The same from the cases themselves: what the counters must say."""
+    return _summed(*counts(session))
+
+
+def counts(session: Session) -> tuple[dict[Kind, int], dict[str, int]]:
+    """How many cases there are of each kind, and of each error type."""
+    by = (CaseRow.model_version, CaseRow.source, CaseRow.label_method, CaseRow.dataset_version.is_not(None))
+    rows = session.execute(select(*by, func.count()).group_by(*by))
+    kinds = {Kind(version, source, method or "", used): count for version, source, method, used, count in rows}
+    types = session.execute(select(CaseErrorRow.error_type, func.count()).group_by(CaseErrorRow.error_type))
+    return kinds, {row[0]: row[1] for row in types}
+
+
+def _summed(kinds: dict[Kind, int], error_types: dict[str, int]) -> Statistics:
+    total = sum(kinds.values())
+    corrected = sum(count for kind, count in kinds.items() if kind.label_method)
+    used = sum(count for kind, count in kinds.items() if kind.used)
+    both = sum(count for kind, count in kinds.items() if kind.used and kind.label_method)
+    return Statistics(
+        total=total,
+        corrected=corrected,
+        uncorrected=total - corrected,
+        correction_rate=corrected / total if total else 0.0,
+        used=used,
+        unused=total - used,
+        unused_corrected=corrected - both,
+        by_method=_by((kind.label_method, count) for kind, count in kinds.items() if kind.label_method),
+        by_model_version=_by((kind.model_version, count) for kind, count in kinds.items()),
+        by_source=_by((kind.source, count) for kind, count in kinds.items()),
+        error_types=_by(error_types.items()),
+    )
+
+
+def _by(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Summed by name, the most frequent first."""
+    total: Counter[str] = Counter()
+    for name, count in counts:
+        total[name] += count
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

@@ -1,9 +1,10 @@
-"""What goes into the case store and what comes out of it."""
+"""What goes into the case store and what comes out of it: one record a kind."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,14 +39,16 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 ErrorType = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
 
 
-class _Record(BaseModel):
+class CaseRecord(BaseModel):
+    """Frozen; a field that it does not know is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class NewCase(_Record):
+class NewCase(CaseRecord):
     """A recording that a model misheard, before it is stored."""
 
     audio_path: Path
@@ -61,7 +64,7 @@ class NewCase(_Record):
     source: Text = Field("manual", min_length=1)
 
 
-class NewCorrection(_Record):
+class NewCorrection(CaseRecord):
     """What somebody wrote for a case, before it is stored."""
 
     case_id: str
@@ -71,8 +74,28 @@ class NewCorrection(_Record):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class Case(_Record):
-    """A stored case with the correction that counts."""
+class NewSuggestion(CaseRecord):
+    """What a language model wrote for a case, and the guards' decision."""
+
+    case_id: str  # whole
+    text: Text
+    model: Text  # as the server names it
+    digest: str  # of its weights
+    prompt_version: str
+    accepted: bool
+    guard: str  # the one that decided
+    reason: Text
+
+
+class CaseSuggestion(NewSuggestion):
+    """A stored suggestion. A larger id is newer, whatever the clock said."""
+
+    id: int
+    at: datetime
+
+
+class Case(CaseRecord):
+    """A stored case with its current correction."""
 
     id: str
     audio_sha256: str
@@ -96,7 +119,7 @@ class Case(_Record):
         return self.label_method is not None
 
 
-class Correction(_Record):
+class Correction(CaseRecord):
     """One entry of a case's history. A larger id is newer, whatever the clock said."""
 
     id: int
@@ -109,7 +132,7 @@ class Correction(_Record):
     taken_back: bool = False  # by the person who wrote it, while reviewing
 
 
-class CaseFilter(_Record):
+class CaseFilter(CaseRecord):
     """Which cases are wanted; None: any. Times are aware and mean when a case was first seen."""
 
     model_version: str | None = None
@@ -124,14 +147,14 @@ class CaseFilter(_Record):
     text: str | None = None  # beginnings of words in either transcript or the file's name, all of them
 
 
-class CasePage(_Record):
+class CasePage(CaseRecord):
     """Some cases, newest first. `next` is what `after` takes for the following page, None on the last one."""
 
     cases: list[Case]
     next: str | None
 
 
-class Statistics(_Record):
+class Statistics(CaseRecord):
     """The store in numbers. `used` cases are in a dataset version."""
 
     total: int
@@ -145,6 +168,38 @@ class Statistics(_Record):
     by_model_version: dict[str, int]
     by_source: dict[str, int]
     error_types: dict[str, int]  # a case may have several, or none
+
+
+class Verification(CaseRecord):
+    """What was found. Orphans and leftovers are what killed writers leave: they take room and do no harm."""
+
+    blobs: int  # that were hashed
+    cases: int
+    corrupt: list[str]  # sha256 of audio whose bytes have changed
+    missing: list[str]  # sha256 of audio that is not there
+    damaged_cases: list[str]  # ids of the cases whose audio is one of these
+    orphans: list[str]  # sha256 of audio without a case
+    deleted_orphans: int
+    swept_leftovers: int  # temporary files, removed
+    miscounted: bool  # the counters were wrong, and were counted again
+
+    @property
+    def is_sound(self) -> bool:
+        return not (self.corrupt or self.missing or self.miscounted)
+
+
+class _Written(Protocol):
+    @property
+    def method(self) -> str: ...
+
+
+Written = TypeVar("Written", bound=_Written)
+
+
+def preferred(corrections: Sequence[Written]) -> Written | None:
+    """Of corrections, oldest first: a person's newest, else the newest."""
+    people = [item for item in corrections if item.method in PEOPLE]
+    return (people or corrections)[-1] if corrections else None
 
 
 def checked(kind: type[Record], **fields: Any) -> Record:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.queries import counting, holds, standing_corrections
+from mondegreen.cases.queries import active_corrections, current_correction, review_holds
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import LeftOut, Quality
@@ -278,9 +278,9 @@ def _read(session: Session, ids: Sequence[str]) -> Iterator[FailedCase]:
         select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(ids))
     ):
         types.setdefault(key, []).append(name)
-    written, held = standing_corrections(session, ids), holds(session, ids)
+    written, held = active_corrections(session, ids), review_holds(session, ids)
     for row in session.scalars(select(CaseRow).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)):
-        if correction := counting(written.get(row.id, []), held.get(row.id)):
+        if correction := current_correction(written.get(row.id, []), held.get(row.id)):
             yield _draft(row, correction, sorted(types.get(row.id, [])))
 
 

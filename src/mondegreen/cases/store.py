@@ -1,204 +1,37 @@
-"""`DataManager`: the one way to the failed cases.
+"""`DataManager`: the one way to the failed cases."""
 
-Suggestions of language models for stored cases: kept with the guards' decision, shown to the people who review.
-
-Does the store still hold what was put into it? Every blob is hashed again, every counter counted again.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases import queries, writing
-from mondegreen.cases.blobs import BlobStore, LocalBlobStore
-from mondegreen.cases.queries import rebuild, recounted, statistics
+from mondegreen.cases.blobs import BlobStore, GcsBlobStore, LocalBlobStore
 from mondegreen.cases.records import (
     Case,
     CaseFilter,
     CasePage,
+    CaseSuggestion,
     Correction,
     NewCase,
     NewCorrection,
+    NewSuggestion,
     Statistics,
-    Text,
+    Verification,
     checked,
 )
-from mondegreen.cases.writing import store_corrections
 from mondegreen.config import Seconds
-from mondegreen.db import open_database, plain, reading, transaction
+from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import CorrectionMethod
 from mondegreen.speech.audio import duration_of
-from mondegreen.tables import CaseRow, SuggestionRow
+from mondegreen.tables import CaseRow
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_BATCH = 500  # rows of one statement
-
-
-class NewSuggestion(BaseModel):
-    """What a language model wrote for a case, and the guards' decision."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    case_id: str  # whole
-    text: Text
-    model: Text  # as the server names it
-    digest: str  # of its weights
-    prompt_version: str
-    accepted: bool
-    guard: str  # the one that decided
-    reason: Text
-
-
-class CaseSuggestion(NewSuggestion):
-    """A stored suggestion. A larger id is newer, whatever the clock said."""
-
-    id: int
-    at: datetime
-
-
-def store_suggestions(
-    engine: Engine, suggestions: Iterable[NewSuggestion], corrections: Iterable[NewCorrection] = ()
-) -> None:
-    """Appends suggestions, and the corrections that accepted ones became, in one transaction: all or none.
-
-    Raises:
-        CaseError: there is no such case, or the database refuses.
-    """
-    now, rows = datetime.now(UTC), [item.model_dump() for item in suggestions]
-    with transaction(engine) as session:
-        store_corrections(session, list(corrections), now)
-        if rows:
-            session.execute(insert(plain(SuggestionRow)), [row | {"at": now} for row in rows])
-
-
-def newest_suggestion(engine: Engine, case_id: str) -> CaseSuggestion | None:
-    """The newest suggestion for a case (by its whole id), None when there is none."""
-    return newest_suggestions(engine, [case_id]).get(case_id)
-
-
-def newest_suggestions(engine: Engine, case_ids: Sequence[str]) -> dict[str, CaseSuggestion]:
-    """The newest suggestion of each case that has one."""
-    found: dict[str, CaseSuggestion] = {}
-    with reading(engine) as session:
-        for start in range(0, len(case_ids), _BATCH):
-            batch = case_ids[start : start + _BATCH]
-            last = select(func.max(SuggestionRow.id)).where(SuggestionRow.case_id.in_(batch))
-            rows = session.scalars(
-                select(SuggestionRow).where(SuggestionRow.id.in_(last.group_by(SuggestionRow.case_id)))
-            )
-            found.update({row.case_id: _suggestion(row) for row in rows})
-    return found
-
-
-def _suggestion(row: SuggestionRow) -> CaseSuggestion:
-    return CaseSuggestion(
-        id=row.id,
-        case_id=row.case_id,
-        at=row.at,
-        text=row.text,
-        model=row.model,
-        digest=row.digest,
-        prompt_version=row.prompt_version,
-        accepted=row.accepted,
-        guard=row.guard,
-        reason=row.reason,
-    )
-
-
-class Verification(BaseModel):
-    """What was found. Orphans and leftovers are what killed writers leave: they take room and do no harm."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    blobs: int  # that were hashed
-    cases: int
-    corrupt: list[str]  # sha256 of audio whose bytes have changed
-    missing: list[str]  # sha256 of audio that is not there
-    damaged_cases: list[str]  # ids of the cases whose audio is one of these
-    orphans: list[str]  # sha256 of audio without a case
-    deleted_orphans: int
-    swept_leftovers: int  # temporary files, removed
-    miscounted: bool  # the counters were wrong, and were counted again
-
-    @property
-    def is_sound(self) -> bool:
-        return not (self.corrupt or self.missing or self.miscounted)
-
-
-def verify(
-    engine: Engine,
-    blobs: BlobStore,
-    *,
-    delete_orphans: bool = False,
-    progress: Callable[[int], None] = lambda hashed: None,
-) -> Verification:
-    """Checks every blob and every counter; mends the counters, sweeps what killed writers left.
-
-    Others may write meanwhile.
-
-    Args:
-        delete_orphans: remove audio that no case has.
-        progress: told how many more blobs are hashed.
-    """
-    with reading(engine) as session:  # first: a row that is read here had its blob before
-        wanted = _wanted(session)
-        cases = session.scalar(select(func.count()).select_from(CaseRow)) or 0
-        wrong_counters = statistics(session) != recounted(session)
-    whole, corrupt = _hashed(blobs, progress)
-    missing = sorted(wanted - whole - corrupt)
-    with reading(engine) as session:
-        damaged = _cases_of(session, corrupt & wanted | set(missing))
-    with blobs.alone():  # nobody is between a blob and its row
-        leftovers = blobs.sweep()
-        orphans = (whole | corrupt) - wanted
-        if orphans:
-            with reading(engine) as session:  # some may have got their case by now
-                orphans -= _wanted(session)
-        deleted = sum(blobs.delete(sha256) for sha256 in sorted(orphans)) if delete_orphans else 0
-    if wrong_counters:
-        with transaction(engine) as session:
-            rebuild(session)
-    return Verification(
-        blobs=len(whole) + len(corrupt),
-        cases=cases,
-        corrupt=sorted(corrupt - orphans),
-        missing=missing,
-        damaged_cases=damaged,
-        orphans=sorted(orphans),
-        deleted_orphans=deleted,
-        swept_leftovers=leftovers,
-        miscounted=wrong_counters,
-    )
-
-
-def _hashed(blobs: BlobStore, progress: Callable[[int], None]) -> tuple[set[str], set[str]]:
-    """The blobs that are whole, and those that are not."""
-    whole: set[str] = set()
-    corrupt: set[str] = set()
-    for sha256 in blobs.digests():
-        try:
-            (whole if blobs.is_whole(sha256) else corrupt).add(sha256)
-        except CaseError:  # gone since it was listed: somebody else sweeps
-            continue
-        progress(1)
-    return whole, corrupt
-
-
-def _cases_of(session: Session, digests: set[str]) -> list[str]:
-    rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256)) if digests else ()
-    return sorted(key for key, sha256 in rows if sha256 in digests)
-
-
-def _wanted(session: Session) -> set[str]:
-    return set(session.scalars(select(CaseRow.audio_sha256).distinct()))
 
 
 class DataManager:
@@ -266,7 +99,7 @@ class DataManager:
             corrected_transcript=corrected_transcript,
             correction_method=correction_method,
             author=author,
-            error_types=_names(error_types),
+            error_types=(error_types,) if isinstance(error_types, str) else tuple(error_types),
             error_score=error_score,
             metadata=details,
             model_version=model_version or details.get("model_version", ""),
@@ -283,7 +116,7 @@ class DataManager:
         durations = [duration_of(new.audio_path) for new in given]  # before anything is written
         with self.blobs.writing():
             stored = [
-                writing.Stored(new, self.blobs.put(new.audio_path), new.duration or duration)
+                writing.AudioCase(new, self.blobs.put(new.audio_path), new.duration or duration)
                 for new, duration in zip(given, durations, strict=True)
             ]
             with transaction(self.engine) as session:
@@ -299,7 +132,7 @@ class DataManager:
     ) -> int:
         """Appends what somebody wrote for a case, and returns the correction's number.
 
-        The newest of a person's corrections (manual, import) counts, else the newest of a machine's (llm).
+        The newest of a person's corrections (manual, import) is the current one, else the newest of a machine's (llm).
 
         Args:
             case_id: or a beginning that only this case has.
@@ -327,6 +160,19 @@ class DataManager:
         with transaction(self.engine) as session:
             return writing.store_corrections(session, given, _now())
 
+    def store_suggestions(
+        self, suggestions: Iterable[NewSuggestion], corrections: Iterable[NewCorrection] = ()
+    ) -> None:
+        """Appends suggestions, and the corrections that accepted ones became, in one transaction: all or none.
+
+        Raises:
+            CaseError: there is no such case, or the database refuses.
+        """
+        now = _now()
+        with transaction(self.engine) as session:
+            writing.store_corrections(session, list(corrections), now)
+            writing.store_suggestions(session, suggestions, now)
+
     def mark_used(self, case_ids: Iterable[str], dataset_version: int) -> int:
         """Notes that a dataset version holds the cases; returns for how many it is the first. Raises CaseError."""
         with transaction(self.engine) as session:
@@ -341,6 +187,11 @@ class DataManager:
         """All that was written for a case, oldest first. Raises CaseError."""
         with reading(self.engine) as session:
             return queries.corrections(session, queries.get_case(session, case_id).id)
+
+    def newest_suggestions(self, case_ids: Iterable[str]) -> dict[str, CaseSuggestion]:
+        """The newest suggestion of a language model for each case (by its whole id) that has one."""
+        with reading(self.engine) as session:
+            return queries.newest_suggestions(session, case_ids)
 
     def find_cases(
         self, where: CaseFilter | None = None, *, limit: int | None = 50, after: str | None = None
@@ -375,13 +226,62 @@ class DataManager:
     def get_statistics(self) -> Statistics:
         """The store in numbers."""
         with reading(self.engine) as session:
-            return statistics(session)
+            return queries.statistics(session)
 
     def verify(
         self, *, delete_orphans: bool = False, progress: Callable[[int], None] = lambda hashed: None
     ) -> Verification:
-        """Hashes every recording again: what is corrupt, missing or without a case? See `cases.verification`."""
-        return verify(self.engine, self.blobs, delete_orphans=delete_orphans, progress=progress)
+        """Hashes every recording and counts every counter again; mends the counters, sweeps what killed writers left.
+
+        Others may write meanwhile.
+
+        Args:
+            delete_orphans: remove audio that no case has.
+            progress: told how many more recordings are hashed.
+        """
+        with reading(self.engine) as session:  # first: a row that is read here had its blob before
+            wanted = _audio_digests(session)
+            cases = session.scalar(select(func.count()).select_from(CaseRow)) or 0
+            miscounted = queries.statistics(session) != queries.recounted(session)
+        intact, corrupt = self._hashed(progress)
+        missing = wanted - intact - corrupt
+        damaged = corrupt & wanted | missing
+        with reading(self.engine) as session:
+            rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256)) if damaged else ()
+            damaged_cases = sorted(key for key, sha256 in rows if sha256 in damaged)
+        with self.blobs.alone():  # nobody is between a blob and its row
+            leftovers = self.blobs.sweep()
+            orphans = (intact | corrupt) - wanted
+            if orphans:
+                with reading(self.engine) as session:  # some may have got their case by now
+                    orphans -= _audio_digests(session)
+            deleted = sum(self.blobs.delete(sha256) for sha256 in sorted(orphans)) if delete_orphans else 0
+        if miscounted:
+            with transaction(self.engine) as session:
+                writing.rebuild_counters(session)
+        return Verification(
+            blobs=len(intact) + len(corrupt),
+            cases=cases,
+            corrupt=sorted(corrupt - orphans),
+            missing=sorted(missing),
+            damaged_cases=damaged_cases,
+            orphans=sorted(orphans),
+            deleted_orphans=deleted,
+            swept_leftovers=leftovers,
+            miscounted=miscounted,
+        )
+
+    def _hashed(self, progress: Callable[[int], None]) -> tuple[set[str], set[str]]:
+        """The recordings whose bytes are what was stored, and those whose bytes are not."""
+        intact: set[str] = set()
+        corrupt: set[str] = set()
+        for sha256 in self.blobs.digests():
+            try:
+                (intact if self.blobs.is_whole(sha256) else corrupt).add(sha256)
+            except CaseError:  # gone since it was listed: somebody else sweeps
+                continue
+            progress(1)
+        return intact, corrupt
 
     def export_to_dataframe(self, where: CaseFilter | None = None) -> "pd.DataFrame":
         """One row a case, newest first, with the fields of `Case`."""
@@ -399,7 +299,6 @@ class DataManager:
 def _blobs(folder: Path, use_gcs: bool) -> BlobStore:
     if not use_gcs:
         return LocalBlobStore(folder)
-    from mondegreen.cases.blobs import GcsBlobStore
     from mondegreen.gcs import Bucket, gcp_settings
 
     return GcsBlobStore(Bucket(gcp_settings()), folder)
@@ -410,9 +309,8 @@ def _check_empty(transcript: str | None, method: CorrectionMethod) -> None:
         raise CaseError("A machine's correction is empty.", "Only a person can say that nothing was said.")
 
 
-def _names(error_types: Iterable[str]) -> Sequence[str]:
-    """A lone string is one type, not its letters."""
-    return (error_types,) if isinstance(error_types, str) else tuple(error_types)
+def _audio_digests(session: Session) -> set[str]:
+    return set(session.scalars(select(CaseRow.audio_sha256).distinct()))
 
 
 def _now() -> datetime:

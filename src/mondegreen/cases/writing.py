@@ -1,31 +1,47 @@
-"""Writing cases, corrections and the mark of a dataset version. Each function works within the caller's transaction.
+"""Writing cases, corrections, suggestions and the mark of a dataset version, each within the caller's transaction.
 
-Rows are locked in the order of their ids, so that writers wait for each other and never in a circle."""
+Rows are locked in the order of their ids, so that writers wait for each other and never in a circle. The counters of
+cases are kept in the transactions that change the cases.
+"""
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, case, func, insert, select, update
+from sqlalchemy import Row, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.queries import Kind, Tally, counting, holds, standing_corrections, words
-from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection
+from mondegreen.cases.queries import (
+    Kind,
+    active_corrections,
+    batched,
+    counts,
+    current_correction,
+    review_holds,
+    words,
+)
+from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection, NewSuggestion
 from mondegreen.config import Seconds
 from mondegreen.db import plain, upserting
 from mondegreen.errors import CaseError
-from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
+from mondegreen.tables import (
+    CaseCountRow,
+    CaseErrorRow,
+    CaseRow,
+    CorrectionRow,
+    ErrorTypeCountRow,
+    SuggestionRow,
+    Table,
+)
 
-_BATCH = 500  # rows of one statement
-Item = TypeVar("Item")
-_Known = Row[str, str, str, str | None, int | None, str, str]  # see _locked
+_Locked = Row[str, str, str, str | None, int | None, str, str]  # see _lock
 
 
-class Stored(NamedTuple):
+class AudioCase(NamedTuple):
     """A case whose audio lies in the blob store."""
 
     case: NewCase
@@ -41,7 +57,7 @@ class Stored(NamedTuple):
 class _Sighting:
     """What a call says of one case, which may be there several times."""
 
-    stored: Stored
+    stored: AudioCase
     times: int
     error_types: frozenset[str]
 
@@ -51,12 +67,12 @@ def case_id(audio_sha256: str, model_version: str) -> str:
     return hashlib.sha256(f"{audio_sha256}\0{model_version}".encode()).hexdigest()[:16]
 
 
-def store_cases(session: Session, cases: Sequence[Stored], at: datetime) -> list[str]:
+def store_cases(session: Session, cases: Sequence[AudioCase], at: datetime) -> list[str]:
     """Adds cases, or sees them once more; returns their ids in the order given."""
     tally = Tally()
     ids = [stored.id for stored in cases]
     sightings = _by_id(zip(ids, cases, strict=True))
-    for batch in _batched(sorted(sightings), _BATCH):
+    for batch in batched(sorted(sightings)):
         seen = {key: sightings[key] for key in batch}
         _add_error_types(session, seen, _upsert(session, seen, at, tally), tally)
     corrections = [
@@ -77,34 +93,88 @@ def store_corrections(session: Session, corrections: Sequence[NewCorrection], at
     return ids
 
 
-def recount(session: Session, case_id: str) -> None:
-    """Works out anew which correction of a case counts, after a reviewer's decision. Raises CaseError."""
+def store_suggestions(session: Session, suggestions: Iterable[NewSuggestion], at: datetime) -> None:
+    """Appends what a language model wrote."""
+    if rows := [item.model_dump() | {"at": at} for item in suggestions]:
+        session.execute(insert(plain(SuggestionRow)), rows)
+
+
+def update_current_correction(session: Session, case_id: str) -> None:
+    """Works out anew which correction a case has, after a reviewer's decision. Raises CaseError."""
     tally = Tally()
-    before = _locked(session, [case_id])
-    written = standing_corrections(session, [case_id]).get(case_id, [])
-    found = counting(written, holds(session, [case_id]).get(case_id))
-    _count(session, before, {case_id: found})
-    tally.move(_kind(before[case_id]), _kind(before[case_id])._replace(label_method=found.method if found else ""))
+    before = _lock(session, [case_id])
+    history = active_corrections(session, [case_id]).get(case_id, [])
+    current = current_correction(history, review_holds(session, [case_id]).get(case_id))
+    _set_current(session, before, {case_id: current}, tally)
     tally.write(session)
 
 
 def mark_used(session: Session, case_ids: Iterable[str], dataset_version: int) -> int:
     """Notes the first dataset version that holds the cases; returns how many had none. Raises CaseError."""
     tally, marked = Tally(), 0
-    for batch in _batched(sorted(set(case_ids)), _BATCH):
-        rows = _locked(session, batch)
+    for batch in batched(sorted(set(case_ids))):
+        rows = _lock(session, batch)
         fresh = [row for row in rows.values() if row.dataset_version is None]
         session.execute(
             update(CaseRow).where(CaseRow.id.in_([row.id for row in fresh])).values(dataset_version=dataset_version)
         )
         for row in fresh:
-            tally.move(_kind(row), _kind(row)._replace(used=True))
+            tally.move(Kind.of(row), Kind.of(row)._replace(used=True))
         marked += len(fresh)
     tally.write(session)
     return marked
 
 
-def _by_id(cases: Iterable[tuple[str, Stored]]) -> dict[str, _Sighting]:
+def update_rows(session: Session, table_class: type[Table], key: str, changes: Mapping[Any, dict[str, Any]]) -> None:
+    """Sets the columns of many rows: `changes` by the value of the column `key`, each of the same columns."""
+    if changes:
+        table, names = plain(table_class), next(iter(changes.values())).keys()
+        statement = update(table).where(table.c[key] == bindparam("row_key"))
+        session.execute(
+            statement.values({name: bindparam(f"new_{name}") for name in names}),
+            [{"row_key": at} | {f"new_{name}": row[name] for name in names} for at, row in changes.items()],
+        )
+
+
+class Tally:
+    """What a transaction changes in the counters. `write` comes last, and in key order, so that writers never cross."""
+
+    def __init__(self, kinds: Mapping[Kind, int] | None = None, error_types: Mapping[str, int] | None = None) -> None:
+        self.kinds, self.error_types = Counter(kinds), Counter(error_types)
+
+    def move(self, before: Kind | None, after: Kind) -> None:
+        """A case became another kind; `before` is None for a new one."""
+        self.kinds[after] += 1
+        if before:
+            self.kinds[before] -= 1
+
+    def write(self, session: Session) -> None:
+        kinds = [{**kind._asdict(), "cases": count} for kind, count in sorted(self.kinds.items()) if count]
+        types = [{"error_type": name, "cases": count} for name, count in sorted(self.error_types.items()) if count]
+        _add(session, CaseCountRow, kinds)
+        _add(session, ErrorTypeCountRow, types)
+
+
+def _add(session: Session, table: type[CaseCountRow] | type[ErrorTypeCountRow], rows: list[dict[str, Any]]) -> None:
+    insert, known = upserting(session, table), plain(table)
+    add = insert.on_conflict_do_update(
+        index_elements=known.primary_key, set_={"cases": known.c.cases + insert.excluded.cases}
+    )
+    for row in rows:  # one at a time: a single statement may lock them in any order
+        session.execute(add, row)
+
+
+def rebuild_counters(session: Session) -> None:
+    """Writes the counters anew from the cases."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        session.execute(text("LOCK TABLE case_counts, error_type_counts IN EXCLUSIVE MODE"))
+    kinds, types = counts(session)
+    for table in (CaseCountRow, ErrorTypeCountRow):
+        session.execute(delete(table))
+    Tally(kinds, types).write(session)
+
+
+def _by_id(cases: Iterable[tuple[str, AudioCase]]) -> dict[str, _Sighting]:
     sightings: dict[str, _Sighting] = {}
     for key, stored in cases:
         types = frozenset(stored.case.error_types)
@@ -146,16 +216,12 @@ def _upsert(session: Session, seen: Mapping[str, _Sighting], at: datetime, tally
 def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
     new, sha256, duration = sighting.stored
     name = os.fsencode(new.audio_path.name).decode(errors="replace")
-    return {
+    same = new.model_dump(include={"model_version", "original_transcript", "error_score", "source", "metadata"})
+    return same | {
         "id": key,
         "audio_sha256": sha256,
         "audio_name": name,
-        "model_version": new.model_version,
-        "original_transcript": new.original_transcript,
-        "error_score": new.error_score,
         "duration": duration,
-        "source": new.source,
-        "metadata": new.metadata,
         "first_seen": at,
         "last_seen": at,
         "times_seen": sighting.times,
@@ -179,64 +245,44 @@ def _add_error_types(
 
 
 def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetime, tally: Tally) -> list[int]:
-    """Appends, and repeats in the case the correction that counts: the newest of a person, else of a machine."""
+    """Appends, and repeats in the case its current correction: the newest of a person, else of a machine."""
     ids: list[int] = []
-    for batch in _batched(sorted(corrections, key=lambda given: given.case_id), _BATCH):
-        before = _locked(session, [given.case_id for given in batch])
+    for batch in batched(sorted(corrections, key=lambda given: given.case_id)):
+        before = _lock(session, [given.case_id for given in batch])
         newest: dict[str, NewCorrection] = {}
-        held = holds(session, before)
+        held = review_holds(session, before)
         for given in batch:
             known = newest[given.case_id].method if given.case_id in newest else before[given.case_id].label_method
             if given.method in PEOPLE or (known not in PEOPLE and given.case_id not in held):
                 newest[given.case_id] = given
-        ids.extend(_append(session, batch, at))
-        _count(session, before, newest)
-        for key, given in newest.items():
-            tally.move(_kind(before[key]), _kind(before[key])._replace(label_method=given.method))
+        table = plain(CorrectionRow)
+        statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
+        ids.extend(session.scalars(statement, [given.model_dump() | {"at": at} for given in batch]))
+        _set_current(session, before, newest, tally)
     order = sorted(range(len(corrections)), key=lambda index: corrections[index].case_id)
     return [number for _, number in sorted(zip(order, ids, strict=True))]
 
 
-def _append(session: Session, batch: Sequence[NewCorrection], at: datetime) -> list[int]:
-    rows = [
-        {
-            "case_id": given.case_id,
-            "transcript": given.transcript,
-            "method": given.method,
-            "author": given.author,
-            "at": at,
-            "metadata": given.metadata,
-        }
-        for given in batch
-    ]
-    table = plain(CorrectionRow)
-    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-    return list(session.scalars(statement, rows))
-
-
-def _count(
-    session: Session, cases: Mapping[str, _Known], newest: Mapping[str, NewCorrection | CorrectionRow | None]
+def _set_current(
+    session: Session,
+    cases: Mapping[str, _Locked],
+    current: Mapping[str, NewCorrection | CorrectionRow | None],
+    tally: Tally,
 ) -> None:
-    table = plain(CaseRow)
-    values: dict[str, Any] = {
-        name: bindparam(f"new_{name}") for name in ("label_method", "corrected_transcript", "words")
-    }
-    rows = [
-        {
-            "key": key,
-            "new_label_method": given.method if given else None,
-            "new_corrected_transcript": given.transcript if given else None,
-            "new_words": words(
-                cases[key].original_transcript, cases[key].audio_name, given.transcript if given else None
-            ),
+    """Repeats in each case its current correction; None: it has none."""
+    changes = {}
+    for key, given in current.items():
+        row, transcript = cases[key], given.transcript if given else None
+        changes[key] = {
+            "label_method": given.method if given else None,
+            "corrected_transcript": transcript,
+            "words": words(row.original_transcript, row.audio_name, transcript),
         }
-        for key, given in newest.items()
-    ]
-    if rows:
-        session.execute(update(table).where(table.c.id == bindparam("key")).values(values), rows)
+        tally.move(Kind.of(row), Kind.of(row)._replace(label_method=given.method if given else ""))
+    update_rows(session, CaseRow, "id", changes)
 
 
-def _locked(session: Session, case_ids: Iterable[str]) -> dict[str, _Known]:
+def _lock(session: Session, case_ids: Iterable[str]) -> dict[str, _Locked]:
     """The cases, each held until the transaction ends. Raises CaseError naming an unknown one."""
     wanted = set(case_ids)
     columns = (
@@ -253,13 +299,3 @@ def _locked(session: Session, case_ids: Iterable[str]) -> dict[str, _Known]:
     if unknown := sorted(wanted - rows.keys()):
         raise CaseError(f"There is no case {unknown[0]}.", "`mondegreen cases list` shows the ids.")
     return rows
-
-
-def _kind(row: _Known) -> Kind:
-    return Kind(row.model_version, row.source, row.label_method or "", row.dataset_version is not None)
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

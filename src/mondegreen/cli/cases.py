@@ -34,8 +34,8 @@ from mondegreen.scoring.wording import percent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.cases.records import Case, CasePage, Statistics
-    from mondegreen.cases.store import DataManager, Verification
+    from mondegreen.cases.records import Case, CasePage, Statistics, Verification
+    from mondegreen.cases.store import DataManager
 
 app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify.", no_args_is_help=True)
 CaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")]

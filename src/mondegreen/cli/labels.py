@@ -109,12 +109,11 @@ def show_utterance(item: "LabelDecision", as_json: bool) -> None:
 
 def show_case_suggestion(store: Path, key: str, as_json: bool) -> None:
     """The newest suggestion for a case of the store. Raises CaseError when there is no such case."""
-    from mondegreen.cases.store import newest_suggestion
     from mondegreen.cli.cases import open_store
 
     manager = open_store(store)
     case = manager.get_case(key)
-    found = newest_suggestion(manager.engine, case.id)
+    found = manager.newest_suggestions([case.id]).get(case.id)
     if as_json:
         typer.echo(json.dumps({"case_id": case.id, "suggestion": found.model_dump(mode="json") if found else None}))
         return

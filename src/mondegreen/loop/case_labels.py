@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mondegreen.cases.queries import holds
-from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
-from mondegreen.cases.store import DataManager, NewSuggestion, newest_suggestions, store_suggestions
+from mondegreen.cases.queries import review_holds
+from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection, NewSuggestion
+from mondegreen.cases.store import DataManager
 from mondegreen.cases.writing import case_id
 from mondegreen.config import Params
 from mondegreen.db import reading
@@ -125,7 +125,7 @@ class CaseLabeller:
                         metadata=details,
                     )
                 )
-        store_suggestions(manager.engine, suggestions, corrections)
+        manager.store_suggestions(suggestions, corrections)
 
 
 def waiting_cases(manager: DataManager, *, again: bool = False, page: int = 500) -> Iterator[Case]:
@@ -140,8 +140,8 @@ def waiting_cases(manager: DataManager, *, again: bool = False, page: int = 500)
         found = manager.find_cases(CaseFilter(corrected=False), limit=page, after=after)
         ids = [case.id for case in found.cases]
         with reading(manager.engine) as session:
-            kept = set(holds(session, ids))
-        known = set() if again else set(newest_suggestions(manager.engine, ids))
+            kept = set(review_holds(session, ids))
+        known = set() if again else set(manager.newest_suggestions(ids))
         yield from (case for case in found.cases if case.id not in kept | known)
         if (after := found.next) is None:
             return
@@ -197,7 +197,7 @@ def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple
     rows = [(item, utterances[item.id], hypotheses[item.id]) for item in waiting if item.id in utterances]
     new = [row for row in rows if not _is_stored(manager, case_id(row[1].sha256, row[2].model))]
     keys = manager.store_failed_cases(_case(utterance, heard) for _, utterance, heard in new)
-    store_suggestions(manager.engine, _suggestions(zip(keys, (item for item, _, _ in new), strict=True)))
+    manager.store_suggestions(_suggestions(zip(keys, (item for item, _, _ in new), strict=True)))
     return len(new), len(rows) - len(new)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Engine, Select, delete, func, insert, sele
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import PEOPLE, NewCorrection, Text
-from mondegreen.cases.writing import recount, store_corrections
+from mondegreen.cases.writing import store_corrections, update_current_correction
 from mondegreen.config import Params
 from mondegreen.db import plain, transaction
 from mondegreen.errors import CaseError
@@ -313,7 +313,7 @@ def _hold(session: Session, case_id: str, result: Standing) -> None:
     if result.held:
         row = {"case_id": case_id, "reason": result.held, "reviewer": result.by, "after": result.after}
         session.execute(insert(plain(ReviewHoldRow)), [row])
-    recount(session, case_id)
+    update_current_correction(session, case_id)
 
 
 def _end_lease(session: Session, new: NewDecision, now: datetime) -> float | None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.records import Case, Correction
-from mondegreen.cases.store import CaseSuggestion, DataManager, newest_suggestion
+from mondegreen.cases.records import Case, CaseSuggestion, Correction
+from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
@@ -82,7 +82,7 @@ def page_of(manager: DataManager, case_id: str, params: Params, reviewer: str) -
     drawing, problem = _drawing(manager, case)
     words = heard_words(case, params.review.doubtful_below)
     disputed = decided if number.held == "disputed" else ()
-    choices = choices_of(case, newest_suggestion(manager.engine, case.id), disputed)
+    choices = choices_of(case, manager.newest_suggestions([case.id]).get(case.id), disputed)
     return Page(
         case=case,
         words=words,
