@@ -150,7 +150,7 @@ def test_status_is_the_whole_system_and_says_what_to_do(tmp_path: Path) -> None:
     assert status["validation"] == {"rounds": 1, "passed": 1, "pass_rate": 1.0}
     assert "Version 7 passed" in status["next_step"]
     text = screen(made)
-    for part in ("champion version 3", "job 1: completed", "verdict pass", "+3.00 points", "1 passed (100%)"):
+    for part in ("champion version 3", "job 1: completed", "verdict pass", "+3.00 points", "1 passed (100 %)"):
         assert part in text
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mondegreen.db import reading
 from mondegreen.errors import JobError, UsageError
-from mondegreen.loop.jobs import ENDED, OPEN, STATES, TRANSITIONS, WORKING, Job, Jobs, State
+from mondegreen.loop.jobs import ENDED, OPEN, STATES, TRANSITIONS, WORKING, Job, Jobs, RoundState
 from mondegreen.tables import JobEventRow, JobRow
 from tests.loop.loop_store import NOON, Store
 
@@ -39,7 +39,7 @@ def consistent(job: Job) -> None:
 
 
 def test_the_table_names_every_state_and_ended_ones_lead_nowhere() -> None:
-    assert set(TRANSITIONS) == set(STATES) == set(OPEN) | set(ENDED) == set(get_args(State))
+    assert set(TRANSITIONS) == set(STATES) == set(OPEN) | set(ENDED) == set(get_args(RoundState))
     assert all(not TRANSITIONS[state] for state in ENDED) and all(TRANSITIONS[state] for state in OPEN)
     assert all("failed" in TRANSITIONS[state] for state in WORKING)
 
@@ -54,7 +54,7 @@ def test_a_request_keeps_its_reasons_and_waits_for_approval(jobs: Jobs) -> None:
 
 @given(walk=st.lists(st.tuples(st.sampled_from(STATES), st.sampled_from(STATES)), max_size=25))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_tried_the_history_is_legal(jobs: Jobs, walk: list[tuple[State, State]]) -> None:
+def test_whatever_is_tried_the_history_is_legal(jobs: Jobs, walk: list[tuple[RoundState, RoundState]]) -> None:
     job, _ = jobs.request(["because"], {})
     for before, after in walk:
         state = jobs.get(job.id).state

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from mondegreen.errors import CaseError
-from mondegreen.loop.orchestrator import FinetuningOrchestrator, Look, look, watch
+from mondegreen.loop.orchestrator import FinetuningOrchestrator, WatchTurn, take_turn, watch
 from tests.loop.loop_project import LoopProject
 
 
@@ -22,30 +22,30 @@ def local(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_asks_waits_for_approval_runs_and_rests(tmp_path: Path) -> None:
     project = LoopProject(tmp_path)
     orchestrator = project.orchestrator()
-    first = look(orchestrator)
+    first = take_turn(orchestrator)
     assert first.action == "waiting" and "`mondegreen approve 1`" in first.text and first.ok
-    assert look(orchestrator).job == first.job  # the same one
+    assert take_turn(orchestrator).job == first.job  # the same one
     orchestrator.approve_job(1)
-    ran = look(orchestrator)
+    ran = take_turn(orchestrator)
     assert ran.action == "ran" and ran.ok and ran.text.startswith("job 1 completed: the gate opened")
-    idle = look(orchestrator)
+    idle = take_turn(orchestrator)
     assert idle.action == "nothing" and "0 new error cases, at least 4 are needed" in idle.text
     project.store.cases(4, corrected=4)
-    orchestrator.reject_job(look(orchestrator).job.id, "no")  # type: ignore[union-attr]
-    assert look(orchestrator).action == "resting"
+    orchestrator.reject_job(take_turn(orchestrator).job.id, "no")  # type: ignore[union-attr]
+    assert take_turn(orchestrator).action == "resting"
 
 
 def test_with_auto_approval_one_look_does_the_whole_round(tmp_path: Path) -> None:
     project = LoopProject(tmp_path, auto_approve_finetuning=True)
     project.plan(outcome="inconclusive")
-    ran = look(project.orchestrator())
+    ran = take_turn(project.orchestrator())
     assert ran.action == "ran" and not ran.ok and "the gate stayed closed" in ran.text and "\n" not in ran.text
 
 
 def test_a_failed_round_is_not_tried_again_at_every_look(tmp_path: Path) -> None:
     project = LoopProject(tmp_path, auto_approve_finetuning=True)
     project.plan(breaks="train")
-    looks = [look(project.orchestrator()) for _ in range(3)]
+    looks = [take_turn(project.orchestrator()) for _ in range(3)]
     assert [found.action for found in looks] == ["ran", "resting", "resting"] and not looks[0].ok
     assert project.runs() == ["start", "end"]
 
@@ -53,16 +53,16 @@ def test_a_failed_round_is_not_tried_again_at_every_look(tmp_path: Path) -> None
 def test_a_round_that_somebody_works_on_is_left_alone_and_goes_on_when_he_died(tmp_path: Path) -> None:
     project = LoopProject(tmp_path, auto_approve_finetuning=True)
     project.plan(slow="train", seconds=60)
-    runner = project.runner(look)
+    runner = project.runner(take_turn)
     project.wait_for("reached")
     time.sleep(0.25)
-    busy = look(project.orchestrator())
+    busy = take_turn(project.orchestrator())
     assert busy.action == "working" and f"process {runner} works on it" in busy.text
     for pid in (runner, project.pipelines()[0]):
         os.kill(pid, 9)
     os.waitpid(runner, 0)
     project.plan()
-    ran = look(project.orchestrator())
+    ran = take_turn(project.orchestrator())
     assert ran.action == "ran" and ran.ok and ran.job and ran.job.crashes == 1
 
 
@@ -104,4 +104,4 @@ def test_a_single_look_gives_up_after_some_attempts(tmp_path: Path) -> None:
 def test_once_is_one_look(tmp_path: Path) -> None:
     _, open_orchestrator = opener(LoopProject(tmp_path, cases=0))
     found = list(watch(open_orchestrator, None, lambda text: None))  # type: ignore[arg-type]
-    assert len(found) == 1 and isinstance(found[0], Look)
+    assert len(found) == 1 and isinstance(found[0], WatchTurn)

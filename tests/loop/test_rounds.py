@@ -10,7 +10,7 @@ import pytest
 from mondegreen.errors import CaseError, JobError
 from mondegreen.loop import pipeline, rounds
 from mondegreen.loop.jobs import Job
-from mondegreen.loop.rounds import MAX_ATTEMPTS, Progress
+from mondegreen.loop.rounds import MAX_ATTEMPTS, StageProgress
 from tests.loop.loop_project import LoopProject
 
 
@@ -34,7 +34,7 @@ USUAL = ["pending_approval", "approved", "preparing", "training", "evaluating", 
 def test_a_round_goes_through_every_state_and_keeps_what_was_found(project: LoopProject) -> None:
     orchestrator = project.orchestrator()
     asked = orchestrator.trigger_finetuning(approve=True)
-    seen: list[Progress] = []
+    seen: list[StageProgress] = []
     job = orchestrator.run_job(asked.id, seen.append)
     assert states(job) == USUAL and job.passed
     assert (job.dataset_version, job.outcome, job.gain, job.run_id) == (1, "pass", 0.03, "r" * 32)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.loop.jobs import Jobs
-from mondegreen.loop.trigger import Counts, Ended, FinetuningConfig, adapt, count, decide, needed_cases, rest
+from mondegreen.loop.trigger import Counts, EndedRound, FinetuningConfig, adapt, apply_rule, count, needed_cases, rest
 from tests.loop.loop_store import NOON, Store
 
 CONFIG = FinetuningConfig(min_error_cases=10, min_corrected_cases=5, min_inferences=20)
@@ -55,7 +55,7 @@ def test_the_rule_is_cases_and_corrections_or_a_measured_rate(
 ) -> None:
     config = CONFIG.model_copy(update={"trigger_on_error_rate": by_rate})
     errors = int(share * inferences)
-    decision = decide(counts(new, corrected, inferences, errors), config, config.min_error_cases)
+    decision = apply_rule(counts(new, corrected, inferences, errors), config, config.min_error_cases)
     enough = new >= 10 and corrected >= 5
     often = by_rate and inferences >= 20 and errors / inferences >= 0.15
     assert decision.should_trigger == (enough or often)
@@ -64,18 +64,18 @@ def test_the_rule_is_cases_and_corrections_or_a_measured_rate(
 
 
 def test_every_reason_names_value_and_threshold_also_when_it_is_not_met() -> None:
-    assert decide(counts(12, 3, 40, 4), CONFIG, 10).reasons == [
+    assert apply_rule(counts(12, 3, 40, 4), CONFIG, 10).reasons == [
         "12 new error cases, at least 10 are needed: met.",
         "3 of them corrected, at least 5 are needed: not met.",
-        "Error rate over the last 24 h 10.0% (4 of 40 inferences), at least 15.0% is needed: not met.",
+        "Error rate over the last 24 h 10.0 % (4 of 40 inferences), at least 15.0 % is needed: not met.",
         "40 inferences measured, at least 20 are needed: met.",
     ]
 
 
 def test_a_rate_that_does_not_count_and_one_that_is_not_there_say_so() -> None:
     off = CONFIG.model_copy(update={"trigger_on_error_rate": False})
-    assert "trigger_on_error_rate is off" in decide(counts(inferences=40, errors=40), off, 10).reasons[2]
-    decision = decide(counts(), CONFIG, 10)
+    assert "trigger_on_error_rate is off" in apply_rule(counts(inferences=40, errors=40), off, 10).reasons[2]
+    decision = apply_rule(counts(), CONFIG, 10)
     assert decision.reasons[2].startswith("No error rate over the last 24 h") and decision.metrics["error_rate"] is None
 
 
@@ -85,7 +85,7 @@ def test_the_rates_denominator_is_what_a_detector_looked_at_in_the_window(store:
     store.inferences(errors=100, ago=timedelta(hours=25))
     found = count(store.engine, 24, NOON)
     assert (found.inferences, found.errors, found.unmeasured, found.error_rate) == (40, 10, 7, 0.25)
-    assert "7 more inferences" in decide(found, CONFIG, 10).reasons[-1]
+    assert "7 more inferences" in apply_rule(found, CONFIG, 10).reasons[-1]
 
 
 def test_the_ends_of_the_window_belong_to_it(store: Store) -> None:
@@ -99,7 +99,7 @@ def test_inferences_from_the_future_do_not_count_and_are_named(store: Store) -> 
     store.inferences(errors=50, ago=timedelta(hours=-3))  # written before the clock was moved back
     store.inferences(good=20)
     found = count(store.engine, 24, NOON)
-    decision = decide(found, CONFIG, 10)
+    decision = apply_rule(found, CONFIG, 10)
     assert (found.inferences, found.errors, found.from_future) == (20, 0, 50)
     assert not decision.should_trigger
     assert "50 inferences are dated after 2026-11-23 12:00:00 UTC" in decision.reasons[-1]
@@ -142,8 +142,8 @@ def test_a_failed_round_used_nothing_up(store: Store) -> None:
 
 
 def test_after_a_rejected_round_watch_rests_for_a_window() -> None:
-    decision = decide(counts(12, 6), CONFIG, 10)
-    last = Ended(job=3, state="rejected", at=NOON, reason="not today", new_data=False)
+    decision = apply_rule(counts(12, 6), CONFIG, 10)
+    last = EndedRound(job=3, state="rejected", at=NOON, reason="not today", new_data=False)
     waiting = rest(decision, last, CONFIG, NOON + timedelta(hours=1))
     assert waiting and waiting.until == NOON + timedelta(hours=24) and "not today" in waiting.text
     assert rest(decision, last, CONFIG, NOON + timedelta(hours=24)) is None
@@ -152,15 +152,15 @@ def test_after_a_rejected_round_watch_rests_for_a_window() -> None:
 
 
 def test_new_cases_need_no_rest_after_a_completed_round_but_a_rate_does() -> None:
-    last = Ended(job=3, state="completed", at=NOON, reason="", new_data=True)
-    assert rest(decide(counts(12, 6), CONFIG, 10), last, CONFIG, NOON) is None
-    assert rest(decide(counts(0, 0, 40, 40), CONFIG, 10), last, CONFIG, NOON) is not None
+    last = EndedRound(job=3, state="completed", at=NOON, reason="", new_data=True)
+    assert rest(apply_rule(counts(12, 6), CONFIG, 10), last, CONFIG, NOON) is None
+    assert rest(apply_rule(counts(0, 0, 40, 40), CONFIG, 10), last, CONFIG, NOON) is not None
 
 
 def test_cases_that_no_snapshot_can_use_do_not_ask_for_a_round_at_every_look(store: Store) -> None:
     store.cases(12, corrected=12)  # left out of every dataset version
     jobs = Jobs(store.engine, store.clock)
-    decision = decide(count(store.engine, 24, NOON), CONFIG, 10)
+    decision = apply_rule(count(store.engine, 24, NOON), CONFIG, 10)
     for version, new_data in ((1, True), (1, False), (2, True), (None, False)):
         complete(store, version)
         last = jobs.last_ended()
@@ -174,7 +174,7 @@ ADAPTIVE = FinetuningConfig(min_error_cases=100, adaptive=True)
 def test_a_small_gain_asks_for_more_cases_and_a_large_one_for_fewer() -> None:
     steps = adapt(ADAPTIVE, [(1, 0.002), (2, 0.03), (3, 0.08), (4, None)])
     assert [(step.before, step.after) for step in steps] == [(100, 150), (150, 150), (150, 100), (100, 100)]
-    assert "gain +0.20 points, under 1: more cases" in steps[0].text
+    assert "gain +0.20 points, under 1.00 points: more cases" in steps[0].text
     assert needed_cases(ADAPTIVE, steps) == 100
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mondegreen.cases.records import CaseFilter
-    from mondegreen.loop.rounds import OnProgress, Progress
+    from mondegreen.loop.rounds import OnStageProgress, StageProgress
 
 STORE, BUILD = Path("var"), Path("build")
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
@@ -190,7 +190,7 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def round_progress(stream: bool) -> Iterator["OnProgress | None"]:
+def round_progress(stream: bool) -> Iterator["OnStageProgress | None"]:
     """A bar of the stages above the time taken, with the output running through above it.
 
     Args:
@@ -201,7 +201,7 @@ def round_progress(stream: bool) -> Iterator["OnProgress | None"]:
             yield (lambda progress: typer.echo(progress.line, err=True)) if stream else None
             return
 
-        def show_line(progress: "Progress") -> None:  # the bar comes with the first line: a mere look has none
+        def show_line(progress: "StageProgress") -> None:  # the bar comes with the first line: a mere look has none
             bar.print(progress.line)
             bar.show(progress.stage or "starting", max(progress.number - 1, 0), progress.stages or None)
 

@@ -212,7 +212,7 @@ def watch(
     """
     from mondegreen.cli.common import round_progress, terminable
     from mondegreen.errors import UsageError
-    from mondegreen.loop.orchestrator import watch as looks
+    from mondegreen.loop.orchestrator import watch as turns
 
     if once and interval:
         raise UsageError("--once and --interval exclude each other.", "Give one of them.")
@@ -220,7 +220,7 @@ def watch(
     try:
         with terminable():
             found = None
-            for found in looks(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
+            for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
                 text = f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}"
                 typer.echo(found.model_dump_json() if as_json else text)
     except KeyboardInterrupt as stop:

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 
 from mondegreen.config import params_of
 from mondegreen.errors import UsageError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator
-from mondegreen.loop.rounds import OnProgress
-from mondegreen.loop.status import render_status, system_status
-from mondegreen.loop.trigger import Decision, FinetuningConfig
+from mondegreen.loop.rounds import OnStageProgress
+from mondegreen.loop.trigger import FinetuningConfig
 from mondegreen.records import RegisteredVersion
 from mondegreen.registry.mlflow_store import tracking_root
 
@@ -24,18 +22,24 @@ if TYPE_CHECKING:
     from mondegreen.registry.deployer import ModelDeployer
     from mondegreen.regression.tester import RegressionTester
 
-Status = Literal["not_triggered", "pending_approval", "in_progress", "failed", "gate_closed", "registered", "deployed"]
+WorkflowStatus = Literal[
+    "not_triggered", "pending_approval", "in_progress", "failed", "gate_closed", "registered", "deployed"
+]
 StepState = Literal["done", "stopped", "not_reached"]
 STEPS = ("check trigger", "prepare data", "fine-tune", "validate", "regression test", "deploy")
-# The step that a failed stage belongs to.
-_STEP_OF = {"regress": 5, "register": 6, "evaluate": 4, "validate": 4}
+# The step that a stage, or a state of the job, belongs to.
+_STEP_OF = {
+    "approved": 1, "preparing": 2, "training": 3, "evaluating": 4,
+    "evaluate": 4, "validate": 4, "regress": 5, "register": 6,
+}  # fmt: skip
+_log = logging.getLogger(__name__)
 
 
-class _Result(BaseModel):
+class _WorkflowRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class WorkflowStep(_Result):
+class WorkflowStep(_WorkflowRecord):
     """One of the guide's steps."""
 
     number: int
@@ -43,10 +47,10 @@ class WorkflowStep(_Result):
     state: StepState
 
 
-class WorkflowResult(_Result):
+class WorkflowResult(_WorkflowRecord):
     """Where a workflow stopped, and why."""
 
-    status: Status
+    status: WorkflowStatus
     reason: str
     steps: tuple[WorkflowStep, ...]
     job: Job | None = None
@@ -55,67 +59,6 @@ class WorkflowResult(_Result):
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return self.model_dump(mode="json")
-
-
-def not_triggered(decision: Decision) -> WorkflowResult:
-    """The rule said no."""
-    return WorkflowResult(status="not_triggered", reason=" ".join(decision.reasons), steps=_steps(1))
-
-
-def waiting(job: Job) -> WorkflowResult:
-    """Somebody must approve the job first."""
-    reason = f"Job {job.id} waits for approval: `mondegreen approve {job.id}`, then run the workflow again."
-    return WorkflowResult(status="pending_approval", reason=reason, steps=_steps(1), job=job)
-
-
-def in_progress(job: Job, worker: str) -> WorkflowResult:
-    """Somebody else runs the round."""
-    reached = {"approved": 1, "preparing": 2, "training": 3, "evaluating": 4}[job.state]
-    return WorkflowResult(
-        status="in_progress",
-        reason=f"Job {job.id} is {job.state}: {worker} works on it.",
-        steps=_steps(reached),
-        job=job,
-    )
-
-
-def ended(job: Job) -> WorkflowResult:
-    """The round ran to its end."""
-    reason = job.events[-1].reason
-    if job.state == "failed":
-        stopped = _STEP_OF.get(job.details.get("stage", ""), 0)
-        return WorkflowResult(status="failed", reason=reason, steps=_steps(stopped or _step_left(job)), job=job)
-    version = RegisteredVersion(**job.details["version"])
-    if not job.passed:
-        stopped = 4 if job.outcome != "pass" else 5
-        return WorkflowResult(status="gate_closed", reason=reason, steps=_steps(stopped), job=job, version=version)
-    if version.alias == "champion":
-        return deployed(job, version)
-    return WorkflowResult(status="registered", reason=reason, steps=_steps(6), job=job, version=version)
-
-
-def deployed(job: Job, version: RegisteredVersion) -> WorkflowResult:
-    """The candidate is the champion now."""
-    reason = f"{version.name} version {version.version} is {version.stage}/@{version.alias}."
-    return WorkflowResult(status="deployed", reason=reason, steps=_steps(7), job=job, version=version)
-
-
-def _step_left(job: Job) -> int:
-    """The step of the state that a failed job was in."""
-    before = job.events[-1].before
-    return {"preparing": 2, "training": 3}.get(before or "", 4)
-
-
-def _steps(stopped: int) -> tuple[WorkflowStep, ...]:
-    """All steps; those before the one that it stopped at are done."""
-    found = []
-    for number, name in enumerate(STEPS, 1):
-        state: StepState = "done" if number < stopped else "stopped" if number == stopped else "not_reached"
-        found.append(WorkflowStep(number=number, name=name, state=state))
-    return tuple(found)
-
-
-_log = logging.getLogger(__name__)
 
 
 class FinetuningCoordinator:
@@ -172,16 +115,15 @@ class FinetuningCoordinator:
         project = self.orchestrator.project
         _check_root(project)
         params = params_of(project)
-        config = DeploymentConfig.from_params(params)
         return ModelDeployer(
-            config,
+            DeploymentConfig.from_params(params),
             model_name=params.register_.model_name,
             local_storage_dir=project / "var",
             use_gcs=self.use_gcs,
         )
 
     def run_complete_workflow(
-        self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnProgress | None = None
+        self, force_trigger: bool = False, auto_deploy: bool = False, on_progress: OnStageProgress | None = None
     ) -> WorkflowResult:
         """Goes through the steps as far as they lead; called again, goes on where it stopped.
 
@@ -196,23 +138,32 @@ class FinetuningCoordinator:
         if job is None:
             decision = self.orchestrator.decision()
             if not (decision.should_trigger or force_trigger):
-                return not_triggered(decision)
+                return _result("not_triggered", " ".join(decision.reasons), 1)
         job = self.orchestrator.trigger_finetuning(force=force_trigger)
         if job.state == "pending_approval":
-            return waiting(job)
+            how = f"`mondegreen approve {job.id}`, then run the workflow again"
+            return _result("pending_approval", f"Job {job.id} waits for approval: {how}.", 1, job)
         if job.state in WORKING and (worker := self.orchestrator.worker()):
-            return in_progress(job, worker)
-        result = ended(self.orchestrator.run_job(job.id, on_progress))
+            return _result(
+                "in_progress", f"Job {job.id} is {job.state}: {worker} works on it.", _STEP_OF[job.state], job
+            )
+        result = _ended(self.orchestrator.run_job(job.id, on_progress))
         if result.status == "registered" and auto_deploy and result.job:
             return self._deploy(result.job)
         return result
 
     def get_system_status(self) -> dict[str, Any]:
         """Cases, trigger, rounds, registry, errors of the last day and the next thing to do, as plain data."""
+        from mondegreen.loop.status import system_status
+
         return system_status(self.orchestrator)
 
     def print_status(self) -> None:
         """The same as one screen, on stdout."""
+        from rich.console import Console
+
+        from mondegreen.loop.status import render_status
+
         Console().print(render_status(self.get_system_status()))
 
     def _deploy(self, job: Job) -> WorkflowResult:
@@ -223,7 +174,37 @@ class FinetuningCoordinator:
         _check_root(project)
         version = register_candidate(project / "build", params_of(project).register_, promote=True)
         _log.info("%s version %s is %s", version.name, version.version, version.stage)
-        return deployed(job, version)
+        return _deployed(job, version)
+
+
+def _result(
+    status: WorkflowStatus, reason: str, stopped: int, job: Job | None = None, version: RegisteredVersion | None = None
+) -> WorkflowResult:
+    """The result with all steps; those before the one that it stopped at are done."""
+    steps = []
+    for number, name in enumerate(STEPS, 1):
+        state: StepState = "done" if number < stopped else "stopped" if number == stopped else "not_reached"
+        steps.append(WorkflowStep(number=number, name=name, state=state))
+    return WorkflowResult(status=status, reason=reason, steps=tuple(steps), job=job, version=version)
+
+
+def _ended(job: Job) -> WorkflowResult:
+    """Of a round that ran to its end."""
+    end = job.events[-1]
+    if job.state == "failed":
+        stopped = _STEP_OF.get(job.details.get("stage", "")) or _STEP_OF.get(end.before or "", 4)
+        return _result("failed", end.reason, stopped, job)
+    version = RegisteredVersion(**job.details["version"])
+    if not job.passed:
+        return _result("gate_closed", end.reason, 4 if job.outcome != "pass" else 5, job, version)
+    if version.alias == "champion":
+        return _deployed(job, version)
+    return _result("registered", end.reason, 6, job, version)
+
+
+def _deployed(job: Job, version: RegisteredVersion) -> WorkflowResult:
+    reason = f"{version.name} version {version.version} is {version.stage}/@{version.alias}."
+    return _result("deployed", reason, len(STEPS) + 1, job, version)
 
 
 def _check_root(project: Path) -> None:

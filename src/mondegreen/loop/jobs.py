@@ -1,9 +1,6 @@
 """Jobs: one fine-tuning round from the request to its end, in the database, with every transition.
 
-A transition names the state that it expects (compare-and-swap): of two processes that want the same one,
-one gets it.
-
-The database of live state by its folder, without what keeps audio: commands that only look start twice as fast.
+A transition names the state that it expects (compare-and-swap): of two processes that want the same one, one gets it.
 """
 
 from collections.abc import Callable
@@ -19,19 +16,19 @@ from sqlalchemy.orm import Session
 
 from mondegreen.db import Advisory, open_database, reading, take_turns, transaction
 from mondegreen.errors import JobError, UsageError
-from mondegreen.loop.trigger import Ended
+from mondegreen.loop.trigger import EndedRound
 from mondegreen.tables import JobEventRow, JobRow
 
-State = Literal[
+RoundState = Literal[
     "pending_approval", "approved", "preparing", "training", "evaluating", "completed", "failed", "rejected"
 ]
-STATES: tuple[State, ...] = get_args(State)
-WORKING: tuple[State, ...] = ("preparing", "training", "evaluating")
-OPEN: tuple[State, ...] = ("pending_approval", "approved", *WORKING)
-ENDED: tuple[State, ...] = ("completed", "failed", "rejected")
+STATES: tuple[RoundState, ...] = get_args(RoundState)
+WORKING: tuple[RoundState, ...] = ("preparing", "training", "evaluating")
+OPEN: tuple[RoundState, ...] = ("pending_approval", "approved", *WORKING)
+ENDED: tuple[RoundState, ...] = ("completed", "failed", "rejected")
 # A job whose runner died is prepared again; one whose runner was stopped waits for the next, approved as it was.
-_AGAIN: tuple[State, ...] = ("preparing", "approved")
-TRANSITIONS: dict[State, tuple[State, ...]] = {
+_AGAIN: tuple[RoundState, ...] = ("preparing", "approved")
+TRANSITIONS: dict[RoundState, tuple[RoundState, ...]] = {
     "pending_approval": ("approved", "rejected"),
     "approved": ("preparing", "rejected"),
     "preparing": ("training", "failed", "rejected", *_AGAIN),
@@ -43,24 +40,24 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
 }
 
 
-class _Fact(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class _JobRecord(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class JobEvent(_Fact):
+class JobEvent(_JobRecord):
     """A transition. The first has no state before it."""
 
     at: datetime
-    before: State | None
-    after: State
+    before: RoundState | None
+    after: RoundState
     reason: str
 
 
-class Job(_Fact):
+class Job(_JobRecord):
     """A fine-tuning round."""
 
     id: int
-    state: State
+    state: RoundState
     requested_at: datetime
     reasons: tuple[str, ...]
     trigger: dict[str, Any]  # the values and thresholds that were compared
@@ -78,7 +75,7 @@ class Job(_Fact):
         return self.id
 
     @property
-    def status(self) -> State:
+    def status(self) -> RoundState:
         """The guide's name for `state`."""
         return self.state
 
@@ -126,7 +123,7 @@ class Jobs:
             session.add(JobEventRow(job_id=row.id, at=now, before=None, after=row.state, reason=" ".join(reasons)))
             return _job(session, row), True
 
-    def move(self, job_id: int, before: State, after: State, reason: str, **facts: Any) -> Job:
+    def move(self, job_id: int, before: RoundState, after: RoundState, reason: str, **facts: Any) -> Job:
         """Moves a job on and stores the transition, both or neither.
 
         Args:
@@ -148,7 +145,7 @@ class Jobs:
             session.add(JobEventRow(job_id=job_id, at=self.clock(), before=before, after=after, reason=reason))
             return _job(session, row)
 
-    def learn(self, job_id: int, state: State, **facts: Any) -> Job:
+    def learn(self, job_id: int, state: RoundState, **facts: Any) -> Job:
         """Stores what became known of a job in `state`; like `move`, without a transition."""
         with transaction(self.engine) as session:
             row = _claimed(session, job_id, state, state)
@@ -172,7 +169,7 @@ class Jobs:
             row = _open_row(session)
             return _job(session, row) if row else None
 
-    def last_ended(self) -> Ended | None:
+    def last_ended(self) -> EndedRound | None:
         """The job that ended last."""
         query = select(JobEventRow).where(JobEventRow.after.in_(ENDED)).order_by(JobEventRow.id.desc()).limit(1)
         with reading(self.engine) as session:
@@ -184,7 +181,7 @@ class Jobs:
                 JobRow.state == "completed", JobRow.id < event.job_id
             )
             new_data = event.after == "completed" and version > (session.scalar(earlier) or 0)
-            return Ended(job=event.job_id, state=event.after, at=event.at, reason=event.reason, new_data=new_data)
+            return EndedRound(job=event.job_id, state=event.after, at=event.at, reason=event.reason, new_data=new_data)
 
     def gains(self) -> list[tuple[int, float | None]]:
         """Job and gain of every completed round, oldest first."""
@@ -193,7 +190,23 @@ class Jobs:
             return [(number, gain) for number, gain in session.execute(query)]
 
 
-def _claimed(session: Session, job_id: int, before: State, after: State) -> JobRow:
+@dataclass(frozen=True)
+class LiveState:
+    """As much of a DataManager as the loop needs until a round starts: commands that only look start twice as fast."""
+
+    folder: Path
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database. Raises CaseError when it cannot be opened."""
+        return open_database(self.folder)
+
+    def close(self) -> None:
+        """Lets the database's connections go."""
+        self.engine.dispose()
+
+
+def _claimed(session: Session, job_id: int, before: RoundState, after: RoundState) -> JobRow:
     """The row, moved from `before` to `after` and locked until the transaction ends."""
     changed = session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == before).values(state=after))
     row = _row(session, job_id)
@@ -223,23 +236,6 @@ def _row(session: Session, job_id: int) -> JobRow:
 
 def _job(session: Session, row: JobRow) -> Job:
     session.flush()
-    events = session.scalars(select(JobEventRow).where(JobEventRow.job_id == row.id).order_by(JobEventRow.id)).all()
-    names = ("at", "before", "after", "reason")
+    events = session.scalars(select(JobEventRow).where(JobEventRow.job_id == row.id).order_by(JobEventRow.id))
     facts = {name: getattr(row, name) for name in Job.model_fields if name not in ("events", "note")}
-    return Job(**facts, events=tuple(JobEvent(**{name: getattr(event, name) for name in names}) for event in events))
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """As much of a DataManager as the loop needs until a round starts."""
-
-    folder: Path
-
-    @cached_property
-    def engine(self) -> Engine:
-        """The database. Raises CaseError when it cannot be opened."""
-        return open_database(self.folder)
-
-    def close(self) -> None:
-        """Lets the database's connections go."""
-        self.engine.dispose()
+    return Job(**facts, events=tuple(map(JobEvent.model_validate, events)))

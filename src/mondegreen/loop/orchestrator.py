@@ -1,7 +1,5 @@
-"""FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them.
-
-Looking after the loop: check the rule, ask for a round, run what is approved or was interrupted; again and again.
-"""
+"""FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them; `watch` does so again and
+again."""
 
 import getpass
 import time
@@ -20,12 +18,24 @@ from mondegreen.config import params_of
 from mondegreen.errors import CaseError, JobError
 from mondegreen.loop.jobs import WORKING, Job, Jobs
 from mondegreen.loop.pipeline import PIPELINE
-from mondegreen.loop.rounds import OnProgress
-from mondegreen.loop.trigger import Decision, FinetuningConfig, Rest, Step, adapt, count, decide, needed_cases, rest
-from mondegreen.monitoring.canary import watch_canary
+from mondegreen.loop.trigger import (
+    FinetuningConfig,
+    Rest,
+    ThresholdStep,
+    TriggerDecision,
+    adapt,
+    apply_rule,
+    count,
+    needed_cases,
+    rest,
+)
 
 if TYPE_CHECKING:
-    from mondegreen.loop.rounds import OnProgress, Round, TakeSnapshot
+    from mondegreen.loop.rounds import OnStageProgress, Round, TakeSnapshot
+
+TurnAction = Literal["nothing", "resting", "waiting", "working", "ran"]
+_ATTEMPTS = 5  # of a single turn while the database is away; a watch that goes on has no end of them
+_AWAY = (CaseError, DBAPIError)
 
 
 class CaseStore(Protocol):
@@ -62,7 +72,7 @@ class FinetuningOrchestrator:
     ) -> None:
         self.data_manager = data_manager
         self.project = Path(project)
-        self.config = config or config_of(self.project)
+        self.config = config or FinetuningConfig.from_params(params_of(self.project))
         self.jobs = Jobs(data_manager.engine, clock)
         self.pipeline = tuple(pipeline or PIPELINE)
         self._snapshot = snapshot or self._freeze
@@ -86,16 +96,16 @@ class FinetuningOrchestrator:
             "rest": waiting.model_dump(mode="json") if waiting else None,
         }
 
-    def decision(self) -> Decision:
+    def decision(self) -> TriggerDecision:
         """The rule's decision on the counts of this moment."""
         counts = count(self.jobs.engine, self.config.window_hours, self._clock())
-        return decide(counts, self.config, needed_cases(self.config, self.adaptive_history()))
+        return apply_rule(counts, self.config, needed_cases(self.config, self.adaptive_history()))
 
-    def adaptive_history(self) -> list[Step]:
+    def adaptive_history(self) -> list[ThresholdStep]:
         """What the completed rounds did to the number of cases that the next one needs."""
         return adapt(self.config, self.jobs.gains())
 
-    def rest(self, decision: Decision) -> Rest | None:
+    def rest(self, decision: TriggerDecision) -> Rest | None:
         """Why `watch` should not ask for a round now although the rule says so."""
         return rest(decision, self.jobs.last_ended(), self.config, self._clock())
 
@@ -163,7 +173,7 @@ class FinetuningOrchestrator:
         """Who works on a round now, None when nobody does."""
         return self._round().worker()
 
-    def run_job(self, job_id: int | None = None, on_progress: "OnProgress | None" = None) -> Job:
+    def run_job(self, job_id: int | None = None, on_progress: "OnStageProgress | None" = None) -> Job:
         """Runs the round that is approved, or goes on with one whose runner died or was stopped.
 
         Args:
@@ -207,37 +217,13 @@ class FinetuningOrchestrator:
         )
 
 
-def config_of(project: Path) -> FinetuningConfig:
-    """The trigger's knobs in the project's params.yaml, or the defaults where there is none."""
-    return FinetuningConfig.from_params(params_of(project))
-
-
-def _compared(decision: Decision, config: FinetuningConfig) -> dict[str, Any]:
-    """What a job keeps of the moment it was asked for."""
-    conditions = [condition.model_dump() for condition in decision.conditions]
-    return {"conditions": conditions, "metrics": decision.metrics, "config": config.to_dict()}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "somebody"
-
-
-Action = Literal["nothing", "resting", "waiting", "working", "ran"]
-Open = Callable[[], AbstractContextManager[FinetuningOrchestrator]]
-_ATTEMPTS = 5  # of a single look while the database is away; a watch that goes on has no end of them
-_AWAY = (CaseError, DBAPIError)
-
-
-class Look(BaseModel):
-    """What one look found and did."""
+class WatchTurn(BaseModel):
+    """What one turn of the watch found and did."""
 
     model_config = ConfigDict(frozen=True)
 
     at: datetime
-    action: Action
+    action: TurnAction
     text: str  # one line
     job: Job | None = None
 
@@ -247,50 +233,50 @@ class Look(BaseModel):
         return self.action != "ran" or (self.job is not None and self.job.passed)
 
 
-def look(orchestrator: FinetuningOrchestrator, on_progress: OnProgress | None = None) -> Look:
-    """One look, and the round if there is one to run."""
+def take_turn(orchestrator: FinetuningOrchestrator, on_progress: "OnStageProgress | None" = None) -> WatchTurn:
+    """One turn: looks whether a round is due, asks for it, and runs the one that may run."""
     job = orchestrator.open_job()
     if job is None:
         decision = orchestrator.decision()
         if not decision.should_trigger:
-            return _look("nothing", f"no round: {' '.join(decision.reasons)}")
+            return _turn("nothing", f"no round: {' '.join(decision.reasons)}")
         if waiting := orchestrator.rest(decision):
-            return _look("resting", waiting.text)
+            return _turn("resting", waiting.text)
         job = orchestrator.trigger_finetuning()
     elif job.state == "pending_approval" and orchestrator.config.auto_approve_finetuning:
         job = orchestrator.trigger_finetuning()  # the open one, approved
     if job.state == "pending_approval":
         why = " ".join(job.reasons)
-        return _look("waiting", f"job {job.id} waits for approval (`mondegreen approve {job.id}`): {why}", job)
+        return _turn("waiting", f"job {job.id} waits for approval (`mondegreen approve {job.id}`): {why}", job)
     if job.state in WORKING and (worker := orchestrator.worker()):
-        return _look("working", f"job {job.id} is {job.state}: {worker} works on it", job)
+        return _turn("working", f"job {job.id} is {job.state}: {worker} works on it", job)
     try:
         job = orchestrator.run_job(job.id, on_progress)
-    except JobError as error:  # another watch was faster, or the pipeline was stopped: the next look goes on
-        return _look("working", f"job {job.id}: {error.problem}", orchestrator.get_job(job.id))
-    return _look("ran", f"job {job.id} {job.state}: {job.events[-1].reason}", job)
+    except JobError as error:  # another watch was faster, or the pipeline was stopped: the next turn goes on
+        return _turn("working", f"job {job.id}: {error.problem}", orchestrator.get_job(job.id))
+    return _turn("ran", f"job {job.id} {job.state}: {job.events[-1].reason}", job)
 
 
 def watch(
-    open_orchestrator: Open,
+    open_orchestrator: Callable[[], AbstractContextManager[FinetuningOrchestrator]],
     interval: float | None,
     warn: Callable[[str], None],
-    progress: Callable[[], AbstractContextManager[OnProgress | None]] = nullcontext,
+    progress: "Callable[[], AbstractContextManager[OnStageProgress | None]]" = nullcontext,
     wait: Callable[[float], None] = time.sleep,
-) -> Iterator[Look]:
-    """Looks once, or every `interval` seconds until the caller stops; a database that is away is waited for.
+) -> Iterator[WatchTurn]:
+    """Takes one turn, or one every `interval` seconds until the caller stops; a database that is away is waited for.
 
     Args:
-        open_orchestrator: opens it anew for each look, so that new parameters count and connections are fresh.
-        interval: None to look once.
+        open_orchestrator: opens it anew for each turn, so that new parameters count and connections are fresh.
+        interval: None for one turn.
         warn: told of each attempt that failed.
         progress: shows how a round goes on.
 
     Yields:
-        Every look.
+        Every turn.
 
     Raises:
-        CaseError, DBAPIError: the database stayed away from a single look.
+        CaseError, DBAPIError: the database stayed away from a single turn.
     """
 
     def failed(state: RetryCallState) -> None:
@@ -307,12 +293,14 @@ def watch(
         reraise=True,
     )
 
-    def once() -> Look:
+    def once() -> WatchTurn:
+        from mondegreen.monitoring.canary import watch_canary
+
         with open_orchestrator() as orchestrator, progress() as on_progress:
             params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
             if said := watch_canary(orchestrator.jobs.engine, params, folder):
                 warn(said)
-            return look(orchestrator, on_progress)
+            return take_turn(orchestrator, on_progress)
 
     while True:
         found = patient(once)
@@ -322,5 +310,18 @@ def watch(
         wait(interval)
 
 
-def _look(action: Action, text: str, job: Job | None = None) -> Look:
-    return Look(at=datetime.now(UTC), action=action, text=" ".join(text.split()), job=job)
+def _turn(action: TurnAction, text: str, job: Job | None = None) -> WatchTurn:
+    return WatchTurn(at=datetime.now(UTC), action=action, text=" ".join(text.split()), job=job)
+
+
+def _compared(decision: TriggerDecision, config: FinetuningConfig) -> dict[str, Any]:
+    """What a job keeps of the moment it was asked for."""
+    conditions = [condition.model_dump() for condition in decision.conditions]
+    return {"conditions": conditions, "metrics": decision.metrics, "config": config.to_dict()}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "somebody"

@@ -1,13 +1,9 @@
 """A round: freeze the corrected cases, run the pipeline, read its verdict, end the job.
 
 What dies on the way is found by the next `run` or `watch`: the steps can be repeated, `dvc repro` goes on where it
-was, training goes on from its checkpoints.
-
-The lock that says that somebody works on a round in this project.
-
-A file lock that the pipeline's process inherits: when the runner is killed and its `dvc repro` lives on, the round is
-still being worked on, and nobody starts a second one beside it. On PostgreSQL, which several machines may share, the
-runner also holds an advisory lock.
+was, training goes on from its checkpoints. Whoever works on a round holds a file lock that the pipeline's process
+inherits: when the runner is killed and its `dvc repro` lives on, nobody starts a second one beside it. On PostgreSQL,
+which several machines may share, the runner also holds an advisory lock.
 """
 
 import logging
@@ -28,71 +24,30 @@ from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import flock, read_json
 from mondegreen.git import current_branch, enter_branch, leave_branch, require_clean
-from mondegreen.loop.jobs import WORKING, Job, Jobs, State
+from mondegreen.loop.jobs import WORKING, Job, Jobs, RoundState
 from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.tables import CaseRow
 
 _PATIENCE = 2.0  # seconds; somebody who only looks holds the lock for a moment
-
-
-@contextmanager
-def hold(path: Path, engine: Engine) -> Iterator[int]:
-    """Holds the lock; yields its file descriptor, for a child that shall hold it too.
-
-    Raises:
-        JobError: somebody else holds it.
-    """
-    with flock(path, _PATIENCE) as handle:
-        if handle is None:
-            raise JobError(f"A round is being worked on by {_holder(path)} ({path}).", "Wait for it, or stop it first.")
-        with advisory_lock(engine, Advisory.ROUND, _PATIENCE) as free:
-            if not free:
-                raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            yield handle
-
-
-def worker(path: Path, engine: Engine) -> str | None:
-    """Who holds the lock, None when it is free."""
-    if path.is_file():
-        with flock(path, 0, shared=True) as handle:
-            if handle is None:
-                return _holder(path)
-    with advisory_lock(engine, Advisory.ROUND) as free:
-        return None if free else "another machine"
-
-
-def _holder(path: Path) -> str:
-    """The runner as it wrote itself down; a pipeline that outlived it holds the lock in its name."""
-    pid = path.read_text(errors="replace").strip()
-    return f"process {pid}" if pid.isdigit() and _lives(int(pid)) else f"the pipeline that process {pid} left behind"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
-__all__ = ["PIPELINE", "OnProgress", "Progress", "Round", "TakeSnapshot", "run_round"]
-
 MAX_ATTEMPTS = 3  # runs of a job whose runner keeps dying
 EVALUATION = frozenset({"evaluate", "validate", "regress", "register"})
 _STAGE = re.compile(r"(?:Running stage|Stage) '([^':]+)'")
+# Tries a write for half an hour while the database is away.
+_patiently = Retrying(
+    retry=retry_if_exception_type((CaseError, DBAPIError)),
+    wait=wait_exponential(max=60),
+    stop=stop_after_delay(1800),
+    reraise=True,
+)
 _log = logging.getLogger(__name__)
 
 TakeSnapshot = Callable[[], int]
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """A line of the pipeline's output and where the round is."""
 
     line: str
@@ -101,7 +56,7 @@ class Progress:
     stages: int
 
 
-OnProgress = Callable[[Progress], None]
+OnStageProgress = Callable[[StageProgress], None]
 
 
 @dataclass(frozen=True)
@@ -126,19 +81,16 @@ class Round:
         """Where the pipeline's output goes."""
         return self.project / "var" / "jobs" / f"{job_id}.log"
 
-    def move(self, job: Job, after: State, reason: str, **facts: Any) -> Job:
+    def move(self, job: Job, after: RoundState, reason: str, **facts: Any) -> Job:
         """A transition that outlasts a restart of the database: the work before it took hours."""
-        for attempt in _patiently():
-            with attempt:
-                return self.jobs.move(job.id, job.state, after, reason, **facts)
-        raise AssertionError
+        return _patiently(self.jobs.move, job.id, job.state, after, reason, **facts)
 
     @property
     def _lock(self) -> Path:
         return self.project / "var" / "locks" / "round.lock"
 
 
-def run_round(work: Round, job_id: int, on_progress: OnProgress | None = None) -> Job:
+def run_round(work: Round, job_id: int, on_progress: OnStageProgress | None = None) -> Job:
     """Runs a job that is approved, or whose runner died or was stopped, to its end.
 
     Returns:
@@ -207,7 +159,7 @@ def _freeze(work: Round) -> int | None:
     return work.snapshot()
 
 
-def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None) -> Job:
+def _run_stages(work: Round, job: Job, lock: int, on_progress: OnStageProgress | None) -> Job:
     """Runs the pipeline and follows its stages; raises JobError when one fails."""
     stages = _stages(work.project)
     log = work.log(job.id)
@@ -222,7 +174,7 @@ def _run_stages(work: Round, job: Job, lock: int, on_progress: OnProgress | None
                 job = work.move(job, "evaluating", f"stage {stage}")
         if on_progress:
             number = stages.index(stage) + 1 if stage in stages else 0
-            on_progress(Progress(line, stage, number, len(stages)))
+            on_progress(StageProgress(line, stage, number, len(stages)))
 
     code = run_pipeline(work.pipeline, work.project, log, lock, on_line)
     if code:
@@ -295,11 +247,45 @@ def _stages(project: Path) -> list[str]:
     return list(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]) if path.is_file() else []
 
 
-def _patiently() -> Retrying:
-    """Tries a write for half an hour while the database is away."""
-    return Retrying(
-        retry=retry_if_exception_type((CaseError, DBAPIError)),
-        wait=wait_exponential(max=60),
-        stop=stop_after_delay(1800),
-        reraise=True,
-    )
+@contextmanager
+def hold(path: Path, engine: Engine) -> Iterator[int]:
+    """Holds the lock; yields its file descriptor, for a child that shall hold it too.
+
+    Raises:
+        JobError: somebody else holds it.
+    """
+    with flock(path, _PATIENCE) as handle:
+        if handle is None:
+            raise JobError(f"A round is being worked on by {_holder(path)} ({path}).", "Wait for it, or stop it first.")
+        with advisory_lock(engine, Advisory.ROUND, _PATIENCE) as free:
+            if not free:
+                raise JobError("A round is being worked on by another machine.", "Wait for it, or stop it first.")
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield handle
+
+
+def worker(path: Path, engine: Engine) -> str | None:
+    """Who holds the lock, None when it is free."""
+    if path.is_file():
+        with flock(path, 0, shared=True) as handle:
+            if handle is None:
+                return _holder(path)
+    with advisory_lock(engine, Advisory.ROUND) as free:
+        return None if free else "another machine"
+
+
+def _holder(path: Path) -> str:
+    """The runner as it wrote itself down; a pipeline that outlived it holds the lock in its name."""
+    pid = path.read_text(errors="replace").strip()
+    return f"process {pid}" if pid.isdigit() and _lives(int(pid)) else f"the pipeline that process {pid} left behind"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

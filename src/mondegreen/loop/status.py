@@ -1,7 +1,4 @@
-"""The state of the whole system as data: cases, trigger, rounds, registry, errors, and the next thing to do.
-
-The system's status as one screen that a person understands.
-"""
+"""The status of the whole system, as data and on one screen: cases, trigger, rounds, registry, errors, what to do."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +16,10 @@ from mondegreen.loop.trigger import count
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
-from mondegreen.scoring.wording import points
+from mondegreen.scoring.wording import percent, points
 
 DAY = 24.0  # hours
+_SIGNS = {True: "[green]yes[/]", False: "[yellow]no[/]"}
 
 
 def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
@@ -128,28 +126,25 @@ def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     return {"hours": DAY, **measured, "unmeasured": counts.unmeasured}
 
 
-_SIGNS = {True: "[green]yes[/]", False: "[yellow]no[/]"}
-
-
 def render_status(status: dict[str, Any]) -> RenderableType:
     """The screen for `rich`, from `system_status`."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, lines in (
-        ("cases", _cases(status["cases"])),
-        ("round needed", _trigger(status["orchestrator"]["trigger_conditions"])),
-        ("open job", _open_job(status["orchestrator"])),
-        ("last round", _last_round(status["orchestrator"]["last_round"])),
-        ("rounds", _rounds(status["validation"])),
-        ("registry", _status_screen_registry(status["deployer"])),
-        ("last day", _status_screen_last_day(status["inferences"])),
+        ("cases", _show_cases(status["cases"])),
+        ("round needed", _show_trigger(status["orchestrator"]["trigger_conditions"])),
+        ("open job", _show_open_job(status["orchestrator"])),
+        ("last round", _show_last_round(status["orchestrator"]["last_round"])),
+        ("rounds", _show_rounds(status["validation"])),
+        ("registry", _show_registry(status["deployer"])),
+        ("last day", _show_last_day(status["inferences"])),
     ):
         table.add_row(name, "\n".join(lines))
     return Group(table, "", f"[bold]What now[/]  {escape(status['next_step'])}")
 
 
-def _cases(cases: dict[str, Any]) -> list[str]:
+def _show_cases(cases: dict[str, Any]) -> list[str]:
     methods = ", ".join(f"{count:,} {method}" for method, count in sorted(cases["by_method"].items()))
     corrected = f"{cases['corrected']:,} corrected{f' ({methods})' if methods else ''}"
     return [
@@ -158,14 +153,14 @@ def _cases(cases: dict[str, Any]) -> list[str]:
     ]
 
 
-def _trigger(conditions: dict[str, Any]) -> list[str]:
+def _show_trigger(conditions: dict[str, Any]) -> list[str]:
     lines = [_SIGNS[conditions["should_trigger"]], *map(escape, conditions["reasons"])]
     if conditions["rest"]:
         lines.append(escape(conditions["rest"]["text"]))
     return lines
 
 
-def _open_job(orchestrator: dict[str, Any]) -> list[str]:
+def _show_open_job(orchestrator: dict[str, Any]) -> list[str]:
     job = orchestrator["open_job"]
     if not job:
         return ["none"]
@@ -175,7 +170,7 @@ def _open_job(orchestrator: dict[str, Any]) -> list[str]:
     return [escape(f"job {job['id']}: {job['state']} since {_minute(since['at'])}{working}. {since['reason']}")]
 
 
-def _last_round(job: dict[str, Any] | None) -> list[str]:
+def _show_last_round(job: dict[str, Any] | None) -> list[str]:
     if not job:
         return ["none yet"]
     end = job["events"][-1]
@@ -184,13 +179,13 @@ def _last_round(job: dict[str, Any] | None) -> list[str]:
     return [escape(f"job {job['id']}: {job['state']} at {_minute(end['at'])}{verdict}{gain}"), escape(end["reason"])]
 
 
-def _rounds(validation: dict[str, Any]) -> list[str]:
+def _show_rounds(validation: dict[str, Any]) -> list[str]:
     if not validation["rounds"]:
         return ["none completed"]
-    return [f"{validation['rounds']} completed, {validation['passed']} passed ({validation['pass_rate']:.0%})"]
+    return [f"{validation['rounds']} completed, {validation['passed']} passed ({percent(validation['pass_rate'], 0)})"]
 
 
-def _status_screen_registry(deployer: dict[str, Any]) -> list[str]:
+def _show_registry(deployer: dict[str, Any]) -> list[str]:
     if deployer["problem"]:
         return [f"[red]{escape(deployer['problem'])}[/]"]
     held = [
@@ -201,11 +196,11 @@ def _status_screen_registry(deployer: dict[str, Any]) -> list[str]:
     return [escape(f"{deployer['model_name']}: {', '.join(held)}"), *noticed]
 
 
-def _status_screen_last_day(found: dict[str, Any]) -> list[str]:
+def _show_last_day(found: dict[str, Any]) -> list[str]:
     if not found["inferences"]:
         unmeasured = f" ({found['unmeasured']:,} that no detector looked at)" if found["unmeasured"] else ""
         return [f"no inference was measured{unmeasured}"]
-    rate = f"{found['error_rate']:.1%}"
+    rate = percent(found["error_rate"])
     return [f"{found['inferences']:,} inferences, {found['errors']:,} errors: error rate {rate}"]
 
 

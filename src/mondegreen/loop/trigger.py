@@ -1,13 +1,9 @@
 """When a fine-tuning round starts: the one rule, from counts and thresholds to a decision with its reasons.
 
 A round starts when there are enough new error cases and enough of them are corrected, or, with
-`trigger_on_error_rate`, when the error rate of the last hours is high and was measured on enough inferences.
-
-How many error cases the next round needs, learnt from what the rounds before it gained.
-
-The threshold has no state of its own: it is folded from the gains of the completed rounds, so nothing can disagree.
-
-The counts that the trigger's rule looks at, from the database of live state.
+`trigger_on_error_rate`, when the error rate of the last hours is high and was measured on enough inferences. How many
+error cases are enough may be learnt from what the rounds before gained. That threshold has no state of its own: it is
+folded from the gains of the completed rounds, so nothing can disagree.
 """
 
 from collections.abc import Iterable
@@ -20,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from mondegreen.config import GuideConfig, TriggerParams
 from mondegreen.db import reading
+from mondegreen.scoring.wording import percent, points, unsigned
 from mondegreen.tables import CaseRow, InferenceRow, JobRow
 
 
@@ -29,11 +26,11 @@ class FinetuningConfig(TriggerParams, GuideConfig):
     section = "trigger"
 
 
-class _Fact(BaseModel):
+class _TriggerRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Counts(_Fact):
+class Counts(_TriggerRecord):
     """What the rule looks at. A case is new until a round that was completed has trained on it."""
 
     total_error_cases: int
@@ -53,7 +50,7 @@ class Counts(_Fact):
         return self.errors / self.inferences if self.inferences else None
 
 
-class Condition(_Fact):
+class Condition(_TriggerRecord):
     """A value against its threshold. `text` is a sentence that names both."""
 
     name: str
@@ -63,7 +60,7 @@ class Condition(_Fact):
     text: str
 
 
-class Decision(_Fact):
+class TriggerDecision(_TriggerRecord):
     """Whether a round should start, and everything that was compared."""
 
     should_trigger: bool
@@ -84,7 +81,7 @@ class Decision(_Fact):
         return self.counts.model_dump(mode="json") | {"error_rate": self.counts.error_rate}
 
 
-class Ended(_Fact):
+class EndedRound(_TriggerRecord):
     """The round that ended last."""
 
     job: int
@@ -94,14 +91,24 @@ class Ended(_Fact):
     new_data: bool  # it trained on cases that no round before it had
 
 
-class Rest(_Fact):
+class Rest(_TriggerRecord):
     """`watch` asks for no round before `until`. A person may, at any time."""
 
     until: datetime
     text: str
 
 
-def decide(counts: Counts, config: TriggerParams, min_error_cases: int) -> Decision:
+class ThresholdStep(_TriggerRecord):
+    """What one completed round did to the number of error cases that the next one needs."""
+
+    job: int
+    gain: float | None  # WER before minus after, absolute; None when nothing was measured
+    before: int  # error cases
+    after: int
+    text: str
+
+
+def apply_rule(counts: Counts, config: TriggerParams, min_error_cases: int) -> TriggerDecision:
     """The rule.
 
     Args:
@@ -115,7 +122,7 @@ def decide(counts: Counts, config: TriggerParams, min_error_cases: int) -> Decis
     rate = _error_rate(counts, config)
     by_cases = cases.met and corrected.met
     by_error_rate = config.trigger_on_error_rate and rate.met and measured.met
-    return Decision(
+    return TriggerDecision(
         should_trigger=by_cases or by_error_rate,
         by_cases=by_cases,
         by_error_rate=by_error_rate,
@@ -125,11 +132,11 @@ def decide(counts: Counts, config: TriggerParams, min_error_cases: int) -> Decis
     )
 
 
-def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: datetime) -> Rest | None:
+def rest(decision: TriggerDecision, last: EndedRound | None, config: TriggerParams, now: datetime) -> Rest | None:
     """Why `watch` should not ask again yet although the rule says so.
 
     The window still holds what was seen before the last round; the cases of a round that failed or was rejected are
-    still new, and so are those that no snapshot can use. Without a rest every look would ask for the same round again.
+    still new, and so are those that no snapshot can use. Without a rest every turn would ask for the same round again.
     """
     if last is None or not decision.should_trigger or (last.new_data and decision.by_cases):
         return None
@@ -145,62 +152,7 @@ def rest(decision: Decision, last: Ended | None, config: TriggerParams, now: dat
     )
 
 
-def _at_least(name: str, what: str, value: int, threshold: int) -> Condition:
-    met = value >= threshold
-    text = f"{value:,} {what}, at least {threshold:,} are needed: {_said(met)}."
-    return Condition(name=name, value=value, threshold=threshold, met=met, text=text)
-
-
-def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
-    value, threshold = counts.error_rate, config.error_rate_threshold
-    met = value is not None and value >= threshold
-    window = f"over the last {config.window_hours:g} h"
-    if value is None:
-        found = f"No error rate {window}: no inference was looked at by a detector"
-    else:
-        found = f"Error rate {window} {value:.1%} ({counts.errors:,} of {counts.inferences:,} inferences)"
-    end = _said(met) if config.trigger_on_error_rate else "not looked at, trigger_on_error_rate is off"
-    return Condition(
-        name="error_rate_threshold",
-        value=value,
-        threshold=threshold,
-        met=met,
-        text=f"{found}, at least {threshold:.1%} is needed: {end}.",
-    )
-
-
-def _notes(counts: Counts, config: TriggerParams) -> list[str]:
-    notes = []
-    if counts.from_future:
-        notes.append(
-            f"{counts.from_future:,} inferences are dated after {counts.at:%Y-%m-%d %H:%M:%S} UTC and are not counted: "
-            "check the clocks of this machine and of those that transcribe."
-        )
-    if counts.unmeasured:
-        notes.append(
-            f"{counts.unmeasured:,} more inferences of the last {config.window_hours:g} h were not looked at by a "
-            "detector and are not counted."
-        )
-    return notes
-
-
-def _said(met: bool) -> str:
-    return "met" if met else "not met"
-
-
-class Step(BaseModel):
-    """What one completed round did to the threshold."""
-
-    model_config = ConfigDict(frozen=True)
-
-    job: int
-    gain: float | None  # WER before minus after, absolute; None when nothing was measured
-    before: int  # error cases
-    after: int
-    text: str
-
-
-def adapt(config: TriggerParams, gains: Iterable[tuple[int, float | None]]) -> list[Step]:
+def adapt(config: TriggerParams, gains: Iterable[tuple[int, float | None]]) -> list[ThresholdStep]:
     """The history of the threshold.
 
     Args:
@@ -215,27 +167,14 @@ def adapt(config: TriggerParams, gains: Iterable[tuple[int, float | None]]) -> l
     steps = []
     for job, gain in gains:
         moved, text = _moved(config, exact, gain)
-        steps.append(Step(job=job, gain=gain, before=round(exact), after=round(moved), text=text))
+        steps.append(ThresholdStep(job=job, gain=gain, before=round(exact), after=round(moved), text=text))
         exact = moved
     return steps
 
 
-def needed_cases(config: TriggerParams, steps: list[Step]) -> int:
+def needed_cases(config: TriggerParams, steps: list[ThresholdStep]) -> int:
     """The threshold of the next round."""
     return steps[-1].after if steps else config.min_error_cases
-
-
-def _moved(config: TriggerParams, exact: float, gain: float | None) -> tuple[float, str]:
-    low, high = config.adaptive_bounds
-    small, large = config.adaptive_small_gain, config.adaptive_large_gain
-    if gain is None:
-        return exact, "no gain was measured: as before"
-    shown = f"gain {100 * gain:+.2f} points"
-    if gain < small:
-        return min(exact * config.adaptive_factor, high), f"{shown}, under {100 * small:g}: more cases"
-    if gain > large:
-        return max(exact / config.adaptive_factor, low), f"{shown}, over {100 * large:g}: fewer cases"
-    return exact, f"{shown}, from {100 * small:g} to {100 * large:g}: as before"
 
 
 def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
@@ -253,7 +192,9 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
                 by_method[method] = by_method.get(method, 0) + cases
             new += cases if unused else 0
             new_corrected += cases if unused and method else 0
-        seen = _inferences(session, now - timedelta(hours=window_hours), now)
+        window = (InferenceRow.at >= now - timedelta(hours=window_hours), InferenceRow.at <= now)
+        found = select(InferenceRow.is_error, func.count()).where(*window).group_by(InferenceRow.is_error)
+        seen: dict[bool | None, int] = dict(session.execute(found).tuples().all())
         future = session.scalar(select(func.count()).where(InferenceRow.at > now)) or 0
     return Counts(
         total_error_cases=total,
@@ -274,15 +215,59 @@ def trained_version(session: Session) -> int:
 
     A round that failed used nothing up: its cases are still new.
     """
-    query = select(func.max(JobRow.dataset_version)).where(JobRow.state == "completed")
-    return session.scalar(query) or 0
+    return session.scalar(select(func.max(JobRow.dataset_version)).where(JobRow.state == "completed")) or 0
 
 
-def _inferences(session: Session, start: datetime, end: datetime) -> dict[bool | None, int]:
-    """The number of inferences by what the detector said."""
-    query = (
-        select(InferenceRow.is_error, func.count())
-        .where(InferenceRow.at >= start, InferenceRow.at <= end)
-        .group_by(InferenceRow.is_error)
+def _at_least(name: str, what: str, value: int, threshold: int) -> Condition:
+    met = value >= threshold
+    text = f"{value:,} {what}, at least {threshold:,} are needed: {'met' if met else 'not met'}."
+    return Condition(name=name, value=value, threshold=threshold, met=met, text=text)
+
+
+def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
+    value, threshold = counts.error_rate, config.error_rate_threshold
+    met = value is not None and value >= threshold
+    window = f"over the last {config.window_hours:g} h"
+    if value is None:
+        found = f"No error rate {window}: no inference was looked at by a detector"
+    else:
+        found = f"Error rate {window} {percent(value)} ({counts.errors:,} of {counts.inferences:,} inferences)"
+    end = "not looked at, trigger_on_error_rate is off"
+    if config.trigger_on_error_rate:
+        end = "met" if met else "not met"
+    return Condition(
+        name="error_rate_threshold",
+        value=value,
+        threshold=threshold,
+        met=met,
+        text=f"{found}, at least {percent(threshold)} is needed: {end}.",
     )
-    return dict(session.execute(query).tuples().all())
+
+
+def _notes(counts: Counts, config: TriggerParams) -> list[str]:
+    notes = []
+    if counts.from_future:
+        notes.append(
+            f"{counts.from_future:,} inferences are dated after {counts.at:%Y-%m-%d %H:%M:%S} UTC and are not counted: "
+            "check the clocks of this machine and of those that transcribe."
+        )
+    if counts.unmeasured:
+        notes.append(
+            f"{counts.unmeasured:,} more inferences of the last {config.window_hours:g} h were not looked at by a "
+            "detector and are not counted."
+        )
+    return notes
+
+
+def _moved(config: TriggerParams, exact: float, gain: float | None) -> tuple[float, str]:
+    """The threshold after a round with this gain, and why."""
+    low, high = config.adaptive_bounds
+    small, large = config.adaptive_small_gain, config.adaptive_large_gain
+    if gain is None:
+        return exact, "no gain was measured: as before"
+    shown = f"gain {points(gain)}"
+    if gain < small:
+        return min(exact * config.adaptive_factor, high), f"{shown}, under {unsigned(small)}: more cases"
+    if gain > large:
+        return max(exact / config.adaptive_factor, low), f"{shown}, over {unsigned(large)}: fewer cases"
+    return exact, f"{shown}, between {unsigned(small)} and {unsigned(large)}: as before"
