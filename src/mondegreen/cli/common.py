@@ -42,6 +42,16 @@ TextOption = Annotated[str | None, typer.Option(help="Beginnings of words in a t
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+# Options of a table without lines and headings.
+GRID = {
+    "box": None,
+    "padding": (0, 2),
+    "collapse_padding": True,
+    "show_header": False,
+    "show_edge": False,
+    "pad_edge": False,
+}
+
 
 def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: bool, width: int | None = None) -> None:
     """The answer of a command on stdout.

@@ -15,7 +15,6 @@ from mondegreen.cli import (
     jobs,
     labels,
     llm,
-    model_trials,
     models,
     monitor,
     regression,
@@ -60,7 +59,6 @@ app.add_typer(detector.app, name="detector")
 llm.join(labels.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(llm.app, name="llm")
-model_trials.join(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(regression.app, name="regression")
 

@@ -1,129 +1,34 @@
-"""`mondegreen models`: what stands in the registry, deploying, rolling back, and the ledger of it.
+"""`mondegreen models`: the versions in the registry, deploying and rolling back, and what speaks for or against it."""
 
-What `mondegreen models` shows.
-"""
-
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 
-from mondegreen.cli.common import JsonOption
-from mondegreen.scoring.wording import percent
+from mondegreen.cli.common import GRID, Column, JsonOption, answer, moment, table
+from mondegreen.progress import progress
+from mondegreen.scoring.wording import percent, probability
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mondegreen.monitoring.shadow import ShadowReport
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
     from mondegreen.registry.gate import Refusal
     from mondegreen.registry.ledger import Entry
     from mondegreen.registry.versions import Difference, Version
 
-_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
-
-
-def versions_table(model_name: str, versions: Sequence["Version"]) -> RenderableType:
-    """One row a version."""
-    if not versions:
-        return f"{escape(model_name)} has no version yet: `dvc repro` registers the first."
-    table = Table("", "stage", "alias", "verdict", "suites", "WER, %", "registered", box=SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True  # it fits a terminal of eighty columns
-    for version in versions:
-        colour = _COLOURS.get(version.outcome, "white")
-        table.add_row(
-            str(version.version),
-            version.status + (", pruned" if version.pruned else ""),
-            " ".join(f"@{alias}" for alias in version.aliases),
-            f"[{colour}]{escape(version.outcome)}[/]" + (" [bold red](LLM)[/]" if version.warning else ""),
-            version.regression or "-",
-            f"{_rate(version.wer_before)} -> {_rate(version.wer_after)}".replace(" %", ""),
-            f"{version.created:%Y-%m-%d}",
-        )
-    return Group(f"[bold]{escape(model_name)}[/]", table)
-
-
-def version_screen(version: "Version", refusals: Sequence["Refusal"]) -> RenderableType:
-    """Everything that is known of a version."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    held = " ".join(f"@{alias}" for alias in version.aliases)
-    for name, value in {
-        "version": f"{version.version_id}  {version.status} {held}",
-        "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
-        "load it as": version.uri,
-        "run": version.run_id,
-        **version.tags,
-    }.items():
-        table.add_row(escape(name), escape(str(value)))
-    lines = [f"[bold red]{escape(version.warning)}[/]"] if version.warning else []
-    if "champion" in version.aliases:
-        lines.append("It is in production.")
-    elif not refusals:
-        lines.append(f"Nothing is against deploying it: `mondegreen models deploy {version.version}`.")
-    else:
-        lines += ["[bold]Against deploying it[/]", *(f"- {escape(refusal.problem)}" for refusal in refusals)]
-    return Group(table, "", *lines)
-
-
-def history_table(entries: Sequence["Entry"]) -> RenderableType:
-    """One row an entry of the ledger."""
-    if not entries:
-        return "Nothing has been moved yet."
-    table = Table("when (UTC)", "what", "version", "before", "verdict", "who", "why")
-    for entry in entries:
-        why = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
-        action = entry.action + (" [bold red]FORCED[/]" if entry.forced else "")
-        table.add_row(
-            f"{entry.at:%Y-%m-%d %H:%M}",
-            action + ("" if entry.state == "done" else f" [yellow]{entry.state}[/]"),
-            str(entry.version or "nobody"),
-            str(entry.former or ""),
-            entry.outcome,
-            escape(entry.who),
-            escape("; ".join(filter(None, why))),
-        )
-    return table
-
-
-def diff_table(first: str, second: str, rows: Sequence["Difference"]) -> RenderableType:
-    """One row a difference."""
-    if not rows:
-        return f"Versions {first} and {second} do not differ."
-    table = Table("", f"version {first}", f"version {second}")
-    for row in rows:
-        table.add_row(escape(row.name), escape(row.first), escape(row.second))
-    return table
-
-
-def checks_table(checks: Sequence["FileCheck"]) -> RenderableType:
-    """One row a version."""
-    if not checks:
-        return "Nobody holds an alias: there is nothing to verify."
-    table = Table("version", "files", "backup")
-    for check in checks:
-        files = "restored, whole" if check.restored and check.ok else "; ".join(check.problems) or "whole"
-        colour = "green" if check.ok else "red"
-        table.add_row(str(check.version), f"[{colour}]{escape(files)}[/]", escape("; ".join(check.backup) or "whole"))
-    return table
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else percent(value)
-
+    Screen = Iterator[str | RenderableType]
 
 app = typer.Typer(help="Registered models: deploy, roll back, and why.", no_args_is_help=True)
-
 NameOption = Annotated[str | None, typer.Option("--name", help="Registered model; register.model_name when not given.")]
 LiveOption = Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, NAME/NUMBER, or @challenger.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
+_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
 
 def deployer(name: str | None, store: Path | None) -> "ModelDeployer":
@@ -146,12 +51,7 @@ def list_models(
     """The versions, newest first: stage, alias, verdict, error rates."""
     found = deployer(name, store)
     versions = found.list_versions(limit)
-    _say(found)
-    if as_json:
-        typer.echo(json.dumps([version.to_dict() for version in versions]))
-        return
-
-    _print(versions_table(found.model_name, versions))
+    _answer(found, [version.to_dict() for version in versions], _versions(found.model_name, versions), as_json)
 
 
 @app.command()
@@ -161,13 +61,8 @@ def show(
     """One version: its proof, its lineage, and what would keep it from production now."""
     found = deployer(name, store)
     shown, refusals = found.get_version(version), found.refusals(version)
-    _say(found)
-    if as_json:
-        against = [asdict(refusal) for refusal in refusals]
-        typer.echo(json.dumps(shown.to_dict() | {"refusals": against}))
-        return
-
-    _print(version_screen(shown, refusals))
+    facts = shown.to_dict() | {"refusals": [asdict(refusal) for refusal in refusals]}
+    _answer(found, facts, _version(shown, refusals), as_json)
 
 
 @app.command()
@@ -184,7 +79,7 @@ def deploy(
     The exit code is 1 when it is refused; then nothing was moved.
     """
     found = deployer(name, store)
-    _tell(found, found.deploy_model(version, force=force, reason=reason), as_json)
+    _deployed(found, found.deploy_model(version, force=force, reason=reason), as_json)
 
 
 @app.command()
@@ -197,7 +92,7 @@ def rollback(
 ) -> None:
     """Back to the version in production before; a second time, one further back."""
     found = deployer(name, store)
-    _tell(found, found.rollback(to, reason=reason), as_json)
+    _deployed(found, found.rollback(to, reason=reason), as_json)
 
 
 @app.command()
@@ -207,12 +102,7 @@ def history(
     """The ledger, newest first: who moved what, when and why; also what was moved by hand."""
     found = deployer(name, store)
     entries = found.history(limit)
-    _say(found)
-    if as_json:
-        typer.echo(json.dumps([entry.model_dump(mode="json") for entry in entries]))
-        return
-
-    _print(history_table(entries))
+    _answer(found, [entry.model_dump(mode="json") for entry in entries], _history(entries), as_json)
 
 
 @app.command()
@@ -226,12 +116,7 @@ def diff(
     """What two versions differ in: parameters, metrics, lineage, files."""
     found = deployer(name, store)
     rows = found.diff(first, second)
-    _say(found)
-    if as_json:
-        typer.echo(json.dumps({row.name: [row.first, row.second] for row in rows}))
-        return
-
-    _print(diff_table(first, second, rows))
+    _answer(found, {row.name: [row.first, row.second] for row in rows}, _diff(first, second, rows), as_json)
 
 
 @app.command()
@@ -246,14 +131,8 @@ def verify(
     """Hash the files again, and those of the backups. The exit code is 1 when files are damaged."""
     found = deployer(name, store)
     checks = found.verify(version, restore=restore, back_up=back_up)
-    _say(found)
-    if as_json:
-        typer.echo(json.dumps([check.model_dump(mode="json") | {"ok": check.ok} for check in checks]))
-    else:
-        _print(checks_table(checks))
+    _answer(found, [check.model_dump(mode="json") | {"ok": check.ok} for check in checks], _checks(checks), as_json)
     if not all(check.ok for check in checks):
-        if not as_json:
-            typer.echo("Put them back: `mondegreen models verify --restore`; or go back: `mondegreen models rollback`.")
         raise typer.Exit(1)
 
 
@@ -271,18 +150,16 @@ def delete(
     if not yes and not typer.confirm(f"Delete {found.model_name} version {version} and its files for good?", err=True):
         raise typer.Exit(1)
     entry = found.delete_version(version, reason=reason)
-    _say(found)
-    typer.echo(entry.model_dump_json() if as_json else f"{entry.model_name} version {entry.version} is deleted.")
+    _answer(found, entry, f"{entry.model_name} version {entry.version} is deleted.", as_json)
 
 
 @app.command()
 def status(name: NameOption = None, store: LiveOption = None, as_json: JsonOption = False) -> None:
     """Who holds which alias, where a rollback leads, and what happened last."""
-    found = deployer(name, store)
-    if as_json:
-        typer.echo(json.dumps(found.get_status()))
-    else:
-        found.print_status()
+    from mondegreen.registry.versions import render_status
+
+    facts = deployer(name, store).get_status()
+    answer(facts, [render_status(facts)], as_json)
 
 
 @app.command()
@@ -296,18 +173,258 @@ def report(
     typer.echo(f"The report is {output}." if output else text, err=output is not None)
 
 
-def _tell(found: "ModelDeployer", deployment: "Deployment", as_json: bool) -> None:
-    _say(found)
-    typer.echo(json.dumps(deployment.to_dict() | {"notes": found.notes}) if as_json else deployment.text)
+@app.command()
+def shadow(
+    version: VersionArgument,
+    since: Annotated[str, typer.Option(help="Recordings that came since: 24h, 7d, or a date.")] = "7d",
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="These recordings or folders instead of those that the service kept.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="The other version.")] = "@champion",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many recordings.")] = None,
+    name: NameOption = None,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let champion and VERSION hear the same recordings, and show where they disagree. No references are needed.
+
+    Takes what the service kept (`mondegreen transcribe --log`), or recordings that you name. Nothing is logged.
+    """
+    from mondegreen.cli.transcribe import expanded
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.shadow import SELECTED
+    from mondegreen.monitoring.shadow import shadow as compare
+    from mondegreen.speech.corpus_transcription import load_transcriber
+
+    found, params = deployer(name, store), params_of()
+    champion, candidate = (found.get_version(one).uri for one in (against, version))
+    if audio:
+        recordings, missing, notes = list(expanded(audio))[:limit], 0, []
+    else:
+        recordings, missing = _kept(found.folder, since, limit)
+        notes = [SELECTED]
+    with progress("transcribing", 2 * len(recordings)) as on_progress:
+        report = compare(
+            recordings, champion, candidate, lambda model: load_transcriber(model, params, cached=False), params,
+            found.folder / "detector", missing=missing, notes=notes, on_progress=on_progress,
+        )  # fmt: skip
+    answer(report, _shadow(report), as_json)
 
 
-def _say(found: "ModelDeployer") -> None:
-    """What was repaired or noticed goes beside the answer, not into it."""
+@app.command()
+def guard(
+    act: Annotated[
+        bool | None, typer.Option("--rollback/--no-rollback", help="deploy.auto_rollback when not given.")
+    ] = None,
+    name: NameOption = None,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is the new champion worse than the one before, by what the service logged? Then back, if that is wanted.
+
+    The exit code is 1 when it is worse, rolled back or not.
+    """
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.canary import act_on_canary
+    from mondegreen.registry.ledger import Ledger
+
+    found, params = deployer(name, store), params_of()
+    ledger = Ledger.open(found.folder, found.model_name)
+    try:
+        report = act_on_canary(
+            ledger.engine, found.model_name, params, found.folder,
+            act=params.deploy.auto_rollback if act is None else act,
+        )  # fmt: skip
+    finally:
+        ledger.engine.dispose()
+    answer(report, f"{report.decision}: {report.text}", as_json)
+    if report.decision in ("worse", "rolled back"):
+        if report.decision == "worse" and not as_json:
+            typer.echo("What now: `mondegreen models rollback`, or deploy.auto_rollback: true.", err=True)
+        raise typer.Exit(1)
+
+
+def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json: bool) -> None:
+    """What was recovered or seen to have changed goes beside the answer, not into it."""
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+    answer(facts, screen, as_json)
 
 
-def _print(screen: Any) -> None:
-    from rich.console import Console
+def _deployed(found: "ModelDeployer", deployment: "Deployment", as_json: bool) -> None:
+    _answer(found, deployment.to_dict() | {"notes": found.notes}, deployment.text, as_json)
 
-    Console().print(screen)
+
+def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:
+    """The recordings that the service kept, and how many of its inferences have none."""
+    from mondegreen.cases.store import DataManager
+    from mondegreen.monitoring.shadow import kept_recordings
+
+    manager = DataManager(folder)
+    try:
+        return kept_recordings(manager.engine, manager.blobs, moment(since, "--since"), limit)
+    finally:
+        manager.close()
+
+
+def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
+    from rich.box import SIMPLE_HEAD
+    from rich.text import Text
+
+    if not versions:
+        yield f"{model_name} has no version yet: `dvc repro` registers the first."
+        return
+
+    def verdict(version: "Version") -> Text:
+        text = Text().append(version.outcome, _COLOURS.get(version.outcome, "white"))
+        return text.append(" (LLM)" if version.warning else "", "bold red")
+
+    columns = (  # not wrapped: they fit a terminal of eighty columns
+        Column("", lambda version: version.version, no_wrap=True),
+        Column("stage", lambda version: version.status + (", pruned" if version.pruned else ""), no_wrap=True),
+        Column("alias", _aliases, no_wrap=True),
+        Column("verdict", verdict, no_wrap=True),
+        Column("suites", lambda version: version.regression or "-", no_wrap=True),
+        Column("WER, %", _rates, no_wrap=True),
+        Column("registered", lambda version: f"{version.created:%Y-%m-%d}", no_wrap=True),
+    )
+    yield Text(model_name, "bold")
+    yield table(versions, columns, box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _rates(version: "Version") -> str:
+    return f"{percent(version.wer_before)} -> {percent(version.wer_after)}".replace(" %", "")
+
+
+def _aliases(version: "Version") -> str:
+    return " ".join(f"@{alias}" for alias in version.aliases)
+
+
+def _version(version: "Version", refusals: "Sequence[Refusal]") -> "Screen":
+    """Everything that is known of a version."""
+    from rich.text import Text
+
+    facts = {
+        "version": f"{version.version_id}  {version.status} {_aliases(version)}",
+        "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
+        "load it as": version.uri,
+        "run": version.run_id,
+        **version.tags,
+    }
+    columns = (Column("", lambda fact: Text(fact[0], "bold"), no_wrap=True), Column("", lambda fact: fact[1]))
+    yield table(facts.items(), columns, **GRID)
+    yield ""
+    if version.warning:
+        yield Text(version.warning, "bold red")
+    if "champion" in version.aliases:
+        yield "It is in production."
+    elif not refusals:
+        yield f"Nothing is against deploying it: `mondegreen models deploy {version.version}`."
+    else:
+        yield Text("Against deploying it", "bold")
+        yield from (Text(f"- {refusal.problem}") for refusal in refusals)
+
+
+def _history(entries: "Sequence[Entry]") -> "Screen":
+    from rich.text import Text
+
+    if not entries:
+        yield "Nothing has been moved yet."
+        return
+
+    def action(entry: "Entry") -> Text:
+        text = Text(entry.action)
+        text.append(" FORCED" if entry.forced else "", "bold red")
+        return text.append("" if entry.state == "done" else f" {entry.state}", "yellow")
+
+    def why(entry: "Entry") -> str:
+        reasons = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
+        return "; ".join(filter(None, reasons))
+
+    columns = (
+        Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d %H:%M}"),
+        Column("what", action),
+        Column("version", lambda entry: entry.version or "nobody"),
+        Column("before", lambda entry: entry.former or ""),
+        Column("verdict", lambda entry: entry.outcome),
+        Column("who", lambda entry: entry.who),
+        Column("why", why),
+    )
+    yield table(entries, columns)
+
+
+def _diff(first: str, second: str, rows: "Sequence[Difference]") -> "Screen":
+    if not rows:
+        yield f"Versions {first} and {second} do not differ."
+        return
+    columns = (
+        Column("", lambda row: row.name),
+        Column(f"version {first}", lambda row: row.first),
+        Column(f"version {second}", lambda row: row.second),
+    )
+    yield table(rows, columns)
+
+
+def _checks(checks: "Sequence[FileCheck]") -> "Screen":
+    from rich.text import Text
+
+    if not checks:
+        yield "Nobody holds an alias: there is nothing to verify."
+        return
+
+    def files(check: "FileCheck") -> Text:
+        found = "restored, whole" if check.restored and check.ok else "; ".join(check.problems) or "whole"
+        return Text(found, "green" if check.ok else "red")
+
+    columns = (
+        Column("version", lambda check: check.version),
+        Column("files", files),
+        Column("backup", lambda check: "; ".join(check.backup) or "whole"),
+    )
+    yield table(checks, columns)
+    if not all(check.ok for check in checks):
+        yield "Put them back: `mondegreen models verify --restore`; or go back: `mondegreen models rollback`."
+
+
+def _shadow(report: "ShadowReport") -> "Screen":
+    """Disagreement, both sides, and the recordings that differ most."""
+    from rich.text import Text
+
+    failed = f", {report.failed} could not be used" if report.failed else ""
+    missing = f", {report.missing:,} more of which the service kept no audio" if report.missing else ""
+    yield f"{report.recordings:,} recordings, {report.audio_seconds / 60:.1f} minutes{failed}{missing}"
+    if found := report.disagreement:
+        yield (
+            f"WER between the two {percent(found.rate)}: {found.errors:,} errors on the champion's "
+            f"{found.reference_length:,} words"
+        )
+    if report.share_changed is not None and report.changed_interval:
+        low, high = report.changed_interval.low, report.changed_interval.high
+        yield (
+            f"{report.changed:,} transcripts differ: {percent(report.share_changed)} "
+            f"(95 % interval {percent(low)} to {percent(high)})"
+        )
+    if report.p_value is not None:
+        yield (
+            f"misheard, says the detector: {report.only_champion_misheard} by the champion alone, "
+            f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
+        )
+    sides = (
+        Column("", lambda row: row[0]),
+        Column("model", lambda row: row[1].model),
+        Column("transcripts", lambda row: f"{row[1].heard:,}"),
+        Column("empty", lambda row: f"{row[1].empty:,}"),
+        Column("error rate", lambda row: percent(row[1].error_rate)),
+        Column("detector", lambda row: "calibrated" if row[1].calibrated else "rules"),
+        Column("work/audio", lambda row: "–" if row[1].real_time_factor is None else f"{row[1].real_time_factor:.3f}"),
+    )
+    yield ""
+    yield table((("champion", report.champion), ("candidate", report.candidate)), sides)
+    if report.examples:
+        columns = (
+            Column("recording", lambda example: example.path[-24:]),
+            Column("champion", lambda example: example.champion),
+            Column("candidate", lambda example: example.candidate),
+        )
+        yield table(report.examples, columns, title="Where they differ most", title_justify="left")
+    yield from (Text(note, "yellow") for note in report.notes)
