@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from mondegreen.config import GcpParams, load_params
 from mondegreen.errors import CloudError, UsageError
-from mondegreen.files import sha256_file
+from mondegreen.files import Record, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from google.cloud.storage import Blob, Client
     from google.cloud.storage import Bucket as GoogleBucket
+    from pydantic import BaseModel
 
 _TIMEOUT = 60.0  # seconds for one request; the client repeats those that may be repeated
 
@@ -79,6 +80,22 @@ class Bucket:
             Path(temporary).replace(target)
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+    def read_json(self, name: str, kind: type[Record]) -> Record | None:
+        """The record in an object, None when there is no such object. Raises CloudError, or UsageError like files."""
+        if name not in self.names(name):
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, Path(name).name)
+            self.download(name, path)
+            return read_json(path, kind)
+
+    def write_json(self, name: str, record: "BaseModel") -> None:
+        """Writes a record as one object. Raises CloudError."""
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, "record.json")
+            write_json(path, record)
+            self.upload(path, name)
 
     def find(self, start: str) -> "list[Blob]":
         """The objects whose name starts so, in name order. Raises CloudError."""

@@ -66,10 +66,9 @@ def stages_and_aliases() -> dict[int, tuple[str, list[str]]]:
 def package(number: int) -> Path:
     """The folder of a version's package."""
     from mondegreen.registry.aliases import opened
-    from mondegreen.registry.package import fetch
 
     with opened(NAME, live_state()) as registry:
-        return fetch(registry, number)
+        return registry.fetch(number)
 
 
 def weights(number: int) -> Path:

@@ -1,7 +1,6 @@
 """Registering: one version a candidate, stage and alias together, and no way to production without a pass."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
+from mondegreen.registry.gate import VerdictTags
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
@@ -19,11 +19,6 @@ from mondegreen.registry.runs import start_run
 
 NAME = "fine-tuned-stt"
 Candidate = Callable[..., RegisteredVersion]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    outcome: Outcome
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
             run,
             folder,
             digest=digest,
-            verdict=Verdict(outcome),
+            verdict=VerdictTags(outcome, model_digest=digest),
             results=results,
             promote=promote,
             card="# Card",
@@ -152,7 +147,7 @@ def test_other_weights_of_the_same_run_are_another_version(candidate: Candidate)
 def test_regression_results_of_another_model_are_refused(project: Path) -> None:
     results = RegressionResults(passed=True, reason="", model="other", suites=[])
     with pytest.raises(RegistryError, match="of model other"):
-        register(NAME, "r", project, digest="d1", verdict=Verdict("pass"), results=results, promote=True)
+        register(NAME, "r", project, digest="d1", verdict=VerdictTags("pass"), results=results, promote=True)
 
 
 def test_an_alias_resolves_to_the_model_folder(candidate: Candidate) -> None:

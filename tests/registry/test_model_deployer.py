@@ -8,14 +8,14 @@ import pytest
 from mondegreen.db import open_database
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.records import RegressionResults
-from mondegreen.registry.backup import Backups
 from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.package import Backups
 from mondegreen.registry.regression_runs import store_run
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.speech.model import model_digest
-from tests.registry.registered import NAME, Result, add, deployer, save_folder, stages_and_aliases, weights
+from tests.registry.registered import NAME, add, deployer, save_folder, stages_and_aliases, weights
 
 
 def codes(version: str) -> list[str]:
@@ -125,7 +125,7 @@ def test_references_of_a_machine_are_said_in_capital_letters(light: Path) -> Non
 def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     """Otherwise running the register stage again would get around the comparison with the champion of then."""
     from mondegreen.config import Params
-    from mondegreen.registry.gate import Proof
+    from mondegreen.registry.gate import VerdictTags
     from mondegreen.registry.register import register
     from mondegreen.registry.runs import start_run
 
@@ -136,9 +136,8 @@ def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
 
     def again(improvement: float) -> None:
         results = RegressionResults(passed=True, reason="", model=digest, suites=[])
-        proof = Proof("pass", model_digest=digest, wer_improvement=improvement)
-        verdict = Result()
-        register(NAME, run, folder, digest=digest, verdict=verdict, results=results, promote=False, proof=proof)
+        verdict = VerdictTags("pass", model_digest=digest, wer_improvement=improvement)
+        register(NAME, run, folder, digest=digest, verdict=verdict, results=results, promote=False)
 
     again(0.03)
     deployer().deploy_model(add(light, 1), reason="meanwhile")

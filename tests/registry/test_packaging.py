@@ -15,6 +15,7 @@ import requests
 
 from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
+from mondegreen.registry.gate import VerdictTags
 from mondegreen.registry.package import serving_requirements
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
@@ -23,17 +24,14 @@ from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 
-class Verdict:
-    outcome = "pass"
-
-
 @pytest.fixture
 def registered(project: Path, tiny_model: Path) -> RegisteredVersion:
     digest = model_digest(tiny_model)
     results = RegressionResults(passed=True, reason="", model=digest, suites=[])
     with start_run(Params()) as run_id:
         pass
-    return register("stt", run_id, tiny_model, digest=digest, verdict=Verdict(), results=results, promote=False)
+    verdict = VerdictTags("pass", model_digest=digest)
+    return register("stt", run_id, tiny_model, digest=digest, verdict=verdict, results=results, promote=False)
 
 
 def test_the_package_transcribes_like_the_folder(

@@ -1,11 +1,9 @@
-"""What a training machine does: gets a dataset, runs the heavy stages, sends their outputs back.
+"""A training on a machine elsewhere: what it is given, what it does there, and how the project adopts what comes back.
 
-Judging is not done here: `validate`, `regress` and `register` run where the result is adopted, with that project's
-ledger and registry. Killed or preempted, the next boot goes on where `dvc repro` was.
-
-What a training machine is given: the code of a commit and the data that its data.dvc names, as two files.
-
-What comes back from a training machine, and how the project takes it over.
+It is given the code of a commit and the data that its data.dvc names, as two files of a bucket; it runs the heavy
+stages and sends their outputs back. Judging is not done there: `validate`, `regress` and `register` run where the
+result is adopted, with that project's ledger and registry. Killed or preempted, the next boot goes on where `dvc repro`
+was.
 """
 
 import argparse
@@ -17,18 +15,24 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
-from mondegreen.files import Record, read_json, sha256_file, write_json
+from mondegreen.files import sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
 from mondegreen.git import dvc, git, revision_tags
 
 SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
+STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
+STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
+PIPELINE = (sys.executable, "-m", "dvc", "repro", "evaluate")
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
+_MEMORY = Path("var/hypotheses")  # transcripts: `evaluate` need not transcribe again
+_BEAT = 20.0  # seconds between two signs of life
+_LOOK = 15.0  # seconds between two looks at the bucket
 
 
 class Dataset(BaseModel):
@@ -42,6 +46,17 @@ class Dataset(BaseModel):
     sha256: dict[str, str]  # of the files beside it
 
 
+class JobState(BaseModel):
+    """runs/<id>/state.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: Literal["running", "done", "failed"]
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    message: str = ""  # the last line of the log
+    sha256: str = ""  # of result.tar
+
+
 def describe(project: Path, dataset_id: str | None) -> Dataset:
     """The dataset that the project's commit makes, without its files.
 
@@ -52,14 +67,14 @@ def describe(project: Path, dataset_id: str | None) -> Dataset:
         UsageError: the id cannot be one, something is not committed, or data/ is not what data.dvc says.
     """
     tags = revision_tags(project)
-    if not tags["git.commit"] or not tags["data.dvc"]:
+    commit, data = tags["git.commit"], tags["data.dvc"]
+    if not commit or not data:
         raise UsageError(f"{project.resolve()} has no commit or no data.dvc.", "Run from the project root.")
     if tags["git.dirty"] == "true":
         raise UsageError("Something is not committed, and the machine gets a commit.", "`git commit -a`, then again.")
     if "Data and pipelines are up to date" not in dvc(project, "status", "data.dvc", error=UsageError):
         raise UsageError("data/ is not what data.dvc says.", "`dvc add data`, or `dvc checkout data.dvc`, then again.")
-    chosen = dataset_id or f"{tags['git.commit'][:7]}-{tags['data.dvc'][:7]}"
-    return Dataset(id=check_id(chosen), commit=tags["git.commit"], data=tags["data.dvc"], sha256={})
+    return Dataset(id=check_id(dataset_id or f"{commit[:7]}-{data[:7]}"), commit=commit, data=data, sha256={})
 
 
 def check_id(dataset_id: str) -> str:
@@ -91,42 +106,18 @@ def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tup
         for name, path in files.items():
             bucket.upload(path, f"datasets/{wanted.id}/{name}")
         made = wanted.model_copy(update={"sha256": {name: sha256_file(path) for name, path in files.items()}})
-        card = Path(scratch, CARD)
-        write_json(card, made)
-        bucket.upload(card, f"datasets/{wanted.id}/{CARD}")
+    bucket.write_json(f"datasets/{wanted.id}/{CARD}", made)
     return made, True
 
 
 def find_dataset(bucket: Bucket, dataset_id: str) -> Dataset | None:
     """The dataset of that id, None when there is none that is whole. Raises CloudError."""
-    name = f"datasets/{dataset_id}/{CARD}"
-    return read_object(bucket, name, Dataset) if name in bucket.names(name) else None
+    return bucket.read_json(f"datasets/{dataset_id}/{CARD}", Dataset)
 
 
-def read_object(bucket: Bucket, name: str, kind: type[Record]) -> Record:
-    """A JSON object of the bucket. Raises CloudError, or UsageError when it is not such a record."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, Path(name).name)
-        bucket.download(name, path)
-        return read_json(path, kind)
-
-
-STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
-PIPELINE = (sys.executable, "-m", "dvc", "repro", "evaluate")
-STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
-_MEMORY = Path("var/hypotheses")  # what was heard: `evaluate` need not hear it again
-_BEAT = 20.0  # seconds between two signs of life
-
-
-class JobState(BaseModel):
-    """runs/<id>/state.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    state: Literal["running", "done", "failed"]
-    at: datetime
-    message: str = ""  # the last line of the log
-    sha256: str = ""  # of result.tar
+def find_state(bucket: Bucket, dataset_id: str) -> JobState | None:
+    """How far the training of a dataset is, None when no machine has begun. Raises CloudError."""
+    return bucket.read_json(f"runs/{dataset_id}/{STATE}", JobState)
 
 
 def run_job(
@@ -137,30 +128,22 @@ def run_job(
     Raises:
         CloudError: there is no such dataset, or the bucket is not reached.
     """
-    run = f"runs/{dataset_id}"
     if (known := find_state(bucket, dataset_id)) and known.state == "done":
         return known
-    _send(bucket, run, JobState(state="running", at=_now(), message="getting the data"))
+    run, log = f"runs/{dataset_id}", project / "var" / LOG
+    _send(bucket, run, state="running", message="getting the data")
     try:
         _get_data(bucket, dataset_id, project)
-        log = project / "var" / LOG
-        code = _run(bucket, run, project, pipeline, log, beat)
-        if code:
-            return _send(bucket, run, JobState(state="failed", at=_now(), message=_last(log)), log)
+        if _run(bucket, run, project, pipeline, log, beat):
+            return _send(bucket, run, log, state="failed", message=_last(log))
         with tempfile.TemporaryDirectory() as scratch:
             result = Path(scratch, RESULT)
             pack({name: project / name for name in _outputs(project)}, result)
             bucket.upload(result, f"{run}/{RESULT}")
-            return _send(bucket, run, JobState(state="done", at=_now(), sha256=sha256_file(result)), log)
+            return _send(bucket, run, log, state="done", sha256=sha256_file(result))
     except MondegreenError as error:
-        _send(bucket, run, JobState(state="failed", at=_now(), message=error.problem))
+        _send(bucket, run, state="failed", message=error.problem)
         raise
-
-
-def find_state(bucket: Bucket, dataset_id: str) -> JobState | None:
-    """How far the training of a dataset is, None when no machine has begun. Raises CloudError."""
-    name = f"runs/{dataset_id}/{STATE}"
-    return read_object(bucket, name, JobState) if name in bucket.names(name) else None
 
 
 def _get_data(bucket: Bucket, dataset_id: str, project: Path) -> None:
@@ -181,18 +164,17 @@ def _run(bucket: Bucket, run: str, project: Path, pipeline: Sequence[str], log: 
                 return child.wait(beat)
             except subprocess.TimeoutExpired:
                 try:
-                    _send(bucket, run, JobState(state="running", at=_now(), message=_last(log)), log)
+                    _send(bucket, run, log, state="running", message=_last(log))
                 except CloudError:
                     time.sleep(beat)  # a sign of life that is lost is no reason to lose the training
 
 
-def _send(bucket: Bucket, run: str, state: JobState, log: Path | None = None) -> JobState:
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, STATE)
-        write_json(path, state)
-        if log:
-            bucket.upload(log, f"{run}/{LOG}")
-        bucket.upload(path, f"{run}/{STATE}")
+def _send(bucket: Bucket, run: str, log: Path | None = None, **fields: Any) -> JobState:
+    """Sends the state with these fields, and the log before it."""
+    state = JobState(**fields)
+    if log:
+        bucket.upload(log, f"{run}/{LOG}")
+    bucket.write_json(f"{run}/{STATE}", state)
     return state
 
 
@@ -204,33 +186,6 @@ def _outputs(project: Path) -> list[str]:
 def _last(log: Path) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def main() -> None:
-    """`python -m mondegreen.cloud.job`, which the machine's start-up script calls."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--bucket", required=True)
-    parser.add_argument("--prefix", default=GcpParams().prefix)
-    parser.add_argument("--dataset-id", required=True)
-    given = parser.parse_args()
-    try:
-        bucket = Bucket(GcpParams(bucket=given.bucket, prefix=given.prefix))
-        state = run_job(bucket, given.dataset_id, Path())
-    except MondegreenError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(error.exit_code) from None
-    raise SystemExit(0 if state.state == "done" else 1)
-
-
-if __name__ == "__main__":
-    main()
-
-
-_LOOK = 15.0  # seconds between two looks at the bucket
 
 
 def follow(
@@ -289,3 +244,23 @@ def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
         unpack(archive, project, state.sha256)
     dvc(project, "commit", "--force", *STAGES, error=CloudError)
     return log
+
+
+def main() -> None:
+    """`python -m mondegreen.cloud.job`, which the machine's start-up script calls."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--bucket", required=True)
+    parser.add_argument("--prefix", default=GcpParams().prefix)
+    parser.add_argument("--dataset-id", required=True)
+    given = parser.parse_args()
+    try:
+        bucket = Bucket(GcpParams(bucket=given.bucket, prefix=given.prefix))
+        state = run_job(bucket, given.dataset_id, Path())
+    except MondegreenError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from None
+    raise SystemExit(0 if state.state == "done" else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from mondegreen.config import RegisterParams, params_of
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.registry.gate import Proof
+from mondegreen.registry.gate import VerdictTags
 from mondegreen.registry.register import register
 from mondegreen.reports.page import render_card
 from mondegreen.scoring.verdict import Verdict
@@ -39,12 +39,11 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         trained.run_id,
         model,
         digest=digest,
-        verdict=verdict,
+        verdict=VerdictTags.of(verdict),
         results=results,
         promote=promote,
         card=render_card(trained, verdict, results, settings.model_name),
         tags=_tags(verdict, trained),
-        proof=Proof.of(verdict),
         config=params_of(build.parent).deploy,
     )
 

@@ -1,13 +1,12 @@
-"""The one place that moves stages and aliases of the model registry: always together, under a lock, written down.
+"""Aliases and stages: who holds them, read in milliseconds, and the one place that moves them.
 
-A move is an entry `intended` in the ledger, the aliases one by one, the stages that follow from the aliases, and an
-entry `done`. The switch itself is one write, so that at every moment there is one champion; every step can be
-repeated, and after a crash between any two of them `recovery.settle` finishes the move or takes it back.
+They are moved always together, under a lock, and written down: an entry `intended` in the ledger, the aliases one by
+one, the stages that follow from the aliases, and an entry `done`. The switch itself is one write, so that at every
+moment there is one champion; every step can be repeated, and after a crash between any two of them `recovery.recover`
+finishes the move or takes it back.
 
-Which version is champion, challenger and previous, read in milliseconds.
-
-Importing MLflow alone takes seconds, so where the registry is an SQL database the three aliases are read from its table
-(`registered_model_aliases`, the same since MLflow 2.3). A tracking server is asked through MLflow's client.
+Importing MLflow alone takes seconds, so where the registry is an SQL database aliases and stages are read from its
+tables (`registered_model_aliases`, the same since MLflow 2.3). A tracking server is asked through MLflow's client.
 """
 
 import warnings
@@ -16,27 +15,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import URL, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mondegreen.db import Advisory, advisory_lock
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
-from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, LOCK, PREVIOUS, Aliases, Entry, Ledger
+from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Entry, Ledger
 from mondegreen.registry.mlflow_store import connect, lock_path, registry_file, tracking_uri
+from mondegreen.registry.package import (
+    DIGEST_TAG,
+    FILES_TAG,
+    PRUNED_TAG,
+    Backups,
+    differences,
+    from_tag,
+    packaged_model,
+    unloadable,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-_QUERY = text("SELECT alias, version FROM registered_model_aliases WHERE name = :name")
+LOCK = "registry"  # of `lock_path`: held by whoever moves anything
+OUTCOME_TAG = "outcome"
+_ALIASES = text("SELECT alias, version FROM registered_model_aliases WHERE name = :name")
 # MLflow keeps the row of a deleted version, so that its number is not given again.
 _STAGES = text("SELECT version, current_stage FROM model_versions WHERE name = :name")
 _DELETED = "Deleted_Internal"
+
+
+class BusyError(RegistryError):
+    """Somebody else is moving models."""
 
 
 class Holdings(BaseModel):
@@ -44,8 +60,13 @@ class Holdings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    aliases: dict[str, int]
+    aliases: Aliases  # also such as somebody else gave
     stages: dict[int, str]  # of every version that is not deleted
+
+    @property
+    def ours(self) -> Aliases:
+        """Who holds champion, challenger and previous."""
+        return {alias: version for alias, version in self.aliases.items() if alias in ALIASES}
 
     def misplaced(self) -> dict[int, str]:
         """Versions that stand in another stage than the aliases say, and the stage where they belong.
@@ -53,26 +74,29 @@ class Holdings(BaseModel):
         The champion in Production, the challenger in Staging, the one before and whoever stands there besides Archived.
         """
         wanted = {version: "Archived" for version, stage in self.stages.items() if stage in ("Production", "Staging")}
-        for alias, stage in (("previous", "Archived"), ("challenger", "Staging"), ("champion", "Production")):
+        for alias, stage in ((PREVIOUS, "Archived"), (CHALLENGER, "Staging"), (CHAMPION, "Production")):
             if alias in self.aliases:
                 wanted[self.aliases[alias]] = stage
         return {version: stage for version, stage in wanted.items() if self.stages.get(version, stage) != stage}
 
 
 def holdings(model_name: str, stages: bool = True) -> Holdings:
-    """Aliases and stages of a registered model; nothing where there is no registry yet. Raises RegistryError."""
+    """Aliases and stages of a registered model; nothing where there is no registry yet.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
     uri = tracking_uri()
     try:
         if uri.startswith(("http:", "https:")):
-            return _from_server(model_name)
-        return _from_database(uri, model_name, stages)
+            return _from_server(model_name, stages)
+        return _from_database(make_url(uri), model_name, stages)
     except (SQLAlchemyError, ValueError) as error:
         problem = str(error).splitlines()[0]
         raise RegistryError(f"The model registry cannot be read: {problem}.", "Check MLFLOW_TRACKING_URI.") from error
 
 
-def _from_database(uri: str, model_name: str, stages: bool) -> Holdings:
-    url = make_url(uri)
+def _from_database(url: URL, model_name: str, stages: bool) -> Holdings:
     if url.get_backend_name() == "sqlite":
         if not url.database or not Path(url.database).is_file():
             # Connecting would make an empty file, which MLflow then takes for a broken database.
@@ -81,20 +105,20 @@ def _from_database(uri: str, model_name: str, stages: bool) -> Holdings:
     engine = create_engine(url, poolclass=NullPool)
     try:
         with engine.connect() as connection:
-            held = {alias: int(version) for alias, version in connection.execute(_QUERY, {"name": model_name})}
+            held = {alias: int(version) for alias, version in connection.execute(_ALIASES, {"name": model_name})}
             found = connection.execute(_STAGES, {"name": model_name}).tuples().all() if stages else ()
             return Holdings(aliases=held, stages={int(v): stage for v, stage in found if stage != _DELETED})
     finally:
         engine.dispose()
 
 
-def _from_server(model_name: str) -> Holdings:
+def _from_server(model_name: str, stages: bool) -> Holdings:
     from mlflow.exceptions import MlflowException
 
     try:
         client = connect()
         aliases = client.get_registered_model(model_name).aliases
-        versions = client.search_model_versions(f"name = '{model_name}'")
+        versions = client.search_model_versions(f"name = '{model_name}'") if stages else []
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return Holdings(aliases={}, stages={})
@@ -102,16 +126,12 @@ def _from_server(model_name: str) -> Holdings:
             f"The model registry cannot be read: {error.message}", "Check MLFLOW_TRACKING_URI."
         ) from error
     held = {str(alias): int(version) for alias, version in aliases.items()}
-    return Holdings(aliases=held, stages={int(v.version): v.current_stage for v in versions})
-
-
-class BusyError(RegistryError):
-    """Somebody else is moving models."""
+    return Holdings(aliases=held, stages={int(v.version): str(v.current_stage) for v in versions})
 
 
 @dataclass(frozen=True)
 class Registry:
-    """One registered model in MLflow, and its ledger.
+    """One registered model in MLflow, its ledger, and the files of its versions.
 
     Args:
         name: of the registered model.
@@ -123,19 +143,21 @@ class Registry:
     client: "MlflowClient"
     ledger: Ledger
 
+    @property
+    def backups(self) -> Backups:
+        """Of its versions."""
+        return Backups(self.folder, self.name)
+
     def aliases(self) -> Aliases:
-        """Who holds which of our aliases."""
-        return self.holdings(stages=False).aliases
+        """Who holds which of our aliases. By SQL where that is possible: this is asked often."""
+        return holdings(self.name, stages=False).ours
 
     def versions(self) -> "list[ModelVersion]":
         """Every version that is not deleted, newest first."""
-        found: list[ModelVersion] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_model_versions(f"name = '{self.name}'", page_token=token)
-            found += page
-            if not (token := page.token):
-                return sorted(found, key=lambda version: -int(version.version))
+        import mlflow
+
+        found = mlflow.search_model_versions(filter_string=f"name = '{self.name}'")
+        return sorted(found, key=lambda version: -int(version.version))
 
     def version(self, number: int) -> "ModelVersion":
         """One version. Raises RegistryError when there is none."""
@@ -164,11 +186,70 @@ class Registry:
             elif key in known:
                 self.client.delete_model_version_tag(self.name, str(number), key)
 
-    def holdings(self, stages: bool = True) -> Holdings:
-        """Who holds which of our aliases and stands in which stage."""
-        found = holdings(self.name, stages)  # by SQL where that is possible: this is asked often
-        ours = {alias: version for alias, version in found.aliases.items() if alias in ALIASES}
-        return found.model_copy(update={"aliases": ours})
+    def rollback_targets(self) -> list[int]:
+        """Where a rollback leads, nearest first: earlier champions that are not deleted."""
+        return [version for version in self.ledger.succession().targets() if self.find(version)]
+
+    def intend(self, action: str, number: int, target: Aliases, **fields: Any) -> Entry:
+        """Enters what is about to be done with a version.
+
+        Args:
+            target: who holds which alias afterwards.
+            fields: reason, forced, and more details of the entry.
+        """
+        aliases, tags = self.aliases(), self.version(number).tags
+        fields["details"] = fields.get("details", {}) | {"before": aliases, "after": target}
+        kept = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
+        return self.ledger.intend(action, number, former=aliases.get(CHAMPION), **kept, **fields)
+
+    def note(self, action: str, number: int, reason: str) -> Entry:
+        """Enters what was done to the files of a version; the aliases stay where they are."""
+        aliases, digest = self.aliases(), self.version(number).tags.get(DIGEST_TAG, "")
+        details = {"before": aliases, "after": aliases}
+        return self.ledger.note(
+            action, number, former=aliases.get(CHAMPION), reason=reason, digest=digest, details=details
+        )
+
+    def location(self, number: int) -> str:
+        """Where MLflow keeps the package of a version: a path or a URI."""
+        return str(self.client.get_model_version_download_uri(self.name, str(number)))
+
+    def fetch(self, number: int) -> Path:
+        """The package of a version as a local folder, downloaded when it lies elsewhere. It need not be whole."""
+        import mlflow
+
+        uri = self.location(number)
+        try:
+            return local_folder(uri) or Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            raise RegistryError(
+                f"{self.name} version {number} cannot be fetched from {uri}: {error}.", "Check the artifact store."
+            ) from error
+
+    def damage(self, number: int) -> list[str]:
+        """What is missing, altered or not loadable in the files of a version; nothing when they are as registered."""
+        tags = self.version(number).tags
+        if when := tags.get(PRUNED_TAG):
+            return [f"its files were pruned at {when}"]
+        recorded = from_tag(tags.get(FILES_TAG, ""))
+        if recorded is None:
+            return ["no checksums were recorded when it was registered"]
+        return differences(self.fetch(number), recorded)
+
+    def fatal(self, number: int) -> list[str]:
+        """What would keep the champion from answering: files that nobody could load, or must not."""
+        try:
+            return unloadable(packaged_model(self.fetch(number), f"{self.name} version {number}"))
+        except RegistryError as error:
+            return [error.problem.rstrip(".")]
+        except OSError as error:
+            return [str(error)]
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that a location names on this machine, None for a bucket or a server."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 @contextmanager
@@ -177,13 +258,18 @@ def opened(name: str, folder: Path) -> Iterator[Registry]:
 
     Raises:
         CaseError: the database of live state cannot be used.
-        RegistryError: MLflow cannot be used.
+        RegistryError: MLflow cannot be used, or is gone: it would make a new, empty database in its place.
     """
     from mlflow.exceptions import MlflowException
 
     ledger = Ledger.open(folder, name)
     try:
-        _require_registry(ledger)
+        file = registry_file()
+        if file and not file.is_file() and ledger.aliases():
+            raise RegistryError(
+                f"{file} is gone, though the ledger says that {name} has versions there.",
+                "Put it back from a backup of mlruns/; the files of deployed models are in var/backups.",
+            )
         yield Registry(name, folder, connect(), ledger)
     except MlflowException as error:
         raise RegistryError(
@@ -192,16 +278,6 @@ def opened(name: str, folder: Path) -> Iterator[Registry]:
         ) from error
     finally:
         ledger.engine.dispose()
-
-
-def _require_registry(ledger: Ledger) -> None:
-    """MLflow would make a new, empty database in place of one that is gone."""
-    file = registry_file()
-    if file and not file.is_file() and ledger.aliases():
-        raise RegistryError(
-            f"{file} is gone, though the ledger says that {ledger.model_name} has versions there.",
-            "Put it back from a backup of mlruns/; the files of deployed models are in var/backups.",
-        )
 
 
 @contextmanager
@@ -224,19 +300,17 @@ def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
 
 
 def move(registry: Registry, action: str, version: int, target: Aliases, **fields: Any) -> Entry:
-    """Makes a move: ledger, aliases, stages, ledger.
+    """Makes a move: ledger, aliases, stages, ledger. To be called `alone`.
 
     Args:
         version: what it is about.
         target: who holds which alias afterwards; an alias that is not in it is held by nobody.
-        fields: who, reason, forced, outcome, digest, and more details for the ledger's entry.
+        fields: reason, forced, and more details for the ledger's entry.
 
     Raises:
-        CaseError: the ledger cannot be written. Before the switch nothing was moved; after it `settle` ends the entry.
+        CaseError: the ledger cannot be written. Before the switch nothing was moved; after it `recover` ends the entry.
     """
-    before = registry.aliases()
-    details = fields.pop("details", {}) | {"before": before, "after": target}
-    intent = registry.ledger.intend(action, version, former=before.get(CHAMPION), details=details, **fields)
+    intent = registry.intend(action, version, target, **fields)
     set_aliases(registry, target)
     align_stages(registry)
     return registry.ledger.end(intent, "done")
@@ -255,18 +329,17 @@ def set_aliases(registry: Registry, target: Aliases) -> None:
 
 def align_stages(registry: Registry) -> list[str]:
     """Stages follow from the aliases, see `Holdings.misplaced`; returns what was changed, a phrase each."""
-    held = registry.holdings()
+    held = holdings(registry.name)
     misplaced = held.misplaced()
     # The champion first: production is never empty.
     for version in sorted(misplaced, key=lambda number: number != held.aliases.get(CHAMPION)):
-        _transition(registry, version, misplaced[version])
+        with warnings.catch_warnings():
+            # Deprecated for aliases, which move beside them; the UI's users still look for stages.
+            warnings.simplefilter("ignore", FutureWarning)
+            registry.client.transition_model_version_stage(
+                registry.name,
+                str(version),
+                misplaced[version],
+                archive_existing_versions=misplaced[version] in ("Production", "Staging"),
+            )
     return [f"version {version} from {held.stages[version]} to {stage}" for version, stage in misplaced.items()]
-
-
-def _transition(registry: Registry, version: int, stage: str) -> None:
-    with warnings.catch_warnings():
-        # Deprecated for aliases, which move beside them; the UI's users still look for stages.
-        warnings.simplefilter("ignore", FutureWarning)
-        registry.client.transition_model_version_stage(
-            registry.name, str(version), stage, archive_existing_versions=stage in ("Production", "Staging")
-        )

@@ -1,7 +1,4 @@
-"""`ModelDeployer`: register, deploy, roll back; what stands where, and why.
-
-What `ModelDeployer` takes and gives back.
-"""
+"""`ModelDeployer`, the fine-tuning guide's class: register, deploy, roll back; which version is where, and why."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,18 +13,14 @@ from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, opened
-from mondegreen.registry.backup import Backups, bring_back
-from mondegreen.registry.gate import Proof, Refusal, refusals
-from mondegreen.registry.ledger import CHAMPION, Entry
+from mondegreen.registry.gate import Refusal, VerdictTags, refusals
+from mondegreen.registry.ledger import CHAMPION, Aliases, Entry
 from mondegreen.registry.mlflow_store import live_state
-from mondegreen.registry.package import damage, fatal, unloadable
-from mondegreen.registry.recovery import settle
+from mondegreen.registry.package import unloadable
+from mondegreen.registry.recovery import recover
 from mondegreen.registry.register import stage_version
 from mondegreen.registry.runs import start_run
-from mondegreen.registry.versions import Version
 from mondegreen.scoring.verdict import Verdict
-
-DEFAULT_NAME = "fine-tuned-stt"
 
 
 class DeploymentConfig(DeployParams, GuideConfig):
@@ -69,13 +62,11 @@ class FileCheck(BaseModel):
         return not self.problems
 
 
-__all__ = ["Deployment", "DeploymentConfig", "FileCheck", "ModelDeployer", "Version"]
-
-
 class ModelDeployer:
     """Moves versions of a registered model to production and back, and remembers.
 
-    Several processes may share one registry: one moves, the others wait, and whoever comes too late is told so.
+    Several processes may share one registry: one moves, the others wait, and whoever comes too late is told so. Where
+    a `version_id` is taken, it is what `register_model` returns, a number, or an alias such as "@challenger".
 
     Args:
         config: `deploy` of params.yaml; its defaults when not given.
@@ -91,7 +82,7 @@ class ModelDeployer:
         self,
         config: DeployParams | None = None,
         *,
-        model_name: str = DEFAULT_NAME,
+        model_name: str = "fine-tuned-stt",
         local_storage_dir: str | Path | None = None,
         use_gcs: bool = False,
     ) -> None:
@@ -135,13 +126,12 @@ class ModelDeployer:
                 f"model_path {str(model_path)!r} holds no model that can be served: {'; '.join(broken)}.",
                 "Give a folder with config.json and model.safetensors, as save_pretrained writes it.",
             )
-        digest, proof = model_digest(folder), Proof.of(validation_result)
+        digest, verdict = model_digest(folder), VerdictTags.of(validation_result)
         reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
-        params = params_of()
-        card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {proof.outcome}.", reason]))
-        with self._moving(name) as registry, start_run(params, {"mondegreen.source": str(folder)}) as run_id:
+        card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
+        with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
             number = stage_version(
-                registry, run_id, folder, digest=digest, proof=proof, card=card, tags=tags or {}
+                registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=tags or {}
             )  # fmt: skip
         return f"{name}/{number}"
 
@@ -149,7 +139,6 @@ class ModelDeployer:
         """Production/@champion for a version whose proof holds; the former champion becomes Archived/@previous.
 
         Args:
-            version_id: as `register_model` returns it, a number, or an alias such as "@challenger".
             force: deploy what is refused; the ledger keeps that, and `reason`.
 
         Raises:
@@ -157,17 +146,17 @@ class ModelDeployer:
             RegistryError: somebody else moved the champion meanwhile.
             UsageError: `force` without a reason; no such version.
         """
-        name = versions.model_of(version_id, self.model_name)
+        name = _model_of(version_id) or self.model_name
         with opened(name, self.folder) as registry:
             seen = registry.aliases().get(CHAMPION)
         with self._moving(name) as registry:
-            number = versions.parse_version(version_id, name, registry.aliases())
-            former = registry.aliases().get(CHAMPION)
-            if former != seen and former != number:
-                raise _moved_meanwhile(seen, former)
+            aliases = registry.aliases()
+            number, former = _number_of(version_id, name, aliases), aliases.get(CHAMPION)
+            if former != number:
+                _require_champion(seen, former)
             entry = deploy.deploy(registry, number, self.config, force=force, reason=reason)
             if entry is None:
-                return _deployment(registry, "none", number, former, f"Version {number} is the champion already.", None)
+                return _deployment(registry, "none", number, former, f"Version {number} is the champion already.")
             self.notes += filter(None, [entry.details.get("compared", "")])
             after = f"; {_called(former)} is @previous" if former else ""
             text = f"{name} version {number} is Production/@champion{after}."
@@ -187,38 +176,38 @@ class ModelDeployer:
         backup first.
 
         Args:
+            to: the id of a version that was in production once.
             champion: only if this version is still in production.
 
         Raises:
             RegistryError: there is nothing to go back to, it cannot be served, or `champion` is another one by now.
         """
-        name = model_name or (versions.model_of(to, self.model_name) if to is not None else self.model_name)
+        name = model_name or _model_of(to) or self.model_name
         with self._moving(name) as registry:
-            former = registry.aliases().get(CHAMPION)
-            if champion is not None and former != champion:
-                raise _moved_meanwhile(champion, former)
-            number = None if to is None else versions.parse_version(to, name, registry.aliases())
+            aliases = registry.aliases()
+            former = aliases.get(CHAMPION)
+            if champion is not None:
+                _require_champion(champion, former)
+            number = None if to is None else _number_of(to, name, aliases)
             entry = deploy.rollback(registry, number, reason=reason)
-            text = f"{name} version {entry.version} is Production/@champion again"
-            text += f", {_called(former)} was taken back." if former else "."
+            after = f", {_called(former)} was taken back" if former else ""
+            text = f"{name} version {entry.version} is Production/@champion again{after}."
             return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)
 
-    def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[Version]:
+    def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[versions.Version]:
         """Versions, newest first."""
         with self._reading(model_name) as registry:
             return versions.list_versions(registry, limit)
 
-    def get_version(self, version_id: str | int) -> Version:
+    def get_version(self, version_id: str | int) -> versions.Version:
         """One version. Raises RegistryError when there is none."""
-        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
-            aliases = registry.aliases()
-            number = versions.parse_version(version_id, registry.name, aliases)
-            return versions.describe(registry, registry.version(number), aliases)
+        with self._version(version_id) as (registry, number):
+            return versions.describe(registry, registry.version(number), registry.aliases())
 
     def refusals(self, version_id: str | int) -> list[Refusal]:
         """What keeps a version from production now."""
-        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
-            return refusals(registry, versions.parse_version(version_id, registry.name, registry.aliases()))
+        with self._version(version_id) as (registry, number):
+            return refusals(registry, number)
 
     def history(self, limit: int | None = None, model_name: str | None = None) -> list[Entry]:
         """The ledger, newest first; moves that were taken back after a crash are in it."""
@@ -228,9 +217,8 @@ class ModelDeployer:
 
     def diff(self, first: str | int, second: str | int) -> list[versions.Difference]:
         """What two versions of one model differ in."""
-        with self._reading(versions.model_of(first, self.model_name)) as registry:
-            numbers = [versions.parse_version(one, registry.name, registry.aliases()) for one in (first, second)]
-            return versions.diff(registry, *numbers)
+        with self._version(first) as (registry, number):
+            return versions.diff(registry, number, _number_of(second, registry.name, registry.aliases()))
 
     def verify(
         self,
@@ -249,27 +237,25 @@ class ModelDeployer:
         Raises:
             RegistryError: there is no whole backup to restore from.
         """
-        name = model_name or (versions.model_of(version_id, self.model_name) if version_id else self.model_name)
+        name = model_name or _model_of(version_id) or self.model_name
         with self._moving(name) if restore or back_up else self._reading(name) as registry:
             aliases = registry.aliases()
-            wanted = sorted(set(aliases.values()))
-            if version_id is not None:
-                wanted = [versions.parse_version(version_id, name, aliases)]
+            wanted = sorted(set(aliases.values())) if version_id is None else [_number_of(version_id, name, aliases)]
             if restore and self.config.backup_to_bucket:
-                bring_back(self.folder, name, wanted)
+                registry.backups.pull(wanted)
             return [_verify(registry, number, restore, back_up) for number in wanted]
 
     def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
         """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
-        with self._moving(versions.model_of(version_id, self.model_name)) as registry:
-            number = versions.parse_version(version_id, registry.name, registry.aliases())
+        name = _model_of(version_id) or self.model_name
+        with self._moving(name) as registry:
+            number = _number_of(version_id, name, registry.aliases())
             return deploy.delete(registry, number, self.config, reason=reason)
 
     def backup(self, version_id: str | int) -> Path:
         """Where the backup of a version lies."""
-        with self._reading(versions.model_of(version_id, self.model_name)) as registry:
-            number = versions.parse_version(version_id, registry.name, registry.aliases())
-            return Backups(self.folder, registry.name).package(number)
+        with self._version(version_id) as (registry, number):
+            return registry.backups.package(number)
 
     def get_status(self, model_name: str | None = None) -> dict[str, Any]:
         """Who holds which alias, the next rollback, the last entries of the ledger, and what was noticed."""
@@ -277,7 +263,7 @@ class ModelDeployer:
             return versions.status(registry, self.notes)
 
     def print_status(self, model_name: str | None = None) -> None:
-        """The same as one screen, on stdout."""
+        """`get_status` as one screen, on stdout."""
         from rich.console import Console
 
         Console().print(versions.render_status(self.get_status(model_name)))
@@ -285,54 +271,86 @@ class ModelDeployer:
     def generate_deployment_report(self, path: str | Path | None = None, model_name: str | None = None) -> str:
         """Versions, aliases, backups and the whole ledger as Markdown; also written to `path` when it is given."""
         with self._reading(model_name) as registry:
-            text = versions.render(registry, versions.list_versions(registry), self.config)
+            text = versions.render_report(registry, self.config)
         if path is not None:
             write_text(Path(path), text)
         return text
 
     @contextmanager
     def _moving(self, name: str) -> Iterator[Registry]:
-        """Alone, with everything settled that a crash or a person left behind."""
+        """Alone, with everything recovered that a crash or a person left behind."""
         with opened(name, self.folder) as registry, alone(registry):
-            self.notes = settle(registry)
+            self.notes = recover(registry)
             yield registry
 
     @contextmanager
     def _reading(self, model_name: str | None = None) -> Iterator[Registry]:
-        """Settled too, unless somebody moves something just now: who only looks waits for nobody."""
+        """Recovered too, unless somebody moves something just now: who only looks waits for nobody."""
         with opened(model_name or self.model_name, self.folder) as registry:
             self.notes = []
             with suppress(BusyError), alone(registry, patience=0):
-                self.notes = settle(registry)
+                self.notes = recover(registry)
             yield registry
+
+    @contextmanager
+    def _version(self, version_id: str | int) -> Iterator[tuple[Registry, int]]:
+        """For who only looks at a version: its registered model, and its number."""
+        with self._reading(_model_of(version_id)) as registry:
+            yield registry, _number_of(version_id, registry.name, registry.aliases())
+
+
+def _model_of(version_id: str | int | None) -> str:
+    """The registered model that a version's id names; "" when it names none."""
+    given = str(version_id or "").strip().removeprefix("models:/")
+    return given.rsplit("/", 1)[0] if "/" in given else given.partition("@")[0] if "@" in given else ""
+
+
+def _number_of(version_id: str | int, model_name: str, aliases: Aliases) -> int:
+    """3, "3", "v3", "name/3", "models:/name/3", "@challenger" as the number of a version.
+
+    Raises:
+        UsageError: it is none, it is of another model, or nobody holds the alias.
+    """
+    given = str(version_id).strip().removeprefix("models:/")
+    rest = given.removeprefix(f"{model_name}/").removeprefix(model_name)
+    if rest.startswith("@"):
+        if rest[1:] not in aliases:
+            raise UsageError(f"Nobody is {rest} of {model_name}.", "`mondegreen models list` shows who holds what.")
+        return aliases[rest[1:]]
+    number = rest.removeprefix("v")
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError(
+            f"{version_id!r} is no version of {model_name}.",
+            f"Give its number, {model_name}/NUMBER, or an alias (@champion).",
+        )
+    return int(number)
 
 
 def _verify(registry: Registry, number: int, restore: bool, back_up: bool) -> FileCheck:
-    problems = damage(registry, number) or fatal(registry, number)
-    backups, restored = Backups(registry.folder, registry.name), False
+    problems, restored = registry.damage(number) or registry.fatal(number), False
     if problems and restore:
         deploy.restore(registry, number)
-        problems, restored = damage(registry, number), True
-    if back_up and not problems and backups.problems(number):
+        problems, restored = registry.damage(number), True
+    if back_up and not problems and registry.backups.problems(number):
         deploy.back_up(registry, number)
-    return FileCheck(
-        version=number, problems=tuple(problems), backup=tuple(backups.problems(number)), restored=restored
-    )  # fmt: skip
+    backup = tuple(registry.backups.problems(number))
+    return FileCheck(version=number, problems=tuple(problems), backup=backup, restored=restored)
 
 
 def _deployment(
-    registry: Registry, action: str, number: int, former: int | None, text: str, entry: Entry | None
+    registry: Registry, action: str, number: int, former: int | None, text: str, entry: Entry | None = None
 ) -> Deployment:
-    return Deployment(
-        version_id=f"{registry.name}/{number}", action=action, version=number, former=former, text=text, entry=entry
-    )
+    version_id = f"{registry.name}/{number}"
+    return Deployment(version_id=version_id, action=action, version=number, former=former, text=text, entry=entry)
 
 
-def _moved_meanwhile(seen: int | None, now: int | None) -> RegistryError:
-    return RegistryError(
-        f"Somebody else moved the champion meanwhile: it was {_called(seen)}, now it is {_called(now)}.",
-        "Look at `mondegreen models history`, and run it again if it is still wanted.",
-    )
+def _require_champion(expected: int | None, now: int | None) -> None:
+    """Raises RegistryError when the champion is another one than somebody saw a moment ago."""
+    if expected != now:
+        raise RegistryError(
+            f"Somebody else moved the champion meanwhile: it was {_called(expected)}, now it is {_called(now)}.",
+            "Look at `mondegreen models history`, and run it again if it is still wanted.",
+        )
 
 
 def _called(version: int | None) -> str:

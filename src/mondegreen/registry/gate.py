@@ -1,7 +1,4 @@
-"""What keeps a version from production. No proof is not a pass.
-
-What a verdict proves of a model, as the registry keeps it: in the tags of the version.
-"""
+"""What keeps a version from production, and the tags with its verdict that decide it. No proof is not a pass."""
 
 import hashlib
 import json
@@ -11,19 +8,22 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from mondegreen.errors import RegistryError
-from mondegreen.registry.aliases import Registry
+from mondegreen.registry.aliases import OUTCOME_TAG, Registry
 from mondegreen.registry.ledger import CHAMPION
-from mondegreen.registry.package import DIGEST_TAG, PRUNED_TAG, damage, fatal
+from mondegreen.registry.package import DIGEST_TAG, PRUNED_TAG
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs
 from mondegreen.scoring.verdict import Verdict
 
-OUTCOME_TAG, VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "outcome", "verdict.sha256", "verdict.model", "verdict.baseline"
-IMPROVEMENT_TAG, LLM_TAG, NO_VERDICT = "wer_improvement", "LLM_REFERENCES", "none"
+VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
+IMPROVEMENT_TAG, LLM_TAG = "wer_improvement", "LLM_REFERENCES"
+REGRESSION_TAG = "regression"
+CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
+NO_VERDICT = NOBODY = "none"
 
 
 @dataclass(frozen=True)
-class Proof:
-    """What was judged, against what, and how it came out.
+class VerdictTags:
+    """What the registry keeps of a verdict: what was judged, against what, and how it came out.
 
     Args:
         outcome: pass, fail or inconclusive; "none" without a verdict, which passes nothing.
@@ -42,20 +42,25 @@ class Proof:
     sha256: str = ""
 
     @classmethod
-    def of(cls, result: Verdict | None) -> Self:
-        """The proof in a verdict, or in the result of a validation, which is one; none at all passes nothing."""
-        if result is None:
+    def of(cls, verdict: Verdict | None) -> Self:
+        """What is kept of a verdict, or of the result of a validation, which is one; none at all passes nothing."""
+        if verdict is None:
             return cls(NO_VERDICT)
-        outcome = result.outcome if result.passed == (result.outcome == "pass") else "fail"
-        content = json.dumps(result.to_dict(), sort_keys=True, default=str)
         return cls(
-            outcome=outcome,
-            model_digest=result.model_digest,
-            baseline_digest=result.baseline_digest,
-            wer_improvement=result.wer_improvement,
-            llm_references=int(getattr(result, "llm_references", 0)),
-            sha256=hashlib.sha256(content.encode()).hexdigest(),
+            outcome=verdict.outcome if verdict.passed == (verdict.outcome == "pass") else "fail",
+            model_digest=verdict.model_digest,
+            baseline_digest=verdict.baseline_digest,
+            wer_improvement=verdict.wer_improvement,
+            llm_references=verdict.llm_references,
+            sha256=_digest(verdict.to_dict()),
         )
+
+    @property
+    def llm_warning(self) -> str:
+        """In capital letters, as it must not be overlooked; "" when people wrote every reference."""
+        if not self.llm_references:
+            return ""
+        return f"JUDGED BY {self.llm_references} REFERENCES THAT A LANGUAGE MODEL WROTE, NOT A HUMAN"
 
     def tags(self) -> dict[str, str]:
         """For the version. What nobody knows is an empty tag, so that an older verdict leaves nothing behind."""
@@ -64,33 +69,13 @@ class Proof:
             JUDGED_TAG: self.model_digest,
             BASELINE_TAG: self.baseline_digest,
             IMPROVEMENT_TAG: "" if self.wer_improvement is None else f"{self.wer_improvement:.4g}",
-            LLM_TAG: llm_warning(self.llm_references),
-            VERDICT_TAG: self.sha256 or digest_of(self),
+            LLM_TAG: self.llm_warning,
+            VERDICT_TAG: self.sha256 or _digest(asdict(self)),  # of what little is known, where the verdict has none
         }
 
 
-def digest_of(proof: Proof) -> str:
-    """A digest of what little is known, where the verdict itself has none."""
-    return hashlib.sha256(json.dumps(asdict(proof), sort_keys=True).encode()).hexdigest()
-
-
-def llm_warning(references: int) -> str:
-    """In capital letters, as it must not be overlooked; "" when people wrote every reference."""
-    return f"JUDGED BY {references} REFERENCES THAT A LANGUAGE MODEL WROTE, NOT A HUMAN" if references else ""
-
-
-def not_a_number(tags: Mapping[str, str]) -> bool:
-    """Whether the improvement that was written down is NaN, infinite or no number at all."""
-    text = tags.get(IMPROVEMENT_TAG, "")
-    try:
-        return bool(text) and not math.isfinite(float(text))
-    except ValueError:
-        return True
-
-
-REGRESSION_TAG = "regression"
-CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
-NOBODY = "none"
+def _digest(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -131,9 +116,9 @@ def _files(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Ref
         text = f"Its files were pruned at {when}, only the record is left."
         return [Refusal("pruned", text, "Train it again, or raise deploy.keep_previous_versions for the next.", True)]
     again = "`mondegreen models verify --restore` brings files back from a backup; else register the model again."
-    if broken := fatal(registry, number):
+    if broken := registry.fatal(number):
         return [Refusal("unloadable", f"Its files cannot be served: {'; '.join(broken)}.", again, True)]
-    if altered := damage(registry, number):
+    if altered := registry.damage(number):
         return [Refusal("files", f"Its files are not those that were registered: {'; '.join(altered)}.", again)]
     return []
 
@@ -147,7 +132,7 @@ def _verdict(tags: Mapping[str, str]) -> list[Refusal]:
     if outcome != "pass":
         text = f"Its verdict is `{outcome}`, and nothing but `pass` is a pass."
         found.append(Refusal("verdict", text, "Look at its report, and judge it on more data or train another."))
-    if not_a_number(tags):
+    if not _is_finite(tags.get(IMPROVEMENT_TAG) or "0"):
         text = "The improvement in its verdict is not a number, so it proves nothing."
         found.append(Refusal("verdict", text, "Judge it again: run `dvc repro`."))
     judged, own = tags.get(JUDGED_TAG, ""), tags.get(DIGEST_TAG, "")
@@ -157,18 +142,21 @@ def _verdict(tags: Mapping[str, str]) -> list[Refusal]:
     return found
 
 
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
-    run = _last_run(registry, number, tags.get(DIGEST_TAG, ""))
-    if run is not None:
-        passed, why = run.passed, f"run {run.id} of the regression suites did not pass: {run.reason}"
-    else:
-        passed = tags.get(REGRESSION_TAG) == "pass"
-        why = (
-            "it did not pass the regression suites" if tags.get(REGRESSION_TAG) else "no regression suite was run on it"
-        )
-    if passed:
+    run, outcome = _last_run(registry, number, tags.get(DIGEST_TAG, "")), tags.get(REGRESSION_TAG)
+    if run.passed if run else outcome == "pass":
         return []
-    text = f"{why[0].upper()}{why[1:]}".rstrip(".") + "."
+    if run:
+        text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
+    else:
+        text = "It did not pass the regression suites." if outcome else "No regression suite was run on it."
     return [Refusal("regression", text, "Run `mondegreen regression run` on it and mend what fails.")]
 
 
@@ -186,7 +174,7 @@ def _champion(registry: Registry, tags: Mapping[str, str]) -> list[Refusal]:
     """Compare and swap: the one that it replaces must be the one that it was judged beside."""
     now = registry.aliases().get(CHAMPION)
     expected = tags.get(CHAMPION_TAG)
-    if expected is None or expected == (NOBODY if now is None else str(now)):
+    if expected is None or expected == str(now or NOBODY):
         return []
     was, is_now = "nobody" if expected == NOBODY else f"version {expected}", f"version {now}" if now else "nobody"
     text = f"The champion changed since the verdict was made: it was {was}, it is {is_now}."

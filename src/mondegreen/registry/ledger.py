@@ -8,7 +8,6 @@ the alias, which is the truth.
 import getpass
 import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,6 @@ from mondegreen.db import open_database, reading, transaction
 from mondegreen.tables import DeploymentRow, InferenceRow
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
-LOCK = "registry"  # see `mlflow_store.lock_path`: held by whoever moves anything
 State = Literal["intended", "done", "undone"]
 Aliases = dict[str, int]
 
@@ -67,12 +65,9 @@ class Succession:
 
     def targets(self) -> list[int]:
         """Where rollback leads, nearest first."""
-        champion = self.reigns[-1] if self.reigns else None
-        seen: list[int] = []
-        for version in reversed(self.reigns[:-1]):
-            if version is not None and version != champion and version not in self.fallen and version not in seen:
-                seen.append(version)
-        return seen
+        away = {None, *self.reigns[-1:], *self.fallen}
+        earlier = dict.fromkeys(reversed(self.reigns[:-1]))  # each once
+        return [version for version in earlier if version is not None and version not in away]
 
 
 class Ledger:
@@ -91,34 +86,41 @@ class Ledger:
         return cls(open_database(folder), model_name)
 
     def intend(self, action: str, version: int, **fields: Any) -> Entry:
-        """Writes down a move before anything of it is made. Raises CaseError when the database refuses."""
+        """Writes down a move before anything of it is made.
+
+        Args:
+            fields: details, former, who, reason, forced, outcome, digest.
+
+        Raises:
+            CaseError: the database refuses.
+        """
         return self._append(action, version, "intended", **fields)
 
     def end(self, intent: Entry, state: State, note: str = "") -> Entry:
-        """Writes down what became of an intended move."""
-        fields = intent.model_dump(include={"former", "who", "forced", "outcome", "digest"})
+        """Writes down what became of an intended move. Raises CaseError."""
+        fields = intent.model_dump(include={"former", "who", "reason", "forced", "outcome", "digest"})
         details = intent.details | ({"note": note} if note else {})
-        return self._append(
-            intent.action, intent.version, state, intent=intent.id, reason=intent.reason, details=details, **fields
-        )
+        return self._append(intent.action, intent.version, state, intent=intent.id, details=details, **fields)
 
     def note(self, action: str, version: int | None, **fields: Any) -> Entry:
-        """Writes down what has happened already."""
+        """Writes down what has happened already, with the fields of `intend`. Raises CaseError."""
         return self._append(action, version, "done", **fields)
 
+    def everything(self) -> list[Entry]:
+        """Every row, oldest first: in the order of their numbers, whatever the clock said."""
+        query = select(DeploymentRow).where(DeploymentRow.model_name == self.model_name).order_by(DeploymentRow.id)
+        with reading(self.engine) as session:
+            return [Entry.model_validate(row) for row in session.scalars(query)]
+
     def entries(self) -> list[Entry]:
-        """What was done, oldest first: in the order of their numbers, whatever the clock said."""
-        return [entry for entry in self._rows() if entry.state == "done"]
+        """What was done, oldest first."""
+        return [entry for entry in self.everything() if entry.state == "done"]
 
     def unfinished(self) -> list[Entry]:
         """Moves that were intended and of which nobody knows the end."""
-        rows = self._rows()
+        rows = self.everything()
         ended = {row.intent for row in rows}
         return [row for row in rows if row.state == "intended" and row.id not in ended]
-
-    def everything(self) -> list[Entry]:
-        """Every row, oldest first."""
-        return list(self._rows())
 
     def aliases(self) -> Aliases | None:
         """Who held which alias after the last entry; None before the first one."""
@@ -134,40 +136,15 @@ class Ledger:
         with reading(self.engine) as session:
             return session.scalar(select(func.max(InferenceRow.id))) or 0
 
-    def _rows(self) -> list[Entry]:
-        query = select(DeploymentRow).where(DeploymentRow.model_name == self.model_name).order_by(DeploymentRow.id)
-        with reading(self.engine) as session:
-            return [Entry.model_validate(row) for row in session.scalars(query)]
-
-    def _append(
-        self,
-        action: str,
-        version: int | None,
-        state: State,
-        *,
-        details: Mapping[str, Any],
-        intent: int | None = None,
-        former: int | None = None,
-        who: str = "",
-        reason: str = "",
-        forced: bool = False,
-        outcome: str = "",
-        digest: str = "",
-    ) -> Entry:
+    def _append(self, action: str, version: int | None, state: State, **known: Any) -> Entry:
+        fields = {"intent": None, "former": None, "who": "", "reason": "", "forced": False, "outcome": "", "digest": ""}
         row = DeploymentRow(
             at=datetime.now(UTC),
             model_name=self.model_name,
             action=action,
-            state=state,
-            intent=intent,
             version=version,
-            former=former,
-            who=who or author(),
-            reason=reason,
-            forced=forced,
-            outcome=outcome,
-            digest=digest,
-            details=dict(details),
+            state=state,
+            **fields | known | {"who": known.get("who") or author()},
         )
         with transaction(self.engine) as session:
             session.add(row)
@@ -178,11 +155,11 @@ class Ledger:
 def succession(entries: list[Entry]) -> Succession:
     """Follows the champion through the entries: a rollback goes back along the line, anything else goes on."""
     reigns: list[int | None] = []
-    fallen: set[int] = set()
-    served: set[int] = set()
+    fallen: set[int | None] = set()
+    served: set[int | None] = set()
     for entry in entries:
         now = entry.after.get(CHAMPION)
-        served |= {now} if now is not None else set()
+        served.add(now)
         top = reigns[-1] if reigns else None
         if now == top:
             continue
@@ -190,13 +167,17 @@ def succession(entries: list[Entry]) -> Succession:
             reigns.append(entry.after[PREVIOUS])
             served.add(entry.after[PREVIOUS])
         if entry.action == "rollback":
-            fallen |= {top} if top is not None else set()
+            fallen.add(top)
             while reigns and reigns[-1] != now:
                 reigns.pop()
         if not reigns or reigns[-1] != now:
             reigns.append(now)
-        fallen -= {now} if now is not None else set()
-    return Succession(tuple(reigns), frozenset(fallen), frozenset(served))
+        fallen.discard(now)
+    return Succession(tuple(reigns), _versions(fallen), _versions(served))
+
+
+def _versions(found: set[int | None]) -> frozenset[int]:
+    return frozenset(version for version in found if version is not None)
 
 
 def author() -> str:

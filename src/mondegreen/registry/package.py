@@ -1,39 +1,43 @@
-"""A model folder as an MLflow pyfunc model from code, and the model folder within such a package.
-
-What a registered package consists of, file by file, and whether it still does.
-
-Where the files of a version lie, and whether they are what was registered.
-"""
+"""The files of a version: packaged for MLflow, hashed file by file, and backed up as verified copies."""
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import mlflow
 import yaml
-from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 
 import mondegreen
-from mondegreen.errors import RegistryError
-from mondegreen.files import sha256_file
-from mondegreen.registry.aliases import Registry
+from mondegreen.errors import CloudError, RegistryError, UsageError
+from mondegreen.files import read_json, sha256_file, write_json
+from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
 
+FILES_TAG, DIGEST_TAG, PRUNED_TAG = "files.sha256", "digest", "files.pruned"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 _CODE = Path(mondegreen.__file__).parent
 _NOT_FOR_SERVING = {"dvc", "matplotlib", "jinja2"}
 
+Checksums = dict[str, str]  # path within the package to sha256; "code/" to one digest over all of it
+_CODE_NAME = "code/"
+_OURS = ("registered_model_meta",)  # MLflow writes it into the package whenever it is loaded
+# What unpickles when it is loaded, and so runs whatever its author wanted.
+_PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|joblib|npy|npz|h5|msgpack)$", re.IGNORECASE)
+_RECORD, _PACKAGE = "backup.json", "package"
+
 
 def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
-    """Logs a model folder into MLflow's active run.
+    """Logs a model folder into MLflow's active run, as a pyfunc model from code.
 
     The package holds the folder (merged weights, and the adapter in its subfolder), the model card and mondegreen's
     own code, so that it loads where mondegreen is not installed.
@@ -46,6 +50,8 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
     Returns:
         The `models:/m-…` URI of the logged model.
     """
+    import mlflow
+
     with tempfile.TemporaryDirectory() as scratch:
         readme = Path(scratch, "README.md")
         readme.write_text(card, encoding="utf-8")
@@ -70,7 +76,7 @@ def serving_requirements() -> list[str]:
 
 
 def packaged_model(package: Path, uri: str) -> Path:
-    """The folder with the weights in a downloaded package."""
+    """The folder with the weights in a package. Raises RegistryError when there is none, naming `uri`."""
     try:
         described: dict[str, Any] = yaml.safe_load((package / "MLmodel").read_text(encoding="utf-8"))
         artifacts = described["flavors"].get("python_function", {}).get("artifacts") or {}
@@ -84,26 +90,17 @@ def packaged_model(package: Path, uri: str) -> Path:
     return folder
 
 
-Checksums = dict[str, str]  # path within the package to sha256; "code/" to one digest over all of it
-CODE = "code/"
-_OURS = ("registered_model_meta",)  # MLflow writes it into the package whenever it is loaded
-# What unpickles when it is loaded, and so runs whatever its author wanted.
-_PICKLES = re.compile(r"\.(bin|pt|pth|pkl|pickle|ckpt|joblib|npy|npz|h5|msgpack)$", re.IGNORECASE)
-
-
 def checksums(package: Path) -> Checksums:
     """sha256 of every file of a package; its code, some hundred files, has one digest."""
     found: Checksums = {}
     code = hashlib.sha256()
     for path in _files(package):
         name = path.relative_to(package).as_posix()
-        if name.startswith(CODE):
+        if name.startswith(_CODE_NAME):
             code.update(f"{name}\0{sha256_file(path)}\n".encode())
-            found[CODE] = ""
+            found[_CODE_NAME] = code.hexdigest()
         else:
             found[name] = sha256_file(path)
-    if CODE in found:
-        found[CODE] = code.hexdigest()
     return found
 
 
@@ -116,20 +113,19 @@ def differences(package: Path, recorded: Mapping[str, str]) -> list[str]:
         return [f"{package} is missing"]
     found = checksums(package)
     lost = [f"{name} is missing" for name in sorted(recorded.keys() - found.keys())]
-    other = [
-        f"{name} has other bytes" for name in sorted(recorded) if found.get(name, recorded[name]) != recorded[name]
-    ]
-    added = sorted(name for name in found.keys() - recorded.keys() if _loadable(name))
-    return lost + other + [f"{name} was added" for name in added]
+    common = sorted(recorded.keys() & found.keys())
+    other = [f"{name} has other bytes" for name in common if found[name] != recorded[name]]
+    added = [f"{name} was added" for name in sorted(found.keys() - recorded.keys()) if _loadable(name)]
+    return lost + other + added
 
 
 def to_tag(found: Mapping[str, str]) -> str:
-    """For a tag of the version."""
+    """Checksums as the value of a version's tag."""
     return json.dumps(dict(sorted(found.items())), separators=(",", ":"))
 
 
 def from_tag(text: str) -> Checksums | None:
-    """What a tag says; None when there is none that can be read."""
+    """Checksums from a version's tag; None when it holds none that can be read."""
     try:
         found = json.loads(text) if text else None
     except ValueError:
@@ -176,55 +172,205 @@ def _loadable(name: str) -> bool:
     return name.endswith((".safetensors", ".json", ".py")) or bool(_PICKLES.search(name))
 
 
-FILES_TAG, DIGEST_TAG, PRUNED_TAG = "files.sha256", "digest", "files.pruned"
+class Backup(BaseModel):
+    """<folder>/<model name>/<version>/backup.json, beside the files in package/."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_name: str
+    version: int
+    digest: str
+    at: datetime
+    files: Checksums
 
 
-def location(registry: Registry, number: int) -> str:
-    """Where MLflow keeps the package of a version: a path or a URI."""
-    return str(registry.client.get_model_version_download_uri(registry.name, str(number)))
+class RemoteBackup(BaseModel):
+    """<version>.json in a bucket, written after <version>.tar: where it stands, the archive is whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backup: Backup
+    sha256: str  # of the archive
 
 
-def local_folder(uri: str) -> Path | None:
-    """The folder that a location names on this machine, None for a bucket or a server."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
-        return None
-    return Path(unquote(parts.path))
-
-
-def fetch(registry: Registry, number: int) -> Path:
-    """The package of a version as a local folder, downloaded when it lies elsewhere. It need not be whole."""
-    uri = location(registry, number)
-    folder = local_folder(uri)
-    if folder is not None:
-        return folder
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-    except (MlflowException, OSError) as error:
-        raise RegistryError(
-            f"{registry.name} version {number} cannot be fetched from {uri}: {error}.", "Check the artifact store."
-        ) from error
-
-
-def damage(registry: Registry, number: int, package: Path | None = None) -> list[str]:
-    """What is missing, altered or not loadable in the files of a version; nothing when they are as registered.
+class Backups:
+    """The backups of one registered model: in var/backups, and in `<prefix>/models/<model name>/` of a bucket.
 
     Args:
-        package: another place where its files should lie, such as a backup.
+        folder: of live state.
     """
-    tags = registry.version(number).tags
-    if tags.get(PRUNED_TAG) and package is None:
-        return [f"its files were pruned at {tags[PRUNED_TAG]}"]
-    folder = package or fetch(registry, number)
-    recorded = from_tag(tags.get(FILES_TAG, ""))
-    if recorded is None:
-        return ["no checksums were recorded when it was registered"]
-    return differences(folder, recorded)
+
+    def __init__(self, folder: Path, model_name: str) -> None:
+        plain = re.fullmatch(r"\w[\w.\- ]*", model_name)
+        self.model_name = model_name
+        self.folder = folder / "backups" / (model_name if plain else hashlib.sha256(model_name.encode()).hexdigest())
+
+    def package(self, version: int) -> Path:
+        """Where the files of a version's backup lie, if there is one."""
+        return self.folder / str(version) / _PACKAGE
+
+    def read(self, version: int) -> Backup | None:
+        """The record of a backup, None when there is none. Raises UsageError when it cannot be read."""
+        path = self.folder / str(version) / _RECORD
+        return read_json(path, Backup) if path.is_file() else None
+
+    def versions(self) -> list[int]:
+        """Versions that have a backup."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted(int(path.name) for path in found if path.name.isdigit())
+
+    def problems(self, version: int) -> list[str]:
+        """What is wrong with a backup, a phrase each; nothing when every byte is there."""
+        try:
+            record = self.read(version)
+        except UsageError as error:
+            return [error.problem]
+        return ["there is none"] if record is None else differences(self.package(version), record.files)
+
+    def make(self, version: int, package: Path, files: Mapping[str, str], digest: str) -> Path:
+        """Copies a package and checks the copy; a whole one that is there already is kept.
+
+        Args:
+            files: its checksums: what does not fit them is not backed up.
+
+        Raises:
+            RegistryError: the files do not fit, or the disk refuses. An older backup is then still there.
+        """
+        record = None if self.problems(version) else self.read(version)
+        if record and record.files == dict(files):
+            return self.package(version)
+        try:
+            _make_room(self.folder, package)
+            with _replaced(self.folder / str(version)) as writing:
+                _copy(package, writing / _PACKAGE)
+                if wrong := differences(writing / _PACKAGE, files):
+                    raise RegistryError(
+                        f"The backup of {self.model_name} version {version} is not what was registered: {wrong[0]}.",
+                        "Run `mondegreen models verify` to see which files are damaged.",
+                    )
+                now = datetime.now(UTC)
+                made = Backup(model_name=self.model_name, version=version, digest=digest, at=now, files=dict(files))
+                write_json(writing / _RECORD, made)
+        except OSError as error:
+            raise RegistryError(
+                f"{self.model_name} version {version} cannot be backed up to {self.folder}: {error.strerror}.",
+                "Make room or check the permissions; deploy.auto_backup_before_deploy: false does without.",
+            ) from error
+        return self.package(version)
+
+    def restore(self, version: int, package: Path) -> None:
+        """Puts the files of a backup in the place of a package, which is replaced as a whole.
+
+        Raises:
+            RegistryError: there is no backup, it is damaged itself, or the disk refuses.
+        """
+        if wrong := self.problems(version):
+            raise RegistryError(
+                f"The backup of {self.model_name} version {version} cannot be used: {'; '.join(wrong)}.",
+                "Roll back to another version: `mondegreen models rollback`.",
+            )
+        try:
+            with _replaced(package) as writing:
+                _copy(self.package(version), writing)
+        except OSError as error:
+            raise RegistryError(
+                f"{package} cannot be restored: {error.strerror}.", "Make room, or check the permissions."
+            ) from error
+
+    def delete(self, version: int) -> None:
+        """Removes the backup of a version."""
+        shutil.rmtree(self.folder / str(version), ignore_errors=True)
+
+    def push(self, versions: list[int]) -> list[int]:
+        """Copies backups to the project's bucket; returns those that it did not have.
+
+        Raises:
+            UsageError: no bucket is named.
+            CloudError: the bucket refuses, or a backup is not whole.
+        """
+        bucket = Bucket(gcp_settings())
+        return [version for version in versions if self._push(bucket, version)]
+
+    def pull(self, versions: list[int]) -> list[int]:
+        """Makes backups that are missing or damaged anew from the project's bucket, where it has them; which ones.
+
+        Raises:
+            UsageError: no bucket is named.
+            CloudError: the bucket refuses, or what came is not what was copied there.
+        """
+        bucket = Bucket(gcp_settings())
+        return [version for version in versions if self.problems(version) and self._pull(bucket, version)]
+
+    def _push(self, bucket: Bucket, version: int) -> bool:
+        place = f"models/{self.model_name}"
+        if wrong := self.problems(version):
+            raise CloudError(
+                f"The backup of version {version} cannot go to {bucket.uri(place)}: {'; '.join(wrong)}.",
+                "`mondegreen models verify --back-up` makes it anew.",
+            )
+        record, there = self.read(version), bucket.read_json(f"{place}/{version}.json", RemoteBackup)
+        assert record is not None
+        if there and there.backup == record:
+            return False
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch, "backup.tar")
+            pack({".": self.folder / str(version)}, archive)
+            bucket.upload(archive, f"{place}/{version}.tar")
+            bucket.write_json(f"{place}/{version}.json", RemoteBackup(backup=record, sha256=sha256_file(archive)))
+        return True
+
+    def _pull(self, bucket: Bucket, version: int) -> bool:
+        place = f"models/{self.model_name}/{version}"
+        there = bucket.read_json(f"{place}.json", RemoteBackup)
+        if there is None:
+            return False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".pulling-") as scratch:
+            archive = Path(scratch, "backup.tar")
+            bucket.download(f"{place}.tar", archive)
+            with _replaced(self.folder / str(version)) as writing:
+                unpack(archive, writing, there.sha256)
+        return True
 
 
-def fatal(registry: Registry, number: int) -> list[str]:
-    """What would keep the champion from answering: files that nobody could load, or must not."""
+def _copy(source: Path, target: Path) -> None:
+    """Copies a folder without compiled code; on the disk when it returns."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in sorted(target.rglob("*")):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[Path]:
+    """A place to write a folder to, which then takes the place of `target`; what was there is missing for a moment."""
+    writing, aside = target.with_name(f".{target.name}.writing"), target.with_name(f".{target.name}.former")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(writing, ignore_errors=True)
     try:
-        return unloadable(packaged_model(fetch(registry, number), f"{registry.name} version {number}"))
-    except (RegistryError, OSError) as error:
-        return [error.problem.rstrip(".") if isinstance(error, RegistryError) else str(error)]
+        yield writing
+        shutil.rmtree(aside, ignore_errors=True)
+        if target.exists():
+            target.rename(aside)
+        try:
+            writing.rename(target)
+        except OSError:
+            if aside.exists():
+                aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+
+
+def _make_room(folder: Path, package: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    size = sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) if package.is_dir() else 0
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise RegistryError(
+            f"A backup takes {size / 1e6:,.0f} MB in {folder}, {free / 1e6:,.0f} MB are free.", "Make room on the disk."
+        )

@@ -1,4 +1,4 @@
-"""Registering: one version a candidate, with its proof, Staging/@challenger, or @champion when that is allowed."""
+"""Registering: one version a candidate, with its verdict, Staging/@challenger, or @champion when that is allowed."""
 
 import logging
 from collections.abc import Mapping
@@ -10,17 +10,15 @@ from mlflow.entities.model_registry import ModelVersion
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
-from mondegreen.registry.aliases import Registry, alone, move, opened
+from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, opened
 from mondegreen.registry.deploy import deploy
-from mondegreen.registry.gate import CHAMPION_TAG, NOBODY, OUTCOME_TAG, REGRESSION_TAG, VERDICT_TAG, Proof, llm_warning
-from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS
+from mondegreen.registry.gate import CHAMPION_TAG, NOBODY, REGRESSION_TAG, VERDICT_TAG, VerdictTags
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION
 from mondegreen.registry.mlflow_store import live_state
-from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, fetch, log_model, pickles, to_tag
-from mondegreen.registry.recovery import settle
+from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
+from mondegreen.registry.recovery import recover
 from mondegreen.registry.runs import resume_run
-from mondegreen.scoring.verdict import Verdict
 
-__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "register", "stage_version"]
 _log = logging.getLogger(__name__)
 
 
@@ -30,12 +28,11 @@ def register(
     model_folder: Path,
     *,
     digest: str,
-    verdict: Verdict,
+    verdict: VerdictTags,
     results: RegressionResults,
     promote: bool,
     card: str = "",
-    tags: dict[str, str] | None = None,
-    proof: Proof | None = None,
+    tags: Mapping[str, str] | None = None,
     config: DeployParams | None = None,
 ) -> RegisteredVersion:
     """Registers a candidate once and gives it its stage and alias.
@@ -49,7 +46,6 @@ def register(
         digest: `model_digest(model_folder)`.
         card: Markdown; becomes the version's description.
         tags: more tags of the version: p-value, WER before and after, data hash, commit.
-        proof: what the verdict says of which models; of these bytes when not given.
         config: of the deployment; the defaults when not given.
 
     Raises:
@@ -62,25 +58,23 @@ def register(
             f"The regression results are of model {results.model[:12]}, the candidate is {digest[:12]}.",
             "Run `dvc repro` to test the model that was trained last.",
         )
-    proof = proof or Proof(verdict.outcome, model_digest=digest)
-    more = (tags or {}) | {REGRESSION_TAG: "pass" if results.passed else "fail"}
+    more = {**(tags or {}), REGRESSION_TAG: "pass" if results.passed else "fail"}
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
-        settle(registry)
-        number = stage_version(registry, own_run, model_folder, digest=digest, proof=proof, card=card, tags=more)
-        if promote and proof.outcome == "pass" and results.passed:
+        recover(registry)
+        number = stage_version(registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, tags=more)
+        if promote and verdict.outcome == "pass" and results.passed:
             deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
-        held = registry.aliases()
-        in_production = held.get(CHAMPION) == number
-        return RegisteredVersion(
-            name=model_name,
-            version=number,
-            stage="Production" if in_production else "Staging",
-            alias=CHAMPION if in_production else CHALLENGER,
-            outcome=verdict.outcome,
-            run_id=own_run,
-            digest=digest,
-            uri=f"models:/{model_name}/{number}",
-        )
+        in_production = registry.aliases().get(CHAMPION) == number
+    return RegisteredVersion(
+        name=model_name,
+        version=number,
+        stage="Production" if in_production else "Staging",
+        alias=CHAMPION if in_production else CHALLENGER,
+        outcome=verdict.outcome,
+        run_id=own_run,
+        digest=digest,
+        uri=f"models:/{model_name}/{number}",
+    )
 
 
 def stage_version(
@@ -89,10 +83,9 @@ def stage_version(
     model_folder: Path,
     *,
     digest: str,
-    proof: Proof,
+    verdict: VerdictTags,
     card: str,
     tags: Mapping[str, str],
-    who: str = "",
 ) -> int:
     """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
 
@@ -109,47 +102,55 @@ def stage_version(
             f"{model_folder} holds {found[0]}: only safetensors and JSON are ever loaded.",
             "Save the model with save_pretrained (safetensors), and leave training state out of the folder.",
         )
-    version = (
-        _find_version(registry, run_id, digest)
-        or _left_behind(registry, digest)
-        or _create(registry, run_id, model_folder, digest, card)
-    )
+    version = _find_version(registry, run_id, digest)
+    if version is None:
+        # The version comes with its digest, so that a rerun after a crash finds it.
+        source = log_model(model_folder, card, {DIGEST_TAG: digest})
+        made = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
+        version = registry.version(int(made.version))
     number = int(version.version)
-    _prove(registry, version, proof, card, tags)
+    _describe(registry, version, verdict, card, tags)
     aliases = registry.aliases()
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
         target = aliases
     else:
         target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
-    if target != aliases or not _entered(registry, number, proof):
-        details = {"verdict": proof.tags()[VERDICT_TAG]}
-        move(registry, "register", number, target, who=who, outcome=proof.outcome, digest=digest, details=details)
+    sha256 = verdict.tags()[VERDICT_TAG]
+    entered = any(
+        (entry.action, entry.version, entry.details.get("verdict")) == ("register", number, sha256)
+        for entry in registry.ledger.entries()
+    )
+    if target != aliases or not entered:
+        move(registry, "register", number, target, details={"verdict": sha256})
     return number
 
 
-def _create(registry: Registry, run_id: str, model_folder: Path, digest: str, card: str) -> ModelVersion:
-    # The version comes with its digest, so that a rerun after a crash finds it.
-    source = log_model(model_folder, card, {DIGEST_TAG: digest})
-    version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
-    return registry.version(int(version.version))
+def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion | None:
+    """The version of these weights that an earlier try of this run made, or whose registration was cut off before it
+    got its verdict."""
+    same = [version for version in registry.versions() if version.tags.get(DIGEST_TAG) == digest]
+    own = (version for version in same if version.run_id == run_id and not version.tags.get(PRUNED_TAG))
+    cut_off = (version for version in same if OUTCOME_TAG not in version.tags)
+    return next(own, None) or next(cut_off, None)
 
 
-def _prove(registry: Registry, version: ModelVersion, proof: Proof, card: str, tags: Mapping[str, str]) -> None:
+def _describe(
+    registry: Registry, version: ModelVersion, verdict: VerdictTags, card: str, tags: Mapping[str, str]
+) -> None:
     """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
-    number, known, proven = int(version.version), version.tags, proof.tags()
-    warning = llm_warning(proof.llm_references)
-    text = f"**{warning}**\n\n{card}" if warning else card
+    number, known, found = int(version.version), version.tags, verdict.tags()
+    text = f"**{verdict.llm_warning}**\n\n{card}" if verdict.llm_warning else card
     registry.client.update_model_version(registry.name, str(number), description=text)
     if not known.get(FILES_TAG):
-        proven[FILES_TAG] = to_tag(checksums(fetch(registry, number)))
-    if known.get(VERDICT_TAG) != proven[VERDICT_TAG]:
+        found[FILES_TAG] = to_tag(checksums(registry.fetch(number)))
+    if known.get(VERDICT_TAG) != found[VERDICT_TAG]:
         # A rerun with the same verdict must not make it look newer than the champion is.
-        proven[CHAMPION_TAG] = _judged_beside(registry, proof)
-    registry.tag(number, proven | dict(tags))
+        found[CHAMPION_TAG] = _judged_beside(registry, verdict)
+    registry.tag(number, {**found, **tags})
 
 
-def _judged_beside(registry: Registry, proof: Proof) -> str:
+def _judged_beside(registry: Registry, verdict: VerdictTags) -> str:
     """Who was champion when the verdict was made: the version of its baseline's bytes that was in production, if the
     baseline was one, else the champion of now."""
     champion = registry.aliases().get(CHAMPION)
@@ -157,34 +158,8 @@ def _judged_beside(registry: Registry, proof: Proof) -> str:
     baselines = [
         int(version.version)
         for version in registry.versions()
-        if int(version.version) in served and version.tags.get(DIGEST_TAG) == (proof.baseline_digest or "unknown")
+        if int(version.version) in served and version.tags.get(DIGEST_TAG) == (verdict.baseline_digest or "unknown")
     ]
     if champion in baselines or not baselines:
         return str(champion or NOBODY)
     return str(baselines[0])
-
-
-def _entered(registry: Registry, number: int, proof: Proof) -> bool:
-    """Whether the ledger knows this verdict on this version."""
-    verdict = proof.tags()[VERDICT_TAG]
-    return any(
-        (entry.action, entry.version, entry.details.get("verdict")) == ("register", number, verdict)
-        for entry in registry.ledger.entries()
-    )
-
-
-def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion | None:
-    """The version that an earlier try of this run made of the same weights."""
-    query = f"name = '{registry.name}' and run_id = '{run_id}'"
-    for version in registry.client.search_model_versions(query):
-        if version.tags.get(DIGEST_TAG) == digest and not version.tags.get(PRUNED_TAG):
-            return version
-    return None
-
-
-def _left_behind(registry: Registry, digest: str) -> ModelVersion | None:
-    """A version of these weights whose registration was cut off before it got its verdict."""
-    for version in registry.versions():
-        if version.tags.get(DIGEST_TAG) == digest and OUTCOME_TAG not in version.tags:
-            return version
-    return None

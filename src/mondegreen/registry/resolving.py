@@ -3,29 +3,40 @@
 What answers in production must go on answering: when the registry cannot be reached, the backup of the version that
 the ledger knows as champion is used, and when files were damaged, the backup of that version. Both with a warning, and
 never with files that are not what was registered.
-
-Where a model's files lie, without asking a hub and without loading MLflow for a plain folder.
 """
 
 import logging
 import re
 from pathlib import Path
-
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from mondegreen.cases.spelling import local_model
 from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.registry.backup import Backups
+from mondegreen.registry.aliases import local_folder
 from mondegreen.registry.ledger import CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import RegistryAwayError, connect, live_state, registry_file
-from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, differences, from_tag, local_folder, packaged_model
+from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Backups, differences, from_tag, packaged_model
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _log = logging.getLogger(__name__)
+
+
+def find_model(name: str) -> Path | None:
+    """The folder of a local, cached or registered (`models:/…`) model; None when it is not at hand.
+
+    No hub is asked, and MLflow is loaded for a registered model only.
+    """
+    if not name.startswith("models:/"):
+        return local_model(name)
+    try:
+        return resolve_uri(name)
+    except RegistryError:
+        return None
 
 
 def resolve_uri(uri: str) -> Path:
@@ -38,6 +49,8 @@ def resolve_uri(uri: str) -> Path:
         RegistryError: no such model, version or alias; one that `log_model` did not write; its files are not what was
             registered, and there is no backup of them.
     """
+    import mlflow
+
     found = _URI.fullmatch(uri)
     name, alias = (found["name"], found["alias"]) if found else ("", "")
     try:
@@ -48,7 +61,7 @@ def resolve_uri(uri: str) -> Path:
             return packaged_model(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)), uri)
         version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, found[3])
         return packaged_model(_package(version, client.get_model_version_download_uri(name, version.version)), uri)
-    except (MlflowException, OSError) as error:
+    except (mlflow.exceptions.MlflowException, OSError) as error:
         away = getattr(error, "error_code", "") not in _UNKNOWN
         problem = RegistryError(
             f"{uri} cannot be loaded: {getattr(error, 'message', error)}",
@@ -62,28 +75,28 @@ def resolve_uri(uri: str) -> Path:
     raise problem
 
 
-def _package(version: ModelVersion, location: str) -> Path:
+def _package(version: "ModelVersion", location: str) -> Path:
     """The package of a version, or its backup where the package is damaged."""
-    called = f"{version.name} version {version.version}"
+    import mlflow
+
+    name, number = f"{version.name} version {version.version}", int(version.version)
     if when := version.tags.get(PRUNED_TAG):
-        raise RegistryError(f"The files of {called} were pruned at {when}.", "Name another version.")
-    folder = local_folder(location)
-    if folder is None:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=location))
+        raise RegistryError(f"The files of {name} were pruned at {when}.", "Name another version.")
+    folder = local_folder(location) or Path(mlflow.artifacts.download_artifacts(artifact_uri=location))
     recorded = from_tag(version.tags.get(FILES_TAG, ""))
     wrong = differences(folder, recorded) if recorded else []
     if not wrong:
         return folder
     backups = Backups(live_state(), version.name)
-    backup = backups.read(int(version.version)) if not backups.problems(int(version.version)) else None
+    backup = None if backups.problems(number) else backups.read(number)
     if backup and backup.files == recorded:
         _log.warning(
             "The files of %s are damaged (%s): its backup answers. `mondegreen models verify --restore` mends it.",
-            called, "; ".join(wrong),
+            name, "; ".join(wrong),
         )  # fmt: skip
-        return backups.package(int(version.version))
+        return backups.package(number)
     raise RegistryError(
-        f"The files of {called} are not those that were registered: {'; '.join(wrong)}.",
+        f"The files of {name} are not those that were registered: {'; '.join(wrong)}.",
         "`mondegreen models verify --restore` brings them back from a backup; else `mondegreen models rollback`.",
     )
 
@@ -104,14 +117,3 @@ def _last_known(name: str) -> Path | None:
         return None
     backups = Backups(folder, name)
     return backups.package(champion) if champion and not backups.problems(champion) else None
-
-
-def find_model(name: str) -> Path | None:
-    """The folder of a local, cached or registered (`models:/…`) model; None when it is not at hand."""
-    if not name.startswith("models:/"):
-        return local_model(name)
-
-    try:
-        return resolve_uri(name)
-    except RegistryError:
-        return None
