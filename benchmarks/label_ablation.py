@@ -22,12 +22,14 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.common import STARTER, machine, table
 from mondegreen.config import Params, load_params
 from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest, load_scorer, quantile_margin
+from mondegreen.labels.audit import audit_labels
 from mondegreen.labels.gold import Accepted, LabelAudit, gold_labels
-from mondegreen.labels.guards import phonetic_distance, spans
-from mondegreen.labels.llm_labels import Corpus, Judgement, LlmLabeller, audit_labels, correctors, shots_of
+from mondegreen.labels.guards import LabelDecision, phonetic_distance, spans
+from mondegreen.labels.llm_labels import Corpus, LlmLabeller, correctors, shots_of
 from mondegreen.records import Utterance
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import model_of
+from mondegreen.scoring.wording import percent
 from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.speech.manifest import build_manifest
 
@@ -47,17 +49,17 @@ class Trial:
     """Labelled utterances. `falls`: of each, those of the references that its acoustic margin comes from."""
 
     rows: list[Utterance]
-    judged: list[Judgement]
+    decisions: list[LabelDecision]
     falls: dict[str, Falls]
 
     def audit(self, keep: float, params: Params) -> LabelAudit:
         """With the margin that a share `keep` of the references stays within."""
         limits = {key: quantile_margin(falls, keep) for key, falls in self.falls.items()}
-        cases = [
-            Judgement(item.record, item.case and replace(item.case, margin=limits[item.record.id]))
-            for item in self.judged
-        ]
-        return audit_labels({row.id: row for row in self.rows}, cases, params)
+        decisions = []
+        for item in self.decisions:
+            evidence = item.evidence and replace(item.evidence, margin=limits[item.id])
+            decisions.append(item.model_copy(update={"evidence": evidence}))
+        return audit_labels({row.id: row for row in self.rows}, decisions, params)
 
 
 def prompts(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
@@ -75,10 +77,10 @@ def voices(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -
     return Trial(rows, ask(corpus, rows, scorer, params), {row.id: falls[other[row.split]] for row in rows})
 
 
-def ask(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer, params: Params) -> list[Judgement]:
+def ask(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer, params: Params) -> list[LabelDecision]:
     """The LLM's suggestions, with how they fit the audio and not yet with a margin."""
-    judge = LlmLabeller(correctors(params, shots_of(corpus, params)), scorer, None, params.label)
-    return judge.judge([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
+    labeller = LlmLabeller(correctors(params, shots_of(corpus, params)), scorer, None, params.label)
+    return labeller.label([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
 
 
 def falls_of(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer) -> Falls:
@@ -89,7 +91,7 @@ def falls_of(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer) 
         for row in rows
         if normalize(row.reference) != normalize(heard[row.id].text)
     ]
-    return [fall for fell in scorer.falls(requests) for fall in fell]
+    return [fall for found in scorer.falls(requests) for fall in found]
 
 
 def part(corpus: Corpus, domain: str, split: str = "") -> list[Utterance]:
@@ -116,24 +118,23 @@ def report(model: str, limit: int, params: Params) -> str:
         rows = [row(guards, result) for guards, result in found.by_guard.items()]
         rows += [row(f"all, acoustic_keep {keep:g}", trial.audit(keep, params).by_guard["all"]) for keep in KEEPS]
         texts.append(
-            f"{name}, {model}: {found.utterances} utterances, WER {found.heard.rate:.1%} heard, {found.answered} "
+            f"{name}, {model}: {found.utterances} utterances, WER {percent(found.heard.rate)} heard, {found.answered} "
             f"answered\n\n{table(rows)}"
         )
     return "\n\n".join(texts)
 
 
 def row(guards: str, found: Accepted) -> dict[str, str]:
-    before, after = found.heard, found.labels
-    relative = f"{1 - after.rate / before.rate:+.0%}" if before and after and before.rate else "-"
+    before, after, harmful = found.heard, found.labels, found.harmful
     return {
         "guards": guards,
-        "accepted": f"{found.accepted.count} ({found.accepted.rate or 0:.0%})",
-        "WER heard": f"{before.rate:.1%}" if before else "-",
-        "WER labels": f"{after.rate:.1%}" if after else "-",
-        "less": relative,
+        "accepted": f"{found.accepted.count} ({percent(found.accepted.rate)})",
+        "WER heard": percent(before and before.rate),
+        "WER labels": percent(after and after.rate),
+        "less": percent(1 - after.rate / before.rate) if before and after and before.rate else "–",
         "edits better/worse/same": f"{found.edits.better}/{found.edits.worse}/{found.edits.same}",
-        "harmful": f"{found.harmful.rate:.0%}" if found.harmful.rate is not None else "-",
-        "95 %": "{:.0%} to {:.0%}".format(*found.harmful.interval) if found.harmful.interval else "-",
+        "harmful": percent(harmful.rate),
+        "95 %": "{} to {}".format(*map(percent, harmful.interval)) if harmful.interval else "–",
     }
 
 
@@ -141,11 +142,11 @@ def sounds(params: Params) -> str:
     """How well measures tell what was said in a misheard span from what was said in another one; train and dev."""
     corpus = sample(params)
     pairs = [
-        (" ".join(span.heard), " ".join(span.written))
+        (" ".join(span.hypothesis), " ".join(span.suggested))
         for split in ("train", "dev")
         for item in part(corpus, "target", split)
         for span in spans(normalize(corpus.hypotheses[item.id].text), normalize(item.reference))
-        if span.heard and span.written
+        if span.hypothesis and span.suggested
     ]
     chance = random.Random(params.seed)
     others = [(heard, _another(written, [text for _, text in pairs], chance)) for heard, written in pairs]
@@ -163,7 +164,7 @@ def sounds(params: Params) -> str:
         limit = sorted(false)[len(false) // 100]
         area, kept = roc_auc_score([0] * len(true) + [1] * len(false), [*true, *false]), sum(v <= limit for v in true)
         shown = {"measure": name, "ROC-AUC": f"{area:.3f}"}
-        rows.append(shown | {"true spans kept where 1 % of the others are": f"{kept / len(true):.0%}"})
+        rows.append(shown | {"true spans kept where 1 % of the others are": percent(kept / len(true))})
     return f"{len(pairs)} misheard spans of train and dev\n\n" + table(rows)
 
 

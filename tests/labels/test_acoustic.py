@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.labels.acoustic import MIN_REFERENCES, AcousticScorer, ScoringRequest, load_scorer, quantile_margin
-from mondegreen.speech.decoding import ctc_log_likelihood
+from mondegreen.labels.acoustic import (
+    MIN_REFERENCES,
+    AcousticScorer,
+    ScoringRequest,
+    ctc_log_likelihood,
+    load_scorer,
+    quantile_margin,
+)
 from mondegreen.speech.model import load_model
 from tests.tiny import save_model
 
@@ -35,6 +41,36 @@ def test_a_forward_score_is_the_sum_over_all_paths(seed: int, frames: int, label
     log_probs = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     expected = by_brute_force(log_probs, label)
     assert ctc_log_likelihood(log_probs, label, 0) == pytest.approx(expected, abs=1e-5)
+
+
+def by_forward_algorithm(log_probs: np.ndarray, label: list[int]) -> float:
+    """Graves et al., 2006, equations 6 to 8, in logarithms; token 0 is the blank."""
+    states = [0, *(token for letter in label for token in (letter, 0))]
+    alpha = np.full(len(states), -np.inf)
+    alpha[:2] = log_probs[0, states[:2]]
+    for frame in log_probs[1:].astype(np.float64):
+        before = alpha.copy()
+        for state, token in enumerate(states):
+            ways = [before[state], *before[max(state - 1, 0) : state]]
+            if state > 1 and token and token != states[state - 2]:
+                ways.append(before[state - 2])
+            alpha[state] = np.logaddexp.reduce(ways) + frame[token]
+    return float(np.logaddexp.reduce(alpha[-2:]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), frames=st.integers(1, 40), label=st.lists(st.integers(1, 3), max_size=15))
+@example(seed=1, frames=3, label=[1, 1])  # just long enough for a repeated letter, with a blank between
+@example(seed=1, frames=2, label=[1, 1])  # one frame too few
+@example(seed=1, frames=2, label=[1, 2, 3])
+@example(seed=1, frames=5, label=[])
+def test_a_log_likelihood_is_that_of_the_forward_algorithm(seed: int, frames: int, label: list[int]) -> None:
+    logits = 2 * np.random.default_rng(seed).normal(size=(frames, 4))
+    log_probs = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    expected = by_forward_algorithm(log_probs, label)
+    assert ctc_log_likelihood(log_probs, label, blank=0) == pytest.approx(expected, rel=1e-5)
+    fits = frames >= len(label) + sum(left == right for left, right in itertools.pairwise(label))
+    assert math.isfinite(expected) == fits
 
 
 @pytest.fixture(scope="module")

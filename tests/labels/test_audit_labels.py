@@ -7,9 +7,9 @@ import pytest
 from mondegreen.config import GUARDS, Params
 from mondegreen.errors import MondegreenError
 from mondegreen.labels.acoustic import AcousticScorer
+from mondegreen.labels.audit import check_audit, count_edits
 from mondegreen.labels.gold import EditCounts, LabelAudit
-from mondegreen.labels.guards import count_edits
-from mondegreen.labels.llm_labels import LlmLabels, check_audit, label_with_llm, plan_labelling
+from mondegreen.labels.llm_labels import LlmLabels, label_with_llm, plan_labelling
 from tests.labels.label_corpus import Scripted, ScriptedScorer, corpus, heard, utterance
 
 SAID = "please hold the line now"
@@ -123,7 +123,7 @@ def audit_with(accepted: bool, wrong: bool) -> LabelAudit:
 
 def test_labels_that_are_wrong_too_often_stop_the_round() -> None:
     check_audit(audit_with(accepted=True, wrong=False), labels=5, limit=0.1)
-    with pytest.raises(MondegreenError, match=r"WER of 40\.0%.*20 audited.*allows 10\.0%") as error:
+    with pytest.raises(MondegreenError, match=r"WER of 40\.0 %.*20 audited.*allows 10\.0 %") as error:
         check_audit(audit_with(accepted=True, wrong=True), labels=5, limit=0.1)
     assert "audit.json" in error.value.next_step
     check_audit(audit_with(accepted=True, wrong=True), labels=5, limit=None)

@@ -40,23 +40,23 @@ def test_a_machines_words_are_refused_where_they_would_judge(place: str, source:
         with pytest.raises(LeakageError):
             gold_labels([row], [written])
     elif row.reference:
-        assert gold_labels([row], machine={"u": written})[0].source == "human"
+        assert gold_labels([row], llm={"u": written})[0].source == "human"
     else:
         with pytest.raises(LeakageError):
-            gold_labels([row], machine={"u": written})
+            gold_labels([row], llm={"u": written})
 
 
 def test_order_of_trust_is_correction_reference_machine_nothing() -> None:
     bare, written = utterance("u"), utterance("u", "what a person wrote")
     person = Label(id="u", text="corrected", source="human")
     assert gold_labels([written], [person])[0].text == "corrected"
-    assert gold_labels([written], machine={"u": label("u", "llm")})[0].text == "what a person wrote"
+    assert gold_labels([written], llm={"u": label("u", "llm")})[0].text == "what a person wrote"
     assert gold_labels([bare], [label("u", "llm", "of the case")], {"u": label("u", "llm")})[0].text == "of the case"
-    assert gold_labels([bare], machine={"u": label("u", "llm")})[0] == label("u", "llm")
+    assert gold_labels([bare], llm={"u": label("u", "llm")})[0] == label("u", "llm")
     assert gold_labels([bare])[0].source == "none"
 
 
-def machine(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **label: Any) -> LlmLabels:
+def labelled(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **label: Any) -> LlmLabels:
     given = Params.model_validate(
         {
             "label": {"acoustic_margin": 0.5, "few_shot": 0, "keep_word": 1.0, **label},
@@ -81,7 +81,7 @@ def machine(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **lab
 
 
 def test_only_training_utterances_without_a_label_get_one() -> None:
-    found = machine({"bare": SAID, "dev": "goodbye"})
+    found = labelled({"bare": SAID, "dev": "goodbye"})
     assert set(found.labels) == {"bare", "deaf"}
     written = found.labels["bare"]
     assert (written.text, written.source, written.writer) == (SAID, "llm", WRITER)
@@ -90,7 +90,7 @@ def test_only_training_utterances_without_a_label_get_one() -> None:
 
 
 def test_what_the_guards_reject_waits_for_a_person_with_the_suggestion_beside_it() -> None:
-    found = machine({"bare": "an entirely different sentence"})
+    found = labelled({"bare": "an entirely different sentence"})
     assert found.labels["bare"].source == "none" and found.labels["bare"].note.startswith(
         "no human reference; LLM reje"
     )
@@ -105,7 +105,7 @@ def test_what_the_guards_reject_waits_for_a_person_with_the_suggestion_beside_it
 
 def test_a_label_with_the_text_of_a_held_out_recording_is_no_label() -> None:
     judge = (utterance("judge", "Please hold the line, now!", "dev"), heard("judge", "PLEASE"))
-    found = machine({"bare": SAID}, judge)
+    found = labelled({"bare": SAID}, judge)
     assert found.labels["bare"].source == "none" and "judges" in found.labels["bare"].note
 
 
@@ -131,7 +131,7 @@ def test_without_an_llm_the_hypothesis_may_stand_in_and_teaches_nothing() -> Non
     assert (stand_in.source, stand_in.text) == ("hypothesis", "PLEASE HOLD THE LIHNE NOW") and DOWN in stand_in.note
     assert _with_failure({"bare": "invalid_answer"}, on_unavailable="use_hypothesis").labels["bare"].source == "none"
     rows = [utterance("bare"), utterance("error", "welcome to the directory")]
-    labels = gold_labels(rows, machine={"bare": stand_in})
+    labels = gold_labels(rows, llm={"bare": stand_in})
     chosen = select(rows, labels, [heard("bare", stand_in.text), heard("error", "WELCOME TO THE DIREACTORY")], Params())
     assert [example.id for example in chosen.train] == ["error"]
     assert chosen.report.left_out == {"hypothesis_as_label": 1} and chosen.report.error_share == 1

@@ -12,7 +12,7 @@ from mondegreen.labels.guards import RULES, LabelEvidence, filter_label, spans
 
 PARAMS = LabelParams()
 GOOD = LabelEvidence(
-    heard="please hold the lihne now",
+    hypothesis="please hold the lihne now",
     suggested="please hold the line now",
     word_confidences=(0.99, 0.99, 0.99, 0.6, 0.99),
     confidence=0.8,
@@ -36,7 +36,7 @@ def test_a_small_change_that_fits_the_audio_is_accepted() -> None:
     [
         ("confident", {"word_confidences": (0.99, 0.99, 0.99, 0.99, 0.99)}, "'lihne', which is sure (0.99)"),
         ("confident", {"word_confidences": ()}, "confidence of its words is not known"),
-        ("confident", {"suggested": GOOD.heard}, "its confidence is only 0.80"),
+        ("confident", {"suggested": GOOD.hypothesis}, "its confidence is only 0.80"),
         ("edits", {"suggested": "release bold thy line now"}, "changes 4 of 5 words"),
         ("edits", {"suggested": "please hold the international"}, "of 25 characters"),
         ("vocabulary", {"unwritable": "the tokenizer has no '5'."}, "no '5'"),
@@ -60,7 +60,8 @@ def test_a_suggestion_of_another_length_is_a_rewriting() -> None:
     wide = params(keep_word=1.0, max_word_edits=1.0, max_character_edits=1.0, guards=["edits"])
     assert filter_label(replace(GOOD, suggested="hold"), wide).reason == "6.2 times as long or short"
     assert (
-        filter_label(replace(GOOD, suggested=f"{GOOD.heard} {'x' * 20}"), wide).reason == "1.8 times as long or short"
+        filter_label(replace(GOOD, suggested=f"{GOOD.hypothesis} {'x' * 20}"), wide).reason
+        == "1.8 times as long or short"
     )
     assert filter_label(replace(GOOD, suggested="please hold the line"), wide).accepted
 
@@ -104,11 +105,11 @@ def test_the_other_models_must_agree_as_far_as_is_asked() -> None:
 
 def test_spans_are_runs_of_changed_words_with_their_place() -> None:
     found = list(spans("thank yo oer golings now", "thank you for calling us now"))
-    assert [(span.start, span.heard, span.written) for span in found] == [
+    assert [(span.start, span.hypothesis, span.suggested) for span in found] == [
         (1, ("yo", "oer", "golings"), ("you", "for", "calling", "us"))
     ]
     assert list(spans("a b", "a b")) == []
-    assert [(s.start, s.heard, s.written) for s in spans("a b", "x a b")] == [(0, (), ("x",))]
+    assert [(s.start, s.hypothesis, s.suggested) for s in spans("a b", "x a b")] == [(0, (), ("x",))]
 
 
 WORDS = st.sampled_from(["press", "pres", "one", "wan", "two", "to", "the", "operator", "offrator"])
@@ -119,7 +120,7 @@ TEXTS = st.lists(WORDS, max_size=6).map(" ".join)
 def cases(draw: st.DrawFn) -> LabelEvidence:
     heard = draw(TEXTS)
     return LabelEvidence(
-        heard=heard,
+        hypothesis=heard,
         suggested=draw(st.one_of(TEXTS, st.just(heard))),
         word_confidences=tuple(draw(st.floats(0, 1)) for _ in heard.split()),
         confidence=draw(st.floats(0, 1)),
@@ -157,8 +158,8 @@ def test_nothing_outside_the_vocabulary_is_ever_accepted(case: LabelEvidence, li
 def test_a_confident_transcript_that_is_left_as_it_is_is_kept_under_any_limits(
     case: LabelEvidence, limits: dict[str, Any]
 ) -> None:
-    heard = case.heard or "one"
-    sure = replace(case, heard=heard, suggested=heard, unwritable="", confidence=limits["keep_text"])
+    heard = case.hypothesis or "one"
+    sure = replace(case, hypothesis=heard, suggested=heard, unwritable="", confidence=limits["keep_text"])
     found = filter_label(sure, params(**limits))
     assert found.accepted and found.guard == "confident"
 

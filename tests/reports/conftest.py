@@ -10,7 +10,7 @@ import soundfile
 
 from mondegreen.config import Params
 from mondegreen.files import sha256_file, write_json, write_jsonl
-from mondegreen.labels.gold import audit, gold_labels
+from mondegreen.labels.gold import gold_labels, make_audit
 from mondegreen.records import (
     Domain,
     Epoch,
@@ -102,7 +102,7 @@ def outputs(case: SimpleNamespace) -> StageOutputs:
     labels = gold_labels(case.utterances)
     return StageOutputs(
         verdict=case.verdict, sets=case.sets, params=case.params, run=RUN, history=HISTORY,
-        audit=audit(case.utterances, labels, case.baseline, "spoken").model_dump(mode="json"), problems=PROBLEMS,
+        audit=make_audit(case.utterances, labels, case.baseline, "spoken").model_dump(mode="json"), problems=PROBLEMS,
         regression=SUITES, project=case.project,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def build(case: SimpleNamespace, tmp_path: Path) -> Path:
     report = Report(files=46, usable=45, unit="speaker", domains={}, left_out={}, problems=list(PROBLEMS))
     write_json(folder / "prepare/report.json", report)
     labels = gold_labels(case.utterances)
-    write_json(folder / "label/audit.json", audit(case.utterances, labels, case.baseline, "spoken"))
+    write_json(folder / "label/audit.json", make_audit(case.utterances, labels, case.baseline, "spoken"))
     write_json(folder / "train/run.json", RUN)
     write_json(folder / "train/history.json", HISTORY)
     write_json(folder / "validate/verdict.json", case.verdict)

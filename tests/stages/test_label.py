@@ -199,7 +199,7 @@ def test_wrong_labels_stop_the_round_and_leave_the_audit(project: Path) -> None:
         answering(
             lambda heard: " ".join(heard.lower().split()[:-1]) or heard, guards=["vocabulary"], max_label_wer=0.2
         ),
-        pytest.raises(MondegreenError, match=r"label\.max_label_wer allows 20\.0%"),
+        pytest.raises(MondegreenError, match=r"label\.max_label_wer allows 20\.0 %"),
     ):
         label.main()
     audit = read_json(OUT / "audit.json", Audit)

@@ -99,8 +99,8 @@ def pull(
     with closing(Bar(in_bytes=True)) as bar:
         for step in server.pull(name):
             if bar.on_terminal and step.total:
-                bar.show(step.status, step.completed, step.total, step.layer)
-            elif step.status != status:
+                bar.show(step.status or "", step.completed or 0, step.total, step.digest or "")
+            elif step.status and step.status != status:
                 status = step.status
                 typer.echo(status, err=True)
     typer.echo(f"{name} is there, {server.digest(name)[:12]}.")
@@ -159,17 +159,7 @@ def _material(build: Path, limit: int, few_shot: int) -> "tuple[list[Question], 
     shots = choose_shots(utterances, heard, gold_labels(utterances), few_shot)
     shown = {shot.id for shot in shots}  # a question that lacks its own example has another prompt than the rest
     different = {item.text: item for item in heard if item.text.strip() and item.id not in shown}
-    asked = list(different.values())[:limit]
-    questions = [
-        Question(
-            id=item.id,
-            text=item.text,
-            confidence=item.confidence,
-            words=tuple(item.words),
-            nbest=tuple(item.nbest),
-        )
-        for item in asked
-    ]
+    questions = [Question.of(item) for item in list(different.values())[:limit]]
     return questions or _examples(limit), shots
 
 

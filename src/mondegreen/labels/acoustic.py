@@ -1,17 +1,19 @@
-"""Does a text fit the audio? Its CTC forward score under the recogniser, against that of what it heard."""
+"""Does a text fit the audio? Its CTC log likelihood under the recogniser, against that of the hypothesis."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import ctc_loss
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import sha256_file
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.decoding import LogProbs, ctc_log_likelihood
+from mondegreen.speech.decoding import LogProbs
 from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_model, log_probabilities
 from mondegreen.speech.text import Labeller
 
@@ -20,10 +22,10 @@ MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin
 
 @dataclass(frozen=True)
 class ScoringRequest:
-    """A recording, what was heard in it, and the texts that claim to be what was said."""
+    """A recording, the hypothesis for it, and texts that claim to be what was said."""
 
     path: Path
-    heard: str
+    hypothesis: str
     texts: tuple[str, ...]
 
 
@@ -50,21 +52,21 @@ class AcousticScorer:
         return ""
 
     def falls(self, requests: Sequence[ScoringRequest]) -> list[list[float | None]]:
-        """How much worse each text fits than what was heard: log probability for each frame, for each request.
+        """How much worse each text fits than the hypothesis: log probability for each frame, for each request.
 
         Returns:
-            0 for the heard text itself, inf where the frames cannot hold a text, None where it cannot be written.
+            0 for the hypothesis itself, inf where the frames cannot hold a text, None where it cannot be written.
 
         Raises:
             AudioError: a recording cannot be read.
         """
-        found: dict[int, list[float | None]] = {}
+        found: list[list[float | None]] = [[] for _ in requests]
         wanted = [index for index, request in enumerate(requests) if request.texts]
-        for index, lattice in self._lattices([requests[index].path for index in wanted]):
-            request = requests[wanted[index]]
-            heard = self._score(lattice, request.heard)
-            found[wanted[index]] = [self._fall(lattice, heard, text) for text in request.texts]
-        return [found.get(index, []) for index in range(len(requests))]
+        for place, lattice in self._lattices([requests[index].path for index in wanted]):
+            request = requests[wanted[place]]
+            best = self._log_likelihood(lattice, request.hypothesis)
+            found[wanted[place]] = [self._fall(lattice, best, text) for text in request.texts]
+        return found
 
     def _lattices(self, paths: Sequence[Path]) -> Iterator[tuple[int, LogProbs]]:
         """Batch by batch, so that only one batch of lattices is held."""
@@ -78,25 +80,41 @@ class AcousticScorer:
     def _features(self, path: Path) -> Tensor:
         return self._cache.get_or_compute(sha256_file(path), lambda: encode(self.model, load_audio(path)))
 
-    def _score(self, lattice: LogProbs, text: str) -> float | None:
+    def _log_likelihood(self, lattice: LogProbs, text: str) -> float | None:
         try:
             labels = self._labeller.encode(text, "the text")
         except VocabularyError:
             return None
-        return ctc_log_likelihood(lattice, labels, self.model.vocabulary.blank)
+        return ctc_log_likelihood(lattice, labels, self.model.vocabulary.blank) if len(lattice) else None
 
-    def _fall(self, lattice: LogProbs, heard: float | None, text: str) -> float | None:
-        score = self._score(lattice, text)
-        if heard is None or score is None or not len(lattice):
+    def _fall(self, lattice: LogProbs, best: float | None, text: str) -> float | None:
+        score = self._log_likelihood(lattice, text)
+        if best is None or score is None:
             return None
         # Rounded, so that last bits of a float never decide.
-        return round((heard - score) / len(lattice), 5) if np.isfinite(score) else float("inf")
+        return round((best - score) / len(lattice), 5) if np.isfinite(score) else float("inf")
+
+
+def ctc_log_likelihood(log_probs: LogProbs, token_ids: Sequence[int], blank: int) -> float:
+    """Log probability that the lattice spells `token_ids`: the CTC forward algorithm (Graves et al., 2006).
+
+    Args:
+        log_probs: float32 (num_frames, vocab_size), of one frame at least.
+        token_ids: the label, without blanks; it may be empty.
+
+    Returns:
+        Natural log; -inf when the frames cannot hold the label.
+    """
+    frames = torch.tensor(log_probs, dtype=torch.float64)  # sums over many frames lose too much in float32
+    labels = torch.tensor(token_ids, dtype=torch.long)
+    lengths = torch.tensor(len(frames)), torch.tensor(len(labels))
+    return -float(ctc_loss(frames, labels, *lengths, blank=blank, reduction="none", zero_infinity=False))
 
 
 def quantile_margin(falls: Sequence[float | None], keep: float) -> float | None:
     """The fall that a share `keep` of the human references does not exceed; None with fewer than MIN_REFERENCES.
 
-    A true transcript of a misheard recording scores below what the model heard, by construction: how far is what the
+    A true transcript of a misheard recording scores below the hypothesis, by construction: how far is what the
     references of train and dev tell. Nothing of the test set is asked.
     """
     known = sorted(fall for fall in falls if fall is not None and np.isfinite(fall))

@@ -1,6 +1,6 @@
 """The gold transcript of each utterance and where it comes from: a person, a language model under guard, or nobody.
 
-What an audit says of a language model's labels; a part of build/label/audit.json.
+With it the records of build/label/audit.json: sources by domain, and how true a language model's labels are.
 """
 
 from collections import Counter
@@ -13,6 +13,37 @@ from mondegreen.records import Domain, Hypothesis, Label, Rate, SliceMetrics, Ut
 from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.wer import join, score
+
+
+def gold_labels(
+    utterances: Sequence[Utterance], corrections: Sequence[Label] = (), llm: Mapping[str, Label] | None = None
+) -> list[Label]:
+    """A failed case's correction, else the reference, else a language model's label, else one of source "none".
+
+    Args:
+        corrections: of failed cases.
+        llm: what `labels.llm_labels` says of the utterances that have neither, by id; None when the LLM is off.
+
+    Raises:
+        LeakageError: a machine's words would stand where a model is judged (a defect of what made them).
+    """
+    corrected, written = {label.id: label for label in corrections}, llm or {}
+    return [_gold(item, corrected.get(item.id), written.get(item.id)) for item in utterances]
+
+
+def _gold(item: Utterance, correction: Label | None, written: Label | None) -> Label:
+    if correction is None and item.reference:
+        return Label(id=item.id, text=item.reference, source=item.reference_source)
+    label = correction or written
+    if label is None:
+        return Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
+    by_machine = label.source in ("llm", "hypothesis")
+    if by_machine and (item.split != "train" or item.domain == "retention" or item.reference):
+        raise LeakageError(
+            f"{item.path} ({item.id}): a machine's transcript would judge a model ({item.split}, {item.domain}).",
+            "Run `dvc repro prepare`; it lets failed cases into train only.",
+        )
+    return label
 
 
 class _Record(BaseModel):
@@ -43,16 +74,14 @@ class EditCounts(_Record):
         return self.better + self.worse + self.same
 
     def __add__(self, other: "EditCounts") -> "EditCounts":
-        return EditCounts(
-            better=self.better + other.better, worse=self.worse + other.worse, same=self.same + other.same
-        )
+        return EditCounts(**{name: count + getattr(other, name) for name, count in self})
 
 
 class Accepted(_Record):
     """What a set of guards lets through, against people's references."""
 
     accepted: EstimatedShare  # of all audited utterances
-    heard: Rate | None  # WER of what the recogniser heard in the accepted ones
+    heard: Rate | None  # WER of the hypotheses in the accepted ones
     labels: Rate | None  # WER of the labels in its place
     reduction: float | None  # WER before minus after, absolute
     interval: tuple[float, float] | None  # 95 %, of the reduction
@@ -87,59 +116,23 @@ class LabelAudit(_Record):
 
     def tags(self) -> dict[str, str]:
         """Who wrote the labels; several, where a model changed, one behind the other."""
-        names = ("model", "digest", "prompt_version")
-        written = [tuple(getattr(writer, name) for name in names) for writer in self.writers]
-        return {
-            f"llm.{name}": ",".join(dict.fromkeys(values))
-            for name, values in zip(names, zip(*written, strict=True), strict=False)
-        }
+        writers = [writer.model_dump() for writer in self.writers]
+        names = Writer.model_fields if writers else ()
+        return {f"llm.{name}": ",".join(dict.fromkeys(writer[name] for writer in writers)) for name in names}
 
 
-class Audit(BaseModel):
+class Audit(_Record):
     """build/label/audit.json: labels by source, and the errors that labels copied from the model would hold.
 
     `llm` says how true a language model's labels are; None when it is off.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: dict[str, dict[str, int]]  # domain -> source -> utterances
     hypotheses_against_references: dict[str, SliceMetrics]  # by domain
     llm: LabelAudit | None = None
 
 
-def gold_labels(
-    utterances: Sequence[Utterance], corrections: Sequence[Label] = (), machine: Mapping[str, Label] | None = None
-) -> list[Label]:
-    """A failed case's correction, else the reference, else a language model's label, else one of source "none".
-
-    Args:
-        corrections: of failed cases.
-        machine: what `labels.machine` says of the utterances that have neither, by id; None when the LLM is off.
-
-    Raises:
-        LeakageError: a machine's words would stand where a model is judged (a defect of what made them).
-    """
-    corrected = {label.id: label for label in corrections}
-    return [_gold(item, corrected.get(item.id), (machine or {}).get(item.id)) for item in utterances]
-
-
-def _gold(item: Utterance, correction: Label | None, machine: Label | None) -> Label:
-    if correction is None and item.reference:
-        return Label(id=item.id, text=item.reference, source=item.reference_source)
-    label = correction or machine
-    if label is None:
-        return Label(id=item.id, text="", source="none", note="no human reference; correction by an LLM is off")
-    written = label.source in ("llm", "hypothesis")
-    if written and (item.split != "train" or item.domain == "retention" or item.reference):
-        raise LeakageError(
-            f"{item.path} ({item.id}): a machine's transcript would judge a model ({item.split}, {item.domain}).",
-            "Run `dvc repro prepare`; it lets failed cases into train only.",
-        )
-    return label
-
-
-def audit(
+def make_audit(
     utterances: Sequence[Utterance],
     labels: Sequence[Label],
     hypotheses: Sequence[Hypothesis],

@@ -1,55 +1,49 @@
-"""May a language model's suggestion become a label? Guards decide, one after the other, each of them without the LLM.
+"""The label filter: may a language model's suggestion become a label? Rules decide, none of which asks the LLM again.
 
-The order is that of GUARDS: confident, edits, vocabulary, sound, acoustic, agreement. Every guard that is switched on
-looks at every case, so that the log tells what each would say alone; the first that rejects gives the reason.
-
-How alike two spellings sound: a misheard word is close to what was said, an invented one is not.
-
-The rules of the guards: pure functions from a case and limits to the reason of a reject, "" for none.
-
-Did an edit help? Each is taken back alone, and the errors against the reference are counted again.
+The rules are the guards of params.yaml, in the order of GUARDS. Every one that is switched on looks at every
+suggestion, so that the log tells what each would say alone; the first that rejects gives the reason.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import jellyfish
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import GUARDS, GuardName, LabelParams
-from mondegreen.labels.gold import EditCounts
 from mondegreen.records import Writer
-from mondegreen.scoring.wer import align_words, count_words
+from mondegreen.scoring.wer import align_words
+
+LabelOutcome = Literal["accepted", "rejected", "unanswered", "unavailable"]
 
 
-def phonetic_distance(heard: str, written: str) -> float:
-    """From 0 (the same) to 1 (nothing in common), over spans of normalised words; word boundaries do not count.
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring words that were changed. `start` is the position of the first in the hypothesis."""
 
-    The mean of two edit distances, each divided by the longer length: over the letters, and over the Metaphone keys
-    (Philips, "Hanging on the Metaphone", 1990; jellyfish's). A small CTC model spells by ear, so that letters carry
-    sound too; docs/labels.md compares the measures.
-    """
-    keys = [jellyfish.metaphone(text).replace(" ", "") for text in (heard, written)]
-    letters = [text.replace(" ", "") for text in (heard, written)]
-    return (_relative(*keys) + _relative(*letters)) / 2
+    start: int
+    hypothesis: tuple[str, ...]
+    suggested: tuple[str, ...]
 
-
-def _relative(left: str, right: str) -> float:
-    longer = max(len(left), len(right))
-    return jellyfish.levenshtein_distance(left, right) / longer if longer else 0.0
+    @property
+    def edits(self) -> int:
+        """Words changed, added or taken away."""
+        return max(len(self.hypothesis), len(self.suggested))
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """A transcript and what an LLM suggests in its place. Texts are normalised: words between single spaces.
+    """A hypothesis, what an LLM suggests in its place, and what is known of both.
+
+    Texts are normalised: words between single spaces.
 
     Args:
-        heard: the hypothesis.
+        hypothesis: what the recogniser wrote.
         suggested: the LLM's text.
-        word_confidences: one for each word of `heard`; () when nobody knows.
+        word_confidences: one for each word of `hypothesis`; () when nobody knows.
         confidence: of the whole hypothesis.
         nbest: the recogniser's other texts.
         unwritable: why the tokenizer cannot write the suggestion, "" when it can.
@@ -59,7 +53,7 @@ class LabelEvidence:
         others: what the other models that were asked wrote.
     """
 
-    heard: str
+    hypothesis: str
     suggested: str
     word_confidences: tuple[float, ...] = ()
     confidence: float = 0.0
@@ -70,124 +64,127 @@ class LabelEvidence:
     others: tuple[str, ...] = ()
 
     @cached_property
-    def changes(self) -> list["Span"]:
+    def changes(self) -> list[Span]:
         """What was changed, from left to right."""
-        return list(spans(self.heard, self.suggested))
+        return list(spans(self.hypothesis, self.suggested))
 
     @property
     def is_unchanged(self) -> bool:
-        return self.heard == self.suggested
+        return self.hypothesis == self.suggested
 
 
 @dataclass(frozen=True)
-class Span:
-    """Neighbouring words that were changed. `start` is the position of the first in the hypothesis."""
+class FilterDecision:
+    """What the filter says of a suggestion. `checks`: what every guard that was on said, "" for yes."""
 
-    start: int
-    heard: tuple[str, ...]
-    written: tuple[str, ...]
+    accepted: bool
+    guard: GuardName | None  # the one that decided; None where every guard let it pass
+    reason: str
+    checks: Mapping[GuardName, str]
+
+
+class LabelDecision(BaseModel):
+    """A row of build/label/guards.jsonl and review.jsonl: what became of one hypothesis.
+
+    `unanswered`: the LLM's answer was no transcript; `unavailable`: there was no LLM to answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    path: str
+    heard: str  # the hypothesis
+    confidence: float = 0.0
+    suggested: str = ""
+    outcome: LabelOutcome
+    guard: str = ""  # the one that decided, "" when all let it pass or there was nothing to decide on
+    reason: str
+    checks: dict[str, str] = Field(default_factory=dict)  # what every guard said, "" for yes
+    fall: float | None = None  # log probability for each frame that the suggestion loses against the hypothesis
+    writer: Writer | None = None
+    evidence: LabelEvidence | None = Field(None, exclude=True, repr=False)  # what the filter saw; in no file
 
     @property
-    def edits(self) -> int:
-        """Words changed, added or taken away."""
-        return max(len(self.heard), len(self.written))
+    def is_accepted(self) -> bool:
+        return self.outcome == "accepted"
 
 
-def is_kept(case: LabelEvidence, params: LabelParams) -> bool:
-    """A confident transcript that the LLM left as it is."""
-    return case.is_unchanged and bool(case.heard) and case.confidence >= params.keep_text and not case.unwritable
+def filter_label(evidence: LabelEvidence, params: LabelParams) -> FilterDecision:
+    """Runs the guards of `params.guards`. A pure function: the same evidence and limits give the same decision."""
+    checks = {name: RULES[name](evidence, params) for name in GUARDS if name in params.guards}
+    kept = evidence.is_unchanged and evidence.hypothesis and evidence.confidence >= params.keep_text
+    if "confident" in checks and kept and not evidence.unwritable:
+        return FilterDecision(True, "confident", "confident, and left as it was", checks)
+    for name, reason in checks.items():
+        if reason:
+            return FilterDecision(False, name, reason, checks)
+    return FilterDecision(True, None, "", checks)
 
 
-def confident(case: LabelEvidence, params: LabelParams) -> str:
+def confident(evidence: LabelEvidence, params: LabelParams) -> str:
     """Sure words stay; a doubtful transcript that was left as it is has nobody to vouch for it."""
-    if case.is_unchanged and case.confidence < params.keep_text:
-        return f"left as it is, though its confidence is only {case.confidence:.2f}"
-    if len(case.word_confidences) != len(case.heard.split()):
-        return "" if case.is_unchanged else "the confidence of its words is not known"
-    for span in case.changes:
-        for word, sure in zip(span.heard, case.word_confidences[span.start :], strict=False):
+    if evidence.is_unchanged and evidence.confidence < params.keep_text:
+        return f"left as it is, though its confidence is only {evidence.confidence:.2f}"
+    if len(evidence.word_confidences) != len(evidence.hypothesis.split()):
+        return "" if evidence.is_unchanged else "the confidence of its words is not known"
+    for span in evidence.changes:
+        for word, sure in zip(span.hypothesis, evidence.word_confidences[span.start :], strict=False):
             if sure >= params.keep_word:
                 return f"changes {word!r}, which is sure ({sure:.2f})"
     return ""
 
 
-def edits(case: LabelEvidence, params: LabelParams) -> str:
+def edits(evidence: LabelEvidence, params: LabelParams) -> str:
     """A correction is small: the rest of the transcript is evidence, and a rewriting throws it away."""
-    words, letters = len(case.heard.split()), len(case.heard)
-    changed = sum(span.edits for span in case.changes)
+    words, letters = len(evidence.hypothesis.split()), len(evidence.hypothesis)
+    changed = sum(span.edits for span in evidence.changes)
     if changed > params.max_word_edits * words:
         return f"changes {changed} of {words} words"
-    distance = jellyfish.levenshtein_distance(case.heard, case.suggested)
+    distance = jellyfish.levenshtein_distance(evidence.hypothesis, evidence.suggested)
     if distance > params.max_character_edits * letters:
         return f"changes {distance} of {letters} characters"
-    ratio = max(letters, len(case.suggested)) / max(1, min(letters, len(case.suggested)))
+    ratio = max(letters, len(evidence.suggested)) / max(1, min(letters, len(evidence.suggested)))
     return f"{ratio:.1f} times as long or short" if ratio > params.max_length_ratio else ""
 
 
-def vocabulary(case: LabelEvidence, params: LabelParams) -> str:
+def vocabulary(evidence: LabelEvidence, params: LabelParams) -> str:
     """What the tokenizer cannot write cannot be trained on; what has no words says nothing."""
-    return case.unwritable or ("" if case.suggested else "it has no words")
+    return evidence.unwritable or ("" if evidence.suggested else "it has no words")
 
 
-def sound(case: LabelEvidence, params: LabelParams) -> str:
-    """New words were heard by the recogniser (N-best), or sound like what it wrote."""
-    for span in case.changes:
-        if any(_holds(text.split(), span, case.heard) for text in case.nbest):
-            continue
-        heard, written = " ".join(span.heard), " ".join(span.written)
-        distance = phonetic_distance(heard, written)
-        if distance > params.max_sound_distance:
-            return f"{written!r} does not sound like {heard!r} ({distance:.2f})"
+def sound(evidence: LabelEvidence, params: LabelParams) -> str:
+    """New words stand so in the recogniser's N-best, or sound like what it wrote."""
+    in_nbest = {span for text in evidence.nbest for span in spans(evidence.hypothesis, text)}
+    for span in evidence.changes:
+        hypothesis, suggested = " ".join(span.hypothesis), " ".join(span.suggested)
+        distance = phonetic_distance(hypothesis, suggested)
+        if span not in in_nbest and distance > params.max_sound_distance:
+            return f"{suggested!r} does not sound like {hypothesis!r} ({distance:.2f})"
     return ""
 
 
-def acoustic(case: LabelEvidence, params: LabelParams) -> str:
-    """The audio itself, through the same model: the words must not fit it much worse than what was heard."""
-    if case.is_unchanged:
+def acoustic(evidence: LabelEvidence, params: LabelParams) -> str:
+    """The audio itself, through the same model: the words must not fit it much worse than the hypothesis."""
+    if evidence.is_unchanged:
         return ""
-    if case.margin is None:
+    if evidence.margin is None:
         return "no margin: too few human references to calibrate it on"
-    if case.fall is None or not math.isfinite(case.fall):
+    if evidence.fall is None or not math.isfinite(evidence.fall):
         return "it cannot be scored on this audio"
-    if case.fall > case.margin:
-        return f"fits the audio worse by {case.fall:.3f} a frame, {case.margin:.3f} is allowed"
+    if evidence.fall > evidence.margin:
+        return f"fits the audio worse by {evidence.fall:.3f} a frame, {evidence.margin:.3f} is allowed"
     return ""
 
 
-def agreement(case: LabelEvidence, params: LabelParams) -> str:
+def agreement(evidence: LabelEvidence, params: LabelParams) -> str:
     """Other models and further samples of this one, when they are configured, write the same words.
 
     Agreement of samples: Wang et al., "Self-consistency improves chain of thought reasoning in language models", ICLR
     2023. One that gave no answer does not agree.
     """
     asked = len(params.also_ask) + params.samples
-    same = sum(text == case.suggested for text in case.others)
+    same = sum(text == evidence.suggested for text in evidence.others)
     return f"{same} of {asked} other answers agree" if same < params.min_agreement * asked else ""
-
-
-def spans(heard: str, suggested: str) -> Iterator[Span]:
-    """Runs of unequal words of the least-edits alignment."""
-    left: list[str] = []
-    right: list[str] = []
-    position = start = 0
-    for operation, word, written in [*align_words(heard, suggested), ("equal", None, None)]:
-        if operation == "equal":
-            if left or right:
-                yield Span(start, tuple(left), tuple(right))
-            left, right, position = [], [], position + 1
-            start = position
-            continue
-        left += [word] if word is not None else []
-        right += [written] if written is not None else []
-        position += word is not None
-
-
-def _holds(alternative: Sequence[str], span: Span, heard: str) -> bool:
-    """Whether an alternative has the written words in the place of those heard."""
-    return any(
-        other.written == span.written and other.start == span.start and other.heard == span.heard
-        for other in spans(heard, " ".join(alternative))
-    )
 
 
 # A rule says why it rejects, or "".
@@ -201,73 +198,35 @@ RULES: Mapping[GuardName, Callable[[LabelEvidence, LabelParams], str]] = {
 }
 
 
-@dataclass(frozen=True)
-class FilterDecision:
-    """What became of a suggestion. `checks`: what every guard that was on said, "" for yes."""
+def phonetic_distance(hypothesis: str, suggested: str) -> float:
+    """From 0 (the same) to 1 (nothing in common), over spans of normalised words; word boundaries do not count.
 
-    accepted: bool
-    guard: GuardName | None  # the one that decided; None where every guard let it pass
-    reason: str
-    checks: Mapping[GuardName, str]
-
-
-def filter_label(case: LabelEvidence, params: LabelParams) -> FilterDecision:
-    """Runs the guards of `params.guards`. A pure function: the same case and limits give the same decision."""
-    checks = {name: RULES[name](case, params) for name in GUARDS if name in params.guards}
-    if "confident" in checks and is_kept(case, params):
-        return FilterDecision(True, "confident", "confident, and left as it was", checks)
-    for name, reason in checks.items():
-        if reason:
-            return FilterDecision(False, name, reason, checks)
-    return FilterDecision(True, None, "", checks)
-
-
-LabelOutcome = Literal["accepted", "rejected", "unanswered", "unavailable"]
-
-
-class LabelDecision(BaseModel):
-    """A row of build/label/guards.jsonl and review.jsonl: what became of one hypothesis.
-
-    `unanswered`: the LLM's answer was no transcript; `unavailable`: there was no LLM to answer.
+    The mean of two edit distances, each divided by the longer length: over the letters, and over the Metaphone keys
+    (Philips, "Hanging on the Metaphone", 1990; jellyfish's). A small CTC model spells by ear, so that letters carry
+    sound too; docs/labels.md compares the measures.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    path: str
-    heard: str
-    confidence: float
-    suggested: str  # "" without a suggestion
-    outcome: LabelOutcome
-    guard: str  # the one that decided, "" when all let it pass or there was nothing to decide on
-    reason: str
-    checks: dict[str, str]  # what every guard said, "" for yes
-    fall: float | None  # log probability for each frame that the suggestion loses against what was heard
-    writer: Writer | None
-
-    @property
-    def is_accepted(self) -> bool:
-        return self.outcome == "accepted"
+    texts = (hypothesis, suggested)
+    keys = [jellyfish.metaphone(text).replace(" ", "") for text in texts]
+    letters = [text.replace(" ", "") for text in texts]
+    return (_relative(*keys) + _relative(*letters)) / 2
 
 
-def count_edits(reference: str, heard: str, suggested: str) -> EditCounts:
-    """Edits from `heard` to `suggested` by what taking each of them back alone does to the word errors.
-
-    Args:
-        reference: normalised, as the others.
-    """
-    words = suggested.split()
-    errors = count_words(reference, suggested).errors
-    counts = EditCounts()
-    shift = 0  # from a position in `heard` to the one in `suggested`
-    for span in spans(heard, suggested):
-        restored = _restored(words, span, shift)
-        shift += len(span.written) - len(span.heard)
-        change = count_words(reference, " ".join(restored)).errors - errors
-        counts += EditCounts(better=int(change > 0), worse=int(change < 0), same=int(change == 0))
-    return counts
+def _relative(left: str, right: str) -> float:
+    return jellyfish.levenshtein_distance(left, right) / max(len(left), len(right), 1)
 
 
-def _restored(words: list[str], span: Span, shift: int) -> list[str]:
-    start = span.start + shift
-    return [*words[:start], *span.heard, *words[start + len(span.written) :]]
+def spans(hypothesis: str, suggested: str) -> Iterator[Span]:
+    """Runs of unequal words of the least-edits alignment."""
+    left: list[str] = []
+    right: list[str] = []
+    position = start = 0
+    for operation, word, written in [*align_words(hypothesis, suggested), ("equal", None, None)]:
+        if operation == "equal":
+            if left or right:
+                yield Span(start, tuple(left), tuple(right))
+            left, right, position = [], [], position + 1
+            start = position
+            continue
+        left += [word] if word is not None else []
+        right += [written] if written is not None else []
+        position += word is not None

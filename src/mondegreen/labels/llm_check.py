@@ -1,10 +1,8 @@
-"""Can the language model be used? Each step with what was found, and what to do where it fails.
-
-How fast suggestions come: other questions at each concurrency, in the normal and the fast mode.
-"""
+"""Can the language model be used, and how fast is it? A check step by step, and a benchmark of suggestions."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -75,40 +73,13 @@ def check(
         on_step: gets each step when it is done.
     """
     steps: list[CheckStep] = []
-    digest, answer, seconds = "", "", None
-    question = EXAMPLES[0]
-
-    def reach() -> str:
-        return f"{server.url}, models installed: {len(server.models())}"
-
-    def find() -> str:
-        nonlocal digest
-        digest = server.digest(model)
-        return f"{model}, {digest[:12]}"
-
-    def ask() -> str:
-        nonlocal answer
-        started = time.monotonic()
-        answer = _asked(server, model, prompt, question)
-        return f"after {time.monotonic() - started:.1f} s, loading it included"
-
-    def read() -> str:
-        return f"{question.text!r} -> {parse_response(answer, question)!r}"
-
-    def measure() -> str:
-        nonlocal seconds
-        started = time.monotonic()
-        for other in EXAMPLES[1:]:
-            _asked(server, model, prompt, other)
-        seconds = (time.monotonic() - started) / len(EXAMPLES[1:])
-        return f"{seconds:.2f} s, one after the other"
-
+    found = _Findings(server, model, prompt)
     tries: dict[str, Callable[[], str]] = {
-        "server reachable": reach,
-        "model present": find,
-        "model answers": ask,
-        "schema honoured": read,
-        "seconds per transcript": measure,
+        "server reachable": found.reach,
+        "model present": found.find,
+        "model answers": found.ask,
+        "schema honoured": found.read,
+        "seconds per transcript": found.measure,
     }
     for name, step in tries.items():
         steps.append(_taken(name, step))
@@ -120,14 +91,48 @@ def check(
         ok=all(step.ok for step in steps),
         url=server.url,
         model=model,
-        digest=digest,
-        seconds_per_transcript=seconds,
+        digest=found.digest,
+        seconds_per_transcript=found.seconds,
         steps=tuple(steps),
     )
 
 
-def _asked(server: OllamaServer, model: str, prompt: Prompt, question: Question) -> str:
-    return server.chat(model, prompt.messages(question), SCHEMA, prompt.options(question), prompt.keep_alive)
+@dataclass
+class _Findings:
+    """The steps of a check, each in one line, and what they find out for the next ones and the report."""
+
+    server: OllamaServer
+    model: str
+    prompt: Prompt
+    digest: str = ""
+    answer: str = ""  # to the first example
+    seconds: Seconds | None = None
+
+    def reach(self) -> str:
+        return f"{self.server.url}, models installed: {len(self.server.models())}"
+
+    def find(self) -> str:
+        self.digest = self.server.digest(self.model)
+        return f"{self.model}, {self.digest[:12]}"
+
+    def ask(self) -> str:
+        started = time.monotonic()
+        self.answer = self._answer(EXAMPLES[0])
+        return f"after {time.monotonic() - started:.1f} s, loading it included"
+
+    def read(self) -> str:
+        return f"{EXAMPLES[0].text!r} -> {parse_response(self.answer, EXAMPLES[0])!r}"
+
+    def measure(self) -> str:
+        started = time.monotonic()
+        for other in EXAMPLES[1:]:
+            self._answer(other)
+        self.seconds = (time.monotonic() - started) / len(EXAMPLES[1:])
+        return f"{self.seconds:.2f} s, one after the other"
+
+    def _answer(self, question: Question) -> str:
+        messages, options = self.prompt.messages(question), self.prompt.options(question)
+        return self.server.chat(self.model, messages, SCHEMA, options, self.prompt.keep_alive)
 
 
 def _taken(name: str, step: Callable[[], str]) -> CheckStep:
@@ -138,9 +143,6 @@ def _taken(name: str, step: Callable[[], str]) -> CheckStep:
     except InvalidResponseError as error:
         remedy = "Take another model, `mondegreen llm models` shows some; an old Ollama (before 0.5) knows no schema."
         return CheckStep(name=name, ok=False, found=str(error), remedy=remedy)
-
-
-CONCURRENCIES = (1, 2, 4)
 
 
 class BenchRow(BaseModel):
@@ -160,7 +162,7 @@ def bench(
     questions: Sequence[Question],
     params: LabelParams,
     shots: Sequence[Shot] = (),
-    concurrencies: Sequence[int] = CONCURRENCIES,
+    concurrencies: Sequence[int] = (1, 2, 4),
 ) -> Iterator[BenchRow]:
     """Without the cache; one question before each mode, which loads the model, is not counted.
 

@@ -1,11 +1,4 @@
-"""The one way to an Ollama server: its own client, bounded in time and size, with errors that say the next step.
-
-HTTP whose answers end: httpx limits only the wait for the next bytes, so a server that drips would hold us.
-
-What went wrong between the `ollama` client and a server, said with its remedy.
-
-Models that the fine-tuning guide names, beside what a server holds.
-"""
+"""The one way to an Ollama server: its own client, bounded in time and size, with errors that say the next step."""
 
 import os
 import re
@@ -25,55 +18,149 @@ from mondegreen.config import Seconds
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.labels.prompt import FailureReason
 
+DEFAULT_URL = "http://localhost:11434"
+LONGEST_CONNECT: Seconds = 10.0
+_LIST: Seconds = 30.0  # for the list of models, which a server has at hand
+_PULL: Seconds = 600.0  # between two lines of a download
 LONGEST_ANSWER = 1_000_000  # bytes; a list of some hundred models is far below it
+_QUOTED = 160  # characters of a server's words that a message repeats
+# Models that the fine-tuning guide names, with download sizes as https://ollama.com/library names them.
+RECOMMENDED = {
+    "llama3.2:3b": ("2.0 GB", "the default"),
+    "llama3.1:8b": ("4.9 GB", "better, slower"),
+    "llama2:7b": ("3.8 GB", "older"),
+}
 
 
-class TooLongError(Exception):
-    """The answer has more bytes than the message says."""
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model that the server holds. `size` in bytes."""
+
+    name: str
+    digest: str
+    size: int
 
 
-class BoundedTransport(httpx.HTTPTransport):
-    """Ends an answer that is not whole after `timeout`, or longer than `LONGEST_ANSWER`. With None, neither."""
+class OllamaServer:
+    """A server that speaks Ollama's HTTP API.
 
-    def __init__(self, timeout: Seconds | None) -> None:
-        super().__init__(limits=httpx.Limits(max_connections=None))
-        self._timeout = timeout
+    Redirects are not followed and no proxy is used: transcripts go to the server that was named, and nowhere else.
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises httpx.ReadTimeout or TooLongError while the answer is read, and httpx.DecodingError for a packed one.
+    Args:
+        url: http://host:port, also of another machine; OLLAMA_HOST when not given, else http://localhost:11434.
+        timeout: for one answer. A server that works on several waits for some of them first, and loads a model first.
 
-        Nobody asked for compression; a small packed answer could be a huge one.
-        """
-        started = time.monotonic()
-        response = super().handle_request(request)
-        if response.headers.get("content-encoding", "identity") != "identity":
-            response.close()
-            raise httpx.DecodingError("The answer is compressed, which was not asked for.", request=request)
-        if self._timeout is not None and isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _Bounded(response.stream, started + self._timeout)
-        return response
+    Raises:
+        UsageError: the URL cannot be read.
+    """
 
+    def __init__(self, url: str | None = None, timeout: Seconds = 120.0) -> None:
+        wanted = url or os.environ.get("OLLAMA_HOST") or DEFAULT_URL
+        self.url = re.sub(r"//[^@/]*@", "//", wanted)  # as messages show it: without a password
+        self.timeout = timeout
+        try:
+            self._client = self._connected(wanted, timeout)
+            self._listing = self._connected(wanted, min(timeout, _LIST))
+            self._pulling = self._connected(wanted, None)
+        except (ValueError, httpx.InvalidURL) as error:
+            raise UsageError(
+                f"{self.url} is no URL of a server ({error}).", f"Set label.url or OLLAMA_HOST, such as {DEFAULT_URL}."
+            ) from None
 
-class _Bounded(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, deadline: Seconds) -> None:
-        self._stream, self._deadline = stream, deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        length = 0
-        for part in self._stream:
-            length += len(part)
-            if length > LONGEST_ANSWER:
-                raise TooLongError(LONGEST_ANSWER)
-            if time.monotonic() > self._deadline:
-                raise httpx.ReadTimeout("The answer is not whole yet.")
-            yield part
+    @staticmethod
+    def _connected(url: str, timeout: Seconds | None) -> ollama.Client:
+        return ollama.Client(
+            url,
+            timeout=httpx.Timeout(timeout or _PULL, connect=min(timeout or LONGEST_CONNECT, LONGEST_CONNECT)),
+            headers={"accept-encoding": "identity"},
+            follow_redirects=False,
+            transport=BoundedTransport(timeout),
+        )
 
     def close(self) -> None:
-        self._stream.close()
+        """Lets the connections go."""
+        for client in (self._client, self._listing, self._pulling):
+            client.close()  # type: ignore[no-untyped-call]
+
+    def models(self) -> list[InstalledModel]:
+        """What is installed, by name; raises ServerError."""
+        with explained(self.url, min(self.timeout, _LIST)):
+            listed = self._listing.list().models
+        found = (InstalledModel(m.model or "", m.digest or "", int(m.size or 0)) for m in listed)
+        return sorted((model for model in found if model.name), key=lambda model: model.name)
+
+    def digest(self, model: str) -> str:
+        """Hex digest of the weights that the server has under this name; raises ServerError."""
+        named = {item.name: item.digest for item in self.models()}
+        if full_name(model) not in named:
+            raise no_model(self.url, model)
+        if not (digest := named[full_name(model)].removeprefix("sha256:")):
+            raise ServerError(
+                f"{self.url} names no digest for {model}.",
+                "Update Ollama: labels must say which weights wrote them.",
+                "no_model",
+            )
+        return digest
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, str]],
+        schema: Mapping[str, Any],
+        options: Mapping[str, Any],
+        keep_alive: str | None = None,
+    ) -> str:
+        """The text of one answer, which should be JSON by `schema`; raises ServerError."""
+        with explained(self.url, self.timeout, model):
+            answer = self._client.chat(
+                model, messages, format=dict(schema), options=dict(options), keep_alive=keep_alive, stream=False
+            )
+            if answer.done is False:
+                raise httpx.RemoteProtocolError("the answer ends before it is done")
+        return str(answer.message.content or "")
+
+    def pull(self, model: str) -> Iterator[ollama.ProgressResponse]:
+        """Downloads a model to the server, step by step; broken off, the next call goes on. Raises ServerError."""
+        with explained(self.url, _PULL, model):
+            yield from self._pulling.pull(model, stream=True)
 
 
-LONGEST_CONNECT: Seconds = 10.0
-_QUOTED = 160  # characters of a server's words that a message repeats
+def full_name(model: str) -> str:
+    """A model's name with its tag, as Ollama lists it: "llama3.2" is "llama3.2:latest"."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+class ModelRow(BaseModel):
+    """A model that is installed, recommended, or both. `pull` is empty for what is installed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    installed: bool
+    size: str
+    note: str
+    digest: str = ""
+    pull: str = ""
+
+
+def model_rows(installed: Sequence[InstalledModel], used: str) -> list[ModelRow]:
+    """What is installed, then what the guide recommends beside it. `used` is label.model."""
+    names = {model.name for model in installed}
+    missing = [name for name in dict.fromkeys([*RECOMMENDED, used]) if full_name(name) not in names]
+
+    def row(name: str, found: InstalledModel | None = None) -> ModelRow:
+        size, note = RECOMMENDED.get(name, ("", ""))
+        is_used = name == (full_name(used) if found else used)
+        return ModelRow(
+            name=name,
+            installed=found is not None,
+            size=f"{found.size / 1e9:.1f} GB" if found else size,
+            note=", ".join(filter(None, [note, "label.model" if is_used else ""])),
+            digest=found.digest.removeprefix("sha256:")[:12] if found else "",
+            pull="" if found else f"mondegreen llm pull {name}",
+        )
+
+    return [*(row(model.name, model) for model in installed), *(row(name) for name in missing)]
 
 
 class ServerError(MondegreenError):
@@ -200,161 +287,49 @@ def _not_ollama(url: str, why: str) -> ServerError:
     )
 
 
-DEFAULT_URL = "http://localhost:11434"
-_LIST: Seconds = 30.0  # for the list of models, which a server has at hand
-_PULL: Seconds = 600.0  # between two lines of a download
+class TooLongError(Exception):
+    """The answer has more bytes than the message says."""
 
 
-@dataclass(frozen=True)
-class InstalledModel:
-    """A model that the server holds. `size` in bytes."""
+class BoundedTransport(httpx.HTTPTransport):
+    """Ends an answer that is not whole after `timeout`, or longer than `LONGEST_ANSWER`. With None, neither.
 
-    name: str
-    digest: str
-    size: int
-
-
-@dataclass(frozen=True)
-class PullStep:
-    """One line of a download: bytes `completed` of `total`, both 0 where the server counts nothing."""
-
-    status: str
-    layer: str
-    completed: int
-    total: int
-
-
-class OllamaServer:
-    """A server that speaks Ollama's HTTP API.
-
-    Redirects are not followed and no proxy is used: transcripts go to the server that was named, and nowhere else.
-
-    Args:
-        url: http://host:port, also of another machine; OLLAMA_HOST when not given, else http://localhost:11434.
-        timeout: for one answer. A server that works on several waits for some of them first, and loads a model first.
-
-    Raises:
-        UsageError: the URL cannot be read.
+    httpx limits only the wait for the next bytes, so a server that drips would hold us, and the `ollama` client reads
+    whole answers: its transport is where a deadline for all of an answer can stand.
     """
 
-    def __init__(self, url: str | None = None, timeout: Seconds = 120.0) -> None:
-        wanted = url or os.environ.get("OLLAMA_HOST") or DEFAULT_URL
-        self.url = re.sub(r"//[^@/]*@", "//", wanted)  # as messages show it: without a password
-        self.timeout = timeout
-        try:
-            self._client = self._connected(wanted, timeout)
-            self._listing = self._connected(wanted, min(timeout, _LIST))
-            self._pulling = self._connected(wanted, None)
-        except (ValueError, httpx.InvalidURL) as error:
-            raise UsageError(
-                f"{self.url} is no URL of a server ({error}).", f"Set label.url or OLLAMA_HOST, such as {DEFAULT_URL}."
-            ) from None
+    def __init__(self, timeout: Seconds | None) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=None))
+        self._timeout = timeout
 
-    @staticmethod
-    def _connected(url: str, timeout: Seconds | None) -> ollama.Client:
-        return ollama.Client(
-            url,
-            timeout=httpx.Timeout(timeout or _PULL, connect=min(timeout or LONGEST_CONNECT, LONGEST_CONNECT)),
-            headers={"accept-encoding": "identity"},
-            follow_redirects=False,
-            transport=BoundedTransport(timeout),
-        )
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises httpx.ReadTimeout or TooLongError while the answer is read, and httpx.DecodingError for a packed one.
+
+        Nobody asked for compression; a small packed answer could be a huge one.
+        """
+        started = time.monotonic()
+        response = super().handle_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            response.close()
+            raise httpx.DecodingError("The answer is compressed, which was not asked for.", request=request)
+        if self._timeout is not None and isinstance(response.stream, httpx.SyncByteStream):
+            response.stream = _Bounded(response.stream, started + self._timeout)
+        return response
+
+
+class _Bounded(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, deadline: Seconds) -> None:
+        self._stream, self._deadline = stream, deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = 0
+        for part in self._stream:
+            length += len(part)
+            if length > LONGEST_ANSWER:
+                raise TooLongError(LONGEST_ANSWER)
+            if time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("The answer is not whole yet.")
+            yield part
 
     def close(self) -> None:
-        """Lets the connections go."""
-        for client in (self._client, self._listing, self._pulling):
-            client.close()  # type: ignore[no-untyped-call]
-
-    def models(self) -> list[InstalledModel]:
-        """What is installed, by name; raises ServerError."""
-        with explained(self.url, min(self.timeout, _LIST)):
-            listed = self._listing.list().models
-        found = (InstalledModel(m.model or "", m.digest or "", int(m.size or 0)) for m in listed)
-        return sorted((model for model in found if model.name), key=lambda model: model.name)
-
-    def digest(self, model: str) -> str:
-        """Hex digest of the weights that the server has under this name; raises ServerError."""
-        named = {item.name: item.digest for item in self.models()}
-        if full_name(model) not in named:
-            raise no_model(self.url, model)
-        if not (digest := named[full_name(model)].removeprefix("sha256:")):
-            raise ServerError(
-                f"{self.url} names no digest for {model}.",
-                "Update Ollama: labels must say which weights wrote them.",
-                "no_model",
-            )
-        return digest
-
-    def chat(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, str]],
-        schema: Mapping[str, Any],
-        options: Mapping[str, Any],
-        keep_alive: str | None = None,
-    ) -> str:
-        """The text of one answer, which should be JSON by `schema`; raises ServerError."""
-        with explained(self.url, self.timeout, model):
-            answer = self._client.chat(
-                model, messages, format=dict(schema), options=dict(options), keep_alive=keep_alive, stream=False
-            )
-            if answer.done is False:
-                raise httpx.RemoteProtocolError("the answer ends before it is done")
-        return str(answer.message.content or "")
-
-    def pull(self, model: str) -> Iterator[PullStep]:
-        """Downloads a model to the server, step by step; broken off, the next call goes on. Raises ServerError."""
-        with explained(self.url, _PULL, model):
-            for step in self._pulling.pull(model, stream=True):
-                yield PullStep(step.status or "", step.digest or "", step.completed or 0, step.total or 0)
-
-
-def full_name(model: str) -> str:
-    """A model's name with its tag, as Ollama lists it: "llama3.2" is "llama3.2:latest"."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-
-
-# Download sizes as https://ollama.com/library names them.
-RECOMMENDED = {
-    "llama3.2:3b": ("2.0 GB", "the default"),
-    "llama3.1:8b": ("4.9 GB", "better, slower"),
-    "llama2:7b": ("3.8 GB", "older"),
-}
-
-
-class ModelRow(BaseModel):
-    """A model that is installed, recommended, or both. `pull` is empty for what is installed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    installed: bool
-    size: str
-    note: str
-    digest: str = ""
-    pull: str = ""
-
-
-def model_rows(installed: Sequence[InstalledModel], used: str) -> list[ModelRow]:
-    """What is installed, then what the guide recommends beside it. `used` is label.model."""
-    rows = []
-    for model in installed:
-        notes = [RECOMMENDED[model.name][1]] if model.name in RECOMMENDED else []
-        notes += ["label.model"] if model.name == full_name(used) else []
-        rows.append(
-            ModelRow(
-                name=model.name,
-                installed=True,
-                size=f"{model.size / 1e9:.1f} GB",
-                note=", ".join(notes),
-                digest=model.digest.removeprefix("sha256:")[:12],
-            )
-        )
-    names = {model.name for model in installed}
-    missing = [name for name in dict.fromkeys([*RECOMMENDED, used]) if full_name(name) not in names]
-    for name in missing:
-        size, note = RECOMMENDED.get(name, ("", ""))
-        notes = [*filter(None, [note]), *(["label.model"] if name == used else [])]
-        pull = f"mondegreen llm pull {name}"
-        rows.append(ModelRow(name=name, installed=False, size=size, note=", ".join(notes), pull=pull))
-    return rows
+        self._stream.close()

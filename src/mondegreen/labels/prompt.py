@@ -1,17 +1,15 @@
 """What a language model is asked: guesses of the recogniser as data, doubtful words named, one JSON object back.
 
-What is asked of a corrector and what it answers: the hand-over between the LLM and the guards.
-
-Examples for the prompt: what this model misheard before, and what people say was spoken.
+The prompt's few-shot examples are what this recogniser misheard before, with what people say was spoken.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,6 +41,16 @@ class Question(BaseModel):
     words: tuple[Word, ...] = ()
     nbest: tuple[Alternative, ...] = ()
 
+    @classmethod
+    def of(cls, item: Hypothesis, recording: str = "") -> Self:
+        """Asks about a hypothesis of the pipeline."""
+        return cls(**item.model_dump(include={"id", "text", "confidence", "words", "nbest"}), recording=recording)
+
+    @property
+    def guesses(self) -> list[str]:
+        """The hypothesis, then the other texts of the N-best."""
+        return list(dict.fromkeys([self.text, *(item.text for item in self.nbest)]))
+
 
 class Suggestion(BaseModel):
     """What an LLM wrote for a hypothesis. Not a label yet: the guards decide."""
@@ -57,7 +65,7 @@ class Suggestion(BaseModel):
 
 
 class NoSuggestion(BaseModel):
-    """Why there is none."""
+    """Why an LLM wrote nothing that can be used for a hypothesis."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,6 +96,8 @@ _FAST_GUESSES = 3
 _FAST_LAYOUT = 2  # raise it when the fast mode's messages are put together in another way
 _SHOT_GUESSES = 2  # an example shows how, and need not be long
 _KEEP_ALIVE = "30m"
+MOST_WRONG = 0.5  # character error rate; from a worse hypothesis nobody learns how it is repaired
+_LONGEST = 120  # characters of an example's text
 
 
 class Shot(BaseModel):
@@ -177,7 +187,7 @@ class Prompt:
         Raises:
             PromptTooLongError: the first guess alone does not fit.
         """
-        guesses = list(_guesses(question.text, question.nbest))[: _FAST_GUESSES if self.fast else None]
+        guesses = _guesses(question.text, question.nbest)[: _FAST_GUESSES if self.fast else None]
         room = self.context - _answer_tokens(question.text)
         doubtful = [_written(word.text) for word in question.words if word.confidence < self.doubtful_below]
         own = [shot for shot in self._used_shots if not _same(shot, question)]
@@ -210,20 +220,20 @@ class Prompt:
 
 
 def _turns(shot: Shot) -> tuple[str, str]:
-    guesses = list(_guesses(shot.hypothesis, shot.nbest))[:_SHOT_GUESSES]
-    asked = {"guesses": guesses, "doubtful": []}
+    asked = {"guesses": _guesses(shot.hypothesis, shot.nbest)[:_SHOT_GUESSES], "doubtful": []}
     return json.dumps(asked, ensure_ascii=False), json.dumps({"transcript": shot.text}, ensure_ascii=False)
 
 
-def _guesses(text: str, nbest: Sequence[Alternative]) -> Iterator[dict[str, Any]]:
+def _guesses(text: str, nbest: Sequence[Alternative]) -> list[dict[str, Any]]:
     """The hypothesis, then the other entries; confidence is an entry's share of the list's probability."""
     scores = {item.text: item.score for item in reversed(nbest)}
     top = max(scores.values(), default=0.0)
     total = sum(math.exp(score - top) for score in scores.values())
-    for guess in dict.fromkeys([text, *(item.text for item in nbest)]):
-        if guess.strip():
-            share = {"confidence": round(math.exp(scores[guess] - top) / total, 2)} if guess in scores else {}
-            yield {"text": _written(guess), **share}
+    found = []
+    for guess in filter(str.strip, dict.fromkeys([text, *(item.text for item in nbest)])):
+        share = {"confidence": round(math.exp(scores[guess] - top) / total, 2)} if guess in scores else {}
+        found.append({"text": _written(guess), **share})
+    return found
 
 
 def _written(text: str) -> str:
@@ -244,10 +254,6 @@ def _answer_tokens(text: str) -> int:
     return 48 + _tokens(text)
 
 
-MOST_WRONG = 0.5  # character error rate; from a worse hypothesis nobody learns how it is repaired
-_LONGEST = 120  # characters of an example's text
-
-
 def choose_shots(
     utterances: Sequence[Utterance],
     hypotheses: Sequence[Hypothesis],
@@ -259,41 +265,37 @@ def choose_shots(
 
     The choice looks random but is the same for the same utterances, so that the prompt version stays.
     """
-    heard = {item.id: item for item in hypotheses}
-    written = {item.id: item for item in labels if item.source == "human"}
+    written = {item.id: item for item in hypotheses}
+    said = {item.id: item.text for item in labels if item.source == "human"}
     candidates = sorted(
-        (item for item in utterances if item.split == "train" and item.domain == "target" and item.id in written),
+        (item for item in utterances if item.split == "train" and item.domain == "target" and item.id in said),
         key=lambda item: hashlib.sha256(item.id.encode()).digest(),
     )
-    found = (_shot(item, heard.get(item.id), written[item.id].text, normalizer) for item in candidates)
-    return tuple(_different((shot for shot in found if shot is not None), count))
+    found: list[Shot] = []
+    seen: set[str] = set()
+    for item in candidates:
+        if len(found) >= count:
+            break
+        shot = _shot(item, written.get(item.id), normalize(said[item.id], normalizer), normalizer)
+        if shot is not None and not seen & {shot.recording, shot.text}:
+            found.append(shot)
+            seen |= {shot.recording, shot.text}
+    return tuple(found)
 
 
-def _shot(item: Utterance, heard: Hypothesis | None, text: str, normalizer: NormalizerName) -> Shot | None:
-    said = normalize(text, normalizer)
-    if heard is None or not said or len(said) > _LONGEST:
+def _shot(item: Utterance, written: Hypothesis | None, said: str, normalizer: NormalizerName) -> Shot | None:
+    """An example of what is misheard, short, and not wholly wrong; None where it is none."""
+    if written is None or not said or len(said) > _LONGEST:
         return None
-    wrong = count_characters(said, normalize(heard.text, normalizer)).rate
+    wrong = count_characters(said, normalize(written.text, normalizer)).rate
     if not 0 < wrong <= MOST_WRONG:
         return None
-    nbest = tuple(heard.nbest)
     return Shot(
         id=item.id,
         recording=item.recording,
-        hypothesis=heard.text,
-        nbest=nbest,
+        hypothesis=written.text,
+        nbest=tuple(written.nbest),
         text=said,
         source="human",
         split=item.split,
     )
-
-
-def _different(shots: Iterator[Shot], count: int) -> Iterator[Shot]:
-    seen: set[str] = set()
-    for shot in shots:
-        if count <= 0:
-            return
-        if not seen & {shot.recording, shot.text}:
-            seen |= {shot.recording, shot.text}
-            count -= 1
-            yield shot

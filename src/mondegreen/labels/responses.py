@@ -1,8 +1,8 @@
-"""Is an answer a transcript at all? Form and size only: whether it is a good one, the guards decide."""
+"""Response validation: is an answer a transcript at all? Form and size; whether a good one, the guards decide."""
 
 import unicodedata
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.labels.prompt import FAST, SYSTEM, Question
 from mondegreen.scoring.normalizer import normalize
@@ -20,10 +20,10 @@ class InvalidResponseError(Exception):
     """The message says in one line what is wrong."""
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    transcript: str = Field(...)
+    transcript: str
 
 
 def longest_response(question: Question) -> int:
@@ -41,12 +41,12 @@ def parse_response(answer: str, question: Question) -> str:
     if len(answer) > longest_response(question):
         raise InvalidResponseError(f"the answer is too long: over {longest_response(question)} characters")
     try:
-        text = _Answer.model_validate_json(answer).transcript.strip()
+        text = _Response.model_validate_json(answer).transcript.strip()
     except ValidationError as error:
         broken = error.errors()[0]["type"] == "json_invalid"
         what = "not JSON" if broken else 'JSON, but not {"transcript": text}'
         raise InvalidResponseError(f"the answer is {what}: {_quoted(answer)}") from None
-    guesses = [question.text, *(item.text for item in question.nbest)]
+    guesses = question.guesses
     if wrong := _form(text, question) or _script(text, guesses) or _echo(text, guesses) or _unrelated(text, guesses):
         raise InvalidResponseError(f"the answer {wrong}: {_quoted(text)}")
     return " ".join(text.split())
@@ -86,13 +86,10 @@ _PROMPT = _runs(SYSTEM) | _runs(FAST)
 
 
 def _unrelated(text: str, guesses: list[str]) -> str:
-    said = normalize(text)
-    changed = min(_distance(said, normalize(guess)) for guess in guesses)
-    return "is another text than any guess" if changed > MOST_CHANGED else ""
-
-
-def _distance(one: str, other: str) -> float:
-    return count_characters(one, other).errors / max(len(one), len(other))
+    said, nearest = normalize(text), 1.0
+    for guess in map(normalize, guesses):
+        nearest = min(nearest, count_characters(said, guess).errors / max(len(said), len(guess)))
+    return "is another text than any guess" if nearest > MOST_CHANGED else ""
 
 
 def _quoted(text: str) -> str:

@@ -1,10 +1,10 @@
-"""Which utterances teach and which steer: error cases, replay of what was heard well, dev and retention sets."""
+"""Which utterances teach and which steer: misheard ones, replay of correct ones, dev and retention sets."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,7 +13,7 @@ from mondegreen.errors import MondegreenError
 from mondegreen.records import Example, Hypothesis, Label, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 
-Kind = Literal["error", "replay", "dev", "retention"]
+ExampleKind = Literal["error", "replay", "dev", "retention"]
 
 
 class Group(BaseModel):
@@ -32,7 +32,7 @@ class SelectionReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    groups: dict[Kind, Group]
+    groups: dict[ExampleKind, Group]
     error_share: float  # of the labelled training utterances
     replay_share: float  # of what is trained on
     replay_wanted: int
@@ -49,24 +49,19 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class _Case:
-    """An utterance with its gold transcript and what the base model heard."""
+class _LabelledUtterance:
+    """An utterance with its gold transcript and the base model's hypothesis."""
 
     utterance: Utterance
     label: Label
-    heard: Hypothesis
+    hypothesis: Hypothesis
 
-    def example(self, kind: Kind) -> Example:
-        item = self.utterance
+    def example(self, kind: ExampleKind) -> Example:
         return Example(
-            id=item.id,
-            path=item.path,
-            sha256=item.sha256,
-            duration=item.duration,
-            text=self.label.text,
-            source=self.label.source,
+            **self.utterance.model_dump(include={"id", "path", "sha256", "duration"}),
+            **self.label.model_dump(include={"text", "source"}),
             kind=kind,
-            hypothesis=self.heard.text,
+            hypothesis=self.hypothesis.text,
         )
 
 
@@ -80,9 +75,9 @@ def select(
     Raises:
         MondegreenError: there is no error case, so there is nothing to learn.
     """
-    cases = _cases(utterances, labels, hypotheses)
+    rows = _joined(utterances, labels, hypotheses)
     held_out = {item.sha256 for item in utterances if item.split != "train" or item.domain == "retention"}
-    teaching, left_out = _teaching(cases, held_out, params.score.normalizer)
+    teaching, left_out = _teaching(rows, held_out, params.score.normalizer)
     errors, correct = _by_outcome(teaching, params.score.normalizer)
     if not errors:
         raise MondegreenError(
@@ -91,15 +86,14 @@ def select(
             "Add recordings that it mishears with their references (data/references.csv), then run `dvc repro`.",
         )
     wanted = round(params.select.replay_ratio * len(errors))
-    replayed = sorted(correct, key=lambda case: _rank(case, params.seed))[:wanted]
-    kinds: dict[str, Kind] = {case.utterance.id: "error" for case in errors}
-    kinds.update({case.utterance.id: "replay" for case in replayed})
-    train = [case.example(kinds[case.utterance.id]) for case in teaching if case.utterance.id in kinds]
-    dev = [case.example("dev") for case in cases if _judges(case, "target")]
-    retention = [case.example("retention") for case in cases if _judges(case, "retention")]
-    groups = _groups(cases, [*train, *dev, *retention])
+    replayed = sorted(correct, key=lambda row: _rank(row, params.seed))[:wanted]
+    kinds: dict[str, ExampleKind] = {row.utterance.id: "error" for row in errors}
+    kinds |= {row.utterance.id: "replay" for row in replayed}
+    train = [row.example(kinds[row.utterance.id]) for row in teaching if row.utterance.id in kinds]
+    dev = [row.example("dev") for row in rows if _judges(row, "target")]
+    retention = [row.example("retention") for row in rows if _judges(row, "retention")]
     report = SelectionReport(
-        groups=groups,
+        groups=_groups(rows, [*train, *dev, *retention]),
         error_share=round(len(errors) / len(teaching), 4),
         replay_share=round(len(replayed) / len(train), 4),
         replay_wanted=wanted,
@@ -109,73 +103,76 @@ def select(
     return Selection(train, dev, retention, report)
 
 
-def _cases(utterances: Sequence[Utterance], labels: Sequence[Label], hypotheses: Sequence[Hypothesis]) -> list[_Case]:
+def _joined(
+    utterances: Sequence[Utterance], labels: Sequence[Label], hypotheses: Sequence[Hypothesis]
+) -> list[_LabelledUtterance]:
     """The three joined by id, in the order of the manifest."""
     gold = {label.id: label for label in labels}
-    heard = {hypothesis.id: hypothesis for hypothesis in hypotheses}
+    written = {hypothesis.id: hypothesis for hypothesis in hypotheses}
     for item in utterances:
-        if item.id not in gold or item.id not in heard:
+        if item.id not in gold or item.id not in written:
             what = "label" if item.id not in gold else "hypothesis"
             raise MondegreenError(f"{item.path} ({item.id}) has no {what}.", "Run `dvc repro` to make the inputs anew.")
-    return [_Case(item, gold[item.id], heard[item.id]) for item in utterances]
+    return [_LabelledUtterance(item, gold[item.id], written[item.id]) for item in utterances]
 
 
 def _teaching(
-    cases: Iterable[_Case], held_out: set[str], normalizer: NormalizerName
-) -> tuple[list[_Case], dict[str, int]]:
+    rows: Iterable[_LabelledUtterance], held_out: set[str], normalizer: NormalizerName
+) -> tuple[list[_LabelledUtterance], dict[str, int]]:
     """What may be trained on, and how many training utterances may not, by reason."""
-    kept: list[_Case] = []
+    kept: list[_LabelledUtterance] = []
     left_out: Counter[str] = Counter()
-    for case in cases:
-        if case.utterance.split != "train" or case.utterance.domain == "retention":
+    for row in rows:
+        if row.utterance.split != "train" or row.utterance.domain == "retention":
             continue
-        if case.label.source == "none":
+        if row.label.source == "none":
             left_out["no_label"] += 1
-        elif case.label.source == "hypothesis":  # neither an error nor a success: nobody looked at it
+        elif row.label.source == "hypothesis":  # neither an error nor a success: nobody looked at it
             left_out["hypothesis_as_label"] += 1
-        elif not normalize(case.label.text, normalizer):
+        elif not normalize(row.label.text, normalizer):
             left_out["empty_label"] += 1
-        elif case.heard.error:
+        elif row.hypothesis.error:
             left_out["not_transcribed"] += 1
-        elif case.utterance.sha256 in held_out:
+        elif row.utterance.sha256 in held_out:
             left_out["held_out_elsewhere"] += 1
         else:
-            kept.append(case)
+            kept.append(row)
     return kept, dict(sorted(left_out.items()))
 
 
-def _by_outcome(cases: Iterable[_Case], normalizer: NormalizerName) -> tuple[list[_Case], list[_Case]]:
-    """Misheard and correctly heard cases."""
-    errors: list[_Case] = []
-    correct: list[_Case] = []
-    for case in cases:
-        same = normalize(case.heard.text, normalizer) == normalize(case.label.text, normalizer)
-        (correct if same else errors).append(case)
+def _by_outcome(
+    rows: Iterable[_LabelledUtterance], normalizer: NormalizerName
+) -> tuple[list[_LabelledUtterance], list[_LabelledUtterance]]:
+    """What the base model got wrong, and what right."""
+    errors: list[_LabelledUtterance] = []
+    correct: list[_LabelledUtterance] = []
+    for row in rows:
+        same = normalize(row.hypothesis.text, normalizer) == normalize(row.label.text, normalizer)
+        (correct if same else errors).append(row)
     return errors, correct
 
 
-def _judges(case: _Case, domain: str) -> bool:
+def _judges(row: _LabelledUtterance, domain: str) -> bool:
     """Whether it belongs to the dev part of a domain; only what a human wrote may judge."""
-    return (case.utterance.split, case.utterance.domain, case.label.source) == ("dev", domain, "human")
+    return (row.utterance.split, row.utterance.domain, row.label.source) == ("dev", domain, "human")
 
 
-def _rank(case: _Case, seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{case.utterance.sha256}".encode()).hexdigest()
+def _rank(row: _LabelledUtterance, seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{row.utterance.sha256}".encode()).hexdigest()
 
 
-def _groups(cases: Iterable[_Case], examples: Sequence[Example]) -> dict[Kind, Group]:
-    conditions = {case.utterance.id: case.utterance.condition for case in cases}
-    kinds: tuple[Kind, ...] = ("error", "replay", "dev", "retention")
-    return {kind: _group([item for item in examples if item.kind == kind], conditions) for kind in kinds}
-
-
-def _group(examples: Sequence[Example], conditions: Mapping[str, str]) -> Group:
-    return Group(
-        utterances=len(examples),
-        seconds=round(sum(item.duration for item in examples), 1),
-        sources=dict(sorted(Counter(item.source for item in examples).items())),
-        conditions=dict(sorted(Counter(conditions[item.id] for item in examples).items())),
-    )
+def _groups(rows: Iterable[_LabelledUtterance], examples: Sequence[Example]) -> dict[ExampleKind, Group]:
+    conditions = {row.utterance.id: row.utterance.condition for row in rows}
+    groups: dict[ExampleKind, Group] = {}
+    for kind in get_args(ExampleKind):
+        chosen = [item for item in examples if item.kind == kind]
+        groups[kind] = Group(
+            utterances=len(chosen),
+            seconds=round(sum(item.duration for item in chosen), 1),
+            sources=dict(sorted(Counter(item.source for item in chosen).items())),
+            conditions=dict(sorted(Counter(conditions[item.id] for item in chosen).items())),
+        )
+    return groups
 
 
 def _listed(left_out: Mapping[str, int]) -> str:

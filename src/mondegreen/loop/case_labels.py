@@ -1,12 +1,13 @@
-"""An LLM's labels for uncorrected failed cases: what the guards accept counts, the rest waits for a person.
+"""A language model's labels for failed cases: of uncorrected ones in the store, and those that the `label` stage left.
 
-What the `label` stage left to people becomes failed cases: `mondegreen review` shows them with the suggestion.
+What the label filter accepts counts as a correction; the rest waits in `mondegreen review` with the suggestion.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mondegreen.cases.queries import review_holds
 from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection, NewSuggestion
@@ -16,37 +17,28 @@ from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl
-from mondegreen.labels.acoustic import AcousticScorer, check_model
-from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.guards import LabelDecision
-from mondegreen.labels.llm_labels import (
-    Corpus,
-    Corrector,
-    LlmLabeller,
-    calibrate_margin,
-    correctors,
-    shots_of,
-    unanswered,
-)
 from mondegreen.labels.prompt import Shot
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.scoring.wer import model_of
-from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
-from mondegreen.speech.transcriber import BaselineSTTModel
 
+if TYPE_CHECKING:  # torch and scipy, which queueing needs not
+    from mondegreen.labels.llm_labels import Corpus, Corrector, LlmLabeller
+    from mondegreen.speech.transcriber import BaselineSTTModel
+
+SOURCE = "label"  # of the cases that the stage left
 BATCH = 16  # cases that a killed run has to ask about again
 
 
 @dataclass(frozen=True)
 class CaseLabeller:
-    """The recogniser hears each case anew, so that words, N-best and audio are one model's; then LLM and guards."""
+    """Each case is transcribed anew, so that words, N-best and audio are one model's; then the LLM is asked."""
 
-    stt: BaselineSTTModel
-    judge: LlmLabeller
+    stt: "BaselineSTTModel"
+    labeller: "LlmLabeller"
 
     @classmethod
     def open(
-        cls, params: Params, build: Path = Path("build"), ask: Sequence[Corrector] | None = None
+        cls, params: Params, build: Path = Path("build"), ask: "Sequence[Corrector] | None" = None
     ) -> "CaseLabeller":
         """Examples and acoustic margin come from the pipeline's human references in `build`.
 
@@ -58,6 +50,10 @@ class CaseLabeller:
         Raises:
             UsageError: `dvc repro` has not run, or the weights changed since.
         """
+        from mondegreen.labels.acoustic import AcousticScorer, check_model
+        from mondegreen.labels.llm_labels import LlmLabeller, calibrate_margin, correctors, shots_of
+        from mondegreen.speech.corpus_transcription import load_transcriber
+
         stt = load_transcriber(params.model.base, params)
         scorer = AcousticScorer(stt.model, params.transcribe.batch_seconds, stt.cache)
         margin, shots = params.label.acoustic_margin, tuple[Shot, ...]()
@@ -65,66 +61,54 @@ class CaseLabeller:
             corpus, digest = read_corpus(build)
             check_model(params, stt.digest, digest)
             (margin, _), shots = calibrate_margin(corpus, scorer, params), shots_of(corpus, params)
-        return cls(stt, LlmLabeller(correctors(params, shots) if ask is None else ask, scorer, margin, params.label))
+        asked = correctors(params, shots) if ask is None else ask
+        return cls(stt, LlmLabeller(asked, scorer, margin, params.label))
 
     def label(self, manager: DataManager, cases: Iterable[Case]) -> Iterator[LabelDecision]:
-        """Judges and stores batch by batch; yields what became of each case.
+        """Decides and stores batch by batch; yields what became of each case.
 
         An accepted suggestion becomes a correction of the method llm. Every suggestion is kept for who reviews.
         """
         rest = iter(cases)
         while batch := list(islice(rest, BATCH)):
-            found = self._judged(manager, batch)
+            found = self._decided(manager, batch)
             self._store(manager, found)
             yield from found
 
-    def _judged(self, manager: DataManager, batch: Sequence[Case]) -> list[LabelDecision]:
-        rows: list[Utterance] = []
-        refused: dict[str, LabelDecision] = {}
+    def _decided(self, manager: DataManager, batch: Sequence[Case]) -> list[LabelDecision]:
+        from mondegreen.speech.corpus_transcription import transcribe_corpus
+
+        rows: dict[str, Utterance] = {}
+        found: dict[str, LabelDecision] = {}
         for case in batch:
             try:
-                rows.append(_utterance(case, manager.audio_path(case)))
+                rows[case.id] = _utterance(case, manager.audio_path(case))
             except CaseError as error:
-                refused[case.id] = unanswered(case.id, "", case.original_transcript, error.problem)
-        heard: list[Hypothesis] = []
-        for row, item in zip(rows, transcribe_corpus(rows, self.stt), strict=True):
+                found[case.id] = _unanswered(case.id, "", case.original_transcript, error.problem)
+        hypotheses: list[Hypothesis] = []
+        for item in transcribe_corpus(list(rows.values()), self.stt):
             if item.error or item.duration > self.stt.max_duration:
                 why = item.error or f"over {self.stt.max_duration:g} s cannot be checked in one piece"
-                refused[row.id] = unanswered(row.id, row.path, item.text, why)
+                found[item.id] = _unanswered(item.id, item.path, item.text, why)
             else:
-                heard.append(item)
-        sources = {row.id: row.recording for row in rows}
-        judged = self.judge.judge(heard, [sources[item.id] for item in heard])
-        found = refused | {item.record.id: item.record for item in judged}
+                hypotheses.append(item)
+        decisions = self.labeller.label(hypotheses, [rows[item.id].recording for item in hypotheses])
+        found |= {item.id: item for item in decisions}
         return [found[case.id] for case in batch]
 
     def _store(self, manager: DataManager, found: Sequence[LabelDecision]) -> None:
-        suggestions, corrections = [], []
-        for item in found:
-            if item.writer is None:
-                continue
-            writer = item.writer.model_dump()
-            suggestions.append(
-                NewSuggestion(
-                    case_id=item.id,
-                    text=item.suggested,
-                    accepted=item.is_accepted,
-                    guard=item.guard,
-                    reason=item.reason,
-                    **writer,
-                )
+        corrections = [
+            NewCorrection(
+                case_id=item.id,
+                transcript=item.suggested,
+                method="llm",
+                author=item.writer.model,
+                metadata={**item.writer.model_dump(), "guards": list(item.checks), "heard": item.heard},
             )
-            if item.is_accepted:
-                details = {**writer, "guards": list(item.checks), "heard": item.heard}
-                corrections.append(
-                    NewCorrection(
-                        case_id=item.id,
-                        transcript=item.suggested,
-                        method="llm",
-                        author=item.writer.model,
-                        metadata=details,
-                    )
-                )
+            for item in found
+            if item.writer and item.is_accepted
+        ]
+        suggestions = _suggestions([(item.id, item, item.is_accepted) for item in found])
         manager.store_suggestions(suggestions, corrections)
 
 
@@ -147,12 +131,16 @@ def waiting_cases(manager: DataManager, *, again: bool = False, page: int = 500)
             return
 
 
-def read_corpus(build: Path) -> tuple[Corpus, str]:
-    """The pipeline's utterances with hypotheses and human labels, and the digest of the model that heard them.
+def read_corpus(build: Path) -> "tuple[Corpus, str]":
+    """The pipeline's utterances with hypotheses and human labels, and the digest of the model of the hypotheses.
 
     Raises:
         UsageError: a file is missing or damaged.
     """
+    from mondegreen.labels.gold import gold_labels
+    from mondegreen.labels.llm_labels import Corpus
+    from mondegreen.scoring.wer import model_of
+
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     hypotheses = read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)
     corrections = read_jsonl(build / "prepare" / "corrections.jsonl", Label)
@@ -160,7 +148,7 @@ def read_corpus(build: Path) -> tuple[Corpus, str]:
 
 
 def _utterance(case: Case, path: Path) -> Utterance:
-    """The case as `hear` takes it; it is in no manifest."""
+    """The case as a corpus to transcribe holds it; it is in no manifest."""
     recording, speaker = case.metadata.get("recording"), case.metadata.get("speaker")
     return Utterance(
         id=case.id,
@@ -174,9 +162,6 @@ def _utterance(case: Case, path: Path) -> Utterance:
         split="train",
         domain="target",
     )
-
-
-SOURCE = "label"  # of the cases
 
 
 def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple[int, int]:
@@ -196,8 +181,9 @@ def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple
     hypotheses = {row.id: row for row in read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)}
     rows = [(item, utterances[item.id], hypotheses[item.id]) for item in waiting if item.id in utterances]
     new = [row for row in rows if not _is_stored(manager, case_id(row[1].sha256, row[2].model))]
-    keys = manager.store_failed_cases(_case(utterance, heard) for _, utterance, heard in new)
-    manager.store_suggestions(_suggestions(zip(keys, (item for item, _, _ in new), strict=True)))
+    keys = manager.store_failed_cases(_case(utterance, hypothesis) for _, utterance, hypothesis in new)
+    rejected = [(key, item, False) for key, (item, _, _) in zip(keys, new, strict=True)]
+    manager.store_suggestions(_suggestions(rejected))
     return len(new), len(rows) - len(new)
 
 
@@ -209,33 +195,36 @@ def _is_stored(manager: DataManager, key: str) -> bool:
     return True
 
 
-def _case(utterance: Utterance, heard: Hypothesis) -> NewCase:
+def _case(utterance: Utterance, hypothesis: Hypothesis) -> NewCase:
     return NewCase(
         audio_path=Path(utterance.path),
-        original_transcript=heard.text,
+        original_transcript=hypothesis.text,
         metadata={
-            "confidence": heard.confidence,
-            "words": [word.model_dump() for word in heard.words],
-            "nbest": [item.model_dump() for item in heard.nbest],
-            "speaker": utterance.speaker,
-            "recording": utterance.recording,
+            **hypothesis.model_dump(include={"confidence", "words", "nbest"}),
+            **utterance.model_dump(include={"speaker", "recording"}),
         },
-        model_version=heard.model,
+        model_version=hypothesis.model,
         duration=utterance.duration,
         source=SOURCE,
     )
 
 
-def _suggestions(pairs: Iterable[tuple[str, LabelDecision]]) -> list[NewSuggestion]:
+def _suggestions(rows: Iterable[tuple[str, LabelDecision, bool]]) -> list[NewSuggestion]:
+    """Of each case by its id: what was suggested, and whether it counts."""
     return [
         NewSuggestion(
             case_id=key,
             text=item.suggested,
-            accepted=False,
+            accepted=accepted,
             guard=item.guard,
             reason=item.reason,
             **item.writer.model_dump(),
         )
-        for key, item in pairs
+        for key, item, accepted in rows
         if item.writer
     ]
+
+
+def _unanswered(id_: str, path: str, transcript: str, reason: str) -> LabelDecision:
+    """Of a case that the language model is not asked about."""
+    return LabelDecision(id=id_, path=path, heard=transcript, outcome="unanswered", reason=reason)

@@ -85,34 +85,6 @@ def utterance_confidence(log_probs: LogProbs, vocabulary: Vocabulary) -> float:
     return _confidence(_best_path(log_probs, vocabulary), log_probs, vocabulary)
 
 
-def ctc_log_likelihood(log_probs: LogProbs, token_ids: Sequence[int], blank: int) -> float:
-    """Log probability that the lattice spells `token_ids`: the CTC forward algorithm (Graves et al., 2006).
-
-    Args:
-        log_probs: float32 (num_frames, vocab_size).
-        token_ids: the label, without blanks.
-
-    Returns:
-        Natural log; -inf when the frames cannot hold the label.
-    """
-    states = np.full(2 * len(token_ids) + 1, blank)  # blank, label 1, blank, label 2, …, blank
-    states[1::2] = token_ids
-    emissions = log_probs[:, states].astype(np.float64)  # (num_frames, 2 * len(token_ids) + 1)
-    skippable = np.zeros(len(states), bool)  # from label to label over the blank, unless both are the same
-    skippable[1:2] = True  # the start is two before the first label
-    skippable[3::2] = states[3::2] != states[1:-2:2]
-    # Two columns before the first state stand for "nowhere", so that every step is the same three slices.
-    alpha = np.full(len(states) + 2, -np.inf)
-    alpha[1] = 0.0
-    for emission in emissions:
-        by_skip = np.where(skippable, alpha[:-2], -np.inf)
-        alpha[2:] = np.logaddexp(np.logaddexp(alpha[2:], alpha[1:-1]), by_skip) + emission
-        alpha[:2] = -np.inf
-    if not len(emissions):
-        return 0.0 if not len(token_ids) else -math.inf
-    return float(np.logaddexp.reduce(alpha[-2:]))
-
-
 def prefix_beam_search(
     log_probs: LogProbs,
     vocabulary: Vocabulary,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
-from mondegreen.labels.gold import LabelAudit, audit, gold_labels
+from mondegreen.labels.gold import LabelAudit, gold_labels, make_audit
 from mondegreen.progress import progress
 from mondegreen.records import Hypothesis, Label, Utterance
 from mondegreen.stages import run
@@ -24,12 +24,12 @@ def main() -> None:
     for name in ("guards.jsonl", "review.jsonl"):
         write_jsonl(OUTPUT / name, [])
     if params.label.llm != "off":
-        machine, measured = _ask(utterances, hypotheses, labels, params)
-        labels = gold_labels(utterances, corrections, machine)
+        written, measured = _ask(utterances, hypotheses, labels, params)
+        labels = gold_labels(utterances, corrections, written)
     write_jsonl(OUTPUT / "labels.jsonl", labels)
-    write_json(OUTPUT / "audit.json", audit(utterances, labels, hypotheses, params.score.normalizer, measured))
+    write_json(OUTPUT / "audit.json", make_audit(utterances, labels, hypotheses, params.score.normalizer, measured))
     if measured:
-        from mondegreen.labels.llm_labels import check_audit
+        from mondegreen.labels.audit import check_audit
 
         check_audit(measured, sum(label.source == "llm" for label in labels), params.label.max_label_wer)
 
@@ -44,14 +44,14 @@ def _ask(
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request would hide the rest
     corpus = Corpus.of(utterances, hypotheses, labels)
-    chosen, scorer = plan_labelling(corpus, params), load_scorer(params, model_of(hypotheses))
-    with progress(f"asking {params.label.model}", len(chosen.asked)) as advance:
-        found = label_with_llm(corpus, chosen, scorer, params, correctors(params, chosen.shots), advance)
-    write_jsonl(OUTPUT / "guards.jsonl", found.judged)
+    plan, scorer = plan_labelling(corpus, params), load_scorer(params, model_of(hypotheses))
+    with progress(f"asking {params.label.model}", len(plan.asked)) as advance:
+        found = label_with_llm(corpus, plan, scorer, params, correctors(params, plan.shots), advance)
+    write_jsonl(OUTPUT / "guards.jsonl", found.decisions)
     write_jsonl(OUTPUT / "review.jsonl", found.review)
     logger.info(
         "%d of %d are labelled, %d wait for a person.",
-        len(chosen.wanted) - len(found.review),
+        len(plan.wanted) - len(found.review),
         len(found.labels),
         len(found.review),
     )
