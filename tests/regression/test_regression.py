@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import AudioError, MondegreenError, UsageError
-from mondegreen.regression import tester as suite_import
+from mondegreen.regression import registration as suite_import
 from mondegreen.regression.suites import load_index
 from mondegreen.regression.tester import RegressionTester
 from tests.regression.regression_project import (
@@ -116,7 +116,7 @@ def _register_killed_at(step: str, source: Path) -> None:
     elif step == "syncing":
         patch.setattr(suite_import, "_sync", die)
     elif step == "indexing":
-        patch.setattr("mondegreen.regression.tester.put_suite", die)
+        patch.setattr("mondegreen.regression.registration.put_suite", die)
     else:
         rename = Path.replace
         doomed = ".adding-" if step == "naming the folder" else ".suites.yaml."

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.records import SuiteResult, Utterance
-from mondegreen.regression.behaviour import Directional, Invariance, Minimum, changed, silences
+from mondegreen.regression.behaviour import Directional, Invariance, Minimum, altered, silences
 from mondegreen.regression.runner import run_suites
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.corpus_transcription import corpus_transcriber
@@ -122,7 +122,7 @@ def test_more_noise_must_not_be_better() -> None:
     assert good.outcome == "pass" and good.details["trials"] == 3
     bad = judge(ToneModel(mishear=likes_noise), ToneModel(), {"kind": "directional"})
     assert bad.outcome == "fail" and bad.details["violations"] == 1
-    assert bad.details["examples"][0].startswith("WER fell from 100.0% (20 dB) to 0.0% (10 dB)")
+    assert bad.details["examples"][0].startswith("WER fell from 100.0 % (20 dB) to 0.0 % (10 dB)")
     worse = judge(ToneModel(mishear=noise_is_heard), ToneModel(), {"kind": "directional"})
     assert worse.outcome == "pass"  # worse in noise is what one expects; how much is another suite's question
 
@@ -158,13 +158,13 @@ def test_gain_is_that_many_decibels_and_never_clips(tmp_path: Path) -> None:
     source = utterance(write_tone(tmp_path / "a.wav", 3))  # peak 0.3
     before = load_audio(Path(source.path))
     for decibels, factor in ((-6.0, 10 ** (-6 / 20)), (6.0, 10 ** (6 / 20)), (20.0, 0.999 / np.abs(before).max())):
-        after = load_audio(Path(changed(source, "gain", decibels, 0, tmp_path).path))
+        after = load_audio(Path(altered(source, "gain", decibels, 0, tmp_path).path))
         assert np.allclose(after, before * factor, atol=2e-4)
 
 
 def test_padding_adds_silence_at_both_ends(tmp_path: Path) -> None:
     source = utterance(write_tone(tmp_path / "a.wav", 3))
-    before, after = (load_audio(Path(row.path)) for row in (source, changed(source, "padding", 0.5, 0, tmp_path)))
+    before, after = (load_audio(Path(row.path)) for row in (source, altered(source, "padding", 0.5, 0, tmp_path)))
     assert len(after) == len(before) + 16_000
     assert not after[:8_000].any() and not after[-8_000:].any() and np.array_equal(after[8_000:-8_000], before)
 
@@ -177,7 +177,7 @@ def test_noise_has_the_ratio_that_was_asked_for(
     folder = tmp_path_factory.mktemp("noise")
     source = utterance(write_tone(folder / "a.wav", number))
     before = load_audio(Path(source.path)).astype(np.float64)
-    after = load_audio(Path(changed(source, "noise", snr, seed, folder).path)).astype(np.float64)
+    after = load_audio(Path(altered(source, "noise", snr, seed, folder).path)).astype(np.float64)
     scale = after @ before / (before @ before)  # it may have been turned down so that it does not clip
     noise = after / scale - before
     assert 10 * np.log10(np.mean(before**2) / np.mean(noise**2)) == pytest.approx(snr, abs=0.5)
@@ -185,7 +185,7 @@ def test_noise_has_the_ratio_that_was_asked_for(
 
 def test_the_seed_decides_the_noise(tmp_path: Path) -> None:
     source = utterance(write_tone(tmp_path / "a.wav", 3))
-    digests = [changed(source, "noise", 20.0, seed, tmp_path).sha256 for seed in (0, 0, 1)]
+    digests = [altered(source, "noise", 20.0, seed, tmp_path).sha256 for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -194,7 +194,7 @@ def test_the_seed_decides_the_noise(tmp_path: Path) -> None:
 )
 def test_formats_are_what_they_are_called(tmp_path: Path, value: Any, format: str, subtype: str) -> None:
     source = utterance(write_tone(tmp_path / "a.wav", 3))
-    rows = [changed(source, "format", value, 0, tmp_path) for _ in range(2)]
+    rows = [altered(source, "format", value, 0, tmp_path) for _ in range(2)]
     info = soundfile.info(rows[0].path)
     assert (info.format, info.subtype) == (format, subtype)
     assert rows[0].sha256 == rows[1].sha256  # an Ogg file has other bytes each time
@@ -205,7 +205,7 @@ def test_formats_are_what_they_are_called(tmp_path: Path, value: Any, format: st
 def test_rates_are_what_they_are_called(tmp_path: Path) -> None:
     source = utterance(write_tone(tmp_path / "a.wav", 3))
     for rate in (8_000.0, 44_100.0):
-        made = changed(source, "rate", rate, 0, tmp_path)
+        made = altered(source, "rate", rate, 0, tmp_path)
         assert soundfile.info(made.path).samplerate == rate
         assert level(load_audio(Path(made.path))[500:-500] - load_audio(Path(source.path))[500:-500]) < 0.01
 

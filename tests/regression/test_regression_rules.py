@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.records import Hypothesis, SuiteResult, Utterance
-from mondegreen.regression.runner import Plan, judge
+from mondegreen.regression.judging import PreparedSuite, judge_prepared
 from mondegreen.regression.suites import SuiteData, suite_of
 from mondegreen.scoring.normalizer import normalizer_id
 from tests.regression.regression_project import entry, small_params
@@ -34,8 +34,8 @@ def heard(losses: list[int]) -> dict[str, Hypothesis]:
 
 
 def judged(before: list[int] | None, after: list[int], **fields: object) -> SuiteResult:
-    plan = Plan(suite_of(entry(**fields)), DATA)
-    return judge(plan, heard(before) if before is not None else None, heard(after), small_params())
+    plan = PreparedSuite(suite_of(entry(**fields)), DATA)
+    return judge_prepared(plan, heard(before) if before is not None else None, heard(after), small_params())
 
 
 @given(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.regression.suites import Guard, SuiteData, read_suite_data
+from mondegreen.regression.suites import MustContain, SuiteData, read_suite_data
 from tests.regression.regression_project import write_suite, write_tone
 
 
@@ -28,7 +28,7 @@ def test_rows_become_utterances_with_guards(tmp_path: Path) -> None:
     first, second = data.utterances
     assert first.id == "core/audio/01.wav" and first.reference == "Do not delete the message."
     assert first.duration == pytest.approx(0.3) and second.speaker == ""
-    assert data.guards == (Guard(first.id, ("do not", "the message"), ("please",), True),)
+    assert data.must_contain == (MustContain(first.id, ("do not", "the message"), ("please",), True),)
 
 
 def test_the_digest_is_that_of_recordings_and_texts(table: Path) -> None:

@@ -1,11 +1,7 @@
-"""Behaviour tests: what a model is asked to hear for one, and how often it broke the rule.
-
-How a behaviour test is defined in the index: what is done to recordings, and what a model must make of it.
+"""Behaviour tests: what is done to recordings, what a model must make of them, and how often it broke the rule.
 
 The three kinds are those of Ribeiro et al., "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList",
 ACL 2020.
-
-Recordings changed as a behaviour test asks: louder, padded, noisier, in another format, or none at all.
 """
 
 import hashlib
@@ -23,15 +19,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import count_words, join, score
+from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, load_audio
 
-Change = Literal["gain", "padding", "noise", "format", "rate"]
+Alteration = Literal["gain", "padding", "noise", "format", "rate"]
 Format = Literal["flac", "ogg", "8bit"]
 Value = float | Format
 # A single value need not be a list.
 Values = Annotated[tuple[Value, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
 
-_USUAL: dict[Change, tuple[Value, ...]] = {
+_USUAL: dict[Alteration, tuple[Value, ...]] = {
     "gain": (-6.0, 6.0),
     "padding": (0.5,),
     "noise": (30.0,),
@@ -39,7 +36,7 @@ _USUAL: dict[Change, tuple[Value, ...]] = {
     "rate": (8_000.0,),
 }
 # What is below or above these is no mild change any more, or no sound.
-_LIMITS: dict[Change, tuple[float, float]] = {
+_LIMITS: dict[Alteration, tuple[float, float]] = {
     "gain": (-40, 40),
     "padding": (0.01, 30),
     "noise": (-20, 80),
@@ -62,7 +59,7 @@ class Invariance(_Kind):
     """
 
     kind: Literal["invariance"]
-    change: Change
+    change: Alteration
     values: Values = ()  # the usual ones of the change
     tolerance: float = Field(0.0, ge=0, le=1)
 
@@ -123,7 +120,7 @@ class Minimum(_Kind):
 Behaviour = Annotated[Invariance | Directional | Minimum, Field(discriminator="kind")]
 
 
-def _check_range(change: Change, value: float) -> None:
+def _check_range(change: Alteration, value: float) -> None:
     low, high = _LIMITS[change]
     if not low <= value <= high:
         raise ValueError(f"{value:g} is not between {low:g} and {high:g}")
@@ -134,7 +131,7 @@ _ROOM = 10 ** (-70 / 20)  # the quiet noise of a recording in which nobody speak
 _FORMATS = {"flac": (".flac", "FLAC", "PCM_16"), "ogg": (".ogg", "OGG", "VORBIS"), "8bit": (".wav", "WAV", "PCM_U8")}
 
 
-def changed(source: Utterance, change: Change, value: Value, seed: int, folder: Path) -> Utterance:
+def altered(source: Utterance, change: Alteration, value: Value, seed: int, folder: Path) -> Utterance:
     """The recording, changed and written below `folder`.
 
     Its sha256 is that of the decoded samples: an Ogg file has other bytes each time.
@@ -154,7 +151,7 @@ def changed(source: Utterance, change: Change, value: Value, seed: int, folder: 
         rate = round(value)
         waveform = soxr.resample(waveform, SAMPLE_RATE, rate, quality="HQ")
     else:
-        waveform = _altered(waveform, change, value, np.random.default_rng([seed, int(source.sha256[:8], 16)]))
+        waveform = _altered_samples(waveform, change, value, np.random.default_rng([seed, int(source.sha256[:8], 16)]))
     label = f"{change} {value}" if isinstance(value, str) else f"{change} {value:g}"
     key = f"{source.id} {label}"
     path = _place(folder, key, suffix)
@@ -179,7 +176,7 @@ def silences(suite: str, seconds: tuple[float, ...], seed: int, folder: Path) ->
             yield _as_utterance(empty, f"{suite}: {label}", path)
 
 
-def _altered(waveform: Waveform, change: Change, value: float, generator: np.random.Generator) -> Waveform:
+def _altered_samples(waveform: Waveform, change: Alteration, value: float, generator: np.random.Generator) -> Waveform:
     if change == "gain":
         peak = float(np.abs(waveform).max(initial=0.0))
         factor = 10 ** (value / 20)
@@ -209,7 +206,7 @@ def _as_utterance(source: Utterance, key: str, path: Path) -> Utterance:
     return source.model_copy(update=fields)
 
 
-Heard = Mapping[str, Hypothesis]  # by the ID of the utterance
+Hypotheses = Mapping[str, Hypothesis]  # by the ID of the utterance
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,7 @@ class Violations:
 
 
 def variants(name: str, behaviour: Behaviour, utterances: Sequence[Utterance], folder: Path) -> list[Variant]:
-    """Everything that must be heard for the test; what is changed is written below `folder`.
+    """Everything that must be transcribed for the test; what is changed is written below `folder`.
 
     Args:
         name: of the suite.
@@ -253,48 +250,54 @@ def variants(name: str, behaviour: Behaviour, utterances: Sequence[Utterance], f
     change = behaviour.change if isinstance(behaviour, Invariance) else "noise"
     levels = behaviour.levels if isinstance(behaviour, Invariance) else behaviour.values
     return originals + [
-        Variant(changed(row, change, value, behaviour.seed, folder), row, level)
+        Variant(altered(row, change, value, behaviour.seed, folder), row, level)
         for level, value in enumerate(levels, 1)
         for row in utterances
     ]
 
 
-def violations(behaviour: Behaviour, sounds: Sequence[Variant], heard: Heard, normalizer: NormalizerName) -> Violations:
+def violations(
+    behaviour: Behaviour, sounds: Sequence[Variant], hypotheses: Hypotheses, normalizer: NormalizerName
+) -> Violations:
     """Counts what a model did wrong.
 
     Args:
         sounds: as `variants` gave them.
-        heard: a hypothesis for each of them.
+        hypotheses: one for each of them.
     """
-    texts = {key: "" if row.error else normalize(row.text, normalizer) for key, row in heard.items()}
+    texts = {key: "" if row.error else normalize(row.text, normalizer) for key, row in hypotheses.items()}
     if isinstance(behaviour, Invariance):
-        return _invariance(behaviour, sounds, heard, texts)
+        return _invariance(behaviour, sounds, hypotheses, texts)
     if isinstance(behaviour, Directional):
-        return _directional(behaviour, sounds, heard, normalizer)
-    return _minimum(behaviour, sounds, heard, texts, normalizer)
+        return _directional(behaviour, sounds, hypotheses, normalizer)
+    return _minimum(behaviour, sounds, hypotheses, texts, normalizer)
 
 
-def _invariance(rule: Invariance, sounds: Sequence[Variant], heard: Heard, texts: Mapping[str, str]) -> Violations:
+def _invariance(
+    rule: Invariance, sounds: Sequence[Variant], hypotheses: Hypotheses, texts: Mapping[str, str]
+) -> Violations:
     examples = []
     trials = [sound for sound in sounds if sound.level]
     for sound in trials:
         before, after = texts[sound.source.id], texts[sound.utterance.id]
         # An original of which nothing was heard may differ by no word.
         allowed = rule.tolerance * len(before.split())
-        broken = any(heard[key].error for key in (sound.source.id, sound.utterance.id))
+        broken = any(hypotheses[key].error for key in (sound.source.id, sound.utterance.id))
         if broken or count_words(before, after).errors > allowed + 1e-9:
             examples.append(f"{sound.utterance.id}: {before!r} became {after!r}")
     return Violations(len(examples), len(trials), tuple(examples))
 
 
-def _directional(rule: Directional, sounds: Sequence[Variant], heard: Heard, normalizer: NormalizerName) -> Violations:
+def _directional(
+    rule: Directional, sounds: Sequence[Variant], hypotheses: Hypotheses, normalizer: NormalizerName
+) -> Violations:
     rates = []
     for level in range(len(rule.values) + 1):
         rows = [sound.utterance for sound in sounds if sound.level == level]
-        rates.append(score(join(rows, [heard[row.id] for row in rows], normalizer).scored).wer.rate)
+        rates.append(score(join(rows, [hypotheses[row.id] for row in rows], normalizer).scored).wer.rate)
     names = ["the recordings as they are", *(f"{value:g} dB" for value in rule.values)]
     examples = tuple(
-        f"WER fell from {quieter:.1%} ({names[level]}) to {louder:.1%} ({names[level + 1]})"
+        f"WER fell from {percent(quieter)} ({names[level]}) to {percent(louder)} ({names[level + 1]})"
         for level, (quieter, louder) in enumerate(pairwise(rates))
         if louder < quieter - rule.tolerance - 1e-9
     )
@@ -302,7 +305,11 @@ def _directional(rule: Directional, sounds: Sequence[Variant], heard: Heard, nor
 
 
 def _minimum(
-    rule: Minimum, sounds: Sequence[Variant], heard: Heard, texts: Mapping[str, str], normalizer: NormalizerName
+    rule: Minimum,
+    sounds: Sequence[Variant],
+    hypotheses: Hypotheses,
+    texts: Mapping[str, str],
+    normalizer: NormalizerName,
 ) -> Violations:
     examples = []
     for sound in sounds:
@@ -313,6 +320,6 @@ def _minimum(
             "speech": not text,
             "silence": len(text.split()) > rule.max_words,
         }[rule.expect]
-        if wrong or heard[sound.utterance.id].error:
+        if wrong or hypotheses[sound.utterance.id].error:
             examples.append(f"{sound.utterance.id}: heard {text!r}" + (f" for {wanted!r}" if wanted else ""))
     return Violations(len(examples), len(sounds), tuple(examples))

@@ -1,8 +1,6 @@
-"""The index of the regression suites: what stands in data/regression/suites.yaml.
+"""The regression suites: the index data/regression/suites.yaml, read and changed, and the data of a suite.
 
-The recordings and references of a suite, read and checked: a row that is wrong is named with its line.
-
-Changing the index: entries are added and baselines entered; what people wrote beside them stays.
+What people wrote beside the entries of the index stays. A row of a suite's table that is wrong is named with its line.
 """
 
 import hashlib
@@ -28,8 +26,8 @@ from mondegreen.speech.audio import duration_of
 
 SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
 # Twice as many errors as words is not a model, it is a percentage: with 15 for 15 % the gate would never shut.
-Rate = Annotated[float, Field(ge=0, le=2)]
-Version = Annotated[str, BeforeValidator(str)]  # YAML reads a bare 3 as a number
+StoredRate = Annotated[float, Field(ge=0, le=2)]
+VersionName = Annotated[str, BeforeValidator(str)]  # YAML reads a bare 3 as a number
 
 
 class Suite(BaseModel):
@@ -44,10 +42,10 @@ class Suite(BaseModel):
     severity: str = ""
     owner: str = ""
     behaviour: Behaviour | None = None
-    baseline_wer: Rate | None = None
-    baseline_cer: Rate | None = None
+    baseline_wer: StoredRate | None = None
+    baseline_cer: StoredRate | None = None
     baseline_violation_rate: float | None = Field(None, ge=0, le=1)
-    baseline_version: Version = ""
+    baseline_version: VersionName = ""
     baseline_data: str = ""  # digest of the data that the baseline was measured on
     baseline_normalizer: str = ""
 
@@ -139,12 +137,12 @@ def _place(location: tuple[int | str, ...], tree: Any) -> str:
     return ": ".join([suite, *map(str, location[2:])])
 
 
-GUARD_COLUMNS = ("must_contain", "must_not_contain", "required")
+PHRASE_COLUMNS = ("must_contain", "must_not_contain", "required")
 _ANSWERS = {"": False, "no": False, "yes": True}
 
 
 @dataclass(frozen=True)
-class Guard:
+class MustContain:
     """What must, and what must not, be heard in one recording; phrases are normalised."""
 
     id: str  # of the utterance
@@ -158,7 +156,7 @@ class SuiteData:
     """What a suite is measured on. `digest` changes with the recordings and what was said in them."""
 
     utterances: tuple[Utterance, ...] = ()
-    guards: tuple[Guard, ...] = ()
+    must_contain: tuple[MustContain, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -178,7 +176,7 @@ class _Inside:
 
 
 def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> SuiteData:
-    """Reads a suite's CSV: path and text, optional speaker, condition, source and the columns of `GUARD_COLUMNS`.
+    """Reads a suite's CSV: path and text, optional speaker, condition, source and the columns of `PHRASE_COLUMNS`.
 
     Raises:
         UsageError: the file is missing, empty, not UTF-8 or lacks a column; a path stands twice, leads out of the
@@ -188,16 +186,16 @@ def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> Suite
     if not table.is_file():
         raise UsageError(f"{table} does not exist.", f"Restore the data of suite {name} (`dvc checkout`).")
     folder = table.parent
-    utterances, guards = [], []
+    utterances, rules = [], []
     for path, row in read_recordings(table, _Inside(folder)).items():
         where = f"{table}:{row.line}"
         _check_reference(where, row, normalizer)
         utterances.append(_utterance(f"{name}/{path}", folder, path, row))
-        if guard := _guard(where, utterances[-1], row.fields, normalizer):
-            guards.append(guard)
+        if rule := _must_contain(where, utterances[-1], row.fields, normalizer):
+            rules.append(rule)
     if not utterances:
         raise UsageError(f"{table} names no recordings.", f"Add some, or take suite {name} out of the index.")
-    return SuiteData(tuple(utterances), tuple(guards))
+    return SuiteData(tuple(utterances), tuple(rules))
 
 
 def _check_reference(where: str, row: Row, normalizer: NormalizerName) -> None:
@@ -227,7 +225,9 @@ def _utterance(key: str, folder: Path, path: str, row: Row) -> Utterance:
     )
 
 
-def _guard(where: str, utterance: Utterance, fields: Mapping[str, str], normalizer: NormalizerName) -> Guard | None:
+def _must_contain(
+    where: str, utterance: Utterance, fields: Mapping[str, str], normalizer: NormalizerName
+) -> MustContain | None:
     said = f" {normalize(utterance.reference, normalizer)} "
     phrases: dict[str, list[str]] = {"must_contain": [], "must_not_contain": []}
     for column, found in phrases.items():
@@ -236,18 +236,20 @@ def _guard(where: str, utterance: Utterance, fields: Mapping[str, str], normaliz
                 continue
             found.append(phrase := normalize(part, normalizer))
             if not phrase:
-                raise _wrong_guard(where, column, f"{part.strip()!r} holds no word")
+                raise _wrong_rule(where, column, f"{part.strip()!r} holds no word")
             if (f" {phrase} " in said) != (column == "must_contain"):
-                raise _wrong_guard(where, column, f"{part.strip()!r} contradicts the text {utterance.reference!r}")
+                raise _wrong_rule(where, column, f"{part.strip()!r} contradicts the text {utterance.reference!r}")
     answer = fields.get("required", "").lower()
     if answer not in _ANSWERS:
-        raise _wrong_guard(where, "required", f"{answer!r} is neither yes nor no")
+        raise _wrong_rule(where, "required", f"{answer!r} is neither yes nor no")
     if not any(phrases.values()):
         return None
-    return Guard(utterance.id, tuple(phrases["must_contain"]), tuple(phrases["must_not_contain"]), _ANSWERS[answer])
+    return MustContain(
+        utterance.id, tuple(phrases["must_contain"]), tuple(phrases["must_not_contain"]), _ANSWERS[answer]
+    )
 
 
-def _wrong_guard(where: str, column: str, problem: str) -> UsageError:
+def _wrong_rule(where: str, column: str, problem: str) -> UsageError:
     return UsageError(f"{where}: field {column}: {problem}.", "Correct the guard or the text.")
 
 
@@ -324,8 +326,8 @@ def _write(path: Path, document: CommentedMap) -> None:
 
 
 def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 120
+    editor.indent(mapping=2, sequence=4, offset=2)
+    return editor
