@@ -1,29 +1,25 @@
-"""Runs of the regression suites in words: for the terminal, as Markdown, as a fragment of a page, as JSON.
-
-The rates of the regression suites over the versions, as data for tables, sparklines and plots.
-
-The rates of the regression suites over the versions, drawn.
-"""
+"""Runs of the regression suites, and each suite over the versions: for the terminal, Markdown, a page, JSON."""
 
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 from pydantic import BaseModel, ConfigDict
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.records import Outcome, RegressionResults, SuiteResult
-from mondegreen.reports.figures import STYLE, WORSE, new_figure, svg
 from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
     from mondegreen.registry.regression_runs import RegressionRun
 
 SUITE_METRICS = ("wer", "cer", "violation_rate")
+NOTHING = "No run of the regression suites is on record yet: `mondegreen regression run`, or `dvc repro`."
 _BARS = "▁▂▃▄▅▆▇█"
+_LABELS = 12  # versions that are named below the axis
+_COLORS: dict[Outcome, str] = {"pass": "green", "fail": "red bold", "inconclusive": "yellow"}
 
 
 class Point(BaseModel):
@@ -53,31 +49,50 @@ class Series(BaseModel):
         return [point.rate for point in self.points]
 
 
+def render_results(results: RegressionResults) -> RenderableType:
+    """One run, for `rich`."""
+    table = _table("suite", "type", "outcome", "before", "after")
+    table.add_column("why", overflow="fold")
+    for suite in results.suites:
+        table.add_row(escape(suite.name), suite.kind, _colored(suite.outcome), *rates(suite), escape(why(suite)))
+    word = "[green]passed[/]" if results.passed else "[red bold]not passed[/]"
+    return Group(*([table] if results.suites else []), f"{word}: {escape(results.reason)}")
+
+
+def render_history(runs: "Sequence[RegressionRun]") -> RenderableType:
+    """The last run of each model and every suite over them, for `rich`; runs oldest first."""
+    if not runs:
+        return NOTHING
+    table = _table("suite", "type", "over the versions", "first", "last", "outcome")
+    for item in series(runs):
+        first, last = item.points[0], item.points[-1]
+        ends = (percent(first.rate), percent(last.rate))
+        table.add_row(escape(item.name), item.kind, sparkline(item.rates), *ends, _colored(last.outcome))
+    return Group(table, *(escape(headline(run)) for run in runs[-3:][::-1]))
+
+
 def series(runs: "Sequence[RegressionRun]") -> list[Series]:
     """Every suite of the runs, in the order of the newest run, those that it lacks behind.
 
     Args:
         runs: oldest first.
     """
-    newest_first = [suite for run in reversed(runs) for suite in run.results.suites]
-    found = []
-    for name, kind in {suite.name: suite.kind for suite in reversed(newest_first)}.items():
-        metric = "violation_rate" if kind == "behaviour" else "wer"
-        points = [
-            Point(
+    found: dict[str, tuple[str, list[Point]]] = {}
+    for run in reversed(runs):
+        for suite in run.results.suites:
+            kind, points = found.setdefault(suite.name, (suite.kind, []))
+            point = Point(
                 run=run.id,
                 version=run.model_version or run.model_digest[:12],
                 at=run.at.isoformat(timespec="seconds"),
                 outcome=suite.outcome,
-                rate=suite_rate(suite, metric),
+                rate=suite_rate(suite, _metric(kind)),
             )
-            for run in runs
-            for suite in run.results.suites
-            if suite.name == name
-        ]
-        found.append(Series(name=name, kind=kind, metric=metric, points=tuple(points)))
-    order = list(dict.fromkeys(suite.name for suite in newest_first))
-    return sorted(found, key=lambda item: order.index(item.name))
+            points.insert(0, point)
+    return [
+        Series(name=name, kind=kind, metric=_metric(kind), points=tuple(points))
+        for name, (kind, points) in found.items()
+    ]
 
 
 def suite_rate(suite: SuiteResult, metric: str) -> float | None:
@@ -97,11 +112,12 @@ def sparkline(rates: Sequence[float | None]) -> str:
     return "".join("·" if rate is None else _BARS[round(top * (rate - low) / width) if width else 0] for rate in rates)
 
 
-_LABELS = 12  # versions that are named below the axis
-
-
 def rates_svg(found: Sequence[Series]) -> str:
     """A line for each suite, a cross where it did not pass; "" without a rate."""
+    import matplotlib as mpl
+
+    from mondegreen.reports.figures import STYLE, WORSE, new_figure, svg
+
     runs = sorted({(point.run, point.version) for item in found for point in item.points})
     places = {run: place for place, (run, _) in enumerate(runs)}
     if not any(point.rate is not None for item in found for point in item.points):
@@ -123,39 +139,6 @@ def rates_svg(found: Sequence[Series]) -> str:
         axes.legend(fontsize=8)
         axes.grid(True)
         return svg(figure, "Rate of each regression suite over the versions; a cross where it did not pass")
-
-
-_COLORS: dict[Outcome, str] = {"pass": "green", "fail": "red bold", "inconclusive": "yellow"}
-NOTHING = "No run of the regression suites is on record yet: `mondegreen regression run`, or `dvc repro`."
-
-
-def render_results(results: RegressionResults) -> RenderableType:
-    """One run, for `rich`."""
-    table = Table()
-    for name in ("suite", "type", "outcome", "before", "after"):
-        table.add_column(name, justify="right" if name in ("before", "after") else "left", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for suite in results.suites:
-        color = _COLORS[suite.outcome]
-        before, after = rates(suite)
-        table.add_row(escape(suite.name), suite.kind, f"[{color}]{suite.outcome}[/]", before, after, escape(why(suite)))
-    word = "[green]passed[/]" if results.passed else "[red bold]not passed[/]"
-    return Group(*([table] if results.suites else []), f"{word}: {escape(results.reason)}")
-
-
-def render_history(runs: "Sequence[RegressionRun]") -> RenderableType:
-    """The last run of each model and every suite over them, for `rich`; runs oldest first."""
-    if not runs:
-        return NOTHING
-    table = Table()
-    for name in ("suite", "type", "over the versions", "first", "last", "outcome"):
-        table.add_column(name, justify="right" if name in ("first", "last") else "left", no_wrap=True)
-    for item in series(runs):
-        last = item.points[-1]
-        ends = (percent(item.points[0].rate), percent(last.rate))
-        outcome = f"[{_COLORS[last.outcome]}]{last.outcome}[/]"
-        table.add_row(escape(item.name), item.kind, sparkline(item.rates), *ends, outcome)
-    return Group(table, *(escape(headline(run)) for run in runs[-3:][::-1]))
 
 
 def headline(run: "RegressionRun") -> str:
@@ -239,3 +222,19 @@ def metric_name(item: Series) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def _metric(kind: str) -> str:
+    return "violation_rate" if kind == "behaviour" else "wer"
+
+
+def _table(*headings: str) -> Table:
+    table = Table()
+    for heading in headings:
+        right = heading in ("before", "after", "first", "last")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def _colored(outcome: Outcome) -> str:
+    return f"[{_COLORS[outcome]}]{outcome}[/]"
