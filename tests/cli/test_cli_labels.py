@@ -228,7 +228,7 @@ def test_the_audit_measures_and_its_exit_code_is_that_of_the_gate(project: Path)
         }
         asked = len(fake.asked)
         text = labels("audit")
-        assert len(fake.asked) == asked and "label.max_label_wer is 30.0%: the round would go on" in text.stdout
+        assert len(fake.asked) == asked and "label.max_label_wer is 30.0 %: the round would go on" in text.stdout
     with server(wrong) as fake:
         configure(fake.url, domain_words=["boats"])
         none = labels("audit")

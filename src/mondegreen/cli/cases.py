@@ -25,7 +25,9 @@ from mondegreen.cli.common import (
     case_filter,
     local,
     login,
+    named_model,
     table,
+    transcriptions,
 )
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import adding, progress
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify.", no_args_is_help=True)
 CaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")]
-_GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 
 
 def open_store(folder: Path, *, new: bool = False) -> "DataManager":
@@ -190,21 +191,16 @@ def _hypotheses(
     if text is not None:
         yield from ((path, text, model_version) for path in audio)
         return
-    from mondegreen.config import params_of
     from mondegreen.speech.corpus_transcription import load_transcriber
     from mondegreen.speech.transcriber import Failure
 
-    if model is None and not Path("params.yaml").is_file():
-        raise UsageError("No model is named, and there is no params.yaml here.", "Give one: --model NAME, or --text.")
-    params = params_of()
-    stt = load_transcriber(model or params.model.base, params, nbest=0, cached=False)
-    for start in range(0, len(audio), _GROUP):
-        group = audio[start : start + _GROUP]
-        for path, result in zip(group, stt.transcribe_many(group), strict=True):
-            if isinstance(result, Failure):
-                yield path, AudioError(result.error, reason=result.reason), ""
-            else:
-                yield path, result.text, model_version or stt.digest
+    name, params = named_model(model, "Give one: --model NAME, or --text.")
+    stt = load_transcriber(name, params, nbest=0, beam_width=16, cached=False)
+    for path, result in zip(audio, transcriptions(stt, audio), strict=True):
+        if isinstance(result, Failure):
+            yield path, AudioError(result.error, reason=result.reason), ""
+        else:
+            yield path, result.text, model_version or stt.digest
 
 
 def _warn_of_unwritable(text: str) -> None:

@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mondegreen.cases.records import CaseFilter
+    from mondegreen.config import Params
     from mondegreen.loop.rounds import OnStageProgress, StageProgress
+    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 
 STORE, BUILD = Path("var"), Path("build")
+GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
 BuildOption = Annotated[Path, typer.Option("--build", help="The folder of the stage outputs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -63,7 +66,7 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
             numbers are not highlighted either.
     """
     if as_json:
-        typer.echo(as_json_text(facts))
+        typer.echo(_json(facts))
         return
     for part in [screen] if isinstance(screen, str) else screen:
         if isinstance(part, str):
@@ -74,7 +77,7 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
         Console(width=None if sys.stdout.isatty() else width, highlight=width is None).print(part)
 
 
-def as_json_text(facts: Any) -> str:
+def _json(facts: Any) -> str:
     """A record in pydantic's JSON, text as it is, all else by `json.dumps`."""
     from pydantic import BaseModel
 
@@ -105,6 +108,28 @@ def table(rows: Iterable[Any], columns: Iterable[Column], **options: Any) -> "Ta
         cells = (column.value(row) for column in columns)
         found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return found
+
+
+def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
+    """The model that an option names, else model.base of params.yaml, and the parameters, which may be the defaults.
+
+    Raises:
+        UsageError: neither of the two is there.
+    """
+    from mondegreen.config import params_of
+
+    if model is None and not Path("params.yaml").is_file():
+        raise UsageError("No model is named, and there is no params.yaml here.", advice)
+    params = params_of()
+    return model or params.model.base, params
+
+
+def transcriptions(
+    stt: "BaselineSTTModel", paths: Sequence[Path], group: int = GROUP
+) -> Iterator["Transcription | Failure"]:
+    """One result a path, in that order, a group at a time."""
+    for start in range(0, len(paths), group):
+        yield from stt.transcribe_many(paths[start : start + group])
 
 
 def login() -> str:

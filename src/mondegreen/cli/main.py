@@ -56,7 +56,6 @@ for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, 
 cases.app.add_typer(case_exchange.app)
 app.add_typer(cases.app, name="cases")
 app.add_typer(detector.app, name="detector")
-llm.join(labels.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(llm.app, name="llm")
 app.add_typer(models.app, name="models")

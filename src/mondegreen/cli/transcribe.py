@@ -1,6 +1,6 @@
-"""`mondegreen transcribe`: recordings to text, one line of JSON or of text a file.
+"""`mondegreen transcribe`: recordings to text, one line of JSON or of text a file, and on request into the log.
 
-Logging beside transcribing: whatever happens to the log, the transcripts are printed.
+Whatever happens to the log, the transcripts are printed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,11 +11,74 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mondegreen.cli.common import GROUP, named_model, transcriptions
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
+    from mondegreen.speech.transcriber import Failure, Transcription
+
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, hub name or models:/name@champion; model.base of ./params.yaml when not given."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Write every inference down for `mondegreen monitor`, keep what is misheard.")
+    ] = False,
+) -> None:
+    """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
+
+    A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
+    inference could not be logged.
+    """
+    from mondegreen.speech.corpus_transcription import load_transcriber
+
+    name, params = named_model(model, "Give one: --model NAME.")
+    paths = list(expanded(files))
+    seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
+    stt = load_transcriber(name, params, batch_seconds=seconds, cached=False)
+    failed, group = 0, batch_size or GROUP
+    with (
+        progress("transcribing", len(paths)) as advance,
+        InferenceLog(stt.digest if log else None, params, group) as inferences,
+    ):
+        for done, result in enumerate(transcriptions(stt, paths, group), 1):
+            failed += _report(result, as_json)
+            inferences.add(result)
+            advance(done)
+    if failed or inferences.lost:
+        raise typer.Exit(1)
+
+
+def expanded(files: Iterable[Path]) -> Iterator[Path]:
+    """Files as given; for a folder, the recordings below it by name."""
+    for path in files:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
+        yield from inside or [path]
+
+
+def _report(result: "Transcription | Failure", as_json: bool) -> bool:
+    """Prints one result; says whether it is a failure."""
+    from mondegreen.speech.transcriber import Failure
+
+    failed = isinstance(result, Failure)
+    if as_json:
+        typer.echo(result.model_dump_json())
+    if isinstance(result, Failure):
+        typer.echo(f"error: {result.error}", err=True)
+    elif not as_json:
+        typer.echo(f"{result.path} ({result.duration:.1f} s, confidence {result.confidence:.2f}): {result.text}")
+    return failed
 
 
 class InferenceLog:
@@ -25,17 +88,14 @@ class InferenceLog:
 
     Args:
         model_version: digest of the model that transcribes; None to log nothing.
-        params: of params.yaml; None for the defaults.
         group: inferences of one transaction.
     """
 
-    def __init__(self, model_version: str | None, params: "Params | None", group: int) -> None:
-        from mondegreen.config import Params
-
+    def __init__(self, model_version: str | None, params: "Params", group: int) -> None:
         self.group, self.lost = group, 0
         self._heard: list[Transcription] = []
         self._logging = model_version is not None
-        self._write_down = self._open(model_version, params or Params()) if model_version else None
+        self._write_down = self._open(model_version, params) if model_version else None
         self._thread = ThreadPoolExecutor(1)
         self._writing: tuple[Future[object], int] | None = None
 
@@ -96,98 +156,3 @@ class InferenceLog:
 
     def _warn(self, error: Exception) -> None:
         typer.echo(f"warning: inferences are not logged: {error}", err=True)
-
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-_GROUP = 32  # files taken together, so that a long list shows its first transcripts early
-
-
-def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="Folder, hub name or models:/name@champion; model.base of ./params.yaml when not given."),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
-    log: Annotated[
-        bool, typer.Option("--log", help="Write every inference down for `mondegreen monitor`, keep what is misheard.")
-    ] = False,
-) -> None:
-    """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
-
-    A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
-    inference could not be logged.
-    """
-    params = _params()
-    name = model or _base_model(params)
-    paths = list(expanded(files))
-    stt = _load(name, params, batch_size)
-    failed, group = 0, batch_size or _GROUP
-    with (
-        progress("transcribing", len(paths)) as advance,
-        InferenceLog(stt.digest if log else None, params, group) as inferences,
-    ):
-        for done, result in enumerate(_results(stt, paths, group), 1):
-            failed += _report(result, as_json)
-            inferences.add(result)
-            advance(done)
-    if failed or inferences.lost:
-        raise typer.Exit(1)
-
-
-def _params() -> "Params | None":
-    from mondegreen.config import load_params
-
-    return load_params() if Path("params.yaml").is_file() else None
-
-
-def _base_model(params: "Params | None") -> str:
-    from mondegreen.errors import UsageError
-
-    if params is None:
-        raise UsageError("No model is named, and there is no params.yaml here.", "Give one: --model NAME.")
-    return params.model.base
-
-
-def _load(name: str, params: "Params | None", batch_size: int | None) -> "BaselineSTTModel":
-    from mondegreen.config import Params
-    from mondegreen.speech.transcriber import BaselineSTTModel
-
-    params = params or Params()
-    longest = params.audio.max_duration
-    return BaselineSTTModel(
-        name,
-        batch_seconds=batch_size * longest if batch_size else params.transcribe.batch_seconds,
-        beam_width=params.transcribe.beam_width,
-        nbest=params.transcribe.nbest,
-        max_duration=longest,
-    )
-
-
-def expanded(files: Iterable[Path]) -> Iterator[Path]:
-    """Files as given; for a folder, the recordings below it by name."""
-    for path in files:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
-        yield from inside or [path]
-
-
-def _results(stt: "BaselineSTTModel", paths: list[Path], group: int) -> Iterator["Transcription | Failure"]:
-    for start in range(0, len(paths), group):
-        yield from stt.transcribe_many(paths[start : start + group])
-
-
-def _report(result: "Transcription | Failure", as_json: bool) -> bool:
-    """Prints one result; says whether it is a failure."""
-    from mondegreen.speech.transcriber import Failure
-
-    failed = isinstance(result, Failure)
-    if as_json:
-        typer.echo(result.model_dump_json())
-    if isinstance(result, Failure):
-        typer.echo(f"error: {result.error}", err=True)
-    elif not as_json:
-        typer.echo(f"{result.path} ({result.duration:.1f} s, confidence {result.confidence:.2f}): {result.text}")
-    return failed
