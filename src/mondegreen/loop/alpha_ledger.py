@@ -4,7 +4,8 @@ Judge enough candidates on one test set and one of them passes by chance. So alp
 k-th may spend alpha * 6 / (pi^2 * k^2). The shares of any number of looks add up to no more than alpha, and so does the
 chance (union bound) that any candidate which is no better passes. Sources: alpha spending over a sequence of hypotheses
 in Foster & Stine, "Alpha-investing", JRSS B 2008, and Tian & Ramdas, "Online control of the familywise error rate",
-Statistical Methods in Medical Research 2021; the series is Euler's."""
+Statistical Methods in Medical Research 2021; the series is Euler's.
+"""
 
 import hashlib
 import math
@@ -65,7 +66,7 @@ class LookLedger:
         Raises:
             CaseError: the database refuses.
         """
-        candidate = sets.candidate_model or heard_digest(sets)
+        candidate = sets.candidate_model or hypotheses_digest(sets)
         with reading(self.engine) as session:
             number = _known(session, sets.reference_digest, candidate)
         if number is None:
@@ -100,8 +101,8 @@ def judge(sets: PairedTestSets, params: Params, ledger: LookLedger) -> Verdict:
     return decide(sets, params, look)
 
 
-def heard_digest(sets: PairedTestSets) -> str:
-    """What stands for a candidate of which nobody knows the weights: what it heard in the test set."""
+def hypotheses_digest(sets: PairedTestSets) -> str:
+    """What stands for a candidate of which nobody knows the weights: its hypotheses on the test set."""
     lines = sorted(f"{row.hypothesis.id}\t{row.hypothesis.error}\t{row.text}\n" for row in sets.test.candidate)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

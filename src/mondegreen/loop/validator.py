@@ -1,36 +1,27 @@
-"""ModelValidator: the fine-tuning guide's way to the verdict, for any two models that transcribe.
+"""ModelValidator: the fine-tuning guide's way to the verdict, for any two models that transcribe."""
 
-What a validation found: the verdict, and what both models heard in each recording.
-
-The results of validations as Markdown: for a terminal, a pull request or a file.
-
-What a validation is measured on: a CSV, rows of any kind, or the project's own human-referenced test set.
-"""
-
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import read_jsonl, sha256_file, write_text
+from mondegreen.files import write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
+from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
-from mondegreen.scoring.references import read_recordings, who_wrote
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wer import Scored
 from mondegreen.scoring.wording import percent, some
-from mondegreen.speech.audio import duration_of
-from mondegreen.speech.corpus import Found
 from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
-from mondegreen.speech.manifest import with_ids
+
+__all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
 
 _NAMED = 5  # clips without a transcript in a sentence
+_SHOWN = 5  # of the most improved and of the most damaged recordings
 
 
 class _Record(BaseModel):
@@ -38,7 +29,7 @@ class _Record(BaseModel):
 
 
 class SampleResult(_Record):
-    """One recording under both models. Rates from 0; a model without a transcript heard nothing."""
+    """One recording under both models. Rates from 0; without a transcript a text is empty."""
 
     id: str
     path: str
@@ -134,178 +125,6 @@ def _sample(old: Scored, new: Scored) -> SampleResult:
     )
 
 
-_SHOWN = 5  # of the most improved and of the most damaged recordings
-
-
-def render_validation_report(results: Sequence[ValidationResult]) -> str:
-    """One section a validation, oldest first; says so when there is none, which is no pass."""
-    if not results:
-        return "# Validation\n\nNothing was validated yet, so nothing passed.\n"
-    return "# Validation\n\n" + "\n".join("\n".join(_section(result)) for result in results)
-
-
-def _section(result: ValidationResult) -> Iterator[str]:
-    yield f"## {_cell(result.model_id)} against {_cell(result.baseline_id)}: {result.outcome}\n"
-    yield f"{result.sentence} {result.reason}\n"
-    yield "| slice | utterances | WER before | after | CER before | after |"
-    yield "|---|---:|---:|---:|---:|---:|"
-    for name in result.shown_slices:
-        if name == "test/all":  # recordings of no condition: the whole test set once more
-            continue
-        old, new = result.slices[name].baseline, result.slices[name].candidate
-        rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, old.cer.rate, new.cer.rate))
-        yield f"| {_cell(slice_label(name))} | {new.utterances} | {rates} |"
-    yield ""
-    yield from (f"- {note}" for note in result.notes)
-    by_change = sorted(result.per_sample_results, key=lambda row: (row.candidate_wer - row.baseline_wer, row.path))
-    yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded])
-    yield from _samples("Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer])
-    if result.failed_samples:
-        yield "\nWithout a transcript, counted as fully wrong:\n"
-        yield from (f"- {one.model}: {_cell(one.path)}: {_cell(one.error)}" for one in result.failed_samples)
-    yield ""
-
-
-def _samples(title: str, rows: Iterable[SampleResult]) -> Iterator[str]:
-    chosen = list(rows)[:_SHOWN]
-    if chosen:
-        yield f"\n{title}:\n"
-        yield "| recording | WER before | after | reference | before | after |"
-        yield "|---|---:|---:|---|---|---|"
-    for row in chosen:
-        texts = " | ".join(_cell(text) for text in (row.reference, row.baseline, row.candidate))
-        yield f"| {_cell(row.path)} | {percent(row.baseline_wer)} | {percent(row.candidate_wer)} | {texts} |"
-
-
-def _cell(text: str) -> str:
-    """Text that stays in its cell, and is no markup."""
-    flat = " ".join(text.split())
-    for mark in ("\\", "|", "<", "*", "_", "`", "["):
-        flat = flat.replace(mark, f"&#{ord(mark)};")
-    return flat
-
-
-EvaluationData = str | Path | Iterable[Any]
-MANIFEST = Path("build/prepare/manifest.jsonl")
-_PATH = ("path", "audio_path", "audio", "file")
-_REFERENCE = ("reference", "text", "transcript", "sentence")
-_SHAPES = 'Give {"path": …, "reference": …, "speaker": …}, (path, reference) or (path, reference, speaker), or a CSV.'
-
-
-class _Files:
-    """The files beside a CSV, asked for one by one: it may lie in a folder of millions."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __contains__(self, name: object) -> bool:
-        return (self.folder / str(name)).is_file()
-
-
-def judging_split(domain: Domain | None = None) -> list[Utterance]:
-    """The utterances of the project's test split that judge, of one domain or of both.
-
-    Raises:
-        UsageError: there is no manifest yet, or it is damaged.
-    """
-    if not MANIFEST.is_file():
-        raise UsageError(
-            f"{MANIFEST} does not exist, so there is no test set.",
-            "Run `dvc repro prepare`, or name a CSV of your own (evaluation_data; `mondegreen validate --data`).",
-        )
-    rows = read_jsonl(MANIFEST, Utterance)
-    return [row for row in rows if row.split == "test" and domain in (None, row.domain)]
-
-
-def read_evaluation_data(data: EvaluationData, domain: Domain) -> list[Utterance]:
-    """The rows as utterances of the test split.
-
-    A recording need not be a file here: a model may know what its path means. Rows without a reference stay, and are
-    counted as such.
-
-    Args:
-        data: the path of a CSV (columns path and text; optional speaker, condition, source; paths relative to it), or
-            dicts, tuples or utterances.
-        domain: "target" for the test set, "retention" for what the model must not forget.
-
-    Raises:
-        UsageError: the CSV is wrong, or a row has no path or is nothing of these; names the row.
-    """
-    if isinstance(data, str | Path):
-        found: Sequence[Found | Utterance] = _from_csv(Path(data), domain)
-    else:
-        found = [_found(row, f"row {number}", domain) for number, row in enumerate(data, 1)]
-    return with_ids([item if isinstance(item, Utterance) else _utterance(item) for item in found])
-
-
-def _from_csv(table: Path, domain: Domain) -> list[Found]:
-    if not table.is_file():
-        raise UsageError(f"{table} does not exist.", "Name a CSV with the columns path and text.")
-    return [
-        Found(
-            path=table.parent / name,
-            domain=domain,
-            condition=row.condition or "all",
-            speaker=row.speaker,
-            recording=row.recording or name,
-            reference=row.text,
-            reference_source=row.reference_source,
-        )
-        for name, row in read_recordings(table, _Files(table.parent)).items()
-    ]
-
-
-def _found(row: Any, where: str, domain: Domain) -> Found | Utterance:
-    if isinstance(row, Utterance):
-        return row.model_copy(update={"split": "test", "domain": domain})
-    if isinstance(row, Sequence) and not isinstance(row, str | bytes) and 2 <= len(row) <= 3:
-        row = dict(zip(("path", "reference", "speaker"), row, strict=False))
-    if not isinstance(row, Mapping):
-        raise UsageError(f"evaluation_data, {where}: {type(row).__name__} is no row.", _SHAPES)
-    path, reference = _first(row, _PATH), _first(row, _REFERENCE)
-    if not isinstance(path, str | Path) or not str(path):
-        raise UsageError(f"evaluation_data, {where}: field path: it is empty or missing.", _SHAPES)
-    if not isinstance(reference, str | None):
-        raise UsageError(f"evaluation_data, {where}: field reference: {type(reference).__name__} is no text.", _SHAPES)
-    return Found(
-        path=Path(path),
-        domain=domain,
-        condition=str(row.get("condition") or "all"),
-        speaker=str(row.get("speaker") or ""),
-        recording=str(row.get("recording") or path),
-        reference=reference or "",
-        reference_source=who_wrote(row),
-    )
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _utterance(item: Found) -> Utterance:
-    path = item.path.as_posix()
-    try:
-        digest, duration = sha256_file(item.path), duration_of(item.path)
-    except (OSError, AudioError):
-        digest, duration = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest(), 0.0
-    return Utterance(
-        id=digest[:16],
-        path=path,
-        sha256=digest,
-        duration=duration,
-        condition=item.condition,
-        speaker=item.speaker,
-        recording=item.recording,
-        reference=item.reference,
-        split="test",
-        domain=item.domain,
-        reference_source=item.reference_source,
-    )
-
-
-__all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
-
-
 class ValidationConfig(ValidateParams, GuideConfig):
     """The section `validate` of params.yaml."""
 
@@ -370,8 +189,8 @@ class ModelValidator:
             CaseError: the ledger of looks cannot be reached.
         """
         utterances = self.utterances(evaluation_data, retention_data)
-        old = _hear(baseline_transcribe_fn, utterances, baseline_path, on_progress)
-        new = _hear(model_transcribe_fn, utterances, model_path, lambda done: on_progress(len(utterances) + done))
+        old = _transcribe(baseline_transcribe_fn, utterances, baseline_path, on_progress)
+        new = _transcribe(model_transcribe_fn, utterances, model_path, lambda done: on_progress(len(utterances) + done))
         return self.judge_hypotheses(utterances, old, new, model_id=model_id, baseline_id=baseline_id)
 
     def judge_hypotheses(
@@ -393,7 +212,6 @@ class ModelValidator:
 
     def generate_validation_report(self, path: Path | str | None = None) -> str:
         """What this validator has judged so far, as Markdown; also written to `path` when that is given."""
-
         text = render_validation_report(self.results)
         if path is not None:
             write_text(Path(path), text)
@@ -404,34 +222,30 @@ class ModelValidator:
     ) -> list[Utterance]:
         """The test set and the retention set that `validate_model` takes for these arguments."""
         target = judging_split("target") if evaluation is None else read_evaluation_data(evaluation, "target")
+        kept: list[Utterance] = []
         if retention is not None:
-            guard = read_evaluation_data(retention, "retention")
-        else:
-            guard = judging_split("retention") if MANIFEST.is_file() else []
+            kept = read_evaluation_data(retention, "retention")
+        elif MANIFEST.is_file():
+            kept = judging_split("retention")
         known = {row.id for row in target}  # a recording in both sets is judged as what the call named it
-        return [*target, *(row for row in guard if row.id not in known)]
+        return [*target, *(row for row in kept if row.id not in known)]
 
 
-def _hear(
-    transcribe: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: OnProgress
+def _transcribe(
+    function: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: OnProgress
 ) -> list[Hypothesis]:
-    ear = corpus_transcriber(transcribe)
+    transcriber = corpus_transcriber(function)
     try:
-        heard = ear.transcribe(utterances, on_progress)
+        hypotheses = transcriber.transcribe(utterances, on_progress)
     except Exception:  # a model that takes recordings together and broke on one: one by one it is that one alone
-        heard = corpus_transcriber(_alone(transcribe)).transcribe(utterances, on_progress)
-    digest = _digest(folder) if folder is not None else ear.digest
-    return [_storable(row).model_copy(update={"model": digest}) for row in heard]
+        one_by_one = corpus_transcriber(lambda path: function(path))
+        hypotheses = one_by_one.transcribe(utterances, on_progress)
+    digest = transcriber.digest
+    if folder is not None:
+        from mondegreen.speech.model import model_digest
 
-
-def _alone(transcribe: TranscribeFn) -> Callable[[str], Any]:
-    return lambda path: transcribe(path)
-
-
-def _digest(folder: Path | str) -> str:
-    from mondegreen.speech.model import model_digest
-
-    return model_digest(Path(folder))
+        digest = model_digest(Path(folder))
+    return [_storable(row).model_copy(update={"model": digest}) for row in hypotheses]
 
 
 def _storable(row: Hypothesis) -> Hypothesis:
@@ -441,3 +255,51 @@ def _storable(row: Hypothesis) -> Hypothesis:
     except UnicodeEncodeError as error:
         return row.model_copy(update={"text": "", "error": f"not valid Unicode: {error.reason}"})
     return row
+
+
+def render_validation_report(results: Sequence[ValidationResult]) -> str:
+    """One section a validation, oldest first; says so when there is none, which is no pass."""
+    if not results:
+        return "# Validation\n\nNothing was validated yet, so nothing passed.\n"
+    return "# Validation\n\n" + "\n".join("\n".join(_section(result)) for result in results)
+
+
+def _section(result: ValidationResult) -> Iterator[str]:
+    yield f"## {_cell(result.model_id)} against {_cell(result.baseline_id)}: {result.outcome}\n"
+    yield f"{result.sentence} {result.reason}\n"
+    yield "| slice | utterances | WER before | after | CER before | after |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name in result.shown_slices:
+        if name == "test/all":  # recordings of no condition: the whole test set once more
+            continue
+        old, new = result.slices[name].baseline, result.slices[name].candidate
+        rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, old.cer.rate, new.cer.rate))
+        yield f"| {_cell(slice_label(name))} | {new.utterances} | {rates} |"
+    yield ""
+    yield from (f"- {note}" for note in result.notes)
+    by_change = sorted(result.per_sample_results, key=lambda row: (row.candidate_wer - row.baseline_wer, row.path))
+    yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded])
+    yield from _samples("Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer])
+    if result.failed_samples:
+        yield "\nWithout a transcript, counted as fully wrong:\n"
+        yield from (f"- {one.model}: {_cell(one.path)}: {_cell(one.error)}" for one in result.failed_samples)
+    yield ""
+
+
+def _samples(title: str, rows: Iterable[SampleResult]) -> Iterator[str]:
+    chosen = list(rows)[:_SHOWN]
+    if chosen:
+        yield f"\n{title}:\n"
+        yield "| recording | WER before | after | reference | before | after |"
+        yield "|---|---:|---:|---|---|---|"
+    for row in chosen:
+        texts = " | ".join(_cell(text) for text in (row.reference, row.baseline, row.candidate))
+        yield f"| {_cell(row.path)} | {percent(row.baseline_wer)} | {percent(row.candidate_wer)} | {texts} |"
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell, and is no markup."""
+    flat = " ".join(text.split())
+    for mark in ("\\", "|", "<", "*", "_", "`", "["):
+        flat = flat.replace(mark, f"&#{ord(mark)};")
+    return flat
