@@ -20,10 +20,10 @@ from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare, gather
 from mondegreen.scoring.decision import decide, pair_test_sets
 from mondegreen.scoring.evidence import IntervalMethod
+from mondegreen.scoring.mapsswe import mapsswe
 from mondegreen.scoring.significance import (
     block_bootstrap,
     cluster_t_test,
-    mapsswe,
     sign_flip_test,
     signed_rank_test,
 )

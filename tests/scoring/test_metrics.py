@@ -1,7 +1,7 @@
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.scoring.wer import join, metrics_file, score, slice_metrics, worst
+from mondegreen.scoring.wer import join, metrics_file, score, slice_metrics
 from tests.scoring.examples import hypothesis, utterance
 
 
@@ -67,9 +67,3 @@ def test_no_references_give_no_slices_and_no_rate() -> None:
     assert metrics_file([utterance("a", "")], [hypothesis("a")]).slices == {}
     with pytest.raises(ValueError):
         score([])
-
-
-def test_worst_ranks_by_errors_and_leaves_the_right_ones_out() -> None:
-    rows = [utterance("a"), utterance("b", "one"), utterance("c"), utterance("d", "one two")]
-    heard = [hypothesis("a"), hypothesis("b", "x"), hypothesis("c", ""), hypothesis("d", "one x")]
-    assert [pair.utterance.id for pair in worst(join(rows, heard).scored)] == ["c", "b", "d"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mondegreen.scoring.mapsswe import NistAlignment, align, segment_differences
-from mondegreen.scoring.significance import mapsswe
+from mondegreen.scoring.mapsswe import NistAlignment, align, mapsswe, segment_differences
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from tests.scoring.examples import VOCABULARY, misheard
 

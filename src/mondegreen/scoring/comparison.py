@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.evidence import ClusterT, Evidence, IntervalMethod, Unit
-from mondegreen.scoring.mapsswe import align, segment_differences
+from mondegreen.scoring.mapsswe import align, mapsswe, segment_differences
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
@@ -22,7 +22,6 @@ from mondegreen.scoring.significance import (
     block_bootstrap,
     cluster_t_test,
     effect_size,
-    mapsswe,
     minimum_detectable_effect,
     sign_flip_test,
     signed_rank_test,

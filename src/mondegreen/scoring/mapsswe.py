@@ -1,19 +1,23 @@
-"""NIST's alignment and sentence segments, as sclite and sc_stats make them: what MAPSSWE is computed on.
+"""MAPSSWE over NIST's sentence segments, which come from an alignment as sclite and sc_stats make it.
 
 sclite weighs a substitution 4, an insertion and a deletion 3 each; `count_words` weighs each 1, as most tools do. The
 sum of errors is nearly always the same, but which words count as right is not, and MAPSSWE depends on it.
-Equal to SCTK 2.4.10 (tests/scoring/test_sctk.py)."""
+Equal to SCTK 2.4.10 (tests/scoring/test_sctk.py).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
+from mondegreen.scoring.evidence import MatchedPairs
+from mondegreen.scoring.significance import Counts
 from mondegreen.scoring.wer import ErrorCounts, as_numbers
 
 _SUBSTITUTION, _GAP = 4, 3  # sclite's wwd_WORD
-_GOOD_WORDS = 2  # that both models must hear, one after the other, to end a segment: sc_stats' default
+_GOOD_WORDS = 2  # that both models must get right, one after the other, to end a segment: sc_stats' default
 _CHUNK_CELLS = 4_000_000  # of the matrices held at once: 16 MB
 
 _CORRECT, _SUBSTITUTED, _DELETED = 0, 1, 2
@@ -22,7 +26,7 @@ Integers = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class NistAlignment:
-    """What became of each word of a reference, and how many words were heard before each and after the last."""
+    """What became of each word of a reference, and how many words were inserted before each and after the last."""
 
     words: tuple[int, ...]  # 0 correct, 1 substituted, 2 deleted
     inserted: tuple[int, ...]  # one longer
@@ -40,12 +44,12 @@ class NistAlignment:
 
 def align(pairs: Sequence[tuple[str, str]]) -> list[NistAlignment]:
     """sclite's alignments of normalised (reference, hypothesis) pairs, many at a time."""
-    numbers = [as_numbers(said.split(), heard.split()) for said, heard in pairs]
+    numbers = [as_numbers(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
     found: list[NistAlignment | None] = [None] * len(pairs)
     open_pairs = []
-    for index, (said, heard) in enumerate(numbers):
-        if said == heard:
-            found[index] = NistAlignment((_CORRECT,) * len(said), (0,) * (len(said) + 1))
+    for index, (reference, hypothesis) in enumerate(numbers):
+        if reference == hypothesis:
+            found[index] = NistAlignment((_CORRECT,) * len(reference), (0,) * (len(reference) + 1))
         else:
             open_pairs.append(index)
     for chunk in _chunks(sorted(open_pairs, key=lambda index: tuple(map(len, numbers[index]))), numbers):
@@ -57,7 +61,7 @@ def align(pairs: Sequence[tuple[str, str]]) -> list[NistAlignment]:
 def segment_differences(first: NistAlignment, second: NistAlignment) -> list[int]:
     """Errors of the first model minus those of the second in each segment of one utterance that has an error.
 
-    A segment ends where both models hear two words in a row, and inserts nothing between them: there the language
+    A segment ends where both models get two words in a row right, and inserts nothing between them: there the language
     model's memory of an error is taken to be gone, and the next errors to be independent of it.
     Source: Gillick & Cox, ICASSP 1989; Pallett, Fisher & Fiscus, "Tools for the analysis of benchmark speech
     recognition tests", ICASSP 1990; sc_stats' test_comp_sents.
@@ -76,16 +80,35 @@ def segment_differences(first: NistAlignment, second: NistAlignment) -> list[int
     return differences
 
 
+def mapsswe(differences: Counts) -> MatchedPairs:
+    """Matched Pairs Sentence-Segment Word Error test, one-sided.
+
+    Over the differences of `segment_differences` it is the test of sc_stats, the field's reference. It treats
+    segments of one speaker as independent, so it is reported beside the clustered test and never decides.
+    Source: Gillick & Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989.
+
+    Args:
+        differences: int64 (num_segments,).
+    """
+    segments = len(differences)
+    mean = float(differences.mean()) if segments else 0.0
+    deviation = float(differences.std(ddof=1)) if segments > 1 else 0.0
+    if deviation == 0:
+        return MatchedPairs(segments, mean, None, None)
+    z = mean / (deviation / segments**0.5)
+    return MatchedPairs(segments, mean, z, float(norm.sf(z)))
+
+
 def _chunks(order: list[int], numbers: list[tuple[list[int], list[int]]]) -> Iterator[list[int]]:
     """Pairs of like length together, as many as fit."""
     chunk: list[int] = []
     rows = columns = 0
     for index in order:
-        said, heard = numbers[index]
-        rows, columns = max(rows, len(said) + 1), max(columns, len(heard) + 1)
+        reference, hypothesis = numbers[index]
+        rows, columns = max(rows, len(reference) + 1), max(columns, len(hypothesis) + 1)
         if chunk and (len(chunk) + 1) * rows * columns > _CHUNK_CELLS:
             yield chunk
-            chunk, rows, columns = [], len(said) + 1, len(heard) + 1
+            chunk, rows, columns = [], len(reference) + 1, len(hypothesis) + 1
         chunk.append(index)
     if chunk:
         yield chunk
@@ -100,11 +123,11 @@ def _padded(sequences: list[list[int]], filling: int) -> Integers:
 
 
 def _align_chunk(pairs: list[tuple[list[int], list[int]]]) -> list[NistAlignment]:
-    said, heard = _padded([pair[0] for pair in pairs], -1), _padded([pair[1] for pair in pairs], -2)
-    costs = _SUBSTITUTION * (said[:, :, None] != heard[:, None, :]).astype(np.int32)
+    reference, hypothesis = _padded([pair[0] for pair in pairs], -1), _padded([pair[1] for pair in pairs], -2)
+    costs = _SUBSTITUTION * (reference[:, :, None] != hypothesis[:, None, :]).astype(np.int32)
     totals = _totals(costs)
-    words = np.full(said.shape, _CORRECT, dtype=np.int32)
-    inserted = np.zeros((len(pairs), said.shape[1] + 1), dtype=np.int32)
+    words = np.full(reference.shape, _CORRECT, dtype=np.int32)
+    inserted = np.zeros((len(pairs), reference.shape[1] + 1), dtype=np.int32)
     # From the last words to the first, in every pair at once. Ties as sclite breaks them: substitution, insertion,
     # deletion.
     row = np.array([len(pair[0]) for pair in pairs])
@@ -132,7 +155,7 @@ def _align_chunk(pairs: list[tuple[list[int], list[int]]]) -> list[NistAlignment
 
 
 def _totals(costs: Integers) -> Integers:
-    """Least weights of aligning the first words said with the first heard: int32 (num_pairs, said + 1, heard + 1)."""
+    """Least weights of aligning the first words of both texts: int32 (num_pairs, reference + 1, hypothesis + 1)."""
     pairs, rows, columns = costs.shape
     ramp = _GAP * np.arange(columns + 1, dtype=np.int32)
     totals = np.empty((pairs, rows + 1, columns + 1), dtype=np.int32)

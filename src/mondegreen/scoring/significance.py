@@ -1,12 +1,7 @@
-"""Is the candidate better than chance would make it, and how small an improvement could this test set show?
+"""Is one model better than chance would make it? Tests, intervals and effect sizes over whole clusters.
 
-Everywhere a difference is baseline errors - candidate errors: positive means that the candidate is better.
-
-How far the difference of two corpus WERs could lie from what was observed: resampling whole clusters.
-
-Tests beside the deciding one, each over whole clusters: cluster-robust t, Wilcoxon signed rank, effect size.
-
-Everywhere a difference is baseline errors - candidate errors: positive means that the candidate is better.
+Everywhere a difference is baseline errors - candidate errors: positive means that the candidate is better. The
+sign-flip test decides, the bootstrap gives the interval; cluster t, Wilcoxon and effect size stand beside them.
 """
 
 import itertools
@@ -15,14 +10,64 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.stats import norm, t
+from scipy.stats import norm, rankdata, t, wilcoxon
 
-from mondegreen.scoring.evidence import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank
+from mondegreen.scoring.evidence import ClusterT, EffectSize, IntervalMethod, SignedRank
 
 Counts = npt.NDArray[np.int64]
 INTERVAL_METHOD: IntervalMethod = "expanded percentile"  # of the verdict: docs/statistics.md compares them
+EXACT_CLUSTERS = 12  # up to here the sign-flip test counts all 2^n sign patterns
+EXACT_PAIRS = 200  # the same of the signed-rank test
 _CHUNK_DRAWS = 4_000_000  # cluster indices drawn at once: 32 MB
+
+
+def sign_flip_test(differences: Counts, permutations: int, seed: int) -> float:
+    """One-sided p-value that the candidate's cluster sums are better than exchangeable models would give.
+
+    When the models are exchangeable, each cluster's difference is as likely to have either sign.
+    Exact up to 12 clusters; beyond, Monte Carlo with (count + 1) / (permutations + 1), which never gives p = 0.
+    Source: Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 2005; the correction: Phipson &
+    Smyth, "Permutation p-values should never be zero", 2010.
+
+    Args:
+        differences: int64 (num_clusters,), errors of the baseline minus errors of the candidate.
+        permutations: number of random sign patterns.
+        seed: the same seed gives the same p.
+
+    Returns:
+        p in (0, 1]; 1.0 when no cluster differs.
+    """
+    moved = differences[differences != 0]  # a zero keeps its value under either sign
+    observed = int(moved.sum())
+    if len(differences) <= EXACT_CLUSTERS:
+        signs = np.array(list(itertools.product((-1, 1), repeat=len(moved))), dtype=np.int64)
+        return float(np.mean(signs @ moved >= observed)) if len(moved) else 1.0
+    generator = np.random.default_rng(seed)
+    sums = np.zeros(permutations, dtype=np.int64)
+    # Clusters with the same magnitude flip together as one binomial draw: the same distribution, and memory that
+    # grows with the permutations only, not with the clusters.
+    for magnitude, count in zip(*np.unique(np.abs(moved), return_counts=True), strict=True):
+        sums += magnitude * (2 * generator.binomial(count, 0.5, size=permutations) - count)
+    return float((np.count_nonzero(sums >= observed) + 1) / (permutations + 1))
+
+
+def two_sided(differences: Counts, permutations: int, seed: int) -> float:
+    """Two-sided sign-flip p-value: twice the smaller one-sided, at most 1; the same whichever model comes first."""
+    sides = (sign_flip_test(signed, permutations, seed) for signed in (differences, -differences))
+    return min(1.0, 2 * min(sides))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of several tests: those at or below alpha are significant together, at family-wise alpha.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 @dataclass(frozen=True)
@@ -135,9 +180,6 @@ def _acceleration(gains: Counts, words: Counts) -> float:
     return float((centred**3).sum()) / (6 * scale) if scale else 0.0
 
 
-EXACT_PAIRS = 200
-
-
 def ratio_standard_error(differences: Counts, reference_words: Counts) -> float | None:
     """Standard error of sum(differences) / sum(words) over clusters, by linearisation of the ratio.
 
@@ -176,16 +218,16 @@ def cluster_t_test(differences: Counts, reference_words: Counts) -> ClusterT:
     freedom = max(0, len(differences) - 1)
     if error is None:
         return ClusterT(freedom, None, None, None)
-    t = int(differences.sum()) / int(reference_words.sum()) / error
-    return ClusterT(freedom, error, t, float(stats.t.sf(t, freedom)))
+    ratio = int(differences.sum()) / int(reference_words.sum()) / error
+    return ClusterT(freedom, error, ratio, float(t.sf(ratio, freedom)))
 
 
 def signed_rank_test(differences: Counts, reference_words: Counts) -> SignedRank:
     """Wilcoxon's one-sided signed-rank test on each cluster's own improvement of WER.
 
     A small cluster weighs as much as a large one, so it asks another question than corpus WER: do clusters tend to
-    improve? Clusters without a difference are left out. Exact up to 200 clusters, also with ties (which scipy's is not,
-    or takes seconds for), then the normal approximation.
+    improve? Clusters without a difference are left out. Exact up to 200 clusters, then scipy's normal approximation.
+    scipy's own exact p-value is not exact where rates are equal (ties), and clusters of few words often are.
     Sources: Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; on speakers' rates as
     NIST's sc_stats does; the exact distribution: Streitberg & Röhmel, "Exact distributions for permutation and rank
     tests", Statistical Software Newsletter 1986; the correlation: Kerby, "The simple difference formula",
@@ -199,12 +241,12 @@ def signed_rank_test(differences: Counts, reference_words: Counts) -> SignedRank
     rates = differences[moved] / reference_words[moved]
     if not len(rates):
         return SignedRank(0, None, None, None)
-    ranks = stats.rankdata(np.abs(rates))
+    ranks = rankdata(np.abs(rates))
     statistic = float(ranks[rates > 0].sum())
     if len(rates) <= EXACT_PAIRS:
         p_value = _signed_rank_tail(ranks, statistic)
     else:
-        p_value = float(stats.wilcoxon(rates, alternative="greater", method="asymptotic").pvalue)
+        p_value = float(wilcoxon(rates, alternative="greater", method="asymptotic").pvalue)
     return SignedRank(len(rates), statistic, p_value, 2 * statistic / float(ranks.sum()) - 1)
 
 
@@ -240,77 +282,6 @@ def effect_size(differences: Counts, reference_words: Counts) -> EffectSize:
         worse=worse,
         equal=len(differences) - better - worse,
     )
-
-
-EXACT_CLUSTERS = 12  # up to here all 2^n sign patterns are counted
-
-
-def sign_flip_test(differences: Counts, permutations: int, seed: int) -> float:
-    """One-sided p-value that the candidate's cluster sums are better than exchangeable models would give.
-
-    When the models are exchangeable, each cluster's difference is as likely to have either sign.
-    Exact up to 12 clusters; beyond, Monte Carlo with (count + 1) / (permutations + 1), which never gives p = 0.
-    Source: Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 2005; the correction: Phipson &
-    Smyth, "Permutation p-values should never be zero", 2010.
-
-    Args:
-        differences: int64 (num_clusters,), errors of the baseline minus errors of the candidate.
-        permutations: number of random sign patterns.
-        seed: the same seed gives the same p.
-
-    Returns:
-        p in (0, 1]; 1.0 when no cluster differs.
-    """
-    moved = differences[differences != 0]  # a zero keeps its value under either sign
-    observed = int(moved.sum())
-    if len(differences) <= EXACT_CLUSTERS:
-        signs = np.array(list(itertools.product((-1, 1), repeat=len(moved))), dtype=np.int64)
-        return float(np.mean(signs @ moved >= observed)) if len(moved) else 1.0
-    generator = np.random.default_rng(seed)
-    sums = np.zeros(permutations, dtype=np.int64)
-    # Clusters with the same magnitude flip together as one binomial draw: the same distribution, and memory that
-    # grows with the permutations only, not with the clusters.
-    for magnitude, count in zip(*np.unique(np.abs(moved), return_counts=True), strict=True):
-        sums += magnitude * (2 * generator.binomial(count, 0.5, size=permutations) - count)
-    return float((np.count_nonzero(sums >= observed) + 1) / (permutations + 1))
-
-
-def two_sided(differences: Counts, permutations: int, seed: int) -> float:
-    """Two-sided sign-flip p-value: twice the smaller one-sided, at most 1; the same whichever model comes first."""
-    sides = (sign_flip_test(signed, permutations, seed) for signed in (differences, -differences))
-    return min(1.0, 2 * min(sides))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values of several tests: those at or below alpha are significant together, at family-wise alpha.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979.
-    """
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def mapsswe(differences: Counts) -> MatchedPairs:
-    """Matched Pairs Sentence-Segment Word Error test, one-sided.
-
-    With NIST's segments (`nist.segment_differences`) it is the test of sc_stats, the field's reference. It treats
-    segments of one speaker as independent, so it is reported beside the clustered test and never decides.
-    Source: Gillick & Cox, "Some statistical issues in the comparison of speech recognition algorithms", ICASSP 1989.
-
-    Args:
-        differences: int64 (num_segments,).
-    """
-    segments = len(differences)
-    mean = float(differences.mean()) if segments else 0.0
-    deviation = float(differences.std(ddof=1)) if segments > 1 else 0.0
-    if deviation == 0:
-        return MatchedPairs(segments, mean, None, None)
-    z = mean / (deviation / segments**0.5)
-    return MatchedPairs(segments, mean, z, float(norm.sf(z)))
 
 
 def minimum_detectable_effect(

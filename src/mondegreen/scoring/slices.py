@@ -156,14 +156,11 @@ def slices(
 
 def confusion_changes(comparison: Comparison, limit: int = 20) -> list[Confusion]:
     """The most frequent confusions of either model, by the larger count, ties in alphabetical order."""
-    old, new = (
-        {tuple(words): count for *words, count in confusions(((p.reference, p.text) for p in pairs), limit=None)}
-        for pairs in (comparison.baseline, comparison.candidate)
-    )
+    sides = comparison.baseline, comparison.candidate
+    old, new = (confusions((pair.reference, pair.text) for pair in side) for side in sides)
     rows = [
-        Confusion(reference=said, hypothesis=hypothesis, counts=(old.get(key, 0), new.get(key, 0)))
-        for key in old.keys() | new.keys()
-        for said, hypothesis in [key]
+        Confusion(reference=said, hypothesis=found, counts=(old[said, found], new[said, found]))
+        for said, found in old.keys() | new.keys()
     ]
     rows.sort(key=lambda row: (-max(row.counts), row.reference or "", row.hypothesis or ""))
     return rows[:limit]

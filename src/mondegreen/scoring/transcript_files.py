@@ -1,8 +1,7 @@
 """Transcripts as recognisers and people write them down: .trn and .stm of NIST, CSV, and our own .jsonl.
 
-One reader for references and hypotheses. Every line keeps its number, so that whoever finds it wrong can name it.
-
-References and what two models heard, brought together: the same utterances on all sides, or where they are not.
+One reader for references and hypotheses, and the pairing of both. Every line keeps its number, so that whoever finds it
+wrong can name it.
 """
 
 import json
@@ -47,6 +46,7 @@ class Line:
 
 _LINE = TypeAdapter(Line)
 _OPTIONAL = ("speaker", "condition", "duration", "confidence")
+_OF_UTTERANCES = ("duration", "condition", "speaker", "recording", "split", "domain", "reference_source")
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -73,9 +73,8 @@ def read_lines(path: Path) -> list[Line]:
     first: dict[str, int] = {}
     for line in lines:
         if line.key in first:
-            raise wrong(
-                path, line.number, f"{line.key!r} stands in line {first[line.key]} already", "Keep one of them."
-            )
+            problem = f"{line.key!r} stands in line {first[line.key]} already"
+            raise wrong(path, line.number, problem, "Keep one of them.")
         first[line.key] = line.number
     return lines
 
@@ -105,25 +104,19 @@ def _stm(path: Path) -> Iterator[Line]:
             recording, channel, speaker, start, end = fields[:5]
             duration = float(end) - float(start)
         except ValueError:
-            raise wrong(
-                path, number, "it is not `file channel speaker start end [<label>] words`", "Correct it."
-            ) from None
+            problem = "it is not `file channel speaker start end [<label>] words`"
+            raise wrong(path, number, problem, "Correct it.") from None
         rest = fields[5] if len(fields) > 5 else ""
         label, text = rest.split(">", 1) if rest.startswith("<") and ">" in rest else ("<all", rest)
         text = "" if _IGNORED in text.lower() else text.strip()
         key = f"{recording} {channel} {float(start):.3f} {float(end):.3f}"
-        yield Line(
-            number, key, text, speaker=speaker, recording=recording, condition=label[1:] or "all", duration=duration
-        )
+        known: dict[str, Any] = {"speaker": speaker, "recording": recording, "condition": label[1:] or "all"}
+        yield Line(number, key, text, duration=duration, **known)
 
 
 def _table(path: Path) -> Iterator[Line]:
     for row in read_table(path, keys=("id", "path")):
-        known = {
-            name: row.fields[name]
-            for name in ("speaker", "condition", "duration", "confidence")
-            if row.fields.get(name)
-        }
+        known = {name: row.fields[name] for name in _OPTIONAL if row.fields.get(name)}
         fields: dict[str, Any] = {
             "number": row.line,
             "key": row.key,
@@ -142,9 +135,8 @@ def _jsonl(path: Path) -> Iterator[Line]:
         except json.JSONDecodeError as error:
             raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
         if not isinstance(row, dict) or not (row.get("id") or row.get("path")):
-            raise wrong(
-                path, number, "it has neither id nor path", "Write one object a line, with id or path, and text."
-            )
+            step = "Write one object a line, with id or path, and text."
+            raise wrong(path, number, "it has neither id nor path", step)
         known = {name: value for name, value in row.items() if name in Line.__dataclass_fields__}
         text = row.get("reference", "" if row.get("error") else row.get("text"))
         fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
@@ -175,18 +167,20 @@ class References:
         """The chosen lines as utterances, in the order of the file; `sha256` is left empty."""
         return [
             Utterance(
-                id=line.key, path=line.path or line.key, sha256="", duration=line.duration, condition=line.condition,
-                speaker=line.speaker, recording=line.recording, reference=line.text, split=line.split,
-                domain=line.domain, reference_source=line.reference_source,
+                id=line.key,
+                path=line.path or line.key,
+                sha256="",
+                reference=line.text,
+                **{name: getattr(line, name) for name in _OF_UTTERANCES},
             )
             for line in self.chosen
-        ]  # fmt: skip
+        ]
 
     def timed(self, *sides: Sequence[Hypothesis]) -> list[Utterance]:
         """The utterances; where the references do not know how long one is, the hypotheses may."""
         return [
-            row if row.duration else row.model_copy(update={"duration": max(heard.duration for heard in all_heard)})
-            for row, all_heard in zip(self.utterances, zip(*sides, strict=True), strict=True)
+            row if row.duration else row.model_copy(update={"duration": max(side.duration for side in both)})
+            for row, both in zip(self.utterances, zip(*sides, strict=True), strict=True)
         ]
 
 
@@ -210,7 +204,7 @@ def _belongs(line: Line, part: Part) -> bool:
 
 
 def read_hypotheses(path: Path, references: References) -> list[Hypothesis]:
-    """What a model heard in the chosen utterances, in their order.
+    """A model's hypotheses of the chosen utterances, in their order.
 
     Lines are found by their ID, or, where no ID is known there, by the path of the recording.
 
@@ -237,7 +231,7 @@ def _check(path: Path, references: References, found: Mapping[str, Line], known:
             references.path,
             missing[0].number,
             f"{missing[0].key!r} has no hypothesis in {path}{_more(missing, 'without one')}",
-            "Both sides must have heard the same utterances; an empty transcript is a line of its own.",
+            "Both sides must hold the same utterances; an empty transcript is a line of its own.",
         )
     strangers = [line for key, line in found.items() if key not in known]
     if strangers:

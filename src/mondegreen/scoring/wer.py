@@ -1,8 +1,6 @@
-"""The one type that counts errors. It adds; it has no mean, so a mean of utterance WERs cannot be written.
+"""Word and character errors: counted, summed and aligned.
 
-Utterances and hypotheses joined, counted, and summed by slice.
-
-Which word was heard as which: what the report shows of an error.
+Errors have one type, `ErrorCounts`. It adds and has no mean, so a mean of utterance WERs cannot be written.
 """
 
 from collections import Counter, defaultdict
@@ -16,6 +14,14 @@ from rapidfuzz.distance import Levenshtein
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Metrics, Rate, SliceMetrics, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.wording import some
+
+Operation = Literal["equal", "substitute", "delete", "insert"]
+AlignedWord = tuple[Operation, str | None, str | None]
+_OPERATIONS: dict[str, Operation] = {
+    "equal": "equal", "replace": "substitute", "delete": "delete", "insert": "insert",
+}  # fmt: skip
+_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train"])}
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,11 @@ class ErrorCounts:
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
         if not isinstance(other, ErrorCounts):
             return NotImplemented
-        return ErrorCounts(
-            substitutions=self.substitutions + other.substitutions,
-            deletions=self.deletions + other.deletions,
-            insertions=self.insertions + other.insertions,
-            reference_length=self.reference_length + other.reference_length,
-        )
+        return ErrorCounts(**{name: count + vars(other)[name] for name, count in vars(self).items()})
 
     @property
     def hits(self) -> int:
-        """Reference tokens that were heard."""
+        """Reference tokens that were recognised."""
         return self.reference_length - self.substitutions - self.deletions
 
     @property
@@ -74,14 +75,7 @@ class ErrorCounts:
 
     def to_rate(self) -> Rate:
         """The record for metrics files; raises ValueError like `rate`."""
-        return Rate(
-            errors=self.errors,
-            reference_length=self.reference_length,
-            rate=self.rate,
-            substitutions=self.substitutions,
-            deletions=self.deletions,
-            insertions=self.insertions,
-        )
+        return Rate(errors=self.errors, rate=self.rate, **vars(self))
 
 
 def count_words(reference: str, hypothesis: str) -> ErrorCounts:
@@ -112,9 +106,6 @@ def _counts(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Er
         insertions=tags.count("insert"),
         reference_length=len(reference),
     )
-
-
-_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train"])}
 
 
 @dataclass(frozen=True)
@@ -169,24 +160,19 @@ def check_ids(utterances: list[str], hypotheses: list[str]) -> None:
     for kind, ids in (("utterance", utterances), ("hypothesis", hypotheses)):
         if doubles := [key for key, count in Counter(ids).items() if count > 1]:
             raise UsageError(
-                f"{len(doubles)} {kind} ID(s) stand more than once: {_some(doubles)}.",
+                f"{len(doubles)} {kind} ID(s) stand more than once: {some(sorted(doubles))}.",
                 "Rerun `dvc repro`: a stage wrote a file twice over.",
             )
     if missing := set(utterances) - set(hypotheses):
         raise UsageError(
-            f"{len(missing)} utterance(s) have no hypothesis: {_some(missing)}.",
+            f"{len(missing)} utterance(s) have no hypothesis: {some(sorted(missing))}.",
             "Transcribe the same manifest with this model (`dvc repro`); a missing hypothesis is never skipped.",
         )
     if strangers := set(hypotheses) - set(utterances):
         raise UsageError(
-            f"{len(strangers)} hypothesis ID(s) are not in the manifest: {_some(strangers)}.",
+            f"{len(strangers)} hypothesis ID(s) are not in the manifest: {some(sorted(strangers))}.",
             "The hypotheses belong to another manifest: rerun `dvc repro`.",
         )
-
-
-def _some(ids: Iterable[str], limit: int = 3) -> str:
-    ordered = sorted(ids)
-    return ", ".join(ordered[:limit]) + (", …" if len(ordered) > limit else "")
 
 
 def score(pairs: Sequence[Scored]) -> SliceMetrics:
@@ -243,50 +229,27 @@ def model_of(hypotheses: Sequence[Hypothesis]) -> str:
     if len(digests) > 1:
         raise UsageError(
             f"The hypotheses come from {len(digests)} models: {', '.join(digest[:12] for digest in digests)}.",
-            "Rerun the stage that writes them, so that one model hears every file.",
+            "Rerun the stage that writes them, so that one model transcribes every file.",
         )
     return digests[0] if digests else ""
-
-
-def worst(pairs: Sequence[Scored], limit: int = 20) -> list[Scored]:
-    """The utterances with the most word errors, then the highest rate; ties in ID order."""
-    wrong = [pair for pair in pairs if pair.words.errors]
-    return sorted(wrong, key=lambda pair: (-pair.words.errors, -pair.words.rate, pair.utterance.id))[:limit]
-
-
-Operation = Literal["equal", "substitute", "delete", "insert"]
-AlignedWord = tuple[Operation, str | None, str | None]
-_OPERATIONS: dict[str, Operation] = {
-    "equal": "equal",
-    "replace": "substitute",
-    "delete": "delete",
-    "insert": "insert",
-}
 
 
 def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
     """The least-edits alignment of two normalised texts, a row a word.
 
     Returns:
-        `(operation, reference word, heard word)`; None stands where one side has no word.
+        `(operation, reference word, hypothesis word)`; None stands where one side has no word.
     """
-    said, heard = reference.split(), hypothesis.split()
+    said, found = reference.split(), hypothesis.split()
     rows: list[AlignedWord] = []
-    for run in Levenshtein.opcodes(*as_numbers(said, heard)):
+    for run in Levenshtein.opcodes(*as_numbers(said, found)):
         # One operation over a run of words; an insertion has no left side, a deletion no right side.
-        pairs = zip_longest(said[run.src_start : run.src_end], heard[run.dest_start : run.dest_end])
-        rows.extend((_OPERATIONS[run.tag], word, misheard) for word, misheard in pairs)
+        pairs = zip_longest(said[run.src_start : run.src_end], found[run.dest_start : run.dest_end])
+        rows.extend((_OPERATIONS[run.tag], *pair) for pair in pairs)
     return rows
 
 
-def confusions(pairs: Iterable[tuple[str, str]], limit: int | None = 20) -> list[tuple[str | None, str | None, int]]:
-    """The most frequent errors over normalised (reference, hypothesis) pairs; all of them without a limit.
-
-    Returns:
-        `(reference word or None, heard word or None, count)`, most frequent first, ties in alphabetical order.
-    """
-    counted = Counter(
-        (said, heard) for pair in pairs for operation, said, heard in align_words(*pair) if operation != "equal"
-    )
-    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0][0] or "", item[0][1] or ""))
-    return [(said, heard, count) for (said, heard), count in ranked[:limit]]
+def confusions(pairs: Iterable[tuple[str, str]]) -> Counter[tuple[str | None, str | None]]:
+    """How often which reference word became which hypothesis word, over normalised (reference, hypothesis) pairs."""
+    rows = (row for pair in pairs for row in align_words(*pair))
+    return Counter((said, found) for operation, said, found in rows if operation != "equal")
