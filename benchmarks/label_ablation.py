@@ -27,8 +27,8 @@ from mondegreen.labels.gold import Accepted, LabelAudit, gold_labels
 from mondegreen.labels.guards import LabelDecision, phonetic_distance, spans
 from mondegreen.labels.llm_labels import Corpus, LlmLabeller, correctors, shots_of
 from mondegreen.records import Utterance
+from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.scoring.wer import model_of
 from mondegreen.scoring.wording import percent
 from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.speech.manifest import build_manifest

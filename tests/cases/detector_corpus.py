@@ -5,7 +5,7 @@ import numpy as np
 from mondegreen.detector.calibration import Example
 from mondegreen.detector.features import UNKNOWN_ACOUSTICS
 from mondegreen.records import Alternative, Hypothesis, Split, Utterance, Word
-from mondegreen.scoring.wer import join
+from mondegreen.scoring.metrics import join
 
 MODEL = "ab" * 32
 # Words of one length, so that a wrong word changes no rate; the hypotheses hold no other ones.

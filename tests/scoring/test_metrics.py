@@ -1,7 +1,7 @@
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.scoring.wer import join, metrics_file, score, slice_metrics
+from mondegreen.scoring.metrics import join, metrics_file, score, slice_metrics
 from tests.scoring.examples import hypothesis, utterance
 
 

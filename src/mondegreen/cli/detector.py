@@ -109,7 +109,7 @@ def _current(
     """The stored calibration where it still holds, else a new one, which is stored."""
     from mondegreen.detector.calibration import fits, save
     from mondegreen.detector.detector import read_calibration
-    from mondegreen.scoring.wer import model_of
+    from mondegreen.scoring.metrics import model_of
 
     model = model_of([item.scored.hypothesis for item in learnt])
     stored = read_calibration(folder, model)

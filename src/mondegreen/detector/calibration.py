@@ -40,8 +40,8 @@ from mondegreen.detector.measures import PRECISIONS, RECALLS, figures, threshold
 from mondegreen.errors import CaseError
 from mondegreen.files import write_json
 from mondegreen.records import Hypothesis, Split, Utterance
+from mondegreen.scoring.metrics import Scored, join, model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
-from mondegreen.scoring.wer import Scored, join, model_of
 from mondegreen.speech.audio import load_audio
 
 Matrix = npt.NDArray[np.float64]

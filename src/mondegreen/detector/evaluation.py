@@ -10,8 +10,8 @@ from mondegreen.detector.calibration import Example
 from mondegreen.detector.detector import ERROR_TYPES, Calibration, Detection, ErrorDetector, OperatingThreshold
 from mondegreen.detector.measures import Bin, Labels, Measure, Scores, measures, reliability
 from mondegreen.errors import CaseError
+from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
-from mondegreen.scoring.wer import model_of
 
 FEW_RECORDINGS = 12  # percentile intervals of fewer are too narrow
 FEW_OF_A_CLASS = 10

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.errors import LeakageError
 from mondegreen.records import Domain, Hypothesis, Label, Rate, SliceMetrics, Utterance, Writer
 from mondegreen.scoring.evidence import Unit
+from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import NormalizerName
-from mondegreen.scoring.wer import join, score
 
 
 def gold_labels(

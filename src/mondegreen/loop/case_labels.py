@@ -139,7 +139,7 @@ def read_corpus(build: Path) -> "tuple[Corpus, str]":
     """
     from mondegreen.labels.gold import gold_labels
     from mondegreen.labels.llm_labels import Corpus
-    from mondegreen.scoring.wer import model_of
+    from mondegreen.scoring.metrics import model_of
 
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     hypotheses = read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)

@@ -13,8 +13,8 @@ from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_sp
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
+from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.verdict import Verdict, slice_label
-from mondegreen.scoring.wer import Scored
 from mondegreen.scoring.wording import percent, some
 from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
 

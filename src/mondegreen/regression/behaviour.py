@@ -17,8 +17,9 @@ import soxr
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import NormalizerName, normalize
-from mondegreen.scoring.wer import count_words, join, score
+from mondegreen.scoring.wer import count_words
 from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, load_audio
 

@@ -18,8 +18,8 @@ from mondegreen.records import Hypothesis, RegressionResults, SuiteResult
 from mondegreen.regression.behaviour import Hypotheses, violations
 from mondegreen.regression.judging import DIGITS, PreparedSuite, judge_prepared, prepare_suite
 from mondegreen.regression.suites import Suite, load_index
+from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import normalizer_id
-from mondegreen.scoring.wer import join, score
 from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress
 
 ProgressBar = Callable[[str, int], AbstractContextManager[OnProgress]]  # what is counted, and how many

@@ -12,10 +12,10 @@ from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.page import noise
 from mondegreen.scoring.comparison import ROLES, Comparison, resample
 from mondegreen.scoring.decision import PairedTestSets
+from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.significance import Bootstrap
 from mondegreen.scoring.slices import Confusion, Kind, Slice, confusion_changes, slices
 from mondegreen.scoring.verdict import Verdict, slice_label
-from mondegreen.scoring.wer import Scored
 from mondegreen.scoring.wording import confidence, points, probability, span, unsigned
 
 _TITLES = {"snr": "SNR"}

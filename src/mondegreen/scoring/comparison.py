@@ -14,6 +14,7 @@ from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.evidence import ClusterT, Evidence, IntervalMethod, Unit
 from mondegreen.scoring.mapsswe import align, mapsswe, segment_differences
+from mondegreen.scoring.metrics import Scored, join
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
@@ -26,7 +27,6 @@ from mondegreen.scoring.significance import (
     sign_flip_test,
     signed_rank_test,
 )
-from mondegreen.scoring.wer import Scored, join
 
 Role = Literal["baseline", "candidate"]
 ROLES: tuple[Role, ...] = get_args(Role)

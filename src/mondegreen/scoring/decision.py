@@ -19,12 +19,12 @@ from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, Utterance
 from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
 from mondegreen.scoring.evidence import Evidence
+from mondegreen.scoring.metrics import check_ids, model_of, score, slice_metrics
 from mondegreen.scoring.noninferiority import is_finite, judge_retention, too_small
 from mondegreen.scoring.normalizer import normalizer_id
 from mondegreen.scoring.references import llm_references
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import Degradation, Interval, Look, SideBySide, Verdict
-from mondegreen.scoring.wer import check_ids, model_of, score, slice_metrics
 from mondegreen.scoring.wording import confidence, percent, points, sentence, some, span, unsigned
 
 _BADLY = 3  # words at least: in a reference of two words everything is half of it

@@ -8,8 +8,8 @@ from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.evidence import Evidence
+from mondegreen.scoring.metrics import score
 from mondegreen.scoring.verdict import Retention
-from mondegreen.scoring.wer import score
 from mondegreen.scoring.wording import confidence, points, sentence, unsigned
 
 

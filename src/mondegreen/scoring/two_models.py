@@ -10,6 +10,7 @@ from mondegreen.config import Params
 from mondegreen.records import SliceMetrics
 from mondegreen.scoring.comparison import Comparison, gather
 from mondegreen.scoring.evidence import Evidence, IntervalMethod, Unit
+from mondegreen.scoring.metrics import Scored, score
 from mondegreen.scoring.significance import (
     EXACT_CLUSTERS,
     Counts,
@@ -18,7 +19,6 @@ from mondegreen.scoring.significance import (
     signed_rank_test,
 )
 from mondegreen.scoring.slices import CompareModel, Confusion, Estimate, Slice, confusion_changes, slices
-from mondegreen.scoring.wer import Scored, score
 
 
 class Side(CompareModel):

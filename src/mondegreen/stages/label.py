@@ -40,7 +40,7 @@ def _ask(
     """Torch and the model are loaded here and not before: a pipeline without an LLM needs neither."""
     from mondegreen.labels.acoustic import load_scorer
     from mondegreen.labels.llm_labels import Corpus, correctors, label_with_llm, plan_labelling
-    from mondegreen.scoring.wer import model_of
+    from mondegreen.scoring.metrics import model_of
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request would hide the rest
     corpus = Corpus.of(utterances, hypotheses, labels)

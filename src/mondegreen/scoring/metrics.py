@@ -1,0 +1,139 @@
+"""Utterances and hypotheses joined, counted, and summed by slice: corpus WER and CER, as metrics.json holds them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mondegreen.errors import UsageError
+from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Utterance
+from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
+from mondegreen.scoring.wording import some
+
+_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train"])}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An utterance beside a model's hypothesis. One with an error counts as empty."""
+
+    utterance: Utterance
+    hypothesis: Hypothesis
+    reference: str  # normalised
+    text: str  # of the hypothesis, normalised
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What can be scored, in the order of the utterances, and how many utterances nobody wrote a reference for."""
+
+    scored: tuple[Scored, ...]
+    without_reference: int
+
+
+def join(
+    utterances: Sequence[Utterance], hypotheses: Sequence[Hypothesis], normalizer: NormalizerName = "spoken"
+) -> Joined:
+    """Pairs every utterance with its one hypothesis and counts the errors.
+
+    An utterance whose reference is empty, or holds nothing but punctuation, is left out and counted.
+
+    Raises:
+        UsageError: an ID is missing on one side, or stands twice.
+    """
+    by_id = {hypothesis.id: hypothesis for hypothesis in hypotheses}
+    check_ids([utterance.id for utterance in utterances], [hypothesis.id for hypothesis in hypotheses])
+    scored = []
+    for utterance in utterances:
+        reference = normalize(utterance.reference, normalizer)
+        if reference:
+            scored.append(_score_one(utterance, by_id[utterance.id], reference, normalizer))
+    return Joined(scored=tuple(scored), without_reference=len(utterances) - len(scored))
+
+
+def _score_one(utterance: Utterance, hypothesis: Hypothesis, reference: str, normalizer: NormalizerName) -> Scored:
+    text = "" if hypothesis.error else normalize(hypothesis.text, normalizer)
+    return Scored(
+        utterance, hypothesis, reference, text, count_words(reference, text), count_characters(reference, text)
+    )
+
+
+def check_ids(utterances: list[str], hypotheses: list[str]) -> None:
+    """UsageError when an ID is missing on one side, or stands twice."""
+    for kind, ids in (("utterance", utterances), ("hypothesis", hypotheses)):
+        if doubles := [key for key, count in Counter(ids).items() if count > 1]:
+            raise UsageError(
+                f"{len(doubles)} {kind} ID(s) stand more than once: {some(sorted(doubles))}.",
+                "Rerun `dvc repro`: a stage wrote a file twice over.",
+            )
+    if missing := set(utterances) - set(hypotheses):
+        raise UsageError(
+            f"{len(missing)} utterance(s) have no hypothesis: {some(sorted(missing))}.",
+            "Transcribe the same manifest with this model (`dvc repro`); a missing hypothesis is never skipped.",
+        )
+    if strangers := set(hypotheses) - set(utterances):
+        raise UsageError(
+            f"{len(strangers)} hypothesis ID(s) are not in the manifest: {some(sorted(strangers))}.",
+            "The hypotheses belong to another manifest: rerun `dvc repro`.",
+        )
+
+
+def score(pairs: Sequence[Scored]) -> SliceMetrics:
+    """Corpus WER and CER.
+
+    Raises:
+        ValueError: there are no pairs, so there is no rate.
+    """
+    return SliceMetrics(
+        utterances=len(pairs),
+        wer=sum((pair.words for pair in pairs), ErrorCounts.zero()).to_rate(),
+        cer=sum((pair.characters for pair in pairs), ErrorCounts.zero()).to_rate(),
+    )
+
+
+def slice_names(utterance: Utterance) -> tuple[str, ...]:
+    """The slices an utterance counts in: "test" and "test/noisy", or "retention" and "retention/test".
+
+    What the model knew before is never mixed into "dev" or "test".
+    """
+    if utterance.domain == "retention":
+        return ("retention", f"retention/{utterance.split}")
+    return (utterance.split, f"{utterance.split}/{utterance.condition}")
+
+
+def slice_metrics(pairs: Sequence[Scored]) -> dict[str, SliceMetrics]:
+    """Rates of every slice that has a reference, the test slices first."""
+    members: dict[str, list[Scored]] = defaultdict(list)
+    for pair in pairs:
+        for name in slice_names(pair.utterance):
+            members[name].append(pair)
+    names = sorted(members, key=lambda name: (_SLICE_ORDER[name.split("/")[0]], name))
+    return {name: score(members[name]) for name in names}
+
+
+def metrics_file(
+    utterances: Sequence[Utterance], hypotheses: Sequence[Hypothesis], normalizer: NormalizerName = "spoken"
+) -> Metrics:
+    """metrics.json of transcribe and evaluate; `model` is the digest that the hypotheses carry.
+
+    Raises:
+        UsageError: like `join`, or the hypotheses come from more than one model.
+    """
+    return Metrics(
+        model=model_of(hypotheses),
+        normalizer=normalizer_id(normalizer),
+        slices=slice_metrics(join(utterances, hypotheses, normalizer).scored),
+    )
+
+
+def model_of(hypotheses: Sequence[Hypothesis]) -> str:
+    """The digest of the one model that wrote all hypotheses, "" when there are none; UsageError on a mixture."""
+    digests = sorted({hypothesis.model for hypothesis in hypotheses})
+    if len(digests) > 1:
+        raise UsageError(
+            f"The hypotheses come from {len(digests)} models: {', '.join(digest[:12] for digest in digests)}.",
+            "Rerun the stage that writes them, so that one model transcribes every file.",
+        )
+    return digests[0] if digests else ""
