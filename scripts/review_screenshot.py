@@ -15,9 +15,9 @@ from mondegreen.cases.store import DataManager
 from mondegreen.config import load_params
 from mondegreen.detector.detector import ErrorDetector
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
-from mondegreen.review.page import heard_words
+from mondegreen.review.page import hypothesis_words
 from mondegreen.review.security import Access
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 from tests.review.browser import chromium, serving
 
@@ -46,11 +46,11 @@ def photograph(manager: DataManager, target: Path) -> None:
     cases = [
         case
         for case in manager.each_case()
-        if case.duration and case.duration < LONGEST and any(word.doubtful for word in heard_words(case, below))
+        if case.duration and case.duration < LONGEST and any(word.doubtful for word in hypothesis_words(case, below))
     ]
     case = max(cases, key=lambda one: one.metadata["confidence"])
-    desk = Desk(manager, params, Access(), "ann")
-    with serving(desk) as address, chromium() as browser:
+    state = ReviewState(manager, params, Access(), "ann")
+    with serving(state) as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 1000, "height": 760})
         page.goto(f"{address}/case/{case.id}")
         page.wait_for_function("document.querySelector('#audio').readyState >= 3")

@@ -8,7 +8,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.detector.detector import Detection
 from mondegreen.monitoring.tracker import Inference, MetadataTracker, inference_of
 from mondegreen.records import Alternative, Word
-from mondegreen.review.page import choices_of, heard_words
+from mondegreen.review.page import choices_of, hypothesis_words
 from mondegreen.speech.transcriber import Transcription
 from tests.cases.conftest import recording
 
@@ -39,7 +39,7 @@ def test_a_logged_transcription_keeps_words_and_nbest(tmp_path: Path, monkeypatc
     logged = inference_of(heard, Suspicious(), 30.0)  # type: ignore[arg-type]
     MetadataTracker(data_manager=manager).log_inferences([logged])
     (case,) = manager.find_cases().cases
-    assert [(word.text, word.doubtful) for word in heard_words(case, 0.6)] == [("hole", True), ("line", False)]
+    assert [(word.text, word.doubtful) for word in hypothesis_words(case, 0.6)] == [("hole", True), ("line", False)]
     assert [(choice.text, choice.chosen) for choice in choices_of(case, None)] == [
         ("hole line", "heard"),
         ("hold line", "nbest"),
@@ -57,4 +57,5 @@ def test_an_hour_of_words_is_not_kept_with_a_case(tmp_path: Path, monkeypatch: p
     MetadataTracker(data_manager=manager).log_inferences([logged])
     (case,) = manager.find_cases().cases
     assert len(case.metadata["words"]) == 500 and case.original_transcript == text
-    assert {word.confidence for word in heard_words(case, 0.6)} == {None}  # those that are left are not of the whole
+    # Those that are left are not of the whole.
+    assert {word.confidence for word in hypothesis_words(case, 0.6)} == {None}

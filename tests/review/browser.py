@@ -9,15 +9,15 @@ from typing import Any
 import uvicorn
 
 from mondegreen.review.app import create_app
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from tests.browser import launch
 
 
 @contextmanager
-def serving(desk: Desk) -> Iterator[str]:
+def serving(state: ReviewState) -> Iterator[str]:
     """Yields the address, without a slash at its end."""
     config = uvicorn.Config(
-        create_app(desk), host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off"
+        create_app(state), host="127.0.0.1", port=0, log_level="warning", access_log=False, lifespan="off"
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

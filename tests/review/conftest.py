@@ -1,4 +1,4 @@
-"""Case stores with made-up cases, and a desk over them."""
+"""Case stores with made-up cases, and a state over them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Params, ReviewParams
-from mondegreen.review.decisions import NewDecision, Standing, decide
+from mondegreen.review.decisions import Adjudication, NewDecision, record_decision
 from mondegreen.review.security import Access
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from tests.cases.conftest import database, manager, postgres, record, recording  # noqa: F401
 from tests.tiny import VOCABULARY
 
@@ -50,11 +50,11 @@ def says(
     action: str = "text",
     params: Params = SINGLE,
     holder: str = "",
-) -> Standing:
+) -> Adjudication:
     """A decision without a page."""
     fields = {"action": action, "transcript": text, "holder": holder}
     new = NewDecision(case_id=case_id, reviewer=reviewer, **fields)  # type: ignore[arg-type]
-    return decide(manager.engine, params, new)
+    return record_decision(manager.engine, params, new)
 
 
 def counts(manager: DataManager, case_id: str) -> tuple[str | None, str | None]:  # noqa: F811
@@ -64,15 +64,17 @@ def counts(manager: DataManager, case_id: str) -> tuple[str | None, str | None]:
 
 
 @pytest.fixture
-def make_desk(store: DataManager, tmp_path: Path) -> Callable[..., Desk]:
-    """A desk over the SQLite store; its model knows capital letters."""
+def make_state(store: DataManager, tmp_path: Path) -> Callable[..., ReviewState]:
+    """A state over the SQLite store; its model knows capital letters."""
     model = tmp_path / "model"
     model.mkdir()
     tokens = ", ".join(f'"{token}": {index}' for index, token in enumerate(VOCABULARY))
     (model / "vocab.json").write_text(f"{{{tokens}}}")
 
-    def made(params: Params = SINGLE, access: Access | None = None, reviewer: str = "ann", fixed: bool = False) -> Desk:
+    def made(
+        params: Params = SINGLE, access: Access | None = None, reviewer: str = "ann", fixed: bool = False
+    ) -> ReviewState:
         tree = params.model_dump(by_alias=True) | {"model": {"base": str(model)}}
-        return Desk(store, Params.model_validate(tree), access or Access(), reviewer, fixed)
+        return ReviewState(store, Params.model_validate(tree), access or Access(), reviewer, fixed)
 
     return made

@@ -10,12 +10,12 @@ import soundfile
 from playwright.sync_api import Browser, Page, expect
 
 from mondegreen.cases.store import DataManager
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from tests.review.browser import chromium, serving
 from tests.review.conftest import DOUBLE, HEARD, counts, detailed, says
 
 pytestmark = pytest.mark.xdist_group("chromium")
-MakeDesk = Callable[..., Desk]
+MakeState = Callable[..., ReviewState]
 # What axe-core calls label, button-name, link-name, list, landmark-one-main, page-has-heading-one, duplicate-id-aria,
 # aria-valid-attr-value, tabindex, target-size (24 px) and color-contrast, for what these pages use.
 _AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
@@ -70,10 +70,10 @@ def shown(page: Page) -> str:
 
 
 def test_a_clip_is_played_corrected_by_keyboard_and_undone(
-    browser: Browser, store: DataManager, make_desk: MakeDesk
+    browser: Browser, store: DataManager, make_state: MakeState
 ) -> None:
     keys = clips(store, 3)
-    with serving(make_desk()) as address, opened(browser, address) as page:
+    with serving(make_state()) as address, opened(browser, address) as page:
         first = shown(page)
         page.wait_for_function("document.querySelector('#audio').currentTime > 0.05")  # it plays by itself
         page.keyboard.press("Space")
@@ -114,10 +114,10 @@ def test_a_clip_is_played_corrected_by_keyboard_and_undone(
 
 
 def test_a_reload_keeps_the_case_and_what_was_written(
-    browser: Browser, store: DataManager, make_desk: MakeDesk
+    browser: Browser, store: DataManager, make_state: MakeState
 ) -> None:
     clips(store, 3)
-    with serving(make_desk()) as address, opened(browser, address, refusals=1) as page:
+    with serving(make_state()) as address, opened(browser, address, refusals=1) as page:
         first = shown(page)
         page.keyboard.press("e")
         page.keyboard.press("Control+a")
@@ -141,9 +141,11 @@ def test_a_reload_keeps_the_case_and_what_was_written(
     assert counts(store, first) == ("", "manual")
 
 
-def test_two_people_at_once_and_a_third_who_settles(browser: Browser, store: DataManager, make_desk: MakeDesk) -> None:
+def test_two_people_at_once_and_a_third_who_settles(
+    browser: Browser, store: DataManager, make_state: MakeState
+) -> None:
     keys = clips(store, 2)
-    with serving(make_desk(DOUBLE, reviewer="")) as address:
+    with serving(make_state(DOUBLE, reviewer="")) as address:
         with opened(browser, address) as ann, opened(browser, address) as ben:
             for page, name in ((ann, "ann"), (ben, "ben")):
                 page.fill("#name", name)
@@ -172,13 +174,13 @@ def test_two_people_at_once_and_a_third_who_settles(browser: Browser, store: Dat
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_a_phone_and_speaks_to_a_screen_reader(
-    browser: Browser, store: DataManager, make_desk: MakeDesk, scheme: str
+    browser: Browser, store: DataManager, make_state: MakeState, scheme: str
 ) -> None:
     keys = clips(store, 3)
     says(store, keys[0], "ann", "please hold the line", params=DOUBLE)
     says(store, keys[0], "ben", "please fold the vine", params=DOUBLE)
     options = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
-    with serving(make_desk(DOUBLE)) as address, opened(browser, address, **options) as page:
+    with serving(make_state(DOUBLE)) as address, opened(browser, address, **options) as page:
         for path in ("/", f"/case/{keys[0]}", "/history", "/disagreements", "/name"):
             page.goto(address + path)
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, path

@@ -10,8 +10,17 @@ from mondegreen.cases.snapshot_contents import corrected_cases, merged
 from mondegreen.cases.store import DataManager
 from mondegreen.db import reading
 from mondegreen.errors import CaseError
-from mondegreen.review.decisions import NewDecision, ReviewConflict, basis, decide, is_double, release, undo, verdicts
-from mondegreen.review.figures import agreement, disputes, history, progress, reviewers
+from mondegreen.review.decisions import (
+    NewDecision,
+    ReviewConflict,
+    basis,
+    decisions_of,
+    is_double,
+    record_decision,
+    release,
+    undo,
+)
+from mondegreen.review.history import agreement, disputes, history, progress, reviewers
 from tests.review.conftest import DOUBLE, SINGLE, add, counts, says
 
 
@@ -88,7 +97,7 @@ def test_two_people_who_agree_after_normalising_make_one_correction(manager: Dat
     undo(manager.engine, DOUBLE, "ben")
     assert counts(manager, key) == (None, None)
     with reading(manager.engine) as session:
-        assert [item.reviewer for item in verdicts(session, key)] == ["ann"]
+        assert [item.reviewer for item in decisions_of(session, key)] == ["ann"]
 
 
 def test_a_disagreement_counts_only_when_somebody_settles_it(manager: DataManager) -> None:
@@ -109,7 +118,7 @@ def test_a_disagreement_counts_only_when_somebody_settles_it(manager: DataManage
     assert counts(manager, key) == ("please hold the line", "manual")
     with reading(manager.engine) as session:
         assert disputes(session) == [] and agreement(session, "spoken").wer == 0.25  # it was one all the same
-        assert [item.transcript for item in verdicts(session, key)][:2] == [
+        assert [item.transcript for item in decisions_of(session, key)][:2] == [
             "please hold the line",
             "please fold the line",
         ]
@@ -150,15 +159,15 @@ def test_a_decision_on_an_outdated_page_is_refused(manager: DataManager) -> None
     manager.store_correction(key, "meanwhile", author="ben")
     new = NewDecision(case_id=key, reviewer="ann", action="text", transcript="late", basis=seen)
     with pytest.raises(ReviewConflict):
-        decide(manager.engine, SINGLE, new)
+        record_decision(manager.engine, SINGLE, new)
     assert counts(manager, key) == ("meanwhile", "manual")
     manager.store_correction(key, "a machine", "llm")  # which is no reason to refuse a person
     with reading(manager.engine) as session:
         seen = basis(session, key)
-    decide(manager.engine, SINGLE, new.model_copy(update={"basis": seen}))
+    record_decision(manager.engine, SINGLE, new.model_copy(update={"basis": seen}))
     assert counts(manager, key) == ("late", "manual")
     with pytest.raises(CaseError, match="no case"):
-        decide(manager.engine, SINGLE, new.model_copy(update={"case_id": "0" * 16}))
+        record_decision(manager.engine, SINGLE, new.model_copy(update={"case_id": "0" * 16}))
 
 
 def test_what_was_taken_back_leaves_the_dataset_and_every_export(manager: DataManager, tmp_path: Path) -> None:

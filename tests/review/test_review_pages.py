@@ -7,14 +7,13 @@ import pytest
 from mondegreen.cases.records import NewSuggestion
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
-from mondegreen.review.figures import draw
-from mondegreen.review.page import choices_of, heard_words, shown
+from mondegreen.review.page import choices_of, draw, hypothesis_words, shown
 from mondegreen.review.security import Access
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from tests.review.conftest import DOUBLE, HEARD, add, counts, detailed, says
 from tests.review.visitor import Visitor
 
-MakeDesk = Callable[..., Desk]
+MakeState = Callable[..., ReviewState]
 
 
 def suggest(manager: DataManager, key: str, text: str, accepted: bool = False) -> None:
@@ -22,11 +21,11 @@ def suggest(manager: DataManager, key: str, text: str, accepted: bool = False) -
     manager.store_suggestions([NewSuggestion(case_id=key, text=text, accepted=accepted, **fields)])
 
 
-def test_a_case_is_shown_with_its_doubts_and_choices(store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_case_is_shown_with_its_doubts_and_choices(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0, metadata=detailed(), error_types=["low_confidence"], error_score=0.93)
     suggest(store, key, "please old the line")
     suggest(store, key, "please hold the vine")
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     page = visitor.look()
     assert 'title="confidence 0.20">whole</mark>' in page and page.count("<mark") == 1
     for text in (
@@ -45,7 +44,7 @@ def test_a_case_is_shown_with_its_doubts_and_choices(store: DataManager, make_de
     assert 'data-key="3" data-text="please hold the line" data-chosen="nbest"' in page
 
 
-def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_desk: MakeDesk) -> None:
+def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_state: MakeState) -> None:
     bad = "<script>alert(1)</script>\"'><img src=x onerror=y>"
     key = add(
         store,
@@ -55,7 +54,7 @@ def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_des
         metadata={"words": bad, "nbest": [{"text": bad, "score": 0}], "confidence": bad},
     )
     suggest(store, key, bad)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     assert "<script>alert" not in visitor.look() and "<img" not in visitor.page
     visitor.decide(text=bad)
     for path in ("/history", "/disagreements", f"/case/{key}"):
@@ -64,15 +63,15 @@ def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_des
 
 def test_words_of_another_text_are_not_marked(store: DataManager) -> None:
     key = add(store, 0, "something else", metadata=detailed())
-    assert [word.confidence for word in heard_words(store.get_case(key), 0.6)] == [None, None]
+    assert [word.confidence for word in hypothesis_words(store.get_case(key), 0.6)] == [None, None]
     odd = add(store, 1, "", metadata={"words": [{"text": 1}], "nbest": [7, {"text": "a"}]})
-    assert heard_words(store.get_case(odd), 0.6) == () and choices_of(store.get_case(odd), None) == ()
+    assert hypothesis_words(store.get_case(odd), 0.6) == () and choices_of(store.get_case(odd), None) == ()
     assert shown(HEARD) == HEARD.lower() and shown("As Written") == "As Written"
 
 
-def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_desk: MakeDesk) -> None:
+def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_state: MakeState) -> None:
     keys = {add(store, seed) for seed in range(2)}
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     first = visitor.case
     answer = visitor.decide(text="  please\thold\r\nthe line\0 ", chosen="nbest")
@@ -84,10 +83,10 @@ def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_desk:
     assert "Nothing waits for you" in visitor.page and "cases snapshot" in visitor.page
 
 
-def test_the_waveform_of_the_next_case_is_drawn_ahead(store: DataManager, make_desk: MakeDesk) -> None:
+def test_the_waveform_of_the_next_case_is_drawn_ahead(store: DataManager, make_state: MakeState) -> None:
     for seed in range(2):
         add(store, seed)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     draw.cache_clear()
     visitor.look()
     assert draw.cache_info().currsize == 2
@@ -95,9 +94,9 @@ def test_the_waveform_of_the_next_case_is_drawn_ahead(store: DataManager, make_d
     assert draw.cache_info().currsize == 2 and draw.cache_info().hits
 
 
-def test_undo_shows_the_case_again_with_what_was_written(store: DataManager, make_desk: MakeDesk) -> None:
+def test_undo_shows_the_case_again_with_what_was_written(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     visitor.decide(text="please hold the lion")
     answer = visitor.submit("/undo")
@@ -106,13 +105,13 @@ def test_undo_shows_the_case_again_with_what_was_written(store: DataManager, mak
     assert visitor.submit("/undo").status_code == 409
     assert (
         "please hold the lion"
-        not in Visitor(make_desk(reviewer="ben")).look(f"/case/{key}?undone=1").split("<details")[0]
+        not in Visitor(make_state(reviewer="ben")).look(f"/case/{key}?undone=1").split("<details")[0]
     )
 
 
-def test_empty_means_nothing_was_said_when_it_is_said_twice(store: DataManager, make_desk: MakeDesk) -> None:
+def test_empty_means_nothing_was_said_when_it_is_said_twice(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     answer = visitor.decide(text=" ")
     assert answer.status_code == 422 and "If nothing was said" in answer.text and counts(store, key) == (None, None)
@@ -121,9 +120,9 @@ def test_empty_means_nothing_was_said_when_it_is_said_twice(store: DataManager, 
     assert counts(store, key) == ("", "manual")
 
 
-def test_a_text_for_an_outdated_page_is_kept_and_asked_about(store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_text_for_an_outdated_page_is_kept_and_asked_about(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     says(store, key, "ben", "please fold the line")
     answer = visitor.decide(text="please hold the line")
@@ -133,9 +132,9 @@ def test_a_text_for_an_outdated_page_is_kept_and_asked_about(store: DataManager,
     assert counts(store, key) == ("please hold the line", "manual")
 
 
-def test_a_form_that_is_sent_twice_is_one_decision(store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_form_that_is_sent_twice_is_one_decision(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     page = visitor.look()
     for _ in range(2):
         visitor.page = page
@@ -143,9 +142,9 @@ def test_a_form_that_is_sent_twice_is_one_decision(store: DataManager, make_desk
     assert len(store.corrections(key)) == 1
 
 
-def test_odd_characters_are_pointed_out_and_kept(store: DataManager, make_desk: MakeDesk) -> None:
+def test_odd_characters_are_pointed_out_and_kept(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     assert visitor.submit("/spelling", text="pay 5 €, don’t").json() == [
         {"character": "5", "name": "digit five"},
@@ -155,9 +154,9 @@ def test_odd_characters_are_pointed_out_and_kept(store: DataManager, make_desk: 
     assert "not trained on" in answer.text and counts(store, key) == ("pay 5 €", "manual")
 
 
-def test_audio_comes_in_ranges(store: DataManager, make_desk: MakeDesk) -> None:
+def test_audio_comes_in_ranges(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     whole = visitor.get(f"/audio/{key}")
     assert whole.status_code == 200 and whole.headers["content-type"] == "audio/wav"
     assert whole.content == store.audio_path(key).read_bytes() and whole.headers["accept-ranges"] == "bytes"
@@ -169,16 +168,16 @@ def test_audio_comes_in_ranges(store: DataManager, make_desk: MakeDesk) -> None:
     assert "cannot be played" in visitor.look() and visitor.decide("bad_audio").status_code == 200
 
 
-def test_a_second_person_does_not_see_the_first_ones_words(store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_second_person_does_not_see_the_first_ones_words(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
     says(store, key, "ann", "a secret", params=DOUBLE)
-    ben = Visitor(make_desk(DOUBLE, reviewer="ben"))
+    ben = Visitor(make_state(DOUBLE, reviewer="ben"))
     for path in ("/", "/history", "/disagreements", f"/case/{key}"):
         assert "a secret" not in ben.look(path)
-    assert "a secret" in Visitor(make_desk(DOUBLE)).look("/history")
+    assert "a secret" in Visitor(make_state(DOUBLE)).look("/history")
     ben.look()
     assert "Somebody else heard it differently" in ben.decide(text="a sea crate").text
-    cas = Visitor(make_desk(DOUBLE, reviewer="cas"))
+    cas = Visitor(make_state(DOUBLE, reviewer="cas"))
     page = cas.look("/disagreements")
     assert "<b>secret</b>" in page and "<b>sea</b>" in page and "100.0 %" in page  # two errors, two words
     page = cas.look(f"/case/{key}")
@@ -188,10 +187,10 @@ def test_a_second_person_does_not_see_the_first_ones_words(store: DataManager, m
     assert "Nothing." in cas.look("/disagreements")
 
 
-def test_a_name_can_be_changed_and_lets_the_case_go(store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_name_can_be_changed_and_lets_the_case_go(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    desk = make_desk(reviewer="")
-    visitor, other = Visitor(desk), Visitor(desk)
+    state = make_state(reviewer="")
+    visitor, other = Visitor(state), Visitor(state)
     for person, name in ((visitor, "ann"), (other, "ben")):
         person.look()
         person.submit("/name", name=name)
@@ -202,10 +201,10 @@ def test_a_name_can_be_changed_and_lets_the_case_go(store: DataManager, make_des
     assert visitor.submit("/lease").status_code == 204
 
 
-def test_odd_addresses_of_the_history_are_no_fault(store: DataManager, make_desk: MakeDesk) -> None:
+def test_odd_addresses_of_the_history_are_no_fault(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
     says(store, key, "Zoë & Co", "please hold the line")
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     assert "reviewer=Zo%C3%AB%20%26%20Co" in visitor.look("/history")
     assert "please hold" in visitor.look("/history?reviewer=Zo%C3%AB%20%26%20Co")
     assert "please hold" not in visitor.look("/history?reviewer=ben")
@@ -219,9 +218,9 @@ def test_odd_addresses_of_the_history_are_no_fault(store: DataManager, make_desk
 
 
 @pytest.mark.parametrize("fields", [{"action": "delete"}, {"basis": "x"}, {"chosen": "magic"}])
-def test_a_form_with_wrong_fields_is_refused(store: DataManager, make_desk: MakeDesk, fields: dict[str, str]) -> None:
+def test_a_form_with_wrong_fields_is_refused(store: DataManager, make_state: MakeState, fields: dict[str, str]) -> None:
     key = add(store, 0)
-    visitor = Visitor(make_desk())
+    visitor = Visitor(make_state())
     visitor.look()
     answer = visitor.submit(f"/case/{key}", **({"action": "text", "basis": 0, "text": "a"} | fields))
     assert answer.status_code == 422 and counts(store, key) == (None, None) and "Back to the cases" in answer.text
@@ -229,7 +228,7 @@ def test_a_form_with_wrong_fields_is_refused(store: DataManager, make_desk: Make
 
 def test_without_the_models_alphabet_nothing_is_said_of_it(store: DataManager) -> None:
     add(store, 0)
-    desk = Desk(store, Params.model_validate({"model": {"base": "nobody/no-such-model"}}), Access(), "ann")
-    visitor = Visitor(desk)
+    state = ReviewState(store, Params.model_validate({"model": {"base": "nobody/no-such-model"}}), Access(), "ann")
+    visitor = Visitor(state)
     visitor.look()
     assert visitor.submit("/spelling", text="5 €").json() == []

@@ -23,24 +23,24 @@ def queue(manager: DataManager, lasting: timedelta = MINUTES) -> Queue:
 
 def test_two_people_get_different_cases_and_a_reload_the_same_one(manager: DataManager) -> None:
     keys = {add(manager, seed) for seed in range(2)}
-    desk = queue(manager)
-    mine, yours = desk.current("a" * 32, "ann"), desk.current("b" * 32, "ben")
+    state = queue(manager)
+    mine, yours = state.current("a" * 32, "ann"), state.current("b" * 32, "ben")
     assert {mine, yours} == keys
-    assert desk.current("a" * 32, "ann") == queue(manager).current("a" * 32, "ann") == mine  # another process as well
-    assert desk.current("c" * 32, "cas") is None and desk.leases.taken("c" * 32) == {mine: "ann", yours: "ben"}
+    assert state.current("a" * 32, "ann") == queue(manager).current("a" * 32, "ann") == mine  # another process as well
+    assert state.current("c" * 32, "cas") is None and state.leases.taken("c" * 32) == {mine: "ann", yours: "ben"}
 
 
 def test_the_next_case_is_kept_ready_and_comes_next(manager: DataManager) -> None:
     for seed in range(4):
         add(manager, seed)
-    desk = queue(manager)
-    first = desk.current("a" * 32, "ann")
-    ahead = desk.ahead("a" * 32, "ann", str(first))
-    assert ahead and ahead != first and desk.ahead("a" * 32, "ann", str(first)) == ahead
-    assert desk.current("b" * 32, "ben") not in (first, ahead, None)
+    state = queue(manager)
+    first = state.current("a" * 32, "ann")
+    ahead = state.ahead("a" * 32, "ann", str(first))
+    assert ahead and ahead != first and state.ahead("a" * 32, "ann", str(first)) == ahead
+    assert state.current("b" * 32, "ben") not in (first, ahead, None)
     says(manager, str(first), "ann", "words")
-    desk.decided(str(first))
-    assert desk.current("a" * 32, "ann") == ahead
+    state.decided(str(first))
+    assert state.current("a" * 32, "ann") == ahead
 
 
 def test_a_lease_that_nobody_renews_ends(manager: DataManager) -> None:
@@ -57,41 +57,41 @@ def test_a_lease_that_nobody_renews_ends(manager: DataManager) -> None:
 
 def test_skipped_and_decided_cases_do_not_come_again_but_others_are_asked(manager: DataManager) -> None:
     key = add(manager, 0)
-    desk = queue(manager)
-    assert desk.current("a" * 32, "ann") == key
+    state = queue(manager)
+    assert state.current("a" * 32, "ann") == key
     says(manager, key, "cas", action="skip", holder="c" * 32)  # who looked at it all the same
-    assert desk.leases.taken("c" * 32) == {key: "ann"}
+    assert state.leases.taken("c" * 32) == {key: "ann"}
     says(manager, key, "ann", action="skip", holder="a" * 32)
-    assert desk.current("a" * 32, "ann") is None and desk.skipped("ann") == [key]
-    assert desk.current("b" * 32, "ben") == key
+    assert state.current("a" * 32, "ann") is None and state.skipped("ann") == [key]
+    assert state.current("b" * 32, "ben") == key
     manager.store_correction(key, "on the command line")
-    assert desk.current("b" * 32, "ben") is None and desk.skipped("ann") == []
+    assert state.current("b" * 32, "ben") is None and state.skipped("ann") == []
 
 
 def test_a_second_review_is_for_a_second_person(manager: DataManager) -> None:
     key = add(manager, 0)
-    desk = queue(manager)
+    state = queue(manager)
     says(manager, key, "ann", "one", params=DOUBLE)
-    assert desk.current("a" * 32, "ann") is None
-    assert desk.current("b" * 32, "ben") == key
+    assert state.current("a" * 32, "ann") is None
+    assert state.current("b" * 32, "ben") == key
     says(manager, key, "ben", "two", params=DOUBLE)
-    assert desk.current("b" * 32, "ben") is desk.current("c" * 32, "cas") is None  # it is a disagreement now
+    assert state.current("b" * 32, "ben") is state.current("c" * 32, "cas") is None  # it is a disagreement now
 
 
 def test_a_new_case_is_found_when_the_order_is_at_its_end(manager: DataManager) -> None:
-    desk = queue(manager)
-    assert desk.current("a" * 32, "ann") is None
+    state = queue(manager)
+    assert state.current("a" * 32, "ann") is None
     key = add(manager, 0, metadata=detailed())
-    assert desk.current("a" * 32, "ann") == key
+    assert state.current("a" * 32, "ann") == key
 
 
 def review_all(folder: Path, reviewer: str) -> None:
     manager = DataManager(folder)
-    desk = queue(manager)
-    while key := desk.current(reviewer * 8, reviewer):
-        desk.ahead(reviewer * 8, reviewer, key)
+    state = queue(manager)
+    while key := state.current(reviewer * 8, reviewer):
+        state.ahead(reviewer * 8, reviewer, key)
         says(manager, key, reviewer, f"by {reviewer}")
-        desk.decided(key)
+        state.decided(key)
 
 
 def test_processes_review_a_store_together_and_no_case_twice(manager: DataManager) -> None:

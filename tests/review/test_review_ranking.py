@@ -10,7 +10,7 @@ from mondegreen.review.queue import Candidate, Coverage, confidence_of, doubt, r
 
 def candidate(key: str, heard: str = "", score: float | None = None, **fields: object) -> Candidate:
     given = {"confidence": None, "error_types": (), "model": "m", **fields}
-    return Candidate(id=key, heard=heard, error_score=score, **given)  # type: ignore[arg-type]
+    return Candidate(id=key, hypothesis=heard, error_score=score, **given)  # type: ignore[arg-type]
 
 
 def test_of_equals_the_more_doubtful_comes_first() -> None:

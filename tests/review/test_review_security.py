@@ -7,18 +7,18 @@ import pytest
 from mondegreen.cases.store import DataManager
 from mondegreen.review.app import address
 from mondegreen.review.security import MAX_BODY, Access, checked_name, is_loopback
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 from tests.review.conftest import add, counts
 from tests.review.visitor import ADDRESS, Visitor
 
-MakeDesk = Callable[..., Desk]
+MakeState = Callable[..., ReviewState]
 
 
 @pytest.fixture
-def visitor(store: DataManager, make_desk: MakeDesk) -> Visitor:
+def visitor(store: DataManager, make_state: MakeState) -> Visitor:
     """A browser that looks at the one case."""
     add(store, 0)
-    found = Visitor(make_desk())
+    found = Visitor(make_state())
     found.look()
     return found
 
@@ -36,14 +36,14 @@ def test_a_server_of_this_machine_answers_to_its_own_names_only(visitor: Visitor
         assert visitor.get("/", headers={"host": host}).status_code == (200 if host in welcome else 421), host
 
 
-def test_a_server_for_others_answers_to_addresses_and_to_the_names_it_was_given(make_desk: MakeDesk) -> None:
+def test_a_server_for_others_answers_to_addresses_and_to_the_names_it_was_given(make_state: MakeState) -> None:
     access = Access.for_host("0.0.0.0", ["Review.example"])
     assert all(access.knows_host(host) for host in ("10.1.2.3:8377", "[fe80::1]:1", "review.example", "localhost"))
     assert not access.knows_host("evil.example")
-    desk = make_desk(access=access)
-    printed = address(desk, 8377)
+    state = make_state(access=access)
+    printed = address(state, 8377)
     assert printed.startswith("http://") and printed.endswith(f"/enter?token={access.token}")
-    assert Visitor(desk, printed.rsplit("/", 1)[0]).get(printed).status_code == 200
+    assert Visitor(state, printed.rsplit("/", 1)[0]).get(printed).status_code == 200
     assert access.token and Access.for_host("0.0.0.0").token != access.token
     assert not Access.for_host("127.0.0.1").token and not Access.for_host("::1").token
     assert is_loopback("127.8.8.8") and is_loopback("localhost") and not is_loopback("localhost.evil.example")
@@ -71,9 +71,9 @@ def test_a_page_of_another_site_fetches_nothing_but_a_link_may_lead_here(visitor
     ]
 
 
-def test_a_form_needs_the_token_of_its_own_browser(visitor: Visitor, store: DataManager, make_desk: MakeDesk) -> None:
+def test_a_form_needs_the_token_of_its_own_browser(visitor: Visitor, store: DataManager, make_state: MakeState) -> None:
     key = visitor.case
-    other = Visitor(make_desk(access=visitor.app.state.desk.access))  # type: ignore[attr-defined]
+    other = Visitor(make_state(access=visitor.app.state.review.access))  # type: ignore[attr-defined]
     other.look("/history")
     form = {"action": "text", "basis": "0", "text": "stolen"}
     for token in ("", "0" * 64, "ä", other.value(r'data-csrf="(\w+)"')):
@@ -123,17 +123,17 @@ def test_every_answer_carries_the_policy(visitor: Visitor) -> None:
     assert "<style" not in visitor.page and " style=" not in visitor.page and "<script>" not in visitor.page
 
 
-def test_others_need_the_token_once(store: DataManager, make_desk: MakeDesk) -> None:
+def test_others_need_the_token_once(store: DataManager, make_state: MakeState) -> None:
     key = add(store, 0)
-    desk = make_desk(access=Access.for_host("0.0.0.0"), reviewer="")
-    visitor = Visitor(desk, "http://10.0.0.7:8377")
+    state = make_state(access=Access.for_host("0.0.0.0"), reviewer="")
+    visitor = Visitor(state, "http://10.0.0.7:8377")
     for path in ("/", "/history", f"/audio/{key}", "/static/review.css", f"/enter/../audio/{key}"):
         assert visitor.get(path).status_code == 401
     assert "password" in visitor.get("/enter").text
     assert visitor.get("/enter?token=wrong").status_code == 401 and visitor.get("/").status_code == 401
-    answer = visitor.get(f"/enter?token={desk.access.token}")
+    answer = visitor.get(f"/enter?token={state.access.token}")
     cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie and desk.access.token.lower() not in cookie
+    assert "httponly" in cookie and "samesite=strict" in cookie and state.access.token.lower() not in cookie
     visitor.look()  # asks who this is, since nobody on the network is known
     assert "Who reviews in this browser?" in visitor.page
     assert visitor.submit("/name", name="  Zoë  B. ").status_code == 200
@@ -141,11 +141,11 @@ def test_others_need_the_token_once(store: DataManager, make_desk: MakeDesk) -> 
     assert store.corrections(key)[0].author == "Zoë B."
 
 
-def test_the_token_can_be_typed(make_desk: MakeDesk) -> None:
-    desk = make_desk(access=Access.for_host("0.0.0.0"))
-    visitor = Visitor(desk, "http://10.0.0.7:8377")
+def test_the_token_can_be_typed(make_state: MakeState) -> None:
+    state = make_state(access=Access.for_host("0.0.0.0"))
+    visitor = Visitor(state, "http://10.0.0.7:8377")
     token = visitor.get("/enter").text.split('name="csrf" value="')[1].split('"')[0]
-    for given, status in (("wrong", 401), (desk.access.token, 200)):
+    for given, status in (("wrong", 401), (state.access.token, 200)):
         assert visitor.post("/enter", data={"csrf": token, "token": given}).status_code == status
     assert visitor.get("/").status_code == 200
 
@@ -157,7 +157,7 @@ def test_what_is_no_name_is_asked_for_again(visitor: Visitor) -> None:
     assert "ann" in visitor.look()
 
 
-def test_a_fixed_name_stays(make_desk: MakeDesk) -> None:
-    visitor = Visitor(make_desk(fixed=True))
+def test_a_fixed_name_stays(make_state: MakeState) -> None:
+    visitor = Visitor(make_state(fixed=True))
     assert 'href="/name"' not in visitor.look("/history")
     assert visitor.submit("/name", name="ben").status_code == 403

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from mondegreen.errors import AudioError
-from mondegreen.review.figures import HEIGHT, WIDTH, draw
+from mondegreen.review.page import HEIGHT, WIDTH, draw
 
 
 def bars(path: str) -> list[tuple[float, float]]:

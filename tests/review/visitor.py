@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from mondegreen.review.app import create_app
-from mondegreen.review.session import Desk
+from mondegreen.review.session import ReviewState
 
 ADDRESS = "http://127.0.0.1:8377"
 
@@ -14,8 +14,8 @@ ADDRESS = "http://127.0.0.1:8377"
 class Visitor(TestClient):
     """Keeps cookies, sends an Origin and the token of the page it saw last."""
 
-    def __init__(self, desk: Desk, address: str = ADDRESS) -> None:
-        super().__init__(create_app(desk), base_url=address, headers={"origin": address})
+    def __init__(self, state: ReviewState, address: str = ADDRESS) -> None:
+        super().__init__(create_app(state), base_url=address, headers={"origin": address})
         self.page = ""
 
     def look(self, path: str = "/") -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mondegreen.cases.store import DataManager
     from mondegreen.config import Params
-    from mondegreen.review.session import Desk
+    from mondegreen.review.session import ReviewState
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -104,25 +104,27 @@ def review(
     if summary:
         _summary(manager, params, as_json)
         return
-    desk = _desk(manager, params, host, allow_host or (), reviewer)
+    state = _state(manager, params, host, allow_host or (), reviewer)
     try:
         with terminable():
-            serve(desk, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
+            serve(state, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
     except KeyboardInterrupt as stop:
         typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
 
 
-def _desk(manager: "DataManager", params: "Params", host: str, names: "Sequence[str]", reviewer: str | None) -> "Desk":
+def _state(
+    manager: "DataManager", params: "Params", host: str, names: "Sequence[str]", reviewer: str | None
+) -> "ReviewState":
     from mondegreen.cli.common import login
     from mondegreen.errors import UsageError
     from mondegreen.review.security import Access, checked_name, is_loopback
-    from mondegreen.review.session import Desk
+    from mondegreen.review.session import ReviewState
 
     if reviewer is not None and not checked_name(reviewer):
         raise UsageError("--reviewer: not a name.", "Give 1 to 60 printable characters.")
     # Who has an account here is known; of others on the network nothing is.
     name = checked_name(reviewer or (login() if is_loopback(host) else ""))
-    return Desk(manager, params, Access.for_host(host, names), name, fixed=reviewer is not None)
+    return ReviewState(manager, params, Access.for_host(host, names), name, fixed=reviewer is not None)
 
 
 def _ready(url: str, browser: bool, as_json: bool) -> None:
@@ -138,12 +140,12 @@ def _summary(manager: "DataManager", params: "Params", as_json: bool) -> None:
     import json
 
     from mondegreen.db import reading
-    from mondegreen.review import figures
+    from mondegreen.review import history
 
     with reading(manager.engine) as session:
-        progress = figures.progress(session, "")
-        people = figures.reviewers(session)
-        agreement = figures.agreement(session, params.score.normalizer)
+        progress = history.progress(session, "")
+        people = history.reviewers(session)
+        agreement = history.agreement(session, params.score.normalizer)
     if as_json:
         tree = {
             **progress.model_dump(include={"left", "second", "disputed"}),

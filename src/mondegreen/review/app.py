@@ -1,8 +1,6 @@
-"""The review pages: rendered on the server, one case at a time; the script of theirs only saves keystrokes.
+"""The review pages: look at a case, decide, take back, see what all decided; and the server of these pages.
 
-One case after the other: look, decide, take back; and the pages about all of them.
-
-Serving the review pages until somebody stops it.
+They are rendered on the server, one case at a time; their script only saves keystrokes.
 """
 
 import socket
@@ -22,15 +20,33 @@ from starlette.background import BackgroundTask
 from mondegreen.cases.spelling import unwritable
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.review import figures, session
-from mondegreen.review.decisions import Action, Chosen, NewDecision, ReviewConflict, Standing, decide, release, undo
+from mondegreen.review import history as reviews
+from mondegreen.review import session
+from mondegreen.review.decisions import (
+    Action,
+    Adjudication,
+    Chosen,
+    NewDecision,
+    ReviewConflict,
+    record_decision,
+    release,
+    undo,
+)
 from mondegreen.review.page import Page, page_of
-from mondegreen.review.security import Guard, checked_name
-from mondegreen.review.session import Desk, Known, Named, NamedOurs, Seat, seat
+from mondegreen.review.security import AccessMiddleware, checked_name
+from mondegreen.review.session import (
+    BrowserSession,
+    Known,
+    NamedFormSession,
+    NamedSession,
+    ReviewState,
+    browser_session,
+)
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import align_words
 
 router = APIRouter()
+_STATIC = Path(__file__).parent / "static"
 _SOUND = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg", ".opus": "audio/ogg"}
 _PAGE = 100  # entries of the history
 Number = Annotated[int, Query(ge=0, lt=2**63)]
@@ -41,26 +57,78 @@ _MEANWHILE = (
 )
 
 
+def serve(state: ReviewState, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        port: 0 takes any that is free.
+        on_ready: told the address as soon as requests are taken; it holds the token, where one is needed.
+
+    Raises:
+        UsageError: the address cannot be bound.
+    """
+    release(state.manager.engine, state.params)
+    with _bound(state.access.host, port) as listening:
+        listening.listen(128)
+        config = uvicorn.Config(
+            create_app(state),
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,  # seconds; a browser may hold a connection open
+        )
+        on_ready(address(state, listening.getsockname()[1]))
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def address(state: ReviewState, port: int) -> str:
+    """What a person opens."""
+    host = state.access.host
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    shown = f"[{host}]" if ":" in host else host
+    token = f"enter?token={quote(state.access.token)}" if state.access.token else ""
+    return f"http://{shown}:{port}/{token}"
+
+
+def create_app(state: ReviewState) -> FastAPI:
+    """The pages over one store."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.review = state
+    app.add_middleware(AccessMiddleware, access=state.access)
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    app.include_router(router)
+    app.include_router(session.router)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(MondegreenError, _failed)
+    app.add_exception_handler(404, _refused)
+    app.add_exception_handler(405, _refused)
+    return app
+
+
 @router.get("/")
-def present(at: Named, said: Annotated[str, Query(max_length=20)] = "") -> Response:
+def present(browser: NamedSession, said: Annotated[str, Query(max_length=20)] = "") -> Response:
     """The case on this browser's screen, else the next one."""
-    case_id = at.desk.queue.current(at.holder, at.name)
+    case_id = browser.state.queue.current(browser.holder, browser.name)
     if case_id is not None:
-        return _case(at, case_id, said=said)
-    others = at.desk.queue.leases.taken(at.holder)
-    return at.render("done.html.j2", said=said, others=others, skipped=at.desk.queue.skipped(at.name))
+        return _case(browser, case_id, said=said)
+    others = browser.state.queue.leases.taken(browser.holder)
+    return browser.render("done.html.j2", said=said, others=others, skipped=browser.state.queue.skipped(browser.name))
 
 
 @router.get("/case/{case_id}")
-def one_case(at: Named, case_id: Known, undone: Number = 0) -> Response:
+def one_case(browser: NamedSession, case_id: Known, undone: Number = 0) -> Response:
     """A case by its id: out of the history, a dispute, or taken back just now."""
-    at.desk.queue.open(case_id, at.holder, at.name)
-    return _case(at, case_id, said="undone" if undone else "", text=_taken_back(at, case_id, undone))
+    browser.state.queue.open(case_id, browser.holder, browser.name)
+    return _case(browser, case_id, said="undone" if undone else "", text=_taken_back(browser, case_id, undone))
 
 
 @router.post("/case/{case_id}")
 def decide_case(
-    at: NamedOurs,
+    browser: NamedFormSession,
     case_id: Known,
     action: Annotated[Action, Form()],
     basis: Annotated[int, Form()],
@@ -70,94 +138,94 @@ def decide_case(
 ) -> Response:
     """Stores a decision and goes on to the next case."""
     written = _clean(text)
-    if len(written) > at.desk.params.review.max_characters:
-        notice = f"The text has {len(written)} characters; {at.desk.params.review.max_characters} are taken."
-        return _case(at, case_id, 413, text=written, notice=notice)
+    if len(written) > browser.state.params.review.max_characters:
+        notice = f"The text has {len(written)} characters; {browser.state.params.review.max_characters} are taken."
+        return _case(browser, case_id, 413, text=written, notice=notice)
     if action == "text" and not written and not empty:
-        return _case(at, case_id, 422, text="", notice=_EMPTY, empty=True)
+        return _case(browser, case_id, 422, text="", notice=_EMPTY, empty=True)
     is_text = action == "text"
     new = NewDecision(
         case_id=case_id,
-        reviewer=at.name,
+        reviewer=browser.name,
         action=action,
         transcript=written if is_text else None,
         chosen=chosen if is_text else "",
         basis=basis,
-        holder=at.holder,
+        holder=browser.holder,
     )
     try:
-        result = decide(at.desk.manager.engine, at.desk.params, new)
+        result = record_decision(browser.state.manager.engine, browser.state.params, new)
     except ReviewConflict:
-        page = page_of(at.desk.manager, case_id, at.desk.params, at.name)
+        page = page_of(browser.state.manager, case_id, browser.state.params, browser.name)
         if not _is_repeated(page, new):
-            return _case(at, case_id, 409, text=written, notice=_MEANWHILE)
-        result = page.standing
-    at.desk.queue.decided(case_id)
-    return RedirectResponse(f"/?said={_said(action, result, written, at)}", 303)
+            return _case(browser, case_id, 409, text=written, notice=_MEANWHILE)
+        result = page.adjudication
+    browser.state.queue.decided(case_id)
+    return RedirectResponse(f"/?said={_said(action, result, written, browser)}", 303)
 
 
 @router.post("/undo")
-def undo_last(at: NamedOurs) -> Response:
+def undo_last(browser: NamedFormSession) -> Response:
     """Takes the newest decision back and shows its case again."""
     try:
-        undone = undo(at.desk.manager.engine, at.desk.params, at.name)
+        undone = undo(browser.state.manager.engine, browser.state.params, browser.name)
     except ReviewConflict as error:
-        return at.render("problem.html.j2", 409, problem=error.problem, next_step=error.next_step)
+        return browser.render("problem.html.j2", 409, problem=error.problem, next_step=error.next_step)
     return RedirectResponse(f"/case/{undone.case_id}?undone={undone.decision}", 303)
 
 
 @router.post("/lease")
-def renew(at: NamedOurs) -> Response:
+def renew(browser: NamedFormSession) -> Response:
     """Called by an open page: the case stays its reader's."""
-    at.desk.queue.leases.renew(at.holder)
+    browser.state.queue.leases.renew(browser.holder)
     return Response(status_code=204)
 
 
 @router.post("/spelling")
-def spelling(at: NamedOurs, text: Annotated[str, Form()] = "") -> JSONResponse:
+def spelling(browser: NamedFormSession, text: Annotated[str, Form()] = "") -> JSONResponse:
     """The characters that the model cannot write, with their names."""
-    found = unwritable(_clean(text)[: at.desk.params.review.max_characters], at.desk.labeller)
+    found = unwritable(_clean(text)[: browser.state.params.review.max_characters], browser.state.labeller)
     return JSONResponse([{"character": item, "name": unicodedata.name(item, "unnamed").lower()} for item in found])
 
 
 @router.get("/audio/{case_id}")
-def audio(at: Named, case_id: Known) -> Response:
+def audio(browser: NamedSession, case_id: Known) -> Response:
     """The recording of a case, in ranges when asked so. Raises CaseError when it is missing."""
-    path = at.desk.manager.audio_path(case_id)
+    path = browser.state.manager.audio_path(case_id)
     kind = _SOUND.get(path.suffix, "application/octet-stream")
     return FileResponse(path, media_type=kind, headers={"cache-control": f"private, max-age={_DAY}"})
 
 
 @router.get("/history")
-def history(at: Named, reviewer: str = "", before: Number = 0) -> HTMLResponse:
+def history(browser: NamedSession, reviewer: str = "", before: Number = 0) -> HTMLResponse:
     """Who decided what."""
     name = checked_name(reviewer) or None
-    with reading(at.desk.manager.engine) as session:
-        people = figures.reviewers(session)
-        entries = figures.history(session, reviewer=name, before=before or None, limit=_PAGE)
-        blind = figures.waiting_for_second(session)
+    with reading(browser.state.manager.engine) as session:
+        people = reviews.reviewers(session)
+        entries = reviews.history(session, reviewer=name, before=before or None, limit=_PAGE)
+        blind = reviews.waiting_for_second(session)
     more = entries[-1].id if len(entries) == _PAGE else None
-    return at.render("history.html.j2", people=people, entries=entries, wanted=name, more=more, blind=blind)
+    return browser.render("history.html.j2", people=people, entries=entries, wanted=name, more=more, blind=blind)
 
 
 @router.get("/disagreements")
-def disagreements(at: Named) -> HTMLResponse:
+def disagreements(browser: NamedSession) -> HTMLResponse:
     """What two people heard differently, and how often they do."""
-    normalizer = at.desk.params.score.normalizer
-    with reading(at.desk.manager.engine) as session:
-        agreement = figures.agreement(session, normalizer)
-        disputes = figures.disputes(session)
+    normalizer = browser.state.params.score.normalizer
+    with reading(browser.state.manager.engine) as session:
+        agreement = reviews.agreement(session, normalizer)
+        disputes = reviews.disputes(session)
     rows = [
         align_words(
             normalize(item.first.transcript or "", normalizer), normalize(item.second.transcript or "", normalizer)
         )
         for item in disputes
     ]
-    return at.render("disagreements.html.j2", agreement=agreement, disputes=list(zip(disputes, rows, strict=True)))
+    return browser.render("disagreements.html.j2", agreement=agreement, disputes=list(zip(disputes, rows, strict=True)))
 
 
 def _case(
-    at: Seat,
+    browser: BrowserSession,
     case_id: str,
     status: int = 200,
     *,
@@ -172,30 +240,30 @@ def _case(
         text: what the field holds, None for what the case starts with.
         empty: the person was asked whether nothing was said.
     """
-    page = page_of(at.desk.manager, case_id, at.desk.params, at.name)
-    owner = at.desk.queue.leases.taken(at.holder).get(case_id, "")
+    page = page_of(browser.state.manager, case_id, browser.state.params, browser.name)
+    owner = browser.state.queue.leases.taken(browser.holder).get(case_id, "")
     written = page.text if text is None else text
-    following = at.desk.queue.ahead(at.holder, at.name, case_id)
-    answer = at.render(
+    following = browser.state.queue.ahead(browser.holder, browser.name, case_id)
+    answer = browser.render(
         "case.html.j2",
         status,
         page=page,
         text=written,
-        odd=unwritable(written, at.desk.labeller),
+        odd=unwritable(written, browser.state.labeller),
         following=following,
         owner=owner,
         said=said,
         notice=notice,
         empty=empty,
     )
-    answer.background = BackgroundTask(at.desk.draw_ahead, following) if following else None
+    answer.background = BackgroundTask(browser.state.draw_ahead, following) if following else None
     return answer
 
 
-def _taken_back(at: Seat, case_id: str, decision: int) -> str | None:
+def _taken_back(browser: BrowserSession, case_id: str, decision: int) -> str | None:
     """The text of a decision that this reviewer took back just now."""
-    with reading(at.desk.manager.engine) as session:
-        found = figures.history(session, reviewer=at.name, case_id=case_id, limit=None) if decision else []
+    with reading(browser.state.manager.engine) as session:
+        found = reviews.history(session, reviewer=browser.name, case_id=case_id, limit=None) if decision else []
     return next((entry.transcript for entry in found if entry.id == decision and entry.undone), None)
 
 
@@ -206,7 +274,7 @@ def _is_repeated(page: Page, new: NewDecision) -> bool:
     return last is not None and (last.reviewer, last.action, last.transcript) == wanted
 
 
-def _said(action: Action, result: Standing, written: str, at: Seat) -> str:
+def _said(action: Action, result: Adjudication, written: str, browser: BrowserSession) -> str:
     """What the next page says of this decision; see base.html.j2."""
     if action == "skip":
         return "skip"
@@ -214,31 +282,12 @@ def _said(action: Action, result: Standing, written: str, at: Seat) -> str:
         return result.held
     if action != "text":
         return action
-    return "odd" if unwritable(written, at.desk.labeller) else "text"
+    return "odd" if unwritable(written, browser.state.labeller) else "text"
 
 
 def _clean(text: str) -> str:
     """Single spaces, and no control characters: nobody hears them, and PostgreSQL refuses one of them."""
     return " ".join("".join(item for item in text if item.isspace() or unicodedata.category(item) != "Cc").split())
-
-
-_STATIC = Path(__file__).parent / "static"
-
-
-def create_app(desk: Desk) -> FastAPI:
-    """The pages over one store."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.desk = desk
-    app.add_middleware(Guard, access=desk.access)
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
-    app.include_router(router)
-    app.include_router(session.router)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _not_understood)
-    app.add_exception_handler(MondegreenError, _failed)
-    app.add_exception_handler(404, _refused)
-    app.add_exception_handler(405, _refused)
-    return app
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -262,45 +311,9 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 def _say(request: Request, status: int, problem: str, next_step: str) -> Response:
-    at = seat(request)
-    text = at.desk.templates.get_template("problem.html.j2").render(problem=problem, next_step=next_step)
+    browser = browser_session(request)
+    text = browser.state.templates.get_template("problem.html.j2").render(problem=problem, next_step=next_step)
     return Response(text, status, media_type="text/html")
-
-
-def serve(desk: Desk, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM.
-
-    Args:
-        port: 0 takes any that is free.
-        on_ready: told the address as soon as requests are taken; it holds the token, where one is needed.
-
-    Raises:
-        UsageError: the address cannot be bound.
-    """
-    release(desk.manager.engine, desk.params)
-    with _bound(desk.access.host, port) as listening:
-        listening.listen(128)
-        config = uvicorn.Config(
-            create_app(desk),
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,  # seconds; a browser may hold a connection open
-        )
-        on_ready(address(desk, listening.getsockname()[1]))
-        uvicorn.Server(config).run(sockets=[listening])
-
-
-def address(desk: Desk, port: int) -> str:
-    """What a person opens."""
-    host = desk.access.host
-    if host in ("0.0.0.0", "::", ""):
-        host = socket.gethostname()
-    shown = f"[{host}]" if ":" in host else host
-    token = f"enter?token={quote(desk.access.token)}" if desk.access.token else ""
-    return f"http://{shown}:{port}/{token}"
 
 
 def _bound(host: str, port: int) -> socket.socket:

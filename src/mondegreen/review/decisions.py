@@ -1,7 +1,4 @@
-"""Writing down what a reviewer decided, and taking it back. Each function is one transaction.
-
-Where a case stands after what people decided about it: pure rules, no database.
-"""
+"""What reviewers decide about a case: the rules of what follows, and writing a decision down or taking it back."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,11 +19,12 @@ from mondegreen.tables import CaseRow, CorrectionRow, ReviewDecisionRow, ReviewH
 
 Action = Literal["text", "bad_audio", "not_speech", "skip"]
 Role = Literal["single", "first", "second", "final"]
+Chosen = Literal["typed", "heard", "nbest", "llm", "reviewer", ""]  # where a text comes from
 Held = Literal["bad_audio", "not_speech", "second", "disputed"]
 
 
-class Verdict(BaseModel):
-    """A decision that stands: not skipped, not undone."""
+class ReviewDecision(BaseModel):
+    """A decision that counts: not skipped, not undone."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
@@ -38,7 +36,7 @@ class Verdict(BaseModel):
     after: int  # the case's newest correction then
 
 
-class Standing(BaseModel):
+class Adjudication(BaseModel):
     """What follows from the decisions of a case.
 
     `held` says why nothing that was written before counts, None when a text counts or nobody decided anything.
@@ -58,11 +56,11 @@ def is_double(case_id: str, fraction: float, seed: int) -> bool:
     return int.from_bytes(digest[:8]) < fraction * 2**64
 
 
-def next_role(decided: Sequence[Verdict], reviewer: str, *, double: bool, corrected: bool) -> Role:
+def next_role(decided: Sequence[ReviewDecision], reviewer: str, *, double: bool, corrected: bool) -> Role:
     """What the next decision about a case is.
 
     Args:
-        decided: what stands, oldest first.
+        decided: what counts, oldest first.
         reviewer: who decides now.
         double: two people are to decide.
         corrected: a person corrected it already, here or elsewhere.
@@ -77,10 +75,10 @@ def next_role(decided: Sequence[Verdict], reviewer: str, *, double: bool, correc
     return "first" if last.reviewer == reviewer else "second"
 
 
-def standing(decided: Sequence[Verdict], normalizer: NormalizerName) -> Standing:
-    """Where the case stands: the newest decision says it, a second one together with the first."""
+def adjudicate(decided: Sequence[ReviewDecision], normalizer: NormalizerName) -> Adjudication:
+    """What follows for a case: the newest decision says it, a second one together with the first."""
     if not decided:
-        return Standing()
+        return Adjudication()
     last = decided[-1]
     held: Held | None
     if last.role == "first":
@@ -89,21 +87,18 @@ def standing(decided: Sequence[Verdict], normalizer: NormalizerName) -> Standing
         held = "disputed"
     else:
         held = last.action if last.action in ("bad_audio", "not_speech") else None
-    return Standing(held=held, by=last.reviewer, after=last.after, open=False)
+    return Adjudication(held=held, by=last.reviewer, after=last.after, open=False)
 
 
-def agree(one: Verdict, other: Verdict, normalizer: NormalizerName) -> bool:
+def agree(one: ReviewDecision, other: ReviewDecision, normalizer: NormalizerName) -> bool:
     """Whether two people say the same; bad audio and no speech both keep a case out."""
     if "text" in (one.action, other.action):
         return one.action == other.action and _words(one, normalizer) == _words(other, normalizer)
     return True
 
 
-def _words(verdict: Verdict, normalizer: NormalizerName) -> str:
-    return normalize(verdict.transcript or "", normalizer)
-
-
-Chosen = Literal["typed", "heard", "nbest", "llm", "reviewer", ""]
+def _words(decision: ReviewDecision, normalizer: NormalizerName) -> str:
+    return normalize(decision.transcript or "", normalizer)
 
 
 class ReviewConflict(CaseError):
@@ -141,14 +136,14 @@ class Undone(BaseModel):
     transcript: str | None
 
 
-def decide(engine: Engine, params: Params, new: NewDecision) -> Standing:
+def record_decision(engine: Engine, params: Params, new: NewDecision) -> Adjudication:
     """Appends a decision and lets it count as far as it does.
 
     The text of a single or final decision becomes a correction. Of a case that goes to two people it is held until the
     second agrees, and when they disagree until somebody decides. Bad audio and no speech keep a case from counting.
 
     Returns:
-        Where the case stands now.
+        What follows for the case.
 
     Raises:
         ReviewConflict: somebody decided since the case was shown.
@@ -159,13 +154,13 @@ def decide(engine: Engine, params: Params, new: NewDecision) -> Standing:
         row = _locked(session, new.case_id)
         if new.basis is not None and new.action != "skip" and basis(session, row.id) != new.basis:
             raise ReviewConflict("Somebody has decided on this case since it was shown to you.", "Look at it again.")
-        decided = verdicts(session, row.id)
+        decided = decisions_of(session, row.id)
         seconds = _end_lease(session, new, now)
         double = is_double(row.id, params.review.double_fraction, params.seed)
         role = next_role(decided, new.reviewer, double=double, corrected=row.label_method in PEOPLE)
         if new.action == "skip":
             _insert(session, new, "", now, seconds)
-            return standing(decided, params.score.normalizer)
+            return adjudicate(decided, params.score.normalizer)
         return _let_count(session, params, decided, new, role, now, seconds)
 
 
@@ -182,22 +177,20 @@ def undo(engine: Engine, params: Params, reviewer: str) -> Undone:
         if last is None:
             raise ReviewConflict(f"{reviewer} has decided nothing that could be taken back.", "Correct a case first.")
         _locked(session, last.case_id)
-        decided = verdicts(session, last.case_id)
+        decided = decisions_of(session, last.case_id)
         if last.action != "skip" and (not decided or decided[-1].id != last.id):
             raise ReviewConflict(
                 f"Somebody has decided on case {last.case_id} since.", "Open it from the history and correct it anew."
             )
-        session.execute(insert(plain(ReviewDecisionRow)), [_undoing(last)])
+        session.add(
+            ReviewDecisionRow(
+                case_id=last.case_id, reviewer=last.reviewer, at=datetime.now(UTC), action="undo", role="", chosen="",
+                after=0, correction_id=last.correction_id, undoes=last.id,
+            )
+        )  # fmt: skip
         if last.action != "skip":
-            _hold(session, last.case_id, standing(decided[:-1], params.score.normalizer))
-        return Undone.model_validate(
-            {
-                "case_id": last.case_id,
-                "decision": last.id,
-                "action": last.action,
-                "transcript": last.transcript,
-            }
-        )
+            _hold(session, last.case_id, adjudicate(decided[:-1], params.score.normalizer))
+        return Undone.model_validate({**vars(last), "decision": last.id})
 
 
 def release(engine: Engine, params: Params) -> int:
@@ -209,7 +202,7 @@ def release(engine: Engine, params: Params) -> int:
     for key in single:
         with transaction(engine) as session:
             _locked(session, key)
-            decided = verdicts(session, key)
+            decided = decisions_of(session, key)
             if decided and decided[-1].role == "first":
                 first = decided[-1]
                 again = NewDecision(
@@ -227,8 +220,8 @@ def basis(session: Session, case_id: str) -> int:
     return (session.scalar(decided) or 0) + (session.scalar(written) or 0)
 
 
-def verdicts(session: Session, case_id: str) -> list[Verdict]:
-    """The decisions about a case that stand, oldest first."""
+def decisions_of(session: Session, case_id: str) -> list[ReviewDecision]:
+    """The decisions about a case that count, oldest first."""
     rows = session.scalars(
         select(ReviewDecisionRow)
         .where(
@@ -238,7 +231,7 @@ def verdicts(session: Session, case_id: str) -> list[Verdict]:
         )
         .order_by(ReviewDecisionRow.id)
     )
-    return [Verdict.model_validate(row) for row in rows]
+    return [ReviewDecision.model_validate(row) for row in rows]
 
 
 def taken_back() -> Select[int | None]:
@@ -249,34 +242,29 @@ def taken_back() -> Select[int | None]:
 def _let_count(
     session: Session,
     params: Params,
-    decided: Sequence[Verdict],
+    decided: Sequence[ReviewDecision],
     new: NewDecision,
     role: Role,
     now: datetime,
     seconds: float | None,
-) -> Standing:
+) -> Adjudication:
     """Appends the decision, and the correction that it makes, if it makes one."""
     newest = session.scalar(select(func.max(CorrectionRow.id)).where(CorrectionRow.case_id == new.case_id)) or 0
-    verdict = Verdict(
-        id=0, reviewer=new.reviewer, action=new.action, role=role, transcript=new.transcript, after=newest
-    )
-    result = standing([*decided, verdict], params.score.normalizer)
+    latest = ReviewDecision.model_validate({**new.model_dump(), "id": 0, "role": role, "after": newest})
+    result = adjudicate([*decided, latest], params.score.normalizer)
     written = None
     if result.held is None:
+        agreed = {"agrees_with": decided[-1].reviewer} if role == "second" else {}
         correction = NewCorrection(
             case_id=new.case_id,
             transcript=new.transcript or "",
             author=new.reviewer,
-            metadata={"review": role, "chosen": new.chosen} | _agreed(decided, role),
+            metadata={"review": role, "chosen": new.chosen} | agreed,
         )
         written = store_corrections(session, [correction], now)[0]
     _insert(session, new, role, now, seconds, newest, written)
     _hold(session, new.case_id, result)
     return result
-
-
-def _agreed(decided: Sequence[Verdict], role: Role) -> dict[str, str]:
-    return {"agrees_with": decided[-1].reviewer} if role == "second" else {}
 
 
 def _insert(
@@ -293,21 +281,7 @@ def _insert(
     session.execute(insert(plain(ReviewDecisionRow)), [row])
 
 
-def _undoing(last: ReviewDecisionRow) -> dict[str, object]:
-    return {
-        "case_id": last.case_id,
-        "reviewer": last.reviewer,
-        "at": datetime.now(UTC),
-        "action": "undo",
-        "role": "",
-        "chosen": "",
-        "after": 0,
-        "correction_id": last.correction_id,
-        "undoes": last.id,
-    }
-
-
-def _hold(session: Session, case_id: str, result: Standing) -> None:
+def _hold(session: Session, case_id: str, result: Adjudication) -> None:
     """Keeps from counting what must not count, and counts the rest anew."""
     session.execute(delete(ReviewHoldRow).where(ReviewHoldRow.case_id == case_id))
     if result.held:

@@ -1,29 +1,36 @@
 """What the page of one case shows: the words with their doubts, the choices, the waveform. No HTML."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import Case, CaseSuggestion, Correction
 from mondegreen.cases.store import DataManager
-from mondegreen.config import Params
+from mondegreen.config import Params, Seconds
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Alternative, Word
-from mondegreen.review.decisions import Chosen, Standing, Verdict, basis, standing, verdicts
-from mondegreen.review.figures import Drawing, draw
+from mondegreen.review.decisions import Adjudication, Chosen, ReviewDecision, adjudicate, basis, decisions_of
 from mondegreen.scoring.wer import align_words
+from mondegreen.speech.audio import SAMPLE_RATE, stream_windows
 
 _MOST = 9  # choices, one a digit
+WIDTH, HEIGHT = 600, 100  # of the drawing's own units
+_SLICE = SAMPLE_RATE // 200  # samples of one measurement, 5 ms
+_WINDOW: Seconds = 30.0
+_LOUD = 0.05  # quieter recordings are not drawn larger than as if this were their peak
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class HeardWord(_Record):
+class HypothesisWord(_Record):
     """A word of the hypothesis; times in seconds, None where they are not known."""
 
     text: str
@@ -34,7 +41,7 @@ class HeardWord(_Record):
 
 
 class Piece(NamedTuple):
-    """Some words of a choice, and whether they differ from what was heard."""
+    """Some words of a choice, and whether they differ from the hypothesis."""
 
     text: str
     differs: bool
@@ -50,19 +57,26 @@ class Choice(_Record):
     pieces: tuple[Piece, ...]
 
 
+class Drawing(NamedTuple):
+    """A waveform; `path` fits WIDTH x HEIGHT."""
+
+    path: str
+    duration: Seconds
+
+
 class Page(_Record):
     """Everything about one case."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     case: Case
-    words: tuple[HeardWord, ...]
+    words: tuple[HypothesisWord, ...]
     choices: tuple[Choice, ...]
     drawing: Drawing | None
     problem: str  # why there is no drawing
     duration: float
-    standing: Standing
-    decided: tuple[Verdict, ...]  # that stand; shown only when the case is disputed or settled
+    adjudication: Adjudication
+    decided: tuple[ReviewDecision, ...]  # that stand; shown only when the case is disputed or settled
     corrections: tuple[Correction, ...]
     basis: int
     text: str  # what the field starts with
@@ -70,18 +84,18 @@ class Page(_Record):
     @property
     def is_settled(self) -> bool:
         """A person corrected it, or somebody took it out."""
-        return self.case.label_method in ("manual", "import") or self.standing.held in ("bad_audio", "not_speech")
+        return self.case.label_method in ("manual", "import") or self.adjudication.held in ("bad_audio", "not_speech")
 
 
 def page_of(manager: DataManager, case_id: str, params: Params, reviewer: str) -> Page:
     """Reads a case for its page. Raises CaseError when there is none."""
     case = manager.get_case(case_id)
     with reading(manager.engine) as session:
-        decided, number = _visible(session, case, params, reviewer)
+        decided, adjudication = _visible(session, case, params, reviewer)
         version = basis(session, case.id)
     drawing, problem = _drawing(manager, case)
-    words = heard_words(case, params.review.doubtful_below)
-    disputed = decided if number.held == "disputed" else ()
+    words = hypothesis_words(case, params.review.doubtful_below)
+    disputed = decided if adjudication.held == "disputed" else ()
     choices = choices_of(case, manager.newest_suggestions([case.id]).get(case.id), disputed)
     return Page(
         case=case,
@@ -90,9 +104,9 @@ def page_of(manager: DataManager, case_id: str, params: Params, reviewer: str) -
         drawing=drawing,
         problem=problem,
         duration=drawing.duration if drawing else case.duration or 0.0,
-        standing=number,
+        adjudication=adjudication,
         decided=decided,
-        corrections=tuple(manager.corrections(case.id)) if number.held != "second" else (),
+        corrections=tuple(manager.corrections(case.id)) if adjudication.held != "second" else (),
         basis=version,
         text=_start(case, choices),
     )
@@ -103,13 +117,13 @@ def shown(text: str) -> str:
     return text.lower() if text.isupper() else text
 
 
-def heard_words(case: Case, doubtful_below: float) -> tuple[HeardWord, ...]:
+def hypothesis_words(case: Case, doubtful_below: float) -> tuple[HypothesisWord, ...]:
     """The words of the hypothesis, with times and confidences where the case has them and they are of this text."""
     found = _records(case.metadata.get("words"), Word)
     if " ".join(word.text for word in found).split() != case.original_transcript.split():
-        return tuple(HeardWord(text=shown(word)) for word in case.original_transcript.split())
+        return tuple(HypothesisWord(text=shown(word)) for word in case.original_transcript.split())
     return tuple(
-        HeardWord(
+        HypothesisWord(
             text=shown(word.text) if case.original_transcript.isupper() else word.text,
             start=word.start,
             end=word.end,
@@ -120,10 +134,12 @@ def heard_words(case: Case, doubtful_below: float) -> tuple[HeardWord, ...]:
     )
 
 
-def choices_of(case: Case, suggestion: CaseSuggestion | None, disputed: Sequence[Verdict] = ()) -> tuple[Choice, ...]:
+def choices_of(
+    case: Case, suggestion: CaseSuggestion | None, disputed: Sequence[ReviewDecision] = ()
+) -> tuple[Choice, ...]:
     """Distinct texts, the likeliest first: of two people who disagree, the hypothesis, the LLM's, the N-best."""
     offered: list[tuple[str, Chosen, str, str]] = [
-        (verdict.transcript, "reviewer", verdict.reviewer, "") for verdict in disputed if verdict.transcript
+        (decision.transcript, "reviewer", decision.reviewer, "") for decision in disputed if decision.transcript
     ]
     offered.append((case.original_transcript, "heard", "heard", ""))
     if suggestion:
@@ -141,25 +157,27 @@ def choices_of(case: Case, suggestion: CaseSuggestion | None, disputed: Sequence
 
 
 def _start(case: Case, choices: Sequence[Choice]) -> str:
-    """What a person most likely needs to change the least: the correction there is, else what was heard."""
+    """What a person most likely needs to change the least: the correction there is, else the hypothesis."""
     if case.corrected_transcript is not None:
         return case.corrected_transcript
     return shown(case.original_transcript) or (choices[0].text if choices else "")
 
 
-def _visible(session: Session, case: Case, params: Params, reviewer: str) -> tuple[tuple[Verdict, ...], Standing]:
-    """Where the case stands. A second person does not see what the first one wrote."""
-    decided = verdicts(session, case.id)
-    number = standing(decided, params.score.normalizer)
-    if number.held == "second" and number.by != reviewer:
-        return (), number
-    return tuple(decided), number
+def _visible(
+    session: Session, case: Case, params: Params, reviewer: str
+) -> tuple[tuple[ReviewDecision, ...], Adjudication]:
+    """What was decided, and what follows. A second person does not see what the first one wrote."""
+    decided = decisions_of(session, case.id)
+    adjudication = adjudicate(decided, params.score.normalizer)
+    if adjudication.held == "second" and adjudication.by != reviewer:
+        return (), adjudication
+    return tuple(decided), adjudication
 
 
-def _pieces(heard: str, text: str) -> tuple[Piece, ...]:
+def _pieces(hypothesis: str, text: str) -> tuple[Piece, ...]:
     """The words of a text, neighbours of a kind joined."""
     pieces: list[Piece] = []
-    for operation, _, word in align_words(heard.lower(), text.lower()):
+    for operation, _, word in align_words(hypothesis.lower(), text.lower()):
         if word is None:
             continue
         differs = operation != "equal"
@@ -191,3 +209,32 @@ def _records(found: object, kind: type[Any]) -> list[Any]:
         return [kind.model_validate(item) for item in found if isinstance(item, Mapping)]
     except ValidationError:
         return []
+
+
+@lru_cache(maxsize=256)
+def draw(recording: Path) -> Drawing:
+    """Reads a recording window by window. Raises AudioError.
+
+    Args:
+        recording: named after its content, so that what was drawn once need not be read again.
+    """
+    peaks: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
+    samples = 0
+    for _, window in stream_windows(recording, _WINDOW, 0.0):
+        padded = np.pad(np.abs(window), (0, -len(window) % _SLICE))
+        peaks.append(padded.reshape(-1, _SLICE).max(axis=1))  # (num_slices,)
+        samples += len(window)
+    return Drawing(_path(np.concatenate(peaks)), samples / SAMPLE_RATE)
+
+
+def _path(levels: np.ndarray[tuple[int], np.dtype[np.float32]]) -> str:
+    """One upright bar for every second unit of the width, mirrored about the middle."""
+    columns = min(WIDTH // 2, len(levels))
+    edges = np.linspace(0, len(levels), columns + 1).astype(int)
+    highest = np.maximum.reduceat(levels, edges[:-1]) / max(_LOUD, float(levels.max(initial=0.0)))
+    step = WIDTH / columns
+    bars = []
+    for column, level in enumerate(np.nan_to_num(highest)):
+        half = max(1.0, float(level) * (HEIGHT / 2 - 2))
+        bars.append(f"M{(column + 0.5) * step:.1f} {HEIGHT / 2 - half:.1f}v{2 * half:.1f}")
+    return "".join(bars)

@@ -1,4 +1,4 @@
-"""Who may ask the review pages for what: everything is refused that a browser of ours would not send.
+"""Who may ask the review pages for what: everything is refused that a browser of with_csrf would not send.
 
 The pages write into the store, so other web sites that the reviewer visits must not be able to (OWASP, "Cross-Site
 Request Forgery Prevention"): a request that changes something needs our own Origin, and a token that only our pages
@@ -98,7 +98,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware: refuses before anything is read, adds the headers, knows the visitor."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:

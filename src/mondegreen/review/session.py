@@ -1,7 +1,4 @@
-"""Coming in: the token of a server that others can reach, and the name of who reviews.
-
-What the pages work with, and who sits before them.
-"""
+"""The state of the review app, and whose browser a request comes from: login by token, and the reviewer's name."""
 
 import contextlib
 from dataclasses import dataclass, field
@@ -18,14 +15,14 @@ from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, MondegreenError
-from mondegreen.review.figures import HEIGHT, WIDTH, draw, progress
-from mondegreen.review.page import shown
+from mondegreen.review.history import progress
+from mondegreen.review.page import HEIGHT, WIDTH, draw, shown
 from mondegreen.review.queue import Leases, Queue
 from mondegreen.review.security import MAX_NAME, Access, Visitor, checked_name, name_cookie, token_cookie
 
 
 @dataclass
-class Desk:
+class ReviewState:
     """A store with its queue and its rules.
 
     Args:
@@ -63,64 +60,69 @@ class Desk:
             draw(self.manager.audio_path(case_id))
 
 
-class Seat:
-    """One browser at the desk."""
+class BrowserSession:
+    """One browser, and who reviews in it."""
 
-    def __init__(self, desk: Desk, visitor: Visitor) -> None:
-        self.desk, self.holder = desk, visitor.holder
-        self.name = desk.reviewer if desk.fixed else visitor.name or desk.reviewer
+    def __init__(self, state: ReviewState, visitor: Visitor) -> None:
+        self.state, self.holder = state, visitor.holder
+        self.name = state.reviewer if state.fixed else visitor.name or state.reviewer
 
     def render(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A page with what every page has: who reviews, how far they are, the token of the forms."""
-        with reading(self.desk.manager.engine) as session:
-            standing = progress(session, self.name)
-        text = self.desk.templates.get_template(template).render(
-            progress=standing,
+        with reading(self.state.manager.engine) as session:
+            done = progress(session, self.name)
+        text = self.state.templates.get_template(template).render(
+            progress=done,
             reviewer=self.name,
-            fixed=self.desk.fixed,
-            csrf=self.desk.access.csrf(self.holder),
-            params=self.desk.params.review,
+            fixed=self.state.fixed,
+            csrf=self.state.access.csrf(self.holder),
+            params=self.state.params.review,
             **context,
         )
         return HTMLResponse(text, status)
 
 
-def seat(request: Request) -> Seat:
-    """Whoever asks."""
-    return Seat(request.app.state.desk, request.state.visitor)
+def browser_session(request: Request) -> BrowserSession:
+    """The browser that asks."""
+    return BrowserSession(request.app.state.review, request.state.visitor)
 
 
-def named(at: Annotated[Seat, Depends(seat)]) -> Seat:
-    """Whoever said who they are; others are asked."""
-    if not at.name:
+def with_name(browser: Annotated[BrowserSession, Depends(browser_session)]) -> BrowserSession:
+    """The browser of somebody who gave a name; others are sent to where it is asked for."""
+    if not browser.name:
         raise HTTPException(303, headers={"location": "/name"})
-    return at
+    return browser
 
 
-def ours(request: Request, at: Annotated[Seat, Depends(seat)], csrf: Annotated[str, Form()] = "") -> Seat:
+def with_csrf(
+    request: Request, browser: Annotated[BrowserSession, Depends(browser_session)], csrf: Annotated[str, Form()] = ""
+) -> BrowserSession:
     """Who sent a form, or a request of the script, that a page of this browser holds the token of."""
-    if not at.desk.access.is_csrf(at.holder, csrf or request.headers.get("x-csrf", "")):
+    if not browser.state.access.is_csrf(browser.holder, csrf or request.headers.get("x-csrf", "")):
         raise HTTPException(403, "This page is older than the server, or of another browser. Load it again.")
-    return at
+    return browser
 
 
-def named_ours(at: Annotated[Seat, Depends(ours)]) -> Seat:
-    """Both."""
-    return named(at)
+def with_name_and_csrf(browser: Annotated[BrowserSession, Depends(with_csrf)]) -> BrowserSession:
+    """A form of this browser's, by somebody with a name."""
+    return with_name(browser)
 
 
-def known(case_id: Annotated[str, InPath(pattern="^[0-9a-f]{16}$")], at: Annotated[Seat, Depends(seat)]) -> str:
+def known(
+    case_id: Annotated[str, InPath(pattern="^[0-9a-f]{16}$")],
+    browser: Annotated[BrowserSession, Depends(browser_session)],
+) -> str:
     """The id of a case that there is."""
     try:
-        return at.desk.manager.get_case(case_id).id
+        return browser.state.manager.get_case(case_id).id
     except CaseError as error:
         raise HTTPException(404, error.problem) from None
 
 
-Anybody = Annotated[Seat, Depends(seat)]
-Named = Annotated[Seat, Depends(named)]
-Ours = Annotated[Seat, Depends(ours)]
-NamedOurs = Annotated[Seat, Depends(named_ours)]
+AnySession = Annotated[BrowserSession, Depends(browser_session)]
+NamedSession = Annotated[BrowserSession, Depends(with_name)]
+FormSession = Annotated[BrowserSession, Depends(with_csrf)]
+NamedFormSession = Annotated[BrowserSession, Depends(with_name_and_csrf)]
 Known = Annotated[str, Depends(known)]
 
 
@@ -128,47 +130,47 @@ router = APIRouter()
 
 
 @router.get("/enter")
-def enter(at: Anybody, token: str = "") -> Response:
+def enter(browser: AnySession, token: str = "") -> Response:
     """The address that was printed. Without its token it asks for it."""
-    return _let_in(at, token) if token else _ask(at)
+    return _log_in(browser, token) if token else _ask_token(browser)
 
 
 @router.post("/enter")
-def enter_token(at: Ours, token: Annotated[str, Form(max_length=200)] = "") -> Response:
-    """The same, typed."""
-    return _let_in(at, token)
+def enter_token(browser: FormSession, token: Annotated[str, Form(max_length=200)] = "") -> Response:
+    """The token, typed into the form."""
+    return _log_in(browser, token)
 
 
 @router.get("/name")
-def ask_name(at: Anybody) -> HTMLResponse:
-    """Who reviews in this browser?"""
-    return at.render("name.html.j2", longest=MAX_NAME, notice="")
+def ask_name(browser: AnySession) -> HTMLResponse:
+    """The form that asks who reviews in this browser."""
+    return browser.render("name.html.j2", longest=MAX_NAME, notice="")
 
 
 @router.post("/name")
-def set_name(at: Ours, name: Annotated[str, Form()] = "") -> Response:
+def set_name(browser: FormSession, name: Annotated[str, Form()] = "") -> Response:
     """Remembers it, and lets go what the former one had open."""
-    if at.desk.fixed:
-        raise HTTPException(403, f"This server was started for {at.name}.")
+    if browser.state.fixed:
+        raise HTTPException(403, f"This server was started for {browser.name}.")
     if not (chosen := checked_name(name)):
-        return at.render("name.html.j2", 422, longest=MAX_NAME, notice=f"A name has 1 to {MAX_NAME} characters.")
-    at.desk.queue.leases.release(at.holder)
+        return browser.render("name.html.j2", 422, longest=MAX_NAME, notice=f"A name has 1 to {MAX_NAME} characters.")
+    browser.state.queue.leases.release(browser.holder)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(**name_cookie(chosen))  # type: ignore[arg-type]
     return answer
 
 
-def _let_in(at: Seat, token: str) -> Response:
-    if not at.desk.access.token or not at.desk.access.is_token(token):
-        return _ask(at, "That is not the token.")
+def _log_in(browser: BrowserSession, token: str) -> Response:
+    if not browser.state.access.token or not browser.state.access.is_token(token):
+        return _ask_token(browser, "That is not the token.")
     # Not a redirect: where a link from elsewhere led here, the browser would not send the new cookie along.
-    page = at.desk.templates.get_template("enter.html.j2").render(inside=True, notice="", csrf="")
+    page = browser.state.templates.get_template("enter.html.j2").render(inside=True, notice="", csrf="")
     answer = HTMLResponse(page)
-    answer.set_cookie(**token_cookie(at.desk.access))  # type: ignore[arg-type]
+    answer.set_cookie(**token_cookie(browser.state.access))  # type: ignore[arg-type]
     return answer
 
 
-def _ask(at: Seat, notice: str = "") -> Response:
-    template = at.desk.templates.get_template("enter.html.j2")
-    page = template.render(inside=False, notice=notice, csrf=at.desk.access.csrf(at.holder))
+def _ask_token(browser: BrowserSession, notice: str = "") -> Response:
+    template = browser.state.templates.get_template("enter.html.j2")
+    page = template.render(inside=False, notice=notice, csrf=browser.state.access.csrf(browser.holder))
     return HTMLResponse(page, 401 if notice else 200)

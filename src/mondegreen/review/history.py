@@ -1,27 +1,19 @@
-"""Reading the reviews: how far they are, who decided what, and how often two people agree.
-
-What a recording looks like: its loudness over time, drawn as one path of an SVG.
-"""
+"""Reading the reviews: how far they are, who decided what, and how often two people agree."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import PEOPLE
 from mondegreen.config import Seconds
-from mondegreen.review.decisions import Action, Verdict, agree, taken_back
+from mondegreen.review.decisions import Action, ReviewDecision, agree, taken_back
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import ErrorCounts, count_words
-from mondegreen.speech.audio import SAMPLE_RATE, stream_windows
 from mondegreen.tables import CaseCountRow, CaseRow, ReviewDecisionRow, ReviewHoldRow
 
 _RECENT = 20  # decisions that the pace is measured on
@@ -44,6 +36,8 @@ class Progress(_Record):
 class Entry(_Record):
     """One line of the history."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     id: int
     case_id: str
     reviewer: str
@@ -53,7 +47,7 @@ class Entry(_Record):
     transcript: str | None
     chosen: str
     seconds: Seconds | None
-    heard: str
+    hypothesis: str
     undone: bool
 
 
@@ -87,15 +81,15 @@ class Dispute(_Record):
     """A case that two people hear differently, not decided yet."""
 
     case_id: str
-    heard: str
-    first: Verdict
-    second: Verdict
+    hypothesis: str
+    first: ReviewDecision
+    second: ReviewDecision
 
 
 def progress(session: Session, reviewer: str) -> Progress:
     """Counts from counters and small tables, quick in a store of any size."""
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    mine = (ReviewDecisionRow.reviewer == reviewer, *_standing())
+    mine = (ReviewDecisionRow.reviewer == reviewer, *_counted())
     today = select(func.count(ReviewDecisionRow.case_id.distinct())).where(*mine, ReviewDecisionRow.at >= midnight)
     waiting = or_(CaseRow.label_method.is_(None), CaseRow.label_method.not_in(PEOPLE))
     kinds = select(ReviewHoldRow.reason, func.count()).join(CaseRow, CaseRow.id == ReviewHoldRow.case_id)
@@ -120,20 +114,15 @@ def history(
     limit: int | None = 100,
 ) -> list[Entry]:
     """Decisions, newest first: of one person, about one case, older than the decision `before`."""
-    query = select(ReviewDecisionRow, CaseRow.original_transcript, ReviewDecisionRow.id.in_(taken_back()))
+    undone = ReviewDecisionRow.id.in_(taken_back())
+    query = select(ReviewDecisionRow.__table__, CaseRow.original_transcript.label("hypothesis"), undone.label("undone"))
     query = query.join(CaseRow, CaseRow.id == ReviewDecisionRow.case_id).where(ReviewDecisionRow.action != "undo")
     for column, wanted in ((ReviewDecisionRow.reviewer, reviewer), (ReviewDecisionRow.case_id, case_id)):
         query = query.where(column == wanted) if wanted is not None else query
     if before is not None:
         query = query.where(ReviewDecisionRow.id < before)
     found = session.execute(query.order_by(ReviewDecisionRow.id.desc()).limit(limit))
-    return [
-        Entry.model_validate(
-            {name: getattr(row, name) for name in Entry.model_fields if name not in ("heard", "undone")}
-            | {"heard": heard, "undone": undone}
-        )
-        for row, heard, undone in found
-    ]
+    return [Entry.model_validate(row) for row in found]
 
 
 def waiting_for_second(session: Session) -> dict[str, str]:
@@ -195,29 +184,30 @@ def disputes(session: Session) -> list[Dispute]:
     )
     pairs = _pairs(session, open_ones)
     texts = select(CaseRow.id, CaseRow.original_transcript).where(CaseRow.id.in_(open_ones))
-    heard = dict(session.execute(texts).tuples().all())
+    hypotheses = dict(session.execute(texts).tuples().all())
     return [
-        Dispute(case_id=key, heard=heard[key], first=first, second=second) for key, (first, second) in pairs.items()
+        Dispute(case_id=key, hypothesis=hypotheses[key], first=first, second=second)
+        for key, (first, second) in pairs.items()
     ]
 
 
-def _pairs(session: Session, case_ids: Select[str]) -> dict[str, tuple[Verdict, Verdict]]:
+def _pairs(session: Session, case_ids: Select[str]) -> dict[str, tuple[ReviewDecision, ReviewDecision]]:
     """First and second decision of the cases that have both, in the order of the second ones."""
     query = select(ReviewDecisionRow).where(
-        ReviewDecisionRow.case_id.in_(case_ids), ReviewDecisionRow.role.in_(("first", "second")), *_standing()
+        ReviewDecisionRow.case_id.in_(case_ids), ReviewDecisionRow.role.in_(("first", "second")), *_counted()
     )
-    first: dict[str, Verdict] = {}
-    pairs: dict[str, tuple[Verdict, Verdict]] = {}
+    first: dict[str, ReviewDecision] = {}
+    pairs: dict[str, tuple[ReviewDecision, ReviewDecision]] = {}
     for row in session.scalars(query.order_by(ReviewDecisionRow.id)):
-        verdict = Verdict.model_validate(row)
+        decision = ReviewDecision.model_validate(row)
         if row.role == "first":
-            first[row.case_id] = verdict
+            first[row.case_id] = decision
         elif row.case_id in first:
-            pairs[row.case_id] = first[row.case_id], verdict
+            pairs[row.case_id] = first[row.case_id], decision
     return pairs
 
 
-def _standing() -> tuple[ColumnElement[bool], ...]:
+def _counted() -> tuple[ColumnElement[bool], ...]:
     return ReviewDecisionRow.action.not_in(("skip", "undo")), ReviewDecisionRow.id.not_in(taken_back())
 
 
@@ -228,45 +218,3 @@ def _timed() -> Select[float | None]:
 def _pace(seconds: Iterable[float | None]) -> float | None:
     found = [item for item in seconds if item is not None]
     return round(median(found), 1) if found else None
-
-
-WIDTH, HEIGHT = 600, 100  # of the drawing's own units
-_SLICE = SAMPLE_RATE // 200  # samples of one measurement, 5 ms
-_WINDOW: Seconds = 30.0
-_LOUD = 0.05  # quieter recordings are not drawn larger than as if this were their peak
-
-
-class Drawing(NamedTuple):
-    """A waveform; `path` fits WIDTH x HEIGHT."""
-
-    path: str
-    duration: Seconds
-
-
-@lru_cache(maxsize=256)
-def draw(recording: Path) -> Drawing:
-    """Reads a recording window by window. Raises AudioError.
-
-    Args:
-        recording: named after its content, so that what was drawn once need not be read again.
-    """
-    peaks: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
-    samples = 0
-    for _, window in stream_windows(recording, _WINDOW, 0.0):
-        padded = np.pad(np.abs(window), (0, -len(window) % _SLICE))
-        peaks.append(padded.reshape(-1, _SLICE).max(axis=1))  # (num_slices,)
-        samples += len(window)
-    return Drawing(_path(np.concatenate(peaks)), samples / SAMPLE_RATE)
-
-
-def _path(levels: np.ndarray[tuple[int], np.dtype[np.float32]]) -> str:
-    """One upright bar for every second unit of the width, mirrored about the middle."""
-    columns = min(WIDTH // 2, len(levels))
-    edges = np.linspace(0, len(levels), columns + 1).astype(int)
-    highest = np.maximum.reduceat(levels, edges[:-1]) / max(_LOUD, float(levels.max(initial=0.0)))
-    step = WIDTH / columns
-    bars = []
-    for column, level in enumerate(np.nan_to_num(highest)):
-        half = max(1.0, float(level) * (HEIGHT / 2 - 2))
-        bars.append(f"M{(column + 0.5) * step:.1f} {HEIGHT / 2 - half:.1f}v{2 * half:.1f}")
-    return "".join(bars)
