@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from mondegreen.cases.exporting import export_cases
-from mondegreen.cases.importing import import_cases
+from mondegreen.cases.exchange import export_cases, import_cases
 from mondegreen.cases.records import CaseFilter
 from mondegreen.cases.store import DataManager
 from mondegreen.db import transaction

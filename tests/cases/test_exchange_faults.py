@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases import writing
-from mondegreen.cases.exporting import export_cases
-from mondegreen.cases.importing import import_cases
+from mondegreen.cases.exchange import export_cases, import_cases
 from mondegreen.cases.store import DataManager
 from mondegreen.errors import CaseError, UsageError
 from tests.cases.snapshot_project import add_case, record, tree

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.cases.exporting import export_cases
-from mondegreen.cases.importing import import_cases
+from mondegreen.cases.exchange import export_cases, import_cases
 from mondegreen.cases.records import NewCorrection, NewSuggestion
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mondegreen.cases.card import read_card
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.versions import list_versions, read_card
+from mondegreen.cases.versions import list_versions
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase

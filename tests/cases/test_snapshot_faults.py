@@ -16,7 +16,8 @@ from mondegreen.cases.repository import Repository
 from mondegreen.cases.snapshot_contents import Freezer
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.versions import Swap, Version, alone, checkout_version, list_versions
+from mondegreen.cases.swap import Swap, alone
+from mondegreen.cases.versions import DatasetVersion, checkout_version, list_versions
 from mondegreen.errors import CaseError
 from mondegreen.speech.manifest import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, tree
@@ -91,7 +92,7 @@ def killed(root: Path, prepare: Callable[[], None]) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def check_second(root: Path, store: DataManager, version: Version) -> None:
+def check_second(root: Path, store: DataManager, version: DatasetVersion) -> None:
     assert (version.number, version.parent, version.cases, version.new) == (2, 1, 3, 2)
     assert [item.number for item in list_versions(root)] == [1, 2]
     assert git(root, "log", "--format=%s", "-3").split("\n")[1:] == [

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.snapshot_contents import check_gates, measure, merged
+from mondegreen.cases.card import Contents, LeftOut, check_gates, make_card, measure_quality, render
+from mondegreen.cases.snapshot_contents import merged
 from mondegreen.cases.spelling import labeller, local_model, read_vocabulary
-from mondegreen.cases.versions import LeftOut, make_card, render
 from mondegreen.config import CasesParams
 from mondegreen.errors import CaseError, UsageError, VocabularyError
 from mondegreen.records import FailedCase
@@ -27,7 +27,8 @@ def case(name: str, sha256: str = "", **more: object) -> FailedCase:
 
 def refused(kept: list[FailedCase], left_out: list[LeftOut] = [], **gates: float) -> str:  # noqa: B006
     with pytest.raises(CaseError) as caught:
-        check_gates(CasesParams.model_validate(gates), measure(kept, left_out), kept, left_out, waiting=3)
+        contents = Contents(kept, left_out, waiting=3)
+        check_gates(CasesParams.model_validate(gates), measure_quality(contents), contents)
     return str(caught.value)
 
 
@@ -53,13 +54,15 @@ def test_gates_open_at_their_thresholds() -> None:
     kept = [case(str(i), model_version="" if i == 0 else "m1", sha256=str(max(i, 4))) for i in range(20)]
     left_out = [LeftOut(id="e", reason="empty_correction", message="its correction has no words")]
     gates = CasesParams(min_cases=20, min_completeness=20 / 21, min_validity=1.0, min_uniqueness=0.8)
-    check_gates(gates, measure(kept, left_out), kept, left_out, waiting=1000)
+    contents = Contents(kept, left_out, waiting=1000)
+    check_gates(gates, measure_quality(contents), contents)
 
 
 def test_a_cards_counts_follow_its_cases() -> None:
     before = [case("a"), case("b"), case("gone")]
     rows = [case("a", error_types=["noise", "repeats"]), case("b", text="anew"), case("c", "a", source="test|set")]
-    card = make_card(4, 2, before, rows, measure(rows, []), [], 7, ["a note"])
+    contents = Contents(rows, waiting=7)
+    card = make_card(4, 2, before, contents, measure_quality(contents), ["a note"])
     assert (card.cases, card.new, card.changed, card.removed, card.seconds) == (3, 1, 1, 1, 4.0)
     assert card.quality.share_by_source == {"production": 0.666667, "test|set": 0.333333}
     assert card.left_out == {"no_correction": 7}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.exporting import export_cases
+from mondegreen.cases.exchange import export_cases
 from mondegreen.cases.queries import recounted
 from mondegreen.cases.snapshot_contents import corrected_cases, merged
 from mondegreen.cases.store import DataManager

@@ -1,42 +1,47 @@
-"""A case on its way between stores: what every file format holds, and the problems of a file with their places.
+"""The file formats of cases on their way between stores: CSV for spreadsheets, JSON lines, tasks of Label Studio.
 
-Cases as CSV: one line a case, for spreadsheets.
+CSV has one line a case. The columns corrected_transcript, method, author and corrected_at repeat the current
+correction, and may be edited; `corrections` holds the whole history as JSON.
 
-The columns corrected_transcript, method, author and corrected_at repeat the correction that counts, and may be edited;
-`corrections` holds the whole history as JSON.
-
-Cases as Label Studio tasks: what the model heard is a prediction, what a person wrote an annotation.
-
-The format: https://labelstud.io/guide/task_format. The labelling configuration that it fits:
+In a task of Label Studio what the model heard is a prediction, what a person wrote an annotation. The format:
+https://labelstud.io/guide/task_format. The labelling configuration that it fits:
 <View><Audio name="audio" value="$audio"/><TextArea name="transcription" toName="audio"/></View>
 Label Studio keeps `data` and `meta` as they are, so that what only we know comes back from it.
 """
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TextIO
 from urllib.parse import unquote
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
-from mondegreen.cases.records import PEOPLE, ErrorType, Metadata, Text
+from mondegreen.cases.records import CaseRecord, ErrorType, Metadata, Text, preferred
 from mondegreen.config import Seconds
 from mondegreen.errors import UsageError
 from mondegreen.records import CorrectionMethod
 
 Format = Literal["csv", "jsonl", "label-studio"]
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
-SHOWN = 20  # problems of one error
+COLUMNS = (
+    "id", "audio", "sha256", "audio_name", "model_version", "original_transcript", "corrected_transcript", "method",
+    "author", "corrected_at", "error_types", "error_score", "duration", "source", "first_seen", "last_seen",
+    "times_seen", "metadata", "corrections",
+)  # fmt: skip
+_REQUIRED = ("original_transcript", "corrected_transcript")
+_PLAIN = ("id", "audio", "sha256", "audio_name", "model_version")
+_MAYBE = ("source", "error_score", "duration", "first_seen", "last_seen", "times_seen")
+_LONGEST = 16 << 20  # characters of a line of JSON, of a field of CSV
+_OURS = "mondegreen"  # the key of what Label Studio keeps for us
+_LOCAL = "/data/local-files/?d="  # how Label Studio names files of its own disk
+_LARGEST = 512 << 20  # bytes of a file of tasks, which is held in memory
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class SentCorrection(_Record):
+class SentCorrection(CaseRecord):
     """One correction. `at` None: nobody wrote down when."""
 
     transcript: Text
@@ -46,7 +51,7 @@ class SentCorrection(_Record):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class SentCase(_Record):
+class SentCase(CaseRecord):
     """A case with all its corrections, oldest first. What is None or "" was not said.
 
     The dataset version is not sent: it is a fact of a project, not of a case.
@@ -69,42 +74,22 @@ class SentCase(_Record):
     corrections: tuple[SentCorrection, ...] = ()
 
 
-class Row(NamedTuple):
-    """One entry of a file: a case, or what is wrong with it. `where` is its line, or its task."""
+_CORRECTIONS = TypeAdapter(tuple[SentCorrection, ...])
+
+
+class CaseInFile(NamedTuple):
+    """A case of a file, or what is wrong with it. `where` is its line, or its task."""
 
     where: str
     case: SentCase | None
     problem: str = ""
 
 
-class Problems:
-    """What is wrong with a file, place by place."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._found = path, list[str]()
-
-    def add(self, where: str, problem: str) -> None:
-        self._found.append(f"{where}: {problem.rstrip('.')}.")
-
-    @property
-    def enough(self) -> bool:
-        """No more would be shown."""
-        return len(self._found) >= SHOWN
-
-    def refuse(self) -> None:
-        """Raises UsageError when there are any."""
-        if self._found:
-            more = "There may be more. " if self.enough else ""
-            listed = "\n  ".join(self._found[:SHOWN])
-            raise UsageError(
-                f"{self._path} cannot be imported:\n  {listed}", f"{more}Correct the file; nothing was imported."
-            )
-
-
 def format_of(path: Path, given: str | None) -> Format:
     """The format as given, else by the file's name. Raises UsageError."""
-    found = next((kind for kind in _SUFFIXES.values() if kind == given), None) if given else None
-    found = found or (None if given else _SUFFIXES.get(path.suffix.lower()))
+    found = next((kind for kind in _SUFFIXES.values() if kind == given), None)
+    if given is None:
+        found = _SUFFIXES.get(path.suffix.lower())
     if found is None:
         raise UsageError(
             f"{given or path.name} is no format of ours.", "Use csv (.csv), jsonl (.jsonl) or label-studio (.json)."
@@ -112,12 +97,38 @@ def format_of(path: Path, given: str | None) -> Format:
     return found
 
 
-def explained(error: ValidationError) -> str:
-    """Field and problem, of every field that is wrong."""
-    return "; ".join(
-        f"field {'.'.join(str(part) for part in item['loc']) or 'the whole entry'}: {item['msg']}"
-        for item in error.errors()
-    )
+def write_cases(stream: TextIO, kind: Format, cases: Iterable[SentCase], prefix: str = "") -> int:
+    """Writes cases; says how many.
+
+    Args:
+        prefix: for Label Studio, goes before the audio's relative path, so that it is found there:
+            /data/local-files/?d=project/
+    """
+    number = 0
+    if kind == "csv":
+        # RFC 4180's end of line: Python quotes only characters of the terminator.
+        table = csv.DictWriter(stream, COLUMNS, lineterminator="\r\n")
+        table.writeheader()
+    for number, case in enumerate(cases, 1):
+        if kind == "csv":
+            table.writerow(_fields(case))
+        elif kind == "jsonl":
+            stream.write(case.model_dump_json() + "\n")
+        else:
+            stream.write("[\n" if number == 1 else ",\n")
+            stream.write(json.dumps(_task(case, prefix), ensure_ascii=False, allow_nan=False))
+    if kind == "label-studio":
+        stream.write("\n]\n" if number else "[]\n")
+    return number
+
+
+def read_cases(path: Path, kind: Format) -> Iterator[CaseInFile]:
+    """The file's cases, or what is wrong with them; the text is known to be UTF-8.
+
+    Raises:
+        UsageError: a file of tasks is too large, or no JSON list.
+    """
+    return {"csv": _read_csv, "label-studio": _read_tasks, "jsonl": _read_jsonl}[kind](path)
 
 
 def undecodable(path: Path) -> Iterator[tuple[str, str]]:
@@ -135,39 +146,26 @@ def undecodable(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"line {number}", f"byte {error.start + 1} is not UTF-8: save the file as UTF-8"
 
 
-def counting(corrections: Sequence[SentCorrection]) -> SentCorrection | None:
-    """The correction that counts: a person's newest, else a machine's."""
-    people = [item for item in corrections if item.method in PEOPLE]
-    return (people or corrections)[-1] if corrections else None
+def _parsed(where: str, fields: Callable[[], Any], problem: str = "") -> CaseInFile:
+    """The case of these fields, or what is wrong with them: `problem` goes before what is wrong with all of them."""
+    try:
+        return CaseInFile(where, SentCase.model_validate(fields()))
+    except ValidationError as error:
+        wrong = ((".".join(map(str, item["loc"])) or "the whole entry", item["msg"]) for item in error.errors())
+        return CaseInFile(where, None, "; ".join(f"field {name}: {message}" for name, message in wrong))
+    except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
+        return CaseInFile(where, None, f"{problem}{error}")
 
 
-COLUMNS = (
-    "id", "audio", "sha256", "audio_name", "model_version", "original_transcript", "corrected_transcript", "method",
-    "author", "corrected_at", "error_types", "error_score", "duration", "source", "first_seen", "last_seen",
-    "times_seen", "metadata", "corrections",
-)  # fmt: skip
-_REQUIRED = ("original_transcript", "corrected_transcript")
-_PLAIN = ("id", "audio", "sha256", "audio_name", "model_version")
-_MAYBE = ("source", "error_score", "duration", "first_seen", "last_seen", "times_seen")
-_LONGEST_FIELD = 16 << 20
-_CORRECTIONS = TypeAdapter(tuple[SentCorrection, ...])
+def _read_jsonl(path: Path) -> Iterator[CaseInFile]:
+    with path.open(encoding="utf-8-sig", newline="\n") as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), ""), 1):
+            if line.strip():
+                yield _parsed(f"line {number}", partial(json.loads, line), "this is not JSON: ")
 
 
-def write_csv(stream: TextIO, cases: Iterable[SentCase]) -> int:
-    """Writes a header and one row a case; says how many."""
-    writer = csv.writer(stream, lineterminator="\r\n")  # RFC 4180; Python quotes only characters of the terminator
-    writer.writerow(COLUMNS)
-    number = 0
-    for case in cases:
-        number += 1  # what is returned when there are none
-        fields = _fields(case)
-        writer.writerow([fields[name] for name in COLUMNS])
-    return number
-
-
-def read_csv(path: Path) -> Iterator[Row]:
-    """The file's cases, or what is wrong with them; the text is known to be UTF-8."""
-    before = csv.field_size_limit(_LONGEST_FIELD)
+def _read_csv(path: Path) -> Iterator[CaseInFile]:
+    before = csv.field_size_limit(_LONGEST)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             yield from _rows(csv.reader(stream, strict=True))
@@ -175,20 +173,22 @@ def read_csv(path: Path) -> Iterator[Row]:
         csv.field_size_limit(before)
 
 
-def _rows(reader: Any) -> Iterator[Row]:
-    where = "line 1"
+def _rows(reader: Any) -> Iterator[CaseInFile]:
     try:
         header = [name.strip() for name in next(reader, [])]
         if problem := _header_problem(header):
-            yield Row(where, None, problem)
+            yield CaseInFile("line 1", None, problem)
             return
         start = reader.line_num + 1
         for cells in reader:
             where, start = f"line {start}", reader.line_num + 1
-            if any(cells):
-                yield _row(where, header, cells)
+            if len(cells) != len(header) and any(cells):
+                counts = f"{len(cells)} fields for {len(header)} columns"
+                yield CaseInFile(where, None, f"{counts}; texts with commas need double quotes")
+            elif any(cells):
+                yield _parsed(where, partial(_case, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
-        yield Row(f"line {reader.line_num}", None, f"this is not CSV: {error}")
+        yield CaseInFile(f"line {reader.line_num}", None, f"this is not CSV: {error}")
 
 
 def _header_problem(header: list[str]) -> str:
@@ -204,33 +204,24 @@ def _header_problem(header: list[str]) -> str:
     return f"columns {found}; the columns are {','.join(COLUMNS)}" if found else ""
 
 
-def _row(where: str, header: list[str], cells: list[str]) -> Row:
-    if len(cells) != len(header):
-        return Row(where, None, f"{len(cells)} fields for {len(header)} columns; texts with commas need double quotes")
-    fields = dict(zip(header, cells, strict=True))
-    try:
-        return Row(where, SentCase.model_validate(_case(fields)))
-    except ValidationError as error:
-        return Row(where, None, explained(error))
-    except ValueError as error:
-        return Row(where, None, str(error))
-
-
 def _case(fields: dict[str, str]) -> dict[str, Any]:
-    tree: dict[str, Any] = {name: fields.get(name, "") for name in _PLAIN}
-    tree |= {name: fields[name] for name in _MAYBE if fields.get(name)}
-    tree["original_transcript"] = fields["original_transcript"]
-    tree["error_types"] = _types(fields.get("error_types", ""))
-    tree["metadata"] = _json(fields, "metadata", dict)
-    tree["corrections"] = _corrections(fields)
-    return tree
+    """The fields of a case from those of a line of CSV."""
+    given = {name: fields.get(name, "") for name in _PLAIN} | {
+        name: fields[name] for name in _MAYBE if fields.get(name)
+    }
+    return given | {
+        "original_transcript": fields["original_transcript"],
+        "error_types": _types(fields.get("error_types", "")),
+        "metadata": _json(fields, "metadata", dict),
+        "corrections": _corrections(fields),
+    }
 
 
 def _corrections(fields: dict[str, str]) -> tuple[SentCorrection, ...]:
     """The history, and behind it what the editable columns say when that is something else."""
     history = _CORRECTIONS.validate_python(_json(fields, "corrections", list))
     text, method, author = (fields.get(name, "") for name in ("corrected_transcript", "method", "author"))
-    last = counting(history)
+    last = preferred(history)
     if last is None:
         # Without a method an empty text is no correction; with one it says that nothing was said.
         if not text and not method:
@@ -250,25 +241,24 @@ def _corrections(fields: dict[str, str]) -> tuple[SentCorrection, ...]:
 
 
 def _fields(case: SentCase) -> dict[str, str]:
-    last = counting(case.corrections)
-    fields = {name: getattr(case, name) for name in (*_PLAIN, "source")}
-    fields["original_transcript"] = case.original_transcript or ""
-    fields["corrected_transcript"] = last.transcript if last else ""
-    fields["method"] = last.method if last else ""
-    fields["author"] = last.author if last else ""
-    fields["corrected_at"] = _written(last.at if last else None)
-    fields |= {name: _written(getattr(case, name)) for name in _MAYBE if name != "source"}
-    fields["error_types"] = _joined(case.error_types)
-    fields["metadata"] = json.dumps(case.metadata, ensure_ascii=False, allow_nan=False)
+    """A line of CSV."""
+    last = preferred(case.corrections)
     history = _CORRECTIONS.dump_python(case.corrections, mode="json")
-    fields["corrections"] = json.dumps(history, ensure_ascii=False) if history else ""
-    return fields
+    return {name: _written(getattr(case, name)) for name in (*_PLAIN, *_MAYBE, "original_transcript")} | {
+        "corrected_transcript": last.transcript if last else "",
+        "method": last.method if last else "",
+        "author": last.author if last else "",
+        "corrected_at": _written(last.at if last else None),
+        "error_types": _joined(case.error_types),
+        "metadata": json.dumps(case.metadata, ensure_ascii=False, allow_nan=False),
+        "corrections": json.dumps(history, ensure_ascii=False) if history else "",
+    }
 
 
-def _written(value: datetime | float | None) -> str:
-    if value is None:
-        return ""
-    return value.isoformat() if isinstance(value, datetime) else repr(value)
+def _written(value: datetime | float | str | None) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, str) else "" if value is None else repr(value)
 
 
 def _joined(types: tuple[str, ...]) -> str:
@@ -294,31 +284,7 @@ def _json(fields: dict[str, str], name: str, kind: type) -> Any:
     return found
 
 
-_OURS = "mondegreen"
-_LOCAL = "/data/local-files/?d="  # how Label Studio names files of its own disk
-_LARGEST = 512 << 20  # bytes; the whole file is held in memory
-
-
-def write_tasks(stream: TextIO, cases: Iterable[SentCase], prefix: str = "") -> int:
-    """Writes a JSON list of tasks; says how many.
-
-    Args:
-        prefix: goes before the audio's relative path, so that Label Studio finds it: /data/local-files/?d=project/
-    """
-    number = 0
-    for number, case in enumerate(cases, 1):
-        stream.write("[\n" if number == 1 else ",\n")
-        stream.write(json.dumps(_task(case, prefix), ensure_ascii=False, allow_nan=False))
-    stream.write("\n]\n" if number else "[]\n")
-    return number
-
-
-def read_tasks(path: Path) -> Iterator[Row]:
-    """The file's tasks as cases, or what is wrong with them.
-
-    Raises:
-        UsageError: the file is too large, or no JSON list.
-    """
+def _read_tasks(path: Path) -> Iterator[CaseInFile]:
     if path.stat().st_size > _LARGEST:
         raise UsageError(
             f"{path} has more than {_LARGEST >> 20} MiB.", "Export less from Label Studio at once, or use jsonl."
@@ -330,74 +296,61 @@ def read_tasks(path: Path) -> Iterator[Row]:
     if not isinstance(tasks, list):
         raise UsageError(f"{path} holds no list of tasks.", "Export it from Label Studio as JSON, not as JSON-MIN.")
     for number, task in enumerate(tasks, 1):
-        try:
-            yield Row(f"task {number}", SentCase.model_validate(_label_studio_case(task)))
-        except ValidationError as error:
-            yield Row(f"task {number}", None, explained(error))
-        except (AttributeError, TypeError, KeyError, ValueError) as error:
-            yield Row(f"task {number}", None, f"this is not a task of Label Studio: {error}")
+        yield _parsed(f"task {number}", partial(_case_of_task, task), "this is not a task of Label Studio: ")
 
 
 def _task(case: SentCase, prefix: str) -> dict[str, Any]:
-    facts = case.model_dump(mode="json", exclude={"corrections"})
-    heard = {"model_version": case.model_version, "result": [_result(case.original_transcript or "", {})]}
-    annotations: list[dict[str, Any]] = []
-    machine: list[dict[str, Any]] = []
+    first = {"model_version": case.model_version, "result": [_result(case.original_transcript or "", {})]}
+    predictions, annotations = [first], list[dict[str, Any]]()
     for order, item in enumerate(case.corrections):
         result = _result(item.transcript, {"order": order, "correction": item.model_dump(mode="json")})
         if item.method == "llm":
-            machine.append({"model_version": item.author or "llm", "result": [result]})
+            predictions.append({"model_version": item.author or "llm", "result": [result]})
         else:
             annotations.append({"result": [result]})
+    facts = case.model_dump(mode="json", exclude={"corrections"})
     return {
         "data": {"audio": prefix + (case.audio or case.audio_name), _OURS: facts},
-        "predictions": [heard, *machine],
+        "predictions": predictions,
         "annotations": annotations,
     }
 
 
 def _result(text: str, meta: Mapping[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "from_name": "transcription",
-        "to_name": "audio",
-        "type": "textarea",
-        "value": {"text": [text]},
-    }
+    result = {"from_name": "transcription", "to_name": "audio", "type": "textarea", "value": {"text": [text]}}
     return result | ({"meta": {_OURS: meta}} if meta else {})
 
 
-def _label_studio_case(task: dict[str, Any]) -> dict[str, Any]:
-    data = task["data"]
-    predictions = task.get("predictions") or []
+def _case_of_task(task: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a case from a task: ours, else what Label Studio's own fields say."""
+    data, predictions = task["data"], task.get("predictions") or []
     facts = data.get(_OURS)
     if facts is None:
-        facts = {"audio": _relative(str(data["audio"]))}
+        audio = str(data["audio"])  # a file of Label Studio's own disk has its path there
+        facts = {"audio": unquote(audio.removeprefix(_LOCAL)) if audio.startswith(_LOCAL) else audio}
         if predictions:
             version = predictions[0].get("model_version")
             facts |= {"original_transcript": _text(predictions[0]), "model_version": str(version or "")}
             predictions = predictions[1:]
     annotations = task.get("annotations") or []
-    kept = {id(item): (order, sent) for item in [*predictions, *annotations] for order, sent in _kept(item)}
+    kept = {id(item): found for item in [*predictions, *annotations] if (found := _kept(item))}
     theirs = sorted(
         (item for item in annotations if id(item) not in kept), key=lambda item: str(item.get("created_at") or "")
     )
-    written = [correction for item in theirs if (correction := _label_studio_written(item))]
     ours = [sent for _, sent in sorted(kept.values(), key=lambda pair: pair[0])]
-    return {**facts, "corrections": [*ours, *written]}
+    return {**facts, "corrections": [*ours, *filter(None, map(_written_there, theirs))]}
 
 
-def _kept(item: dict[str, Any]) -> Iterator[tuple[int, SentCorrection]]:
-    """A correction of ours that nobody has changed in Label Studio since, and its place in the history."""
+def _kept(item: dict[str, Any]) -> tuple[int, SentCorrection] | None:
+    """The place in the history of a correction of ours that nobody has changed in Label Studio since, and itself."""
     for result in item.get("result") or []:
-        meta = (result.get("meta") or {}).get(_OURS)
-        if meta:
+        if meta := (result.get("meta") or {}).get(_OURS):
             sent = SentCorrection.model_validate(meta["correction"])
-            if sent.transcript == _text(item):
-                yield int(meta["order"]), sent
-            return
+            return (int(meta["order"]), sent) if sent.transcript == _text(item) else None
+    return None
 
 
-def _label_studio_written(item: dict[str, Any]) -> SentCorrection | None:
+def _written_there(item: dict[str, Any]) -> SentCorrection | None:
     """What somebody wrote in Label Studio; None when it was skipped or left empty."""
     text = _text(item)
     if item.get("was_cancelled") or not text:
@@ -412,14 +365,9 @@ def _text(item: dict[str, Any]) -> str | None:
     """The text areas in the order of the time that they stand for."""
     areas = [result["value"] for result in item.get("result") or [] if result.get("type") == "textarea"]
     areas.sort(key=lambda value: float(value.get("start") or 0))
-    texts = [text for value in areas for text in _listed(value.get("text"))]
+    texts = [str(part) for value in areas for part in _listed(value.get("text"))]
     return " ".join(texts) if texts else None
 
 
-def _listed(text: Any) -> list[str]:
-    return [str(part) for part in text] if isinstance(text, list) else [str(text)] if text else []
-
-
-def _relative(audio: str) -> str:
-    """The path that a file of Label Studio's own disk has there."""
-    return unquote(audio.removeprefix(_LOCAL)) if audio.startswith(_LOCAL) else audio
+def _listed(text: Any) -> list[Any]:
+    return text if isinstance(text, list) else [text] if text else []

@@ -1,168 +1,55 @@
-"""What goes into a dataset version: the parent's cases and those corrected since, each checked, with its audio.
-
-Is a dataset version good enough? Figures, and the gates of params.yaml's `cases` section.
-"""
+"""What goes into a dataset version: the parent's cases and those corrected since, each checked, with its audio."""
 
 import hashlib
 import io
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.queries import active_corrections, current_correction, review_holds
+from mondegreen.cases.card import EMPTY, MISSING_AUDIO, Contents, LeftOut
+from mondegreen.cases.queries import active_corrections, batched, current_correction, error_types_of, review_holds
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.versions import LeftOut, Quality
-from mondegreen.config import CasesParams, Seconds
+from mondegreen.config import Seconds
 from mondegreen.db import reading
 from mondegreen.errors import AudioError, CaseError, VocabularyError
 from mondegreen.records import FailedCase, Writer
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.text import Labeller
-from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow, ReviewHoldRow
-
-EMPTY = "empty_correction"  # a person heard no words: true, and nothing to learn from
-MISSING_AUDIO = "missing_audio"
-_OFFENDERS = 5
-
-
-class _Gate(NamedTuple):
-    name: str
-    value: float
-    threshold: float
-    offenders: list[str]
-    next_step: str
-
-
-def measure(kept: Sequence[FailedCase], left_out: Sequence[LeftOut]) -> Quality:
-    """The figures of a version that keeps `kept` of the corrected cases."""
-    total = len(kept) + len(left_out)
-    complete = sum(not _lacking(case) for case in kept) + sum(item.reason != MISSING_AUDIO for item in left_out)
-    valid = len(kept) + sum(item.reason == EMPTY for item in left_out)
-    sources = Counter(case.source for case in kept)
-    return Quality(
-        completeness=_share(complete, total),
-        validity=_share(valid, total),
-        uniqueness=_share(len({case.sha256 for case in kept}), len(kept)),
-        share_by_source={name: _share(count, len(kept)) for name, count in sorted(sources.items())},
-    )
-
-
-def check_gates(
-    params: CasesParams, quality: Quality, kept: Sequence[FailedCase], left_out: Sequence[LeftOut], waiting: int
-) -> None:
-    """Raises CaseError naming every gate that stays shut: its value, its threshold, the worst offenders, what to do."""
-    shut = [gate for gate in _gates(params, quality, kept, left_out, waiting) if gate.value < gate.threshold]
-    if shut:
-        problems = [_sentence(gate) for gate in shut]
-        raise CaseError("No snapshot was taken. " + " ".join(problems), " ".join(gate.next_step for gate in shut))
-
-
-def _gates(
-    params: CasesParams, quality: Quality, kept: Sequence[FailedCase], left_out: Sequence[LeftOut], waiting: int
-) -> Iterator[_Gate]:
-    lower = "Mend these cases, or lower {} in params.yaml."
-    yield _Gate(
-        "cases.min_cases",
-        len(kept),
-        params.min_cases,
-        [f"{waiting} cases wait for a correction", *(f"{item.id}: {item.message}" for item in left_out)],
-        'Correct cases with `mondegreen cases correct ID "text"`; `mondegreen cases list` shows them.',
-    )
-    missing = [item.id + ": no audio" for item in left_out if item.reason == MISSING_AUDIO]
-    yield _Gate(
-        "cases.min_completeness",
-        quality.completeness,
-        params.min_completeness,
-        missing + [f"{case.id}: no {lack}" for case in kept if (lack := _lacking(case))],
-        lower.format("cases.min_completeness"),
-    )
-    yield _Gate(
-        "cases.min_validity",
-        quality.validity,
-        params.min_validity,
-        [f"{item.id}: {item.message}" for item in left_out if item.reason != EMPTY],
-        lower.format("cases.min_validity"),
-    )
-    recordings = Counter(case.sha256 for case in kept).most_common(_OFFENDERS)
-    yield _Gate(
-        "cases.min_uniqueness",
-        quality.uniqueness,
-        params.min_uniqueness,
-        [f"recording {sha256[:16]} is {count} cases" for sha256, count in recordings if count > 1],
-        "Collect more recordings, or lower cases.min_uniqueness in params.yaml.",
-    )
-
-
-def _sentence(gate: _Gate) -> str:
-    worst = "; ".join(item.rstrip(".") for item in gate.offenders[:_OFFENDERS])
-    more = len(gate.offenders) - _OFFENDERS
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{gate.name}: {gate.value:.4g} is below {gate.threshold:g}{f' ({worst}{rest})' if worst else ''}."
-
-
-def _lacking(case: FailedCase) -> str:
-    """The first thing that a kept case lacks. Its audio, its correction and (by decoding) its duration are there."""
-    return "" if case.model_version else "model version"
-
-
-def _share(part: int, total: int) -> float:
-    """1 for nothing at all: no case is at fault then."""
-    return round(part / total, 6) if total else 1.0
-
+from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow
 
 Track = Callable[[Sequence[FailedCase]], Iterable[FailedCase]]
-_BATCH = 500  # rows of one statement
 _CORRUPT = "corrupt_audio"
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedCases:
     """The store's corrected cases at one moment."""
 
     cases: list[FailedCase]  # by id; without path, the duration as the store has it or 0
     unmarked: frozenset[str]  # of them, those that no dataset version holds
     waiting: int  # cases without a correction
-    taken_back: frozenset[str] = frozenset()  # of them, those of which what was written counts no longer
+    taken_back: frozenset[str] = frozenset()  # of them, those whose correction is none any more
 
 
-@dataclass
-class Contents:
-    """What was kept, and what was not and why."""
-
-    kept: list[FailedCase] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-
-
-def corrected_cases(data_manager: DataManager) -> Corrected:
+def corrected_cases(data_manager: DataManager) -> CorrectedCases:
     """Reads the store in one go: what arrives meanwhile belongs to the next version."""
+    is_corrected = CaseRow.label_method.is_not(None)
     with reading(data_manager.engine) as session:
-        waiting = session.scalar(select(func.count()).select_from(CaseRow).where(CaseRow.label_method.is_(None)))
-        ids = session.execute(
-            select(CaseRow.id, CaseRow.dataset_version).where(CaseRow.label_method.is_not(None)).order_by(CaseRow.id)
-        ).all()
-        cases = [
-            case
-            for start in range(0, len(ids), _BATCH)
-            for case in _read(session, [row.id for row in ids[start : start + _BATCH]])
-        ]
-        taken_back = _taken_back(session)
-    return Corrected(cases, frozenset(row.id for row in ids if row.dataset_version is None), waiting or 0, taken_back)
-
-
-def _taken_back(session: Session) -> frozenset[str]:
-    """Cases that reviewers keep out: bad audio, no speech, two that disagree; and those whose correction was undone."""
-    written = select(CorrectionRow.case_id)
-    held = select(ReviewHoldRow.case_id)
-    query = select(CaseRow.id).where(CaseRow.label_method.is_(None), or_(CaseRow.id.in_(written), CaseRow.id.in_(held)))
-    return frozenset(session.scalars(query))
+        waiting = session.scalar(select(func.count()).select_from(CaseRow).where(~is_corrected)) or 0
+        query = select(CaseRow.id, CaseRow.dataset_version).where(is_corrected).order_by(CaseRow.id)
+        rows = session.execute(query).all()
+        cases = [case for batch in batched(row.id for row in rows) for case in _read(session, batch)]
+        # What reviewers keep out (bad audio, no speech, two that disagree), and what was written and then undone.
+        touched = or_(CaseRow.id.in_(select(CorrectionRow.case_id)), CaseRow.id.in_(select(ReviewHoldRow.case_id)))
+        taken_back = frozenset(session.scalars(select(CaseRow.id).where(~is_corrected, touched)))
+    unmarked = frozenset(row.id for row in rows if row.dataset_version is None)
+    return CorrectedCases(cases, unmarked, waiting, taken_back)
 
 
 def unmarked_cases(data_manager: DataManager) -> set[str]:
@@ -273,15 +160,10 @@ class Freezer:
 
 
 def _read(session: Session, ids: Sequence[str]) -> Iterator[FailedCase]:
-    types: dict[str, list[str]] = {}
-    for key, name in session.execute(
-        select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(ids))
-    ):
-        types.setdefault(key, []).append(name)
-    written, held = active_corrections(session, ids), review_holds(session, ids)
+    types, written, held = error_types_of(session, ids), active_corrections(session, ids), review_holds(session, ids)
     for row in session.scalars(select(CaseRow).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)):
-        if correction := current_correction(written.get(row.id, []), held.get(row.id)):
-            yield _draft(row, correction, sorted(types.get(row.id, [])))
+        if current := current_correction(written.get(row.id, []), held.get(row.id)):
+            yield _draft(row, current, types.get(row.id, []))
 
 
 def _draft(row: CaseRow, correction: CorrectionRow, error_types: list[str]) -> FailedCase:

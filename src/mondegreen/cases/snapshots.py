@@ -6,38 +6,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
-from mondegreen.cases.snapshot_contents import (
-    Contents,
-    Corrected,
-    Freezer,
-    Track,
-    check_gates,
-    corrected_cases,
-    measure,
-    merged,
-    unmarked_cases,
-)
-from mondegreen.cases.spelling import FindModel, labeller, local_model
-from mondegreen.cases.store import DataManager
-from mondegreen.cases.versions import (
+from mondegreen.cases.card import (
     CARD,
     README,
-    TAGS,
     Card,
-    Journal,
-    Swap,
-    Version,
-    alone,
-    cases_of,
+    Contents,
+    check_gates,
     correction,
-    list_versions,
     make_card,
+    measure_quality,
     read_card,
     render,
-    tag_message,
-    tagged,
 )
+from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
+from mondegreen.cases.snapshot_contents import Freezer, Track, corrected_cases, merged, unmarked_cases
+from mondegreen.cases.spelling import FindModel, labeller, local_model
+from mondegreen.cases.store import DataManager
+from mondegreen.cases.swap import Journal, Swap, alone
+from mondegreen.cases.versions import TAGS, DatasetVersion, cases_of, list_versions, tag_message, tagged
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
@@ -57,7 +43,7 @@ def take_snapshot(
     find_model: FindModel = local_model,
     track: Track = iter,
     patience: Seconds = 600.0,
-) -> Version:
+) -> DatasetVersion:
     """Freezes all corrected, usable cases: the parent version's and the new ones.
 
     The new folder is built aside and takes the place of the old one; then `dvc add data`, a commit of data.dvc and of
@@ -105,77 +91,61 @@ class _Snapshot:
         unchecked = f"The corrections were not checked against the alphabet of {base}: it is not on this machine."
         self._notes = [] if self._labeller else [unchecked]
 
-    def take(self, track: Track) -> Version:
+    def take(self, track: Track) -> DatasetVersion:
         store = corrected_cases(self._manager)
+        before, new = self._before, self._swap.new
         try:
-            contents = self._contents(store, track)
-            if self._present and _same(self._before, contents.kept):
-                return self._nothing_new(self._present, store, contents)
-            card = self._card(contents, store.waiting)
-            _write(self._swap.new, contents.kept, card)
+            self._swap.close()
+            longest = self._params.audio.max_duration
+            freezer = Freezer(self._manager, self._repository.folder, before, new, longest, self._labeller)
+            contents = freezer.freeze(merged(before, store.cases, store.taken_back), track)
+            contents.waiting = store.waiting
+            _warn(contents)
+            if self._present and _corrections(before) == _corrections(contents.kept):
+                self._swap.close()
+                return self._nothing_new(self._present.version, store.unmarked, contents)
+            card = self._card(contents)
+            write_jsonl(new / CASES_FILE, contents.kept)
+            write_json(new / CARD, card)
+            write_text(new / README, render(card))
         except BaseException:
             self._swap.close()
             raise
         return self._commit(card)
 
-    def _contents(self, store: Corrected, track: Track) -> Contents:
-        self._swap.close()
-        freezer = Freezer(
-            self._manager,
-            self._repository.folder,
-            self._before,
-            self._swap.new,
-            self._params.audio.max_duration,
-            self._labeller,
-        )
-        return freezer.freeze(merged(self._before, store.cases, store.taken_back), track)
-
-    def _nothing_new(self, present: Card, store: Corrected, contents: Contents) -> Version:
+    def _nothing_new(self, present: int, unmarked: frozenset[str], contents: Contents) -> DatasetVersion:
         """Marks what the present version holds and the store, brought back from a backup perhaps, does not know."""
-        self._swap.close()
-        marks = store.unmarked & {case.id for case in contents.kept}
-        if marks:
-            self._manager.mark_used(marks, present.version)
-        _warn(contents)
-        now = make_card(
-            present.version,
-            present.parent,
-            self._before,
-            contents.kept,
-            present.quality,
-            contents.left_out,
-            store.waiting,
-            self._notes,
-        )
-        return _described(self._repository, now, created=False)
+        if marks := unmarked & {case.id for case in contents.kept}:
+            self._manager.mark_used(marks, present)
+        found = _version(self._repository, present)
+        return found.model_copy(update={"left_out": contents.reasons(), "notes": self._notes})
 
-    def _card(self, contents: Contents, waiting: int) -> Card:
-        kept, left_out = contents.kept, contents.left_out
-        _warn(contents)
-        quality = measure(kept, left_out)
-        check_gates(self._params.cases, quality, kept, left_out, waiting)
+    def _card(self, contents: Contents) -> Card:
+        quality = measure_quality(contents)
+        check_gates(self._params.cases, quality, contents)
         known = [version.number for version in tagged(self._repository)]
         parent = self._present.version if self._present else None
         number = max([0, parent or 0, *known]) + 1
-        return make_card(number, parent, self._before, kept, quality, left_out, waiting, self._notes + _conflicts(kept))
+        return make_card(number, parent, self._before, contents, quality, self._notes + _conflicts(contents.kept))
 
-    def _commit(self, card: Card) -> Version:
+    def _commit(self, card: Card) -> DatasetVersion:
+        repository = self._repository
         subject = self._message or f"{card.new} new, {card.changed} corrected anew, {card.cases} in all"
         message = f"Failed cases v{card.version}: {subject}"
-        others = _others(self._repository.listing("HEAD"))
+        others = _others(repository.listing("HEAD"))
         try:
             journal = self._swap.exchange(card.version, tag_message(card, message))
-            self._repository.dvc("add", "--quiet", DATA)
-            listing = self._repository.listing()
-            _check_frozen(listing, others, journal)
-            self._swap.note(journal, directory_md5(self._repository.pointer()))
-            self._repository.git("commit", "--quiet", "-m", message, "--", POINTER)
+            repository.dvc("add", "--quiet", DATA)
+            _check_frozen(repository.listing(), others, journal)
+            self._swap.note(journal, directory_md5(repository.pointer()))
+            repository.git("commit", "--quiet", "-m", message, "--", POINTER)
         except BaseException:
             with contextlib.suppress(Exception):  # the next call tries again; what went wrong here is the news
-                _recover(self._repository, self._manager)
+                _recover(repository, self._manager)
             raise
-        _recover(self._repository, self._manager)
-        return _described(self._repository, card, created=True)
+        _recover(repository, self._manager)
+        found = _version(repository, card.version)
+        return found.model_copy(update={"created": True, "left_out": card.left_out, "notes": card.notes})
 
 
 def _recover(repository: Repository, data_manager: DataManager) -> None:
@@ -203,9 +173,9 @@ def _warn(contents: Contents) -> None:
         logger.warning("left out: %d more cases; %s of the version names them", more, CARD)
 
 
-def _same(before: Sequence[FailedCase], after: Sequence[FailedCase]) -> bool:
-    """The same cases with the same corrections. To be seen once more makes no new version."""
-    return {case.id: correction(case) for case in before} == {case.id: correction(case) for case in after}
+def _corrections(cases: Sequence[FailedCase]) -> dict[str, tuple[str, str, str]]:
+    """What makes a new version when it differs: the cases and their corrections, not that they were seen once more."""
+    return {case.id: correction(case) for case in cases}
 
 
 def _conflicts(cases: Sequence[FailedCase]) -> list[str]:
@@ -216,12 +186,6 @@ def _conflicts(cases: Sequence[FailedCase]) -> list[str]:
     if not differing:
         return []
     return [f"{len(differing)} recordings were corrected differently for two models, {differing[0]} among them."]
-
-
-def _write(folder: Path, rows: Sequence[FailedCase], card: Card) -> None:
-    write_jsonl(folder / CASES_FILE, rows)
-    write_json(folder / CARD, card)
-    write_text(folder / README, render(card))
 
 
 def _others(listing: dict[str, str]) -> dict[str, str]:
@@ -242,6 +206,5 @@ def _check_frozen(listing: dict[str, str], others: dict[str, str], journal: Jour
         )
 
 
-def _described(repository: Repository, card: Card, created: bool) -> Version:
-    version = next(item for item in list_versions(repository.root) if item.number == card.version)
-    return version.model_copy(update={"created": created, "left_out": card.left_out, "notes": card.notes})
+def _version(repository: Repository, number: int) -> DatasetVersion:
+    return next(item for item in list_versions(repository.root) if item.number == number)

@@ -32,7 +32,7 @@ from mondegreen.progress import adding, progress, track
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.cases.versions import Version, VersionDiff
+    from mondegreen.cases.versions import DatasetVersion, VersionDiff
 
 app = typer.Typer()  # joins that of `mondegreen cases`
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")]
@@ -66,7 +66,7 @@ def export_cases(
     as_json: JsonOption = False,
 ) -> None:
     """Write cases with everything that was written for them into FILE. An existing FILE is replaced."""
-    from mondegreen.cases.exporting import export_cases as export
+    from mondegreen.cases.exchange import export_cases as export
 
     where = case_filter(model_version, source, error_type, corrected, method, used, since, until, text)
     with progress("exporting") as advance:
@@ -90,7 +90,7 @@ def import_cases(
 
     Audio is named relative to FILE's folder. To import a file twice changes nothing.
     """
-    from mondegreen.cases.importing import import_cases as read
+    from mondegreen.cases.exchange import import_cases as read
 
     with progress("importing") as advance:
         found = read(
@@ -168,7 +168,7 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
     answer(found.model_dump_json(include=_CARD), lines, as_json)
 
 
-def _snapshot(found: "Version") -> Iterator[str]:
+def _snapshot(found: "DatasetVersion") -> Iterator[str]:
     if found.created:
         after = f" after v{found.parent}" if found.parent else ""
         yield f"v{found.number}: {found.cases} cases, {found.new} new{after}, commit {found.commit[:10]}."
@@ -181,7 +181,7 @@ def _snapshot(found: "Version") -> Iterator[str]:
         yield "Next: `dvc repro` trains on it; `dvc push && git push --follow-tags` shares it."
 
 
-def _versions(found: "Sequence[Version]") -> "Iterator[str | RenderableType]":
+def _versions(found: "Sequence[DatasetVersion]") -> "Iterator[str | RenderableType]":
     if not found:
         yield "There is no dataset version yet; `mondegreen cases snapshot` makes one."
         return

@@ -1,0 +1,392 @@
+"""Cases between stores: out into a file that spreadsheets, Label Studio or another store can read, and in from one."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from pathlib import Path, PurePosixPath
+from typing import TextIO
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mondegreen.cases import writing
+from mondegreen.cases.formats import (
+    CaseInFile,
+    Format,
+    SentCase,
+    SentCorrection,
+    format_of,
+    read_cases,
+    undecodable,
+    write_cases,
+)
+from mondegreen.cases.queries import active_corrections, batched, record_of
+from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
+from mondegreen.cases.store import DataManager
+from mondegreen.config import Seconds
+from mondegreen.db import reading, transaction
+from mondegreen.errors import AudioError, CaseError, UsageError
+from mondegreen.files import sha256_file, write_bytes
+from mondegreen.speech.audio import duration_of
+from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
+
+AUDIO = "audio"  # the folder of the recordings beside an exported file
+_PROBLEMS = 20  # of one error
+_OUTSIDE = re.compile(r"[/~]|[A-Za-z]:|.*\\", re.DOTALL)  # absolute, a home, a drive, another system's separators
+_UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
+Advance = Callable[[int], None]
+Audio = tuple[str, Seconds]  # sha256 and length
+
+
+def export_cases(
+    data_manager: DataManager,
+    path: Path,
+    *,
+    where: CaseFilter | None = None,
+    file_format: str | None = None,
+    with_audio: bool = False,
+    prefix: str = "",
+    advance: Advance = lambda cases: None,
+) -> int:
+    """Writes cases with all their corrections, newest case first; the file is whole or not there.
+
+    Args:
+        path: .csv, .jsonl or .json (Label Studio) unless `file_format` says otherwise.
+        with_audio: copy the recordings into audio/ beside the file, so that another machine can import it.
+        prefix: for Label Studio, what goes before a recording's relative path.
+        advance: called with a number of cases that are done.
+
+    Returns:
+        How many cases were written.
+
+    Raises:
+        UsageError: no such format.
+        CaseError: audio is missing or damaged; the disk is full.
+    """
+    kind = format_of(path, file_format)
+    cases = _sent(data_manager, where, path.parent / AUDIO if with_audio else None, advance)
+    try:
+        with _whole(path) as stream:
+            return write_cases(stream, kind, cases, prefix)
+    except OSError as error:
+        raise CaseError(
+            f"{path} cannot be written: {error.strerror}.", "Make room, or check the folder and its permissions."
+        ) from error
+
+
+def _sent(
+    data_manager: DataManager, where: CaseFilter | None, audio: Path | None, advance: Advance
+) -> Iterator[SentCase]:
+    for batch in batched(data_manager.each_case(where)):
+        with reading(data_manager.engine) as session:  # what was taken back would be current elsewhere
+            written = active_corrections(session, [case.id for case in batch])
+        for case in batch:
+            yield SentCase(
+                audio=_copied(data_manager, case.audio_sha256, audio) if audio else "",
+                sha256=case.audio_sha256,
+                corrections=tuple(record_of(SentCorrection, row) for row in written.get(case.id, ())),
+                **case.model_dump(include=_UNCHANGED),
+            )
+        advance(len(batch))
+
+
+def _copied(data_manager: DataManager, sha256: str, folder: Path) -> str:
+    """Copies a recording and returns its path beside the file. Raises CaseError when it is missing or damaged."""
+    source = data_manager.blobs.path(sha256)
+    content = source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CaseError(
+            f"The recording {source} is damaged: its bytes are not those that were stored.",
+            "`mondegreen cases verify` names all of them; bring them back from a backup, or export without audio.",
+        )
+    name = f"{sha256}{source.suffix}"
+    write_bytes(folder / name, content)
+    return f"{AUDIO}/{name}"
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its name when all of it is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class ImportReport(BaseModel):
+    """What an import did, or with `dry_run` would do."""
+
+    model_config = ConfigDict(frozen=True)
+    cases: int  # in the file
+    new_cases: int
+    new_corrections: int
+    known_corrections: int  # there already
+    dry_run: bool
+
+
+def import_cases(
+    data_manager: DataManager,
+    path: Path,
+    *,
+    file_format: str | None = None,
+    author: str = "",
+    dry_run: bool = False,
+    advance: Advance = lambda cases: None,
+) -> ImportReport:
+    """Adds the file's new cases, and to known cases the corrections that they lack. Nothing else is changed.
+
+    A correction is known when the case has one with the same text, method and author (and time, when the file says
+    it). The file is read twice: first everything is checked and the audio is stored, then one transaction writes.
+
+    Args:
+        path: CSV, JSON lines or Label Studio's JSON; audio is named relative to its folder.
+        author: of the corrections that name none.
+        dry_run: only check and count.
+        advance: called with a number of cases that are done, in both passes.
+
+    Raises:
+        UsageError: the file is wrong; lists up to 20 problems with their lines or tasks. Nothing was imported.
+        CaseError: the disk is full, or the database refuses. Nothing was imported.
+    """
+    kind = format_of(path, file_format)
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist.", "Check the name of the file to import.")
+    _refuse(path, [f"{where}: {problem}." for where, problem in islice(undecodable(path), _PROBLEMS)])
+    with data_manager.blobs.writing():
+        checked = _check(data_manager, path, kind, keep=not dry_run, advance=advance)
+        with (reading if dry_run else transaction)(data_manager.engine) as session:
+            return _write(session, _read_again(path, kind, checked), checked, author, not dry_run, advance)
+
+
+def _refuse(path: Path, problems: Sequence[str]) -> None:
+    """Raises UsageError when there are any."""
+    if problems:
+        more = "There may be more. " if len(problems) >= _PROBLEMS else ""
+        listed = "\n  ".join(problems)
+        raise UsageError(f"{path} cannot be imported:\n  {listed}", f"{more}Correct the file; nothing was imported.")
+
+
+@dataclass
+class _Checked:
+    """What the first pass found: the audio of the new cases by id, and where each id stands in the file."""
+
+    audio: dict[str, Audio] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+
+class _CaseProblem(Exception):
+    """Why a case cannot be imported, for the list of problems."""
+
+
+def _check(data_manager: DataManager, path: Path, kind: Format, *, keep: bool, advance: Advance) -> _Checked:
+    """The first pass: checks every case, and with `keep` stores the audio of the new ones. Raises UsageError."""
+    checked, problems = _Checked(), list[str]()
+    for batch in batched(read_cases(path, kind)):
+        with reading(data_manager.engine) as session:
+            stored = _stored_audio(session, [_id_of(row.case) for row in batch if row.case])
+        for row in batch:
+            try:
+                _check_row(data_manager, path.parent, row, stored, checked, keep)
+            except _CaseProblem as error:
+                problems.append(f"{row.where}: {str(error).rstrip('.')}.")
+            if len(problems) >= _PROBLEMS:
+                _refuse(path, problems)
+        advance(len(batch))
+    _refuse(path, problems)
+    return checked
+
+
+def _check_row(
+    data_manager: DataManager, folder: Path, row: CaseInFile, stored: dict[str, str], checked: _Checked, keep: bool
+) -> None:
+    """Notes the case's id, and the audio of a new one. Raises _CaseProblem for anything that is wrong."""
+    if row.case is None:
+        raise _CaseProblem(row.problem)
+    case, key = row.case, _id_of(row.case)
+    if key not in stored:
+        sha256, duration = _new_audio(data_manager, folder, case, keep)
+        key = writing.case_id(sha256, case.model_version)
+        if case.id and case.id != key:
+            raise _CaseProblem(
+                f"field id: {case.id} is not the id of this audio and model version, which is {key}; leave it empty"
+            )
+        checked.audio[key] = sha256, case.duration or duration
+    elif case.sha256 and case.sha256 != stored[key]:
+        raise _CaseProblem(f"field sha256: the case {key} has the audio {stored[key]}, not this one")
+    if any(item.method == "llm" and not item.transcript.strip() for item in case.corrections):
+        raise _CaseProblem("field corrections: a machine's correction is empty; only a person can say so")
+    if key in checked.places:
+        raise _CaseProblem(f"the case {key} is in {checked.places[key]} already; a file names a case once")
+    checked.places[key] = row.where
+
+
+def _id_of(case: SentCase) -> str:
+    """As the file says it, or by audio and model version; "" for a case that names neither."""
+    return case.id or (writing.case_id(case.sha256, case.model_version) if case.sha256 else "")
+
+
+def _new_audio(data_manager: DataManager, folder: Path, case: SentCase, keep: bool) -> Audio:
+    """The audio of a new case: a file of the folder, or what the blob store has already; with `keep` it is stored.
+
+    Raises:
+        _CaseProblem: there is no such recording, it cannot be decoded, or it is another one.
+        CaseError: the disk is full.
+    """
+    if case.original_transcript is None:
+        raise _CaseProblem("field original_transcript: a new case needs what the model heard")
+    if PurePosixPath(case.audio_name).name != case.audio_name:
+        raise _CaseProblem(f"field audio_name: {case.audio_name!r} is not the name of a file")
+    if not case.audio and not case.sha256:
+        raise _CaseProblem("a new case needs its audio; only cases that are in the store can do without")
+    try:
+        path = _locate(folder, case.audio) if case.audio else data_manager.blobs.path(case.sha256)
+    except CaseError:
+        raise _CaseProblem(f"the store has no recording {case.sha256}, and the field audio names no file") from None
+    try:
+        duration, found = duration_of(path), sha256_file(path)
+    except AudioError as error:
+        raise _CaseProblem(error.problem) from None
+    except OSError as error:
+        raise _CaseProblem(f"{path} cannot be read: {error.strerror}") from None
+    if case.sha256 and found != case.sha256:
+        raise _CaseProblem(f"the bytes of {path} have the sha256 {found}, not {case.sha256}")
+    if keep and case.audio and data_manager.blobs.put(path) != found:
+        raise _CaseProblem(f"{path} was changed while it was read")
+    return found, duration
+
+
+def _locate(folder: Path, name: str) -> Path:
+    """The file that a case names: below `folder`, never outside of it. Raises _CaseProblem."""
+    shown = f"the audio {name!r}"
+    if re.match("[a-z0-9+]+://", name):
+        raise _CaseProblem(f"{shown} is not on this machine; put the file beside the import file")
+    if "\0" in name or _OUTSIDE.match(name) or ".." in name.split("/"):
+        raise _CaseProblem(f"{shown} must be a path relative to {folder}, with / between its parts and without ..")
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise _CaseProblem(f"{shown} leads out of {folder}")
+        if not path.is_file():
+            raise _CaseProblem(f"there is no file {path}")
+    except OSError as error:
+        raise _CaseProblem(f"{shown} cannot be used: {error.strerror}") from None
+    return path
+
+
+def _read_again(path: Path, kind: Format, checked: _Checked) -> Iterator[tuple[str, SentCase]]:
+    """Each case with the id that the first pass gave it. Raises UsageError when the file has changed since."""
+    keys = {where: key for key, where in checked.places.items()}
+    for row in read_cases(path, kind):
+        key = keys.get(row.where)
+        if key is None or row.case is None or row.case.id not in ("", key):
+            raise UsageError(f"{path} was changed while it was read ({row.where}).", "Import it again.")
+        yield key, row.case
+
+
+def _write(
+    session: Session,
+    cases: Iterable[tuple[str, SentCase]],
+    checked: _Checked,
+    author: str,
+    write: bool,
+    advance: Advance,
+) -> ImportReport:
+    """The second pass: adds new cases, and to known ones the corrections that they lack; without `write` only counts.
+
+    Args:
+        cases: with their ids.
+        author: of the corrections that name none.
+    """
+    now, counts = datetime.now(UTC), Counter(cases=0, new_cases=0, new_corrections=0, known_corrections=0)
+    for batch in batched(cases):
+        stored = _stored_audio(session, [key for key, _ in batch])
+        new = {key: case for key, case in batch if key not in stored}
+        missing = _missing_corrections(session, batch, author)
+        if write:
+            _add_cases(session, new, checked.audio, now)
+            _add_corrections(session, missing, now)
+        known = sum(len(case.corrections) for _, case in batch) - len(missing)
+        counts.update(cases=len(batch), new_cases=len(new), new_corrections=len(missing), known_corrections=known)
+        advance(len(batch))
+    return ImportReport(dry_run=not write, **counts)
+
+
+def _stored_audio(session: Session, ids: Sequence[str]) -> dict[str, str]:
+    """The sha256 of the audio of those cases that the store has, by id."""
+    rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(CaseRow.id.in_(ids)))
+    return {row.id: row.audio_sha256 for row in rows}
+
+
+def _missing_corrections(
+    session: Session, batch: Sequence[tuple[str, SentCase]], author: str
+) -> list[tuple[str, SentCorrection]]:
+    """The corrections that the store lacks, in the file's order."""
+    query = select(CorrectionRow).where(CorrectionRow.case_id.in_([key for key, _ in batch]))
+    rows = session.scalars(query.order_by(CorrectionRow.case_id))
+    stored = {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
+    missing = []
+    for key, case in batch:
+        there = Counter((row.transcript, row.method, row.author, row.at) for row in stored.get(key, []))
+        texts = {facts[:3] for facts in there}
+        for item in case.corrections:
+            sent = item if item.author else item.model_copy(update={"author": author})
+            facts = (sent.transcript, sent.method, sent.author)
+            if sent.at is None and facts in texts:
+                continue
+            if sent.at is not None and there[(*facts, sent.at)] > 0:
+                there[(*facts, sent.at)] -= 1  # the same words in the same moment twice are two corrections
+                continue
+            texts.add(facts)
+            missing.append((key, sent))
+    return missing
+
+
+def _add_cases(session: Session, cases: Mapping[str, SentCase], audio: Mapping[str, Audio], now: datetime) -> None:
+    same = {"error_types", "error_score", "metadata", "model_version", "source"}
+    new = [
+        NewCase(
+            audio_path=Path(case.audio_name or PurePosixPath(case.audio).name),
+            original_transcript=case.original_transcript or "",
+            duration=audio[key][1],
+            **case.model_dump(include=same),
+        )
+        for key, case in cases.items()
+    ]
+    stored = [writing.AudioCase(case, *audio[key]) for key, case in zip(cases, new, strict=True)]
+    writing.store_cases(session, stored, now)
+    first = {key: case.first_seen or now for key, case in cases.items()}
+    seen = {
+        key: {
+            "first_seen": first[key],
+            "last_seen": case.last_seen or first[key],
+            "times_seen": case.times_seen or 1,
+        }
+        for key, case in cases.items()
+    }
+    writing.update_rows(session, CaseRow, "id", seen)
+    # An error type carries its case's time.
+    types = {key: {"first_seen": first[key]} for key, case in cases.items() if case.error_types}
+    writing.update_rows(session, CaseErrorRow, "case_id", types)
+
+
+def _add_corrections(session: Session, missing: Sequence[tuple[str, SentCorrection]], now: datetime) -> None:
+    new = [NewCorrection(case_id=key, **sent.model_dump(exclude={"at"})) for key, sent in missing]
+    numbers = writing.store_corrections(session, new, now)
+    times = {number: {"at": sent.at or now} for number, (_, sent) in zip(numbers, missing, strict=True)}
+    writing.update_rows(session, CorrectionRow, "id", times)
