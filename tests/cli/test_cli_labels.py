@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,3 +272,12 @@ def test_what_the_stage_left_to_people_is_queued_once_with_its_suggestion(projec
         (suggested,) = [item for item in rows if item.case_id == case.id]
         assert (suggested.text, suggested.accepted, suggested.guard) == (row.suggested, False, row.guard)
         assert case.original_transcript == row.heard and not case.is_corrected and case.metadata["words"]
+
+
+def test_what_shows_and_queues_labels_loads_no_model_library() -> None:
+    code = (
+        "import sys, mondegreen.labels.gold, mondegreen.labels.guards, mondegreen.loop.case_labels\n"
+        "print([name for name in ('torch', 'transformers', 'scipy', 'ollama', 'httpx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from mondegreen.labels.gold import Accepted, EditCounts, EstimatedShare, LabelAu
 from mondegreen.labels.guards import LabelDecision, filter_label, spans
 from mondegreen.records import Rate, Utterance
 from mondegreen.scoring.comparison import choose_unit, cluster_name, cluster_sums
+from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.significance import block_bootstrap
 from mondegreen.scoring.wer import ErrorCounts, count_words
@@ -47,12 +48,8 @@ def audit_labels(
         margin: of the acoustic check.
         margin_references: how many references it was calibrated on.
     """
-    audited = [utterances[item.id] for item in decisions]
-    unit = choose_unit(audited, params.validate_)
-    rows = [
-        _audited(item, row, cluster_name(row, unit), params.score.normalizer)
-        for item, row in zip(decisions, audited, strict=True)
-    ]
+    unit = choose_unit([utterances[item.id] for item in decisions], params.validate_)
+    rows = [_audited(item, utterances[item.id], unit, params.score.normalizer) for item in decisions]
 
     def with_guards(guards: tuple[GuardName, ...]) -> Accepted:
         limits = params.label.model_copy(update={"guards": guards})
@@ -122,11 +119,11 @@ def count_edits(reference: str, hypothesis: str, suggested: str) -> EditCounts:
     return counts
 
 
-def _audited(item: LabelDecision, utterance: Utterance, cluster: str, normalizer: NormalizerName) -> _AuditedLabel:
+def _audited(item: LabelDecision, utterance: Utterance, unit: Unit, normalizer: NormalizerName) -> _AuditedLabel:
     texts = (utterance.reference, item.heard, item.suggested)
     reference, hypothesis, suggested = (normalize(text, normalizer) for text in texts)
     return _AuditedLabel(
-        cluster,
+        cluster_name(utterance, unit),
         before=count_words(reference, hypothesis),
         after=count_words(reference, suggested),
         edits=count_edits(reference, hypothesis, suggested),

@@ -73,7 +73,7 @@ def check(
         on_step: gets each step when it is done.
     """
     steps: list[CheckStep] = []
-    found = _Findings(server, model, prompt)
+    found = _ServerCheck(server, model, prompt)
     tries: dict[str, Callable[[], str]] = {
         "server reachable": found.reach,
         "model present": found.find,
@@ -98,7 +98,7 @@ def check(
 
 
 @dataclass
-class _Findings:
+class _ServerCheck:
     """The steps of a check, each in one line, and what they find out for the next ones and the report."""
 
     server: OllamaServer

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import ollama
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Seconds
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.labels.prompt import FailureReason
+
+if TYPE_CHECKING:
+    from mondegreen.labels.prompt import FailureReason
 
 DEFAULT_URL = "http://localhost:11434"
 LONGEST_CONNECT: Seconds = 10.0
@@ -171,7 +173,7 @@ class ServerError(MondegreenError):
         passing: the same request may succeed in a moment.
     """
 
-    def __init__(self, problem: str, next_step: str, reason: FailureReason, passing: bool = False) -> None:
+    def __init__(self, problem: str, next_step: str, reason: "FailureReason", passing: bool = False) -> None:
         self.reason, self.passing = reason, passing
         super().__init__(problem, next_step)
 

@@ -1,4 +1,4 @@
-"""Picks what the model learns from (error cases, replay of what it heard well) and what steers the training."""
+"""Picks what the model learns from (error cases, replay of what it got right) and what steers the training."""
 
 import logging
 from pathlib import Path
