@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from mondegreen.cli.main import app
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.records import Hypothesis, Utterance
-from tests.cases.detector_corpus import MODEL, corpus
+from tests.detector.detector_corpus import MODEL, corpus
 
 MANIFEST, HYPOTHESES = Path("build/prepare/manifest.jsonl"), Path("build/transcribe/hypotheses.jsonl")
 STORED = Path(f"var/detector/{MODEL[:16]}.json")

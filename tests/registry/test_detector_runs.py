@@ -11,7 +11,7 @@ from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
 from mondegreen.registry.mlflow_store import connect, experiment_id
 from mondegreen.registry.runs import log_detector_run
-from tests.cases.detector_corpus import MODEL, corpus
+from tests.detector.detector_corpus import MODEL, corpus
 
 
 def test_an_evaluation_is_a_run_of_its_own_kind(project: Path) -> None:

@@ -1,7 +1,4 @@
-"""Fitting the error detector to one model, on references that people wrote, and on nothing of the test set.
-
-A regularised logistic regression whose strength few data choose for themselves.
-"""
+"""Fitting the error detector to one model, on references that people wrote, and on nothing of the test set."""
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
@@ -10,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.cluster.hierarchy import DisjointSet
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import precision_recall_curve, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mondegreen.config import DetectorParams
 from mondegreen.detector.detector import (
     Calibration,
+    Goal,
     OperatingThreshold,
+    TypeThresholds,
     Weight,
     as_numbers,
     calibration_path,
@@ -25,7 +28,6 @@ from mondegreen.detector.detector import (
     lexicon_digest,
     lexicon_file,
     outdated,
-    type_thresholds,
 )
 from mondegreen.detector.features import (
     Acoustics,
@@ -36,7 +38,7 @@ from mondegreen.detector.features import (
     measure,
     transcript_words,
 )
-from mondegreen.detector.measures import PRECISIONS, RECALLS, figures, threshold_for_precision, threshold_for_recall
+from mondegreen.detector.measures import PRECISIONS, RECALLS, figures
 from mondegreen.errors import CaseError
 from mondegreen.files import write_json
 from mondegreen.records import Hypothesis, Split, Utterance
@@ -49,92 +51,17 @@ Labels = npt.NDArray[np.bool_]
 Fold = npt.NDArray[np.int64]
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C: small is a strong pull to the base rate
-DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser differ between machines
-
-
-@dataclass(frozen=True)
-class Regression:
-    """Log odds = intercept + slopes @ ((values - means) / scales); each float64 (num_features,)."""
-
-    means: Matrix
-    scales: Matrix
-    slopes: Matrix
-    intercept: float
-
-
-def rounded(value: float) -> float:
-    """To `DIGITS` significant digits."""
-    return float(f"{value:.{DIGITS}g}")
-
-
-def choose_strength(matrix: Matrix, labels: Labels, folds: Sequence[Fold]) -> tuple[float, Matrix]:
-    """The strongest penalty whose cross-fitted log loss is within one standard error of the least.
-
-    The one-standard-error rule (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, 7.10):
-    with few examples of a class the least loss is found by luck, and scores far from the base rate are not earned.
-
-    Args:
-        matrix: float64 (num_examples, num_features), NaN where unknown.
-        labels: bool (num_examples,).
-        folds: indices of each held-out part; together all.
-
-    Returns:
-        scikit-learn's C, and float64 (num_examples,): each example's score by a regression that has not seen its fold.
-    """
-    scores = {strength: _cross_fitted(matrix, labels, folds, strength) for strength in STRENGTHS}
-    losses = {strength: _losses(labels, scores[strength]) for strength in STRENGTHS}
-    best = min(losses.values(), key=lambda values: values.mean())
-    bound = best.mean() + best.std() / np.sqrt(len(best))
-    chosen = next(strength for strength in STRENGTHS if losses[strength].mean() <= bound)
-    return chosen, scores[chosen]
-
-
-def _losses(labels: Labels, scores: Matrix) -> Matrix:
-    """Log loss of each example: float64 (num_examples,)."""
-    return np.asarray(-np.log(np.clip(np.where(labels, scores, 1 - scores), 1e-12, 1.0)))
-
-
-def _cross_fitted(matrix: Matrix, labels: Labels, folds: Sequence[Fold], strength: float) -> Matrix:
-    scores = np.empty(len(labels))
-    for held in folds:
-        rest = np.setdiff1d(np.arange(len(labels)), held)
-        regression = fit(matrix[rest], labels[rest], strength)
-        standard = np.nan_to_num((matrix[held] - regression.means) / regression.scales)
-        scores[held] = 1 / (1 + np.exp(-(regression.intercept + standard @ regression.slopes)))
-    return scores
-
-
-def fit(matrix: Matrix, labels: Labels, strength: float) -> Regression:
-    """Logistic regression with an L2 penalty on standardised features; an unknown value stands at the mean.
-
-    One class alone gives its base rate, as if one of the other class had been seen too.
-
-    Args:
-        matrix: float64 (num_examples, num_features), NaN where unknown.
-        labels: bool (num_examples,).
-        strength: scikit-learn's C.
-    """
-    known = np.isfinite(matrix)
-    counts = np.maximum(known.sum(axis=0), 1)
-    means = np.where(known, matrix, 0.0).sum(axis=0) / counts
-    deviations = np.where(known, matrix - means, 0.0)
-    scales = np.sqrt((deviations**2).sum(axis=0) / counts)
-    scales = np.where(scales > 1e-9, scales, 1.0)
-    slopes, intercept = np.zeros(matrix.shape[1]), float(np.log((labels.sum() + 1) / ((~labels).sum() + 1)))
-    if labels.any() and not labels.all():
-        regression = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(deviations / scales, labels)
-        slopes, intercept = regression.coef_[0], float(regression.intercept_[0])
-    return Regression(means=means, scales=scales, slopes=slopes, intercept=intercept)
-
-
 FEWEST = 30  # utterances with a human reference and a transcript that is not empty
 FEWEST_OF_EACH = 5  # misheard ones, and right ones
 _FOLDS = 5
+_FEWEST_RIGHT = 20  # fewer rightly heard transcripts move no threshold of a type
+_FALSE_TYPES = 0.05  # share of the rightly heard transcripts that may get a type
+_DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser differ between machines
 
 
 @dataclass(frozen=True)
 class Example:
-    """An utterance with its human reference, what was heard, and its recording's acoustics."""
+    """An utterance with its human reference, its hypothesis, and its recording's acoustics."""
 
     scored: Scored
     acoustics: Acoustics
@@ -168,15 +95,6 @@ def collect(
     return examples
 
 
-def data_digest(examples: Sequence[Example], seed: int) -> str:
-    """sha256 over everything of the examples that a calibration depends on."""
-    total = hashlib.sha256(str(seed).encode())
-    for example in sorted(examples, key=lambda item: item.scored.utterance.id):
-        total.update(example.scored.utterance.model_dump_json().encode())
-        total.update(example.scored.hypothesis.model_dump_json().encode())
-    return total.hexdigest()
-
-
 def calibrate(
     examples: Sequence[Example],
     params: DetectorParams,
@@ -205,19 +123,16 @@ def calibrate(
     if strangers := {item.scored.utterance.split for item in examples} - set(splits):
         raise ValueError(f"Examples of {sorted(strangers)} must not influence the calibration.")
     misheard = np.array([item.misheard(params.error_wer) for item in examples], dtype=bool)
-    heard = [index for index, item in enumerate(examples) if not is_empty(item.scored.hypothesis)]
-    fitted = [examples[index] for index in heard]
-    labels = misheard[heard]
+    spoken = [index for index, item in enumerate(examples) if not is_empty(item.scored.hypothesis)]
+    fitted, labels = [examples[index] for index in spoken], misheard[spoken]
     _check_counts(examples, labels, params.error_wer)
-    groups = _groups(fitted)
-    _check_groups(groups)
-    folds = _folds(groups, labels, seed)
+    folds = _folds(fitted, labels, seed)
     found = _out_of_fold_features(fitted, folds, params)
     matrix = np.array([list(as_numbers(item).values()) for item in found])  # (num_examples, num_features)
     strength, crossed = choose_strength(matrix, labels, folds)
     regression = fit(matrix, labels, strength)
     everything = np.ones(len(examples))
-    everything[heard] = crossed
+    everything[spoken] = crossed
     return Calibration(
         model=model_of([item.scored.hypothesis for item in examples]),
         error_wer=params.error_wer,
@@ -230,17 +145,14 @@ def calibrate(
         recordings=len({item.recording for item in examples}),
         regularisation=strength,
         roc_auc=rounded(float(roc_auc_score(misheard, everything))),
-        calibration_error=rounded(_calibration_error(misheard, everything)),
+        calibration_error=rounded(
+            float(figures(misheard, everything, np.ones((1, len(examples))), 0.5)["calibration_error"][0])
+        ),
         operating=_operating(misheard, everything),
         thresholds=type_thresholds([item for item, wrong in zip(found, labels, strict=True) if not wrong]),
         rate=_speech_rate(fitted),
         intercept=rounded(regression.intercept),
-        features={
-            name: Weight(mean=rounded(mean), scale=rounded(scale), weight=rounded(slope))
-            for name, mean, scale, slope in zip(
-                Features.__dataclass_fields__, regression.means, regression.scales, regression.slopes, strict=True
-            )
-        },
+        features=dict(zip(Features.__dataclass_fields__, regression.weights(), strict=True)),
         lexicon=tuple(sorted(_reference_words(fitted))),
     )
 
@@ -269,6 +181,15 @@ def save(calibration: Calibration, folder: Path) -> Path:
     return path
 
 
+def data_digest(examples: Sequence[Example], seed: int) -> str:
+    """sha256 over everything of the examples that a calibration depends on."""
+    total = hashlib.sha256(str(seed).encode())
+    for example in sorted(examples, key=lambda item: item.scored.utterance.id):
+        total.update(example.scored.utterance.model_dump_json().encode())
+        total.update(example.scored.hypothesis.model_dump_json().encode())
+    return total.hexdigest()
+
+
 def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float) -> None:
     wrong, right = int(labels.sum()), int((~labels).sum())
     if len(labels) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
@@ -285,36 +206,57 @@ def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float)
     raise CaseError(problem, advice if wrong > right or middle else "Get references for more recordings.")
 
 
-def _check_groups(groups: Sequence[int]) -> None:
+def _folds(examples: Sequence[Example], labels: Labels, seed: int) -> list[Fold]:
+    """Indices of each held-out part; examples that share a recording or a text stay together. Raises CaseError."""
+    groups = _groups(examples)
     if (count := len(set(groups))) < _FOLDS:
         raise CaseError(
             f"The detector cannot be calibrated: the references of train and dev come from {count} recordings or "
             f"texts; it takes {_FOLDS} that share neither, to hold one part out at a time.",
             "Write references for other recordings of train and dev, then run `dvc repro`.",
         )
-
-
-def _folds(groups: Sequence[int], labels: Labels, seed: int) -> list[Fold]:
-    """Indices of each held-out part; what shares a group stays together."""
     splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    parts = splitter.split(np.zeros(len(labels)), labels, groups)
-    return [held for _, held in parts if len(held)]
+    return [held for _, held in splitter.split(np.zeros(len(labels)), labels, groups) if len(held)]
 
 
 def _groups(examples: Sequence[Example]) -> list[int]:
-    """Numbers of the connected components over shared recordings and shared references."""
-    parent = list(range(len(examples)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            index = parent[index]
-        return index
-
+    """For each example the first one that shares, directly or through others, its recording or its reference."""
+    sets = DisjointSet(range(len(examples)))
     first: dict[tuple[str, str], int] = {}
     for index, item in enumerate(examples):
         for key in (("recording", item.recording), ("text", item.scored.reference)):
-            parent[root(index)] = root(first.setdefault(key, index))
-    return [root(index) for index in range(len(examples))]
+            sets.merge(index, first.setdefault(key, index))
+    smallest: dict[int, int] = {}
+    return [smallest.setdefault(sets[index], index) for index in range(len(examples))]
+
+
+def type_thresholds(right: Sequence[Features]) -> TypeThresholds:
+    """The thresholds of the error types, from features of rightly heard transcripts.
+
+    What is measured in units of its own (letters a second, decibels, shares) keeps the built-in threshold, unless more
+    than 5 % of these transcripts would get the type: then it moves out until at most 5 % do. Confidence has each
+    model's own level, so its threshold is always the one that 5 % of them fall below. With fewer than 20 the built-in
+    ones stay.
+    """
+    built_in = TypeThresholds()
+    if len(right) < _FEWEST_RIGHT:
+        return built_in
+
+    def above(default: float, values: list[float], share: float = _FALSE_TYPES) -> float:
+        known = [value for value in values if np.isfinite(value)]
+        return max(default, float(np.quantile(known, 1 - share, method="higher"))) if known else default
+
+    snr = [item.snr for item in right if np.isfinite(item.snr)]
+    return TypeThresholds(
+        confidence=float(np.quantile([item.confidence for item in right], _FALSE_TYPES, method="lower")),
+        rate=above(built_in.rate, [max(item.too_slow, item.too_fast) for item in right]),
+        repeats=above(built_in.repeats, [item.repeats for item in right]),
+        # One type with two thresholds: half of the allowance each.
+        out_of_lexicon=above(built_in.out_of_lexicon, [item.out_of_lexicon for item in right], _FALSE_TYPES / 2),
+        burst=above(built_in.burst, [item.burst for item in right], _FALSE_TYPES / 2),
+        snr=min(built_in.snr, float(np.quantile(snr, _FALSE_TYPES, method="lower"))) if snr else built_in.snr,
+        clipped=above(built_in.clipped, [item.clipped for item in right]),
+    )
 
 
 def _out_of_fold_features(examples: Sequence[Example], folds: Sequence[Fold], params: DetectorParams) -> list[Features]:
@@ -351,15 +293,113 @@ def _speech_rate(examples: Sequence[Example]) -> SpeechRate:
     return SpeechRate(centre=rounded(centre), spread=rounded(max(spread, 0.05)))
 
 
-def _calibration_error(misheard: Labels, scores: Matrix) -> float:
-    return float(figures(misheard, scores, np.ones((1, len(scores))), 0.5)["calibration_error"][0])
+@dataclass(frozen=True)
+class Regression:
+    """Log odds = intercept + slopes @ ((values - means) / scales); each float64 (num_features,)."""
+
+    means: Matrix
+    scales: Matrix
+    slopes: Matrix
+    intercept: float
+
+    def scores(self, matrix: Matrix) -> Matrix:
+        """The probability of each example, float64 (num_examples,); an unknown value stands at the mean."""
+        standard = np.nan_to_num((matrix - self.means) / self.scales)
+        return np.asarray(1 / (1 + np.exp(-(self.intercept + standard @ self.slopes))))
+
+    def weights(self) -> list[Weight]:
+        """The parts of the features, as a calibration keeps them."""
+        return [
+            Weight(mean=rounded(mean), scale=rounded(scale), weight=rounded(slope))
+            for mean, scale, slope in zip(self.means, self.scales, self.slopes, strict=True)
+        ]
+
+
+def choose_strength(matrix: Matrix, labels: Labels, folds: Sequence[Fold]) -> tuple[float, Matrix]:
+    """The strongest penalty whose cross-fitted log loss is within one standard error of the least.
+
+    The one-standard-error rule (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, 7.10):
+    with few examples of a class the least loss is found by luck, and scores far from the base rate are not earned.
+
+    Args:
+        matrix: float64 (num_examples, num_features), NaN where unknown.
+        labels: bool (num_examples,).
+        folds: indices of each held-out part; together all.
+
+    Returns:
+        scikit-learn's C, and float64 (num_examples,): each example's score by a regression that has not seen its fold.
+    """
+    scores = {strength: _cross_fitted(matrix, labels, folds, strength) for strength in STRENGTHS}
+    losses = {strength: _losses(labels, scores[strength]) for strength in STRENGTHS}
+    best = min(losses.values(), key=lambda values: values.mean())
+    bound = best.mean() + best.std() / np.sqrt(len(best))
+    chosen = next(strength for strength in STRENGTHS if losses[strength].mean() <= bound)
+    return chosen, scores[chosen]
+
+
+def _losses(labels: Labels, scores: Matrix) -> Matrix:
+    """Log loss of each example: float64 (num_examples,)."""
+    return np.asarray(-np.log(np.clip(np.where(labels, scores, 1 - scores), 1e-12, 1.0)))
+
+
+def _cross_fitted(matrix: Matrix, labels: Labels, folds: Sequence[Fold], strength: float) -> Matrix:
+    scores = np.empty(len(labels))
+    for held in folds:
+        rest = np.setdiff1d(np.arange(len(labels)), held)
+        scores[held] = fit(matrix[rest], labels[rest], strength).scores(matrix[held])
+    return scores
+
+
+def fit(matrix: Matrix, labels: Labels, strength: float) -> Regression:
+    """Logistic regression with an L2 penalty on standardised features; an unknown value stands at the mean.
+
+    One class alone gives its base rate, as if one of the other class had been seen too.
+
+    Args:
+        matrix: float64 (num_examples, num_features), NaN where unknown.
+        labels: bool (num_examples,).
+        strength: scikit-learn's C.
+    """
+    nothing = np.zeros(matrix.shape[1])
+    if labels.all() or not labels.any():
+        return Regression(nothing, nothing + 1, nothing, float(np.log((labels.sum() + 1) / ((~labels).sum() + 1))))
+    # The scaler passes over what is unknown: filled in before it, it would make the scales smaller.
+    scaler, imputer = StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0, keep_empty_features=True)
+    regression = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8)
+    with np.errstate(invalid="ignore"):  # the mean of a feature that nobody knows
+        make_pipeline(scaler, imputer, regression).fit(matrix, labels)
+    return Regression(
+        means=np.nan_to_num(scaler.mean_),
+        scales=np.nan_to_num(scaler.scale_, nan=1.0),
+        slopes=regression.coef_[0],
+        intercept=float(regression.intercept_[0]),
+    )
+
+
+def rounded(value: float) -> float:
+    """To `_DIGITS` significant digits."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def _operating(misheard: Labels, scores: Matrix) -> tuple[OperatingThreshold, ...]:
     """Thresholds of the guide's operating points, on scores that the regression gave without seeing the example."""
-    by_precision = [("precision", at, threshold_for_precision(misheard, scores, at)) for at in PRECISIONS]
-    by_recall = [("recall", at, threshold_for_recall(misheard, scores, at)) for at in RECALLS]
+    goals: list[tuple[Goal, float]] = [("precision", at) for at in PRECISIONS]
+    goals += [("recall", at) for at in RECALLS]
+    found = {(goal, at): threshold_for(goal, at, misheard, scores) for goal, at in goals}
     return tuple(
-        OperatingThreshold.model_validate({"goal": goal, "at": at, "threshold": None if t is None else rounded(t)})
-        for goal, at, t in [*by_precision, *by_recall]
+        OperatingThreshold(goal=goal, at=at, threshold=None if threshold is None else rounded(threshold))
+        for (goal, at), threshold in found.items()
     )
+
+
+def threshold_for(goal: Goal, at: float, misheard: Labels, scores: Matrix) -> float | None:
+    """The lowest score from which on the precision is at least `at`, or the highest where the recall still is.
+
+    Either leaves the other one as high as it can be. None where the goal is not reached, or nothing was misheard.
+    """
+    if not misheard.any():
+        return None
+    precision, recall, thresholds = precision_recall_curve(misheard, scores)
+    if goal == "precision":
+        return min(thresholds[precision[:-1] >= at].tolist(), default=None)
+    return max(thresholds[recall[:-1] >= at].tolist(), default=None)

@@ -19,11 +19,11 @@ WIDE = 0.2
 _SLICE_OF = {"target": "test", "retention": "retention/test"}
 
 
-class _Record(BaseModel):
+class _ReportPart(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Scorer(_Record):
+class Scorer(_ReportPart):
     """One way to score transcripts: detector, confidence (1 - confidence), everything (1 for each)."""
 
     name: str
@@ -31,7 +31,7 @@ class Scorer(_Record):
     measures: dict[str, Measure]
 
 
-class Reached(_Record):
+class Reached(_ReportPart):
     """What a threshold that was chosen on the calibration data gives on the test data."""
 
     goal: str
@@ -41,7 +41,7 @@ class Reached(_Record):
     recall: float | None
 
 
-class TypeCount(_Record):
+class TypeCount(_ReportPart):
     """How often the detector gave an error type, and how many of those transcripts were misheard."""
 
     error_type: str
@@ -49,7 +49,7 @@ class TypeCount(_Record):
     misheard: int
 
 
-class SliceReport(_Record):
+class SliceReport(_ReportPart):
     """A slice of the test set: "test", "retention/test", or "all", both together."""
 
     name: str
@@ -71,7 +71,7 @@ class SliceReport(_Record):
         return 0 < self.misheard < self.utterances
 
 
-class Learnt(_Record):
+class Learnt(_ReportPart):
     """What the calibration was fitted on; `roc_auc` and `calibration_error` are cross-fitted."""
 
     utterances: int
@@ -83,7 +83,7 @@ class Learnt(_Record):
     calibration_error: float
 
 
-class Evaluation(_Record):
+class Evaluation(_ReportPart):
     """The figures for one meaning of "misheard": a WER above `error_wer`."""
 
     error_wer: float
@@ -94,7 +94,7 @@ class Evaluation(_Record):
     notes: list[str]
 
 
-class DetectorReport(_Record):
+class DetectorReport(_ReportPart):
     """`mondegreen detector evaluate`: the configured error_wer first, then the others."""
 
     model: str
@@ -142,7 +142,7 @@ def _evaluate(
     calibration = found if isinstance(found, Calibration) else None
     detector = ErrorDetector(params, calibration, reason)
     slices = [_slice(name, members, detector, seed) for name, members in _slices(tested).items()]
-    learnt = Learnt.model_validate(calibration.model_dump(include=set(Learnt.model_fields))) if calibration else None
+    learnt = Learnt.model_validate(calibration, from_attributes=True) if calibration else None
     return Evaluation(
         error_wer=params.error_wer,
         threshold=params.threshold,
@@ -163,8 +163,8 @@ def _slices(tested: Sequence[Example]) -> dict[str, list[Example]]:
 
 
 def _slice(name: str, members: Sequence[Example], detector: ErrorDetector, seed: int) -> SliceReport:
-    params = detector.params
-    misheard = np.array([item.misheard(params.error_wer) for item in members], dtype=bool)
+    limit = detector.params.threshold
+    misheard = np.array([item.misheard(detector.params.error_wer) for item in members], dtype=bool)
     detections = [detector.detect_measured(item.scored.hypothesis, item.acoustics) for item in members]
     recordings = [item.recording for item in members]
     own = np.array([item.error_score for item in detections])
@@ -181,8 +181,8 @@ def _slice(name: str, members: Sequence[Example], detector: ErrorDetector, seed:
         scorers=[
             Scorer(
                 name=scorer,
-                flagged=int((scores >= params.threshold).sum()),
-                measures=measures(misheard, scores, recordings, params.threshold, seed),
+                flagged=int((scores >= limit).sum()),
+                measures=measures(misheard, scores, recordings, limit, seed),
             )
             for scorer, scores in scored.items()
         ],
@@ -199,9 +199,7 @@ def _reached(chosen: Sequence[OperatingThreshold], misheard: Labels, scores: Sco
         hits = int((flagged & misheard).sum())
         rows.append(
             Reached(
-                goal=point.goal,
-                at=point.at,
-                threshold=point.threshold,
+                **point.model_dump(),
                 precision=round(hits / int(flagged.sum()), 6) if flagged.any() else None,
                 recall=round(hits / int(misheard.sum()), 6) if point.threshold is not None and misheard.any() else None,
             )

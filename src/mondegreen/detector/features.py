@@ -1,7 +1,4 @@
-"""What the detector looks at: quantities of a transcript that need no reference.
-
-What a waveform says about its recording without a transcript: how noisy it is, and how much is clipped.
-"""
+"""What the detector looks at: quantities of a transcript that need no reference, noise and clipping of its waveform."""
 
 import itertools
 import math
@@ -21,15 +18,32 @@ from mondegreen.speech.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Transcription
 
-    Heard = Hypothesis | Transcription
+    Transcript = Hypothesis | Transcription
 
 Decibel = float
-
+ErrorType = Literal[
+    "low_confidence", "empty_output", "rate_anomaly", "repeats", "out_of_lexicon", "noise", "clipped_audio"
+]
+UNKNOWN = float("nan")
 FULL_SCALE = 0.999  # |sample| from which a sample counts as clipped
 HIGHEST_SNR: Decibel = 60.0  # digital silence between words would give an infinite one
 _FRAME = SAMPLE_RATE // 50  # 20 ms
 _FEWEST_FRAMES = 10
 _QUANTISATION = (1 / 32768) ** 2 / 12  # power of the rounding to 16 bit, the least noise there is
+_LONGEST_LOOP = 4  # words that are repeated as one
+_LETTER_LOOP = re.compile(r"(\S{1,4}?)\1{3,}")
+_LARGEST_MARGIN = 20.0  # natural log; far beyond any doubt
+
+
+class SpeechRate(BaseModel):
+    """How fast references are spoken: natural log of letters for each second of the recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Before any calibration: 12 letters a second, two thirds of the recordings between 9 and 15. Read English has about
+    # 14 (150 words a minute), and recordings begin and end with a pause.
+    centre: float = math.log(12)
+    spread: float = 0.25
 
 
 class Acoustics(NamedTuple):
@@ -39,7 +53,74 @@ class Acoustics(NamedTuple):
     clipped: float  # share of the samples at full scale
 
 
-UNKNOWN_ACOUSTICS = Acoustics(snr=float("nan"), clipped=float("nan"))
+UNKNOWN_ACOUSTICS = Acoustics(snr=UNKNOWN, clipped=UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Features:
+    """One transcript in numbers. NaN where something was not measured: no N-best, no waveform, no lexicon."""
+
+    confidence: float  # geometric mean of the tokens' posteriors, 0..1
+    worst_word: float  # confidence of the least certain word, 0..1
+    word_errors: float  # probability of more than `error_wer` wrong words, see `probability_of_errors`
+    nbest_margin: float  # log probability of the best alternative minus that of the second
+    nbest_disagreement: float  # word edits from the transcript, for each word, expected over the N-best list
+    too_slow: float  # standard deviations of the log rate below what references show, else 0
+    too_fast: float  # above
+    repeats: float  # share of the words, or letters, that stand in a loop
+    out_of_lexicon: float  # share of the words that the lexicon lacks
+    burst: float  # the most words in a row that the lexicon lacks
+    snr: float  # dB
+    clipped: float  # share of the samples at full scale
+
+
+# Which error type a feature speaks for.
+TYPE_OF: dict[str, ErrorType] = {
+    **dict.fromkeys(("confidence", "worst_word", "word_errors"), "low_confidence"),
+    **dict.fromkeys(("nbest_margin", "nbest_disagreement"), "low_confidence"),
+    **dict.fromkeys(("too_slow", "too_fast"), "rate_anomaly"),
+    "repeats": "repeats",
+    **dict.fromkeys(("out_of_lexicon", "burst"), "out_of_lexicon"),
+    "snr": "noise",
+    "clipped": "clipped_audio",
+}
+
+
+def transcript_words(text: str) -> list[str]:
+    """The words of a transcript or a reference, spelt as the lexicon spells them."""
+    return normalize(text).split()
+
+
+def features(
+    transcript: "Transcript", acoustics: Acoustics, rate: SpeechRate, lexicon: Collection[str], error_wer: float
+) -> Features:
+    """The transcript in numbers.
+
+    Args:
+        transcript: not an empty one.
+        acoustics: of its waveform.
+        rate: of the references.
+        lexicon: known words, normalised; empty when there is none.
+        error_wer: a transcript counts as misheard above this WER.
+    """
+    words = transcript_words(transcript.text)
+    confidences = [_certainty(word.confidence) for word in transcript.words]
+    deviation = (log_letter_rate(words, transcript.duration) - rate.centre) / rate.spread
+    known = [word in lexicon for word in words] if lexicon else []
+    return Features(
+        confidence=_certainty(transcript.confidence),
+        worst_word=min(confidences, default=UNKNOWN),
+        word_errors=probability_of_errors(transcript.words, error_wer),
+        nbest_margin=_margin(transcript.nbest),
+        nbest_disagreement=_disagreement(words, transcript.nbest),
+        too_slow=-min(deviation, 0.0) if math.isfinite(deviation) else UNKNOWN,
+        too_fast=max(deviation, 0.0) if math.isfinite(deviation) else UNKNOWN,
+        repeats=repeated_share(words),
+        out_of_lexicon=known.count(False) / len(known) if known else UNKNOWN,
+        burst=float(longest_run(known, False)) if known else UNKNOWN,
+        snr=acoustics.snr,
+        clipped=acoustics.clipped,
+    )
 
 
 def measure(waveform: Waveform | None) -> Acoustics:
@@ -70,102 +151,10 @@ def _snr(samples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Decibel:
     """
     count = len(samples) // _FRAME
     if count < _FEWEST_FRAMES or np.abs(samples).max() < SILENCE_PEAK:
-        return float("nan")
+        return UNKNOWN
     powers = samples[: count * _FRAME].reshape(count, _FRAME).var(axis=1)  # (num_frames,)
     quiet, loud = np.maximum(np.percentile(powers, [15, 95]), _QUANTISATION)
     return round(float(min(HIGHEST_SNR, 10 * np.log10(loud / quiet))), 2)
-
-
-ErrorType = Literal[
-    "low_confidence", "empty_output", "rate_anomaly", "repeats", "out_of_lexicon", "noise", "clipped_audio"
-]
-UNKNOWN = float("nan")
-_LONGEST_LOOP = 4  # words that are repeated as one
-_LETTER_LOOP = re.compile(r"(\S{1,4}?)\1{3,}")
-_LARGEST_MARGIN = 20.0  # natural log; far beyond any doubt
-
-
-class SpeechRate(BaseModel):
-    """How fast references are spoken: natural log of letters for each second of the recording."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # Before any calibration: 12 letters a second, two thirds of the recordings between 9 and 15. Read English has about
-    # 14 (150 words a minute), and recordings begin and end with a pause.
-    centre: float = math.log(12)
-    spread: float = 0.25
-
-
-@dataclass(frozen=True)
-class Features:
-    """One transcript in numbers. NaN where something was not measured: no N-best, no waveform, no lexicon."""
-
-    confidence: float  # geometric mean of the tokens' posteriors, 0..1
-    worst_word: float  # confidence of the least certain word, 0..1
-    word_errors: float  # probability of more than `error_wer` wrong words, see `probability_of_errors`
-    nbest_margin: float  # log probability of the best alternative minus that of the second
-    nbest_disagreement: float  # word edits from the transcript, for each word, expected over the N-best list
-    too_slow: float  # standard deviations of the log rate below what references show, else 0
-    too_fast: float  # above
-    repeats: float  # share of the words, or letters, that stand in a loop
-    out_of_lexicon: float  # share of the words that the lexicon lacks
-    burst: float  # the most words in a row that the lexicon lacks
-    snr: float  # dB
-    clipped: float  # share of the samples at full scale
-
-
-# Which error type a feature speaks for.
-TYPE_OF: dict[str, ErrorType] = {
-    "confidence": "low_confidence",
-    "worst_word": "low_confidence",
-    "word_errors": "low_confidence",
-    "nbest_margin": "low_confidence",
-    "nbest_disagreement": "low_confidence",
-    "too_slow": "rate_anomaly",
-    "too_fast": "rate_anomaly",
-    "repeats": "repeats",
-    "out_of_lexicon": "out_of_lexicon",
-    "burst": "out_of_lexicon",
-    "snr": "noise",
-    "clipped": "clipped_audio",
-}
-
-
-def transcript_words(text: str) -> list[str]:
-    """The words of a transcript or a reference, spelt as the lexicon spells them."""
-    return normalize(text).split()
-
-
-def features(
-    heard: "Heard", acoustics: Acoustics, rate: SpeechRate, lexicon: Collection[str], error_wer: float
-) -> Features:
-    """The features of a transcript that is not empty.
-
-    Args:
-        heard: what a model heard.
-        acoustics: of its waveform.
-        rate: of the references.
-        lexicon: known words, normalised; empty when there is none.
-        error_wer: a transcript counts as misheard above this WER.
-    """
-    words = transcript_words(heard.text)
-    confidences = [_certainty(word.confidence) for word in heard.words]
-    deviation = (log_letter_rate(words, heard.duration) - rate.centre) / rate.spread
-    known = [word in lexicon for word in words] if lexicon else []
-    return Features(
-        confidence=_certainty(heard.confidence),
-        worst_word=min(confidences, default=UNKNOWN),
-        word_errors=probability_of_errors(heard.words, error_wer),
-        nbest_margin=_margin(heard.nbest),
-        nbest_disagreement=_disagreement(words, heard.nbest),
-        too_slow=-min(deviation, 0.0) if math.isfinite(deviation) else UNKNOWN,
-        too_fast=max(deviation, 0.0) if math.isfinite(deviation) else UNKNOWN,
-        repeats=repeated_share(words),
-        out_of_lexicon=known.count(False) / len(known) if known else UNKNOWN,
-        burst=float(longest_run(known, False)) if known else UNKNOWN,
-        snr=acoustics.snr,
-        clipped=acoustics.clipped,
-    )
 
 
 def log_letter_rate(words: Sequence[str], duration: float) -> float:
@@ -179,7 +168,7 @@ def probability_of_errors(words: Sequence[Word], error_wer: float) -> float:
 
     The tail of a Poisson binomial distribution (Wang, "On the number of successes in independent trials", Statistica
     Sinica 1993), by adding one word after the other. With `error_wer` 0 it is 1 - the product of the confidences.
-    Words that were not heard at all have no confidence and are not seen.
+    Words that a model left out have no confidence and are not seen.
     """
     if not words:
         return UNKNOWN

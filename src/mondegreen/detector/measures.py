@@ -123,40 +123,13 @@ def figures(misheard: Labels, scores: Scores, weights: npt.NDArray[np.float64], 
 
 def reliability(misheard: Labels, scores: Scores) -> list[Bin]:
     """Ten bins of equal width; a calibrated score has the mean score of each bin near its share of misheard."""
-    member = _bin_of(scores)
-    bins = []
+    bins, member = [], _bin_of(scores)
     for index in range(BINS):
         inside = member == index
         count = int(inside.sum())
-        bins.append(
-            Bin(
-                low=index / BINS,
-                high=(index + 1) / BINS,
-                count=count,
-                mean_score=round(float(scores[inside].mean()), 6) if count else None,
-                misheard=round(float(misheard[inside].mean()), 6) if count else None,
-            )
-        )
+        means = [round(float(of[inside].mean()), 6) if count else None for of in (scores, misheard)]
+        bins.append(Bin(low=index / BINS, high=(index + 1) / BINS, count=count, mean_score=means[0], misheard=means[1]))
     return bins
-
-
-def threshold_for_precision(misheard: Labels, scores: Scores, at: float) -> float | None:
-    """The lowest score from which on the precision is at least `at`, so with the best recall; None: it never is."""
-    curve = _curve(misheard, scores, np.ones((1, len(scores))))
-    reached = np.flatnonzero(curve.precision[0] >= at)
-    return float(_cuts(scores)[reached[-1]]) if len(reached) else None
-
-
-def threshold_for_recall(misheard: Labels, scores: Scores, at: float) -> float | None:
-    """The highest score from which on the recall is at least `at`; None where nothing was misheard."""
-    curve = _curve(misheard, scores, np.ones((1, len(scores))))
-    if not misheard.any():
-        return None
-    return float(_cuts(scores)[np.flatnonzero(curve.hits[0] >= at * curve.hits[0, -1])[0]])
-
-
-def _cuts(scores: Scores) -> Scores:
-    return np.unique(scores)[::-1]
 
 
 def _curve(misheard: Labels, scores: Scores, weights: npt.NDArray[np.float64]) -> _Curve:

@@ -18,7 +18,7 @@ from mondegreen.detector.features import (
     repeated_share,
 )
 from mondegreen.records import Alternative, Word
-from tests.cases.detector_corpus import hypothesis
+from tests.detector.detector_corpus import hypothesis
 
 LEXICON = frozenset(["please", "hold", "the", "line"])
 

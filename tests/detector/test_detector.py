@@ -14,7 +14,7 @@ from mondegreen.detector.detector import ErrorDetector, calibration_path
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import Alternative, Hypothesis, Word
 from mondegreen.speech.transcriber import Transcription
-from tests.cases.detector_corpus import MODEL, corpus, examples, hypothesis
+from tests.detector.detector_corpus import MODEL, corpus, examples, hypothesis
 
 SENTENCE = "please hold the line while we try to reach the person"
 

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from mondegreen.config import DetectorParams
-from mondegreen.detector.calibration import calibrate
+from mondegreen.detector.calibration import calibrate, threshold_for
 from mondegreen.detector.evaluation import report
-from mondegreen.detector.measures import figures, measures, reliability, threshold_for_precision, threshold_for_recall
+from mondegreen.detector.measures import figures, measures, reliability
 from mondegreen.errors import CaseError
 from mondegreen.reports.detector import metrics, reliability_csv, reliability_svg
-from tests.cases.detector_corpus import corpus, examples
+from tests.detector.detector_corpus import corpus, examples
 
 # Few distinct scores, so that equal ones are common; weights as a resample gives them.
 rows = st.lists(
@@ -65,10 +65,10 @@ def test_a_chosen_threshold_reaches_its_goal_and_no_better_one_does(drawn: list[
         flagged = scores >= threshold
         return labels[flagged].mean(), labels[flagged].sum() / max(1, labels.sum())
 
-    wanted = threshold_for_precision(labels, scores, 0.85)
+    wanted = threshold_for("precision", 0.85, labels, scores)
     reaching = [s for s in set(scores.tolist()) if at(s)[0] >= 0.85]
     assert wanted == (min(reaching) if reaching else None)
-    wanted = threshold_for_recall(labels, scores, 0.78)
+    wanted = threshold_for("recall", 0.78, labels, scores)
     reaching = [s for s in set(scores.tolist()) if at(s)[1] >= 0.78]
     assert wanted == (max(reaching) if labels.any() else None)
 

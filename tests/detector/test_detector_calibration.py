@@ -1,19 +1,33 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from mondegreen.config import DetectorParams
-from mondegreen.detector.calibration import Example, calibrate, choose_strength, collect, fit, fits, save
-from mondegreen.detector.detector import ErrorDetector, TypeThresholds, error_types, type_thresholds
+from mondegreen.detector.calibration import (
+    Example,
+    _groups,
+    calibrate,
+    choose_strength,
+    collect,
+    fit,
+    fits,
+    save,
+    type_thresholds,
+)
+from mondegreen.detector.detector import Calibration, ErrorDetector, TypeThresholds, error_types
 from mondegreen.detector.evaluation import report
-from mondegreen.detector.features import Acoustics, Features
+from mondegreen.detector.features import UNKNOWN_ACOUSTICS, Acoustics, Features
 from mondegreen.errors import CaseError
 from mondegreen.records import Hypothesis, Utterance
-from tests.cases.detector_corpus import corpus, examples, hypothesis
+from mondegreen.scoring.metrics import join
+from tests.detector.detector_corpus import MODEL, corpus, examples, hypothesis
 
 PARAMS = DetectorParams()
 CLEAN = Features(
@@ -70,6 +84,76 @@ def test_an_unknown_value_and_a_constant_feature_change_nothing() -> None:
     regression = fit(values, values[:, 0] + generator.normal(size=200) > 0, 1.0)
     assert regression.slopes[0] > 0 and regression.slopes[1:].tolist() == [0, 0]
     assert np.isfinite([*regression.means, *regression.scales, regression.intercept]).all()
+
+
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_a_fit_is_the_regression_on_values_that_are_standardised_as_far_as_they_are_known(strength: float) -> None:
+    generator = np.random.default_rng(1)
+    values = generator.normal(size=(120, 5)) * [0.1, 1, 5, 2, 1] + [0, 3, -2, 0, 0]
+    labels = generator.random(120) < 1 / (1 + np.exp(-values[:, 1] + 3))
+    values[generator.random((120, 5)) < 0.2] = np.nan
+    values[:, 3], values[:, 4] = 7.0, np.nan
+    known = np.isfinite(values)
+    counts = np.maximum(known.sum(axis=0), 1)
+    means = np.where(known, values, 0).sum(axis=0) / counts
+    deviations = np.where(known, values - means, 0)
+    scales = np.sqrt((deviations**2).sum(axis=0) / counts)
+    scales[scales < 1e-9] = 1
+    wanted = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(deviations / scales, labels)
+    found = fit(values, labels, strength)
+    assert found.means == pytest.approx(means, abs=1e-12) and found.scales == pytest.approx(scales, abs=1e-12)
+    assert found.slopes == pytest.approx(wanted.coef_[0], abs=1e-6)
+    assert found.intercept == pytest.approx(wanted.intercept_[0], abs=1e-6)
+    assert found.scores(values) == pytest.approx(wanted.predict_proba(deviations / scales)[:, 1], abs=1e-6)
+
+
+# What the first version of the file held.
+WRITTEN = {
+    "version": 1, "model": MODEL, "error_wer": 0.0, "normalizer": "spoken-1", "lexicon_file": "", "data": "0",
+    "splits": ["train", "dev"], "utterances": 80, "misheard": 41, "recordings": 40, "regularisation": 0.03,
+    "roc_auc": 0.861163, "calibration_error": 0.148858,
+    "operating": [{"goal": "precision", "at": 0.85, "threshold": 0.55043}],
+    "thresholds": {
+        "confidence": 0.83, "rate": 3.0, "repeats": 0.3, "out_of_lexicon": 0.5, "burst": 2.0, "snr": 12.0,
+        "clipped": 0.01,
+    },
+    "rate": {"centre": 2.48491, "spread": 0.05}, "intercept": 0.0822475,
+    "features": {
+        "confidence": {"mean": 2.05023, "scale": 0.889772, "weight": -0.300879},
+        "worst_word": {"mean": 2.05023, "scale": 0.889772, "weight": -0.300879},
+        "word_errors": {"mean": 0.224623, "scale": 1.34126, "weight": 0.285394},
+        "nbest_margin": {"mean": 8.0, "scale": 1.0, "weight": 0.0},
+        "nbest_disagreement": {"mean": 5.58917e-05, "scale": 1.0, "weight": 0.0},
+        "too_slow": {"mean": 6.7002e-05, "scale": 1.0, "weight": 0.0},
+        **{
+            name: {"mean": 0.0, "scale": 1.0, "weight": 0.0}
+            for name in ("too_fast", "repeats", "out_of_lexicon", "burst", "snr", "clipped")
+        },
+    },
+    "lexicon": [],
+}  # fmt: skip
+
+
+def test_a_calibration_of_an_earlier_version_gives_the_scores_that_it_gave() -> None:
+    calibration = Calibration.model_validate_json(json.dumps(WRITTEN))
+    wanted = {0.2: 0.6635801285403162, 0.6: 0.5183419954151132, 0.95: 0.3132087452939987}
+    found = {
+        confidence: calibration.score(calibration.contributions(replace(CLEAN, confidence=confidence)))
+        for confidence in wanted
+    }
+    assert found == pytest.approx(wanted, abs=1e-9)
+
+
+def test_examples_that_share_a_recording_or_a_text_through_others_are_one_group() -> None:
+    utterances, hypotheses, _ = corpus(30, seed=2, strength=1.0)
+    texts = ["one", "two", "one two", "two", "alone", "one two"]
+    changed = [
+        utterance.model_copy(update={"recording": recording, "reference": text})
+        for utterance, recording, text in zip(utterances, ["a", "b", "c", "c", "d", "a"], texts, strict=False)
+    ]
+    scored = join(changed, hypotheses[:6], "spoken").scored
+    found = _groups([Example(scored=pair, acoustics=UNKNOWN_ACOUSTICS) for pair in scored])
+    assert found == [0, 0, 0, 0, 4, 0]
 
 
 def test_one_class_gives_a_base_rate_that_is_not_certain() -> None:
