@@ -1,6 +1,6 @@
-"""The figures of the validation report.
+"""Figures as SVG that goes into a page, the same bytes each time, in the page's own text colour.
 
-How every figure is drawn: SVG that goes into a page, the same bytes each time, in the page's own text colour.
+How every report draws them, and those of the validation report.
 """
 
 import io

@@ -1,7 +1,4 @@
-"""What the stages wrote, as a report needs it: gathered by the validate stage, or read from build/ afterwards.
-
-The short table that ends `make repro`.
-"""
+"""What the stages wrote: all of it for a report, and the short table that ends `make repro`."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +27,7 @@ from mondegreen.records import (
     Word,
 )
 from mondegreen.scoring.verdict import Interval, Verdict, slice_label
-from mondegreen.scoring.wording import percent, points, probability, span
+from mondegreen.scoring.wording import confidence, percent, points, probability, span
 from mondegreen.speech.manifest import Report
 
 if TYPE_CHECKING:
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class _Heard(Hypothesis):
+class _Transcript(Hypothesis):
     """A hypothesis without its words' times and its N-best list, which no report shows and which are most of a file."""
 
     model_config = ConfigDict(extra="ignore")
@@ -83,13 +80,12 @@ def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")
     rules = load_params(params) if params.exists() else Params()
     sets = pair_test_sets(
         read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
-        read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Heard),
-        read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Heard),
+        read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Transcript),
+        read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Transcript),
         rules,
     )
     report = _optional(build / "prepare" / "report.json", Report)
-    regression = _optional(build / "regress" / "results.json", RegressionResults)
-    registered = _optional(build / "register" / "version.json", RegisteredVersion)
+    regression, registered = _regression(build), _registered(build)
     return StageOutputs(
         verdict=verdict,
         sets=sets,
@@ -101,6 +97,14 @@ def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")
         regression=regression if regression and regression.model == verdict.candidate_model else None,
         registered=registered if registered and registered.digest == verdict.candidate_model else None,
     )
+
+
+def _regression(build: Path) -> RegressionResults | None:
+    return _optional(build / "regress" / "results.json", RegressionResults)
+
+
+def _registered(build: Path) -> RegisteredVersion | None:
+    return _optional(build / "register" / "version.json", RegisteredVersion)
 
 
 def _optional(path: Path, kind: type[Record]) -> Record | None:
@@ -158,7 +162,7 @@ def summary(build: Path = Path("build")) -> Summary:
         UsageError: validate has not run yet, or one of its files is damaged.
     """
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    suites, version = build / "regress" / "results.json", build / "register" / "version.json"
+    suites = _regression(build)
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -166,8 +170,8 @@ def summary(build: Path = Path("build")) -> Summary:
         wer_improvement=verdict.wer_improvement,
         interval=verdict.interval,
         p_value=verdict.p_value,
-        regression=_regression(read_json(suites, RegressionResults)) if suites.exists() else "not run",
-        registered=read_json(version, RegisteredVersion) if version.exists() else None,
+        regression=_suites(suites) if suites else "not run",
+        registered=_registered(build),
         report=str(build / "validate" / "report.html"),
     )
 
@@ -184,12 +188,11 @@ def render(found: Summary) -> RenderableType:
     lines = [f"verdict      [{color} bold]{found.outcome}[/]  {escape(found.reason)}"]
     if found.interval:
         bounds = span(found.interval.low, found.interval.high)
-        level = f"{100 * found.interval.level:.0f} %"
-        chance = probability(found.p_value)
+        level, chance = confidence(found.interval.level), probability(found.p_value)
         lines.insert(0, f"improvement  {points(found.wer_improvement)} WER ({level} interval {bounds}, p = {chance})")
     lines += [
         f"regression   {escape(found.regression)}",
-        f"registered   {_registered(found.registered)}",
+        f"registered   {_version(found.registered)}",
         f"report       {escape(found.report)}",
         "MLflow       make ui",
     ]
@@ -208,13 +211,13 @@ def _row(verdict: Verdict, name: str) -> SummaryRow:
     )
 
 
-def _regression(results: RegressionResults) -> str:
+def _suites(results: RegressionResults) -> str:
     good = sum(suite.outcome == "pass" for suite in results.suites)
     word = "passed" if results.passed else "not passed"
     return f"{word}: {good} of {len(results.suites)} suites pass"
 
 
-def _registered(version: RegisteredVersion | None) -> str:
-    return (
-        escape(f"{version.name} version {version.version}, {version.stage}, @{version.alias}") if version else "not yet"
-    )
+def _version(version: RegisteredVersion | None) -> str:
+    if version is None:
+        return "not yet"
+    return escape(f"{version.name} version {version.version}, {version.stage}, @{version.alias}")
