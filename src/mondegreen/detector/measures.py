@@ -61,7 +61,7 @@ class _Curve:
 def measures(
     misheard: Labels, scores: Scores, clusters: Sequence[str], threshold: float, seed: int
 ) -> dict[str, Measure]:
-    """Every figure with its 95 % percentile interval from resampling whole clusters (see `scoring.bootstrap`).
+    """Every figure with its 95 % percentile interval from resampling whole clusters (see `scoring.significance`).
 
     Args:
         misheard: bool (num_utterances,).

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from mondegreen.config import Params, load_params
+from mondegreen.config import Params, params_of
 from mondegreen.errors import UsageError
-from mondegreen.files import path_text, read_json, read_jsonl
+from mondegreen.files import no_collection, path_text, read_json, read_jsonl
 from mondegreen.records import (
     Alternative,
     Hypothesis,
@@ -63,12 +63,11 @@ class StageOutputs:
     project: Path = Path()  # what the utterances' paths are relative to
 
 
-def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")) -> StageOutputs:
+def read_outputs(build: Path = Path("build")) -> StageOutputs:
     """Reads the outputs of `dvc repro`. Regression results and version of another candidate are left out.
 
     Args:
-        build: the folder of the stage outputs; recordings are looked for from the current folder.
-        params: those that the verdict was made with; the defaults when the file does not exist.
+        build: the folder of the stage outputs. Recordings and params.yaml are looked for from the current folder.
 
     Raises:
         UsageError: validate has not run yet, a file is damaged, or hypotheses, manifest and params do not belong
@@ -77,19 +76,20 @@ def read_outputs(build: Path = Path("build"), params: Path = Path("params.yaml")
     from mondegreen.scoring.decision import pair_test_sets
 
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    rules = load_params(params) if params.exists() else Params()
-    sets = pair_test_sets(
-        read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
-        read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Transcript),
-        read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Transcript),
-        rules,
-    )
+    params = params_of()
+    with no_collection():
+        sets = pair_test_sets(
+            read_jsonl(build / "prepare" / "manifest.jsonl", Utterance),
+            read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Transcript),
+            read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Transcript),
+            params,
+        )
     report = _optional(build / "prepare" / "report.json", Report)
     regression, registered = _regression(build), _registered(build)
     return StageOutputs(
         verdict=verdict,
         sets=sets,
-        params=rules,
+        params=params,
         run=_optional(build / "train" / "run.json", RunInfo),
         history=_optional(build / "train" / "history.json", TrainingHistory),
         audit=_tree(build / "label" / "audit.json"),
