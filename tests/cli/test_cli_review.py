@@ -66,7 +66,7 @@ def test_a_summary_says_how_far_the_reviews_are(store: DataManager) -> None:
     says(store, key, "ann", "please hold the line", params=DOUBLE)
     says(store, key, "ben", "please fold the line", params=DOUBLE)
     _, out, _ = review("--summary")
-    assert "0 of 1 doubly reviewed cases agree, inter-annotator WER 25.0%" in out and "ann: 1 decided" in out
+    assert "0 of 1 doubly reviewed cases agree, inter-annotator WER 25.0 %" in out and "ann: 1 decided" in out
     tree = json.loads(review("--summary", "--json")[1])
     assert (tree["left"], tree["disputed"], tree["agreement"]["wer"]) == (0, 1, 0.25)
     assert [person["name"] for person in tree["reviewers"]] == ["ann", "ben"]

@@ -211,7 +211,10 @@ def test_edges_cover_the_window_in_order(minutes: int, seconds: int) -> None:
 
 
 def test_windows_have_names_that_the_command_takes() -> None:
-    from mondegreen.cli.monitor import parse_window
+    from mondegreen.cli.common import duration
+
+    def parse_window(name: str) -> timedelta:
+        return duration(name, "--since", "mhd", "")
 
     for name in ("30m", "90m", "1h", "24h", "36h", "2d", "7d"):
         assert window_name(parse_window(name)) == name

@@ -185,7 +185,8 @@ def _versions(found: "Sequence[DatasetVersion]") -> "Iterator[str | RenderableTy
     if not found:
         yield "There is no dataset version yet; `mondegreen cases snapshot` makes one."
         return
-    columns = (
+    yield table(
+        found,
         Column("version", lambda item: f"v{item.number}" + ("" if item.tag else " (no tag)"), no_wrap=True),
         Column("date", lambda item: local(item.date), no_wrap=True),
         Column("cases", lambda item: item.cases, "right", no_wrap=True),
@@ -193,7 +194,6 @@ def _versions(found: "Sequence[DatasetVersion]") -> "Iterator[str | RenderableTy
         Column("parent", lambda item: f"v{item.parent}" if item.parent else "", no_wrap=True),
         Column("commit", lambda item: item.commit[:10], no_wrap=True),
     )
-    yield table(found, columns)
     if any(not item.tag for item in found):
         yield "`git fetch --tags` gets the tags of another clone."
 

@@ -222,14 +222,15 @@ def _page(page: "CasePage") -> "Iterator[str | RenderableType]":
     def said(case: "Case") -> str:
         return f"{case.corrected_transcript or '(nothing)'} [{case.label_method}]" if case.is_corrected else ""
 
-    columns = (
+    yield table(
+        page.cases,
         Column("id", lambda case: case.id, no_wrap=True),
         Column("first seen", lambda case: local(case.first_seen)),
         Column("errors", lambda case: ", ".join(case.error_types)),
         Column("heard", lambda case: case.original_transcript),
         Column("said", said),
+        show_lines=True,
     )
-    yield table(page.cases, columns, show_lines=True)
     if page.next:
         yield f"More: --after {page.next}"
 

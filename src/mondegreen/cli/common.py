@@ -95,13 +95,12 @@ class Column(NamedTuple):
     no_wrap: bool = False
 
 
-def table(rows: Iterable[Any], columns: Iterable[Column], **options: Any) -> "Table":
+def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
     """The rows as a table of rich's; `options` are those of its Table."""
     from rich.table import Table
     from rich.text import Text
 
     found = Table(**options)
-    columns = list(columns)
     for column in columns:
         found.add_column(column.title, justify=column.justify, no_wrap=column.no_wrap)
     for row in rows:

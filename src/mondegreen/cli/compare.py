@@ -1,144 +1,31 @@
-"""`mondegreen compare A B`: two models, or what any two recognisers wrote down, on the same utterances.
+"""`mondegreen compare A B`: two models, or what any two recognisers wrote down, on the same utterances."""
 
-`mondegreen compare` for people.
-"""
-
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 
-from mondegreen.cli.common import JsonOption
+from mondegreen.cli.common import Column, JsonOption, answer, table
+from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent, probability, span, unsigned
+from mondegreen.scoring.wording import confidence, percent, probability, span, unsigned
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
     from mondegreen.config import Params
     from mondegreen.records import Hypothesis
-    from mondegreen.scoring.slices import Confusion, Estimate, Slice
+    from mondegreen.scoring.slices import Slice
     from mondegreen.scoring.transcript_files import References
-    from mondegreen.scoring.two_models import ChangedUtterance, Side, TwoModels
+    from mondegreen.scoring.two_models import ChangedUtterance, TwoModels
 
-_WIDTH = 120  # of a pipe or a file
 _NOTHING = "·"
-_MANY_SPEAKERS = 8
-
-
-def print_comparison(found: "TwoModels") -> None:
-    """Tables and sentences on stdout."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
-    console.print(Group(*_parts(found)))
-
-
-def _parts(found: "TwoModels") -> Iterator[RenderableType]:
-    yield f"A  {escape(found.a.name)}\nB  {escape(found.b.name)}\n"
-    yield _slices(found)
-    yield "\n".join(_sentences(found)) + "\n"
-    yield _tests(found)
-    for title, changes in (("B makes fewer errors", found.better_by_b), ("A makes fewer errors", found.better_by_a)):
-        if changes:
-            yield f"\n[bold]{title}[/]"
-            yield from map(_change, changes)
-    if found.confusions:
-        yield ""
-        yield _confusions(found.confusions)
-
-
-def _slices(found: "TwoModels") -> Table:
-    table = Table("slice", title="Word error rates", title_justify="left")
-    for heading in ("utterances", "words", "A", "B", "A - B, points", f"{100 * found.level:g} % interval", "p"):
-        table.add_column(heading, justify="right")
-    whole = (str(found.utterances), str(found.words), percent(found.a.wer.value), percent(found.b.wer.value))
-    table.add_row("all", *whole, *_difference(found.difference), probability(found.tests[0].p_value), style="bold")
-    for kind in dict.fromkeys(row.kind for row in found.slices):
-        rows = [row for row in found.slices if row.kind == kind]
-        table.add_section()
-        for row in _shown(rows) if kind == "speaker" else rows:
-            table.add_row(*_slice(row))
-    return table
-
-
-def _shown(speakers: "list[Slice]") -> "list[Slice]":
-    """All, or those between whom the models differ most when there are many; --json has every one."""
-    if len(speakers) <= _MANY_SPEAKERS:
-        return speakers
-    ranked = sorted(speakers, key=lambda row: -row.improvement.value)
-    return [*ranked[: _MANY_SPEAKERS // 2], *ranked[-_MANY_SPEAKERS // 2 :]]
-
-
-def _slice(row: "Slice") -> tuple[str, ...]:
-    kind = {"confidence": "confidence ", "speaker": "speaker ", "snr": "SNR "}.get(row.kind, "")
-    counts = (str(row.utterances), str(row.words), percent(row.baseline.value), percent(row.candidate.value))
-    return escape(kind + row.name), *counts, *_difference(row.improvement), probability(row.p_value)
-
-
-def _difference(difference: "Estimate") -> tuple[str, str]:
-    return f"{100 * difference.value:+.2f}", span(*difference.interval) if difference.interval else "–"
-
-
-def _sentences(found: "TwoModels") -> Iterator[str]:
-    a_better, b_better = found.clusters_better
-    yield f"unit        {found.clusters} {found.unit}s; B is better in {b_better}, A in {a_better}"
-    yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
-    if found.effect_size is not None:
-        yield f"effect      {found.effect_size:+.2f} standard deviations between {found.unit}s (Hedges' g)"
-    if found.minimum_detectable_effect is not None:
-        yield f"detectable  a difference from about {unsigned(found.minimum_detectable_effect)} (80 % power)"
-    yield f"intervals   block bootstrap over {found.unit}s, {found.interval_method}"
-    yield f"normaliser  {found.normalizer}"
-    yield from _notes(found)
-
-
-def _notes(found: "TwoModels") -> Iterator[str]:
-    speakers = sum(row.kind == "speaker" for row in found.slices)
-    if speakers > _MANY_SPEAKERS:
-        yield f"note        of {speakers} speakers those with the largest differences are shown; --json has all"
-    if any(row.kind == "word class" for row in found.slices):
-        yield "note        a word class counts words not heard as said; p is corrected (Holm) within a kind of slice"
-    for letter, side in _sides(found):
-        if side.failed:
-            yield f"note        {letter} has no transcript of {side.failed} utterances, which count as fully wrong"
-    if found.without_reference:
-        yield f"note        {found.without_reference} utterances have no reference and were left out"
-    if found.machine_references:
-        yield f"note        {found.machine_references} REFERENCES WERE WRITTEN BY A MACHINE: rates of agreement with it"
-
-
-def _sides(found: "TwoModels") -> "tuple[tuple[str, Side], ...]":
-    return ("A", found.a), ("B", found.b)
-
-
-def _tests(found: "TwoModels") -> Table:
-    table = Table("test of no difference", "over", title="Two-sided tests", title_justify="left")
-    table.add_column("p", justify="right")
-    for test in found.tests:
-        table.add_row(test.name, test.over, probability(test.p_value))
-    return table
-
-
-def _change(change: "ChangedUtterance") -> str:
-    texts = (change.reference, *(text or _NOTHING for text in change.texts))
-    lines = [f"{change.id}: word errors {change.errors[0]} by A, {change.errors[1]} by B"]
-    lines += [f"  {who:<4}  {text}" for who, text in zip(("said", "A", "B"), texts, strict=True)]
-    return escape("\n".join(lines))
-
-
-def _confusions(rows: "Sequence[Confusion]") -> Table:
-    table = Table("said", "heard", title="Most frequent confusions", title_justify="left")
-    for letter in "AB":
-        table.add_column(letter, justify="right")
-    for row in rows:
-        table.add_row(escape(row.reference or _NOTHING), escape(row.hypothesis or _NOTHING), *map(str, row.counts))
-    return table
-
-
+_MANY_SPEAKERS = 8  # more are not all shown
 MANIFEST = Path("build/prepare/manifest.jsonl")
 
 
@@ -174,7 +61,6 @@ def compare(
     whenever the two could be compared, and 2 when files do not fit together. `mondegreen validate` judges.
     """
     from mondegreen.config import params_of
-    from mondegreen.errors import UsageError
     from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
     from mondegreen.scoring.transcript_files import read_references
@@ -189,15 +75,10 @@ def compare(
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules), show, measured)
-    if as_json:
-        typer.echo(found.model_dump_json())
-    else:
-        print_comparison(found)
+    answer(found, _screen(found), as_json, width=120)
 
 
 def _references(given: Path | None) -> Path:
-    from mondegreen.errors import UsageError
-
     if given is None and not MANIFEST.is_file():
         raise UsageError("It is not known what was said.", "Name the references: --references FILE.")
     return given or MANIFEST
@@ -217,8 +98,7 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
     from mondegreen.files import sha256_file
     from mondegreen.scoring.references import wrong
-    from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
-    from mondegreen.speech.transcriber import BaselineSTTModel
+    from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, load_transcriber, transcribe_corpus
 
     for line in said.chosen:
         if not Path(line.path or line.key).is_file():
@@ -226,14 +106,7 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
             raise wrong(said.path, line.number, problem, "Name it in a column `path`, relative to the file's folder.")
     utterances = [row.model_copy(update={"sha256": sha256_file(Path(row.path))}) for row in said.utterances]
     project = Path("params.yaml").is_file()
-    model = BaselineSTTModel(
-        name,
-        batch_seconds=params.transcribe.batch_seconds,
-        beam_width=params.transcribe.beam_width,
-        nbest=params.transcribe.nbest if project else 0,
-        max_duration=params.audio.max_duration,
-        cached=project,
-    )
+    model = load_transcriber(name, params, nbest=params.transcribe.nbest if project else 0, cached=project)
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:
         return transcribe_corpus(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
 
@@ -241,7 +114,6 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
 def _measured(said: "References") -> dict[str, float]:
     """dB of the recordings that are there, by utterance ID."""
     from mondegreen.detector.features import measure
-    from mondegreen.errors import AudioError
     from mondegreen.speech.audio import load_audio
 
     found = {}
@@ -251,3 +123,118 @@ def _measured(said: "References") -> dict[str, float]:
                 found[line.key] = measure(load_audio(Path(line.path or line.key))).snr
             advance(done)
     return found
+
+
+def _screen(found: "TwoModels") -> "Iterator[str | RenderableType]":
+    """Tables and sentences for people."""
+    from rich.text import Text
+
+    yield Text(f"A  {found.a.name}\nB  {found.b.name}\n")
+    yield _slices(found)
+    yield Text("\n".join(_sentences(found)) + "\n")
+    yield table(
+        found.tests,
+        Column("test of no difference", lambda test: test.name),
+        Column("over", lambda test: test.over),
+        Column("p", lambda test: probability(test.p_value), "right"),
+        title="Two-sided tests",
+        title_justify="left",
+    )
+    for title, changes in (("B makes fewer errors", found.better_by_b), ("A makes fewer errors", found.better_by_a)):
+        if changes:
+            yield Text(f"\n{title}", "bold")
+            yield from (Text(_change(change)) for change in changes)
+    if found.confusions:
+        yield ""
+        yield table(
+            found.confusions,
+            Column("said", lambda row: row.reference or _NOTHING),
+            Column("heard", lambda row: row.hypothesis or _NOTHING),
+            Column("A", lambda row: row.counts[0], "right"),
+            Column("B", lambda row: row.counts[1], "right"),
+            title="Most frequent confusions",
+            title_justify="left",
+        )
+
+
+def _slices(found: "TwoModels") -> "Table":
+    """All utterances, then a section for each kind of slice."""
+    whole = SimpleNamespace(
+        kind="",
+        name="all",
+        utterances=found.utterances,
+        words=found.words,
+        baseline=found.a.wer,
+        candidate=found.b.wer,
+        improvement=found.difference,
+        p_value=found.tests[0].p_value,
+    )
+    kinds = {"confidence": "confidence ", "speaker": "speaker ", "snr": "SNR "}
+    rows: list[Any] = [whole]
+    for kind in dict.fromkeys(row.kind for row in found.slices):
+        of_kind = [row for row in found.slices if row.kind == kind]
+        rows += _most_different(of_kind) if kind == "speaker" else of_kind
+    drawn = table(
+        rows,
+        Column("slice", lambda row: kinds.get(row.kind, "") + row.name),
+        Column("utterances", lambda row: row.utterances, "right"),
+        Column("words", lambda row: row.words, "right"),
+        Column("A", lambda row: percent(row.baseline.value), "right"),
+        Column("B", lambda row: percent(row.candidate.value), "right"),
+        Column("A - B, points", lambda row: f"{100 * row.improvement.value:+.2f}", "right"),
+        Column(f"{confidence(found.level)} interval", _interval, "right"),
+        Column("p", lambda row: probability(row.p_value), "right"),
+        title="Word error rates",
+        title_justify="left",
+    )
+    drawn.rows[0].style = "bold"
+    for line, row, following in zip(drawn.rows, rows, rows[1:], strict=False):
+        line.end_section = row.kind != following.kind
+    return drawn
+
+
+def _most_different(speakers: "list[Slice]") -> "list[Slice]":
+    """All, or those between whom the models differ most when there are many; --json has every one."""
+    if len(speakers) <= _MANY_SPEAKERS:
+        return speakers
+    ranked = sorted(speakers, key=lambda row: -row.improvement.value)
+    return [*ranked[: _MANY_SPEAKERS // 2], *ranked[-_MANY_SPEAKERS // 2 :]]
+
+
+def _interval(row: "Slice") -> str:
+    return span(*row.improvement.interval) if row.improvement.interval else "–"
+
+
+def _sentences(found: "TwoModels") -> Iterator[str]:
+    a_better, b_better = found.clusters_better
+    yield f"unit        {found.clusters} {found.unit}s; B is better in {b_better}, A in {a_better}"
+    yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
+    if found.effect_size is not None:
+        yield f"effect      {found.effect_size:+.2f} standard deviations between {found.unit}s (Hedges' g)"
+    if found.minimum_detectable_effect is not None:
+        yield f"detectable  a difference from about {unsigned(found.minimum_detectable_effect)} (80 % power)"
+    yield f"intervals   block bootstrap over {found.unit}s, {found.interval_method}"
+    yield f"normaliser  {found.normalizer}"
+    yield from _notes(found)
+
+
+def _notes(found: "TwoModels") -> Iterator[str]:
+    speakers = sum(row.kind == "speaker" for row in found.slices)
+    if speakers > _MANY_SPEAKERS:
+        yield f"note        of {speakers} speakers those with the largest differences are shown; --json has all"
+    if any(row.kind == "word class" for row in found.slices):
+        yield "note        a word class counts words not heard as said; p is corrected (Holm) within a kind of slice"
+    for letter, side in (("A", found.a), ("B", found.b)):
+        if side.failed:
+            yield f"note        {letter} has no transcript of {side.failed} utterances, which count as fully wrong"
+    if found.without_reference:
+        yield f"note        {found.without_reference} utterances have no reference and were left out"
+    if found.machine_references:
+        yield f"note        {found.machine_references} REFERENCES WERE WRITTEN BY A MACHINE: rates of agreement with it"
+
+
+def _change(change: "ChangedUtterance") -> str:
+    texts = (change.reference, *(text or _NOTHING for text in change.texts))
+    lines = [f"{change.id}: word errors {change.errors[0]} by A, {change.errors[1]} by B"]
+    lines += [f"  {who:<4}  {text}" for who, text in zip(("said", "A", "B"), texts, strict=True)]
+    return "\n".join(lines)

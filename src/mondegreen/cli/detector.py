@@ -1,12 +1,11 @@
 """`mondegreen detector`: fit the error detector to a model, and show what it is worth."""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mondegreen.cli.common import BUILD, BuildOption, ObjectOption, answer
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Find misheard transcripts without references.", no_args_is_help=True)
 
 OTHER_ERROR_WERS = (0.25, 0.5)  # measured beside detector.error_wer: a weak model mishears nearly all at 0
-_WIDTH = 200  # columns of the tables where there is no terminal
-Build = Annotated[Path, typer.Option(help="The folder of the stage outputs.")]
 Folder = Annotated[Path, typer.Option(help="The folder of the calibrations.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 Candidate = Annotated[
     bool, typer.Option("--candidate", help="The fine-tuned candidate; it has heard train, so only dev calibrates it.")
 ]
@@ -31,10 +27,10 @@ Candidate = Annotated[
 
 @app.command()
 def calibrate(
-    build: Build = Path("build"),
+    build: BuildOption = BUILD,
     folder: Folder = Path("var/detector"),
     candidate: Candidate = False,
-    as_json: AsJson = False,
+    as_json: ObjectOption = False,
 ) -> None:
     """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev."""
     from mondegreen.config import load_params
@@ -45,24 +41,22 @@ def calibrate(
     learnt = _examples(build, candidate, splits, params, "train and dev")
     calibration = fit(learnt, params.detector, params.score.normalizer, params.seed, splits)
     path = save(calibration, folder)
-    if as_json:
-        typer.echo(json.dumps({"path": str(path), **calibration.model_dump(mode="json", exclude={"lexicon"})}))
-        return
-    typer.echo(
+    text = (
         f"Calibrated for model {calibration.model[:12]} at detector.error_wer {calibration.error_wer:g} on "
         f"{calibration.utterances} utterances of {' and '.join(splits)}, {calibration.misheard} of them misheard: "
         f"cross-fitted ROC-AUC {calibration.roc_auc:.2f}, calibration error {calibration.calibration_error:.2f}.\n"
         f"Wrote {path}."
     )
+    answer({"path": str(path), **calibration.model_dump(mode="json", exclude={"lexicon"})}, text, as_json)
 
 
 @app.command()
 def evaluate(
-    build: Build = Path("build"),
+    build: BuildOption = BUILD,
     folder: Folder = Path("var/detector"),
     candidate: Candidate = False,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log a run to MLflow.")] = True,
-    as_json: AsJson = False,
+    as_json: ObjectOption = False,
 ) -> None:
     """Measure the detector on the test set; calibrates first when the model, the data or the parameters are new.
 
@@ -81,7 +75,12 @@ def evaluate(
             calibrations[error_wer] = _tried(learnt, splits, params, error_wer)
     report = measured(tested, calibrations, params.detector, params.score.normalizer, params.seed)
     run_id = _log(report, params) if log else ""
-    _show(report, run_id, as_json)
+
+    from mondegreen.reports.detector import render
+
+    logged = [f"\nMLflow run {run_id}, artifacts in detector/."] if run_id else []
+    facts = {"run_id": run_id or None, **report.model_dump(mode="json")}
+    answer(facts, [render(report), *logged], as_json, width=200)
 
 
 def _splits(candidate: bool) -> "tuple[Split, ...]":
@@ -145,16 +144,3 @@ def _log(report: "DetectorReport", params: "Params") -> str:
         "reliability.svg": reliability_svg(report),
     }
     return log_detector_run(report.model, metrics(report), values | {"normalizer": report.normalizer}, files)
-
-
-def _show(report: "DetectorReport", run_id: str, as_json: bool) -> None:
-    from rich.console import Console
-
-    from mondegreen.reports.detector import render
-
-    if as_json:
-        typer.echo(json.dumps({"run_id": run_id or None, **report.model_dump(mode="json")}))
-        return
-    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(render(report))
-    if run_id:
-        typer.echo(f"\nMLflow run {run_id}, artifacts in detector/.")

@@ -1,18 +1,20 @@
-"""`mondegreen finetune`: the fine-tuning guide's three phases on a folder of audio.
-
-`mondegreen cloud`, and the guide's `scripts/deploy_finetuning_to_gcp.py`: train on a machine of Google's.
-"""
+"""`mondegreen finetune | cloud`: the fine-tuning guide on a folder of audio, and training on Google's machines."""
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mondegreen.cli.common import Column, answer, table
 from mondegreen.progress import log_to_stderr
+from mondegreen.scoring.wording import percent, points
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mondegreen.cloud.job import JobState
     from mondegreen.config import GcpParams
     from mondegreen.loop.guide_finetune import GuideReport
@@ -70,31 +72,27 @@ def finetune(
     )
     report = run_guide(request, params)
     if PartialState().is_main_process:
-        _show(report)
+        answer(None, _report(report), as_json=False)
 
 
-def _show(report: "GuideReport") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Held-out recordings, corpus WER", title_justify="left")
-    for name in ("slice", "recordings", "words", "before", "after", "change"):
-        table.add_column(name, justify="left" if name == "slice" else "right")
-    for row in report.held_out:
-        table.add_row(
-            row.slice,
-            str(row.utterances),
-            str(row.words),
-            *(f"{row.before:.2%}", f"{row.after:.2%}", f"{row.after - row.before:+.2%}"),
-        )
-    Console().print(table)
-    typer.echo(
+def _report(report: "GuideReport") -> "Iterator[str | RenderableType]":
+    yield table(
+        report.held_out,
+        Column("slice", lambda row: row.slice),
+        Column("recordings", lambda row: row.utterances, "right"),
+        Column("words", lambda row: row.words, "right"),
+        Column("before", lambda row: percent(row.before), "right"),
+        Column("after", lambda row: percent(row.after), "right"),
+        Column("change", lambda row: points(row.after - row.before), "right"),
+        title="Held-out recordings, corpus WER",
+        title_justify="left",
+    )
+    yield (
         f"Trained on {report.error_cases} error cases and {report.replayed} replayed recordings, best epoch "
         f"{report.best_epoch}, merge weight {report.merge_weight:g}."
     )
-    for note in report.notes:
-        typer.echo(f"Note: {note}")
-    typer.echo(f"The model is in {report.output}, the logs in {report.output}/logs.")
+    yield from (f"Note: {note}" for note in report.notes)
+    yield f"The model is in {report.output}, the logs in {report.output}/logs."
 
 
 def cloud(

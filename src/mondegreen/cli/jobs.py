@@ -1,10 +1,5 @@
-"""`mondegreen check | trigger | approve | reject | jobs | run`: when a round starts, who lets it, what became of it.
+"""`mondegreen check | trigger | approve | reject | jobs | run | watch`: when a round starts, who lets it, its end."""
 
-`mondegreen watch`: looks after the loop, once for cron and CI, or for ever.
-"""
-
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import STORE, JsonOption, StoreOption
+from mondegreen.cli.common import (
+    STORE,
+    Column,
+    JsonOption,
+    StoreOption,
+    answer,
+    duration,
+    round_progress,
+    table,
+    terminable,
+)
+from mondegreen.errors import JobError, UsageError
+from mondegreen.scoring.wording import points
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mondegreen.loop.jobs import Job
     from mondegreen.loop.orchestrator import FinetuningOrchestrator
 
@@ -30,7 +39,6 @@ def orchestrator(store: Path) -> "Iterator[FinetuningOrchestrator]":
     """
     import os
 
-    from mondegreen.errors import UsageError
     from mondegreen.loop.jobs import LiveState
     from mondegreen.loop.orchestrator import FinetuningOrchestrator
 
@@ -54,11 +62,7 @@ def check(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     with orchestrator(store) as found:
         conditions = found.check_trigger_conditions()
         job = found.open_job()
-    if as_json:
-        _print_json(conditions | {"open_job": job.to_dict() if job else None})
-    else:
-        for line in _check_lines(conditions, job):
-            typer.echo(line)
+    answer(conditions | {"open_job": job.to_dict() if job else None}, _check_lines(conditions, job), as_json)
     if not conditions["should_trigger"]:
         raise typer.Exit(1)
 
@@ -78,7 +82,7 @@ def trigger(
     """
     with orchestrator(store) as found:
         job = found.trigger_finetuning(force=force, approve=approve)
-    _show(job, as_json, job.note or f"Job {job.id}: {job.state}. {' '.join(job.reasons)}")
+    answer(job.to_dict(), job.note or f"Job {job.id}: {job.state}. {' '.join(job.reasons)}", as_json)
 
 
 def approve(
@@ -90,7 +94,8 @@ def approve(
     """Let a round run that waits for approval."""
     with orchestrator(store) as found:
         job = found.approve_job(job_id, by)
-    _show(job, as_json, f"Job {job.id} is approved: `mondegreen run` runs it, and so does `mondegreen watch`.")
+    text = f"Job {job.id} is approved: `mondegreen run` runs it, and so does `mondegreen watch`."
+    answer(job.to_dict(), text, as_json)
 
 
 def reject(
@@ -103,7 +108,7 @@ def reject(
     """End a round that waits, or one that was interrupted."""
     with orchestrator(store) as found:
         job = found.reject_job(job_id, reason, by)
-    _show(job, as_json, f"Job {job.id} is rejected: {reason}")
+    answer(job.to_dict(), f"Job {job.id} is rejected: {reason}", as_json)
 
 
 def jobs(
@@ -116,15 +121,10 @@ def jobs(
     with orchestrator(store) as found:
         if job_id is not None:
             job = found.get_job(job_id)
-            _show(job, as_json, "\n".join(_history(job)))
+            answer(job.to_dict(), _history(job), as_json)
             return
         listed = found.list_jobs(limit)
-    if as_json:
-        _print_json([job.to_dict() for job in listed])
-    elif not listed:
-        typer.echo("No round was asked for yet: `mondegreen check` says whether one should start.")
-    else:
-        _print_table(listed)
+    answer([job.to_dict() for job in listed], _jobs(listed), as_json)
 
 
 def run(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
@@ -132,16 +132,42 @@ def run(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
 
     Exits with 0 when the candidate passed, with 1 when the gate stayed closed or the round failed.
     """
-    from mondegreen.cli.common import round_progress, terminable
-    from mondegreen.errors import JobError
-
     try:
         with terminable(), orchestrator(store) as found, round_progress(stream=True) as progress:
             job = found.run_job(on_progress=progress)
     except KeyboardInterrupt as stop:
         raise JobError(f"Stopped ({stop or 'ctrl-C'}).", "`mondegreen run` goes on with the round.") from None
-    _show(job, as_json, f"Job {job.id} {job.state}: {job.events[-1].reason}")
+    answer(job.to_dict(), f"Job {job.id} {job.state}: {job.events[-1].reason}", as_json)
     if not job.passed:
+        raise typer.Exit(1)
+
+
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="One look, for cron, systemd timers and CI.")] = False,
+    interval: Annotated[str | None, typer.Option(help="Look so often: 30s, 5m, 1h. Without --once: 5m.")] = None,
+    store: StoreOption = STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a look, one a line.")] = False,
+) -> None:
+    """Check, ask for a round, and run it when it is approved; go on with one that was interrupted.
+
+    Prints a line a look. With --once it exits with 1 when the round that it ran failed or found the gate closed. A
+    database that is away is waited for. SIGTERM and ctrl-C stop a round that runs; the next look goes on with it.
+    """
+    from mondegreen.loop.orchestrator import watch as turns
+
+    if once and interval:
+        raise UsageError("--once and --interval exclude each other.", "Give one of them.")
+    advice = "Give seconds, minutes or hours: 30s, 5m, 1h."
+    pause = None if once else duration(interval or "5m", "--interval", "smhd", advice).total_seconds()
+    try:
+        with terminable():
+            found = None
+            for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
+                answer(found, f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}", as_json)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
+        return
+    if found and not found.ok:
         raise typer.Exit(1)
 
 
@@ -163,7 +189,7 @@ def _history(job: "Job") -> Iterator[str]:
         "dataset version": job.dataset_version,
         "MLflow run": job.run_id,
         "verdict": job.outcome,
-        "gain (WER)": job.gain,
+        "gain (WER)": None if job.gain is None else points(job.gain),
         "log": job.details.get("log"),
         "branch": job.details.get("branch"),
     }
@@ -172,72 +198,19 @@ def _history(job: "Job") -> Iterator[str]:
         yield f"{event.at:%Y-%m-%d %H:%M:%S}  {event.before or '-'} -> {event.after}: {event.reason}"
 
 
-def _print_table(listed: "list[Job]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("job", "state", "asked for", "dataset", "verdict", "gain")
-    for job in listed:
-        gain = f"{100 * job.gain:+.2f}" if job.gain is not None else ""
-        version = f"v{job.dataset_version}" if job.dataset_version else ""
-        asked = f"{job.requested_at:%Y-%m-%d %H:%M}"
-        table.add_row(str(job.id), job.state, asked, version, job.outcome or "", gain)
-    Console().print(table)
-
-
-def _show(job: "Job", as_json: bool, text: str) -> None:
-    if as_json:
-        _print_json(job.to_dict())
-    else:
-        typer.echo(text)
-
-
-def _print_json(facts: Any) -> None:
-    typer.echo(json.dumps(facts))
-
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def watch(
-    once: Annotated[bool, typer.Option("--once", help="One look, for cron, systemd timers and CI.")] = False,
-    interval: Annotated[str | None, typer.Option(help="Look so often: 30s, 5m, 1h. Without --once: 5m.")] = None,
-    store: StoreOption = STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a look, one a line.")] = False,
-) -> None:
-    """Check, ask for a round, and run it when it is approved; go on with one that was interrupted.
-
-    Prints a line a look. With --once it exits with 1 when the round that it ran failed or found the gate closed. A
-    database that is away is waited for. SIGTERM and ctrl-C stop a round that runs; the next look goes on with it.
-    """
-    from mondegreen.cli.common import round_progress, terminable
-    from mondegreen.errors import UsageError
-    from mondegreen.loop.orchestrator import watch as turns
-
-    if once and interval:
-        raise UsageError("--once and --interval exclude each other.", "Give one of them.")
-    pause = None if once else seconds(interval or "5m")
-    try:
-        with terminable():
-            found = None
-            for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
-                text = f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}"
-                typer.echo(found.model_dump_json() if as_json else text)
-    except KeyboardInterrupt as stop:
-        typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
+def _jobs(listed: "list[Job]") -> "Iterator[str | RenderableType]":
+    if not listed:
+        yield "No round was asked for yet: `mondegreen check` says whether one should start."
         return
-    if found and not found.ok:
-        raise typer.Exit(1)
-
-
-def seconds(text: str) -> float:
-    """30s, 5m, 1h or 1d in seconds; raises UsageError for anything else."""
-    from mondegreen.errors import UsageError
-
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip())
-    if not found or not int(found[1]):
-        raise UsageError(f"--interval {text} is no length of time.", "Give seconds, minutes or hours: 30s, 5m, 1h.")
-    return float(int(found[1]) * _SECONDS[found[2]])
+    yield table(
+        listed,
+        Column("job", lambda job: job.id),
+        Column("state", lambda job: job.state),
+        Column("asked for", lambda job: f"{job.requested_at:%Y-%m-%d %H:%M}"),
+        Column("dataset", lambda job: f"v{job.dataset_version}" if job.dataset_version else ""),
+        Column("verdict", lambda job: job.outcome or ""),
+        Column("gain", lambda job: "" if job.gain is None else points(job.gain)),
+    )
 
 
 def _warn(text: str) -> None:

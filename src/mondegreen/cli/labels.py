@@ -225,15 +225,16 @@ def _audit(audit: "LabelAudit", limit: float | None) -> "Iterator[str | Renderab
     calibrated = f" (from {audit.margin_references} human references)" if audit.margin_references else ""
     margin = "none (too few human references)" if audit.margin is None else f"{audit.margin:.3f} a frame{calibrated}"
     yield f"WER of what was heard in them: {_rate(audit.heard)}. Acoustic margin: {margin}."
-    columns = (
+    yield table(
+        {**audit.by_guard, "params.yaml": audit.result}.items(),
         Column("guards", lambda row: row[0]),
         Column("accepted", lambda row: _share(row[1].accepted)),
         Column("WER heard", lambda row: _rate(row[1].heard)),
         Column("WER labels", lambda row: _rate(row[1].labels)),
         Column("edits better/worse/same", lambda row: _edits(row[1])),
         Column("harmful", lambda row: _share(row[1].harmful)),
+        title="Labels by guards",
     )
-    yield table({**audit.by_guard, "params.yaml": audit.result}.items(), columns, title="Labels by guards")
     if audit.result.labels is None:
         yield "No suggestion was accepted: nothing tells how true such labels are."
     elif limit is not None:
@@ -301,15 +302,16 @@ def _show_suggestion(store: Path, key: str, as_json: bool) -> None:
 def _bench(rows: "Sequence[BenchRow]") -> "Iterator[RenderableType]":
     from rich import box
 
-    columns = (
+    yield table(
+        rows,
         Column("mode", _mode),
         Column("concurrency", lambda row: row.concurrency),
         Column("transcripts", lambda row: row.transcripts),
         Column("usable", lambda row: row.suggestions),
         Column("seconds each", lambda row: f"{row.seconds_per_transcript:.2f}"),
         Column("a second", lambda row: f"{row.transcripts_per_second:.2f}"),
+        box=box.SIMPLE,
     )
-    yield table(rows, columns, box=box.SIMPLE)
 
 
 def _mode(row: "BenchRow") -> str:

@@ -90,13 +90,14 @@ def pull(
 def _models(rows: "Sequence[ModelRow]") -> "Iterator[RenderableType]":
     from rich import box
 
-    columns = (
+    yield table(
+        rows,
         Column("model", lambda row: row.name),
         Column("size", lambda row: row.size),
         Column("installed", lambda row: row.digest if row.installed else f"no: {row.pull}"),
         Column("", lambda row: row.note),
+        box=box.SIMPLE,
     )
-    yield table(rows, columns, box=box.SIMPLE)
 
 
 def _show_step(step: "CheckStep") -> None:

@@ -16,8 +16,8 @@ from mondegreen.cli import (
     labels,
     llm,
     models,
-    monitor,
     regression,
+    review,
     status,
     transcribe,
     validate,
@@ -46,10 +46,10 @@ app.command()(finetune.finetune)
 app.command()(status.summary)
 app.command()(compare.compare)
 app.command()(validate.report)
-app.command()(monitor.monitor)
+app.command()(status.monitor)
 app.command()(finetune.cloud)
 app.command()(status.doctor)
-app.command()(monitor.review)
+app.command()(review.review)
 app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, jobs.watch, status.status):
     app.command()(command)

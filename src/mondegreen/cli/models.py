@@ -279,7 +279,10 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
         text = Text().append(version.outcome, _COLOURS.get(version.outcome, "white"))
         return text.append(" (LLM)" if version.warning else "", "bold red")
 
-    columns = (  # not wrapped: they fit a terminal of eighty columns
+    yield Text(model_name, "bold")
+    # not wrapped: they fit a terminal of eighty columns
+    yield table(
+        versions,
         Column("", lambda version: version.version, no_wrap=True),
         Column("stage", lambda version: version.status + (", pruned" if version.pruned else ""), no_wrap=True),
         Column("alias", _aliases, no_wrap=True),
@@ -287,9 +290,9 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
         Column("suites", lambda version: version.regression or "-", no_wrap=True),
         Column("WER, %", _rates, no_wrap=True),
         Column("registered", lambda version: f"{version.created:%Y-%m-%d}", no_wrap=True),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    yield Text(model_name, "bold")
-    yield table(versions, columns, box=SIMPLE_HEAD, pad_edge=False)
 
 
 def _rates(version: "Version") -> str:
@@ -312,7 +315,7 @@ def _version(version: "Version", refusals: "Sequence[Refusal]") -> "Screen":
         **version.tags,
     }
     columns = (Column("", lambda fact: Text(fact[0], "bold"), no_wrap=True), Column("", lambda fact: fact[1]))
-    yield table(facts.items(), columns, **GRID)
+    yield table(facts.items(), *columns, **GRID)
     yield ""
     if version.warning:
         yield Text(version.warning, "bold red")
@@ -341,7 +344,8 @@ def _history(entries: "Sequence[Entry]") -> "Screen":
         reasons = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
         return "; ".join(filter(None, reasons))
 
-    columns = (
+    yield table(
+        entries,
         Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d %H:%M}"),
         Column("what", action),
         Column("version", lambda entry: entry.version or "nobody"),
@@ -350,19 +354,18 @@ def _history(entries: "Sequence[Entry]") -> "Screen":
         Column("who", lambda entry: entry.who),
         Column("why", why),
     )
-    yield table(entries, columns)
 
 
 def _diff(first: str, second: str, rows: "Sequence[Difference]") -> "Screen":
     if not rows:
         yield f"Versions {first} and {second} do not differ."
         return
-    columns = (
+    yield table(
+        rows,
         Column("", lambda row: row.name),
         Column(f"version {first}", lambda row: row.first),
         Column(f"version {second}", lambda row: row.second),
     )
-    yield table(rows, columns)
 
 
 def _checks(checks: "Sequence[FileCheck]") -> "Screen":
@@ -376,12 +379,12 @@ def _checks(checks: "Sequence[FileCheck]") -> "Screen":
         found = "restored, whole" if check.restored and check.ok else "; ".join(check.problems) or "whole"
         return Text(found, "green" if check.ok else "red")
 
-    columns = (
+    yield table(
+        checks,
         Column("version", lambda check: check.version),
         Column("files", files),
         Column("backup", lambda check: "; ".join(check.backup) or "whole"),
     )
-    yield table(checks, columns)
     if not all(check.ok for check in checks):
         yield "Put them back: `mondegreen models verify --restore`; or go back: `mondegreen models rollback`."
 
@@ -409,7 +412,9 @@ def _shadow(report: "ShadowReport") -> "Screen":
             f"misheard, says the detector: {report.only_champion_misheard} by the champion alone, "
             f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
         )
-    sides = (
+    yield ""
+    yield table(
+        (("champion", report.champion), ("candidate", report.candidate)),
         Column("", lambda row: row[0]),
         Column("model", lambda row: row[1].model),
         Column("transcripts", lambda row: f"{row[1].heard:,}"),
@@ -418,13 +423,13 @@ def _shadow(report: "ShadowReport") -> "Screen":
         Column("detector", lambda row: "calibrated" if row[1].calibrated else "rules"),
         Column("work/audio", lambda row: "–" if row[1].real_time_factor is None else f"{row[1].real_time_factor:.3f}"),
     )
-    yield ""
-    yield table((("champion", report.champion), ("candidate", report.candidate)), sides)
     if report.examples:
-        columns = (
+        yield table(
+            report.examples,
             Column("recording", lambda example: example.path[-24:]),
             Column("champion", lambda example: example.champion),
             Column("candidate", lambda example: example.candidate),
+            title="Where they differ most",
+            title_justify="left",
         )
-        yield table(report.examples, columns, title="Where they differ most", title_justify="left")
     yield from (Text(note, "yellow") for note in report.notes)

@@ -1,16 +1,19 @@
 """`mondegreen regression`: suites that a new model must not be worse on."""
 
-import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import JsonOption
+from mondegreen.cli.common import Column, JsonOption, answer, table
+from mondegreen.errors import UsageError
 from mondegreen.progress import progress
+from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mondegreen.regression.tester import Listed, RegressionTester
     from mondegreen.speech.transcriber import BaselineSTTModel
 
@@ -70,13 +73,9 @@ def add(
     if heard is not None:
         version = baseline_version or str(model)
         measured = tester.measure_baseline(version, heard.transcribe, [name], progress)[name]
-    if as_json:
-        typer.echo(json.dumps(suite.model_dump(mode="json") | measured))
-        return
-    typer.echo(f"{tester.config.suites} has suite {name}.")
-    if measured:
-        typer.echo(_baseline_line(name, measured))
-    typer.echo(_DVC)
+    baseline = [_baseline_line(name, measured)] if measured else []
+    lines = (f"{tester.config.suites} has suite {name}.", *baseline, _DVC)
+    answer(suite.model_dump(mode="json") | measured, lines, as_json)
 
 
 @app.command("list")
@@ -86,22 +85,9 @@ def list_suites(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     tester = _tester(store)
     rows = listed(tester.config.suites, tester.engine, tester.params)
-    if as_json:
-        typer.echo(json.dumps([row.model_dump(mode="json") for row in rows]))
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table()
-    for column in ("suite", "type", "recordings", "margin", "severity", "owner", "baseline", "last run"):
-        table.add_column(column, justify="right" if column in ("recordings", "margin") else "left")
+    answer([row.model_dump(mode="json") for row in rows], [_suites(rows)], as_json, width=_WIDTH)
     for row in rows:
-        suite = row.suite
-        cells = (suite.name, suite.type, str(row.recordings), f"{suite.margin:g}", suite.severity, suite.owner)
-        table.add_row(*map(escape, (*cells, _stored(row), row.last_outcome or "")))
-    _console().print(table)
-    for row in rows:
-        if row.problem:
+        if row.problem and not as_json:
             typer.echo(f"{row.suite.name}: {row.problem}", err=True)
 
 
@@ -117,8 +103,6 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run every suite and put the run on record. The exit code is 0 only when all of them passed."""
-    from mondegreen.errors import UsageError
-
     if stored and baseline:
         raise UsageError("--stored compares with no model, --baseline names one.", "Leave one of them out.")
     tester = _tester(store)
@@ -128,12 +112,10 @@ def run(
     results = tester.run_test_suite(
         version or model, candidate.transcribe, before.transcribe if before else None, progress
     )
-    if as_json:
-        typer.echo(results.model_dump_json())
-    else:
-        from mondegreen.reports.regression import render_results
 
-        _console().print(render_results(results))
+    from mondegreen.reports.regression import render_results
+
+    answer(results, [render_results(results)], as_json, width=_WIDTH)
     if not results.passed:
         raise typer.Exit(1)
 
@@ -149,12 +131,7 @@ def measure_baseline(
     """Score a model on suites and store what it reaches as their baseline, in the index."""
     tester = _tester(store)
     found = tester.measure_baseline(version or model, _load(model, tester).transcribe, names or None, progress)
-    if as_json:
-        typer.echo(json.dumps(found))
-        return
-    for name, fields in found.items():
-        typer.echo(_baseline_line(name, fields))
-    typer.echo(_DVC)
+    answer(found, (*(_baseline_line(name, fields) for name, fields in found.items()), _DVC), as_json)
 
 
 @app.command()
@@ -178,7 +155,7 @@ def report(
     if as_json:
         typer.echo(tester.generate_regression_report("json", limit))
     else:
-        _console().print(render_history(last_of_each_model(tester.engine, limit)))
+        answer(None, [render_history(last_of_each_model(tester.engine, limit))], as_json=False, width=_WIDTH)
 
 
 def _tester(store: Path | None) -> "RegressionTester":
@@ -196,8 +173,6 @@ def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
 def _mapping(text: str) -> dict[str, Any]:
     import yaml
 
-    from mondegreen.errors import UsageError
-
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -207,6 +182,20 @@ def _mapping(text: str) -> dict[str, Any]:
     return found
 
 
+def _suites(rows: "Sequence[Listed]") -> "RenderableType":
+    return table(
+        rows,
+        Column("suite", lambda row: row.suite.name),
+        Column("type", lambda row: row.suite.type),
+        Column("recordings", lambda row: row.recordings, "right"),
+        Column("margin", lambda row: f"{row.suite.margin:g}", "right"),
+        Column("severity", lambda row: row.suite.severity),
+        Column("owner", lambda row: row.suite.owner),
+        Column("baseline", _stored),
+        Column("last run", lambda row: row.last_outcome or ""),
+    )
+
+
 def _stored(row: "Listed") -> str:
     """The stored baseline of a listed suite, and why it cannot be compared with."""
     suite = row.suite
@@ -214,18 +203,11 @@ def _stored(row: "Listed") -> str:
         return ""
     rate = suite.baseline_violation_rate if suite.behaviour else suite.baseline_wer
     version = f", version {suite.baseline_version}" if suite.baseline_version else ""
-    return f"{100 * (rate or 0):.1f} %{version}" + (
-        f"; {row.stored_baseline_fault}" if row.stored_baseline_fault else ""
-    )
+    fault = f"; {row.stored_baseline_fault}" if row.stored_baseline_fault else ""
+    return f"{percent(rate or 0)}{version}{fault}"
 
 
 def _baseline_line(name: str, fields: dict[str, Any]) -> str:
     labels = (("baseline_wer", "WER"), ("baseline_cer", "CER"), ("baseline_violation_rate", "violations"))
-    rates = ", ".join(f"{label} {100 * fields[key]:.1f} %" for key, label in labels if fields[key] is not None)
+    rates = ", ".join(f"{label} {percent(fields[key])}" for key, label in labels if fields[key] is not None)
     return f"{name}: {rates} (version {fields['baseline_version']})"
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)

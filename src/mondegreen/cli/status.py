@@ -1,21 +1,73 @@
-"""`mondegreen doctor`: what is wrong, and what to do about each.
+"""`mondegreen status | monitor | doctor | summary`: how the loop, the service and the project do."""
 
-`mondegreen status`: the whole system on one screen.
-
-`mondegreen summary`: what the last `dvc repro` found.
-"""
-
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import STORE, JsonOption, StoreOption
+from mondegreen.cli.common import (
+    BUILD,
+    GRID,
+    STORE,
+    BuildOption,
+    Column,
+    JsonOption,
+    ObjectOption,
+    StoreOption,
+    answer,
+    duration,
+    table,
+)
 from mondegreen.cli.jobs import orchestrator
 from mondegreen.cli.models import LiveOption, NameOption
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mondegreen.registry.doctor import Finding
+
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+def status(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """Cases, trigger, rounds, registry, errors of the last day, and the next thing to do."""
+    from mondegreen.loop.status import render_status, system_status
+
+    with orchestrator(store) as found:
+        facts = system_status(found)
+    answer(facts, [render_status(facts)], as_json)
+
+
+def monitor(
+    since: Annotated[str, typer.Option(help="Length of the window: 30m, 24h, 7d.")] = "24h",
+    as_json: ObjectOption = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots to this file as well.")] = None,
+    fail: Annotated[bool, typer.Option("--fail/--no-fail", help="Exit with 1 when an alert fires.")] = True,
+    notify: Annotated[
+        bool, typer.Option("--notify/--no-notify", help="Send alerts to monitor.webhook of params.yaml.")
+    ] = True,
+) -> None:
+    """Traffic, latency, errors, drift, alerts, and the WER over the rounds.
+
+    The exit code is 1 when an alert fires (see --no-fail) or when the webhook does not take it.
+    """
+    window = duration(since, "--since", "mhd", "Give minutes, hours or days: 30m, 24h, 7d.")
+
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.tracker import MetadataTracker
+    from mondegreen.reports.monitor import render, write_page
+
+    params = params_of()
+    report = MetadataTracker("var").monitor(window, params.monitor, send=notify)
+    if html:
+        write_page(html, report)
+    answer(report, [render(report)], as_json)
+    if html:
+        typer.echo(f"The page is {html}.", err=True)
+    undelivered = report.delivery is not None and report.delivery.problem
+    if undelivered or (fail and report.alerts):
+        raise typer.Exit(1)
 
 
 def doctor(
@@ -35,21 +87,21 @@ def doctor(
     from mondegreen.registry.doctor import examine
 
     findings = examine(*_where(name, store))
-    if as_json:
-        typer.echo(json.dumps([finding.model_dump() for finding in findings]))
-    else:
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table.grid(padding=(0, 2))
-        for finding in findings:
-            remedy = f"\n[bold]What now:[/] {escape(finding.remedy)}" if finding.remedy else ""
-            level = f"[{_COLOURS[finding.level]}]{finding.level}[/]"
-            table.add_row(level, finding.check, escape(finding.text) + remedy)
-        Console().print(table)
+    answer([finding.model_dump() for finding in findings], _findings(findings), as_json)
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def summary(build: BuildOption = BUILD, as_json: ObjectOption = False) -> None:
+    """Print baseline, candidate and verdict of the last `dvc repro`.
+
+    Exits with 0 whatever the verdict is, as long as there is one.
+    """
+    from mondegreen.reports.outputs import render
+    from mondegreen.reports.outputs import summary as summarise
+
+    found = summarise(build)
+    answer(found, [render(found)], as_json)
 
 
 def _where(name: str | None, store: Path | None) -> tuple[str, Path]:
@@ -75,37 +127,17 @@ def _relocate() -> None:
     typer.echo(f"{len(changed)} paths were rewritten; the database as it was is {backup}.", err=True)
 
 
-def status(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
-    """Cases, trigger, rounds, registry, errors of the last day, and the next thing to do."""
-    from mondegreen.loop.status import system_status
+def _findings(findings: "list[Finding]") -> "Iterator[RenderableType]":
+    from rich.text import Text
 
-    with orchestrator(store) as found:
-        facts = system_status(found)
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    from rich.console import Console
+    def text(finding: "Finding") -> Text:
+        found = Text(finding.text)
+        return found.append("\nWhat now: ", "bold").append(finding.remedy) if finding.remedy else found
 
-    from mondegreen.loop.status import render_status
-
-    Console().print(render_status(facts))
-
-
-def summary(
-    build: Annotated[Path, typer.Option(help="The folder of the stage outputs.")] = Path("build"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
-) -> None:
-    """Print baseline, candidate and verdict of the last `dvc repro`.
-
-    Exits with 0 whatever the verdict is, as long as there is one.
-    """
-    from rich.console import Console
-
-    from mondegreen.reports.outputs import render
-    from mondegreen.reports.outputs import summary as summarise
-
-    found = summarise(build)
-    if as_json:
-        typer.echo(found.model_dump_json())
-    else:
-        Console().print(render(found))
+    yield table(
+        findings,
+        Column("", lambda finding: Text(finding.level, _COLOURS[finding.level])),
+        Column("", lambda finding: finding.check),
+        Column("", text),
+        **GRID,
+    )

@@ -1,20 +1,20 @@
-"""`mondegreen validate`: the verdict of the last `dvc repro`, or on any two models.
+"""`mondegreen validate | report`: the verdict of the last `dvc repro` or on any two models, as text or as a page."""
 
-`mondegreen report`: the last verdict as a page or as Markdown, from what the stages left, with nothing rerun.
-"""
-
-import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import JsonOption
+from mondegreen.cli.common import BUILD, BuildOption, JsonOption, answer
+from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mondegreen.loop.validator import ModelValidator, ValidationResult
     from mondegreen.records import Hypothesis
     from mondegreen.registry.regression_runs import RegressionRun
@@ -37,7 +37,7 @@ def validate(
     no_retention: Annotated[bool, typer.Option("--no-retention", help="Do not ask what was forgotten.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the result as Markdown to this file as well.")] = None,
     looks: Annotated[bool, typer.Option("--looks", help="Show how often each test set has judged, and stop.")] = False,
-    build: Annotated[Path, typer.Option(help="The folder of the stage outputs.")] = Path("build"),
+    build: BuildOption = BUILD,
     as_json: JsonOption = False,
 ) -> None:
     """Judge MODEL against BASELINE, or show the verdict of the last `dvc repro`.
@@ -45,10 +45,8 @@ def validate(
     Without --data, on the project's human-referenced test set. Every look of a candidate at a test set is counted, and
     the next one may spend less: see docs/verdict.md. The exit code is 0 for `pass` and 1 for anything else.
     """
-    from mondegreen.errors import UsageError
-
     if looks:
-        _show_looks(as_json)
+        _looks(as_json)
         return
     if model is None:
         if data or retention or no_retention or report:
@@ -60,7 +58,7 @@ def validate(
         validator, verdict = _judge(model, baseline, data, () if no_retention else retention)
         if report:
             validator.generate_validation_report(report)
-    _show(verdict, as_json)
+    answer(verdict.to_dict(), _lines(verdict), as_json)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -100,39 +98,39 @@ def _judge(
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)
 
 
-def _show(verdict: "Verdict", as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(verdict.to_dict()))
-        return
-    typer.secho(verdict.outcome, fg=_COLORS[verdict.outcome], bold=True)
-    typer.echo(verdict.failure_reason or verdict.reason)
-    for note in verdict.notes:
-        typer.echo(f"  {note}")
+def _lines(verdict: "Verdict") -> "Iterator[str | RenderableType]":
+    from rich.text import Text
+
+    yield Text(verdict.outcome, f"bold {_COLORS[verdict.outcome]}")
+    yield verdict.failure_reason or verdict.reason
+    yield from (f"  {note}" for note in verdict.notes)
 
 
-def _show_looks(as_json: bool) -> None:
+def _looks(as_json: bool) -> None:
+    """How often each test set has judged, and what the next look may spend."""
     from mondegreen.config import params_of
     from mondegreen.loop.alpha_ledger import open_ledger, share
 
     rules = params_of().validate_
     with open_ledger() as ledger:
         found = ledger.history()
-    if as_json:
-        typer.echo(json.dumps([record.model_dump(mode="json") for record in found]))
-        return
-    for family in dict.fromkeys(record.family for record in found):
-        spent = [record for record in found if record.family == family]
-        following = len(spent) + 1
-        left = f"look {following} may spend {share(rules.alpha, following):.2g} of alpha {rules.alpha:g}"
-        typer.echo(f"test set {family[:12]}: {left if following <= rules.max_looks else 'spent'}")
-        for record in spent:
-            typer.echo(f"  look {record.look}  {record.at:%Y-%m-%d %H:%M}  {record.candidate[:12]}  {record.alpha:.2g}")
-    if not found:
-        typer.echo("No candidate has looked at a test set yet.")
+
+    def lines() -> Iterator[str]:
+        for family in dict.fromkeys(record.family for record in found):
+            spent = [record for record in found if record.family == family]
+            following = len(spent) + 1
+            left = f"look {following} may spend {share(rules.alpha, following):.2g} of alpha {rules.alpha:g}"
+            yield f"test set {family[:12]}: {left if following <= rules.max_looks else 'spent'}"
+            for look in spent:
+                yield f"  look {look.look}  {look.at:%Y-%m-%d %H:%M}  {look.candidate[:12]}  {look.alpha:.2g}"
+        if not found:
+            yield "No candidate has looked at a test set yet."
+
+    answer([record.model_dump(mode="json") for record in found], lines(), as_json)
 
 
 def report(
-    build: Annotated[Path, typer.Option(help="The folder of the stage outputs.")] = Path("build"),
+    build: BuildOption = BUILD,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; Markdown goes to stdout without it.")
     ] = None,
@@ -150,8 +148,6 @@ def report(
     Exits with 0 whatever the verdict is, as long as there is one. The page goes to build/report.html;
     build/validate/report.html is the validate stage's own, made before the regression suites ran.
     """
-    from mondegreen.errors import UsageError
-
     own = build / "validate"
     if output and output.resolve().parent == own.resolve():
         raise UsageError(
@@ -167,12 +163,10 @@ def report(
     found = find(replace(read_outputs(build), suite_runs=_suite_runs()))
     target = output or (None if markdown else build / "report.html")
     text = _write(target, found, markdown, clips)
-    if as_json:
-        typer.echo(_described(found.verdict, target, text))
-    elif target is None:
-        typer.echo(text, nl=False)
-    else:
-        typer.echo(f"{found.verdict.outcome}: {target}")
+    verdict = found.verdict
+    facts: dict[str, Any] = {"outcome": verdict.outcome, "sentence": verdict.sentence, "warning": verdict.warning}
+    facts |= {"path": str(target), "bytes": target.stat().st_size} if target else {"markdown": text}
+    answer(facts, f"{verdict.outcome}: {target}" if target else text.removesuffix("\n"), as_json)
     if show and target:
         typer.launch(target.resolve().as_uri())
 
@@ -212,11 +206,3 @@ def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | 
     if target:
         write_text(target, text)
     return text
-
-
-def _described(verdict: "Verdict", target: Path | None, text: str) -> str:
-    import json
-
-    described = {"outcome": verdict.outcome, "sentence": verdict.sentence, "warning": verdict.warning}
-    where = {"path": str(target), "bytes": target.stat().st_size} if target else {"markdown": text}
-    return json.dumps(described | where)

@@ -22,7 +22,7 @@ def main() -> None:
     write_jsonl(OUT / "corrections.jsonl", manifest.corrections)
     write_json(OUT / "report.json", report)
     for domain, splits in report.domains.items():
-        shares = ", ".join(f"{name} {split.utterances} ({split.share:.1%})" for name, split in splits.items())
+        shares = ", ".join(f"{name} {split.utterances} ({100 * split.share:.1f} %)" for name, split in splits.items())
         logger.info("%s: %s", domain, shares)
     logger.info("%d of %d files are usable; the unit is the %s", report.usable, report.files, report.unit)
 
