@@ -20,7 +20,7 @@ from mondegreen.records import Utterance
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
-from tests.scoring.verdict_corpus import corpus, hear, params
+from tests.scoring.verdict_corpus import corpus, hyps, params
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def ledger(database: str, tmp_path: Path) -> Iterator[LookLedger]:  # noqa: F811
 
 def case(candidate: str = "tuned", rows: list[Utterance] | None = None, misheard: int = 2) -> PairedTestSets:
     rows = corpus(20) if rows is None else rows
-    return pair_test_sets(rows, hear(rows, lambda number: 4), hear(rows, lambda number: misheard, candidate), params())
+    return pair_test_sets(rows, hyps(rows, lambda number: 4), hyps(rows, lambda number: misheard, candidate), params())
 
 
 @given(st.lists(st.integers(1, 10_000), unique=True), st.floats(1e-6, 0.5))
@@ -130,9 +130,9 @@ import sys
 from pathlib import Path
 from mondegreen.loop.alpha_ledger import open_ledger
 from mondegreen.scoring.decision import pair_test_sets
-from tests.scoring.verdict_corpus import corpus, hear, params
+from tests.scoring.verdict_corpus import corpus, hyps, params
 rows = corpus(20)
-sets = pair_test_sets(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, sys.argv[2]), params())
+sets = pair_test_sets(rows, hyps(rows, lambda n: 4), hyps(rows, lambda n: 2, sys.argv[2]), params())
 with open_ledger(Path(sys.argv[1])) as ledger:
     print(ledger.look(sets, 0.05).number)
 """
@@ -150,9 +150,9 @@ import os, signal, sys
 from pathlib import Path
 from mondegreen.loop import alpha_ledger
 from mondegreen.scoring.decision import pair_test_sets
-from tests.scoring.verdict_corpus import corpus, hear, params
+from tests.scoring.verdict_corpus import corpus, hyps, params
 rows = corpus(20)
-sets = pair_test_sets(rows, hear(rows, lambda n: 4), hear(rows, lambda n: 2, "tuned"), params())
+sets = pair_test_sets(rows, hyps(rows, lambda n: 4), hyps(rows, lambda n: 2, "tuned"), params())
 alpha_ledger.decide = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with alpha_ledger.open_ledger(Path(sys.argv[1])) as ledger:
     alpha_ledger.judge(sets, params(), ledger)

@@ -15,7 +15,7 @@ from mondegreen.files import write_jsonl
 from mondegreen.loop.alpha_ledger import open_ledger
 from mondegreen.loop.validator import ModelValidator, ValidationConfig
 from mondegreen.speech.transcriber import Transcription
-from tests.scoring.verdict_corpus import WORDS, corpus, hear, params, verdict_on
+from tests.scoring.verdict_corpus import WORDS, corpus, hyps, params, verdict_on
 
 Model = Callable[[str], Any]
 RULES = ValidationConfig(bootstrap_samples=1000, permutations=1000)
@@ -45,7 +45,7 @@ def test_it_is_a_thin_layer_over_the_one_rule() -> None:
     test, guard = corpus(40), corpus(20, "r", domain="retention")
     misheard = {row.path: number % 4 for number, row in enumerate(test + guard)}
     result = validate(lambda path: says(misheard[path])(path), says(2), evaluation_data=test, retention_data=guard)
-    texts = lambda count, model: hear(test + guard, count, model)  # noqa: E731
+    texts = lambda count, model: hyps(test + guard, count, model)  # noqa: E731
     direct = verdict_on(
         test + guard, texts(lambda number: 2, ""), texts(lambda number: number % 4, ""),
         params(bootstrap_samples=1000, permutations=1000), result.verdict.look,

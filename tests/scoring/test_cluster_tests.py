@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_signed_rank_without_ties_is_scipys_exact_one(size: int) -> None:
     expected = stats.wilcoxon(differences, alternative="greater", method="exact")
     found = signed_rank_test(differences, np.full(size, 100))
     assert found.p_value == pytest.approx(expected.pvalue) and found.statistic == expected.statistic
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+def test_signed_rank_is_exact_with_ties_too(differences: list[int]) -> None:
+    """scipy's exact p-value is not, so it is counted here over all signs."""
+    found = signed_rank_test(np.array(differences), np.full(len(differences), 10))
+    ranks = stats.rankdata([abs(value) for value in differences if value])
+    if not len(ranks):
+        assert found.p_value is None
+        return
+    sums = np.array(list(itertools.product((0, 1), repeat=len(ranks)))) @ ranks
+    assert found.p_value == pytest.approx(np.mean(sums >= found.statistic))
 
 
 def test_many_pairs_are_approximated_without_a_jump() -> None:

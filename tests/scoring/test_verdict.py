@@ -7,7 +7,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json
 from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.verdict import Verdict
-from tests.scoring.verdict_corpus import Wrong, corpus, hear, judge, params, verdict_on
+from tests.scoring.verdict_corpus import Wrong, corpus, hyps, judge, params, verdict_on
 
 
 def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> None:
@@ -64,7 +64,7 @@ def test_non_inferiority_that_cannot_be_shown_is_inconclusive() -> None:
 
 def test_without_retention_references_there_is_no_pass() -> None:
     test = corpus(60)
-    verdict = verdict_on(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(test, hyps(test, lambda number: 4), hyps(test, lambda number: 2, "tuned"), params())
     assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
 
 
@@ -85,13 +85,13 @@ def test_few_speakers_narrow_the_claim_to_these_speakers() -> None:
 def test_noisy_copies_of_one_recording_are_one_cluster() -> None:
     rows = corpus(60, speaker="")
     rows = [row.model_copy(update={"recording": f"take{number // 10}"}) for number, row in enumerate(rows)]
-    verdict = verdict_on(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(rows, hyps(rows, lambda number: 4), hyps(rows, lambda number: 2, "tuned"), params())
     assert verdict.clusters == 6 and verdict.outcome == "inconclusive"
 
 
 def test_no_references_and_no_utterances_are_inconclusive() -> None:
     rows = corpus(3, reference="")
-    silent = verdict_on(rows, hear(rows, lambda number: 0), hear(rows, lambda number: 0), params())
+    silent = verdict_on(rows, hyps(rows, lambda number: 0), hyps(rows, lambda number: 0), params())
     nothing = verdict_on([], [], [], params())
     for verdict in (silent, nothing):
         assert verdict.outcome == "inconclusive" and "nothing can be judged" in verdict.reason
@@ -101,16 +101,16 @@ def test_no_references_and_no_utterances_are_inconclusive() -> None:
 
 def test_a_failed_baseline_hypothesis_is_not_an_improvement() -> None:
     test, guard = corpus(60), corpus(20, "r", domain="retention")
-    before = hear(test + guard, lambda number: 1)
+    before = hyps(test + guard, lambda number: 1)
     before[0] = before[0].model_copy(update={"error": "out of memory"})
-    verdict = verdict_on(test + guard, before, hear(test + guard, lambda number: 0, "tuned"), params())
+    verdict = verdict_on(test + guard, before, hyps(test + guard, lambda number: 0, "tuned"), params())
     assert verdict.outcome == "inconclusive" and "the baseline failed on 1" in verdict.reason
     assert "1 baseline hypotheses have errors and count as fully wrong: t000" in verdict.notes[0]
 
 
 def test_a_missing_hypothesis_is_an_error_not_a_verdict() -> None:
     test = corpus(20)
-    whole = hear(test, lambda number: 1)
+    whole = hyps(test, lambda number: 1)
     with pytest.raises(UsageError, match="no hypothesis: t019"):
         verdict_on(test, whole, whole[:-1], params())
 
@@ -127,7 +127,7 @@ def test_the_same_inputs_give_the_same_bytes_and_read_back(tmp_path: Any) -> Non
 def suite(before: Wrong, after: Wrong, size: int = 15, kind: str = "benchmark", margin: float = 0.02) -> Any:
     rows = corpus(size, speaker="")
     return judge_suite(
-        "digits", kind, rows, hear(rows, before), hear(rows, after, "tuned"), margin, 0.1, params()
+        "digits", kind, rows, hyps(rows, before), hyps(rows, after, "tuned"), margin, 0.1, params()
     )  # fmt: skip
 
 
@@ -158,15 +158,15 @@ def test_a_suite_that_gains_more_than_it_loses_passes_by_its_bound() -> None:
 
 def test_a_suite_that_the_candidate_cannot_hear_does_not_pass() -> None:
     rows = corpus(15)
-    broken = [row.model_copy(update={"error": "no audio"}) for row in hear(rows, lambda number: 0)]
+    broken = [row.model_copy(update={"error": "no audio"}) for row in hyps(rows, lambda number: 0)]
     result = judge_suite("digits", "benchmark", rows, broken, broken, 0.02, 0.1, params())
     assert result.outcome == "inconclusive" and len(result.details["candidate_errors_in"]) == 15
 
 
 def test_the_order_of_utterances_and_hypotheses_does_not_matter() -> None:
     test, guard = corpus(60), corpus(20, "r", domain="retention")
-    before = hear(test + guard, lambda number: 3)
-    after = hear(test + guard, lambda number: number % 4, "tuned")
+    before = hyps(test + guard, lambda number: 3)
+    after = hyps(test + guard, lambda number: number % 4, "tuned")
     verdict = verdict_on(test + guard, before, after, params())
     assert verdict_on((guard + test)[::-1], before[::-1], after, params()) == verdict
 
@@ -174,5 +174,5 @@ def test_the_order_of_utterances_and_hypotheses_does_not_matter() -> None:
 def test_one_more_speaker_never_makes_a_verdict_impossible() -> None:
     """With 10 or 11 speakers, speakers as units would be fewer than min_clusters."""
     rows = [row.model_copy(update={"speaker": f"s{number % 11}"}) for number, row in enumerate(corpus(60))]
-    verdict = verdict_on(rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned"), params())
+    verdict = verdict_on(rows, hyps(rows, lambda number: 4), hyps(rows, lambda number: 2, "tuned"), params())
     assert (verdict.unit, verdict.clusters, verdict.speakers) == ("recording", 60, 11)

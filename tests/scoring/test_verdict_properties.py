@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mondegreen.loop.alpha_ledger import share
 from mondegreen.scoring.verdict import Look, Verdict
-from tests.scoring.verdict_corpus import corpus, hear, params, verdict_on
+from tests.scoring.verdict_corpus import corpus, hyps, params, verdict_on
 
 SIZE, KEPT = 30, 15
 TEST, GUARD = corpus(SIZE), corpus(KEPT, "r", domain="retention")
@@ -15,8 +15,8 @@ GAINS = st.lists(st.integers(0, 4), min_size=SIZE, max_size=SIZE)
 
 
 def verdict(before: list[int], after: list[int], kept: list[int], lost: list[int], number: int = 1) -> Verdict:
-    old = hear(TEST, before.__getitem__) + hear(GUARD, kept.__getitem__)
-    new = hear(TEST, after.__getitem__, "tuned") + hear(GUARD, lost.__getitem__, "tuned")
+    old = hyps(TEST, before.__getitem__) + hyps(GUARD, kept.__getitem__)
+    new = hyps(TEST, after.__getitem__, "tuned") + hyps(GUARD, lost.__getitem__, "tuned")
     look = Look(number=number, before=number - 1, alpha=share(0.05, number))
     rules = params(permutations=1000, min_wer_improvement=0.02, min_clusters=10)
     return verdict_on(TEST + GUARD, old, new, rules, look)

@@ -14,7 +14,7 @@ from mondegreen.scoring import noninferiority
 from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import smallest_p
 from mondegreen.scoring.verdict import Look, Verdict
-from tests.scoring.verdict_corpus import corpus, hear, judge, params, verdict_on
+from tests.scoring.verdict_corpus import corpus, hyps, judge, params, verdict_on
 
 
 def nth(number: int, alpha: float = 0.05) -> Look:
@@ -65,10 +65,10 @@ def test_one_utterance_that_got_badly_worse_fails_where_none_may() -> None:
 def test_two_words_lost_of_three_are_not_badly_worse() -> None:
     rows = [row.model_copy(update={"reference": "one two three"}) for row in corpus(100)]
     guard = corpus(20, "r", domain="retention")
-    before = [heard.model_copy(update={"text": "one two"}) for heard in hear(rows, lambda number: 0)]
-    after = [heard.model_copy(update={"text": "one two three"}) for heard in hear(rows, lambda number: 0, "tuned")]
+    before = [heard.model_copy(update={"text": "one two"}) for heard in hyps(rows, lambda number: 0)]
+    after = [heard.model_copy(update={"text": "one two three"}) for heard in hyps(rows, lambda number: 0, "tuned")]
     after[0] = after[0].model_copy(update={"text": ""})
-    kept = (hear(guard, lambda number: 1), hear(guard, lambda number: 1, "tuned"))
+    kept = (hyps(guard, lambda number: 1), hyps(guard, lambda number: 1, "tuned"))
     verdict = verdict_on(rows + guard, before + kept[0], after + kept[1], params(require_no_major_degradation=True))
     assert verdict.passed and verdict.degradation is not None and verdict.degradation.worse == 1
 
@@ -137,7 +137,7 @@ def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> 
     rules = params(require_significance=False, require_retention=False)
     nothing = verdict_on([], [], [], rules)
     silent = corpus(30, reference="")
-    unheard = verdict_on(silent, hear(silent, lambda number: 0), hear(silent, lambda number: 0, "tuned"), rules)
+    unheard = verdict_on(silent, hyps(silent, lambda number: 0), hyps(silent, lambda number: 0, "tuned"), rules)
     small = judge(lambda number: 9, lambda number: 0, size=3, rules=rules)
     equal = judge(lambda number: 2, lambda number: 2, rules=rules)
     worse = judge(lambda number: 2, lambda number: 3, rules=rules)
@@ -149,7 +149,7 @@ def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> 
 
 def test_forgetting_can_be_left_out_but_a_shown_loss_still_fails() -> None:
     rules, test = params(require_retention=False), corpus(60)
-    verdict = verdict_on(test, hear(test, lambda number: 4), hear(test, lambda number: 2, "tuned"), rules)
+    verdict = verdict_on(test, hyps(test, lambda number: 4), hyps(test, lambda number: 2, "tuned"), rules)
     assert verdict.passed and "FORGETTING WAS NOT ASKED ABOUT" in verdict.reason
     assert verdict.retention.outcome == "inconclusive"
     assert judge(lambda number: 4, lambda number: 2, lambda number: 2, rules=rules).outcome == "fail"
@@ -174,7 +174,7 @@ def machine_written(count: int) -> tuple[list[Utterance], list[Hypothesis], list
     rows = corpus(60) + corpus(20, "r", domain="retention")
     for index in [*range(count - 1), len(rows) - 1]:  # the last one judges forgetting
         rows[index] = rows[index].model_copy(update={"reference_source": "llm"})
-    return rows, hear(rows, lambda number: 4), hear(rows, lambda number: 2, "tuned")
+    return rows, hyps(rows, lambda number: 4), hyps(rows, lambda number: 2, "tuned")
 
 
 def test_a_machines_references_are_refused_as_judges() -> None:

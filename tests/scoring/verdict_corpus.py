@@ -31,7 +31,7 @@ def corpus(size: int, prefix: str = "t", **changes: Any) -> list[Utterance]:
     return rows
 
 
-def hear(utterances: list[Utterance], wrong: Wrong, model: str = "base") -> list[Hypothesis]:
+def hyps(utterances: list[Utterance], wrong: Wrong, model: str = "base") -> list[Hypothesis]:
     """Hypotheses with so many substituted words in each utterance."""
     return [
         Hypothesis(
@@ -67,8 +67,8 @@ def judge(
     guard = corpus(20, "r", domain="retention", recording="", speaker="")
     return verdict_on(
         test + guard,
-        hear(test, before) + hear(guard, lambda number: 1),
-        hear(test, after, "tuned") + hear(guard, retained, "tuned"),
+        hyps(test, before) + hyps(guard, lambda number: 1),
+        hyps(test, after, "tuned") + hyps(guard, retained, "tuned"),
         rules or params(),
         look,
     )

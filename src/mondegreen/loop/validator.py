@@ -24,11 +24,11 @@ _NAMED = 5  # clips without a transcript in a sentence
 _SHOWN = 5  # of the most improved and of the most damaged recordings
 
 
-class _Record(BaseModel):
+class _Sample(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class SampleResult(_Record):
+class SampleResult(_Sample):
     """One recording under both models. Rates from 0; without a transcript a text is empty."""
 
     id: str
@@ -48,7 +48,7 @@ class SampleResult(_Record):
         return self.candidate_wer > self.baseline_wer
 
 
-class FailedSample(_Record):
+class FailedSample(_Sample):
     """A recording for which a model gave no transcript."""
 
     id: str

@@ -28,7 +28,6 @@ from mondegreen.records import (
 )
 from mondegreen.scoring.verdict import Interval, Verdict, slice_label
 from mondegreen.scoring.wording import confidence, percent, points, probability, span
-from mondegreen.speech.manifest import Report
 
 if TYPE_CHECKING:
     from mondegreen.registry.regression_runs import RegressionRun
@@ -74,6 +73,7 @@ def read_outputs(build: Path = Path("build")) -> StageOutputs:
             together.
     """
     from mondegreen.scoring.decision import pair_test_sets
+    from mondegreen.speech.manifest import Report
 
     verdict = read_json(build / "validate" / "verdict.json", Verdict)
     params = params_of()

@@ -17,11 +17,11 @@ _SENTENCES: dict[Outcome, str] = {
 }
 
 
-class _Model(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Interval(_Model):
+class Interval(_Part):
     """Two-sided block-bootstrap interval of the WER improvement, absolute."""
 
     low: float
@@ -29,14 +29,14 @@ class Interval(_Model):
     level: float
 
 
-class SideBySide(_Model):
+class SideBySide(_Part):
     """One slice under both models."""
 
     baseline: SliceMetrics
     candidate: SliceMetrics
 
 
-class Retention(_Model):
+class Retention(_Part):
     """Non-inferiority on what the model knew before. Losses are candidate WER - baseline WER, absolute."""
 
     outcome: Outcome
@@ -51,7 +51,7 @@ class Retention(_Model):
     level: float | None = None
 
 
-class Look(_Model):
+class Look(_Part):
     """A candidate's look at a test set, as the ledger of looks counts it (`mondegreen.loop.alpha_ledger`)."""
 
     number: int = Field(ge=1)
@@ -59,7 +59,7 @@ class Look(_Model):
     alpha: float = Field(gt=0, lt=1)  # the share of `validate.alpha` that this look may spend
 
 
-class Degradation(_Model):
+class Degradation(_Part):
     """Utterances of the test set whose WER rose: by more than `validate.degradation_bound`, and badly."""
 
     worse: int
@@ -67,7 +67,7 @@ class Degradation(_Model):
     badly_worse: tuple[str, ...]  # IDs
 
 
-class Verdict(_Model):
+class Verdict(_Part):
     """build/validate/verdict.json. Rates are fractions (0.01 is one point); improvement = baseline - candidate.
 
     Whoever reads one in order to deploy a model calls `verify` first: it raises on a file that was edited by hand.
