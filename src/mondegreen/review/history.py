@@ -33,7 +33,7 @@ class Progress(_Record):
     pace: Seconds | None  # the median of the reviewer's last decisions
 
 
-class Entry(_Record):
+class HistoryEntry(_Record):
     """One line of the history."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -112,7 +112,7 @@ def history(
     case_id: str | None = None,
     before: int | None = None,
     limit: int | None = 100,
-) -> list[Entry]:
+) -> list[HistoryEntry]:
     """Decisions, newest first: of one person, about one case, older than the decision `before`."""
     undone = ReviewDecisionRow.id.in_(taken_back())
     query = select(ReviewDecisionRow.__table__, CaseRow.original_transcript.label("hypothesis"), undone.label("undone"))
@@ -122,7 +122,7 @@ def history(
     if before is not None:
         query = query.where(ReviewDecisionRow.id < before)
     found = session.execute(query.order_by(ReviewDecisionRow.id.desc()).limit(limit))
-    return [Entry.model_validate(row) for row in found]
+    return [HistoryEntry.model_validate(row) for row in found]
 
 
 def waiting_for_second(session: Session) -> dict[str, str]:
@@ -133,13 +133,13 @@ def waiting_for_second(session: Session) -> dict[str, str]:
 
 def reviewers(session: Session) -> list[Reviewer]:
     """Everybody who decided something, by name."""
-    people: dict[str, list[Entry]] = defaultdict(list)
+    people: dict[str, list[HistoryEntry]] = defaultdict(list)
     for entry in history(session, limit=None):
         people[entry.reviewer].append(entry)
     return [_reviewer(name, entries) for name, entries in sorted(people.items())]
 
 
-def _reviewer(name: str, entries: Sequence[Entry]) -> Reviewer:
+def _reviewer(name: str, entries: Sequence[HistoryEntry]) -> Reviewer:
     counted = [entry for entry in entries if not entry.undone and entry.action != "skip"]
     return Reviewer(
         name=name,

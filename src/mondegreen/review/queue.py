@@ -14,12 +14,13 @@ from threading import Lock
 from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select, update
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.queries import error_types_of
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Seconds
 from mondegreen.db import plain, reading, transaction, upserting
 from mondegreen.review.decisions import taken_back
-from mondegreen.tables import CaseErrorRow, CaseRow, ReviewDecisionRow, ReviewHoldRow, ReviewLeaseRow
+from mondegreen.tables import CaseRow, ReviewDecisionRow, ReviewHoldRow, ReviewLeaseRow
 
 _GRAM = 3  # characters
 _WORD = re.compile(r"[^\W_]+")
@@ -313,27 +314,19 @@ def _newest(condition: ColumnElement[bool], limit: int) -> Select[CaseRow]:
 
 def _read(session: Session, query: Select[CaseRow]) -> list[Candidate]:
     rows = session.scalars(query).all()
-    types = _error_types(session, [row.id for row in rows])
+    types = error_types_of(session, [row.id for row in rows])
     return [
         Candidate(
             id=row.id,
             hypothesis=row.original_transcript,
             error_score=row.error_score,
             confidence=confidence_of(row.details),
-            error_types=tuple(sorted(types.get(row.id, ()))),
+            error_types=tuple(types.get(row.id, ())),
             model=row.model_version,
             labelled=row.label_method is not None,
         )
         for row in rows
     ]
-
-
-def _error_types(session: Session, ids: Iterable[str]) -> dict[str, list[str]]:
-    types: dict[str, list[str]] = {}
-    query = select(CaseErrorRow.case_id, CaseErrorRow.error_type).where(CaseErrorRow.case_id.in_(list(ids)))
-    for key, name in session.execute(query):
-        types.setdefault(key, []).append(name)
-    return types
 
 
 def _skips(reviewer: str) -> Select[str]:
