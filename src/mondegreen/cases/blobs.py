@@ -1,7 +1,4 @@
-"""Audio under the hash of its bytes: written to a temporary name, synced and renamed, so it is whole or absent.
-
-Audio in a Google Cloud Storage bucket, with a local copy of what was used here.
-"""
+"""Audio under the hash of its bytes, so that it is whole or absent: in a folder, or in a bucket of Google's."""
 
 import hashlib
 import os
@@ -20,7 +17,10 @@ from mondegreen.gcs import Bucket
 
 _NAME = re.compile(r"([0-9a-f]{64})((?:\.[a-z0-9]{1,8})?)")
 _USUAL = (".wav", ".flac", ".mp3", ".ogg", ".opus", "")  # looked for first, so that no folder need be listed
-_TEMPORARY = ".writing-"
+_TEMPORARY = ".writing-"  # how the names of files begin that are being written
+_VERIFIED = ".verify-"  # and of those that are fetched to be hashed
+_FOLDER = "blobs"  # in a bucket
+_SETTLED = timedelta(hours=1)  # a younger object may belong to a case that another machine is about to store
 _CHUNK = 1 << 20
 
 
@@ -67,20 +67,19 @@ class LocalBlobStore:
             CaseError: the source cannot be read or is no regular file; the disk is full. Nothing is left then.
         """
         with self.writing(), _source(source) as stream:
-            temporary: str | None = None
             try:
-                handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=_TEMPORARY)
-                sha256 = _copy(stream, handle)
-                Path(temporary).chmod(0o644)
-                target = self._find(sha256, source.suffix) or self._place(sha256, source.suffix)
-                Path(temporary).replace(target)
+                handle, name = tempfile.mkstemp(dir=self.folder, prefix=_TEMPORARY)
+                temporary = Path(name)
+                try:
+                    sha256 = _copy(stream, handle)
+                    temporary.chmod(0o644)
+                    target = self._find(sha256, source.suffix) or self._place(sha256, source.suffix)
+                    temporary.replace(target)
+                finally:
+                    temporary.unlink(missing_ok=True)
                 _sync(target.parent)
-            except BaseException as error:
-                if temporary:
-                    Path(temporary).unlink(missing_ok=True)
-                if isinstance(error, OSError):
-                    raise _refused(f"{source} cannot be stored in {self.folder}", error) from error
-                raise
+            except OSError as error:
+                raise _refused(f"{source} cannot be stored in {self.folder}", error) from error
             return sha256
 
     def path(self, sha256: str) -> Path:
@@ -92,15 +91,11 @@ class LocalBlobStore:
             )
         return found
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._locked(shared=True):
-            yield
+    def writing(self) -> AbstractContextManager[None]:
+        return self._locked(shared=True)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._locked(shared=False):
-            yield
+    def alone(self) -> AbstractContextManager[None]:
+        return self._locked(shared=False)
 
     def digests(self) -> Iterator[str]:
         for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
@@ -118,10 +113,7 @@ class LocalBlobStore:
         return True
 
     def sweep(self) -> int:
-        leftovers = list(self.folder.glob(f"{_TEMPORARY}*"))
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+        return _swept(self.folder, _TEMPORARY)
 
     def _find(self, sha256: str, suffix: str = "") -> Path | None:
         """The blob, when its suffix is a usual one or `suffix`."""
@@ -143,6 +135,13 @@ class LocalBlobStore:
             except OSError as error:
                 raise _refused(f"{self.folder} cannot be used", error) from error
             yield
+
+
+def _swept(folder: Path, prefix: str) -> int:
+    leftovers = list(folder.glob(f"{prefix}*"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
 
 
 def _clean(suffix: str) -> str:
@@ -186,10 +185,6 @@ def _sync(folder: Path) -> None:
 
 def _refused(what: str, error: OSError) -> CaseError:
     return CaseError(f"{what}: {error.strerror}.", "Make room, or check the permissions; nothing of it was kept.")
-
-
-_FOLDER = "blobs"
-_SETTLED = timedelta(hours=1)  # a younger object may belong to a case that another machine is about to store
 
 
 class GcsBlobStore:
@@ -249,7 +244,7 @@ class GcsBlobStore:
         """Reads the object itself: a good copy in the cache says nothing about the bucket."""
         name = self._required(sha256)
         with self.cache.writing():
-            target = self.cache.folder / f".verify-{sha256}"
+            target = self.cache.folder / f"{_VERIFIED}{sha256}"
             try:
                 self.bucket.download(name, target)
                 return sha256_file(target) == sha256
@@ -265,10 +260,8 @@ class GcsBlobStore:
         return True
 
     def sweep(self) -> int:
-        leftovers = list(self.cache.folder.glob(".verify-*"))
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers) + self.cache.sweep()  # the bucket has none: an object appears whole
+        # The bucket has none: an object appears whole.
+        return _swept(self.cache.folder, _VERIFIED) + self.cache.sweep()
 
     def _object(self, sha256: str) -> str | None:
         return next(iter(self.bucket.names(_stem(sha256))), None)

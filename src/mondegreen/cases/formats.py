@@ -3,7 +3,7 @@
 CSV has one line a case. The columns corrected_transcript, method, author and corrected_at repeat the current
 correction, and may be edited; `corrections` holds the whole history as JSON.
 
-In a task of Label Studio what the model heard is a prediction, what a person wrote an annotation. The format:
+In a task of Label Studio the model's transcript is a prediction, what a person wrote an annotation. The format:
 https://labelstud.io/guide/task_format. The labelling configuration that it fits:
 <View><Audio name="audio" value="$audio"/><TextArea name="transcription" toName="audio"/></View>
 Label Studio keeps `data` and `meta` as they are, so that what only we know comes back from it.

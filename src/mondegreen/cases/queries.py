@@ -60,9 +60,14 @@ def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def record_of(kind: type[Record], row: Table, **more: Any) -> Record:
-    """A record from a row's columns of the same names and from `more`. Rows call their metadata `details`."""
-    names = kind.model_fields.keys() - more.keys()
-    return kind(**{name: getattr(row, "details" if name == "metadata" else name) for name in names}, **more)
+    """A record from the columns of the same names of a row that was just read, and from `more`.
+
+    Rows call their metadata `details`. Their values are read past SQLAlchemy's descriptors, which cost more than the
+    record.
+    """
+    values = vars(row)
+    same = {name: values["details" if name == "metadata" else name] for name in kind.model_fields if name not in more}
+    return kind(**same, **more)
 
 
 def get_case(session: Session, case_id: str) -> Case:

@@ -40,7 +40,7 @@ ErrorType = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
 
 
 class CaseRecord(BaseModel):
-    """Frozen; a field that it does not know is an error."""
+    """A frozen record; a field that it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

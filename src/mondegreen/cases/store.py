@@ -75,7 +75,7 @@ class DataManager:
         correction_method: CorrectionMethod = "manual",
         author: str = "",
     ) -> str:
-        """Keeps a recording with what a model heard in it, and returns the case's id.
+        """Keeps a recording with a model's transcript of it, and returns the case's id.
 
         The same audio and model version again is the same case, seen once more: error types are united, a correction
         is appended, nothing is overwritten.

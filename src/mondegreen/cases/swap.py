@@ -4,10 +4,8 @@ Whatever line a process dies at, the next one reads the journal and either goes 
 or goes on (committed).
 """
 
-import fcntl
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ from mondegreen.cases.records import CaseRecord
 from mondegreen.cases.repository import POINTER, Repository
 from mondegreen.config import Seconds
 from mondegreen.errors import CaseError
-from mondegreen.files import read_json, write_json
+from mondegreen.files import flock, read_json, write_json
 
 _PLACE = Path(".dvc/tmp/failed_cases")  # beside data/ and unseen by git and DVC
 _LOCK = Path("var/locks/snapshot.lock")
@@ -96,21 +94,12 @@ def _md5(path: Path) -> str:
 def alone(root: Path, patience: Seconds = 600.0) -> Iterator[int]:
     """Holds var/locks/snapshot.lock and yields its file descriptor.
 
-    flock: the lock is held as long as any process has the descriptor, so a killed snapshot's `dvc add` holds it to its
-    end. Raises CaseError when another one has it for longer than `patience`.
+    The lock is held as long as any process has the descriptor, so a killed snapshot's `dvc add` holds it to its end.
+    Raises CaseError when another one has it for longer than `patience`.
     """
-    path = root / _LOCK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience
-    with path.open("a") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise CaseError(
-                        f"Another snapshot or checkout has held {path} for {patience:g} s.", "Wait for it to end."
-                    ) from None
-                time.sleep(0.1)
-        yield stream.fileno()
+    with flock(root / _LOCK, patience) as held:
+        if held is None:
+            raise CaseError(
+                f"Another snapshot or checkout has held {root / _LOCK} for {patience:g} s.", "Wait for it to end."
+            )
+        yield held

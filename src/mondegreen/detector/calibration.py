@@ -54,8 +54,8 @@ STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C: small
 FEWEST = 30  # utterances with a human reference and a transcript that is not empty
 FEWEST_OF_EACH = 5  # misheard ones, and right ones
 _FOLDS = 5
-_FEWEST_RIGHT = 20  # fewer rightly heard transcripts move no threshold of a type
-_FALSE_TYPES = 0.05  # share of the rightly heard transcripts that may get a type
+_FEWEST_RIGHT = 20  # fewer right transcripts move no threshold of a type
+_FALSE_TYPES = 0.05  # share of the right transcripts that may get a type
 _DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser differ between machines
 
 
@@ -231,7 +231,7 @@ def _groups(examples: Sequence[Example]) -> list[int]:
 
 
 def type_thresholds(right: Sequence[Features]) -> TypeThresholds:
-    """The thresholds of the error types, from features of rightly heard transcripts.
+    """The thresholds of the error types, from features of right transcripts.
 
     What is measured in units of its own (letters a second, decibels, shares) keeps the built-in threshold, unless more
     than 5 % of these transcripts would get the type: then it moves out until at most 5 % do. Confidence has each
