@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.monitoring.shadow import ShadowReport
+    from mondegreen.registry.deploy import Refusal
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
-    from mondegreen.registry.gate import Refusal
     from mondegreen.registry.ledger import Entry
     from mondegreen.registry.versions import Difference, Version
 

@@ -6,8 +6,7 @@ from mondegreen.config import RegisterParams, params_of
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.registry.gate import VerdictTags
-from mondegreen.registry.register import register
+from mondegreen.registry.register import VerdictTags, register
 from mondegreen.reports.page import render_card
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.speech.model import model_digest

@@ -1,17 +1,19 @@
-"""Deploying, rolling back, restoring, deleting, pruning: what is checked and kept before `aliases.move` moves anything.
+"""Deploying and rolling back: what keeps a version from production, and what is kept before anything is moved.
 
-Everything here is to be called `alone`.
+No proof is not a pass. Whatever moves, restores or removes something is to be called `alone`.
 """
 
 import logging
+import math
 import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError, UsageError
-from mondegreen.registry.aliases import Registry, local_folder, move
-from mondegreen.registry.gate import DeploymentRefusedError, compared_with_another, refusals
+from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS, Aliases, Entry
 from mondegreen.registry.package import (
     DIGEST_TAG,
@@ -22,8 +24,36 @@ from mondegreen.registry.package import (
     packaged_model,
     to_tag,
 )
+from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs
 
+VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
+IMPROVEMENT_TAG, LLM_TAG = "wer_improvement", "LLM_REFERENCES"
+REGRESSION_TAG = "regression"
+CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
+NO_VERDICT = NOBODY = "none"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason, as a sentence, and what to do about it."""
+
+    code: str  # verdict, regression, digest, champion, files, unloadable, pruned
+    problem: str
+    next_step: str
+    final: bool = False  # not even --force: nobody could load it
+
+
+class DeploymentRefusedError(RegistryError):
+    """The version may not go to production; `refusals` holds every reason."""
+
+    def __init__(self, version: str, refusals: Sequence[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        problem = " ".join([f"{version} is not deployed.", *(refusal.problem for refusal in refusals)])
+        step = refusals[0].next_step
+        if not any(refusal.final for refusal in refusals):
+            step += ' To do it all the same: --force --reason "…", which the ledger keeps.'
+        super().__init__(problem, step)
 
 
 def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool, reason: str) -> Entry | None:
@@ -33,7 +63,7 @@ def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool
         The ledger's entry; None when the version is the champion already.
 
     Raises:
-        DeploymentRefusedError: see `gate.refusals`; `force` overrides what is not final.
+        DeploymentRefusedError: see `refusals`; `force` overrides what is not final.
         UsageError: `force` without a reason.
     """
     if force and not reason.strip():
@@ -64,6 +94,96 @@ def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool
     entry = move(registry, "deploy", number, target, reason=reason, forced=bool(found), details=details)
     prune(registry, config.keep_previous_versions)
     return entry
+
+
+def refusals(registry: Registry, number: int) -> list[Refusal]:
+    """Every reason against deploying a version, the weightiest first."""
+    tags = registry.version(number).tags
+    return [
+        *_files(registry, number, tags),
+        *_verdict(tags),
+        *_regression(registry, number, tags),
+        *_champion(registry, tags),
+    ]
+
+
+def _files(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
+    if when := tags.get(PRUNED_TAG):
+        text = f"Its files were pruned at {when}, only the record is left."
+        return [Refusal("pruned", text, "Train it again, or raise deploy.keep_previous_versions for the next.", True)]
+    again = "`mondegreen models verify --restore` brings files back from a backup; else register the model again."
+    if broken := registry.fatal(number):
+        return [Refusal("unloadable", f"Its files cannot be served: {'; '.join(broken)}.", again, True)]
+    if altered := registry.damage(number):
+        return [Refusal("files", f"Its files are not those that were registered: {'; '.join(altered)}.", again)]
+    return []
+
+
+def _verdict(tags: Mapping[str, str]) -> list[Refusal]:
+    outcome = tags.get(OUTCOME_TAG, NO_VERDICT)
+    if outcome == NO_VERDICT:
+        text = "Nobody has judged it: there is no verdict."
+        return [Refusal("verdict", text, "Run `dvc repro`, or give register_model a validation_result.")]
+    found = []
+    if outcome != "pass":
+        text = f"Its verdict is `{outcome}`, and nothing but `pass` is a pass."
+        found.append(Refusal("verdict", text, "Look at its report, and judge it on more data or train another."))
+    if not _is_finite(tags.get(IMPROVEMENT_TAG) or "0"):
+        text = "The improvement in its verdict is not a number, so it proves nothing."
+        found.append(Refusal("verdict", text, "Judge it again: run `dvc repro`."))
+    judged, own = tags.get(JUDGED_TAG, ""), tags.get(DIGEST_TAG, "")
+    if judged and judged != own:
+        text = f"The verdict is about model {judged[:12]}, this version holds {own[:12]}."
+        found.append(Refusal("digest", text, "Judge the files that you want to deploy: run `dvc repro`."))
+    return found
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
+    run, outcome = _last_run(registry, number, tags.get(DIGEST_TAG, "")), tags.get(REGRESSION_TAG)
+    if run.passed if run else outcome == "pass":
+        return []
+    if run:
+        text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
+    else:
+        text = "It did not pass the regression suites." if outcome else "No regression suite was run on it."
+    return [Refusal("regression", text, "Run `mondegreen regression run` on it and mend what fails.")]
+
+
+def _last_run(registry: Registry, number: int, digest: str) -> RegressionRun | None:
+    """The run that counts: the last one of these bytes, else the last one that names this version and no bytes."""
+    engine = registry.ledger.engine
+    if run := latest_run(engine, digest):
+        return run
+    name = f"{registry.name}/{number}"
+    runs = list_runs(engine, limit=1000)
+    return next((run for run in runs if not run.model_digest and run.model_version == name), None)
+
+
+def _champion(registry: Registry, tags: Mapping[str, str]) -> list[Refusal]:
+    """Compare and swap: the one that it replaces must be the one that it was judged beside."""
+    now = registry.aliases().get(CHAMPION)
+    expected = tags.get(CHAMPION_TAG)
+    if expected is None or expected == str(now or NOBODY):
+        return []
+    was, is_now = "nobody" if expected == NOBODY else f"version {expected}", f"version {now}" if now else "nobody"
+    text = f"The champion changed since the verdict was made: it was {was}, it is {is_now}."
+    return [Refusal("champion", text, "Judge it against the champion of now and register it again: `dvc repro`.")]
+
+
+def compared_with_another(registry: Registry, tags: Mapping[str, str]) -> str:
+    """Worth knowing, though no refusal: the verdict compares with a base model that is not the champion; "" if not."""
+    now, baseline = registry.aliases().get(CHAMPION), tags.get(BASELINE_TAG, "")
+    digest = registry.version(now).tags.get(DIGEST_TAG, "") if now else ""
+    if not baseline or not digest or baseline == digest:
+        return ""
+    return f"Its verdict compares with model {baseline[:12]}, not with champion version {now} ({digest[:12]})."
 
 
 def rollback(registry: Registry, to: int | None, *, reason: str) -> Entry:

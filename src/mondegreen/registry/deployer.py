@@ -13,12 +13,11 @@ from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, opened
-from mondegreen.registry.gate import Refusal, VerdictTags, refusals
 from mondegreen.registry.ledger import CHAMPION, Aliases, Entry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
 from mondegreen.registry.recovery import recover
-from mondegreen.registry.register import stage_version
+from mondegreen.registry.register import VerdictTags, stage_version
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.verdict import Verdict
 
@@ -204,10 +203,10 @@ class ModelDeployer:
         with self._version(version_id) as (registry, number):
             return versions.describe(registry, registry.version(number), registry.aliases())
 
-    def refusals(self, version_id: str | int) -> list[Refusal]:
+    def refusals(self, version_id: str | int) -> list[deploy.Refusal]:
         """What keeps a version from production now."""
         with self._version(version_id) as (registry, number):
-            return refusals(registry, number)
+            return deploy.refusals(registry, number)
 
     def history(self, limit: int | None = None, model_name: str | None = None) -> list[Entry]:
         """The ledger, newest first; moves that were taken back after a crash are in it."""

@@ -1,8 +1,12 @@
 """Registering: one version a candidate, with its verdict, Staging/@challenger, or @champion when that is allowed."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -11,15 +15,83 @@ from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, opened
-from mondegreen.registry.deploy import deploy
-from mondegreen.registry.gate import CHAMPION_TAG, NOBODY, REGRESSION_TAG, VERDICT_TAG, VerdictTags
+from mondegreen.registry.deploy import (
+    BASELINE_TAG,
+    CHAMPION_TAG,
+    IMPROVEMENT_TAG,
+    JUDGED_TAG,
+    LLM_TAG,
+    NO_VERDICT,
+    NOBODY,
+    REGRESSION_TAG,
+    VERDICT_TAG,
+    deploy,
+)
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
 from mondegreen.registry.recovery import recover
 from mondegreen.registry.runs import resume_run
+from mondegreen.scoring.verdict import Verdict
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VerdictTags:
+    """What the registry keeps of a verdict: what was judged, against what, and how it came out.
+
+    Args:
+        outcome: pass, fail or inconclusive; "none" without a verdict, which passes nothing.
+        model_digest: of the model that the verdict is about; "" when it does not say.
+        baseline_digest: of the model that it was compared with; "" when it does not say.
+        wer_improvement: absolute; NaN and infinity prove nothing.
+        llm_references: references that a language model wrote.
+        sha256: of the whole verdict, which tells a new one from the same one again.
+    """
+
+    outcome: str
+    model_digest: str = ""
+    baseline_digest: str = ""
+    wer_improvement: float | None = None
+    llm_references: int = 0
+    sha256: str = ""
+
+    @classmethod
+    def of(cls, verdict: Verdict | None) -> Self:
+        """What is kept of a verdict, or of the result of a validation, which is one; none at all passes nothing."""
+        if verdict is None:
+            return cls(NO_VERDICT)
+        return cls(
+            outcome=verdict.outcome if verdict.passed == (verdict.outcome == "pass") else "fail",
+            model_digest=verdict.model_digest,
+            baseline_digest=verdict.baseline_digest,
+            wer_improvement=verdict.wer_improvement,
+            llm_references=verdict.llm_references,
+            sha256=_digest(verdict.to_dict()),
+        )
+
+    @property
+    def llm_warning(self) -> str:
+        """In capital letters, as it must not be overlooked; "" when people wrote every reference."""
+        if not self.llm_references:
+            return ""
+        return f"JUDGED BY {self.llm_references} REFERENCES THAT A LANGUAGE MODEL WROTE, NOT A HUMAN"
+
+    def tags(self) -> dict[str, str]:
+        """For the version. What nobody knows is an empty tag, so that an older verdict leaves nothing behind."""
+        return {
+            OUTCOME_TAG: self.outcome,
+            JUDGED_TAG: self.model_digest,
+            BASELINE_TAG: self.baseline_digest,
+            IMPROVEMENT_TAG: "" if self.wer_improvement is None else f"{self.wer_improvement:.4g}",
+            LLM_TAG: self.llm_warning,
+            VERDICT_TAG: self.sha256 or _digest(asdict(self)),  # of what little is known, where the verdict has none
+        }
+
+
+def _digest(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def register(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mondegreen.config import DeployParams
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry
-from mondegreen.registry.gate import CHAMPION_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
+from mondegreen.registry.deploy import CHAMPION_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
 from mondegreen.registry.ledger import ALIASES, Aliases, Entry
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, from_tag
 from mondegreen.scoring.wording import percent

@@ -8,7 +8,7 @@ import pytest
 from mondegreen.db import open_database
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.records import RegressionResults
-from mondegreen.registry.gate import DeploymentRefusedError
+from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.package import Backups
@@ -125,8 +125,7 @@ def test_references_of_a_machine_are_said_in_capital_letters(light: Path) -> Non
 def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     """Otherwise running the register stage again would get around the comparison with the champion of then."""
     from mondegreen.config import Params
-    from mondegreen.registry.gate import VerdictTags
-    from mondegreen.registry.register import register
+    from mondegreen.registry.register import VerdictTags, register
     from mondegreen.registry.runs import start_run
 
     folder = save_folder(light / "models" / "9", 9)

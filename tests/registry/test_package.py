@@ -15,9 +15,8 @@ import requests
 
 from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
-from mondegreen.registry.gate import VerdictTags
 from mondegreen.registry.package import serving_requirements
-from mondegreen.registry.register import register
+from mondegreen.registry.register import VerdictTags, register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
 from mondegreen.speech.model import model_digest

@@ -11,9 +11,8 @@ from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
-from mondegreen.registry.gate import VerdictTags
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.register import register
+from mondegreen.registry.register import VerdictTags, register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
 
