@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from mondegreen.registry.ledger import Entry, Ledger, succession
+from mondegreen.registry.ledger import Ledger, LedgerEntry, succession
 from tests.cases.conftest import chosen, postgres  # noqa: F401 - a fixture that `chosen` asks for
 
 
@@ -51,9 +51,9 @@ def test_somebody_elses_lock_is_said_at_once(ledger: Ledger, monkeypatch: pytest
         pass
 
 
-def entry(number: int, action: str, champion: int | None, **more: int) -> Entry:
+def entry(number: int, action: str, champion: int | None, **more: int) -> LedgerEntry:
     after = ({"champion": champion} if champion else {}) | more
-    return Entry(
+    return LedgerEntry(
         id=number, at=datetime(2026, 1, 1, tzinfo=UTC), model_name="stt", action=action, state="done", intent=None,
         version=champion, former=None, who="", reason="", forced=False, outcome="", digest="", details={"after": after},
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_where_a_rollback_leads() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["deploy", "by hand", "rollback"]), st.integers(1, 5)), max_size=25))
 def test_a_rollback_never_leads_to_the_champion_or_to_what_was_taken_back(moves: list[tuple[str, int]]) -> None:
-    done: list[Entry] = []
+    done: list[LedgerEntry] = []
     for number, (action, version) in enumerate(moves):
         targets = succession(done).targets()
         if action == "rollback":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mondegreen.monitoring.shadow import ShadowReport
     from mondegreen.registry.deploy import Refusal
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
-    from mondegreen.registry.ledger import Entry
+    from mondegreen.registry.ledger import LedgerEntry
     from mondegreen.registry.versions import Difference, Version
 
     Screen = Iterator[str | RenderableType]
@@ -328,19 +328,19 @@ def _version(version: "Version", refusals: "Sequence[Refusal]") -> "Screen":
         yield from (Text(f"- {refusal.problem}") for refusal in refusals)
 
 
-def _history(entries: "Sequence[Entry]") -> "Screen":
+def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
     from rich.text import Text
 
     if not entries:
         yield "Nothing has been moved yet."
         return
 
-    def action(entry: "Entry") -> Text:
+    def action(entry: "LedgerEntry") -> Text:
         text = Text(entry.action)
         text.append(" FORCED" if entry.forced else "", "bold red")
         return text.append("" if entry.state == "done" else f" {entry.state}", "yellow")
 
-    def why(entry: "Entry") -> str:
+    def why(entry: "LedgerEntry") -> str:
         reasons = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
         return "; ".join(filter(None, reasons))
 

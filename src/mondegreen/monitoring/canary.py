@@ -23,7 +23,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.monitoring.alerts import notify
 from mondegreen.monitoring.drift import error_rate_drift
 from mondegreen.monitoring.records import Check, MonitorRecord
-from mondegreen.registry.ledger import CHAMPION, Entry, Ledger
+from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
 from mondegreen.scoring.wording import percent, points
 from mondegreen.tables import InferenceRow
 
@@ -193,7 +193,7 @@ def _alert(engine: Engine, found: CanaryReport, params: Params, now: datetime) -
     notify(engine, [alert], params.monitor, now)
 
 
-def _last_deployment(ledger: Ledger) -> Entry | None:
+def _last_deployment(ledger: Ledger) -> LedgerEntry | None:
     """The entry that made the champion what it is, if that was a deployment; a rollback is watched by nobody."""
     entries = ledger.entries()
     if not entries:

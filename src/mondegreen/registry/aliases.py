@@ -26,7 +26,7 @@ from sqlalchemy.pool import NullPool
 from mondegreen.db import Advisory, advisory_lock
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
-from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Entry, Ledger
+from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import connect, lock_path, registry_file, tracking_uri
 from mondegreen.registry.package import (
     DIGEST_TAG,
@@ -190,7 +190,7 @@ class Registry:
         """Where a rollback leads, nearest first: earlier champions that are not deleted."""
         return [version for version in self.ledger.succession().targets() if self.find(version)]
 
-    def intend(self, action: str, number: int, target: Aliases, **fields: Any) -> Entry:
+    def intend(self, action: str, number: int, target: Aliases, **fields: Any) -> LedgerEntry:
         """Enters what is about to be done with a version.
 
         Args:
@@ -202,7 +202,7 @@ class Registry:
         kept = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
         return self.ledger.intend(action, number, former=aliases.get(CHAMPION), **kept, **fields)
 
-    def note(self, action: str, number: int, reason: str) -> Entry:
+    def note(self, action: str, number: int, reason: str) -> LedgerEntry:
         """Enters what was done to the files of a version; the aliases stay where they are."""
         aliases, digest = self.aliases(), self.version(number).tags.get(DIGEST_TAG, "")
         details = {"before": aliases, "after": aliases}
@@ -299,7 +299,7 @@ def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
         ) from None
 
 
-def move(registry: Registry, action: str, version: int, target: Aliases, **fields: Any) -> Entry:
+def move(registry: Registry, action: str, version: int, target: Aliases, **fields: Any) -> LedgerEntry:
     """Makes a move: ledger, aliases, stages, ledger. To be called `alone`.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
-from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS, Aliases, Entry
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
 from mondegreen.registry.package import (
     DIGEST_TAG,
     FILES_TAG,
@@ -56,7 +56,7 @@ class DeploymentRefusedError(RegistryError):
         super().__init__(problem, step)
 
 
-def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool, reason: str) -> Entry | None:
+def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool, reason: str) -> LedgerEntry | None:
     """Production/@champion for a version that has proven itself; the former champion becomes Archived/@previous.
 
     Returns:
@@ -186,7 +186,7 @@ def compared_with_another(registry: Registry, tags: Mapping[str, str]) -> str:
     return f"Its verdict compares with model {baseline[:12]}, not with champion version {now} ({digest[:12]})."
 
 
-def rollback(registry: Registry, to: int | None, *, reason: str) -> Entry:
+def rollback(registry: Registry, to: int | None, *, reason: str) -> LedgerEntry:
     """Back to the version in production before; damaged files of it come back from its backup first.
 
     Args:
@@ -250,7 +250,7 @@ def _make_servable(registry: Registry, number: int) -> None:
         )
 
 
-def restore(registry: Registry, number: int) -> Entry:
+def restore(registry: Registry, number: int) -> LedgerEntry:
     """Puts the files of a version back from its backup, and enters it.
 
     Raises:
@@ -290,7 +290,7 @@ def _adopt(registry: Registry, number: int) -> None:
     registry.tag(number, {FILES_TAG: to_tag(checksums(package)), DIGEST_TAG: digest})
 
 
-def delete(registry: Registry, number: int, config: DeployParams, *, reason: str) -> Entry:
+def delete(registry: Registry, number: int, config: DeployParams, *, reason: str) -> LedgerEntry:
     """Deletes a version, its files and its backup. Raises RegistryError when it holds an alias or may be needed."""
     registry.version(number)
     if needed := _needed(registry, config.keep_previous_versions).get(number):

@@ -13,7 +13,7 @@ from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, opened
-from mondegreen.registry.ledger import CHAMPION, Aliases, Entry
+from mondegreen.registry.ledger import CHAMPION, Aliases, LedgerEntry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
 from mondegreen.registry.recovery import recover
@@ -38,7 +38,7 @@ class Deployment(BaseModel):
     version: int
     former: int | None  # the champion before
     text: str
-    entry: Entry | None  # of the ledger
+    entry: LedgerEntry | None  # of the ledger
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -208,7 +208,7 @@ class ModelDeployer:
         with self._version(version_id) as (registry, number):
             return deploy.refusals(registry, number)
 
-    def history(self, limit: int | None = None, model_name: str | None = None) -> list[Entry]:
+    def history(self, limit: int | None = None, model_name: str | None = None) -> list[LedgerEntry]:
         """The ledger, newest first; moves that were taken back after a crash are in it."""
         with self._reading(model_name) as registry:
             found = [entry for entry in registry.ledger.everything() if entry.state != "intended"]
@@ -244,7 +244,7 @@ class ModelDeployer:
                 registry.backups.pull(wanted)
             return [_verify(registry, number, restore, back_up) for number in wanted]
 
-    def delete_version(self, version_id: str | int, *, reason: str = "") -> Entry:
+    def delete_version(self, version_id: str | int, *, reason: str = "") -> LedgerEntry:
         """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
         name = _model_of(version_id) or self.model_name
         with self._moving(name) as registry:
@@ -337,7 +337,7 @@ def _verify(registry: Registry, number: int, restore: bool, back_up: bool) -> Fi
 
 
 def _deployment(
-    registry: Registry, action: str, number: int, former: int | None, text: str, entry: Entry | None = None
+    registry: Registry, action: str, number: int, former: int | None, text: str, entry: LedgerEntry | None = None
 ) -> Deployment:
     version_id = f"{registry.name}/{number}"
     return Deployment(version_id=version_id, action=action, version=number, former=former, text=text, entry=entry)

@@ -143,6 +143,8 @@ def _has_another_schema(folder: Path) -> bool:
     """Whether opening the database would upgrade it, or be refused."""
     from mondegreen import schema
 
+    if not _has_database(folder):
+        return False
     engine = connect(folder)
     try:
         with reading(engine) as session:
@@ -204,7 +206,7 @@ def _paths() -> Findings:
 def _files(model_name: str, folder: Path) -> Findings:
     """The files of whoever holds an alias, and the backups of those that a rollback needs."""
     file = registry_file()
-    if (file and not file.is_file()) or (_has_database(folder) and _has_another_schema(folder)):
+    if (file and not file.is_file()) or _has_another_schema(folder):
         return
     if not (held := holdings(model_name, stages=False).aliases):
         return

@@ -24,7 +24,7 @@ State = Literal["intended", "done", "undone"]
 Aliases = dict[str, int]
 
 
-class Entry(BaseModel):
+class LedgerEntry(BaseModel):
     """A row of the ledger."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
@@ -85,7 +85,7 @@ class Ledger:
         """The ledger in the live state of `folder`. Raises CaseError when the database cannot be opened."""
         return cls(open_database(folder), model_name)
 
-    def intend(self, action: str, version: int, **fields: Any) -> Entry:
+    def intend(self, action: str, version: int, **fields: Any) -> LedgerEntry:
         """Writes down a move before anything of it is made.
 
         Args:
@@ -96,27 +96,27 @@ class Ledger:
         """
         return self._append(action, version, "intended", **fields)
 
-    def end(self, intent: Entry, state: State, note: str = "") -> Entry:
+    def end(self, intent: LedgerEntry, state: State, note: str = "") -> LedgerEntry:
         """Writes down what became of an intended move. Raises CaseError."""
         fields = intent.model_dump(include={"former", "who", "reason", "forced", "outcome", "digest"})
         details = intent.details | ({"note": note} if note else {})
         return self._append(intent.action, intent.version, state, intent=intent.id, details=details, **fields)
 
-    def note(self, action: str, version: int | None, **fields: Any) -> Entry:
+    def note(self, action: str, version: int | None, **fields: Any) -> LedgerEntry:
         """Writes down what has happened already, with the fields of `intend`. Raises CaseError."""
         return self._append(action, version, "done", **fields)
 
-    def everything(self) -> list[Entry]:
+    def everything(self) -> list[LedgerEntry]:
         """Every row, oldest first: in the order of their numbers, whatever the clock said."""
         query = select(DeploymentRow).where(DeploymentRow.model_name == self.model_name).order_by(DeploymentRow.id)
         with reading(self.engine) as session:
-            return [Entry.model_validate(row) for row in session.scalars(query)]
+            return [LedgerEntry.model_validate(row) for row in session.scalars(query)]
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """What was done, oldest first."""
         return [entry for entry in self.everything() if entry.state == "done"]
 
-    def unfinished(self) -> list[Entry]:
+    def unfinished(self) -> list[LedgerEntry]:
         """Moves that were intended and of which nobody knows the end."""
         rows = self.everything()
         ended = {row.intent for row in rows}
@@ -136,7 +136,7 @@ class Ledger:
         with reading(self.engine) as session:
             return session.scalar(select(func.max(InferenceRow.id))) or 0
 
-    def _append(self, action: str, version: int | None, state: State, **known: Any) -> Entry:
+    def _append(self, action: str, version: int | None, state: State, **known: Any) -> LedgerEntry:
         fields = {"intent": None, "former": None, "who": "", "reason": "", "forced": False, "outcome": "", "digest": ""}
         row = DeploymentRow(
             at=datetime.now(UTC),
@@ -149,10 +149,10 @@ class Ledger:
         with transaction(self.engine) as session:
             session.add(row)
             session.flush()
-            return Entry.model_validate(row)
+            return LedgerEntry.model_validate(row)
 
 
-def succession(entries: list[Entry]) -> Succession:
+def succession(entries: list[LedgerEntry]) -> Succession:
     """Follows the champion through the entries: a rollback goes back along the line, anything else goes on."""
     reigns: list[int | None] = []
     fallen: set[int | None] = set()

@@ -14,7 +14,7 @@ from filelock import Timeout
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.aliases import LOCK, Holdings, Registry, align_stages, holdings, set_aliases
-from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Entry, Ledger
+from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
 
 BY_HAND, FOUND = "by hand", "found"
@@ -68,13 +68,13 @@ def external_changes(model_name: str, folder: Path) -> list[str]:
         ledger.engine.dispose()
 
 
-def cut_off(entry: Entry) -> str:
+def cut_off(entry: LedgerEntry) -> str:
     """A move that a crash left half done, as the beginning of a sentence."""
     move = f"The {entry.action} of {entry.model_name} version {entry.version}"
     return f"{move} at {entry.at:%Y-%m-%d %H:%M} UTC was cut off"
 
 
-def _end(registry: Registry, entry: Entry) -> str:
+def _end(registry: Registry, entry: LedgerEntry) -> str:
     """Ends an entry whose process died, by what the registry shows."""
     if entry.action == "delete":
         made = entry.version is None or registry.find(entry.version) is None
@@ -97,7 +97,7 @@ def _end(registry: Registry, entry: Entry) -> str:
     return f"{cut_off(entry)}: {note}."
 
 
-def _taken_back(entry: Entry, held: Aliases) -> Aliases:
+def _taken_back(entry: LedgerEntry, held: Aliases) -> Aliases:
     """Who held what before a move gave it away ahead of its switch, unless somebody has moved it since."""
     target = dict(held)
     for alias in (PREVIOUS, CHALLENGER):
@@ -136,7 +136,7 @@ def _enter_changes(ledger: Ledger, held: Holdings) -> list[str]:
     return _enter_stages(ledger, entries[-1], held)
 
 
-def _enter_stages(ledger: Ledger, last: Entry, held: Holdings) -> list[str]:
+def _enter_stages(ledger: Ledger, last: LedgerEntry, held: Holdings) -> list[str]:
     """The alias decides: a stage that was moved alone deploys nothing, and somebody should know."""
     misplaced = held.misplaced()
     if not misplaced or (last.action == BY_HAND and last.before != last.after):

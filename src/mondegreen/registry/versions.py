@@ -14,7 +14,7 @@ from rich.table import Table
 from mondegreen.config import DeployParams
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry
 from mondegreen.registry.deploy import CHAMPION_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
-from mondegreen.registry.ledger import ALIASES, Aliases, Entry
+from mondegreen.registry.ledger import ALIASES, Aliases, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, from_tag
 from mondegreen.scoring.wording import percent
 
@@ -194,7 +194,7 @@ def _version_row(version: Version) -> str:
     )
 
 
-def _entry_row(entry: Entry) -> str:
+def _entry_row(entry: LedgerEntry) -> str:
     action = f"{entry.action} (FORCED)" if entry.forced else entry.action
     why = "; ".join([entry.reason, *entry.details.get("overridden", [])]).strip("; ")
     versions = entry.version or "", entry.former or ""
