@@ -26,7 +26,7 @@ from mondegreen.cli.common import terminable
 
 if TYPE_CHECKING:
     from mondegreen import DataManager
-    from mondegreen.loop.rounds import Progress
+    from mondegreen.loop.rounds import StageProgress
 
 ROOT = Path(__file__).resolve().parent.parent
 # Small enough for a few minutes on two cores; the thresholds fit the two dozen recordings of "production".
@@ -86,7 +86,7 @@ def tell_the_story(folder: Path) -> None:
     coordinator.orchestrator.approve_job(waiting.job.id, by="demo")
     stage = ""
 
-    def show(progress: "Progress") -> None:
+    def show(progress: "StageProgress") -> None:
         nonlocal stage
         if progress.stage != stage:
             stage = progress.stage

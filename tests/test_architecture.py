@@ -88,11 +88,18 @@ def test_nothing_writes_below_data_and_everything_below_build() -> None:
                 assert path.startswith("build/")
 
 
+def test_one_module_draws_progress_bars() -> None:
+    users = [
+        path for path in MODULES if "rich.progress" in path.read_text() or "rich import progress" in path.read_text()
+    ]
+    assert users == [PACKAGE / "progress.py"]
+
+
 def test_help_loads_no_heavy_library() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom mondegreen.cli.main import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "print([name for name in ('torch', 'mlflow', 'transformers', 'dvc') if name in sys.modules])"
+        "print([name for name in ('torch', 'mlflow', 'transformers', 'dvc', 'scipy') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
