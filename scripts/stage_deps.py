@@ -8,6 +8,7 @@ DVC sees only the files it is told of, so a stage must name every module that it
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -17,10 +18,14 @@ SOURCE = ROOT / "src"
 PREFIX = "src/mondegreen/"
 
 
-def imported(module: Path) -> set[Path]:
-    """The project's files that a file imports, inside functions too."""
+def imported(module: Path, types: bool = True) -> set[Path]:
+    """The project's files that a file imports, inside functions too.
+
+    Args:
+        types: those as well that only type checkers see.
+    """
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    for node in _nodes(ast.parse(module.read_text(encoding="utf-8")), types):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -30,6 +35,17 @@ def imported(module: Path) -> set[Path]:
         for name in names:
             found.update(_files(name))
     return found
+
+
+def _nodes(tree: ast.AST, types: bool) -> Iterator[ast.AST]:
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
+            pending += node.orelse
+        else:
+            pending += ast.iter_child_nodes(node)
 
 
 def _files(name: str) -> set[Path]:
@@ -49,7 +65,7 @@ def reached(module: Path) -> set[str]:
     while pending:
         path = pending.pop()
         seen.add(path)
-        pending |= imported(path) - seen
+        pending |= imported(path, types=False) - seen
     templates = {path.parent / "templates" for path in seen if (path.parent / "templates").is_dir()}
     # The package's face only hands names on; it imports nothing when a stage runs.
     face = SOURCE / "mondegreen" / "__init__.py"

@@ -68,6 +68,13 @@ def test_a_stage_depends_on_the_code_that_it_reaches(name: str) -> None:
     assert named == reached(PACKAGE / "stages" / f"{name}.py"), "run `python scripts/stage_deps.py --write`"
 
 
+def test_a_stage_does_not_depend_on_what_only_type_checkers_see(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("if TYPE_CHECKING:\n    import mondegreen.errors\nelse:\n    import mondegreen.files\n")
+    assert {path.stem for path in imported(module)} == {"__init__", "errors", "files"}
+    assert {path.stem for path in imported(module, types=False)} == {"__init__", "files"}
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_a_file_and_a_word_of_params(name: str) -> None:
     assert (PACKAGE / "stages" / f"{name}.py").is_file()
