@@ -93,7 +93,7 @@ class CaseRow(Table):
     label_method: Mapped[str | None]
     corrected_transcript: Mapped[str | None]
     dataset_version: Mapped[int | None]  # the first snapshot that holds it
-    words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see search.py
+    words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see cases.queries
 
 
 class CaseErrorRow(Table):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mondegreen.detector.calibration import Example
+from mondegreen.detector.calibration import ReferencedUtterance
 from mondegreen.detector.features import UNKNOWN_ACOUSTICS
 from mondegreen.records import Alternative, Hypothesis, Split, Utterance, Word
 from mondegreen.scoring.metrics import join
@@ -65,10 +65,10 @@ def corpus(
     return utterances, hypotheses, chances
 
 
-def examples(utterances: list[Utterance], hypotheses: list[Hypothesis], *splits: Split) -> list[Example]:
+def examples(utterances: list[Utterance], hypotheses: list[Hypothesis], *splits: Split) -> list[ReferencedUtterance]:
     """As `calibration.collect` gives them, without waveforms."""
     return [
-        Example(scored=pair, acoustics=UNKNOWN_ACOUSTICS)
+        ReferencedUtterance(scored=pair, acoustics=UNKNOWN_ACOUSTICS)
         for pair in join(utterances, hypotheses).scored
         if pair.utterance.split in splits
     ]

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from mondegreen.config import DetectorParams
 from mondegreen.detector.calibration import (
-    Example,
+    ReferencedUtterance,
     _groups,
     calibrate,
     choose_strength,
@@ -36,7 +36,7 @@ CLEAN = Features(
 )  # fmt: skip
 
 
-def scores_of(detector: ErrorDetector, members: list[Example]) -> np.ndarray:
+def scores_of(detector: ErrorDetector, members: list[ReferencedUtterance]) -> np.ndarray:
     return np.array([detector.detect_measured(item.scored.hypothesis, item.acoustics).error_score for item in members])
 
 
@@ -152,7 +152,7 @@ def test_examples_that_share_a_recording_or_a_text_through_others_are_one_group(
         for utterance, recording, text in zip(utterances, ["a", "b", "c", "c", "d", "a"], texts, strict=False)
     ]
     scored = join(changed, hypotheses[:6], "spoken").scored
-    found = _groups([Example(scored=pair, acoustics=UNKNOWN_ACOUSTICS) for pair in scored])
+    found = _groups([ReferencedUtterance(scored=pair, acoustics=UNKNOWN_ACOUSTICS) for pair in scored])
     assert found == [0, 0, 0, 0, 4, 0]
 
 
@@ -197,7 +197,7 @@ def test_a_changed_train_reference_makes_the_calibration_old() -> None:
     found = _collected(utterances, hypotheses)
     learnt = examples(utterances, hypotheses, "train", "dev")
 
-    def holds(members: list[Example], params: DetectorParams = PARAMS, seed: int = 7) -> bool:
+    def holds(members: list[ReferencedUtterance], params: DetectorParams = PARAMS, seed: int = 7) -> bool:
         return fits(found, members, params, "spoken", seed, ("train", "dev"))
 
     assert holds(learnt)

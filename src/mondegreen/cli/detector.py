@@ -10,7 +10,7 @@ from mondegreen.progress import progress
 
 if TYPE_CHECKING:
     from mondegreen.config import Params
-    from mondegreen.detector.calibration import Example
+    from mondegreen.detector.calibration import ReferencedUtterance
     from mondegreen.detector.detector import Calibration
     from mondegreen.detector.evaluation import DetectorReport
     from mondegreen.errors import CaseError
@@ -89,7 +89,7 @@ def _splits(candidate: bool) -> "tuple[Split, ...]":
 
 def _examples(
     build: Path, candidate: bool, splits: "tuple[Split, ...]", params: "Params", what: str
-) -> "list[Example]":
+) -> "list[ReferencedUtterance]":
     from mondegreen.detector.calibration import collect
     from mondegreen.files import read_jsonl
     from mondegreen.records import Hypothesis, Utterance
@@ -103,7 +103,7 @@ def _examples(
 
 
 def _current(
-    learnt: "list[Example]", splits: "tuple[Split, ...]", folder: Path, params: "Params"
+    learnt: "list[ReferencedUtterance]", splits: "tuple[Split, ...]", folder: Path, params: "Params"
 ) -> "Calibration | CaseError":
     """The stored calibration where it still holds, else a new one, which is stored."""
     from mondegreen.detector.calibration import fits, save
@@ -121,7 +121,7 @@ def _current(
 
 
 def _tried(
-    learnt: "list[Example]", splits: "tuple[Split, ...]", params: "Params", error_wer: float
+    learnt: "list[ReferencedUtterance]", splits: "tuple[Split, ...]", params: "Params", error_wer: float
 ) -> "Calibration | CaseError":
     from mondegreen.detector.calibration import calibrate as fit
     from mondegreen.errors import CaseError

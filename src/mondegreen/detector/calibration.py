@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ _DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser d
 
 
 @dataclass(frozen=True)
-class Example:
+class ReferencedUtterance:
     """An utterance with its human reference, its hypothesis, and its recording's acoustics."""
 
     scored: Scored
@@ -80,7 +81,7 @@ def collect(
     splits: Collection[Split],
     normalizer: NormalizerName,
     on_progress: Callable[[int], None] = lambda count: None,
-) -> list[Example]:
+) -> list[ReferencedUtterance]:
     """The utterances of `splits` that have a human reference, in the order of the manifest; reads their waveforms.
 
     Raises:
@@ -90,13 +91,13 @@ def collect(
     wanted = [pair for pair in join(utterances, hypotheses, normalizer).scored if pair.utterance.split in splits]
     examples = []
     for done, pair in enumerate(wanted, 1):
-        examples.append(Example(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))
+        examples.append(ReferencedUtterance(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))
         on_progress(done)
     return examples
 
 
 def calibrate(
-    examples: Sequence[Example],
+    examples: Sequence[ReferencedUtterance],
     params: DetectorParams,
     normalizer: NormalizerName,
     seed: int,
@@ -144,11 +145,7 @@ def calibrate(
         misheard=int(misheard.sum()),
         recordings=len({item.recording for item in examples}),
         regularisation=strength,
-        roc_auc=rounded(float(roc_auc_score(misheard, everything))),
-        calibration_error=rounded(
-            float(figures(misheard, everything, np.ones((1, len(examples))), 0.5)["calibration_error"][0])
-        ),
-        operating=_operating(misheard, everything),
+        **_cross_fitted_quality(misheard, everything),
         thresholds=type_thresholds([item for item, wrong in zip(found, labels, strict=True) if not wrong]),
         rate=_speech_rate(fitted),
         intercept=rounded(regression.intercept),
@@ -159,7 +156,7 @@ def calibrate(
 
 def fits(
     calibration: Calibration,
-    examples: Sequence[Example],
+    examples: Sequence[ReferencedUtterance],
     params: DetectorParams,
     normalizer: NormalizerName,
     seed: int,
@@ -181,7 +178,7 @@ def save(calibration: Calibration, folder: Path) -> Path:
     return path
 
 
-def data_digest(examples: Sequence[Example], seed: int) -> str:
+def data_digest(examples: Sequence[ReferencedUtterance], seed: int) -> str:
     """sha256 over everything of the examples that a calibration depends on."""
     total = hashlib.sha256(str(seed).encode())
     for example in sorted(examples, key=lambda item: item.scored.utterance.id):
@@ -190,7 +187,7 @@ def data_digest(examples: Sequence[Example], seed: int) -> str:
     return total.hexdigest()
 
 
-def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float) -> None:
+def _check_counts(examples: Sequence[ReferencedUtterance], labels: Labels, error_wer: float) -> None:
     wrong, right = int(labels.sum()), int((~labels).sum())
     if len(labels) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
         return
@@ -206,7 +203,7 @@ def _check_counts(examples: Sequence[Example], labels: Labels, error_wer: float)
     raise CaseError(problem, advice if wrong > right or middle else "Get references for more recordings.")
 
 
-def _folds(examples: Sequence[Example], labels: Labels, seed: int) -> list[Fold]:
+def _folds(examples: Sequence[ReferencedUtterance], labels: Labels, seed: int) -> list[Fold]:
     """Indices of each held-out part; examples that share a recording or a text stay together. Raises CaseError."""
     groups = _groups(examples)
     if (count := len(set(groups))) < _FOLDS:
@@ -219,7 +216,7 @@ def _folds(examples: Sequence[Example], labels: Labels, seed: int) -> list[Fold]
     return [held for _, held in splitter.split(np.zeros(len(labels)), labels, groups) if len(held)]
 
 
-def _groups(examples: Sequence[Example]) -> list[int]:
+def _groups(examples: Sequence[ReferencedUtterance]) -> list[int]:
     """For each example the first one that shares, directly or through others, its recording or its reference."""
     sets = DisjointSet(range(len(examples)))
     first: dict[tuple[str, str], int] = {}
@@ -259,7 +256,9 @@ def type_thresholds(right: Sequence[Features]) -> TypeThresholds:
     )
 
 
-def _out_of_fold_features(examples: Sequence[Example], folds: Sequence[Fold], params: DetectorParams) -> list[Features]:
+def _out_of_fold_features(
+    examples: Sequence[ReferencedUtterance], folds: Sequence[Fold], params: DetectorParams
+) -> list[Features]:
     """The features of each example, by the lexicon and the rate of the other folds."""
     by_hand = lexicon_file(params)
     found: dict[int, Features] = {}
@@ -273,11 +272,11 @@ def _out_of_fold_features(examples: Sequence[Example], folds: Sequence[Fold], pa
     return [found[index] for index in range(len(examples))]
 
 
-def _reference_words(examples: Sequence[Example]) -> frozenset[str]:
+def _reference_words(examples: Sequence[ReferencedUtterance]) -> frozenset[str]:
     return frozenset(word for item in examples for word in transcript_words(item.scored.utterance.reference))
 
 
-def _speech_rate(examples: Sequence[Example]) -> SpeechRate:
+def _speech_rate(examples: Sequence[ReferencedUtterance]) -> SpeechRate:
     """Median and 1.4826 * median absolute deviation, which a few clips with a long silence do not move."""
     rates = np.array(
         [
@@ -381,15 +380,24 @@ def rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def _operating(misheard: Labels, scores: Matrix) -> tuple[OperatingThreshold, ...]:
-    """Thresholds of the guide's operating points, on scores that the regression gave without seeing the example."""
+def _cross_fitted_quality(misheard: Labels, scores: Matrix) -> dict[str, Any]:
+    """What a calibration says of itself, with the thresholds of the guide's operating points.
+
+    Args:
+        scores: by regressions that have not seen the utterance.
+    """
+    once = np.ones((1, len(scores)))
     goals: list[tuple[Goal, float]] = [("precision", at) for at in PRECISIONS]
     goals += [("recall", at) for at in RECALLS]
     found = {(goal, at): threshold_for(goal, at, misheard, scores) for goal, at in goals}
-    return tuple(
-        OperatingThreshold(goal=goal, at=at, threshold=None if threshold is None else rounded(threshold))
-        for (goal, at), threshold in found.items()
-    )
+    return {
+        "roc_auc": rounded(float(roc_auc_score(misheard, scores))),
+        "calibration_error": rounded(float(figures(misheard, scores, once, 0.5)["calibration_error"][0])),
+        "operating": tuple(
+            OperatingThreshold(goal=goal, at=at, threshold=None if threshold is None else rounded(threshold))
+            for (goal, at), threshold in found.items()
+        ),
+    }
 
 
 def threshold_for(goal: Goal, at: float, misheard: Labels, scores: Matrix) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import DetectorParams
-from mondegreen.detector.calibration import Example
+from mondegreen.detector.calibration import ReferencedUtterance
 from mondegreen.detector.detector import ERROR_TYPES, Calibration, Detection, ErrorDetector, OperatingThreshold
 from mondegreen.detector.measures import Bin, Labels, Measure, Scores, measures, reliability
 from mondegreen.errors import CaseError
@@ -103,7 +103,7 @@ class DetectorReport(_ReportPart):
 
 
 def report(
-    tested: Sequence[Example],
+    tested: Sequence[ReferencedUtterance],
     calibrations: Mapping[float, Calibration | CaseError],
     params: DetectorParams,
     normalizer: NormalizerName,
@@ -136,7 +136,7 @@ def report(
 
 
 def _evaluate(
-    tested: Sequence[Example], found: Calibration | CaseError, params: DetectorParams, seed: int
+    tested: Sequence[ReferencedUtterance], found: Calibration | CaseError, params: DetectorParams, seed: int
 ) -> Evaluation:
     reason = " ".join((found.problem, found.next_step)) if isinstance(found, CaseError) else ""
     calibration = found if isinstance(found, Calibration) else None
@@ -153,7 +153,7 @@ def _evaluate(
     )
 
 
-def _slices(tested: Sequence[Example]) -> dict[str, list[Example]]:
+def _slices(tested: Sequence[ReferencedUtterance]) -> dict[str, list[ReferencedUtterance]]:
     found = {
         name: [item for item in tested if item.scored.utterance.domain == domain]
         for domain, name in _SLICE_OF.items()
@@ -162,7 +162,7 @@ def _slices(tested: Sequence[Example]) -> dict[str, list[Example]]:
     return found | ({"all": list(tested)} if len(found) > 1 else {})
 
 
-def _slice(name: str, members: Sequence[Example], detector: ErrorDetector, seed: int) -> SliceReport:
+def _slice(name: str, members: Sequence[ReferencedUtterance], detector: ErrorDetector, seed: int) -> SliceReport:
     limit = detector.params.threshold
     misheard = np.array([item.misheard(detector.params.error_wer) for item in members], dtype=bool)
     detections = [detector.detect_measured(item.scored.hypothesis, item.acoustics) for item in members]
