@@ -11,7 +11,7 @@ from mondegreen.errors import MondegreenError
 from mondegreen.labels.gold import Accepted, EditCounts, EstimatedShare, LabelAudit
 from mondegreen.labels.guards import LabelDecision, filter_label, spans
 from mondegreen.records import Rate, Utterance
-from mondegreen.scoring.comparison import choose_unit, cluster_name, cluster_sums
+from mondegreen.scoring.clusters import choose_unit, cluster_name, cluster_sums
 from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.significance import block_bootstrap

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring.clusters import Counts, choose_unit, cluster_name, cluster_sums
 from mondegreen.scoring.evidence import ClusterT, Evidence, IntervalMethod, Unit
 from mondegreen.scoring.mapsswe import align, mapsswe, segment_differences
 from mondegreen.scoring.metrics import Scored, join
@@ -19,7 +20,6 @@ from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
     Bootstrap,
-    Counts,
     block_bootstrap,
     cluster_t_test,
     effect_size,
@@ -135,31 +135,6 @@ def compare(
         candidate_errors=cluster_sums(clusters, [pair.words.errors for pair in new.scored]),
         words=cluster_sums(clusters, [pair.words.reference_length for pair in old.scored]),
     )
-
-
-def choose_unit(utterances: Sequence[Utterance], rules: ValidateParams) -> Unit:
-    """The widest unit that there are enough of to judge by.
-
-    Speakers must also reach `min_clusters`: otherwise one more speaker could turn a narrowed claim that can be judged
-    into a wide one that cannot.
-    """
-    speakers = {utterance.speaker for utterance in utterances} - {""}
-    if len(speakers) >= max(rules.min_speakers, rules.min_clusters):
-        return "speaker"
-    return "recording" if all(utterance.recording for utterance in utterances) else "utterance"
-
-
-def cluster_name(utterance: Utterance, unit: Unit) -> str:
-    """The cluster that an utterance belongs to; those without a speaker share "": they may all be one person."""
-    return {"speaker": utterance.speaker, "recording": utterance.recording, "utterance": utterance.id}[unit]
-
-
-def cluster_sums(clusters: Sequence[str], counts: Sequence[int]) -> Counts:
-    """The counts summed by cluster: int64 (num_clusters,), in the order of the clusters' names."""
-    names, index = np.unique(np.array(clusters, dtype=np.str_), return_inverse=True)
-    total = np.zeros(len(names), dtype=np.int64)
-    np.add.at(total, index, np.array(counts, dtype=np.int64))
-    return total
 
 
 def resample(comparison: Comparison, params: Params) -> Bootstrap:

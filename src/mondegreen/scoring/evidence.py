@@ -6,7 +6,7 @@ A difference is baseline - candidate: positive means that the candidate makes fe
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["speaker", "recording", "utterance"]
+Unit = Literal["speaker", "recording", "utterance"]  # what is taken as independent
 IntervalMethod = Literal["expanded percentile", "percentile", "bca"]
 
 

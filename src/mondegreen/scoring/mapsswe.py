@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from mondegreen.scoring.clusters import Counts
 from mondegreen.scoring.evidence import MatchedPairs
-from mondegreen.scoring.significance import Counts
 from mondegreen.scoring.wer import ErrorCounts, as_numbers
 
 _SUBSTITUTION, _GAP = 4, 3  # sclite's wwd_WORD

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata, t, wilcoxon
 
+from mondegreen.scoring.clusters import Counts
 from mondegreen.scoring.evidence import ClusterT, EffectSize, IntervalMethod, SignedRank
 
-Counts = npt.NDArray[np.int64]
 INTERVAL_METHOD: IntervalMethod = "expanded percentile"  # of the verdict: docs/statistics.md compares them
 EXACT_CLUSTERS = 12  # up to here the sign-flip test counts all 2^n sign patterns
 EXACT_PAIRS = 200  # the same of the signed-rank test

@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.records import Utterance
-from mondegreen.scoring.comparison import Comparison, cluster_name, cluster_sums
+from mondegreen.scoring.clusters import Counts, cluster_name, cluster_sums
+from mondegreen.scoring.comparison import Comparison
 from mondegreen.scoring.evidence import Unit
-from mondegreen.scoring.significance import Counts, block_bootstrap, holm, two_sided
+from mondegreen.scoring.significance import block_bootstrap, holm, two_sided
 from mondegreen.scoring.wer import align_words, confusions
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]

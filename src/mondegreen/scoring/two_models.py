@@ -8,16 +8,11 @@ from pydantic import Field
 
 from mondegreen.config import Params
 from mondegreen.records import SliceMetrics
+from mondegreen.scoring.clusters import Counts
 from mondegreen.scoring.comparison import Comparison, gather
 from mondegreen.scoring.evidence import Evidence, IntervalMethod, Unit
 from mondegreen.scoring.metrics import Scored, score
-from mondegreen.scoring.significance import (
-    EXACT_CLUSTERS,
-    Counts,
-    block_bootstrap,
-    minimum_detectable_effect,
-    signed_rank_test,
-)
+from mondegreen.scoring.significance import EXACT_CLUSTERS, block_bootstrap, minimum_detectable_effect, signed_rank_test
 from mondegreen.scoring.slices import CompareModel, Confusion, Estimate, Slice, confusion_changes, slices
 
 
