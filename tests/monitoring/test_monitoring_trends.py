@@ -12,7 +12,8 @@ from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.monitoring.trends import round_values, trend_through
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.runs import log_metrics_file, resume_run, start_run
+from mondegreen.registry.run_logs import log_metrics_file
+from mondegreen.registry.runs import resume_run, start_run
 from tests.monitoring.inferences import NOW, inference, insert_rows
 from tests.registry.conftest import database_template, project  # noqa: F401
 

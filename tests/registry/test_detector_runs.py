@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
 from mondegreen.registry.mlflow_store import connect, experiment_id
-from mondegreen.registry.runs import log_detector_run
+from mondegreen.registry.run_logs import log_detector_run
 from tests.detector.detector_corpus import MODEL, corpus
 
 

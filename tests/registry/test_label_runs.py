@@ -7,7 +7,8 @@ from mondegreen.files import write_json
 from mondegreen.labels.gold import Accepted, Audit, EditCounts, EstimatedShare, LabelAudit
 from mondegreen.records import Rate, Writer
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.runs import flatten_params, log_label_audit, params_digest, start_run
+from mondegreen.registry.run_logs import log_label_audit
+from mondegreen.registry.runs import flatten_params, params_digest, start_run
 
 
 def rate(errors: int) -> Rate:

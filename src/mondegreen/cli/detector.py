@@ -134,7 +134,7 @@ def _tried(
 
 
 def _log(report: "DetectorReport", params: "Params") -> str:
-    from mondegreen.registry.runs import log_detector_run
+    from mondegreen.registry.run_logs import log_detector_run
     from mondegreen.reports.detector import metrics, reliability_csv, reliability_svg
 
     values = {f"detector.{name}": str(value) for name, value in params.detector.model_dump(mode="json").items()}

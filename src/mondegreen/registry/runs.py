@@ -1,4 +1,4 @@
-"""One candidate is one MLflow run: opened with what made it, then resumed by the later stages, which write into it."""
+"""One candidate is one MLflow run: opened with what made it, and resumed by the later stages."""
 
 import hashlib
 import os
@@ -10,13 +10,12 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
 from mondegreen.git import revision_tags
-from mondegreen.records import Metrics
 from mondegreen.registry.mlflow_store import connect, experiment_id, lock_path
 
 EXPERIMENT_TAG = "dvc.experiment"
@@ -76,15 +75,6 @@ def own_run(run_id: str) -> str:
         return _create_run(client, load_params(), lineage_tags() | {_RESUMES: run_id}, original)
 
 
-def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
-    """Logs `baseline/test/clean/wer`, … for every slice of a metrics.json, as rates from 0 (not percent)."""
-    values: dict[str, float] = {}
-    for name, found in metrics.slices.items():
-        values[f"{prefix}/{name}/wer"] = found.wer.rate
-        values[f"{prefix}/{name}/cer"] = found.cer.rate
-    _log_metrics(run_id, values)
-
-
 def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]) -> None:
     """Logs learning curves as `train/<name>`.
 
@@ -98,66 +88,11 @@ def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]
             for name, value in row.items()
             if name != "epoch" and isinstance(value, int | float)
         }
-        _log_metrics(run_id, values, int(row.get("epoch") or number))
+        log_metrics(run_id, values, int(row.get("epoch") or number))
 
 
-def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
-    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
-
-    Args:
-        run_id: the run of run.json.
-        verdict: build/validate/verdict.json.
-        report: build/validate/report.html.
-        metrics: name to number.
-        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
-    """
-    client, run_id = _log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
-    for path in (verdict, report):
-        client.log_artifact(run_id, str(path), "validate")
-    if outcome:
-        client.set_tag(run_id, "verdict", outcome)
-
-
-def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
-
-    Args:
-        run_id: the run of run.json.
-        audit: build/label/audit.json.
-        metrics: name to number; without any, no language model was asked and nothing is logged.
-        tags: llm.model, llm.digest, llm.prompt_version.
-    """
-    if not metrics:
-        return
-    client, run_id = _log_metrics(run_id, {f"label/{name}": value for name, value in metrics.items()})
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-    client.log_artifact(run_id, str(audit), "label")
-
-
-def log_detector_run(
-    model: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Mapping[str, str]
-) -> str:
-    """Logs one evaluation of the error detector and returns the id of its run, tagged `mondegreen.kind` = "detector".
-
-    Args:
-        model: digest of the model whose transcripts were scored.
-        metrics: name to number.
-        params: name to value.
-        files: name of an artifact to its text.
-    """
-    client = connect()
-    tags = lineage_tags() | {"model.digest": model, "mondegreen.kind": "detector"}
-    run_id = str(client.create_run(experiment_id(client), tags=tags, run_name=f"detector {model[:12]}").info.run_id)
-    with mlflow.start_run(run_id=run_id):
-        mlflow.log_metrics(dict(metrics))
-        mlflow.log_params(dict(params))
-        for name, text in files.items():
-            mlflow.log_text(text, f"detector/{name}")
-    return run_id
-
-
-def _log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tuple[MlflowClient, str]:
-    """Logs into the run that may be written to, which is returned with its client.
+def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tuple[MlflowClient, str]:
+    """Logs into the run that may be written to, whose client and id are returned.
 
     At the time of now: of two values of one step MLflow shows the later one.
     """

@@ -6,7 +6,7 @@ from mondegreen.config import load_params
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.progress import progress
 from mondegreen.records import Metrics, RunInfo, Utterance
-from mondegreen.registry.runs import log_metrics_file
+from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
 from mondegreen.stages import run

@@ -16,7 +16,7 @@ OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.runs import log_label_audit, log_verdict
+    from mondegreen.registry.run_logs import log_label_audit, log_verdict
     from mondegreen.reports.outputs import StageOutputs
     from mondegreen.reports.validation import find
     from mondegreen.reports.validation_page import render_markdown, write_page, write_plots

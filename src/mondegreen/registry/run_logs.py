@@ -1,0 +1,75 @@
+"""What the stages after training, and an evaluation of the error detector, write into MLflow's runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import RunTag
+
+from mondegreen.records import Metrics
+from mondegreen.registry.mlflow_store import connect, experiment_id
+from mondegreen.registry.runs import lineage_tags, log_metrics
+
+
+def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
+    """Logs `baseline/test/clean/wer`, … for every slice of a metrics.json, as rates from 0 (not percent)."""
+    values: dict[str, float] = {}
+    for name, found in metrics.slices.items():
+        values[f"{prefix}/{name}/wer"] = found.wer.rate
+        values[f"{prefix}/{name}/cer"] = found.cer.rate
+    log_metrics(run_id, values)
+
+
+def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
+    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
+
+    Args:
+        run_id: the run of run.json.
+        verdict: build/validate/verdict.json.
+        report: build/validate/report.html.
+        metrics: name to number.
+        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
+    """
+    client, run_id = log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
+    for path in (verdict, report):
+        client.log_artifact(run_id, str(path), "validate")
+    if outcome:
+        client.set_tag(run_id, "verdict", outcome)
+
+
+def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
+
+    Args:
+        run_id: the run of run.json.
+        audit: build/label/audit.json.
+        metrics: name to number; without any, no language model was asked and nothing is logged.
+        tags: llm.model, llm.digest, llm.prompt_version.
+    """
+    if not metrics:
+        return
+    client, run_id = log_metrics(run_id, {f"label/{name}": value for name, value in metrics.items()})
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.log_artifact(run_id, str(audit), "label")
+
+
+def log_detector_run(
+    model: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Mapping[str, str]
+) -> str:
+    """Logs one evaluation of the error detector and returns the id of its run, tagged `mondegreen.kind` = "detector".
+
+    Args:
+        model: digest of the model whose transcripts were scored.
+        metrics: name to number.
+        params: name to value.
+        files: name of an artifact to its text.
+    """
+    client = connect()
+    tags = lineage_tags() | {"model.digest": model, "mondegreen.kind": "detector"}
+    run_id = str(client.create_run(experiment_id(client), tags=tags, run_name=f"detector {model[:12]}").info.run_id)
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(dict(metrics))
+        mlflow.log_params(dict(params))
+        for name, text in files.items():
+            mlflow.log_text(text, f"detector/{name}")
+    return run_id
