@@ -9,25 +9,28 @@ from mondegreen.speech.model import FeatureCache
 
 def test_gives_back_what_was_put_before_and_after_flush_and_in_a_new_process(tmp_path: Path) -> None:
     features = torch.randn(7, 3)
-    with FeatureCache("encoder", tmp_path) as cache:
-        assert cache.get("a") is None
-        cache.put("a", features)
-        assert torch.equal(cache.get("a"), features)
+    cache = FeatureCache("encoder", tmp_path)
+    assert cache.get("a") is None
+    cache.put("a", features)
+    assert torch.equal(cache.get("a"), features)
+    cache.flush()
     assert torch.equal(cache.get("a"), features)
     assert torch.equal(FeatureCache("encoder", tmp_path).get("a"), features)
     assert (cache.hits, cache.misses) == (2, 1)
 
 
 def test_another_encoder_shares_nothing(tmp_path: Path) -> None:
-    with FeatureCache("one", tmp_path) as cache:
-        cache.put("a", torch.ones(1, 1))
+    cache = FeatureCache("one", tmp_path)
+    cache.put("a", torch.ones(1, 1))
+    cache.flush()
     assert FeatureCache("another", tmp_path).get("a") is None
 
 
 def test_a_truncated_shard_is_put_aside_and_the_rest_is_used(tmp_path: Path) -> None:
     for key in ("a", "b"):
-        with FeatureCache("encoder", tmp_path) as cache:
-            cache.put(key, torch.full((50, 4), 1.0))
+        cache = FeatureCache("encoder", tmp_path)
+        cache.put(key, torch.full((50, 4), 1.0))
+        cache.flush()
     first, second = sorted((tmp_path / "encoder").glob("*.safetensors"))
     first.write_bytes(first.read_bytes()[:-40])
     cache = FeatureCache("encoder", tmp_path)

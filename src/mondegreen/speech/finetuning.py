@@ -255,10 +255,12 @@ def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> P
         weight: 0 gives the base's weights and 1 the tuned ones, exactly.
     """
     network = copy.deepcopy(base)
-    tuned_state = tuned.state_dict()
-    network.load_state_dict(
-        {name: _between(tensor, tuned_state[name], weight) for name, tensor in base.state_dict().items()}
-    )
+    tuned_state, state = tuned.state_dict(), {}
+    for name, tensor in base.state_dict().items():
+        other = tuned_state[name].to(tensor.device)
+        whole = other if weight else tensor  # counters and the like have no middle
+        state[name] = torch.lerp(tensor, other, weight) if tensor.is_floating_point() else whole
+    network.load_state_dict(state)
     return in_evaluation(network)
 
 
@@ -266,12 +268,6 @@ def in_evaluation(network: PreTrainedModel) -> PreTrainedModel:
     """The same network without dropout and SpecAugment."""
     nn.Module.eval(network)
     return network
-
-
-def _between(base: Tensor, tuned: Tensor, weight: float) -> Tensor:
-    if not base.is_floating_point():
-        return tuned if weight > 0 else base
-    return torch.lerp(base, tuned.to(base.device), weight)
 
 
 @torch.inference_mode()
@@ -314,13 +310,9 @@ def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, fol
     adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
     (folder / "README.md").unlink(missing_ok=True)
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    ordered = {name: sorted(value) if _is_names(value) else value for name, value in sorted(settings.items())}
+    ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in sorted(settings.items())}
     _write_json(folder / "adapter_config.json", ordered)
     _write_json(folder / "base.json", {"base": base.name, "base_digest": base.digest, "merge_weight": merge_weight})
-
-
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
@@ -358,7 +350,7 @@ def sweep(
             )
         )
         logger.info(
-            "Merge weight %.2f: dev WER %.2f%%, retention loss %+.2f%%",
+            "Merge weight %.2f: dev WER %.2f %%, retention loss %+.2f points",
             *(weight, 100 * score.words.rate, 100 * loss),
         )
     return rows
@@ -377,7 +369,7 @@ def choose(rows: Sequence[SweepRow], weights: Sequence[float]) -> tuple[SweepRow
     least = min(candidates, key=lambda row: (row.retention_loss, row.weight))
     note = (
         f"No merge weight keeps the forgetting budget; {least.weight:g} forgets least "
-        f"({least.retention_loss:+.2%} WER on the retention set). Raise select.replay_ratio or lower "
+        f"({100 * least.retention_loss:+.2f} points WER on the retention set). Raise select.replay_ratio or lower "
         "train.learning_rate."
     )
     logger.warning(note)

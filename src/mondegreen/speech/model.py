@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,8 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
             "Name a model with a trained CTC head, such as facebook/wav2vec2-base-960h.",
         )
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    normalize = _normalizes(folder)
+    preprocessor = folder / "preprocessor_config.json"
+    normalize = bool(_read_json(preprocessor).get("do_normalize", True)) if preprocessor.is_file() else True
     return SpeechModel(
         name=name,
         folder=folder,
@@ -186,11 +186,6 @@ def encoder_digest(network: PreTrainedModel, normalize: bool) -> str:
     for name, tensor in sorted(encoder.state_dict().items()):
         total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def _normalizes(folder: Path) -> bool:
-    path = folder / "preprocessor_config.json"
-    return bool(_read_json(path).get("do_normalize", True)) if path.is_file() else True
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -360,11 +355,3 @@ class FeatureCache:
         except (SafetensorError, OSError) as error:
             logger.warning("%s is damaged (%s); its features are computed anew.", path, error)
             path.replace(path.with_suffix(".damaged"))
-
-    def __enter__(self) -> "FeatureCache":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.flush()

@@ -63,9 +63,9 @@ class DevSet:
     normalizer: NormalizerName
     batch_seconds: Seconds
 
-    def score(self, model: SpeechModel) -> DevScore:
-        """Transcribes all examples with a model in evaluation mode. Raises AudioError."""
-        return sum((self._score_group(model, group) for group in self.groups()), DevScore.zero())
+    def score(self, model: SpeechModel, process: int = 0, processes: int = 1) -> DevScore:
+        """Transcribes the share of one of several processes with a model in evaluation mode. Raises AudioError."""
+        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
 
     def has_words(self) -> bool:
         """Whether there is anything to divide errors by."""
@@ -76,10 +76,6 @@ class DevSet:
         budget = max(1, round(self.batch_seconds / self.recordings.base.frame_seconds))
         lengths = [self.recordings.frames(example) for example in self.examples]
         return [[self.examples[index] for index in group] for group in batches(lengths, budget)]
-
-    def score_part(self, model: SpeechModel, process: int, processes: int) -> DevScore:
-        """The share of one of several processes."""
-        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
 
     def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> DevScore:
         rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
@@ -145,7 +141,7 @@ class Reporter(TrainerCallback):
     """
 
     def __init__(self, dev_utterances: int, on_epoch: OnEpoch | None) -> None:
-        self.dev_utterances, self.on_epoch = dev_utterances, on_epoch
+        self.dev_utterances, self._call = dev_utterances, on_epoch or (lambda row: None)
         self.latest_loss = float("nan")
         self._started = 0.0
         self.bar, self._dev_wer = Bar(), ""
@@ -169,7 +165,7 @@ class Reporter(TrainerCallback):
         self._dev_wer = f", dev WER {100 * epoch.dev_wer:.2f} %"
         left = seconds * (args.num_train_epochs - epoch.epoch)
         logger.info(
-            "Epoch %d/%d: loss %.3f, dev WER %.2f%%, CER %.2f%%, %.0f s left",
+            "Epoch %d/%d: loss %.3f, dev WER %.2f %%, CER %.2f %%, %.0f s left",
             *(epoch.epoch, args.num_train_epochs, epoch.loss, 100 * epoch.dev_wer, 100 * epoch.dev_cer, left),
         )
         if not epoch.dev_heard and (len(history) == 1 or history[-2].dev_heard):
@@ -179,10 +175,6 @@ class Reporter(TrainerCallback):
                 self.dev_utterances,
             )
         self._call({**epoch.model_dump(), "seconds": seconds})
-
-    def _call(self, row: dict[str, Any]) -> None:
-        if self.on_epoch:
-            self.on_epoch(row)
 
 
 class _Arguments(TrainingArguments):
@@ -240,26 +232,27 @@ class CTCTrainer(Trainer):
         """Dev error rates of the weights as they are; processes share the work."""
         self.model.eval()
         network = self.model.network
-        score = self.dev.score_part(
+        score = self.dev.score(
             replace(self.dev.recordings.base, network=network), self.args.process_index, self.args.world_size
         )
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._summed(score).items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def _summed(self, score: DevScore) -> dict[str, float]:
         counts = [
             *(score.words.errors, score.words.reference_length),
             *(score.characters.errors, score.characters.reference_length, score.heard),
         ]
         totals = self.accelerator.reduce(torch.tensor(counts, device=self.args.device), "sum").tolist()
-        return {"wer": totals[0] / totals[1], "cer": totals[2] / totals[3], "heard": totals[4]}
+        rates = {"wer": totals[0] / totals[1], "cer": totals[2] / totals[3], "heard": totals[4]}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in rates.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         folder = Path(output_dir) if output_dir else self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained_state(self.model), folder / _WEIGHTS)
+        frozen = {name for name, weight in self.model.named_parameters() if not weight.requires_grad}
+        state = self.model.state_dict()  # with buffers, such as running statistics, which training changes too
+        kept = {name: tensor.contiguous() for name, tensor in state.items() if name not in frozen}
+        save_file(kept, folder / _WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -273,12 +266,6 @@ class CTCTrainer(Trainer):
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-
-def trained_state(module: torch.nn.Module) -> dict[str, Tensor]:
-    """What training changes: trainable weights, and buffers such as running statistics."""
-    frozen = {name for name, weight in module.named_parameters() if not weight.requires_grad}
-    return {name: tensor.contiguous() for name, tensor in module.state_dict().items() if name not in frozen}
 
 
 def train(
