@@ -111,8 +111,8 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     alpha = look.alpha if look else rules.alpha
     evidence = _evidence(test, params, alpha)
     damage = degradation(test, rules) if test.clusters else None
-    spending = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
-    retention = judge_retention(sets.retention, spending)
+    at_alpha = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
+    retention = judge_retention(sets.retention, at_alpha)
     fails, doubts = judge_test(test, evidence, damage, params, look)
     fails += [retention.reason] * (retention.outcome == "fail")
     doubts += [retention.reason] * (retention.outcome == "inconclusive" and rules.require_retention)

@@ -57,17 +57,17 @@ def is_finite(evidence: Evidence) -> bool:
 
 def judge_retention(retention: Comparison, params: Params) -> Retention:
     """Has the candidate lost less than `validate.retention_margin` of what the baseline knew? Bounds at its alpha."""
-    rules = params.validate_
+    rules, margin = params.validate_, params.validate_.retention_margin
     if not retention.clusters:
         reason = "forgetting cannot be judged: no retention test utterance has a reference"
-        return Retention(outcome="inconclusive", reason=reason, margin=rules.retention_margin)
+        return Retention(outcome="inconclusive", reason=reason, margin=margin)
     evidence = gather(retention, params)
     if not is_finite(evidence):
         reason = "retention: the statistics are not numbers, so forgetting cannot be judged"
-        return Retention(outcome="inconclusive", reason=reason, margin=rules.retention_margin)
-    outcome, reason = regression_outcome(retention, evidence, rules.retention_margin, rules.min_clusters)
+        return Retention(outcome="inconclusive", reason=reason, margin=margin)
+    outcome, reason = regression_outcome(retention, evidence, margin, rules.min_clusters)
     # A suite shuts on what was observed; here, to say that the model forgot is a finding and needs the lower bound.
-    if outcome == "fail" and evidence.loss_bounds[0] <= rules.retention_margin:
+    if outcome == "fail" and evidence.loss_bounds[0] <= margin:
         outcome, reason = "inconclusive", f"{reason}, though not significantly more"
     # A suite is a list of cases to keep; this is a sample, and a small one says nothing of the rest.
     if small := too_small(retention, rules.min_clusters, "retention test set"):
@@ -75,7 +75,7 @@ def judge_retention(retention: Comparison, params: Params) -> Retention:
     return Retention(
         outcome=outcome,
         reason=f"retention: {reason}",
-        margin=rules.retention_margin,
+        margin=margin,
         unit=retention.unit,
         clusters=retention.clusters,
         words=int(retention.words.sum()),

@@ -57,10 +57,10 @@ def _check_models(sets: PairedTestSets, candidate_run: RunInfo) -> None:
         ("transcribe", sets.baseline_model, candidate_run.base_digest),
         ("evaluate", sets.candidate_model, candidate_run.model_digest),
     )
-    for stage, heard, named in pairs:
-        if heard != named:
+    for stage, transcribing, named in pairs:
+        if transcribing != named:
             raise UsageError(
-                f"build/{stage}/hypotheses.jsonl is of model {heard[:12]}, the run is about {named[:12]}.",
+                f"build/{stage}/hypotheses.jsonl is of model {transcribing[:12]}, the run is about {named[:12]}.",
                 f"The weights changed since then: run `dvc repro --force {stage}`, then `dvc repro`.",
             )
 
