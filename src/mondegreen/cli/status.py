@@ -56,11 +56,13 @@ def monitor(
 
     from mondegreen.config import params_of
     from mondegreen.monitoring.tracker import MetadataTracker
-    from mondegreen.reports.monitor import render, write_page
+    from mondegreen.reports.monitor import render
 
     params = params_of()
     report = MetadataTracker("var").monitor(window, params.monitor, send=notify)
     if html:
+        from mondegreen.reports.monitor_page import write_page
+
         write_page(html, report)
     answer(report, [render(report)], as_json)
     if html:

@@ -1,6 +1,6 @@
 """The fine-tuning guide's three phases on a folder of audio: baseline, fine-tuning on error cases, evaluation.
 
-A folder of audio as the fine-tuning guide has it: clean/ and noisy/, or loose files, with references beside them.
+The folder holds clean/ and noisy/, or loose files, with references beside them.
 """
 
 import logging
@@ -144,7 +144,7 @@ def _id(digest: str, path: Path) -> str:
 CHECKPOINTS = Path("var/checkpoints")
 
 
-class Change(BaseModel):
+class HeldOutWer(BaseModel):
     """Corpus WER of a slice of the held-out recordings before and after."""
 
     model_config = ConfigDict(frozen=True)
@@ -163,7 +163,7 @@ class GuideReport(BaseModel):
 
     model: str
     output: str
-    held_out: list[Change]
+    held_out: list[HeldOutWer]
     error_cases: int
     replayed: int
     dev: int
@@ -202,14 +202,14 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         fast = params.model_copy(update={"transcribe": TranscribeParams(beam_width=1, nbest=1)})
         utterances, problems = guide_utterances(request.audio_dir, request.references, params)
         logger.info("Phase 1 of 3: what %s hears in %d recordings.", request.model, len(utterances))
-        heard = _hear(utterances, request.model, fast)
-        chosen = select(utterances, gold_labels(utterances), heard, params)
+        hypotheses = _transcribe(utterances, request.model, fast)
+        chosen = select(utterances, gold_labels(utterances), hypotheses, params)
         logger.info("Phase 2 of 3: fine-tuning on %d utterances.", len(chosen.train))
         result = _train(request, chosen, tuned_params(request, params, chosen))
         held_out = [row for row in utterances if row.split == "test" and row.domain == "target"]
         logger.info("Phase 3 of 3: before and after on %d recordings never trained on.", len(held_out))
-        before = [row for row in heard if row.id in {item.id for item in held_out}]
-        after = _hear(held_out, str(request.output_dir), fast)
+        before = [row for row in hypotheses if row.id in {item.id for item in held_out}]
+        after = _transcribe(held_out, str(request.output_dir), fast)
         report = GuideReport(
             model=request.model,
             output=str(request.output_dir),
@@ -261,15 +261,15 @@ def _train(request: Request, chosen: Selection, params: Params) -> FinetuneResul
     return finetune(base, chosen.train, chosen.dev, chosen.retention, params, request.output_dir, CHECKPOINTS)
 
 
-def _hear(utterances: Sequence[Utterance], model: str, params: Params) -> list[Hypothesis]:
+def _transcribe(utterances: Sequence[Utterance], model: str, params: Params) -> list[Hypothesis]:
     """With several processes the first one transcribes and the others read what it remembered."""
     with PartialState().main_process_first():
         return transcribe_corpus(utterances, load_transcriber(model, params))
 
 
-def _changes(before: Metrics, after: Metrics) -> list[Change]:
+def _changes(before: Metrics, after: Metrics) -> list[HeldOutWer]:
     return [
-        Change(
+        HeldOutWer(
             slice=name,
             utterances=found.utterances,
             words=found.wer.reference_length,

@@ -24,7 +24,7 @@ from mondegreen.monitoring.alerts import notify
 from mondegreen.monitoring.drift import error_rate_drift
 from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
-from mondegreen.scoring.wording import percent, points
+from mondegreen.scoring.wording import confidence, percent, points, unsigned
 from mondegreen.tables import InferenceRow
 
 CanaryDecision = Literal["nothing to guard", "too few", "fine", "worse", "rolled back"]
@@ -53,11 +53,11 @@ class CanaryTest(MonitorRecord):
         """Both values, the difference with its bound, and what is allowed."""
         if self.metric == "error rate":
             values = f"{percent(self.before)} -> {percent(self.after)}"
-            lost, least, allowed = map(points, (self.difference, self.lower_bound, self.margin))
+            lost, least, allowed = points(self.difference), points(self.lower_bound), unsigned(self.margin)
         else:
             values = f"{self.before:.3g} -> {self.after:.3g} s for a second of audio"
             lost, least, allowed = map(percent, (self.difference, self.lower_bound, self.margin))
-        bound = f"at least {least} (one-sided, {percent(self.level)})"
+        bound = f"at least {least} (one-sided, {confidence(self.level)})"
         return f"{self.metric} {values}, a loss of {lost}, {bound}; {allowed} are allowed"
 
 
