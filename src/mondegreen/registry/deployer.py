@@ -129,9 +129,7 @@ class ModelDeployer:
         reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
         card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
         with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
-            number = stage_version(
-                registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=tags or {}
-            )  # fmt: skip
+            number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=tags or {})
         return f"{name}/{number}"
 
     def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:

@@ -176,12 +176,11 @@ def stage_version(
         )
     version = _find_version(registry, run_id, digest)
     if version is None:
-        # The version comes with its digest, so that a rerun after a crash finds it.
         source = log_model(model_folder, card, {DIGEST_TAG: digest})
-        made = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
-        version = registry.version(int(made.version))
+        # The version comes with its digest, so that a rerun after a crash finds it.
+        version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
     number = int(version.version)
-    _describe(registry, version, verdict, card, tags)
+    _describe(registry, number, verdict, card, tags)
     aliases = registry.aliases()
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
@@ -189,29 +188,29 @@ def stage_version(
     else:
         target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
     sha256 = verdict.tags()[VERDICT_TAG]
-    entered = any(
-        (entry.action, entry.version, entry.details.get("verdict")) == ("register", number, sha256)
-        for entry in registry.ledger.entries()
-    )
-    if target != aliases or not entered:
+    if target != aliases or not _is_entered(registry, number, sha256):
         move(registry, "register", number, target, details={"verdict": sha256})
     return number
 
 
+def _is_entered(registry: Registry, number: int, sha256: str) -> bool:
+    """Whether the ledger knows this verdict on this version."""
+    wanted = ("register", number, sha256)
+    entries = registry.ledger.entries()
+    return any((entry.action, entry.version, entry.details.get("verdict")) == wanted for entry in entries)
+
+
 def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion | None:
-    """The version of these weights that an earlier try of this run made, or whose registration was cut off before it
-    got its verdict."""
+    """The version of these weights that this run made earlier, or that a registration left without its verdict."""
     same = [version for version in registry.versions() if version.tags.get(DIGEST_TAG) == digest]
     own = (version for version in same if version.run_id == run_id and not version.tags.get(PRUNED_TAG))
     cut_off = (version for version in same if OUTCOME_TAG not in version.tags)
     return next(own, None) or next(cut_off, None)
 
 
-def _describe(
-    registry: Registry, version: ModelVersion, verdict: VerdictTags, card: str, tags: Mapping[str, str]
-) -> None:
+def _describe(registry: Registry, number: int, verdict: VerdictTags, card: str, tags: Mapping[str, str]) -> None:
     """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
-    number, known, found = int(version.version), version.tags, verdict.tags()
+    known, found = registry.version(number).tags, verdict.tags()
     text = f"**{verdict.llm_warning}**\n\n{card}" if verdict.llm_warning else card
     registry.client.update_model_version(registry.name, str(number), description=text)
     if not known.get(FILES_TAG):
