@@ -38,6 +38,7 @@ from mondegreen.tables import (
     Table,
 )
 
+_SAME = ("model_version", "original_transcript", "error_score", "source", "metadata")  # in a NewCase and in its row
 _Locked = Row[str, str, str, str | None, int | None, str, str]  # see _lock
 
 
@@ -95,7 +96,7 @@ def store_corrections(session: Session, corrections: Sequence[NewCorrection], at
 
 def store_suggestions(session: Session, suggestions: Iterable[NewSuggestion], at: datetime) -> None:
     """Appends what a language model wrote."""
-    if rows := [item.model_dump() | {"at": at} for item in suggestions]:
+    if rows := [vars(item) | {"at": at} for item in suggestions]:
         session.execute(insert(plain(SuggestionRow)), rows)
 
 
@@ -126,13 +127,14 @@ def mark_used(session: Session, case_ids: Iterable[str], dataset_version: int) -
 
 
 def update_rows(session: Session, table_class: type[Table], key: str, changes: Mapping[Any, dict[str, Any]]) -> None:
-    """Sets the columns of many rows: `changes` by the value of the column `key`, each of the same columns."""
+    """Sets columns of many rows: `changes` by the value of the column `key`, each of the same columns in one order."""
     if changes:
-        table, names = plain(table_class), next(iter(changes.values())).keys()
+        table, names = plain(table_class), list(next(iter(changes.values())))
+        parameters = ["row_key", *(f"new_{name}" for name in names)]
         statement = update(table).where(table.c[key] == bindparam("row_key"))
         session.execute(
             statement.values({name: bindparam(f"new_{name}") for name in names}),
-            [{"row_key": at} | {f"new_{name}": row[name] for name in names} for at, row in changes.items()],
+            [dict(zip(parameters, (at, *row.values()), strict=True)) for at, row in changes.items()],
         )
 
 
@@ -216,8 +218,8 @@ def _upsert(session: Session, seen: Mapping[str, _Sighting], at: datetime, tally
 def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
     new, sha256, duration = sighting.stored
     name = os.fsencode(new.audio_path.name).decode(errors="replace")
-    same = new.model_dump(include={"model_version", "original_transcript", "error_score", "source", "metadata"})
-    return same | {
+    return {
+        **{column: getattr(new, column) for column in _SAME},
         "id": key,
         "audio_sha256": sha256,
         "audio_name": name,
@@ -257,7 +259,7 @@ def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetim
                 newest[given.case_id] = given
         table = plain(CorrectionRow)
         statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-        ids.extend(session.scalars(statement, [given.model_dump() | {"at": at} for given in batch]))
+        ids.extend(session.scalars(statement, [vars(given) | {"at": at} for given in batch]))
         _set_current(session, before, newest, tally)
     order = sorted(range(len(corrections)), key=lambda index: corrections[index].case_id)
     return [number for _, number in sorted(zip(order, ids, strict=True))]
