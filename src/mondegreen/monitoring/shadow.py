@@ -46,7 +46,7 @@ class ShadowedModel(MonitorRecord):
 
 
 class Disagreement(MonitorRecord):
-    """A recording that the two hear differently."""
+    """A recording that the two transcribe differently."""
 
     path: str
     champion: str
@@ -63,7 +63,7 @@ class ShadowReport(MonitorRecord):
     audio_seconds: float
     champion: ShadowedModel
     candidate: ShadowedModel
-    disagreement: Rate | None  # the champion's transcript stands for the reference; None when it heard no word
+    disagreement: Rate | None  # the champion's transcript stands for the reference; None when it holds no word
     changed: int  # recordings whose normalised transcripts differ
     share_changed: float | None
     changed_interval: Bounds | None  # Wilson, 95 %

@@ -39,7 +39,7 @@ class Inference(BaseModel):
 
     Args:
         audio_path: the recording; its bytes are hashed unless `audio_sha256` is given, and kept when it was misheard.
-        transcript: what the model heard.
+        transcript: the hypothesis of the model.
         model_version: the model's digest.
         duration: seconds of audio.
         latency: seconds of work for this recording; its share of the work where several were taken together.

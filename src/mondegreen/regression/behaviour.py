@@ -281,7 +281,7 @@ def _invariance(
     trials = [sound for sound in sounds if sound.level]
     for sound in trials:
         before, after = texts[sound.source.id], texts[sound.utterance.id]
-        # An original of which nothing was heard may differ by no word.
+        # An original whose transcript is empty may differ by no word.
         allowed = rule.tolerance * len(before.split())
         broken = any(hypotheses[key].error for key in (sound.source.id, sound.utterance.id))
         if broken or count_words(before, after).errors > allowed + 1e-9:

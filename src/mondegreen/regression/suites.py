@@ -143,12 +143,12 @@ _ANSWERS = {"": False, "no": False, "yes": True}
 
 @dataclass(frozen=True)
 class MustContain:
-    """What must, and what must not, be heard in one recording; phrases are normalised."""
+    """What the hypothesis of one recording must, and must not, contain; phrases are normalised."""
 
     id: str  # of the utterance
     must_contain: tuple[str, ...]
     must_not_contain: tuple[str, ...]
-    required: bool  # whatever the baseline hears
+    required: bool  # whatever the baseline has
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
 
 
 class Listed(BaseModel):
-    """A suite of the index. `problem` says why it would fail before a model is heard, "" when it would not."""
+    """A suite of the index. `problem` says why it would fail before a model transcribes, "" when it would not."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,15 +1,10 @@
-"""The detector's evaluation as tables, as a CSV of its reliability curve, and as numbers for MLflow.
-
-The detector's reliability curve, in the style of the validation report.
-"""
+"""The detector's evaluation as tables, as a CSV and a drawing of its reliability curve, and as numbers for MLflow."""
 
 import csv
 import io
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -17,7 +12,10 @@ from rich.table import Table
 
 from mondegreen.detector.evaluation import DetectorReport, Evaluation, Reached, SliceReport
 from mondegreen.detector.measures import PRECISIONS, RECALLS, Measure
-from mondegreen.reports.figures import BEFORE, SAME, STYLE, svg
+from mondegreen.scoring.wording import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _NAMES = {"detector": "detector", "confidence": "1 - confidence", "everything": "flag everything"}
 _FIGURES = {
@@ -114,7 +112,7 @@ def _table(*headings: str) -> Table:
 
 
 def _base_rate(part: SliceReport) -> str:
-    return f"{part.misheard} of {part.utterances} ({100 * part.base_rate:.0f} %)"
+    return f"{part.misheard} of {part.utterances} ({percent(part.base_rate, 0)})"
 
 
 def _cell(found: Measure) -> str:
@@ -157,6 +155,11 @@ def metrics(report: DetectorReport) -> dict[str, float]:
 
 def reliability_svg(report: DetectorReport) -> str:
     """A panel for each meaning of "misheard", on the first slice; a file of its own."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from mondegreen.reports.figures import STYLE, svg
+
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.2 * len(report.evaluations), 3.2), layout="constrained")
         panels = figure.subplots(1, len(report.evaluations), squeeze=False)[0]
@@ -166,8 +169,10 @@ def reliability_svg(report: DetectorReport) -> str:
     return text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
 
 
-def _panel(axes: Axes, evaluation: Evaluation) -> None:
+def _panel(axes: "Axes", evaluation: Evaluation) -> None:
     """The area of a dot is the number of transcripts in the bin."""
+    from mondegreen.reports.figures import BEFORE, SAME
+
     part = evaluation.slices[0]
     filled = [item for item in part.reliability if item.mean_score is not None and item.misheard is not None]
     axes.plot([0, 1], [0, 1], color=SAME, linewidth=1, linestyle="--")

@@ -199,7 +199,7 @@ def as_json(runs: "Sequence[RegressionRun]") -> str:
 
 
 def rates(suite: SuiteResult) -> tuple[str, str]:
-    """What the baseline (heard now, else stored) and the candidate reached, as text."""
+    """What the baseline (transcribed now, else stored) and the candidate reached, as text."""
     stored = suite.details.get("stored_baseline", {})
     if suite.kind == "behaviour":
         before = suite.details.get("baseline_violation_rate", stored.get("violation_rate"))
@@ -209,7 +209,7 @@ def rates(suite: SuiteResult) -> tuple[str, str]:
 
 
 def why(suite: SuiteResult) -> str:
-    """The reason, and the guards that the baseline breaks as well."""
+    """The reason, and the rules of phrases that the baseline breaks as well."""
     excused = suite.details.get("guards", {}).get("not_met_by_baseline", [])
     note = f" {len(excused)} guard(s) not met, nor by the baseline: {', '.join(excused[:3])}." if excused else ""
     return suite.reason + note
