@@ -30,8 +30,9 @@ from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wording import percent
-from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
+from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.manifest import build_manifest
+from mondegreen.speech.transcriber import load_transcriber
 
 Falls = list[float | None]
 KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml

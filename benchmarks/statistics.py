@@ -19,14 +19,14 @@ from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare, gather
 from mondegreen.scoring.decision import decide, pair_test_sets
-from mondegreen.scoring.evidence import IntervalMethod
-from mondegreen.scoring.mapsswe import mapsswe
 from mondegreen.scoring.significance import (
     block_bootstrap,
     cluster_t_test,
+    mapsswe,
     sign_flip_test,
     signed_rank_test,
 )
+from mondegreen.scoring.verdict import IntervalMethod
 
 Answers = Callable[[TestSet, int], dict[str, bool]]
 SPEAKERS = (5, 10, 20, 40)

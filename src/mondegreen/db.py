@@ -3,11 +3,12 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import IntEnum
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from filelock import Timeout
 from sqlalchemy import Connection, Engine, TableClause, create_engine, event, make_url, text
@@ -21,6 +22,8 @@ from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, Table
 if TYPE_CHECKING:
     from sqlalchemy.dialects import sqlite
 
+_BATCH = 500  # rows of one statement
+Item = TypeVar("Item")
 _PATIENCE = 60  # seconds that a writer waits for another one
 _CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all over its indexes
 _OUR_FAULTS = ("22", "23", "42")  # SQLSTATE classes: wrong data, a broken constraint, a wrong statement
@@ -245,3 +248,10 @@ def _named(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except Exception:
         return "MONDEGREEN_DATABASE_URL"
+
+
+def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """As many at once as one statement takes."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

@@ -1,4 +1,4 @@
-"""What a running command says on stderr: its log, and on a terminal a bar with rate and remaining time.
+"""What a running stage or command says on stderr: its log, its error, on a terminal a bar with rate and remaining time.
 
 rich is loaded when a bar is shown or a log begins, so that commands with neither do not wait for it.
 """
@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+from mondegreen.errors import MondegreenError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -53,6 +55,16 @@ def track(items: Sequence[Item], what: str) -> Iterator[Item]:
         for done, item in enumerate(items, 1):
             yield item
             advance(done)
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Runs a stage: logs to stderr, and turns an error the user can act on into its message and its exit code."""
+    log_to_stderr()
+    try:
+        main()
+    except MondegreenError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -4,6 +4,8 @@ Whoever changes a table here raises SCHEMA and adds a migration to migrations/ve
 the databases that are there (docs/cases.md, "The database grows").
 """
 
+import re
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,18 +48,18 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None else None
 
 
+_LONGEST_WORD = 64  # characters; PostgreSQL refuses 2 KiB
 # The words of a case for PostgreSQL; a query must write it the same way to use the index.
 TSVECTOR = "array_to_tsvector(string_to_array(trim(cases.words), ' '))"
+
+
+_CORRECTED, _USED = text("label_method IS NOT NULL"), text("dataset_version IS NOT NULL")
 
 
 class Table(DeclarativeBase):
     """Base of all tables."""
 
     type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[str]: JSON()}  # noqa: RUF012
-
-
-def _partial(name: str, condition: str) -> Index:
-    return Index(name, "first_seen", "id", sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 class CaseRow(Table):
@@ -72,8 +74,8 @@ class CaseRow(Table):
         Index("cases_by_source", "source", "first_seen", "id", "label_method", "dataset_version"),
         Index("cases_by_method", "label_method", "first_seen", "id", "dataset_version"),
         Index("cases_by_dataset", "dataset_version", "first_seen", "id", "label_method"),
-        _partial("cases_corrected", "label_method IS NOT NULL"),
-        _partial("cases_used", "dataset_version IS NOT NULL"),
+        Index("cases_corrected", "first_seen", "id", sqlite_where=_CORRECTED, postgresql_where=_CORRECTED),
+        Index("cases_used", "first_seen", "id", sqlite_where=_USED, postgresql_where=_USED),
     )
 
     number: Mapped[int] = mapped_column(NUMBER, primary_key=True)  # of the row, for the index of words
@@ -93,7 +95,7 @@ class CaseRow(Table):
     label_method: Mapped[str | None]
     corrected_transcript: Mapped[str | None]
     dataset_version: Mapped[int | None]  # the first snapshot that holds it
-    words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see cases.queries
+    words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see `searchable`
 
 
 class CaseErrorRow(Table):
@@ -340,3 +342,15 @@ class ReviewLeaseRow(Table):
     reviewer: Mapped[str]
     shown_at: Mapped[datetime | None]  # None: kept ready as the next one
     expires_at: Mapped[datetime]
+
+
+def search_words(written: str) -> list[str]:
+    """The words of a text as a search compares them."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
+    return [word[:_LONGEST_WORD] for word in re.findall(r"[^\W_]+", folded)]
+
+
+def searchable(*texts: str | None) -> str:
+    """What is stored of a case: its distinct words, with a space before each."""
+    found = dict.fromkeys(word for written in texts if written for word in search_words(written))
+    return "".join(f" {word}" for word in found)

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases.repository import Repository
-from mondegreen.cases.snapshot_contents import Freezer
-from mondegreen.cases.snapshots import take_snapshot
+from mondegreen.cases.snapshots import Freezer, take_snapshot
 from mondegreen.cases.store import DataManager
-from mondegreen.cases.swap import Swap, alone
-from mondegreen.cases.versions import DatasetVersion, checkout_version, list_versions
+from mondegreen.cases.versions import DatasetVersion, Swap, alone, checkout_version, list_versions
 from mondegreen.errors import CaseError
 from mondegreen.speech.manifest import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, tree

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.cases.card import Contents, LeftOut, check_gates, make_card, measure_quality, render
-from mondegreen.cases.snapshot_contents import merged
+from mondegreen.cases.snapshots import merged
 from mondegreen.cases.spelling import labeller, local_model, read_vocabulary
 from mondegreen.config import CasesParams
 from mondegreen.errors import CaseError, UsageError, VocabularyError

@@ -8,8 +8,8 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
+from mondegreen.monitoring.statistics import round_values, trend_through
 from mondegreen.monitoring.tracker import MetadataTracker
-from mondegreen.monitoring.trends import round_values, trend_through
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.run_logs import log_metrics_file

@@ -10,8 +10,16 @@ import pytest
 from mondegreen.config import MonitorParams, Params
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import EXPERIMENT, connect, tracking_root, tracking_uri
-from mondegreen.registry.run_logs import log_metrics_file, log_verdict
-from mondegreen.registry.runs import flatten_params, lineage_tags, log_history, own_run, resume_run, start_run
+from mondegreen.registry.run_logs import log_metrics_file
+from mondegreen.registry.runs import (
+    flatten_params,
+    lineage_tags,
+    log_history,
+    log_verdict,
+    own_run,
+    resume_run,
+    start_run,
+)
 
 RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)
 

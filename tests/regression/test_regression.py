@@ -116,7 +116,7 @@ def _register_killed_at(step: str, source: Path) -> None:
     elif step == "syncing":
         patch.setattr(suite_import, "_sync", die)
     elif step == "indexing":
-        patch.setattr("mondegreen.regression.registration.put_suite", die)
+        patch.setattr("mondegreen.regression.tester.put_suite", die)
     else:
         rename = Path.replace
         doomed = ".adding-" if step == "naming the folder" else ".suites.yaml."

@@ -13,8 +13,7 @@ from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, RegressionResults
 from mondegreen.registry.regression_runs import RegressionRun
 from mondegreen.reports.outputs import StageOutputs, read_outputs
-from mondegreen.reports.validation import Findings, find
-from mondegreen.reports.validation_page import write_page
+from mondegreen.reports.validation import Findings, find, write_page
 from mondegreen.scoring.decision import decide, pair_test_sets
 from mondegreen.scoring.verdict import Look
 from tests.reports.conftest import SUITES

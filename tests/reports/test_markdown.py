@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.reports.validation import Findings, find
-from mondegreen.reports.validation_page import code, escaped, render_markdown
+from mondegreen.reports.validation import Findings, code, escaped, find, render_markdown
 
 
 @pytest.fixture(scope="module")

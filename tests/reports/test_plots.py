@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.page import facts
-from mondegreen.reports.validation import find
-from mondegreen.reports.validation_page import write_plots
+from mondegreen.reports.validation import find, write_plots
 from scripts.stage_deps import ROOT
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from mondegreen.records import RegisteredVersion
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.reports.validation import find
-from mondegreen.reports.validation_page import write_page
+from mondegreen.reports.validation import find, write_page
 from mondegreen.scoring.verdict import Look
 from tests.browser import PHONE, launch, low_contrast, scrolls_sideways, visit
 

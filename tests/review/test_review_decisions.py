@@ -6,7 +6,7 @@ import pytest
 
 from mondegreen.cases.exchange import export_cases
 from mondegreen.cases.queries import recounted
-from mondegreen.cases.snapshot_contents import corrected_cases, merged
+from mondegreen.cases.snapshots import corrected_cases, merged
 from mondegreen.cases.store import DataManager
 from mondegreen.db import reading
 from mondegreen.errors import CaseError

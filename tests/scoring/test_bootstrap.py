@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from mondegreen.scoring import significance
-from mondegreen.scoring.evidence import IntervalMethod
 from mondegreen.scoring.significance import block_bootstrap
+from mondegreen.scoring.verdict import IntervalMethod
 
 
 def clusters(seed: int, size: int, improvement: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

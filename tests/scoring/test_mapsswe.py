@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.scoring import mapsswe
-from mondegreen.scoring.mapsswe import NistAlignment, align, segment_differences
+from mondegreen.scoring.significance import NistAlignment, align, segment_differences
 from mondegreen.scoring.wer import count_words
 from tests.scoring.examples import random_comparison, random_sides
 

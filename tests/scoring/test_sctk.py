@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mondegreen.scoring.mapsswe import NistAlignment, align, mapsswe, segment_differences
+from mondegreen.scoring.significance import NistAlignment, align, mapsswe, segment_differences
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from tests.scoring.examples import VOCABULARY, misheard
 

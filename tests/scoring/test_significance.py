@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mondegreen.scoring.mapsswe import mapsswe
-from mondegreen.scoring.significance import holm, minimum_detectable_effect, sign_flip_test, two_sided
+from mondegreen.scoring.significance import holm, mapsswe, minimum_detectable_effect, sign_flip_test, two_sided
 
 
 def brute_force(differences: list[int]) -> float:

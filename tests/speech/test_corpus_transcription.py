@@ -10,7 +10,8 @@ from mondegreen.config import Params
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
 from mondegreen.speech import corpus_transcription as module
-from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
+from mondegreen.speech.corpus_transcription import transcribe_corpus
+from mondegreen.speech.transcriber import load_transcriber
 from tests.tiny import save_model
 
 

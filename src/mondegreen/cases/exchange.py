@@ -28,11 +28,11 @@ from mondegreen.cases.formats import (
     undecodable,
     write_cases,
 )
-from mondegreen.cases.queries import active_corrections, batched, record_of
+from mondegreen.cases.queries import active_corrections, record_of
 from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Seconds
-from mondegreen.db import reading, transaction
+from mondegreen.db import batched, reading, transaction
 from mondegreen.errors import AudioError, CaseError, UsageError
 from mondegreen.files import sha256_file, write_bytes
 from mondegreen.speech.audio import duration_of

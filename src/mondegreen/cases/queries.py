@@ -5,11 +5,10 @@ or lower case, must begin a word of the case. Both have an index of the words.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import groupby, islice
-from typing import Any, NamedTuple, TypeVar
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, exists, func, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
@@ -25,6 +24,7 @@ from mondegreen.cases.records import (
     Statistics,
     preferred,
 )
+from mondegreen.db import batched
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.tables import (
     TSVECTOR,
@@ -37,26 +37,17 @@ from mondegreen.tables import (
     ReviewHoldRow,
     SuggestionRow,
     Table,
+    search_words,
 )
 
-_BATCH = 500  # rows of one statement
 _SHORTEST_PREFIX = 6
 _LIST = "`mondegreen cases list` shows the ids."
-_LONGEST = 64  # characters of a word; PostgreSQL refuses 2 KiB
 _FEW = 2_000  # cases that are soon looked at one by one
 _RARE = 5_000  # cases of a type that are soon looked at one by one
 _RECENT = 5_000
-Item = TypeVar("Item")
 
 # A table of cases, and the conditions that they pass there.
 Place = tuple[type[CaseRow], list[ColumnElement[bool]]]
-
-
-def batched(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """As many at once as one statement takes."""
-    rest = iter(items)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
 
 
 def record_of(kind: type[Record], row: Table, **more: Any) -> Record:
@@ -178,7 +169,7 @@ def places(session: Session, wanted: str, newest: Select[CaseRow] | None) -> Ite
     Raises:
         UsageError: there is no word to look for.
     """
-    asked = _cut(wanted)
+    asked = search_words(wanted)
     if not asked:
         raise UsageError(f"There is no word in {wanted!r}.", "Search for the beginnings of words.")
     if session.get_bind().dialect.name == "postgresql":
@@ -206,17 +197,6 @@ def _few(session: Session, asked: list[str]) -> list[int] | None:
     statement = text("SELECT rowid FROM case_words WHERE case_words MATCH :words LIMIT :most")
     found = list(session.scalars(statement, {"words": query, "most": _FEW + 1}))
     return found if len(found) <= _FEW else None
-
-
-def _cut(written: str) -> list[str]:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", written).casefold())
-    return [word[:_LONGEST] for word in re.findall(r"[^\W_]+", folded)]
-
-
-def words(*texts: str | None) -> str:
-    """What is stored of a case: its distinct words, with a space before each."""
-    found = dict.fromkeys(word for written in texts if written for word in _cut(written))
-    return "".join(f" {word}" for word in found)
 
 
 def corrections(session: Session, case_id: str) -> list[Correction]:

@@ -18,15 +18,13 @@ from sqlalchemy.orm import Session
 from mondegreen.cases.queries import (
     Kind,
     active_corrections,
-    batched,
     counts,
     current_correction,
     review_holds,
-    words,
 )
 from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection, NewSuggestion
 from mondegreen.config import Seconds
-from mondegreen.db import plain, upserting
+from mondegreen.db import batched, plain, upserting
 from mondegreen.errors import CaseError
 from mondegreen.tables import (
     CaseCountRow,
@@ -36,6 +34,7 @@ from mondegreen.tables import (
     ErrorTypeCountRow,
     SuggestionRow,
     Table,
+    searchable,
 )
 
 _SAME = ("model_version", "original_transcript", "error_score", "source", "metadata")  # in a NewCase and in its row
@@ -227,7 +226,7 @@ def _values(key: str, sighting: _Sighting, at: datetime) -> dict[str, Any]:
         "first_seen": at,
         "last_seen": at,
         "times_seen": sighting.times,
-        "words": words(new.original_transcript, name),
+        "words": searchable(new.original_transcript, name),
     }
 
 
@@ -278,7 +277,7 @@ def _set_current(
         changes[key] = {
             "label_method": given.method if given else None,
             "corrected_transcript": transcript,
-            "words": words(row.original_transcript, row.audio_name, transcript),
+            "words": searchable(row.original_transcript, row.audio_name, transcript),
         }
         tally.move(Kind.of(row), Kind.of(row)._replace(label_method=given.method if given else ""))
     update_rows(session, CaseRow, "id", changes)

@@ -25,9 +25,7 @@ from mondegreen.cli.common import (
     case_filter,
     local,
     login,
-    named_model,
     table,
-    transcriptions,
 )
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import adding, progress
@@ -191,12 +189,12 @@ def _hypotheses(
     if text is not None:
         yield from ((path, text, model_version) for path in audio)
         return
-    from mondegreen.speech.corpus_transcription import load_transcriber
-    from mondegreen.speech.transcriber import Failure
+    from mondegreen.config import named_model
+    from mondegreen.speech.transcriber import Failure, load_transcriber, transcribe_in_groups
 
     name, params = named_model(model, "Give one: --model NAME, or --text.")
     stt = load_transcriber(name, params, nbest=0, beam_width=16, cached=False)
-    for path, result in zip(audio, transcriptions(stt, audio), strict=True):
+    for path, result in zip(audio, transcribe_in_groups(stt, audio), strict=True):
         if isinstance(result, Failure):
             yield path, AudioError(result.error, reason=result.reason), ""
         else:

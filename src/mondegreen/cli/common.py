@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mondegreen.cases.records import CaseFilter
-    from mondegreen.config import Params
     from mondegreen.loop.rounds import OnStageProgress, StageProgress
-    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 
 STORE, BUILD = Path("var"), Path("build")
-GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
 BuildOption = Annotated[Path, typer.Option("--build", help="The folder of the stage outputs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -107,28 +104,6 @@ def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
         cells = (column.value(row) for column in columns)
         found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return found
-
-
-def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
-    """The model that an option names, else model.base of params.yaml, and the parameters, which may be the defaults.
-
-    Raises:
-        UsageError: neither of the two is there.
-    """
-    from mondegreen.config import params_of
-
-    if model is None and not Path("params.yaml").is_file():
-        raise UsageError("No model is named, and there is no params.yaml here.", advice)
-    params = params_of()
-    return model or params.model.base, params
-
-
-def transcriptions(
-    stt: "BaselineSTTModel", paths: Sequence[Path], group: int = GROUP
-) -> Iterator["Transcription | Failure"]:
-    """One result a path, in that order, a group at a time."""
-    for start in range(0, len(paths), group):
-        yield from stt.transcribe_many(paths[start : start + group])
 
 
 def login() -> str:

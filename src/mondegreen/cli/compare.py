@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from mondegreen.config import Params
     from mondegreen.records import Hypothesis
-    from mondegreen.scoring.slices import Slice
+    from mondegreen.scoring.slices import ChangedUtterance, Slice, TwoModels
     from mondegreen.scoring.transcript_files import References
-    from mondegreen.scoring.two_models import ChangedUtterance, TwoModels
 
 _NOTHING = "·"
 _MANY_SPEAKERS = 8  # more are not all shown
@@ -63,8 +62,8 @@ def compare(
     from mondegreen.config import params_of
     from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
+    from mondegreen.scoring.slices import two_models
     from mondegreen.scoring.transcript_files import read_references
-    from mondegreen.scoring.two_models import two_models
 
     params = params_of()
     said = read_references(_references(references), part)
@@ -98,7 +97,8 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
     from mondegreen.files import sha256_file
     from mondegreen.scoring.references import wrong
-    from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, load_transcriber, transcribe_corpus
+    from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
+    from mondegreen.speech.transcriber import load_transcriber
 
     for line in said.chosen:
         if not Path(line.path or line.key).is_file():

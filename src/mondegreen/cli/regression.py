@@ -165,7 +165,7 @@ def _tester(store: Path | None) -> "RegressionTester":
 
 
 def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
-    from mondegreen.speech.corpus_transcription import load_transcriber
+    from mondegreen.speech.transcriber import load_transcriber
 
     return load_transcriber(model, tester.params)
 

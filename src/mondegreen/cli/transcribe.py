@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import GROUP, named_model, transcriptions
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ def transcribe(
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
     inference could not be logged.
     """
-    from mondegreen.speech.corpus_transcription import load_transcriber
+    from mondegreen.config import named_model
+    from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
     name, params = named_model(model, "Give one: --model NAME.")
     paths = list(expanded(files))
@@ -52,7 +52,7 @@ def transcribe(
         progress("transcribing", len(paths)) as advance,
         InferenceLog(stt.digest if log else None, params, group) as inferences,
     ):
-        for done, result in enumerate(transcriptions(stt, paths, group), 1):
+        for done, result in enumerate(transcribe_in_groups(stt, paths, group), 1):
             failed += _report(result, as_json)
             inferences.add(result)
             advance(done)

@@ -78,7 +78,8 @@ def _judge(
     """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
     from mondegreen.config import params_of
     from mondegreen.loop.validator import ModelValidator, ValidationConfig
-    from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
+    from mondegreen.speech.corpus_transcription import transcribe_corpus
+    from mondegreen.speech.transcriber import load_transcriber
 
     params = params_of()
     config = ValidationConfig.from_params(params)
@@ -197,7 +198,7 @@ def _suite_runs() -> "tuple[RegressionRun, ...]":
 def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | None) -> str:
     """Writes the file, if there is one; returns the text of the Markdown."""
     from mondegreen.files import write_text
-    from mondegreen.reports.validation_page import render_markdown, write_page
+    from mondegreen.reports.validation import render_markdown, write_page
 
     if not markdown and target:
         write_page(target, found, clips)

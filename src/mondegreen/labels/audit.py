@@ -11,10 +11,10 @@ from mondegreen.errors import MondegreenError
 from mondegreen.labels.gold import Accepted, EditCounts, EstimatedShare, LabelAudit
 from mondegreen.labels.guards import LabelDecision, filter_label, spans
 from mondegreen.records import Rate, Utterance
-from mondegreen.scoring.clusters import choose_unit, cluster_name, cluster_sums
-from mondegreen.scoring.evidence import Unit
+from mondegreen.scoring.metrics import choose_unit, cluster_name, cluster_sums
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.significance import block_bootstrap
+from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from mondegreen.scoring.wording import percent
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import LeakageError
 from mondegreen.records import Domain, Hypothesis, Label, Rate, SliceMetrics, Utterance, Writer
-from mondegreen.scoring.evidence import Unit
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import NormalizerName
+from mondegreen.scoring.verdict import Unit
 
 
 def gold_labels(

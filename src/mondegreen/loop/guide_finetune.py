@@ -18,14 +18,15 @@ from mondegreen.files import path_text, sha256_file, write_json, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.selection import Selection, select
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
-from mondegreen.scoring.metrics import metrics_file
+from mondegreen.scoring.metrics import llm_references, metrics_file
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.scoring.references import Row, llm_references, read_table
+from mondegreen.scoring.references import Row, read_table
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
-from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
+from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
+from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 0.5

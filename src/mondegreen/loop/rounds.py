@@ -23,9 +23,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import flock, read_json
-from mondegreen.loop.branch import current_branch, enter_branch, leave_branch, require_clean
 from mondegreen.loop.jobs import WORKING, Job, Jobs, RoundState
-from mondegreen.loop.pipeline import PIPELINE, Interrupted, run_pipeline, tail
+from mondegreen.loop.pipeline import (
+    PIPELINE,
+    Interrupted,
+    current_branch,
+    enter_branch,
+    leave_branch,
+    require_clean,
+    run_pipeline,
+    tail,
+)
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.tables import CaseRow

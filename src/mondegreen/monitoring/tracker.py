@@ -193,7 +193,7 @@ class MetadataTracker:
             (0.05 for "wer": 5 points fewer errors). With fewer than two values `slope` and `improvement` are None and
             `reason` says so.
         """
-        from mondegreen.monitoring.trends import performance_trends
+        from mondegreen.monitoring.statistics import performance_trends
 
         now = datetime.now(UTC)
         since = now - _window(days=time_window_days)
@@ -224,8 +224,7 @@ class MetadataTracker:
         """Everything: statistics, drift, trends, and the checks; alerts go to the log and, with `send`, the webhook."""
         from mondegreen.monitoring.alerts import check_thresholds, notify
         from mondegreen.monitoring.records import MonitorReport
-        from mondegreen.monitoring.statistics import curve_edges, time_steps
-        from mondegreen.monitoring.trends import METRICS, performance_trends
+        from mondegreen.monitoring.statistics import METRICS, curve_edges, performance_trends, time_steps
 
         now, params = now or datetime.now(UTC), params or MonitorParams()
         found, drift = self.statistics(window, now), self.drift(window, params, now)

@@ -1,4 +1,4 @@
-"""What the stages after training, and an evaluation of the error detector, write into MLflow's runs."""
+"""What the metrics of a stage, an audit of labels and an evaluation of the error detector write into MLflow's runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,23 +18,6 @@ def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
         values[f"{prefix}/{name}/wer"] = found.wer.rate
         values[f"{prefix}/{name}/cer"] = found.cer.rate
     log_metrics(run_id, values)
-
-
-def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
-    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
-
-    Args:
-        run_id: the run of run.json.
-        verdict: build/validate/verdict.json.
-        report: build/validate/report.html.
-        metrics: name to number.
-        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
-    """
-    client, run_id = log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
-    for path in (verdict, report):
-        client.log_artifact(run_id, str(path), "validate")
-    if outcome:
-        client.set_tag(run_id, "verdict", outcome)
 
 
 def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

@@ -188,3 +188,20 @@ def _left_out(params: Params) -> dict[str, Any]:
     ways = {"url", "timeout", "retries", "concurrency"}
     label = set(type(params.label).model_fields) - {"llm"} if params.label.llm == "off" else ways
     return {**dict.fromkeys(_NOT_OF_A_CANDIDATE, True), "label": label}
+
+
+def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
+    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
+
+    Args:
+        run_id: the run of run.json.
+        verdict: build/validate/verdict.json.
+        report: build/validate/report.html.
+        metrics: name to number.
+        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
+    """
+    client, run_id = log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
+    for path in (verdict, report):
+        client.log_artifact(run_id, str(path), "validate")
+    if outcome:
+        client.set_tag(run_id, "verdict", outcome)

@@ -12,21 +12,22 @@ from scipy.stats import t as student
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.clusters import Counts, choose_unit, cluster_name, cluster_sums
-from mondegreen.scoring.evidence import ClusterT, Evidence, IntervalMethod, Unit
-from mondegreen.scoring.mapsswe import align, mapsswe, segment_differences
-from mondegreen.scoring.metrics import Scored, join
+from mondegreen.scoring.metrics import Counts, Scored, choose_unit, cluster_name, cluster_sums, join
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
     Bootstrap,
+    align,
     block_bootstrap,
     cluster_t_test,
     effect_size,
+    mapsswe,
     minimum_detectable_effect,
+    segment_differences,
     sign_flip_test,
     signed_rank_test,
 )
+from mondegreen.scoring.verdict import ClusterT, Evidence, IntervalMethod, Unit
 
 Role = Literal["baseline", "candidate"]
 ROLES: tuple[Role, ...] = get_args(Role)

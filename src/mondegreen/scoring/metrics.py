@@ -1,16 +1,25 @@
-"""Utterances and hypotheses joined, counted, and summed by slice: corpus WER and CER, as metrics.json holds them."""
+"""Utterances and hypotheses joined, counted, and summed: by slice as metrics.json holds them, by cluster for tests.
+
+A cluster is what can be taken as independent of others: a speaker, a recording or an utterance.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
 from mondegreen.scoring.wording import some
 
 _SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train"])}
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,23 @@ def check_ids(utterances: list[str], hypotheses: list[str]) -> None:
         )
 
 
+def llm_references(judging: Sequence[Utterance], allowed: bool) -> int:
+    """How many of the references that judge were written by a machine: only what a person wrote may judge a model.
+
+    Raises:
+        UsageError: some were, and `allowed` (validate.allow_llm_references) is false.
+    """
+    machines = [row.path for row in judging if row.reference_source == "llm" and row.reference.strip()]
+    if machines and not allowed:
+        raise UsageError(
+            f"{len(machines)} of {len(judging)} references that would judge were written by a machine: "
+            f"{', '.join(machines[:3])}{', …' if len(machines) > 3 else ''}.",
+            "Have a person listen and write them down, or take them out. validate.allow_llm_references lets them "
+            "judge, and every verdict and the registry then say so.",
+        )
+    return len(machines)
+
+
 def score(pairs: Sequence[Scored]) -> SliceMetrics:
     """Corpus WER and CER.
 
@@ -137,3 +163,28 @@ def model_of(hypotheses: Sequence[Hypothesis]) -> str:
             "Rerun the stage that writes them, so that one model transcribes every file.",
         )
     return digests[0] if digests else ""
+
+
+def choose_unit(utterances: Sequence[Utterance], rules: ValidateParams) -> Unit:
+    """The widest unit that there are enough of to judge by.
+
+    Speakers must also reach `min_clusters`: otherwise one more speaker could turn a narrowed claim that can be judged
+    into a wide one that cannot.
+    """
+    speakers = {utterance.speaker for utterance in utterances} - {""}
+    if len(speakers) >= max(rules.min_speakers, rules.min_clusters):
+        return "speaker"
+    return "recording" if all(utterance.recording for utterance in utterances) else "utterance"
+
+
+def cluster_name(utterance: Utterance, unit: Unit) -> str:
+    """The cluster that an utterance belongs to; those without a speaker share "": they may all be one person."""
+    return {"speaker": utterance.speaker, "recording": utterance.recording, "utterance": utterance.id}[unit]
+
+
+def cluster_sums(clusters: Sequence[str], counts: Sequence[int]) -> Counts:
+    """The counts summed by cluster: int64 (num_clusters,), in the order of the clusters' names."""
+    names, index = np.unique(np.array(clusters, dtype=np.str_), return_inverse=True)
+    total = np.zeros(len(names), dtype=np.int64)
+    np.add.at(total, index, np.array(counts, dtype=np.int64))
+    return total

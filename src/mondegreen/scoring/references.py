@@ -1,4 +1,4 @@
-"""Tables of references, and who wrote them.
+"""Tables of references, and who wrote their texts.
 
 The one reader of tables with the columns path,text,speaker,…: references.csv of a data folder, suites, evaluation sets,
 and what `mondegreen compare` takes.
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mondegreen.errors import UsageError
-from mondegreen.records import ReferenceSource, Utterance
+from mondegreen.records import ReferenceSource
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 SOURCE_COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
@@ -109,23 +109,6 @@ def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
         if words and words[0] in _MACHINES:
             return "llm"
     return "human"
-
-
-def llm_references(judging: Sequence[Utterance], allowed: bool) -> int:
-    """How many of the references that judge were written by a machine: only what a person wrote may judge a model.
-
-    Raises:
-        UsageError: some were, and `allowed` (validate.allow_llm_references) is false.
-    """
-    machines = [row.path for row in judging if row.reference_source == "llm" and row.reference.strip()]
-    if machines and not allowed:
-        raise UsageError(
-            f"{len(machines)} of {len(judging)} references that would judge were written by a machine: "
-            f"{', '.join(machines[:3])}{', …' if len(machines) > 3 else ''}.",
-            "Have a person listen and write them down, or take them out. validate.allow_llm_references lets them "
-            "judge, and every verdict and the registry then say so.",
-        )
-    return len(machines)
 
 
 def _row(path: Path, line: int, cells: dict[str, str], header: list[str], key: str) -> Row:

@@ -1,4 +1,7 @@
-"""Where two models differ: rates by condition, speaker, duration, SNR, confidence and word class, with intervals."""
+"""Where two models differ: rates by condition, speaker, duration, SNR, confidence and word class, with intervals.
+
+Of any two models, also of other recognisers: everything that `mondegreen compare` says of them.
+"""
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -8,11 +11,19 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mondegreen.records import Utterance
-from mondegreen.scoring.clusters import Counts, cluster_name, cluster_sums
-from mondegreen.scoring.comparison import Comparison
-from mondegreen.scoring.evidence import Unit
-from mondegreen.scoring.significance import block_bootstrap, holm, two_sided
+from mondegreen.config import Params
+from mondegreen.records import SliceMetrics, Utterance
+from mondegreen.scoring.comparison import Comparison, gather
+from mondegreen.scoring.metrics import Counts, Scored, cluster_name, cluster_sums, score
+from mondegreen.scoring.significance import (
+    EXACT_CLUSTERS,
+    block_bootstrap,
+    holm,
+    minimum_detectable_effect,
+    signed_rank_test,
+    two_sided,
+)
+from mondegreen.scoring.verdict import Evidence, IntervalMethod, Unit
 from mondegreen.scoring.wer import align_words, confusions
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
@@ -235,3 +246,138 @@ def _clusters(unit: Unit, utterances: Sequence[Utterance]) -> tuple[Unit, list[s
         if len(set(names)) > 1:
             break
     return narrower, names
+
+
+class Side(CompareModel):
+    """One model on all utterances."""
+
+    name: str
+    metrics: SliceMetrics
+    wer: Estimate
+    failed: int  # utterances with an error in place of a transcript; they count as fully wrong
+
+
+class TwoSidedTest(CompareModel):
+    """A test of no difference. `p_value` is None where nothing varies."""
+
+    name: str
+    over: str  # what it takes as independent, and how many
+    p_value: float | None
+
+
+class ChangedUtterance(CompareModel):
+    """An utterance in which one model makes fewer word errors than the other."""
+
+    id: str
+    errors: tuple[int, int]  # a, b
+    reference: str
+    texts: tuple[str, str] = Field(serialization_alias="heard")
+
+
+class TwoModels(CompareModel):
+    """Rates are fractions; a difference is a - b, so positive where b makes fewer errors."""
+
+    a: Side
+    b: Side
+    difference: Estimate
+    level: float
+    interval_method: IntervalMethod
+    unit: Unit
+    clusters: int
+    utterances: int
+    words: int
+    speakers: int
+    without_reference: int
+    machine_references: int  # written by a machine: they do not judge, they only show agreement with it
+    normalizer: str
+    tests: tuple[TwoSidedTest, ...]
+    effect_size: float | None  # Hedges' g over clusters
+    clusters_better: tuple[int, int]  # with fewer errors by a, by b
+    minimum_detectable_effect: float | None  # two-sided at 1 - level, power 0.8
+    slices: tuple[Slice, ...]
+    better_by_b: tuple[ChangedUtterance, ...]
+    better_by_a: tuple[ChangedUtterance, ...]
+    confusions: tuple[Confusion, ...]
+
+
+def two_models(
+    comparison: Comparison,
+    names: tuple[str, str],
+    params: Params,
+    normalizer: str,
+    limit: int,
+    snr: Mapping[str, float] | None = None,
+) -> TwoModels:
+    """The whole comparison; ValueError when no utterance has a reference.
+
+    Args:
+        names: of the baseline side (a) and the candidate side (b).
+        params: `validate` and `seed` are read.
+        normalizer: its name and version, for the record.
+        limit: of utterances and confusions in each list.
+        snr: dB by utterance ID, where it is known.
+    """
+    evidence = gather(comparison, params)
+    alpha, bounds = params.validate_.alpha, evidence.interval if comparison.clusters > 1 else (None, None)
+    return TwoModels(
+        a=_side(names[0], comparison.baseline, comparison.baseline_errors, comparison.words, params),
+        b=_side(names[1], comparison.candidate, comparison.candidate_errors, comparison.words, params),
+        difference=Estimate(value=evidence.improvement, low=bounds[0], high=bounds[1]),
+        level=evidence.level,
+        interval_method=evidence.interval_method,
+        **comparison.size(),
+        machine_references=sum(pair.utterance.reference_source != "human" for pair in comparison.baseline),
+        normalizer=normalizer,
+        tests=_tests(comparison, evidence, params),
+        effect_size=evidence.effect_size.hedges_g,
+        clusters_better=(evidence.effect_size.worse, evidence.effect_size.better),
+        minimum_detectable_effect=minimum_detectable_effect(comparison.differences, comparison.words, alpha / 2),
+        slices=tuple(slices(comparison, snr, 1 - alpha, seed=params.seed)),
+        better_by_b=_changed(comparison, 1, limit),
+        better_by_a=_changed(comparison, -1, limit),
+        confusions=tuple(confusion_changes(comparison, limit)),
+    )
+
+
+def _side(name: str, pairs: Sequence[Scored], errors: Counts, words: Counts, params: Params) -> Side:
+    metrics, rules = score(pairs), params.validate_
+    low, high = None, None
+    if len(words) > 1:
+        sample = block_bootstrap(errors, np.zeros_like(errors), words, rules.bootstrap_samples, params.seed)
+        low, high = sample.interval(1 - rules.alpha)
+    return Side(
+        name=name,
+        metrics=metrics,
+        wer=Estimate(value=metrics.wer.rate, low=low, high=high),
+        failed=sum(bool(pair.hypothesis.error) for pair in pairs),
+    )
+
+
+def _tests(comparison: Comparison, evidence: Evidence, params: Params) -> tuple[TwoSidedTest, ...]:
+    over = f"{comparison.clusters} {comparison.unit}s"
+    flips = "exact" if comparison.clusters <= EXACT_CLUSTERS else f"{params.validate_.permutations:,} flips"
+    t, z = evidence.cluster_t.p_value, evidence.segments.p_value
+    rank = (signed_rank_test(sign * comparison.differences, comparison.words).p_value for sign in (1, -1))
+    one_sided = (
+        ("sign-flip permutation", f"{over}, {flips}", evidence.p_better, evidence.p_worse),
+        ("cluster-robust t", over, t, None if t is None else 1 - t),
+        ("Wilcoxon signed rank", over, *rank),
+        ("MAPSSWE", f"{evidence.segments.segments} segments", z, None if z is None else 1 - z),
+    )
+    return tuple(
+        TwoSidedTest(name=name, over=what, p_value=None if b is None or a is None else min(1.0, 2 * min(b, a)))
+        for name, what, b, a in one_sided
+    )
+
+
+def _changed(comparison: Comparison, sign: Literal[1, -1], limit: int) -> tuple[ChangedUtterance, ...]:
+    """The utterances with the largest difference of word errors in one direction."""
+    return tuple(
+        ChangedUtterance(
+            id=old.utterance.id,
+            errors=(old.words.errors, new.words.errors),
+            reference=old.reference,
+            texts=(old.text, new.text),
+        )
+        for old, new in comparison.most_changed(sign, limit)
+    )

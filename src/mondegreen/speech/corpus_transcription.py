@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mondegreen.config import Params
 from mondegreen.files import lock, read_jsonl, write_jsonl
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
 
@@ -35,24 +34,6 @@ class CorpusTranscriber:
 
     transcribe: Callable[[Sequence[Utterance], OnProgress], list[Hypothesis]]
     digest: str = ""  # of the model, "" when nobody knows
-
-
-def load_transcriber(model_name: str, params: Params, **other: Any) -> "BaselineSTTModel":
-    """The model with the pipeline's decoding parameters, and its features kept between stages.
-
-    Args:
-        other: parameters of `BaselineSTTModel` that are to differ.
-    """
-    from mondegreen.speech.transcriber import BaselineSTTModel
-
-    given: dict[str, Any] = {
-        "batch_seconds": params.transcribe.batch_seconds,
-        "beam_width": params.transcribe.beam_width,
-        "nbest": params.transcribe.nbest,
-        "max_duration": params.audio.max_duration,
-        "cached": True,
-    }
-    return BaselineSTTModel(model_name, **given | other)
 
 
 def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTranscriber:

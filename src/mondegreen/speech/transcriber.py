@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from mondegreen.config import Seconds
+from mondegreen.config import Params, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.files import sha256_file
 from mondegreen.records import Alternative, Word
@@ -23,6 +24,7 @@ from mondegreen.speech.model import FeatureCache, batches, encode, load_model, l
 
 WINDOW: Seconds = 24.0
 OVERLAP: Seconds = 4.0  # of two neighbouring windows
+GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 _CHUNK: Seconds = 600.0  # audio held in memory at a time by transcribe_many
 
 
@@ -199,6 +201,30 @@ class BaselineSTTModel:
             real_time_factor=(time.perf_counter() - started) / duration,
             model=self.digest,
         )
+
+
+def load_transcriber(model_name: str, params: Params, **other: Any) -> BaselineSTTModel:
+    """The model with the pipeline's decoding parameters, and its features kept between stages.
+
+    Args:
+        other: parameters of `BaselineSTTModel` that are to differ.
+    """
+    given: dict[str, Any] = {
+        "batch_seconds": params.transcribe.batch_seconds,
+        "beam_width": params.transcribe.beam_width,
+        "nbest": params.transcribe.nbest,
+        "max_duration": params.audio.max_duration,
+        "cached": True,
+    }
+    return BaselineSTTModel(model_name, **given | other)
+
+
+def transcribe_in_groups(
+    stt: BaselineSTTModel, paths: Sequence[Path], group: int = GROUP
+) -> Iterator[Transcription | Failure]:
+    """One result a path, in that order, a group at a time."""
+    for start in range(0, len(paths), group):
+        yield from stt.transcribe_many(paths[start : start + group])
 
 
 def load(name: str) -> BaselineSTTModel:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
-from mondegreen.progress import progress
+from mondegreen.progress import progress, run_stage
 from mondegreen.records import Metrics, RunInfo, Utterance
 from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.speech.corpus_transcription import load_transcriber, transcribe_corpus
-from mondegreen.stages import run
+from mondegreen.speech.corpus_transcription import transcribe_corpus
+from mondegreen.speech.transcriber import load_transcriber
 
 OUTPUT = Path("build/evaluate")
 
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

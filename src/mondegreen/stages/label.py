@@ -6,9 +6,8 @@ from pathlib import Path
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.labels.gold import LabelAudit, gold_labels, make_audit
-from mondegreen.progress import progress
+from mondegreen.progress import progress, run_stage
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.stages import run
 
 OUTPUT = Path("build/label")
 logger = logging.getLogger(__name__)
@@ -59,4 +58,4 @@ def _ask(
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json, write_jsonl
-from mondegreen.progress import track
+from mondegreen.progress import run_stage, track
 from mondegreen.speech.manifest import build_manifest
-from mondegreen.stages import run
 
 OUT = Path("build/prepare")
 logger = logging.getLogger(__name__)
@@ -28,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

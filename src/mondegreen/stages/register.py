@@ -6,7 +6,7 @@ from pathlib import Path
 from mondegreen.config import load_params
 from mondegreen.files import write_json
 from mondegreen.loop.candidate import register_candidate
-from mondegreen.stages import run
+from mondegreen.progress import run_stage
 
 
 def main() -> None:
@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

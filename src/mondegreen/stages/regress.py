@@ -4,11 +4,11 @@ from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json
-from mondegreen.progress import progress
+from mondegreen.progress import progress, run_stage
 from mondegreen.registry.regression_runs import record_run
 from mondegreen.regression.runner import run_suites
-from mondegreen.speech.corpus_transcription import corpus_transcriber, load_transcriber
-from mondegreen.stages import run
+from mondegreen.speech.corpus_transcription import corpus_transcriber
+from mondegreen.speech.transcriber import load_transcriber
 
 
 def main() -> None:
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

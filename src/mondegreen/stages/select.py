@@ -6,8 +6,8 @@ from pathlib import Path
 from mondegreen.config import load_params
 from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.labels.selection import select
+from mondegreen.progress import run_stage
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.stages import run
 
 OUTPUT = Path("build/select")
 logger = logging.getLogger(__name__)
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -8,12 +8,12 @@ from accelerate import PartialState
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json
+from mondegreen.progress import run_stage
 from mondegreen.records import Example, RunInfo
 from mondegreen.registry.runs import lineage_tags, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.training import OnEpoch
-from mondegreen.stages import run
 
 SELECTED, OUTPUT, CHECKPOINTS = Path("build/select"), Path("build/train"), Path("var/checkpoints")
 logger = logging.getLogger(__name__)
@@ -72,4 +72,4 @@ def _run_info(run_id: str, base: SpeechModel, params: Params, result: FinetuneRe
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -7,19 +7,19 @@ from mondegreen.errors import UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
 from mondegreen.loop.alpha_ledger import judge, open_ledger
+from mondegreen.progress import run_stage
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.speech.manifest import Report
-from mondegreen.stages import run
 
 OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.run_logs import log_label_audit, log_verdict
+    from mondegreen.registry.run_logs import log_label_audit
+    from mondegreen.registry.runs import log_verdict
     from mondegreen.reports.outputs import StageOutputs
-    from mondegreen.reports.validation import find
-    from mondegreen.reports.validation_page import render_markdown, write_page, write_plots
+    from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
 
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
@@ -66,4 +66,4 @@ def _check_models(sets: PairedTestSets, candidate_run: RunInfo) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)
