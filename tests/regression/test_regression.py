@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import AudioError, MondegreenError, UsageError
-from mondegreen.regression import registration as suite_import
+from mondegreen.regression import tester as suite_import
 from mondegreen.regression.suites import load_index
 from mondegreen.regression.tester import RegressionTester
 from tests.regression.regression_project import (

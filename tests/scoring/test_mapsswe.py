@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.scoring import mapsswe
+from mondegreen.scoring import significance
 from mondegreen.scoring.significance import NistAlignment, align, segment_differences
 from mondegreen.scoring.wer import count_words
 from tests.scoring.examples import random_comparison, random_sides
@@ -39,7 +39,7 @@ def test_many_at_a_time_are_aligned_as_one_by_one(pairs: list[tuple[str, str]]) 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [(pair.reference, pair.text) for pair in random_comparison(5).baseline]
     whole = align(pairs)
-    monkeypatch.setattr(mapsswe, "_CHUNK_CELLS", 300)
+    monkeypatch.setattr(significance, "_CHUNK_CELLS", 300)
     assert align(pairs) == whole
 
 

@@ -9,8 +9,8 @@ import pytest
 from mondegreen.errors import UsageError
 from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, Utterance
+from mondegreen.scoring import decision
 from mondegreen.scoring import decision as module
-from mondegreen.scoring import noninferiority
 from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import smallest_p
 from mondegreen.scoring.verdict import Look, Verdict
@@ -165,7 +165,7 @@ def test_statistics_that_are_not_numbers_never_pass(field: str, monkeypatch: pyt
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "not numbers" in verdict.reason and verdict.p_value is None
     monkeypatch.undo()
-    monkeypatch.setattr(noninferiority, "gather", broken)
+    monkeypatch.setattr(decision, "gather", broken)
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
 

@@ -93,7 +93,7 @@ class InferenceLog:
 
     def __init__(self, model_version: str | None, params: "Params", group: int) -> None:
         self.group, self.lost = group, 0
-        self._heard: list[Transcription] = []
+        self._results: list[Transcription] = []
         self._logging = model_version is not None
         self._write_down = self._open(model_version, params) if model_version else None
         self._thread = ThreadPoolExecutor(1)
@@ -116,18 +116,18 @@ class InferenceLog:
         from mondegreen.speech.transcriber import Transcription
 
         if self._logging and isinstance(result, Transcription):
-            self._heard.append(result)
-            if len(self._heard) >= self.group:
+            self._results.append(result)
+            if len(self._results) >= self.group:
                 self._write()
 
     def _write(self) -> None:
         """Hands the group to the thread, once the one before is written."""
         self._wait()
-        heard, self._heard = self._heard, []
-        if heard and self._write_down is None:
-            self.lost += len(heard)
-        elif heard and self._write_down:
-            self._writing = self._thread.submit(self._write_down, heard), len(heard)
+        results, self._results = self._results, []
+        if results and self._write_down is None:
+            self.lost += len(results)
+        elif results and self._write_down:
+            self._writing = self._thread.submit(self._write_down, results), len(results)
 
     def _wait(self) -> None:
         if self._writing is None:
@@ -152,7 +152,7 @@ class InferenceLog:
         except Exception as error:
             self._warn(error)
             return None
-        return lambda heard: tracker.log_inferences([inference_of(result, detector, longest) for result in heard])
+        return lambda results: tracker.log_inferences([inference_of(result, detector, longest) for result in results])
 
     def _warn(self, error: Exception) -> None:
         typer.echo(f"warning: inferences are not logged: {error}", err=True)

@@ -91,11 +91,11 @@ def _judge(
     # Both are loaded before one of them works for an hour: a name may be wrong.
     models = [(name, load_transcriber(name, params)) for name in (baseline, model)]
 
-    def heard(name: str, stt: "BaselineSTTModel") -> "list[Hypothesis]":
+    def hypotheses(name: str, stt: "BaselineSTTModel") -> "list[Hypothesis]":
         with progress(name, len(utterances)) as advance:
             return transcribe_corpus(utterances, stt, on_progress=advance)
 
-    old, new = (heard(name, stt) for name, stt in models)
+    old, new = (hypotheses(name, stt) for name, stt in models)
     return validator, validator.judge_hypotheses(utterances, old, new, model_id=model, baseline_id=baseline)
 
 

@@ -1,10 +1,6 @@
 """From a CTC lattice to text, words with times and confidence, and N-best.
 
 A lattice is `log_probs`: float32 (num_frames, vocab_size), log-softmax over the tokens of every frame.
-
-Joins the words of overlapping windows, so that the text of a long recording shows no seams.
-
-A word that a window's edge cuts is heard wrong, but the neighbour holds it whole: away from the edges both agree.
 """
 
 import math

@@ -87,8 +87,8 @@ class DevSet:
             DevScore.zero(),
         )
 
-    def _judge(self, example: Example, heard: str) -> DevScore:
-        reference, hypothesis = normalize(example.text, self.normalizer), normalize(heard, self.normalizer)
+    def _judge(self, example: Example, text: str) -> DevScore:
+        reference, hypothesis = normalize(example.text, self.normalizer), normalize(text, self.normalizer)
         return DevScore(
             count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
         )

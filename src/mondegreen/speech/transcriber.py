@@ -1,6 +1,7 @@
 """From recordings to transcripts: `BaselineSTTModel`, the one way in for every stage, command and server.
 
-Recordings of any length: a long one is taken in overlapping windows whose words are joined again.
+A long recording is taken in overlapping windows. A word that a window's edge cuts comes out wrong, but the neighbour
+holds it whole: away from the edges both agree, and there they are joined.
 """
 
 import io
