@@ -4,7 +4,7 @@ import pytest
 from mondegreen.config import Params
 from mondegreen.scoring.comparison import compare, gather
 from mondegreen.scoring.slices import TwoModels, two_models
-from tests.scoring.examples import random_sides
+from tests.scoring.examples import hypothesis, random_sides, utterance
 
 PARAMS = Params.model_validate({"validate": {"bootstrap_samples": 2000, "permutations": 2000}})
 
@@ -54,3 +54,11 @@ def test_a_model_beside_itself_differs_in_nothing() -> None:
     assert found.difference.value == found.difference.low == found.difference.high == 0
     assert found.better_by_a == found.better_by_b == ()
     assert [test.p_value for test in found.tests] == [1.0, None, None, None]
+
+
+def test_utterances_that_changed_alike_stand_in_the_order_of_their_ids_and_in_the_report_of_their_paths() -> None:
+    rows = [utterance("a", path="z.wav"), utterance("b", path="y.wav")]
+    old, new = ([hypothesis(row.id, text) for row in rows] for text in ("one", "one two"))
+    comparison = compare(rows, old, new, PARAMS.validate_)
+    assert [pair[0].utterance.id for pair in comparison.most_changed(1, 5)] == ["b", "a"]
+    assert [row.id for row in two_models(comparison, ("x", "y"), PARAMS, "spoken-1", 5).better_by_b] == ["a", "b"]

@@ -85,14 +85,16 @@ class Comparison:
             "without_reference": self.without_reference,
         }
 
-    def most_changed(self, sign: Literal[1, -1], limit: int) -> list[tuple[Scored, Scored]]:
-        """The utterances that lost (1) or gained (-1) most word errors, the largest change first, ties by path."""
+    def most_changed(
+        self, sign: Literal[1, -1], limit: int, ties: Literal["path", "id"] = "path"
+    ) -> list[tuple[Scored, Scored]]:
+        """The utterances that lost (1) or gained (-1) most word errors, the largest change first, then by `ties`."""
 
         def lost(pair: tuple[Scored, Scored]) -> int:
             return sign * (pair[0].words.errors - pair[1].words.errors)
 
         pairs = [pair for pair in self.pairs if lost(pair) > 0]
-        pairs.sort(key=lambda pair: (-lost(pair), pair[0].utterance.path, pair[0].utterance.id))
+        pairs.sort(key=lambda pair: (-lost(pair), getattr(pair[0].utterance, ties), pair[0].utterance.id))
         return pairs[:limit]
 
     def failed(self, model: Role) -> list[str]:

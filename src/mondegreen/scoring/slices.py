@@ -379,5 +379,5 @@ def _changed(comparison: Comparison, sign: Literal[1, -1], limit: int) -> tuple[
             reference=old.reference,
             texts=(old.text, new.text),
         )
-        for old, new in comparison.most_changed(sign, limit)
+        for old, new in comparison.most_changed(sign, limit, ties="id")
     )

@@ -231,7 +231,7 @@ def _check(path: Path, references: References, found: Mapping[str, Line], known:
             references.path,
             missing[0].number,
             f"{missing[0].key!r} has no hypothesis in {path}{_more(missing, 'without one')}",
-            "Both sides must hold the same utterances; an empty transcript is a line of its own.",
+            "Both sides must have heard the same utterances; an empty transcript is a line of its own.",
         )
     strangers = [line for key, line in found.items() if key not in known]
     if strangers:
