@@ -75,6 +75,8 @@ def wait_until(page: Page, condition: str) -> None:
 
 
 def shown(page: Page) -> str:
+    """The case on the page, whose script has run: a key pressed before that is lost."""
+    page.wait_for_selector("body[data-ready]")
     return str(page.get_attribute("#decision", "data-case"))
 
 
