@@ -1,15 +1,10 @@
 """The fine-tuning guide's entry point: `python scripts/finetune_wav2vec2.py --audio_dir recordings/`."""
 
-import sys
-
 import typer
 
 from mondegreen.cli.finetune import finetune
-from mondegreen.errors import MondegreenError
+from mondegreen.progress import exit_on_error
 
 if __name__ == "__main__":
-    try:
+    with exit_on_error():
         typer.run(finetune)
-    except MondegreenError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(error.exit_code) from None

@@ -282,15 +282,3 @@ def params_of(project: Path = Path()) -> Params:
     """The project's params.yaml, or the defaults where there is none."""
     path = project / "params.yaml"
     return load_params(path) if path.is_file() else Params()
-
-
-def named_model(model: str | None, advice: str) -> tuple[str, Params]:
-    """The model that an option names, else model.base of params.yaml, and the parameters, which may be the defaults.
-
-    Raises:
-        UsageError: neither of the two is there.
-    """
-    if model is None and not Path("params.yaml").is_file():
-        raise UsageError("No model is named, and there is no params.yaml here.", advice)
-    params = params_of()
-    return model or params.model.base, params

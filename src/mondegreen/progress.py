@@ -58,10 +58,17 @@ def track(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a stage: logs to stderr, and turns an error the user can act on into its message and its exit code."""
+    """Runs a stage, which logs to stderr."""
     log_to_stderr()
-    try:
+    with exit_on_error():
         main()
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Ends the program where the user can act on an error: with its message and its exit code, not a traceback."""
+    try:
+        yield
     except MondegreenError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(error.exit_code) from None

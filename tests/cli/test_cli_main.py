@@ -39,7 +39,7 @@ def test_an_error_is_a_message_and_an_exit_code(monkeypatch: pytest.MonkeyPatch,
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("mondegreen.config.named_model", broken)
+    monkeypatch.setattr("mondegreen.cli.transcribe.named_model", broken)
     result = CliRunner().invoke(app, ["transcribe", "a.wav"])
     assert result.exit_code == code
     assert result.stderr == "error: Odd.\n  What now: Even it.\n" and result.stdout == ""

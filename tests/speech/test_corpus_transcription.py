@@ -1,5 +1,7 @@
 """Hypotheses are remembered by model, decoding and recording; a killed run goes on."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +92,12 @@ def test_a_recording_that_fails_is_tried_again(place: Path) -> None:
     assert transcribe_corpus([row], model)[0].error
     Path(row.path).write_bytes(whole)
     assert not transcribe_corpus([row], model)[0].error
+
+
+def test_a_function_of_the_users_own_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\nfrom mondegreen.speech.corpus_transcription import corpus_transcriber\n"
+        "corpus_transcriber(lambda path: 'hello')\nprint('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

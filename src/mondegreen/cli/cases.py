@@ -25,6 +25,7 @@ from mondegreen.cli.common import (
     case_filter,
     local,
     login,
+    named_model,
     table,
 )
 from mondegreen.errors import AudioError, UsageError
@@ -189,7 +190,6 @@ def _hypotheses(
     if text is not None:
         yield from ((path, text, model_version) for path in audio)
         return
-    from mondegreen.config import named_model
     from mondegreen.speech.transcriber import Failure, load_transcriber, transcribe_in_groups
 
     name, params = named_model(model, "Give one: --model NAME, or --text.")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mondegreen.cases.records import CaseFilter
+    from mondegreen.config import Params
     from mondegreen.loop.rounds import OnStageProgress, StageProgress
 
 STORE, BUILD = Path("var"), Path("build")
@@ -104,6 +105,20 @@ def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
         cells = (column.value(row) for column in columns)
         found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return found
+
+
+def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
+    """The model that an option names, else model.base of params.yaml, and the parameters, which may be the defaults.
+
+    Raises:
+        UsageError: neither of the two is there.
+    """
+    from mondegreen.config import params_of
+
+    if model is None and not Path("params.yaml").is_file():
+        raise UsageError("No model is named, and there is no params.yaml here.", advice)
+    params = params_of()
+    return model or params.model.base, params
 
 
 def login() -> str:

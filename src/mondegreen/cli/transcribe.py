@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mondegreen.cli.common import named_model
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ def transcribe(
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
     inference could not be logged.
     """
-    from mondegreen.config import named_model
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
     name, params = named_model(model, "Give one: --model NAME.")

@@ -24,6 +24,7 @@ from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
 from mondegreen.git import dvc, git, revision_tags
+from mondegreen.progress import exit_on_error
 
 SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
 STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
@@ -253,12 +254,9 @@ def main() -> None:
     parser.add_argument("--prefix", default=GcpParams().prefix)
     parser.add_argument("--dataset-id", required=True)
     given = parser.parse_args()
-    try:
+    with exit_on_error():
         bucket = Bucket(GcpParams(bucket=given.bucket, prefix=given.prefix))
         state = run_job(bucket, given.dataset_id, Path())
-    except MondegreenError as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(error.exit_code) from None
     raise SystemExit(0 if state.state == "done" else 1)
 
 

@@ -6,10 +6,8 @@ inferences takes some 30 ms, a window that holds the whole million 3 s.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from statistics import StatisticsError, fmean, linear_regression
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -233,10 +231,9 @@ def trend_through(metric: str, values: Moments, too_few: str) -> Trend:
 
 def round_values(metric: str, since: datetime, until: datetime) -> tuple[Moments, str]:
     """WER or CER of each round's candidate on the test set, at the time its run began; else why there is none."""
-    from mondegreen.registry.mlflow_store import tracking_uri
+    from mondegreen.registry.mlflow_store import registry_file
 
-    parts = urlsplit(tracking_uri())
-    if parts.scheme == "sqlite" and not Path(unquote(parts.path[1:])).exists():
+    if (database := registry_file()) and not database.exists():
         return [], "no round has run yet (`dvc repro`)"
     from mlflow.exceptions import MlflowException
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mondegreen.files import lock, read_jsonl, write_jsonl
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
@@ -41,22 +41,23 @@ def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTransc
 
     A recording at which the function raises, or gives no text, has no transcript: it counts as fully wrong.
     """
-    from mondegreen.speech.transcriber import BaselineSTTModel
-
     owner = getattr(model, "__self__", None)
-    if isinstance(owner, BaselineSTTModel) and getattr(model, "__name__", "") == "transcribe":
-        model = owner
-    if isinstance(model, BaselineSTTModel):
-        return CorpusTranscriber(
-            lambda rows, advance: transcribe_corpus(rows, model, on_progress=advance), model.digest
-        )
+    whole = owner if getattr(model, "__name__", "") == "transcribe" else model
+    if hasattr(whole, "transcribe_many"):  # a plain function need not wait for torch
+        from mondegreen.speech.transcriber import BaselineSTTModel
+
+        if isinstance(whole, BaselineSTTModel):
+            return CorpusTranscriber(
+                lambda rows, advance: transcribe_corpus(rows, whole, on_progress=advance), whole.digest
+            )
+    function = cast(TranscribeFn, model)
     known = getattr(owner, "digest", "")
     digest = known if isinstance(known, str) and len(known) <= _DIGEST else ""
 
     def transcribe(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
         found = []
         for done, utterance in enumerate(utterances, 1):
-            found.append(_by_function(model, utterance, digest))
+            found.append(_by_function(function, utterance, digest))
             on_progress(done)
         return found
 
@@ -113,7 +114,7 @@ def _hypothesis(utterance: Utterance, result: "Transcription | Failure", digest:
     from mondegreen.speech.transcriber import Failure
 
     if isinstance(result, Failure):
-        return _empty(utterance, result.error, digest).model_copy(update={"id": utterance.sha256})
+        return _text_alone(utterance.sha256, utterance, digest, error=result.error)
     return Hypothesis(
         id=utterance.sha256,
         path=utterance.path,
@@ -136,16 +137,17 @@ def _by_function(transcribe: TranscribeFn, utterance: Utterance, digest: str) ->
     try:
         text = _text_of(transcribe(utterance.path))
     except Exception as raised:  # whatever a user's model raises, the other recordings are still transcribed
-        return _empty(utterance, f"{type(raised).__name__}: {raised}".encode("utf-8", "replace").decode(), digest)
-    return _empty(utterance, "", digest).model_copy(update={"text": text})
+        error = f"{type(raised).__name__}: {raised}".encode("utf-8", "replace").decode()
+        return _text_alone(utterance.id, utterance, digest, error=error)
+    return _text_alone(utterance.id, utterance, digest, text=text)
 
 
-def _empty(utterance: Utterance, error: str, digest: str) -> Hypothesis:
-    """An empty hypothesis."""
+def _text_alone(key: str, utterance: Utterance, digest: str, text: str = "", error: str = "") -> Hypothesis:
+    """A hypothesis without words, alternatives and confidence."""
     return Hypothesis(
-        id=utterance.id,
+        id=key,
         path=utterance.path,
-        text="",
+        text=text,
         confidence=0.0,
         duration=utterance.duration,
         words=[],
