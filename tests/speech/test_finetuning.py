@@ -1,18 +1,24 @@
 """A model that knows one accent learns another, by LoRA as well as in full, and the sweep guards what it knew."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
+from mondegreen.progress import run_stage
 from mondegreen.records import SweepRow
-from mondegreen.speech.finetuning import MERGE_TOLERANCE, FinetuneResult, choose, finetune
-from mondegreen.speech.model import SpeechModel, load_model
-from tests.speech.tones import tone_corpus
+from mondegreen.speech import finetuning
+from mondegreen.speech.finetuning import FinetuneResult, choose, finetune
+from mondegreen.speech.lora import MERGE_TOLERANCE, check_merge
+from mondegreen.speech.model import SpeechModel, encode, load_model
+from mondegreen.speech.training import CTCTrainer
+from tests.speech.tones import tone_corpus, tone_waveform
 from tests.tiny import save_model
 
 _SETTINGS = {"batch_seconds": 1.5, "mask_time_prob": 0.0, "lora_dropout": 0.0, "patience": 100}
@@ -47,10 +53,9 @@ def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Speec
     return load_model(str(taught))
 
 
-def adapt(base: SpeechModel, settings: Params, replay: bool = True, output: str = "out") -> FinetuneResult:
+def adapt(base: SpeechModel, settings: Params, output: str = "out") -> FinetuneResult:
     known, accent = tone_corpus(Path("known")), tone_corpus(Path("accent"), pitch=1.05)
-    train = [*accent, *known] if replay else accent
-    return finetune(base, train, accent, known, settings, Path(output), Path("checkpoints"))
+    return finetune(base, [*accent, *known], accent, known, settings, Path(output), Path("checkpoints"))
 
 
 @pytest.mark.parametrize(("method", "learning_rate"), [("lora", 1e-2), ("full", 2e-3)])
@@ -76,6 +81,35 @@ def test_the_same_inputs_give_the_same_bytes(base: SpeechModel) -> None:
     first, second = (adapt(base, settings, output=name) for name in ("a", "b"))
     assert first.record == second.record
     assert sha256_tree(Path("a")) == sha256_tree(Path("b"))
+
+
+def test_trying_the_merge_first_changes_no_byte_of_the_training(base: SpeechModel, monkeypatch) -> None:
+    settings = params("lora", 2, 1e-2, mask_time_prob=0.2, lora_dropout=0.1, merge_weights=(1.0,))
+    adapt(base, settings, output="a")
+    monkeypatch.setattr(finetuning, "try_merge", lambda *inputs: None)
+    adapt(base, settings, output="b")
+    assert sha256_tree(Path("a")) == sha256_tree(Path("b"))
+
+
+def test_a_refused_merge_loses_nothing_that_was_trained(base: SpeechModel, monkeypatch) -> None:
+    settings = params("lora", 2, 1e-2, merge_weights=(1.0,))
+    adapt(base, settings, output="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("mondegreen.speech.lora.MERGE_TOLERANCE", 0.0)
+        patch.setattr(finetuning, "try_merge", lambda *inputs: None)
+        with pytest.raises(TrainingError, match=r"trained adapter is in \S+/adapter, [\s\S]*What now") as refused:
+            adapt(base, settings)
+        with pytest.raises(SystemExit, match="1"):
+            run_stage(lambda: adapt(base, settings))
+    assert not Path("out").exists()
+    folder = Path(re.search(r"is in (\S+/adapter)", str(refused.value))[1])
+    tuned = load_model("whole").network
+    unmerged = PeftModel.from_pretrained(copy.deepcopy(base.network), folder).eval()
+    item = encode(base, tone_waveform("fed a"))
+    assert check_merge(unmerged.get_base_model(), tuned, [item]) <= MERGE_TOLERANCE
+    monkeypatch.setattr(CTCTrainer, "training_step", lambda *inputs: pytest.fail("it trains anew"))
+    adapt(base, settings)
+    assert sha256_tree(Path("out")) == sha256_tree(Path("whole"))
 
 
 @pytest.mark.parametrize("changes", [{"train_encoder": True}, {"augment": True}])

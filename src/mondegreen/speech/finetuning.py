@@ -4,38 +4,32 @@ How much of what was learnt to keep is chosen along the line from base to tuned:
 """
 
 import copy
-import json
 import logging
 import resource
 import shutil
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
+from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, set_seed
 
-from mondegreen.config import Params, TrainParams
+from mondegreen.config import Params
 from mondegreen.errors import TrainingError
-from mondegreen.files import write_text
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, fit_spec_augment, preflight
-from mondegreen.speech.model import FeatureCache, SpeechModel, forward_features, model_digest, pad
+from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
+from mondegreen.speech.model import FeatureCache, SpeechModel, model_digest
 from mondegreen.speech.training import DevSet, OnEpoch, run_key
 from mondegreen.speech.training import train as run_training
 
 logger = logging.getLogger(__name__)
-MERGE_TOLERANCE = 1e-4
-_CHECKED = 4  # utterances of the merge check
 _ROUNDING = 1e-9
-_ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "out_proj"})
-_FEED_FORWARD = ("intermediate_dense", "output_dense")
 _BESIDE_WEIGHTS = (
     "vocab.json",
     "tokenizer.json",
@@ -56,7 +50,7 @@ class FinetuneResult:
     best_epoch: int
     dev_wer: float  # of the saved model
     merge_weight: float
-    merge_difference: float  # largest difference of a logit between adapter and merged model; 0 for full
+    merge_difference: float  # between the logits of adapter and merged model, as lora.check_merge gives it; 0 for full
     model_digest: str
     left_out: list[Problem]
     notes: list[str]
@@ -105,13 +99,16 @@ def finetune(
     prepared = _prepare(base, train, dev, retention, params)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
+    if adapted:
+        try_merge(adapted, prepared.clips, prepared.dev.recordings)
     folder = checkpoints / run_key(params, base.digest, train, dev)
     encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, prepared.dev.recordings, waveforms=encoder, augment=params.train.augment)
     started = time.perf_counter()
     history = run_training(FeatureCTC(network, encoder), dataset, prepared.dev, params, folder, on_epoch)
     seconds = (time.perf_counter() - started) / (len(prepared.clips) * len(history))
-    result = _finish(base, network, adapted, prepared, params, output, history, seconds)
+    tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
+    result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
     if PartialState().is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
     return result
@@ -161,21 +158,43 @@ def trainable(base: SpeechModel, params: Params) -> tuple[PreTrainedModel, PeftM
     return network, None
 
 
+def _merged(
+    base: SpeechModel, network: PreTrainedModel, adapted: PeftModel | None, dev: DevSet, folder: Path
+) -> tuple[PreTrainedModel, float]:
+    """The trained network without adapter, and by how much merging changed it.
+
+    What was trained is never lost: when the merge is refused, the adapter is saved beside the checkpoints.
+    """
+    cast(nn.Module, network).to(base.device)
+    if adapted is None:
+        return in_evaluation(network), 0.0
+    tuned = merge(adapted)
+    shortest = sorted(dev.examples, key=lambda row: (row.duration, row.id))[:CHECKED]
+    try:
+        return tuned, check_merge(network, tuned, [dev.recordings.features(row) for row in shortest])
+    except TrainingError as error:
+        if PartialState().is_main_process:
+            save_adapter(adapted, base, 1.0, folder / "adapter")
+        PartialState().wait_for_everyone()
+        raise TrainingError(
+            f"{error.problem} No model was saved; the trained adapter is in {folder / 'adapter'}, and its checkpoints "
+            "are beside it.",
+            f"Use it unmerged with peft's PeftModel.from_pretrained. {error.next_step} A run with the same parameters "
+            "goes on from the checkpoints and trains nothing twice.",
+        ) from None
+
+
 def _finish(
     base: SpeechModel,
-    network: PreTrainedModel,
+    tuned: PreTrainedModel,
     adapted: PeftModel | None,
     prepared: _Prepared,
     params: Params,
     output: Path,
     history: list[Epoch],
     seconds: float,
+    difference: float,
 ) -> FinetuneResult:
-    cast(nn.Module, network).to(base.device)
-    tuned = merge(adapted) if adapted else in_evaluation(network)
-    examples = prepared.dev.examples[:_CHECKED]
-    features = [prepared.dev.recordings.features(example) for example in examples]
-    difference = check_merge(network, tuned, features) if adapted else 0.0
     weights = params.train.merge_weights
     rows = sweep(base, tuned, prepared.dev, prepared.retention, weights, params.train.forgetting_budget)
     best, note = choose(rows, weights)
@@ -202,52 +221,6 @@ def _finish(
     )
 
 
-def add_lora(network: PreTrainedModel, params: TrainParams) -> PeftModel:
-    """Puts LoRA layers into `network` (in place) and freezes the rest, but for a trainable copy of the CTC head.
-
-    Returns:
-        peft's view of the same network, for merging and saving.
-
-    Raises:
-        TrainingError: no module has one of the names in train.lora_targets.
-    """
-    config = LoraConfig(
-        r=params.lora_rank,
-        lora_alpha=params.lora_alpha,
-        lora_dropout=params.lora_dropout,
-        target_modules=list(reachable_targets(network, params.lora_targets)),
-        modules_to_save=["lm_head"],
-        task_type=None,
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
-            return get_peft_model(network, config)
-    except ValueError as error:
-        raise TrainingError(
-            f"LoRA found none of {', '.join(params.lora_targets)} in this model ({error}).",
-            "Name modules that it has in train.lora_targets, such as q_proj.",
-        ) from error
-
-
-def reachable_targets(network: PreTrainedModel, targets: Sequence[str]) -> tuple[str, ...]:
-    """Targets whose forward is called.
-
-    WavLM hands the weights of its attention projections to a function of torch instead of calling the modules: an
-    adapter there would never be asked and never learn. Its feed-forward layers take the place of the attention.
-    """
-    if network.config.model_type != "wavlm" or not _ATTENTION & set(targets):
-        return tuple(targets)
-    logger.warning("WavLM's attention cannot carry LoRA; its feed-forward layers are adapted instead.")
-    return tuple(dict.fromkeys([*(name for name in targets if name not in _ATTENTION), *_FEED_FORWARD]))
-
-
-def merge(adapted: PeftModel) -> PreTrainedModel:
-    """A plain network with the adapter merged in; `adapted` stays as it is."""
-    merged: PreTrainedModel = cast(Any, copy.deepcopy(adapted)).merge_and_unload()
-    return in_evaluation(merged)
-
-
 def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> PreTrainedModel:
     """A network at `base + weight * (tuned - base)`: the LoRA scale, or a weighted average after full fine-tuning.
 
@@ -264,34 +237,6 @@ def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> P
     return in_evaluation(network)
 
 
-def in_evaluation(network: PreTrainedModel) -> PreTrainedModel:
-    """The same network without dropout and SpecAugment."""
-    nn.Module.eval(network)
-    return network
-
-
-@torch.inference_mode()
-def check_merge(adapted: PreTrainedModel, merged: PreTrainedModel, features: Sequence[Tensor]) -> float:
-    """The largest difference of any logit between the network with its adapter and the merged one.
-
-    Args:
-        features: a few utterances, each float32 (num_frames, conv_dim).
-
-    Raises:
-        TrainingError: more than MERGE_TOLERANCE; what would be served is not what was trained.
-    """
-    padded, mask = pad(features)
-    padded, mask = padded.to(merged.device), mask.to(merged.device)
-    logits = [forward_features(in_evaluation(network), padded, mask)[mask] for network in (adapted, merged)]
-    difference = float((logits[0] - logits[1]).abs().max())
-    if not difference <= MERGE_TOLERANCE:  # a NaN is not within the tolerance either
-        raise TrainingError(
-            f"The merged model differs from the adapter by {difference:.2g} in a logit ({MERGE_TOLERANCE:g} allowed).",
-            "Nothing was saved. Train with a lower train.learning_rate, or report this with build/train and the model.",
-        )
-    return difference
-
-
 def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> None:
     """Writes weights (safetensors, float32) and configuration, and copies the base's tokenizer files beside them."""
     output.mkdir(parents=True, exist_ok=True)
@@ -299,24 +244,6 @@ def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> Non
     for name in _BESIDE_WEIGHTS:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, output / name)
-
-
-def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, folder: Path) -> None:
-    """Writes the adapter, and in base.json the model that it belongs to.
-
-    peft writes its configuration in another order each time; it is put in order, so that the bytes can be compared.
-    """
-    adapted.peft_config["default"].base_model_name_or_path = base.name
-    adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
-    (folder / "README.md").unlink(missing_ok=True)
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in sorted(settings.items())}
-    _write_json(folder / "adapter_config.json", ordered)
-    _write_json(folder / "base.json", {"base": base.name, "base_digest": base.digest, "merge_weight": merge_weight})
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def sweep(
