@@ -7,11 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from mondegreen.config import DetectorParams
 from mondegreen.detector.calibration import (
+    STRENGTHS,
     ReferencedUtterance,
+    _cross_fitted,
     _groups,
     calibrate,
     choose_strength,
@@ -76,6 +78,21 @@ def test_few_data_keep_the_scores_nearer_to_the_base_rate() -> None:
 
     few, many = (np.mean([spread(seed, count) for seed in range(4)]) for count in (40, 400))
     assert few < 0.7 * many
+
+
+def test_examples_that_no_penalty_can_judge_do_not_pull_the_scores_to_the_base_rate() -> None:
+    def loss(seed: int) -> tuple[float, float]:
+        generator = np.random.default_rng(seed)
+        values = generator.normal(size=(150, 12))
+        against = generator.random(150) < 0.04  # a few that no score can foresee
+        labels = (values[:, 0] > -1.2) ^ against
+        folds = np.array_split(np.arange(150), 5)
+        chosen = choose_strength(values, labels, folds)[1]
+        least = min(log_loss(labels, _cross_fitted(values, labels, folds, strength)) for strength in STRENGTHS)
+        return float(log_loss(labels, chosen)), float(least)
+
+    found, least = np.mean([loss(seed) for seed in range(8)], axis=0)
+    assert found < 1.05 * least
 
 
 def test_an_unknown_value_and_a_constant_feature_change_nothing() -> None:

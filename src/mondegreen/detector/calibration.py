@@ -319,6 +319,8 @@ def choose_strength(matrix: Matrix, labels: Labels, folds: Sequence[Fold]) -> tu
 
     The one-standard-error rule (Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, 7.10):
     with few examples of a class the least loss is found by luck, and scores far from the base rate are not earned.
+    The standard error is that of the difference, example by example: a transcript that is hard to judge is so under
+    every penalty, and its loss says nothing about which of two penalties is better.
 
     Args:
         matrix: float64 (num_examples, num_features), NaN where unknown.
@@ -331,9 +333,13 @@ def choose_strength(matrix: Matrix, labels: Labels, folds: Sequence[Fold]) -> tu
     scores = {strength: _cross_fitted(matrix, labels, folds, strength) for strength in STRENGTHS}
     losses = {strength: _losses(labels, scores[strength]) for strength in STRENGTHS}
     best = min(losses.values(), key=lambda values: values.mean())
-    bound = best.mean() + best.std() / np.sqrt(len(best))
-    chosen = next(strength for strength in STRENGTHS if losses[strength].mean() <= bound)
+    chosen = next(strength for strength in STRENGTHS if _within_an_error(losses[strength] - best))
     return chosen, scores[chosen]
+
+
+def _within_an_error(differences: Matrix) -> bool:
+    """Whether the mean of differences, float64 (num_examples,), is at most its standard error."""
+    return bool(differences.mean() <= differences.std() / np.sqrt(len(differences)))
 
 
 def _losses(labels: Labels, scores: Matrix) -> Matrix:
