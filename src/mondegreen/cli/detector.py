@@ -97,7 +97,7 @@ def _examples(
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     stage = "evaluate" if candidate else "transcribe"
     hypotheses = read_jsonl(build / stage / "hypotheses.jsonl", Hypothesis)
-    wanted = sum(item.split in splits for item in utterances)
+    wanted = sum(item.split in splits and item.domain != "replay" for item in utterances)
     with progress(f"measuring {what}", wanted) as advance:
         return collect(utterances, hypotheses, splits, params.score.normalizer, advance)
 

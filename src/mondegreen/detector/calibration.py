@@ -88,7 +88,8 @@ def collect(
         UsageError: manifest and hypotheses are not of the same recordings.
         AudioError: a recording cannot be read.
     """
-    wanted = [pair for pair in join(utterances, hypotheses, normalizer).scored if pair.utterance.split in splits]
+    scored = join(utterances, hypotheses, normalizer).scored
+    wanted = [pair for pair in scored if pair.utterance.split in splits and pair.utterance.domain != "replay"]
     examples = []
     for done, pair in enumerate(wanted, 1):
         examples.append(ReferencedUtterance(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))

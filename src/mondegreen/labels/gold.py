@@ -140,7 +140,9 @@ def make_audit(
     llm: LabelAudit | None = None,
 ) -> Audit:
     """Counts sources by domain, and scores what the model wrote against what people wrote."""
-    domains: tuple[Domain, ...] = ("target", "retention")
+    domains: list[Domain] = ["target", "retention"]
+    if any(item.domain == "replay" for item in utterances):  # few projects have any
+        domains.append("replay")
     sources = {label.id: label.source for label in labels}
     counts = {
         domain: dict(sorted(Counter(sources[item.id] for item in utterances if item.domain == domain).items()))

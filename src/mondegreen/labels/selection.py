@@ -36,7 +36,9 @@ class SelectionReport(BaseModel):
     error_share: float  # of the labelled training utterances
     replay_share: float  # of what is trained on
     replay_wanted: int
-    replay_available: int
+    replay_available: int  # heard rightly, of the train split and of data/replay
+    replay_from_folder: int  # of those replayed, how many come from data/replay
+    notes: list[str]
     left_out: dict[str, int]  # reason -> training utterances
 
 
@@ -70,7 +72,8 @@ def select(
 ) -> Selection:
     """Training examples from the train split, labelled by a human or an LLM; dev and retention by humans only.
 
-    Replayed utterances are picked by a seeded hash of their audio: adding a recording moves none of the others.
+    Replayed are utterances that the base model hears rightly: of the train split first, then of data/replay. They are
+    picked by a seeded hash of their audio: adding a recording moves none of the others.
 
     Raises:
         MondegreenError: there is no error case, so there is nothing to learn.
@@ -78,7 +81,10 @@ def select(
     rows = _joined(utterances, labels, hypotheses)
     held_out = {item.sha256 for item in utterances if item.split != "train" or item.domain == "retention"}
     teaching, left_out = _teaching(rows, held_out, params.score.normalizer)
+    known = [row for row in teaching if row.utterance.domain == "replay"]
+    teaching = [row for row in teaching if row.utterance.domain == "target"]
     errors, correct = _by_outcome(teaching, params.score.normalizer)
+    _, known_correct = _by_outcome(known, params.score.normalizer)  # what it mishears of them teaches nothing
     if not errors:
         raise MondegreenError(
             f"There is nothing to train on: the base model misheard none of {len(teaching)} labelled training "
@@ -86,10 +92,11 @@ def select(
             "Add recordings that it mishears with their references (data/references.csv), then run `dvc repro`.",
         )
     wanted = round(params.select.replay_ratio * len(errors))
-    replayed = sorted(correct, key=lambda row: _rank(row, params.seed))[:wanted]
+    own, folder = (sorted(some, key=lambda row: _rank(row, params.seed)) for some in (correct, known_correct))
+    replayed = [*own, *folder][:wanted]
     kinds: dict[str, ExampleKind] = {row.utterance.id: "error" for row in errors}
     kinds |= {row.utterance.id: "replay" for row in replayed}
-    train = [row.example(kinds[row.utterance.id]) for row in teaching if row.utterance.id in kinds]
+    train = [row.example(kinds[row.utterance.id]) for row in [*teaching, *known] if row.utterance.id in kinds]
     dev = [row.example("dev") for row in rows if _judges(row, "target")]
     retention = [row.example("retention") for row in rows if _judges(row, "retention")]
     report = SelectionReport(
@@ -97,10 +104,24 @@ def select(
         error_share=round(len(errors) / len(teaching), 4),
         replay_share=round(len(replayed) / len(train), 4),
         replay_wanted=wanted,
-        replay_available=len(correct),
+        replay_available=len(correct) + len(known_correct),
+        replay_from_folder=max(0, len(replayed) - len(correct)),
+        notes=_too_little_replay(wanted, len(correct), len(known_correct), len(known)),
         left_out=left_out,
     )
     return Selection(train, dev, retention, report)
+
+
+def _too_little_replay(wanted: int, of_train: int, of_folder: int, in_folder: int) -> list[str]:
+    """A line of what lacks against forgetting, where something does."""
+    if of_train + of_folder >= wanted:
+        return []
+    return [
+        f"Replay against forgetting: {wanted} utterances are wanted (select.replay_ratio), {of_train + of_folder} are "
+        f"there: the base model hears {of_train} of the train split rightly, and {of_folder} of {in_folder} in "
+        "data/replay. Put recordings that it hears well, of other speakers than data/retention, with their "
+        "references.csv into data/replay."
+    ]
 
 
 def _joined(

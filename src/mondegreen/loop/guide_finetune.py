@@ -25,6 +25,7 @@ from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
+from mondegreen.speech.manifest import admitted_replay
 from mondegreen.speech.model import load_model
 from mondegreen.speech.transcriber import load_transcriber
 
@@ -59,8 +60,12 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
         return normalize(reference, params.score.normalizer)
 
     by_speaker = enough_speakers(rows, params.validate_.min_speakers)
-    utterances = assign_splits(rows, seed=params.seed, dev=DEV, test=HELD_OUT, by_speaker=by_speaker, text=text)
-    check_leakage(utterances, text)
+    own = [row for row in rows if row.domain != "replay"]
+    utterances = assign_splits(own, seed=params.seed, dev=DEV, test=HELD_OUT, by_speaker=by_speaker, text=text)
+    withheld = [row for row in own if row.path not in {kept.path for kept in utterances}]
+    replay, barred = admitted_replay([row for row in rows if row.domain == "replay"], utterances, withheld, text)
+    problems += barred
+    check_leakage([*utterances, *replay], text)
     llm_references([row for row in utterances if row.split == "test"], params.validate_.allow_llm_references)
     filled = {row.split for row in utterances if row.reference}
     if missing := sorted({"train", "dev", "test"} - filled):
@@ -68,7 +73,7 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
             f"{folder}: the recordings with references are too few: nothing is left for {' and '.join(missing)}.",
             "Give at least four different recordings with references; a hundred or more tell something.",
         )
-    return utterances, problems
+    return [*utterances, *replay], problems
 
 
 def _with_references(folder: Path, references: Path | None) -> list[Found]:

@@ -18,7 +18,7 @@ from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
 from mondegreen.scoring.wording import some
 
-_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train"])}
+_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train", "replay"])}
 Counts = npt.NDArray[np.int64]
 
 
@@ -120,10 +120,12 @@ def score(pairs: Sequence[Scored]) -> SliceMetrics:
 
 
 def slice_names(utterance: Utterance) -> tuple[str, ...]:
-    """The slices an utterance counts in: "test" and "test/noisy", or "retention" and "retention/test".
+    """The slices an utterance counts in: "test" and "test/noisy", or "retention" and "retention/test", or "replay".
 
-    What the model knew before is never mixed into "dev" or "test".
+    What the model knew before is never mixed into "train", "dev" or "test".
     """
+    if utterance.domain == "replay":
+        return ("replay",)
     if utterance.domain == "retention":
         return ("retention", f"retention/{utterance.split}")
     return (utterance.split, f"{utterance.split}/{utterance.condition}")

@@ -38,7 +38,7 @@ def discover(data: Path) -> list[Found]:
     """Finds every recording below `data`, in the order of the paths.
 
     The condition is the folder: data/audio/clean/ or data/clean/. Loose files take their row's condition, else "all".
-    data/retention holds the retention domain and may have a references.csv of its own.
+    data/retention and data/replay hold the domains of that name and may each have a references.csv of their own.
 
     Raises:
         UsageError: there is no audio, or a references.csv is wrong; names file, line and field.
@@ -47,8 +47,9 @@ def discover(data: Path) -> list[Found]:
         raise UsageError(
             f"{data}/ does not exist.", "Run `python scripts/get_sample.py`, or put your recordings in data/clean."
         )
-    retention = data / "retention"
-    found = [*_scan(data, "target", {"retention", *NOT_SCANNED}), *_scan(retention, "retention", set())]
+    known: tuple[Domain, ...] = ("retention", "replay")
+    found = [*_scan(data, "target", {*known, *NOT_SCANNED})]
+    found += [item for domain in known for item in _scan(data / domain, domain, set())]
     if not found:
         extensions = ", ".join(sorted(EXTENSIONS))
         raise UsageError(f"{data}/ holds no recordings ({extensions}).", "Put them in data/clean and data/noisy.")
@@ -70,8 +71,8 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         folders = folders[1:] if folders[:1] == ("audio",) else folders
         # A noisy copy often has the name of its original: without a source the name tells what belongs together.
         recording = "/".join((*folders[1:], name.stem))
-        if domain == "retention":  # one source, a synthesiser or a corpus, often stands for all of it
-            recording = f"retention/{recording}"
+        if domain != "target":  # one source, a synthesiser or a corpus, often stands for all of it
+            recording = f"{domain}/{recording}"
         elif row.source:
             recording = row.recording
         condition = folders[0] if folders else row.condition or "all"

@@ -296,8 +296,8 @@ def choose(rows: Sequence[SweepRow], weights: Sequence[float]) -> tuple[SweepRow
     least = min(candidates, key=lambda row: (row.retention_loss, row.weight))
     note = (
         f"No merge weight keeps the forgetting budget; {least.weight:g} forgets least "
-        f"({100 * least.retention_loss:+.2f} points WER on the retention set). Raise select.replay_ratio or lower "
-        "train.learning_rate."
+        f"({100 * least.retention_loss:+.2f} points WER on the retention set). Raise select.replay_ratio (data/replay "
+        "holds more to replay) or lower train.learning_rate."
     )
     logger.warning(note)
     return least, note

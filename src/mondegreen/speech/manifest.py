@@ -91,15 +91,16 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
         raise UsageError(
             f"None of the {len(files)} recordings in {data}/ can be used. {first}", "Repair or replace them."
         )
-    own = [row for row in checked if row.path not in cases]
+    own = [row for row in checked if row.path not in cases and row.domain != "replay"]
     by_speaker = enough_speakers(own, params.validate_.min_speakers)
     settled, withheld = _settled(own, params, by_speaker, text)
     pairs = [(cases[row.path][0], row) for row in checked if row.path in cases]
     kept, refused = admitted_cases(pairs, settled, withheld, by_speaker, text)
     corrected = {row.sha256 for _, row in kept}
-    rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept)]
+    replay, barred = admitted_replay([row for row in checked if row.domain == "replay"], settled, withheld, text)
+    rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept), *replay]
     check_leakage(rows, text)
-    problems += [*_unreferenced(withheld), *refused, *_empty_splits(data, rows)]
+    problems += [*_unreferenced(withheld), *refused, *barred, *_empty_splits(data, rows)]
     for problem in problems:
         logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
     report = _report(files, rows, problems, "speaker" if by_speaker else "recording", text)
@@ -264,6 +265,34 @@ def admitted_cases(
         else:
             known[utterance.sha256] = utterance.path
             kept.append((case, utterance))
+    return kept, problems
+
+
+def admitted_replay(
+    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], text: Text
+) -> tuple[list[Utterance], list[Problem]]:
+    """Recordings of data/replay that may be trained on beside `rows`, and why the others may not.
+
+    It is the replay that stays out when it shares bytes, a recording, a text or a named speaker with what judges, or
+    with the `withheld` recordings, which share something with that.
+    """
+    taken: dict[tuple[str, str], str] = {}
+    for row in (*withheld, *(row for row in rows if row.split != "train")):
+        taken.update(dict.fromkeys([*_keys(row, text(row.reference), False), ("speaker", row.speaker)], row.path))
+    kept: list[Utterance] = []
+    problems: list[Problem] = []
+    for row in recordings:
+        keys = [*_keys(row, text(row.reference), False), *([("speaker", row.speaker)] if row.speaker else [])]
+        shared = next((key for key in keys if key in taken), None)
+        if shared:
+            reason = f"held_out_{shared[0]}"
+            message = f"replay shares its {shared[0]} with {taken[shared]}, which is held out"
+            problems.append(Problem(path=row.path, reason=reason, message=message))
+        elif not row.reference:
+            message = "replay has no reference, so nobody knows whether it is heard rightly"
+            problems.append(Problem(path=row.path, reason="no_reference", message=message))
+        else:
+            kept.append(row)
     return kept, problems
 
 

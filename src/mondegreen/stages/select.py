@@ -27,6 +27,8 @@ def main() -> None:
     write_json(OUTPUT / "report.json", selection.report)
     for kind, group in selection.report.groups.items():
         logger.info("%s: %d utterances, %.0f s", kind, group.utterances, group.seconds)
+    for note in selection.report.notes:
+        logger.warning(note)
 
 
 if __name__ == "__main__":
