@@ -33,6 +33,7 @@ from mondegreen.speech.model import (
     pad,
 )
 from mondegreen.speech.text import Labeller, min_frames
+from mondegreen.speech.windows import LIMIT_KEY
 
 SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
 _NAMED = 10  # problems in one message
@@ -184,7 +185,8 @@ def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list
         TrainingError: nothing is left.
     """
     labels = encode_all(examples, recordings)
-    shortest = num_frames(recordings.base.network, SHORTEST_SAMPLES)
+    base = recordings.base
+    shortest, longest = num_frames(base.network, SHORTEST_SAMPLES), base.max_frames
     clips: list[Clip] = []
     left_out: list[Problem] = []
     for example in examples:
@@ -194,6 +196,11 @@ def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list
             left_out.append(Problem(path=example.path, reason=error.reason, message=error.problem))
             continue
         problem = _fault(clip, shortest)
+        if longest is not None and clip.frames > longest:
+            message = (
+                f"{example.duration:.1f} s, over {LIMIT_KEY} ({base.max_seconds:g}) of the model; cut it to train on it"
+            )
+            problem = Problem(path=example.path, reason="over_model_limit", message=message)
         if problem:
             left_out.append(problem)
         else:

@@ -170,8 +170,9 @@ def _merged(
         return in_evaluation(network), 0.0
     tuned = merge(adapted)
     shortest = sorted(dev.examples, key=lambda row: (row.duration, row.id))[:CHECKED]
+    features = [dev.recordings.features(row)[: base.max_frames] for row in shortest]
     try:
-        return tuned, check_merge(network, tuned, [dev.recordings.features(row) for row in shortest])
+        return tuned, check_merge(network, tuned, features)
     except TrainingError as error:
         if PartialState().is_main_process:
             save_adapter(adapted, base, 1.0, folder / "adapter")

@@ -24,10 +24,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from mondegreen.config import Seconds
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
 from mondegreen.speech.audio import Waveform
 from mondegreen.speech.decoding import LogProbs, Vocabulary
+from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
@@ -56,11 +58,17 @@ class SpeechModel:
     digest: str
     encoder_digest: str
     normalize: bool  # zero mean, unit variance for each waveform before the encoder
+    max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
 
     @property
     def frame_seconds(self) -> float:
         """Seconds between two frames of the logits."""
         return float(self.network.config.inputs_to_logits_ratio) / 16_000
+
+    @property
+    def max_frames(self) -> int | None:
+        """The longest piece in frames; None: any length."""
+        return None if self.max_seconds is None else num_frames(self.network, int(self.max_seconds * 16_000))
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +89,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
             "is not a plain Wav2Vec2, HuBERT or WavLM model.",
             f"Name a CTC model of one of these kinds in model.base: {', '.join(KINDS)}.",
         )
+    limit = read_limit(folder / "config.json", config.get(LIMIT_KEY))
     _require_safetensors(folder, name)
     disable_progress_bar()  # type: ignore[no-untyped-call]  # it writes to stderr also where that is no terminal
     with torch.random.fork_rng():  # what a checkpoint lacks (the SpecAugment vector of 960h) starts the same each time
@@ -102,6 +111,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
         digest=model_digest(folder),
         encoder_digest=encoder_digest(network, normalize),
         normalize=normalize,
+        max_seconds=limit,
     )
 
 
@@ -267,7 +277,7 @@ def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -
 
 @torch.inference_mode()
 def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[LogProbs]:
-    """Log posteriors of a batch of utterances.
+    """Log posteriors of a batch of utterances; one longer than the model hears in one piece is taken in windows.
 
     Args:
         features: each float32 (num_frames, conv_dim).
@@ -275,10 +285,18 @@ def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[Lo
     Returns:
         one float32 (num_frames, vocab_size) an utterance.
     """
-    padded, mask = pad(features)
+    longest, overlap = model.max_frames, round(OVERLAP / model.frame_seconds)
+    starts = [window_starts(len(item), longest, overlap) for item in features]
+    pieces = [
+        item if longest is None else item[start : start + longest]
+        for item, begins in zip(features, starts, strict=True)
+        for start in begins
+    ]
+    padded, mask = pad(pieces)
     logits = forward_features(model.network, padded.to(model.device), mask.to(model.device))
-    rows = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-    return [row[: len(item)] for row, item in zip(rows, features, strict=True)]
+    rows = iter(torch.log_softmax(logits.float(), dim=-1).cpu().numpy())
+    heard = iter([row[: len(piece)] for row, piece in zip(rows, pieces, strict=True)])
+    return [join([next(heard) for _ in begins], begins, model.vocabulary.blank) for begins in starts]
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -1,7 +1,8 @@
 """From recordings to transcripts: `BaselineSTTModel`, the one way in for every stage, command and server.
 
 A long recording is taken in overlapping windows. A word that a window's edge cuts comes out wrong, but the neighbour
-holds it whole: away from the edges both agree, and there they are joined.
+holds it whole: away from the edges both agree, and there they are joined. A model that hears less in one piece than
+that takes each of these in windows of its own (`windows`).
 """
 
 import io
@@ -22,9 +23,9 @@ from mondegreen.records import Alternative, Word
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, duration_of, load_audio, stream_windows
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.model import FeatureCache, batches, encode, load_model, log_probabilities
+from mondegreen.speech.windows import OVERLAP
 
 WINDOW: Seconds = 24.0
-OVERLAP: Seconds = 4.0  # of two neighbouring windows
 GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 _CHUNK: Seconds = 600.0  # audio held in memory at a time by transcribe_many
 
@@ -39,7 +40,7 @@ class Transcription(BaseModel):
     confidence: float
     duration: float
     words: list[Word]
-    nbest: list[Alternative]  # best first; empty for a recording taken in windows
+    nbest: list[Alternative]  # best first; empty for a recording longer than max_duration
     real_time_factor: float  # seconds of work for a second of audio
     model: str  # digest
 
