@@ -19,10 +19,10 @@ from mondegreen.speech.dataset import (
     Recordings,
     collate,
     ctc_loss,
-    fit_spec_augment,
     preflight,
 )
 from mondegreen.speech.model import FeatureCache, SpeechModel, load_model
+from mondegreen.speech.spec_augment import fit_spec_augment
 from tests.speech.tones import tone_corpus, tone_example
 from tests.tiny import save_model
 

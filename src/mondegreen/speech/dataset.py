@@ -1,6 +1,6 @@
 """What is trained on: clips that passed the preflight, in batches of like length, and the module that learns from them.
 
-Every label, every length and the SpecAugment mask is checked before the first step.
+Every label and every length is checked before the first step.
 """
 
 import logging
@@ -244,21 +244,6 @@ def _fault(clip: Clip, shortest: int) -> Problem | None:
     else:
         return None
     return Problem(path=clip.example.path, reason=reason, message=message)
-
-
-def fit_spec_augment(network: PreTrainedModel, clips: Sequence[Clip], mask_time_prob: float) -> None:
-    """Sets SpecAugment so that a mask is never longer than the shortest clip and hides the share that was asked for.
-
-    transformers' default of at least two masks a clip would hide 20 frames of the shortest ones, whatever the share.
-    """
-    config = network.config
-    config.apply_spec_augment = mask_time_prob > 0
-    config.mask_time_prob = mask_time_prob
-    config.mask_time_min_masks = 0
-    config.mask_time_length = max(1, min(config.mask_time_length, min(clip.frames for clip in clips)))
-    base: Any = network.base_model
-    if not hasattr(base, "masked_spec_embed"):  # a model that was saved with SpecAugment off has no such vector
-        base.masked_spec_embed = nn.Parameter(torch.zeros(config.hidden_size), requires_grad=False)
 
 
 class FeatureCTC(nn.Module):

@@ -22,9 +22,10 @@ from transformers import PreTrainedModel, set_seed
 from mondegreen.config import Params
 from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
-from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, fit_spec_augment, preflight
+from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import FeatureCache, SpeechModel, model_digest
+from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevSet, OnEpoch, run_key
 from mondegreen.speech.training import train as run_training
 
@@ -99,6 +100,7 @@ def finetune(
     prepared = _prepare(base, train, dev, retention, params)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
+    masks = look_at_masks(network, prepared.clips, prepared.dev.recordings, params.seed)
     if adapted:
         try_merge(adapted, prepared.clips, prepared.dev.recordings)
     folder = checkpoints / run_key(params, base.digest, train, dev)
@@ -109,6 +111,7 @@ def finetune(
     seconds = (time.perf_counter() - started) / (len(prepared.clips) * len(history))
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
     result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
+    result = replace(result, notes=[*masks, *result.notes])
     if PartialState().is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
     return result
