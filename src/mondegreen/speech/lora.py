@@ -136,7 +136,8 @@ def try_merge(adapted: PeftModel, clips: Sequence[Clip], recordings: Recordings)
         {"id": clip.example.id, "labels": torch.tensor(clip.labels), "features": item}
         for clip, item in zip(chosen, features, strict=True)
     ]
-    _step(network, collate(items))
+    if not _step(network, collate(items)):  # a loss that is no number: the training's own first step names the clips
+        return
     try:
         difference = check_merge(network, merge(trial), features)
     except TrainingError as error:
@@ -146,16 +147,17 @@ def try_merge(adapted: PeftModel, clips: Sequence[Clip], recordings: Recordings)
     logger.info("Merging is right for this model: after one step a logit differs by %.1g at most.", difference)
 
 
-def _step(network: PreTrainedModel, batch: dict[str, Any]) -> None:
-    """One step of AdamW in evaluation mode, which gradients pass all the same."""
+def _step(network: PreTrainedModel, batch: dict[str, Any]) -> bool:
+    """One step of AdamW in evaluation mode, which gradients pass all the same; False when the loss is no number."""
     in_evaluation(network)
     inputs = {name: value.to(network.device) for name, value in batch.items() if name != "ids"}
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     loss = FeatureCTC(network)(**inputs)["loss"]
-    if not math.isfinite(float(loss.detach())):  # the training says which clips, at its own first step
-        return
+    if not math.isfinite(float(loss.detach())):
+        return False
     loss.backward()
     torch.optim.AdamW(weights, lr=_TRIAL_RATE).step()
+    return True
 
 
 def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, folder: Path) -> None:

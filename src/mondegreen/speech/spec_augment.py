@@ -48,6 +48,8 @@ def look_at_masks(network: PreTrainedModel, clips: Sequence[Clip], recordings: R
         return []
     plain, masked = masked_losses(network, clips, recordings, seed)
     logger.info("Loss of train clips before training: %.2f without masks, %.2f with them.", plain, masked)
+    if not math.isfinite(plain):  # the training stops at its first step and names the clips
+        return []
     if masked <= plain + masks_may_cost(share, int(network.config.vocab_size)):
         return []
     note = (
