@@ -14,7 +14,7 @@ from scripts.sample import dvc, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = Path(__file__).with_name("outputs.sha256")
-HELDOUT = ROOT / "starter/heldout"  # what becomes data/retention
+SPOKEN = {"retention": ROOT / "starter/heldout", "replay": ROOT / "starter/replay"}  # copied below data/
 err = Console(stderr=True)
 
 
@@ -60,7 +60,7 @@ def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = Fals
         if not (out / name).is_file() or (out / name).read_bytes() != content:
             write_bytes(out / name, content)
         made[name] = sha256_file(out / name)
-    _copy_retention(out, prune=pin)
+    _copy_spoken(out, prune=pin)
     if pin:
         sources.write_pins(OUTPUTS, made)
     _tell(out, build.report(choice, cache / sources.PROMPTS.name))
@@ -84,21 +84,27 @@ def _stale(out: Path) -> list[str]:
 
 
 def _expected() -> dict[str, str]:
-    retention = {f"retention/{p.relative_to(HELDOUT).as_posix()}": sha256_file(p) for p in _heldout()}
-    return {**sources.read_pins(OUTPUTS), **retention}
+    return {**sources.read_pins(OUTPUTS), **{name: sha256_file(path) for name, path in _spoken().items()}}
 
 
-def _heldout() -> list[Path]:
-    return sorted(p for p in HELDOUT.rglob("*") if p.is_file()) if HELDOUT.is_dir() else []
+def _spoken() -> dict[str, Path]:
+    """The clips that come with the starter, by their name below data/."""
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": path
+        for name, folder in SPOKEN.items()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
-def _copy_retention(out: Path, prune: bool) -> None:
-    """Copies starter/heldout; `prune` deletes what is no longer there (users' own files are not for us to delete)."""
-    for path in [p for p in (out / "retention").rglob("*") if p.is_file()] if prune else []:
-        if not (HELDOUT / path.relative_to(out / "retention")).exists():
+def _copy_spoken(out: Path, prune: bool) -> None:
+    """Copies them; `prune` deletes what is no longer there (users' own files are not for us to delete)."""
+    spoken = _spoken()
+    for path in [p for name in SPOKEN for p in (out / name).rglob("*") if p.is_file()] if prune else []:
+        if path.relative_to(out).as_posix() not in spoken:
             path.unlink()
-    for path in _heldout():
-        copy = out / "retention" / path.relative_to(HELDOUT)
+    for name, path in spoken.items():
+        copy = out / name
         if not copy.is_file() or copy.read_bytes() != path.read_bytes():
             write_bytes(copy, path.read_bytes())
 

@@ -13,6 +13,9 @@ MAX_SECONDS = 30  # params.yaml: audio.max_duration
 MAX_MILD_SECONDS = 8
 SAMPLES_A_BYTE = 2  # G.722 at 64 kbit/s: a byte holds two samples at 16 kHz
 RATE = 16000
+# Signal-to-noise ratios in tenths of a decibel; docs/sample.md says what was tried. A telephone line that is noisier
+# than 10 dB is broken.
+LOWEST, TELEPHONE_LOWEST, HIGHEST = 50, 100, 200
 KINDS = ("music", "babble", "telephone", "hum", "white")
 # The sentences that a caller must not be misled by.
 CRITICAL = (
@@ -102,6 +105,5 @@ def _judge(prompt: Prompt, sizes: dict[str, int]) -> Prompt:
 
 def _noisy(prompt: Prompt, index: int) -> Noisy:
     kind = KINDS[index % len(KINDS)]
-    # A telephone line that is noisier than its speech is no telephone line: 10 to 20 dB instead of 0 to 20.
-    lowest = 100 if kind == "telephone" else 0
-    return Noisy(prompt, kind, lowest + draw(f"snr:{prompt.key}", 201 - lowest))
+    lowest = TELEPHONE_LOWEST if kind == "telephone" else LOWEST
+    return Noisy(prompt, kind, lowest + draw(f"snr:{prompt.key}", HIGHEST + 1 - lowest))

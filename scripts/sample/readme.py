@@ -23,7 +23,7 @@ licence. `report.json` holds these counts and every prompt that was left out.
 
 ## The noise
 By kind: {kinds}. Kind and signal-to-noise ratio stand in the CSV's
-`source`. The ratio is drawn evenly from 0 to 20 dB, for the telephone line (a band-pass of 300 to 3400 Hz and white
+`source`. The ratio is drawn evenly from 5 to 20 dB, for the telephone line (a band-pass of 300 to 3400 Hz and white
 noise behind it) from 10 to 20 dB; the suite mild-noise has telephone lines at 20 dB. Babble is made of {babble} prompts
 that stand nowhere else. Everything is integer arithmetic: no rounding differs between machines.
 
@@ -35,7 +35,8 @@ digests of its tarballs are not known, those of the recordings in them are.
 
 ## The split
 `dvc repro` keeps recordings, and texts, apart: with params.yaml's defaults 40 % train, 15 % dev and 45 % test of each
-condition (build/prepare/report.json counts them). Retention recordings go half to dev and half to test.
+condition (build/prepare/report.json counts them). Of the retention recordings a third is dev and the rest test; those
+below replay/ are only trained on. Both are synthetic voices (Opus), of different speakers.
 
 ## What was left out
 {left_out}
@@ -54,7 +55,7 @@ licence.
 - Changed: G.722 was decoded to WAV; the noisy recordings got noise mixed in, telephone ones were band-limited, and
   what would have clipped was turned down. In the texts digits, symbols and abbreviations were written out as spoken,
   ellipses and hyphens removed and misspellings corrected.
-- retention/ has its own licence column.
+- retention/ and replay/ have their own licence column.
 
 ## Your own recordings
 Put WAV, FLAC, Ogg or MP3 files in the same layout and run `dvc repro`:

@@ -28,6 +28,7 @@ class ModelParams(_Section):
 class PrepareParams(_Section):
     dev_fraction: Fraction = 0.15
     test_fraction: Fraction = 0.45
+    retention_dev_fraction: float = Field(0.5, gt=0, lt=1)
     limit: int = Field(0, ge=0)
 
 

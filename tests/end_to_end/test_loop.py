@@ -82,9 +82,9 @@ def test_nothing_changed_means_nothing_runs(project: Project) -> None:
 
 def test_a_new_recording_is_the_only_one_transcribed(project: Project) -> None:
     memory = {path: path.read_text().splitlines() for path in (project.folder / "var/hypotheses").glob("*.jsonl")}
-    original = next((project.folder / "data/audio/clean").glob("*.flac"))
-    added = original.with_name("added.flac")
-    donor = sorted((ROOT / "starter/heldout").rglob("*.flac"))[-1]
+    original = next((project.folder / "data/audio/clean").glob("*.ogg"))
+    added = original.with_name("added.ogg")
+    donor = sorted((ROOT / "starter/heldout").rglob("*.ogg"))[-1]
     shutil.copy(donor, added)
     said = project.run("dvc", "repro", "transcribe")
     assert "1 of 19 recordings are new to this model" in " ".join((said.stdout + said.stderr).split())

@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_a_killed_round_goes_on_and_every_step_happened_once(project: Project) -> None:
-    donor = sorted((ROOT / "starter/heldout").rglob("*.flac"))[-1]
+    donor = sorted((ROOT / "starter/heldout").rglob("*.ogg"))[-1]
     words = ["--text", "A B C", "--correction", "the cat sat on the mat", "--model-version", "m"]
     project.run("mondegreen", "cases", "add", str(donor), *words)
     project.run("mondegreen", "trigger", "--approve")

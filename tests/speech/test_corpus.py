@@ -149,6 +149,13 @@ def test_shares_are_kept_in_each_condition() -> None:
         assert [splits.count(s) for s in ("train", "dev", "test")] == [40, 15, 45]
 
 
+def test_retention_is_dev_and_test_in_the_given_shares() -> None:
+    corpus = [utterance(f"{i}", domain="retention") for i in range(60)]
+    result = assign_splits(corpus, seed=1, dev=0.15, test=0.45, by_speaker=False, text=normalize, retention_dev=1 / 3)
+    splits = [row.split for row in result]
+    assert [splits.count(s) for s in ("train", "dev", "test")] == [0, 20, 40]
+
+
 def test_another_seed_deals_otherwise() -> None:
     corpus = [utterance(f"{i}") for i in range(40)]
     one, two = (assign_splits(corpus, seed=s, dev=0.2, test=0.4, by_speaker=False, text=normalize) for s in (1, 2))

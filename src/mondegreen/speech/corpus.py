@@ -85,12 +85,19 @@ def enough_speakers(rows: Iterable[Utterance], min_speakers: int) -> bool:
 
 
 def assign_splits(
-    rows: Sequence[Utterance], *, seed: int, dev: float, test: float, by_speaker: bool, text: Text
+    rows: Sequence[Utterance],
+    *,
+    seed: int,
+    dev: float,
+    test: float,
+    by_speaker: bool,
+    text: Text,
+    retention_dev: float = 0.5,
 ) -> list[Utterance]:
     """Gives every utterance its split, the same for the same rows and seed.
 
     What shares a recording, its bytes, a text or (`by_speaker`) a speaker goes together. The shares are counted in
-    utterances with a reference, in each condition. Retention is never trained on: half dev, half test.
+    utterances with a reference, in each condition. Retention is never trained on: it is all dev and test.
 
     Args:
         rows: whatever their split says now.
@@ -99,6 +106,7 @@ def assign_splits(
         test: likewise.
         by_speaker: the unit is the speaker, not the recording.
         text: normaliser of references.
+        retention_dev: share of the retention domain that is dev, 0..1.
 
     Returns:
         Copies in the same order. Utterances without a reference judge nothing: they are kept in train only, so those
@@ -106,7 +114,7 @@ def assign_splits(
     """
     shares: dict[Domain, dict[Split, float]] = {
         "target": {"train": max(0.0, 1 - dev - test), "dev": dev, "test": test},
-        "retention": {"train": 0.0, "dev": 0.5, "test": 0.5},
+        "retention": {"train": 0.0, "dev": retention_dev, "test": 1 - retention_dev},
     }
     split_of = _deal(_units(rows, by_speaker, text), shares, seed)
     assigned = [row.model_copy(update={"split": split_of[row.path]}) for row in rows]

@@ -118,6 +118,7 @@ def _settled(
         test=params.prepare.test_fraction,
         by_speaker=by_speaker,
         text=text,
+        retention_dev=params.prepare.retention_dev_fraction,
     )
     paths = {row.path for row in rows}
     return rows, [row for row in own if row.path not in paths]
