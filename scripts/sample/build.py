@@ -10,11 +10,12 @@ from pathlib import Path
 
 from scripts.sample import readme, texts
 from scripts.sample.audio import Beds, decode, wav_bytes
-from scripts.sample.choose import RATE, SAMPLES_A_BYTE, Choice, Noisy, choose
+from scripts.sample.choose import CRITICAL, RATE, SAMPLES_A_BYTE, Choice, Noisy, choose
 from scripts.sample.sources import MUSIC, PROMPTS
 from scripts.sample.texts import Prompt
 
-HEADER = ("path", "text", "speaker", "condition", "source", "licence")
+HEADER = ("path", "text", "speaker", "condition", "source", "licence", "entities")
+GUARDS = ("must_contain", "must_not_contain")
 SUITES = """\
 # Regression suites. margin: absolute WER that a candidate may lose against the baseline on this suite.
 suites:
@@ -28,6 +29,19 @@ suites:
     type: edge_cases
     references: mild-noise/references.csv
     margin: 0.1
+    severity: major
+    owner: maintainers
+  - name: loudness
+    type: behaviour
+    references: critical-prompts/references.csv
+    behaviour: {kind: invariance, change: gain, values: [-6, 6]}
+    margin: 0.1
+    severity: major
+    owner: maintainers
+  - name: silence
+    type: behaviour
+    behaviour: {kind: minimum, expect: silence, values: [1, 5]}
+    margin: 0.25
     severity: major
     owner: maintainers
 """
@@ -76,7 +90,7 @@ def contents(choice: Choice, sources: Path) -> Iterator[tuple[str, bytes]]:
     folder = sources / PROMPTS.name
     pieces = {p.stem: decode(p) for p in sorted((sources / MUSIC.name).glob("*.g722"))}
     beds = Beds(pieces, [decode(folder / f"{p.key}.g722") for p in choice.babble])
-    rows: dict[str, list[tuple[str, ...]]] = {"": []}
+    rows: dict[str, list[dict[str, str]]] = {"": []}
     for clip in clips(choice):
         signal, done = decode(folder / f"{clip.prompt.key}.g722"), ""
         if clip.noise:
@@ -118,20 +132,26 @@ def _name(folder: str, prompt: Prompt) -> str:
     return f"{folder}/{prompt.key.replace('/', '-')}.wav"
 
 
-def _row(clip: Clip, path: str, done: str) -> tuple[str, ...]:
+def _row(clip: Clip, path: str, done: str) -> dict[str, str]:
     source = f"{PROMPTS.package} {PROMPTS.version}: en_US_f_Allison/{clip.prompt.key}"
-    return (
-        path,
-        clip.prompt.text,
-        "Allison Smith",
-        clip.condition,
-        f"{source}; {done}" if done else source,
-        "CC-BY-SA-3.0",
-    )
+    row = {
+        "path": path,
+        "text": clip.prompt.text,
+        "speaker": "Allison Smith",
+        "condition": clip.condition,
+        "source": f"{source}; {done}" if done else source,
+        "licence": "CC-BY-SA-3.0",
+        "entities": "; ".join(texts.entities(clip.prompt.text)),
+    }
+    if guard := CRITICAL.get(clip.prompt.key):
+        row |= {name: "; ".join(getattr(guard, name)) for name in GUARDS}
+    return row
 
 
-def _csv(rows: list[tuple[str, ...]]) -> bytes:
+def _csv(rows: list[dict[str, str]]) -> bytes:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([HEADER, *rows])
+    header = HEADER + (GUARDS if any(name in row for row in rows for name in GUARDS) else ())
+    writer = csv.DictWriter(buffer, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return buffer.getvalue().encode()

@@ -14,12 +14,24 @@ git vouches for them (`dvc status data.dvc`). Nothing in the pipeline writes her
 | audio/clean | {clean} | prompts as recorded, {clean_minutes} minutes, {clean_words} words |
 | audio/noisy | {noisy} | *other* prompts with noise mixed in, {noisy_minutes} minutes, {noisy_words} words |
 | retention | see its CSV | speech that the starter model knew before: never trained on, it shows what is forgotten |
-| regression | {critical} + {mild} | two suites: critical prompts; mild noise. None of them stands in audio/ |
+| regression | {critical} + {mild} | two suites, critical prompts and mild noise; none of them stands in audio/ |
 
 `references.csv` holds what is said in audio/: path, text (as spoken, digits written out), speaker, condition, source,
-licence. `report.json` holds these counts and every prompt that was left out.
+licence, entities. `report.json` holds these counts and every prompt that was left out.
 
 16 kHz, mono, 16 bits. One speaker, so claims hold for this speaker only.
+
+## Entities
+The column `entities` names the words in which an error misleads a caller whatever the rest of the sentence says, in
+their order, separated by `;`: digits ("press two"), the keys pound, hash and star, spelled letters ("P B X"), names
+("Asterisk"). No extension or telephone number is spoken in these prompts. The rule is `entities` in
+scripts/sample/texts.py. Nothing in the pipeline reads the column yet; it is there for an entity error rate, and
+whatever copies the table keeps it.
+
+## The suites
+Each of the twelve critical prompts has guards, words that must be heard or must not; two behaviour tests share
+recordings with it or need none: `loudness` (a transcript does not change when the recording is 6 dB louder or
+quieter) and `silence` (nothing is heard in it). docs/regression.md says how guards and margins were chosen.
 
 ## The noise
 By kind: {kinds}. Kind and signal-to-noise ratio stand in the CSV's

@@ -28,6 +28,13 @@ _SPOKEN = (
     (r"-", " "),
     (r"\bi\b", "I"),
 )
+# What an entity error rate will count: an error in these misleads, whatever the rest of the sentence says. `one` is a
+# key after "press" and "dial" only ("one moment, please", "one or more keywords").
+_ENTITY = re.compile(
+    r"\b(?:Super Awesome Company|Waldo's|Comedian Mail|Inter Asterisk Exchange|w w w dot asterisk dot org|Asterisk"
+    r"|Digium|linux|Three D|[A-Z](?: [A-Z])+|[B-HJ-Z]"  # letters that stand alone; "A" and "I" are words
+    r"|(?<=[Pp]ress )one|(?<=[Dd]ial )one|zero|two|three|four|five|six|seven|eight|nine|pound|star|hash)\b"
+)
 # Names spelled letter by letter: not words, and the text does not say how they sound.
 _UNCLEAR = frozenset({"spy-h323", "spy-iax", "spy-misdn", "spy-nbs", "spy-usbradio"})
 
@@ -57,6 +64,11 @@ def spoken(text: str) -> str:
     text = re.sub(r"\.{2,}", " ", text)
     text = re.sub(r"\s+([,.?!;:])", r"\1", re.sub(r"\s+", " ", text)).strip(" ,;:")
     return text[:1].upper() + text[1:]
+
+
+def entities(text: str) -> list[str]:
+    """The names, spelled letters, digits and keys of a spoken text, in order, each as often as it is said."""
+    return _ENTITY.findall(text)
 
 
 def _digit(digits: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.sample.texts import Prompt, parse, spoken
+from scripts.sample.texts import Prompt, entities, parse, spoken
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ from scripts.sample.texts import Prompt, parse, spoken
 )
 def test_digits_and_symbols_are_written_out(written: str, said: str) -> None:
     assert spoken(written) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Press one to listen, or two to stop, then press pound.", ["one", "two", "pound"]),
+        ("Dial one now. Use the seven key for Q and the nine key for Z.", ["one", "seven", "Q", "nine", "Z"]),
+        ("Asterisk is an Open Source P B X, visit w w w dot asterisk dot org.",
+         ["Asterisk", "P B X", "w w w dot asterisk dot org"]),
+        ("One moment, please. Enter one or more keywords; I am no one.", []),
+        ("The tones begin at the starter's weight.", []),
+    ],
+)  # fmt: skip
+def test_entities_are_names_letters_digits_and_keys_in_order(text: str, found: list[str]) -> None:
+    assert entities(text) == found
 
 
 def test_a_long_number_is_not_guessed() -> None:

@@ -3,18 +3,28 @@
 import csv
 import json
 import re
+import shutil
 import wave
+from collections.abc import Sequence
 from math import log10
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
+from mondegreen import BaselineSTTModel
 from mondegreen.errors import UsageError
+from mondegreen.records import Utterance
+from mondegreen.regression.behaviour import Behaviour, variants, violations
+from mondegreen.regression.suites import load_index, read_suite_data
+from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.references import read_table
 from scripts.sample import __main__ as sample
 from scripts.sample import audio, mixing, sources
 from scripts.sample.dvc import folder_digest
+from tests.scoring.examples import hypothesis
 
 CACHE = sample.ROOT / "var/sample"
 
@@ -76,13 +86,61 @@ def test_signal_to_noise_ratios_are_those_written_down(made: Path) -> None:
     assert checked > 50
 
 
-def test_suites_name_their_references(made: Path) -> None:
-    suites = yaml.safe_load((made / "regression/suites.yaml").read_text())["suites"]
-    for suite in suites:
-        path = made / "regression" / suite["references"]
-        assert {"name", "type", "references", "margin", "severity", "owner"} == set(suite)
-        assert all((path.parent / row["path"]).is_file() for row in rows(path))
-        assert len(rows(path)) == 12
+def test_the_products_reader_takes_the_suites_with_their_guards(made: Path) -> None:
+    index = made / "regression/suites.yaml"
+    suites = {suite.name: suite for suite in load_index(index)}
+    assert {name: suite.type for name, suite in suites.items()} == {
+        "critical-prompts": "critical", "mild-noise": "edge_cases", "loudness": "behaviour", "silence": "behaviour"
+    }  # fmt: skip
+    data = {  # the reader refuses a guard that its text contradicts
+        name: read_suite_data(name, made / "regression" / suite.references, "spoken")
+        for name, suite in suites.items()
+        if suite.references
+    }
+    assert {name: (len(part.utterances), len(part.must_contain)) for name, part in data.items()} == {
+        "critical-prompts": (12, 12), "mild-noise": (12, 0), "loudness": (12, 12)
+    }  # fmt: skip
+
+
+def test_entities_stand_in_their_texts_in_order_and_the_reader_keeps_them(made: Path) -> None:
+    marked = 0
+    for table in (made / "references.csv", *(made / "regression").rglob("references.csv")):
+        for row in read_table(table):
+            phrases = [phrase.strip() for phrase in row.fields["entities"].split(";") if phrase.strip()]
+            assert re.search(".*".join(rf"\b{re.escape(phrase)}\b" for phrase in phrases), row.text), row
+            marked += bool(phrases)
+    assert marked > 70
+
+
+def test_the_starter_meets_the_guards_and_behaviours_and_a_broken_one_does_not(made: Path, tmp_path: Path) -> None:
+    data = read_suite_data("critical-prompts", made / "regression/critical-prompts/references.csv", "spoken")
+    model = BaselineSTTModel(str(sample.ROOT / "starter/model"))
+    paths = {row.id: row.path for row in data.utterances}
+    for rule in data.must_contain:
+        text = f" {normalize(model.transcribe(paths[rule.id]).text, 'spoken')} "
+        assert all(f" {phrase} " in text for phrase in rule.must_contain), (rule, text)
+        assert not any(f" {phrase} " in text for phrase in rule.must_not_contain), (rule, text)
+
+    loudness, silence = (s.behaviour for s in load_index(made / "regression/suites.yaml") if s.behaviour)
+    assert loudness and silence
+
+    def broken(model: BaselineSTTModel, behaviour: Behaviour, rows: Sequence[Utterance]) -> float:
+        sounds = variants("suite", behaviour, rows, tmp_path)
+        hypotheses = {
+            s.utterance.id: hypothesis(s.utterance.id, model.transcribe(s.utterance.path).text) for s in sounds
+        }
+        return violations(behaviour, sounds, hypotheses, "spoken").rate
+
+    assert broken(model, loudness, data.utterances[:4]) == broken(model, silence, ()) == 0
+    spoilt = shutil.copytree(sample.ROOT / "starter/model", tmp_path / "spoilt")
+    settings = spoilt / "preprocessor_config.json"
+    settings.write_text(settings.read_text().replace('"do_normalize": true', '"do_normalize": false'))
+    weights = load_file(spoilt / "model.safetensors")
+    weights["lm_head.bias"][0] -= 2  # the blank's
+    save_file(weights, spoilt / "model.safetensors", metadata={"format": "pt"})
+    spoilt_model = BaselineSTTModel(str(spoilt))
+    assert broken(spoilt_model, loudness, data.utterances[:4]) > 0.25
+    assert broken(spoilt_model, silence, ()) == 1
 
 
 def test_what_was_left_out_is_named(made: Path) -> None:
