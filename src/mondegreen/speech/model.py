@@ -29,6 +29,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
 from mondegreen.speech.audio import Waveform
 from mondegreen.speech.decoding import LogProbs, Vocabulary
+from mondegreen.speech.positions import trim_positions
 from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
@@ -101,6 +102,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
             "Name a model with a trained CTC head, such as facebook/wav2vec2-base-960h.",
         )
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    trim_positions(network)
     preprocessor = folder / "preprocessor_config.json"
     normalize = bool(_read_json(preprocessor).get("do_normalize", True)) if preprocessor.is_file() else True
     return SpeechModel(

@@ -1,0 +1,56 @@
+"""Long positional convolutions at the cost of what they use.
+
+A kernel of thousands of taps reaches far beyond most recordings: at frame t of T frames only the taps that meet one of
+the T frames add anything but zeros. Those alone are convolved. It is the same sum without its zeros, so that outputs
+differ from transformers' own by the order of the additions alone (float32 rounding).
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2PositionalConvEmbedding
+
+LONG = 512  # taps; the usual 128 stay with transformers' own code
+
+
+class TrimmedPositionalConvolution(Wav2Vec2PositionalConvEmbedding):
+    """The same parameters under the same names; `forward` leaves out the taps that meet nothing."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """float32 (batch, frames, channels) in and out."""
+        frames, convolution = hidden_states.shape[1], cast(Any, self.conv)
+        taps, before = convolution.kernel_size[0], convolution.padding[0]
+        direction = convolution.parametrizations.weight.original1  # weight norm: one gain a tap
+        gain = convolution.parametrizations.weight.original0
+        first, end = max(0, before - frames + 1), min(taps, before + frames)
+        if not gain.requires_grad:  # a gain of zero that is being learnt needs its gradient
+            used = gain.flatten().nonzero().flatten()
+            first = max(first, int(used[0]) if len(used) else before)
+            end = max(first + 1, min(end, int(used[-1]) + 1 if len(used) else before + 1))
+        part = direction[..., first:end]
+        weight = part * (gain[..., first:end] / part.norm(dim=(0, 1), keepdim=True))
+        # At frame t tap k meets frame t + k - before; a negative pad cuts frames off.
+        padded = functional.pad(hidden_states.transpose(1, 2), (before - first, end - 1 - before))
+        summed = functional.conv1d(padded, weight, convolution.bias, groups=convolution.groups)
+        return cast(Tensor, self.activation(summed).transpose(1, 2))
+
+
+def trim_positions(network: PreTrainedModel) -> None:
+    """Lets a network's positional convolution skip what adds nothing, when its kernel is long. In place."""
+    for module in network.modules():
+        if (
+            type(module) is Wav2Vec2PositionalConvEmbedding
+            and module.conv.kernel_size[0] >= LONG
+            and _is_normed(module)
+        ):
+            module.__class__ = TrimmedPositionalConvolution
+
+
+def _is_normed(module: nn.Module) -> bool:
+    """Whether its weight is a direction and a gain for each tap, as transformers makes it."""
+    parametrizations: Any = getattr(module.get_submodule("conv"), "parametrizations", {})
+    gain = getattr(parametrizations["weight"], "original0", None) if "weight" in parametrizations else None
+    return isinstance(gain, torch.Tensor) and gain.shape[:2] == (1, 1)
