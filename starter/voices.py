@@ -1,12 +1,14 @@
-"""Three free speech synthesisers behind one function: Kokoro (near-natural), flite and espeak-ng (robotic)."""
+"""Free speech synthesisers behind one function: Kokoro and hibari (near-natural), flite and espeak-ng (robotic)."""
 
 import random
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -38,6 +40,8 @@ ESPEAK_VARIANTS = [
 # fmt: on
 FLITE_PITCH = {"slt": 180, "kal": 105, "kal16": 105, "rms": 100, "awb": 130}  # Hz
 FLITE_TRAIN = ["slt", "slt", "rms", "kal", "kal16"]  # slt twice: the only woman
+HIBARI_ENGINES = ["hibari", "hibari-text"]  # one voice; the second one speaks other texts
+HIBARI_VOICE = "heart"
 ESPEAK_ACCENTS = ["en-us", "en-us", "en-gb", "en-gb-x-rp", "en-029", "en-gb-scotland", "en-gb-x-gbclan"]
 
 Waveform = NDArray[np.float32]
@@ -57,6 +61,8 @@ def random_voice(engine: str, rng: random.Random, names: list[str] | None = None
     """A training voice, or one of the given held-out `names` at close to its usual rate."""
     if names:
         return Voice(engine, rng.choice(names), round(rng.uniform(0.9, 1.15), 2))
+    if engine in HIBARI_ENGINES:
+        return Voice(engine, HIBARI_VOICE, round(rng.uniform(0.8, 1.25), 2))
     if engine == "kokoro":
         return Voice(engine, random_blend(rng), round(rng.uniform(0.8, 1.3), 2))
     pitch, speed = round(rng.uniform(-1, 1), 2), round(rng.uniform(0.75, 1.3), 2)
@@ -80,6 +86,9 @@ def speak(text: str, voice: Voice, kokoro_voices: Path) -> Waveform:
     """Synthesise one utterance: float32 (num_samples,), 16 kHz, silence trimmed to 0.1 s, peak 0.7."""
     if voice.engine == "kokoro":
         audio, rate = _speak_kokoro(text, voice, kokoro_voices)
+    elif voice.engine in HIBARI_ENGINES:
+        seed = zlib.crc32(text.encode())  # of its noise: the same text sounds the same
+        audio, rate = np.asarray(_load_hibari()(text, speed=voice.speed, seed=seed), np.float32), KOKORO_RATE
     else:
         audio, rate = _speak_command(text, voice)
     audio = soxr.resample(audio, rate, SAMPLE_RATE).astype(np.float32)
@@ -120,6 +129,11 @@ def _parts(name: str) -> list[tuple[str, float]]:
 
 @cache
 def _load_kokoro() -> tuple[Kokoro, Callable[[str], Iterable[str]]]:
+    return Kokoro(), _load_hibari().phonemize
+
+
+@cache
+def _load_hibari() -> Any:
     from hibari import Hibari
 
-    return Kokoro(), Hibari().phonemize
+    return Hibari()
