@@ -1,12 +1,14 @@
 """What each guard is worth: a language model's labels for the sample, beside what people wrote.
 
     python -m benchmarks.label_ablation --model qwen2.5-coder:1.5b      asks Ollama's server; a second run asks nothing
+    python -m benchmarks.label_ablation --split train                   the same on train, for choosing prompt and knobs
     python -m benchmarks.label_ablation --sounds                        measures of closeness in sound, without an LLM
 
 Two sets, both what starter/model hears:
-prompts: the sample's telephone prompts. Examples and acoustic margin come from train and dev, the rates from test.
+prompts: the sample's telephone prompts. Examples and acoustic margin come from train and dev, the rates from test. With
+`--split train` the rates come from those of train that are no example, each with the margin that the others give.
 voices: the retention recordings, synthetic voices that the starter hears better. No guard was tuned on them; the margin
-for each half of them comes from the references of the other half.
+for each half of them comes from the references of the other half. Left out with `--split train`.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from mondegreen.config import Params, load_params
 from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest, load_scorer, quantile_margin
 from mondegreen.labels.audit import audit_labels
 from mondegreen.labels.gold import Accepted, LabelAudit, gold_labels
-from mondegreen.labels.guards import LabelDecision, phonetic_distance, spans
+from mondegreen.labels.guards import LabelDecision, filter_label, phonetic_distance, spans
 from mondegreen.labels.llm_labels import Corpus, LlmLabeller, correctors, shots_of
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import model_of
@@ -35,7 +37,27 @@ from mondegreen.speech.manifest import build_manifest
 from mondegreen.speech.transcriber import load_transcriber
 
 Falls = list[float | None]
-KEEPS = (0.25, 0.75, 0.9)  # beside that of params.yaml
+# Knobs of params.yaml, one turned at a time.
+VARIANTS: tuple[tuple[str, float], ...] = (
+    ("acoustic_keep", 0.25),
+    ("acoustic_keep", 0.5),
+    ("acoustic_keep", 0.75),
+    ("acoustic_keep", 0.9),
+    ("keep_word", 0.98),
+    ("keep_word", 0.995),
+    ("keep_word", 1.0),
+    ("doubtful_below", 0.0),
+    ("doubtful_below", 0.75),
+    ("doubtful_below", 0.85),
+    ("max_word_edits", 0.5),
+    ("max_word_edits", 0.75),
+    ("max_word_edits", 1.0),
+    ("max_character_edits", 0.2),
+    ("max_character_edits", 0.3),
+    ("max_character_edits", 0.4),
+    ("max_sound_distance", 0.4),
+    ("max_sound_distance", 0.5),
+)
 
 
 def sample(params: Params) -> Corpus:
@@ -53,27 +75,44 @@ class Trial:
     decisions: list[LabelDecision]
     falls: dict[str, Falls]
 
-    def audit(self, keep: float, params: Params) -> LabelAudit:
-        """With the margin that a share `keep` of the references stays within."""
-        limits = {key: quantile_margin(falls, keep) for key, falls in self.falls.items()}
+    def audit(self, params: Params, **knobs: float) -> LabelAudit:
+        """Under the knobs of params.yaml, but for those that are given."""
+        label = params.label.model_copy(update=knobs)
+        limits = {key: quantile_margin(falls, label.acoustic_keep) for key, falls in self.falls.items()}
         decisions = []
         for item in self.decisions:
             evidence = item.evidence and replace(item.evidence, margin=limits[item.id])
-            decisions.append(item.model_copy(update={"evidence": evidence}))
-        return audit_labels({row.id: row for row in self.rows}, decisions, params)
+            accepted = evidence is not None and filter_label(evidence, label).accepted
+            outcome = item.outcome if evidence is None else "accepted" if accepted else "rejected"
+            decisions.append(item.model_copy(update={"evidence": evidence, "outcome": outcome}))
+        return audit_labels({row.id: row for row in self.rows}, decisions, params.model_copy(update={"label": label}))
 
 
 def prompts(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
     """On the test set, with all that can be tuned or calibrated from the others."""
     rows = first(part(corpus, "target", "test"), limit, params.seed)
     falls = falls_of(corpus, [*part(corpus, "target", "train"), *part(corpus, "target", "dev")], scorer)
-    return Trial(rows, ask(corpus, rows, scorer, params), {row.id: falls for row in rows})
+    return Trial(rows, ask(corpus, rows, scorer, params), {row.id: list(falls.values()) for row in rows})
+
+
+def training_prompts(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
+    """On what of train is no example of the prompt. The margin of each comes from all references but its own."""
+    shots = shots_of(corpus, params)
+    shown = {shot.recording for shot in shots} | {shot.text for shot in shots}
+    train = part(corpus, "target", "train")
+    free = [row for row in train if not {row.recording, normalize(row.reference)} & shown]
+    rows = first(free, limit, params.seed)
+    falls = falls_of(corpus, [*train, *part(corpus, "target", "dev")], scorer)
+    others = {row.id: [fall for key, fall in falls.items() if key != row.id] for row in rows}
+    return Trial(rows, ask(corpus, rows, scorer, params), others)
 
 
 def voices(corpus: Corpus, scorer: AcousticScorer, params: Params, limit: int) -> Trial:
     """On the retention recordings, each half with the margin that the other half's references give."""
     rows = first(part(corpus, "retention"), limit, params.seed)
-    falls = {split: falls_of(corpus, part(corpus, "retention", split), scorer) for split in ("dev", "test")}
+    falls = {
+        split: list(falls_of(corpus, part(corpus, "retention", split), scorer).values()) for split in ("dev", "test")
+    }
     other = {"dev": "test", "test": "dev"}
     return Trial(rows, ask(corpus, rows, scorer, params), {row.id: falls[other[row.split]] for row in rows})
 
@@ -84,15 +123,12 @@ def ask(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer, param
     return labeller.label([corpus.hypotheses[row.id] for row in rows], [row.recording for row in rows])
 
 
-def falls_of(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer) -> Falls:
-    """How much worse the references of misheard utterances fit than what was heard."""
+def falls_of(corpus: Corpus, rows: Sequence[Utterance], scorer: AcousticScorer) -> dict[str, float | None]:
+    """How much worse the references of misheard utterances fit than what was heard, by id."""
     heard = corpus.hypotheses
-    requests = [
-        ScoringRequest(Path(row.path), heard[row.id].text, (row.reference,))
-        for row in rows
-        if normalize(row.reference) != normalize(heard[row.id].text)
-    ]
-    return [fall for found in scorer.falls(requests) for fall in found]
+    misheard = [row for row in rows if normalize(row.reference) != normalize(heard[row.id].text)]
+    requests = [ScoringRequest(Path(row.path), heard[row.id].text, (row.reference,)) for row in misheard]
+    return {row.id: found[0] for row, found in zip(misheard, scorer.falls(requests), strict=True)}
 
 
 def part(corpus: Corpus, domain: str, split: str = "") -> list[Utterance]:
@@ -106,18 +142,20 @@ def first(rows: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.sha256}".encode()).hexdigest())[:limit]
 
 
-def report(model: str, limit: int, params: Params) -> str:
+def report(model: str, limit: int, params: Params, split: str) -> str:
     """A table for each set."""
     corpus = sample(params)
     scorer = load_scorer(params, model_of(list(corpus.hypotheses.values())))
     params = params.model_copy(update={"label": params.label.model_copy(update={"model": model})})
+    sets = {"prompts": prompts, "voices": voices} if split == "test" else {"prompts of train": training_prompts}
     texts = []
-    for name, measure in (("prompts", prompts), ("voices", voices)):
+    for name, measure in sets.items():
         trial = measure(corpus, scorer, params, limit)
-        found = trial.audit(params.label.acoustic_keep, params)
+        found = trial.audit(params)
         assert found.heard is not None
         rows = [row(guards, result) for guards, result in found.by_guard.items()]
-        rows += [row(f"all, acoustic_keep {keep:g}", trial.audit(keep, params).by_guard["all"]) for keep in KEEPS]
+        if split == "train":  # what is not chosen from is not shown either
+            rows += [row(f"all, {knob} {at:g}", trial.audit(params, **{knob: at}).result) for knob, at in VARIANTS]
         texts.append(
             f"{name}, {model}: {found.utterances} utterances, WER {percent(found.heard.rate)} heard, {found.answered} "
             f"answered\n\n{table(rows)}"
@@ -188,6 +226,9 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="as the server names it; may be given again")
     parser.add_argument("--also-ask", action="append", default=[], help="a model that must agree; may be given again")
     parser.add_argument("--limit", type=int, default=1000, help="utterances of each set")
+    parser.add_argument(
+        "--split", choices=["test", "train"], default="test", help="train: for choosing, not for telling"
+    )
     parser.add_argument("--url", help="of the server; OLLAMA_HOST when not given")
     parser.add_argument("--timeout", type=float, default=400.0, help="seconds for one answer")
     parser.add_argument("--sounds", action="store_true", help="compare measures of sound instead")
@@ -201,7 +242,7 @@ def main() -> None:
         print(sounds(params))
         return
     for model in chosen.model or [params.label.model]:
-        print(report(model, chosen.limit, params), flush=True)
+        print(report(model, chosen.limit, params, chosen.split), flush=True)
 
 
 if __name__ == "__main__":

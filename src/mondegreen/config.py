@@ -51,18 +51,18 @@ class LabelParams(_Section):
     retries: int = Field(3, ge=0)
     concurrency: int = Field(2, ge=1, le=64)
     fast_mode: bool = False
-    few_shot: int = Field(6, ge=0)
+    few_shot: int = Field(10, ge=0)
     domain_words: tuple[str, ...] = ()
-    doubtful_below: Fraction = 0.8
+    doubtful_below: Fraction = 0.75
     guards: tuple[GuardName, ...] = GUARDS
-    keep_word: Fraction = 0.98
+    keep_word: Fraction = 0.995
     keep_text: Fraction = 0.95
-    max_word_edits: Fraction = 0.5
+    max_word_edits: Fraction = 0.75
     max_character_edits: Fraction = 0.3
     max_length_ratio: float = Field(1.5, ge=1)
     max_sound_distance: Fraction = 0.5
     acoustic_margin: float | None = Field(None, ge=0)
-    acoustic_keep: Fraction = 0.5
+    acoustic_keep: Fraction = 0.75
     also_ask: tuple[str, ...] = ()
     samples: int = Field(0, ge=0, le=20)
     sample_temperature: float = Field(0.7, gt=0, le=2)

@@ -29,7 +29,14 @@ from tests.support.ollama_server import hypothesis, ollama, transcript
 ROOT = Path(__file__).resolve().parents[2]
 HELDOUT = ROOT / "starter/heldout"
 PARAMS = {"model": {"base": str(ROOT / "starter/model")}, "validate": {"bootstrap_samples": 1000}}
-LABEL = {"few_shot": 0, "acoustic_margin": 0.6, "retries": 0, "max_word_edits": 1.0, "keep_word": 1.0}
+LABEL = {
+    "few_shot": 0,
+    "acoustic_margin": 0.6,
+    "retries": 0,
+    "max_word_edits": 1.0,
+    "keep_word": 1.0,
+    "doubtful_below": 0.0,
+}
 with (HELDOUT / "references.csv").open(encoding="utf-8") as stream:
     SAID = {row["path"]: row["text"] for row in csv.DictReader(stream)}
 CASES, CORPUS = list(SAID)[:6], list(SAID)[6:16]

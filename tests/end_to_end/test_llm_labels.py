@@ -13,7 +13,15 @@ from mondegreen.records import Example, Label
 from tests.end_to_end.project import Project
 from tests.support.ollama_server import hypothesis, ollama, transcript
 
-LABEL = {"llm": "ollama", "few_shot": 1, "retries": 0, "acoustic_margin": 1.0, "max_word_edits": 1.0, "keep_word": 1.0}
+LABEL = {
+    "llm": "ollama",
+    "few_shot": 1,
+    "retries": 0,
+    "acoustic_margin": 1.0,
+    "max_word_edits": 1.0,
+    "keep_word": 1.0,
+    "doubtful_below": 0.0,
+}
 
 
 @pytest.mark.slow

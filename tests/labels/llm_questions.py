@@ -4,7 +4,7 @@ from typing import Any
 
 from mondegreen.labels.corrector import LlamaLLMCorrector
 from mondegreen.labels.prompt import NoSuggestion, Question, Suggestion
-from mondegreen.records import Alternative, Word
+from mondegreen.records import Alternative
 from tests.support.ollama_server import FakeOllama
 
 HEARD = "please leaf a massage after the tone"
@@ -16,11 +16,9 @@ def question(id_: str = "a", text: str = HEARD, **given: Any) -> Question:
 
 
 def misheard(id_: str = "a") -> Question:
-    """One with words and an N-best list."""
-    sure = {"leaf": 0.4, "massage": 0.5}
-    words = tuple(Word(text=word, start=0, end=1, confidence=sure.get(word, 0.99)) for word in HEARD.split())
+    """One with an N-best list."""
     nbest = (Alternative(text=HEARD, score=-4.0), Alternative(text="please leave a massage after the tone", score=-5.0))
-    return question(id_, words=words, nbest=nbest)
+    return question(id_, nbest=nbest)
 
 
 def corrector(server: FakeOllama | str, **given: Any) -> LlamaLLMCorrector:

@@ -13,7 +13,14 @@ from mondegreen.labels.llm_labels import LlmLabels, label_with_llm, plan_labelli
 from tests.labels.label_corpus import Scripted, ScriptedScorer, corpus, heard, utterance
 
 SAID = "please hold the line now"
-LOOSE = {"keep_word": 1.0, "max_word_edits": 1.0, "max_character_edits": 1.0, "acoustic_margin": 0.5, "few_shot": 0}
+LOOSE = {
+    "keep_word": 1.0,
+    "doubtful_below": 0.0,
+    "max_word_edits": 1.0,
+    "max_character_edits": 1.0,
+    "acoustic_margin": 0.5,
+    "few_shot": 0,
+}
 
 
 def params(**label: Any) -> Params:

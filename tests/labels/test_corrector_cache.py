@@ -74,7 +74,6 @@ def test_a_warm_cache_answers_when_the_model_was_deleted(tmp_path: Path) -> None
         {"prompt": Prompt(domain_words=("voicemail",))},
         {"prompt": Prompt(fast=True)},
         {"prompt": Prompt(seed=1)},
-        {"prompt": Prompt(doubtful_below=0.1)},
         {"model_name": "llama2:7b"},
     ],
 )

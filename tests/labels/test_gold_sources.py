@@ -59,7 +59,7 @@ def test_order_of_trust_is_correction_reference_machine_nothing() -> None:
 def labelled(answers: dict[str, str], *extra: tuple[Utterance, Hypothesis], **label: Any) -> LlmLabels:
     given = Params.model_validate(
         {
-            "label": {"acoustic_margin": 0.5, "few_shot": 0, "keep_word": 1.0, **label},
+            "label": {"acoustic_margin": 0.5, "few_shot": 0, "keep_word": 1.0, "doubtful_below": 0.0, **label},
             "validate": {"bootstrap_samples": 1000},
         }
     )
@@ -139,7 +139,7 @@ def test_without_an_llm_the_hypothesis_may_stand_in_and_teaches_nothing() -> Non
 
 
 def _with_failure(failures: dict[str, FailureReason], **label: Any) -> LlmLabels:
-    given = Params.model_validate({"label": {"acoustic_margin": 0.5, "few_shot": 0, **label}})
+    given = Params.model_validate({"label": {"acoustic_margin": 0.5, "few_shot": 0, "doubtful_below": 0.0, **label}})
     whole = corpus([(utterance("bare"), heard("bare", "PLEASE HOLD THE LIHNE NOW"))])
     return label_with_llm(
         whole, plan_labelling(whole, given), cast(AcousticScorer, ScriptedScorer()), given, [Scripted({}, failures)]

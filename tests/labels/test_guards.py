@@ -34,9 +34,10 @@ def test_a_small_change_that_fits_the_audio_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("guard", "change", "reason"),
     [
-        ("confident", {"word_confidences": (0.99, 0.99, 0.99, 0.99, 0.99)}, "'lihne', which is sure (0.99)"),
+        ("confident", {"word_confidences": (1.0, 1.0, 1.0, 1.0, 1.0)}, "'lihne', which is sure (1.00)"),
         ("confident", {"word_confidences": ()}, "confidence of its words is not known"),
         ("confident", {"suggested": GOOD.hypothesis}, "its confidence is only 0.80"),
+        ("confident", {"word_confidences": (0.99, 0.7, 0.99, 0.6, 0.99)}, "leaves 'hold' as it is"),
         ("edits", {"suggested": "release bold thy line now"}, "changes 4 of 5 words"),
         ("edits", {"suggested": "please hold the international"}, "of 25 characters"),
         ("vocabulary", {"unwritable": "the tokenizer has no '5'."}, "no '5'"),
@@ -56,6 +57,14 @@ def test_each_guard_rejects_and_says_why(guard: GuardName, change: dict[str, Any
     assert filter_label(GOOD, limits).accepted
 
 
+def test_a_doubtful_word_must_be_changed_or_the_rest_is_not_trusted_either() -> None:
+    unsure = replace(GOOD, word_confidences=(0.99, 0.99, 0.99, 0.6, 0.7))
+    found = filter_label(unsure, PARAMS)
+    assert found.reason == "leaves 'now' as it is, though its confidence is only 0.70"
+    assert filter_label(replace(unsure, suggested="please hold the line no"), PARAMS).guard != "confident"
+    assert filter_label(unsure, params(doubtful_below=0.7)).accepted
+
+
 def test_a_suggestion_of_another_length_is_a_rewriting() -> None:
     wide = params(keep_word=1.0, max_word_edits=1.0, max_character_edits=1.0, guards=["edits"])
     assert filter_label(replace(GOOD, suggested="hold"), wide).reason == "6.2 times as long or short"
@@ -67,7 +76,9 @@ def test_a_suggestion_of_another_length_is_a_rewriting() -> None:
 
 
 def test_the_first_guard_in_order_gives_the_reason_and_all_are_logged() -> None:
-    wrong = replace(GOOD, suggested="something else entirely was spoken", fall=9.0, unwritable="no")
+    wrong = replace(
+        GOOD, suggested="something else entirely was spoken", fall=9.0, unwritable="no", word_confidences=()
+    )
     found = filter_label(wrong, PARAMS)
     assert found.guard == "confident"
     assert {name for name, reason in found.checks.items() if reason} == set(GUARDS) - {"agreement"}
@@ -137,6 +148,7 @@ LIMITS = st.fixed_dictionaries(
     {
         "keep_word": FRACTION,
         "keep_text": FRACTION,
+        "doubtful_below": FRACTION,
         "max_word_edits": FRACTION,
         "max_character_edits": FRACTION,
         "max_length_ratio": st.floats(1, 5),
@@ -170,7 +182,7 @@ def test_wider_limits_never_turn_an_accept_into_a_reject(
 ) -> None:
     limits["also_ask"] = wider["also_ask"]
     widest = {
-        name: (min if name in ("keep_text", "min_agreement") else max)(limits[name], wider[name])
+        name: (min if name in ("keep_text", "doubtful_below", "min_agreement") else max)(limits[name], wider[name])
         for name in limits
         if name != "also_ask"
     }

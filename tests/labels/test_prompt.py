@@ -23,20 +23,32 @@ def _data(messages: list[dict[str, str]]) -> dict[str, Any]:
     return found
 
 
-def test_the_n_best_is_given_with_confidences_and_doubtful_words() -> None:
-    data = _data(Prompt().messages(misheard()))
-    assert [guess["text"] for guess in data["guesses"]] == [
-        "please leaf a massage after the tone",
-        "please leave a massage after the tone",
-    ]
-    assert [guess["confidence"] for guess in data["guesses"]] == [0.73, 0.27]  # 1 / (1 + exp(-1))
-    assert data["doubtful"] == ["leaf", "massage"]
-    assert _data(Prompt(doubtful_below=0.45).messages(misheard()))["doubtful"] == ["leaf"]
+def test_the_n_best_is_given_where_it_differs_likeliest_first() -> None:
+    assert _data(Prompt().messages(misheard())) == {
+        "heard": "please leaf a massage after the tone",
+        "or": {"leaf": ["leave"]},
+    }
+    texts = ("PLES HOLT THE LIN", "PLEASE HOLT THE LIN", "PLEAS HOLD THE LIN", "PLACE HOLT TH LIN", "PLES HOLT LIN")
+    nbest = tuple(Alternative(text=text, score=-rank) for rank, text in enumerate(texts))
+    assert _data(Prompt().messages(question(text=texts[0], nbest=nbest))) == {
+        "heard": "ples holt the lin",
+        "or": {"ples": ["please"], "ples holt": ["pleas hold"], "the": ["th"]} | {"ples": ["please", "place"]},
+    }
+    assert "th" not in str(_data(Prompt(fast=True).messages(question(text=texts[0], nbest=nbest)))["or"])
+
+
+@given(st.lists(st.text("ab ", max_size=12), max_size=5))
+def test_every_part_that_could_be_instead_stands_in_what_was_heard(others: list[str]) -> None:
+    nbest = tuple(Alternative(text=text, score=-rank) for rank, text in enumerate(others))
+    data = _data(Prompt().messages(question(text="ab ba aab", nbest=nbest)))
+    assert data["heard"] == "ab ba aab"
+    for part, instead in data["or"].items():
+        assert f" {part} " in " ab ba aab " and part not in instead and 1 <= len(set(instead)) == len(instead) <= 2
 
 
 def test_capitals_are_written_small_only_where_there_is_nothing_else() -> None:
-    assert _data(Prompt().messages(question(text="PRESS WUN")))["guesses"] == [{"text": "press wun"}]
-    assert _data(Prompt().messages(question(text="Ask NASA")))["guesses"] == [{"text": "Ask NASA"}]
+    assert _data(Prompt().messages(question(text="PRESS WUN")))["heard"] == "press wun"
+    assert _data(Prompt().messages(question(text="Ask NASA")))["heard"] == "Ask NASA"
 
 
 def test_examples_come_as_turns_before_the_question() -> None:
@@ -69,17 +81,16 @@ def test_the_version_is_that_of_all_that_shapes_an_answer_but_the_question() -> 
         Prompt(fast=True),
         Prompt(seed=1),
         Prompt(temperature=0.5),
-        Prompt(doubtful_below=0.5),
     ]
     assert len({prompt.version for prompt in versions}) == len(versions)
     assert Prompt().version == Prompt().version and len(Prompt().version) == 12
 
 
 def test_where_all_does_not_fit_the_n_best_is_cut_then_the_examples_go() -> None:
-    long = "some words that were said at length " * 40
-    nbest = tuple(Alternative(text=f"{long}{number}", score=-number) for number in range(6))
+    long = "some words that were said at length " * 55
+    nbest = (Alternative(text=long.replace("some", "sum"), score=-1), Alternative(text=long[::-1], score=-2))
     fits = Prompt(shots=(shot(),)).messages(question(text=long, nbest=nbest))
-    assert 1 <= len(_data(fits)["guesses"]) < 7 and len(fits) == 4
+    assert _data(fits)["or"] == {"some": ["sum"]} and len(fits) == 4
     fat = tuple(shot(str(n), hypothesis="x" * 1500) for n in range(5))
     assert len(Prompt(shots=fat).messages(question(text=long))) == 2
     with pytest.raises(PromptTooLongError):
@@ -90,7 +101,7 @@ def test_where_all_does_not_fit_the_n_best_is_cut_then_the_examples_go() -> None
 @given(st.text(min_size=1, max_size=300).filter(str.strip), st.booleans())
 def test_any_hypothesis_arrives_as_one_string_of_the_data(text: str, fast: bool) -> None:
     messages = Prompt(fast=fast).messages(question(text=text))
-    assert _data(messages)["guesses"][0]["text"] in (text, text.lower())
+    assert _data(messages)["heard"] in (text, text.lower())
     assert [item["role"] for item in messages] == ["system", "user"]
     assert messages[0]["content"] == (FAST if fast else SYSTEM)
 

@@ -28,7 +28,7 @@ PARAMS = {
     "prepare": {"dev_fraction": 0.2, "test_fraction": 0.2},
     "validate": {"bootstrap_samples": 1000},
 }
-LABEL = {"llm": "ollama", "few_shot": 2, "retries": 0, "max_word_edits": 1.0, "keep_word": 1.0}
+LABEL = {"llm": "ollama", "few_shot": 2, "retries": 0, "max_word_edits": 1.0, "keep_word": 1.0, "doubtful_below": 0.0}
 
 
 @pytest.fixture(scope="module")

@@ -85,8 +85,8 @@ class FakeOllama:
 
 
 def hypothesis(request: dict[str, Any]) -> str:
-    """The first guess that a chat request asks about."""
-    return str(json.loads(request["messages"][-1]["content"])["guesses"][0]["text"])
+    """What the recogniser wrote, as a chat request asks about it."""
+    return str(json.loads(request["messages"][-1]["content"])["heard"])
 
 
 @contextmanager

@@ -98,7 +98,6 @@ class LlamaLLMCorrector:
             domain_words=params.domain_words,
             shots=tuple(shots),
             fast=params.fast_mode,
-            doubtful_below=params.doubtful_below,
             temperature=params.sample_temperature if sample else 0.0,
             seed=sample,
         )

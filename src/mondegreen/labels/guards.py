@@ -122,7 +122,7 @@ def filter_label(evidence: LabelEvidence, params: LabelParams) -> FilterDecision
 
 
 def confident(evidence: LabelEvidence, params: LabelParams) -> str:
-    """Sure words stay; a doubtful transcript that was left as it is has nobody to vouch for it."""
+    """Sure words stay; a doubtful transcript, or word, that was left as it is has nobody to vouch for it."""
     if evidence.is_unchanged and evidence.confidence < params.keep_text:
         return f"left as it is, though its confidence is only {evidence.confidence:.2f}"
     if len(evidence.word_confidences) != len(evidence.hypothesis.split()):
@@ -131,6 +131,14 @@ def confident(evidence: LabelEvidence, params: LabelParams) -> str:
         for word, sure in zip(span.hypothesis, evidence.word_confidences[span.start :], strict=False):
             if sure >= params.keep_word:
                 return f"changes {word!r}, which is sure ({sure:.2f})"
+    return "" if evidence.is_unchanged else _left_doubtful(evidence, params.doubtful_below)
+
+
+def _left_doubtful(evidence: LabelEvidence, below: float) -> str:
+    changed = {span.start + place for span in evidence.changes for place in range(len(span.hypothesis))}
+    for place, (word, sure) in enumerate(zip(evidence.hypothesis.split(), evidence.word_confidences, strict=True)):
+        if sure < below and place not in changed:
+            return f"leaves {word!r} as it is, though its confidence is only {sure:.2f}"
     return ""
 
 

@@ -11,7 +11,7 @@ from mondegreen.labels.corrector import LlamaLLMCorrector
 from mondegreen.labels.ollama import OllamaServer, ServerError
 from mondegreen.labels.prompt import SCHEMA, Prompt, Question, Shot, Suggestion
 from mondegreen.labels.responses import InvalidResponseError, parse_response
-from mondegreen.records import Alternative, Word
+from mondegreen.records import Alternative
 
 # Misheard, as a weak recogniser would.
 EXAMPLES = tuple(
@@ -19,18 +19,14 @@ EXAMPLES = tuple(
         id=f"example-{number}",
         text=text,
         confidence=0.8,
-        words=tuple(
-            Word(text=word, start=place, end=place + 1, confidence=0.5 if word in doubtful else 0.9)
-            for place, word in enumerate(text.split())
-        ),
         nbest=(Alternative(text=text, score=-8.0), Alternative(text=other, score=-8.5)),
     )
-    for number, (text, other, doubtful) in enumerate(
+    for number, (text, other) in enumerate(
         (
-            ("please leaf a massage after the tone", "please leave a massage after the tone", ("leaf", "massage")),
-            ("your cal may be recorded for training", "your call may be recorded four training", ("cal",)),
-            ("thank you for holed ing", "thank you for holding", ("holed", "ing")),
-            ("for english press won", "fore english press one", ("won",)),
+            ("please leaf a massage after the tone", "please leave a massage after the tone"),
+            ("your cal may be recorded for training", "your call may be recorded four training"),
+            ("thank you for holed ing", "thank you for holding"),
+            ("for english press won", "fore english press one"),
         ),
         1,
     )
