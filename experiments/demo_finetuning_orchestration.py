@@ -1,6 +1,9 @@
-"""The whole loop on the sample, in a temporary folder: failures come in, a person corrects, a round runs, is judged.
+"""The whole loop on the sample, in a temporary folder, from the first misheard call to a rollback.
 
     python experiments/demo_finetuning_orchestration.py [--keep]
+
+Failures come in, a person corrects, a round runs, is judged and deployed; then comes a worse candidate, which the gate
+refuses, somebody deploys it all the same, and a rollback takes it back.
 
 Half of the recordings that the sample would train on are taken out of data/ and come back as production: what the
 model mishears there becomes the failed cases, and their references are what "a person" types. Needs the sample
@@ -9,6 +12,7 @@ model mishears there becomes the failed cases, and their references are what "a 
 
 import argparse
 import csv
+import logging
 import os
 import shutil
 import subprocess
@@ -25,17 +29,24 @@ from rich.rule import Rule
 from mondegreen.cli.common import terminable
 
 if TYPE_CHECKING:
-    from mondegreen import DataManager
+    from mondegreen import DataManager, FinetuningCoordinator
     from mondegreen.loop.rounds import StageProgress
 
 ROOT = Path(__file__).resolve().parent.parent
-# Small enough for a few minutes on two cores; the thresholds fit the two dozen recordings of "production".
+# Short enough for five minutes on two cores: no long recordings, few epochs. The gate's own thresholds stay; those of
+# the trigger and the monitor fit the three dozen recordings of "production", which leave more of data/ to judge by.
 KNOBS = {
-    "prepare": {"limit": 60},
+    "audio": {"max_duration": 12.0},
+    "prepare": {"test_fraction": 0.55},
+    "select": {"replay_ratio": 0.5},
     "trigger": {"min_error_cases": 20, "min_corrected_cases": 20, "min_inferences": 20},
-    "train": {"epochs": 2, "merge_weights": [0.5, 1.0]},
-    "monitor": {"min_inferences": 20},
+    "train": {"epochs": 4, "merge_weights": [0.5, 1.0]},
+    "monitor": {"min_inferences": 10},
 }
+FRESH = 4  # every so many of the recordings held back is a call that comes only after the deployment
+BITS = 5  # of the linear layers of the worse candidate
+CHAMPION = "models:/fine-tuned-stt@champion"
+STARTED = time.monotonic()
 console = Console(highlight=False)
 
 
@@ -45,12 +56,11 @@ def main() -> None:
     keep = parser.parse_args().keep
     if not (ROOT / "data" / "references.csv").is_file():
         sys.exit("error: data/ holds no sample.\n  What now: `make data`.")
-    started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mondegreen-demo-"))
     try:
         with terminable():
             tell_the_story(folder)
-        console.print(f"\nThat took {time.monotonic() - started:.0f} s." + (f" It is all in {folder}." if keep else ""))
+        console.print(f"\nThat took {elapsed()} minutes." + (f" It is all in {folder}." if keep else ""))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -63,11 +73,24 @@ def tell_the_story(folder: Path) -> None:
     from mondegreen import DataManager, FinetuningCoordinator
 
     console.print(f"{len(references)} recordings come in from production; data/ does not know them.")
+    data_manager = DataManager(local_storage_dir="var", use_gcs=False)
+    collect_and_correct(data_manager, references)
+    coordinator = FinetuningCoordinator(data_manager=data_manager)  # with the trigger's knobs of params.yaml
+    run_a_round(coordinator)
+    deploy(references)
+    refuse_a_worse_one(coordinator)
 
+    step("8. The monitor, and everything on one screen")
+    command("monitor", "--no-fail")
+    command("models", "history")
+    coordinator.print_status()
+
+
+def collect_and_correct(data_manager: "DataManager", references: dict[str, str]) -> None:
+    """Steps 2 and 3: what production mishears becomes a case, and a person writes what was said."""
     step("2. Production transcribes, and what is misheard is kept")
     command("transcribe", "incoming", "--log", shown=5)
-    data_manager = DataManager(local_storage_dir="var", use_gcs=False)
-    report_the_rest(data_manager, folder / "incoming")
+    report_the_rest(data_manager, Path("incoming"))
 
     step("3. A person corrects")
     for case in data_manager.get_uncorrected_cases():
@@ -75,8 +98,10 @@ def tell_the_story(folder: Path) -> None:
     numbers = data_manager.get_statistics()
     console.print(f"{numbers.corrected} of {numbers.total} cases are corrected.")
 
+
+def run_a_round(coordinator: "FinetuningCoordinator") -> None:
+    """Steps 4 and 5: asked for, approved, run, judged."""
     step("4. The trigger fires, somebody approves, the round runs")
-    coordinator = FinetuningCoordinator(data_manager=data_manager)  # with the trigger's knobs of params.yaml
     for reason in coordinator.orchestrator.check_trigger_conditions()["reasons"]:
         console.print(f"  {reason}")
     waiting = coordinator.run_complete_workflow()
@@ -90,7 +115,7 @@ def tell_the_story(folder: Path) -> None:
         nonlocal stage
         if progress.stage != stage:
             stage = progress.stage
-            console.print(f"  stage {stage}, {progress.number} of {progress.stages}")
+            console.print(f"  {elapsed()}  stage {stage}, {progress.number} of {progress.stages}")
 
     result = coordinator.run_complete_workflow(on_progress=show)
 
@@ -99,14 +124,67 @@ def tell_the_story(folder: Path) -> None:
     for part in result.steps:
         console.print(f"  {part.number}. {part.name}: {part.state}")
     command("summary")
-    coordinator.print_status()
 
-    step("6. The monitor")
-    command("monitor", "--no-fail")
+
+def deploy(references: dict[str, str]) -> None:
+    """Step 6: to production, if the gate lets it, and new calls on it. Without a pass the story ends here, with why."""
+    step("6. To production")
+    if not command("models", "deploy", "@challenger", may_refuse=True):
+        sys.exit("The gate stayed closed, so there is nothing in production to go on with. Nothing was forced.")
+    from mondegreen import BaselineSTTModel
+    from mondegreen.scoring.normalizer import normalize
+    from mondegreen.scoring.wer import count_words
+
+    command("transcribe", "fresh", "--log", "--model", CHAMPION, shown=3)
+    said = {path: normalize(references[path.name], "spoken") for path in sorted(Path("fresh").iterdir())}
+    words = sum(len(text.split()) for text in said.values())
+    for name, source in (("the starter", "starter/model"), ("version 1", CHAMPION)):
+        model = BaselineSTTModel(source)
+        errors = sum(
+            count_words(text, normalize(model.transcribe(path).text, "spoken")).errors for path, text in said.items()
+        )
+        console.print(f"{name} on these {len(said)} new calls: {errors} errors in {words} words")
+
+
+def refuse_a_worse_one(coordinator: "FinetuningCoordinator") -> None:
+    """Step 7: somebody's own candidate is judged by the same rule, refused, deployed all the same, and taken back."""
+    step(f"7. A smaller file? Somebody rounds the linear layers to {BITS} bits")
+    from mondegreen import BaselineSTTModel
+
+    candidate = rounded(Path("build/train/model"), Path("rounded"), BITS)
+    result = coordinator.validator.validate_model(
+        model_id=f"version 1 at {BITS} bits",
+        model_transcribe_fn=BaselineSTTModel(candidate).transcribe,
+        baseline_id="version 1",
+        baseline_transcribe_fn=BaselineSTTModel(CHAMPION).transcribe,
+    )
+    console.print(f"[bold]{result.outcome}[/]: {result.reason}")
+    version = coordinator.deployer.register_model(model_path=candidate, validation_result=result)
+    command("models", "deploy", version, may_refuse=True)
+    console.print("Nothing was moved. Somebody knows better, and the ledger keeps that:")
+    command("models", "deploy", version, "--force", "--reason", "the disk is full, it will be fine")
+    command("transcribe", "fresh", "--log", "--model", CHAMPION, shown=3)
+    console.print("It was not fine.")
+    command("models", "rollback", "--reason", "callers complain")
+
+
+def rounded(source: Path, target: Path, bits: int) -> str:
+    """A copy of a model's folder with every matrix rounded to 2**bits - 1 values between plus and minus its maximum."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("adapter"))
+    weights = load_file(target / "model.safetensors")
+    for name, tensor in weights.items():
+        if tensor.dim() == 2:  # of the linear layers; the convolutions write the positions and bear no rounding
+            size = tensor.abs().max().clamp_min(1e-12) / (2 ** (bits - 1) - 1)
+            weights[name] = torch.round(tensor / size) * size
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return str(target)
 
 
 def make_project(folder: Path) -> dict[str, str]:
-    """A clone of this project with its sample, committed; half of the train recordings lie in incoming/.
+    """A clone of this project with its sample, committed; half of the train recordings lie in incoming/ and fresh/.
 
     Returns:
         What is said in each of these, by file name.
@@ -135,17 +213,26 @@ def make_project(folder: Path) -> dict[str, str]:
 
 
 def hold_back(folder: Path) -> dict[str, str]:
-    """Moves every second recording that would be trained on from data/ to incoming/; what is said in them, by name."""
+    """Moves every second recording that would be trained on out of data/, to incoming/ or fresh/.
+
+    Returns:
+        What is said in them, by name.
+    """
     from mondegreen.config import load_params
     from mondegreen.speech.manifest import build_manifest
 
-    rows = build_manifest(folder / "data", load_params(folder / "params.yaml")).rows
+    params = load_params(folder / "params.yaml")
+    logging.getLogger("mondegreen").setLevel(logging.ERROR)  # what is left out is counted below, not named
+    manifest = build_manifest(folder / "data", params)
+    logging.getLogger("mondegreen").setLevel(logging.NOTSET)
+    rows = manifest.rows
     chosen = [row for row in rows if (row.domain, row.split) == ("target", "train")][::2]
-    (folder / "incoming").mkdir()
+    for place in ("incoming", "fresh"):
+        (folder / place).mkdir()
     said = {}
-    for row in chosen:
+    for number, row in enumerate(chosen, 1):
         name = f"{row.condition}-{Path(row.path).name}"
-        Path(row.path).rename(folder / "incoming" / name)
+        Path(row.path).rename(folder / ("incoming" if number % FRESH else "fresh") / name)
         said[name] = row.reference
     table = folder / "data" / "references.csv"
     gone = {Path(row.path).relative_to(folder / "data").as_posix() for row in chosen}
@@ -183,23 +270,35 @@ def report_the_rest(data_manager: "DataManager", incoming: Path) -> None:
             )
 
 
-def command(*words: str, shown: int | None = None) -> None:
-    """Runs `mondegreen …` as one would at the prompt and shows its output, or the first lines of it."""
+def command(*words: str, shown: int | None = None, may_refuse: bool = False) -> bool:
+    """Runs `mondegreen …` as one would at the prompt and shows its output, or the first lines of it.
+
+    Returns:
+        Whether it was done; False only with `may_refuse`, else a refusal ends the demo.
+    """
     console.print(f"[bold]$ mondegreen {' '.join(words)}[/]")
     program = [sys.executable, "-c", "from mondegreen.cli.main import app; app()", *words]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
-    if done.returncode:
+    refused = may_refuse and done.returncode == 1
+    if done.returncode and not refused:
         sys.exit(f"error: mondegreen {words[0]} gave {done.returncode}:\n{done.stdout}{done.stderr}")
-    lines = done.stdout.rstrip().splitlines()
+    lines = (done.stderr if refused else done.stdout).rstrip().splitlines()
     for line in lines[:shown]:
         console.print(line, markup=False)
     if shown is not None and len(lines) > shown:
         console.print(f"… {len(lines) - shown} more")
+    return not refused
 
 
 def step(title: str) -> None:
     console.print()
-    console.print(Rule(title, align="left"))
+    console.print(Rule(f"{title}  ({elapsed()})", align="left"))
+
+
+def elapsed() -> str:
+    """Minutes and seconds since the start."""
+    minutes, seconds = divmod(round(time.monotonic() - STARTED), 60)
+    return f"{minutes}:{seconds:02}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ suites:
   - name: critical-prompts
     type: critical
     references: critical-prompts/references.csv
-    margin: 0.05
+    margin: 0.1
     severity: critical
     owner: maintainers
   - name: mild-noise
