@@ -98,7 +98,7 @@ class TrainParams(_Section):
     @property
     def resolved_learning_rate(self) -> float:
         """The given rate, or the method's usual one: LoRA starts from zero and takes larger steps."""
-        return self.learning_rate or (1e-3 if self.method == "lora" else 3e-5)
+        return self.learning_rate or (3e-4 if self.method == "lora" else 3e-5)
 
 
 class ScoreParams(_Section):

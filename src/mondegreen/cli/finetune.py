@@ -41,7 +41,7 @@ def finetune(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            "--learning-rate", "--learning_rate", min=1e-9, help="By method when not given: LoRA 1e-3, full 3e-5."
+            "--learning-rate", "--learning_rate", min=1e-9, help="By method when not given: LoRA 3e-4, full 3e-5."
         ),
     ] = None,
     use_lora: Annotated[
