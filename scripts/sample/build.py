@@ -40,8 +40,8 @@ suites:
     owner: maintainers
   - name: silence
     type: behaviour
-    behaviour: {kind: minimum, expect: silence, values: [1, 5]}
-    margin: 0.25
+    behaviour: {kind: minimum, expect: silence, values: [1, 2, 5, 10]}
+    margin: 0.5
     severity: major
     owner: maintainers
 """

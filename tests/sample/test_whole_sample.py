@@ -140,7 +140,7 @@ def test_the_starter_meets_the_guards_and_behaviours_and_a_broken_one_does_not(m
     save_file(weights, spoilt / "model.safetensors", metadata={"format": "pt"})
     spoilt_model = BaselineSTTModel(str(spoilt))
     assert broken(spoilt_model, loudness, data.utterances[:4]) > 0.25
-    assert broken(spoilt_model, silence, ()) == 1
+    assert broken(spoilt_model, silence, ()) > 0.5
 
 
 def test_what_was_left_out_is_named(made: Path) -> None:
