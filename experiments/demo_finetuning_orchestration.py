@@ -11,6 +11,7 @@ model mishears there becomes the failed cases, and their references are what "a 
 """
 
 import argparse
+import contextlib
 import csv
 import logging
 import os
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 # Short enough for five minutes on two cores: no long recordings, few epochs. The gate's own thresholds stay; those of
-# the trigger and the monitor fit the two dozen recordings of "production", which leave more of data/ to judge by.
+# the trigger and the monitor fit the two dozen recordings of "production", which leave more of data/ to judge by. The
+# retention set bounds a loss to about 1.1 points above what is seen, and 2 are allowed: so training may lose 0.8.
 KNOBS = {
     "audio": {"max_duration": 12.0},
     "prepare": {"test_fraction": 0.55},
-    "select": {"replay_ratio": 0.5},
     "trigger": {"min_error_cases": 15, "min_corrected_cases": 15, "min_inferences": 15},
-    "train": {"epochs": 8, "merge_weights": [1.0]},
+    "train": {"epochs": 6, "merge_weights": [0.5, 1.0], "forgetting_budget": 0.008},
     "monitor": {"min_inferences": 10},
 }
 FRESH = 4  # every so many of the recordings held back is a call that comes only after the deployment
@@ -223,20 +224,22 @@ def hold_back(folder: Path) -> dict[str, str]:
     from mondegreen.speech.manifest import build_manifest
 
     params = load_params(folder / "params.yaml")
-    logging.getLogger("mondegreen").setLevel(logging.ERROR)  # what is left out is counted below, not named
-    manifest = build_manifest(folder / "data", params)
+    logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the long recordings are counted here and not named
+    with contextlib.chdir(folder):  # the split goes by the paths: those of the folder would differ from run to run
+        manifest = build_manifest(Path("data"), params)
     logging.getLogger("mondegreen").setLevel(logging.NOTSET)
-    rows = manifest.rows
-    chosen = [row for row in rows if (row.domain, row.split) == ("target", "train")][::2]
+    long = sum(problem.reason == "too_long" for problem in manifest.report.problems)
+    console.print(f"{long} recordings of more than {params.audio.max_duration:g} s are left out, for time.")
+    chosen = [row for row in manifest.rows if (row.domain, row.split) == ("target", "train")][::2]
     for place in ("incoming", "fresh"):
         (folder / place).mkdir()
     said = {}
     for number, row in enumerate(chosen, 1):
         name = f"{row.condition}-{Path(row.path).name}"
-        Path(row.path).rename(folder / ("incoming" if number % FRESH else "fresh") / name)
+        (folder / row.path).rename(folder / ("incoming" if number % FRESH else "fresh") / name)
         said[name] = row.reference
     table = folder / "data" / "references.csv"
-    gone = {Path(row.path).relative_to(folder / "data").as_posix() for row in chosen}
+    gone = {Path(row.path).relative_to("data").as_posix() for row in chosen}
     with table.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         header, kept = list(reader.fieldnames or []), [line for line in reader if line["path"] not in gone]

@@ -18,7 +18,8 @@ from mondegreen.speech.manifest import build_manifest
 from tests.tiny import save_model
 
 
-def test_what_is_held_back_is_gone_from_data_and_known_by_name(tmp_path: Path) -> None:
+def test_what_is_held_back_is_gone_from_data_and_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     shutil.copy(demo.ROOT / "params.yaml", tmp_path / "params.yaml")
     rows = [(f"audio/{kind}/{number:02}.wav", f"{kind} call number {number}", "star") for kind in ("clean", "noisy")
             for number in range(20)]  # fmt: skip
@@ -27,7 +28,7 @@ def test_what_is_held_back_is_gone_from_data_and_known_by_name(tmp_path: Path) -
         soundfile.write(tmp_path / "data" / path, np.random.default_rng(seed).normal(0, 0.1, 8000), 16000)
     with (tmp_path / "data/references.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "text", "entities"), *rows])
-    before = build_manifest(tmp_path / "data", load_params(tmp_path / "params.yaml")).rows
+    before = build_manifest(Path("data"), load_params(Path("params.yaml"))).rows
     trained = {f"{row.condition}-{Path(row.path).name}": row.reference for row in before if row.split == "train"}
 
     said = demo.hold_back(tmp_path)
