@@ -6,9 +6,15 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
+from mondegreen.files import read_jsonl, write_jsonl
+
+Row = TypeVar("Row", bound=BaseModel)
 STARTER = Path("starter/model")
 BASE = Path("var/benchmarks/base")
 
@@ -54,6 +60,20 @@ def measured(module: str, *arguments: str) -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def remembered(file: Path, kind: type[Row], key: str, measure: Callable[[], Row]) -> Row:
+    """The row of a JSON lines file that has this `key`; measured and added to the file where it has none.
+
+    So a benchmark of hours that was stopped goes on.
+    """
+    known = read_jsonl(file, kind) if file.exists() else []
+    for row in known:
+        if getattr(row, "key", None) == key:
+            return row
+    row = measure()
+    write_jsonl(file, [*known, row])
+    return row
 
 
 def table(rows: list[dict[str, Any]]) -> str:

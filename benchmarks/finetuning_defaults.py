@@ -19,9 +19,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.common import machine, table
+from benchmarks.common import machine, remembered, table
 from mondegreen.config import Params, load_params
-from mondegreen.files import read_jsonl, write_jsonl
+from mondegreen.files import read_jsonl
 from mondegreen.records import Example
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
@@ -76,18 +76,16 @@ def trial(base: SpeechModel, examples: dict[str, list[Example]], setting: Settin
     )
     train = [item for item in examples["train"] if setting.replay or item.kind != "replay"]
     key = run_key(changed, base.digest, train, examples["dev"])
-    known = read_jsonl(MEASURED, Trial) if MEASURED.exists() else []
-    for row in known:
-        if row.key == key:
-            return row
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        result = finetune(
-            base, train, examples["dev"], examples["retention"], changed, Path(folder, "model"), Path(folder, "run")
-        )
-        row = _row(key, result, time.perf_counter() - started)
-    write_jsonl(MEASURED, [*known, row])
-    return row
+
+    def measure() -> Trial:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            result = finetune(
+                base, train, examples["dev"], examples["retention"], changed, Path(folder, "model"), Path(folder, "run")
+            )
+            return _row(key, result, time.perf_counter() - started)
+
+    return remembered(MEASURED, Trial, key, measure)
 
 
 def _row(key: str, result: FinetuneResult, seconds: float) -> Trial:
@@ -96,9 +94,9 @@ def _row(key: str, result: FinetuneResult, seconds: float) -> Trial:
         key=key,
         dev_before=result.sweep[0].dev_wer,
         dev_best_epoch=min(epoch.dev_wer for epoch in result.history),
-        dev_after=kept.dev_wer,
+        dev_after=result.dev_wer,
         retention_loss=kept.retention_loss,
-        merge_weight=kept.weight,
+        merge_weight=result.merge_weight,
         epochs=len(result.history),
         seconds=seconds,
     )

@@ -25,10 +25,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from benchmarks.common import machine, table
+from benchmarks.common import machine, remembered, table
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
-from mondegreen.files import read_jsonl, write_jsonl
+from mondegreen.files import read_jsonl
 from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Example, Hypothesis, Utterance
 from mondegreen.scoring.decision import decide, pair_test_sets
@@ -91,20 +91,18 @@ def trial(base: SpeechModel, data: Round, seed: int, params: Params) -> Trial:
     """
     training = params.model_copy(update={"seed": seed})
     key = _key(base, data, training, params)
-    known = read_jsonl(MEASURED, Trial) if MEASURED.exists() else []
-    for row in known:
-        if row.key == key:
-            return row
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        started = time.perf_counter()
-        result = finetune(base, data.train, data.dev, data.retention, training, folder / "model", folder / "run")
-        seconds = time.perf_counter() - started
-        candidate = load_transcriber(str(folder / "model"), params)
-        heard = transcribe_corpus(data.judging, candidate, folder / "hypotheses")
-    row = _row(key, seed, result, seconds, _judge(data, heard, params))
-    write_jsonl(MEASURED, [*known, row])
-    return row
+
+    def measure() -> Trial:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            started = time.perf_counter()
+            result = finetune(base, data.train, data.dev, data.retention, training, folder / "model", folder / "run")
+            seconds = time.perf_counter() - started
+            candidate = load_transcriber(str(folder / "model"), params)
+            heard = transcribe_corpus(data.judging, candidate, folder / "hypotheses")
+        return _row(key, seed, result, seconds, _judge(data, heard, params))
+
+    return remembered(MEASURED, Trial, key, measure)
 
 
 def _key(base: SpeechModel, data: Round, training: Params, params: Params) -> str:

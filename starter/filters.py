@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Wav2Vec2ForCTC
 
-SAMPLE_RATE = 16_000  # Hz
+from starter.augment import SAMPLE_RATE
+
 BANDS, PHASES = 80, 4
 LOWEST, HIGHEST = 60.0, 7_800.0  # Hz
 LOUDNESS_CHANNELS = 8

@@ -21,30 +21,13 @@ CLIPS, REPLAY_CLIPS = 300, 100
 SHORTEST, LONGEST = 1.5, 5.0  # seconds
 FEWEST_WORDS = 3
 OPUS_LEVEL = 0.93  # libsndfile's scale: about 23 kbit/s, at which wide-band speech keeps its error rate
-LITTLE_WORDS = frozenset(
-    {
-        "a",
-        "all",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "from",
-        "have",
-        "he",
-        "her",
-        "him",
-        "his",
-        "i",
-        "in",
-    }
-    | {"is", "it", "my", "not", "of", "on", "or", "shall", "she", "so", "that", "the", "their", "they", "this", "thy"}
-    | {"to", "unto", "was", "we", "were", "with", "you", "your"}
-)
+# fmt: off
+LITTLE_WORDS = frozenset((
+    "a", "all", "and", "are", "as", "at", "be", "but", "by", "for", "from", "have", "he", "her", "him", "his", "i",
+    "in", "is", "it", "my", "not", "of", "on", "or", "shall", "she", "so", "that", "the", "their", "they", "this",
+    "thy", "to", "unto", "was", "we", "were", "with", "you", "your",
+))
+# fmt: on
 SOURCE, LICENCE = "Kokoro-82M, spoken by starter/kokoro.py", "Apache-2.0"
 COLUMNS = ["path", "text", "speaker", "condition", "source", "licence"]
 

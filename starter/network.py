@@ -18,9 +18,9 @@ from torch.nn import functional
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from starter.augment import SAMPLE_RATE
 from starter.filters import BANDS, LOUDNESS_CHANNELS, PHASES
 
-SAMPLE_RATE = 16_000  # Hz
 KERNELS, STRIDES = (400, 5, 3, 3), (80, 2, 1, 2)  # 50 frames a second
 FRAME = 320  # samples
 OFFSET = 2  # without padding, the first frame lies where Whisper's third does

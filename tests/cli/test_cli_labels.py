@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from mondegreen.labels.guards import LabelDecision
 from mondegreen.loop import case_labels
 from mondegreen.stages import label, prepare, transcribe
 from mondegreen.tables import SuggestionRow
+from tests.support.libraries import printed_and_loaded
 from tests.support.ollama_server import hypothesis, ollama, transcript
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -282,9 +281,5 @@ def test_what_the_stage_left_to_people_is_queued_once_with_its_suggestion(projec
 
 
 def test_what_shows_and_queues_labels_loads_no_model_library() -> None:
-    code = (
-        "import sys, mondegreen.labels.gold, mondegreen.labels.guards, mondegreen.loop.case_labels\n"
-        "print([name for name in ('torch', 'transformers', 'scipy', 'ollama', 'httpx') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = "import mondegreen.labels.gold, mondegreen.labels.guards, mondegreen.loop.case_labels"
+    assert printed_and_loaded(code, "torch", "transformers", "scipy", "ollama", "httpx") == "[]"

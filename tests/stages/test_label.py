@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from mondegreen.labels.gold import Audit
 from mondegreen.labels.guards import LabelDecision
 from mondegreen.records import Example, Hypothesis, Label, Utterance
 from mondegreen.stages import label, prepare, select, transcribe
+from tests.support.libraries import printed_and_loaded
 from tests.support.ollama_server import FakeOllama, hypothesis, ollama, transcript
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,13 +102,9 @@ def bare() -> set[str]:
 
 
 def test_without_an_llm_people_label_and_neither_torch_nor_a_model_is_loaded(project: Path) -> None:
-    code = (
-        "import sys\nfrom mondegreen.stages import label\nlabel.main()\n"
-        "print([name for name in ('torch', 'transformers', 'ollama', 'httpx') if name in sys.modules])"
-    )
     shutil.rmtree(project / "data")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    code = "from mondegreen.stages import label\nlabel.main()"
+    assert printed_and_loaded(code, "torch", "transformers", "ollama", "httpx") == "[]"
     found = labels()
     assert {label.source for label in found.values()} == {"human", "none"}
     assert {key for key, label in found.items() if label.source == "none"} == bare()

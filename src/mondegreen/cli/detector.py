@@ -90,14 +90,14 @@ def _splits(candidate: bool) -> "tuple[Split, ...]":
 def _examples(
     build: Path, candidate: bool, splits: "tuple[Split, ...]", params: "Params", what: str
 ) -> "list[ReferencedUtterance]":
-    from mondegreen.detector.calibration import collect
+    from mondegreen.detector.calibration import collect, tells_something
     from mondegreen.files import read_jsonl
     from mondegreen.records import Hypothesis, Utterance
 
     utterances = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     stage = "evaluate" if candidate else "transcribe"
     hypotheses = read_jsonl(build / stage / "hypotheses.jsonl", Hypothesis)
-    wanted = sum(item.split in splits and item.domain != "replay" for item in utterances)
+    wanted = sum(tells_something(item, splits) for item in utterances)
     with progress(f"measuring {what}", wanted) as advance:
         return collect(utterances, hypotheses, splits, params.score.normalizer, advance)
 

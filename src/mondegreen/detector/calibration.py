@@ -75,6 +75,11 @@ class ReferencedUtterance:
         return self.scored.words.rate > error_wer
 
 
+def tells_something(utterance: Utterance, splits: Collection[Split]) -> bool:
+    """Whether it may be learnt from or measured on: of the splits, and not picked for being heard rightly."""
+    return utterance.split in splits and utterance.domain != "replay"
+
+
 def collect(
     utterances: Sequence[Utterance],
     hypotheses: Sequence[Hypothesis],
@@ -89,7 +94,7 @@ def collect(
         AudioError: a recording cannot be read.
     """
     scored = join(utterances, hypotheses, normalizer).scored
-    wanted = [pair for pair in scored if pair.utterance.split in splits and pair.utterance.domain != "replay"]
+    wanted = [pair for pair in scored if tells_something(pair.utterance, splits)]
     examples = []
     for done, pair in enumerate(wanted, 1):
         examples.append(ReferencedUtterance(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))

@@ -143,6 +143,13 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch | {"features": features, "mask": mask}
 
 
+def batch_of(clips: Sequence[Clip], recordings: Recordings, device: torch.device) -> dict[str, Any]:
+    """What FeatureCTC takes of a few clips at once, on a device: features, mask and labels as `collate` gives them."""
+    dataset = ClipDataset(clips, recordings)
+    batch = collate([dataset[index] for index in range(len(clips))])
+    return {name: value.to(device) for name, value in batch.items() if name != "ids"}
+
+
 class LikeLengthBatches(Sampler[list[int]]):
     """Batches of like length within a budget of frames, in another order each epoch.
 

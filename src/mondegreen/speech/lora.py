@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from mondegreen.config import TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import write_text
-from mondegreen.speech.dataset import Clip, FeatureCTC, Recordings, collate
+from mondegreen.speech.dataset import Clip, FeatureCTC, Recordings, batch_of
 from mondegreen.speech.model import SpeechModel, forward_features, pad
 
 MERGE_TOLERANCE = 1e-4  # largest difference of a logit, over the root mean square of all logits
@@ -132,11 +132,9 @@ def try_merge(adapted: PeftModel, clips: Sequence[Clip], recordings: Recordings)
     network = cast(PreTrainedModel, trial.get_base_model())
     chosen = sorted(clips, key=lambda clip: (clip.frames, clip.example.id))[:CHECKED]
     features = [recordings.features(clip.example) for clip in chosen]
-    items = [
-        {"id": clip.example.id, "labels": torch.tensor(clip.labels), "features": item}
-        for clip, item in zip(chosen, features, strict=True)
-    ]
-    if not _step(network, collate(items)):  # a loss that is no number: the training's own first step names the clips
+    if not _step(
+        network, batch_of(chosen, recordings, network.device)
+    ):  # a loss that is no number: the training's own first step names the clips
         return
     try:
         difference = check_merge(network, merge(trial), features)
@@ -150,9 +148,8 @@ def try_merge(adapted: PeftModel, clips: Sequence[Clip], recordings: Recordings)
 def _step(network: PreTrainedModel, batch: dict[str, Any]) -> bool:
     """One step of AdamW in evaluation mode, which gradients pass all the same; False when the loss is no number."""
     in_evaluation(network)
-    inputs = {name: value.to(network.device) for name, value in batch.items() if name != "ids"}
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    loss = FeatureCTC(network)(**inputs)["loss"]
+    loss = FeatureCTC(network)(**batch)["loss"]
     if not math.isfinite(float(loss.detach())):
         return False
     loss.backward()

@@ -279,12 +279,11 @@ def admitted_replay(
     """
     taken: dict[tuple[str, str], str] = {}
     for row in (*withheld, *(row for row in rows if row.split != "train")):
-        taken.update(dict.fromkeys([*_keys(row, text(row.reference), False), ("speaker", row.speaker)], row.path))
+        taken.update(dict.fromkeys(_replay_keys(row, text(row.reference)), row.path))
     kept: list[Utterance] = []
     problems: list[Problem] = []
     for row in recordings:
-        keys = [*_keys(row, text(row.reference), False), *([("speaker", row.speaker)] if row.speaker else [])]
-        shared = next((key for key in keys if key in taken), None)
+        shared = next((key for key in _replay_keys(row, text(row.reference)) if key in taken), None)
         if shared:
             reason = f"held_out_{shared[0]}"
             message = f"replay shares its {shared[0]} with {taken[shared]}, which is held out"
@@ -322,3 +321,8 @@ def _keys(row: Utterance, text: str, by_speaker: bool) -> list[tuple[str, str]]:
     if by_speaker and row.domain == "target":
         keys.append(("speaker", row.speaker))
     return [key for key in keys if key[1]]
+
+
+def _replay_keys(row: Utterance, text: str) -> list[tuple[str, str]]:
+    """Beside the others a named speaker of any domain: replay may not teach the voices that judge."""
+    return [*_keys(row, text, False), *([("speaker", row.speaker)] if row.speaker else [])]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from mondegreen.speech.dataset import Clip, FeatureCTC, Recordings, collate
+from mondegreen.speech.dataset import Clip, FeatureCTC, Recordings, batch_of
 
 _CLIPS = 6  # of the shorter half, so that the look takes seconds
 _DRAWS = 3  # of masks
@@ -80,11 +80,7 @@ def masked_losses(
     """
     shorter = sorted(clips, key=lambda clip: (clip.frames, clip.example.id))[: max(_CLIPS, len(clips) // 2)]
     chosen = shorter[:: max(1, len(shorter) // _CLIPS)][:_CLIPS]
-    items = [
-        {"id": clip.example.id, "labels": torch.tensor(clip.labels), "features": recordings.features(clip.example)}
-        for clip in chosen
-    ]
-    batch = {name: value.to(network.device) for name, value in collate(items).items() if name != "ids"}
+    batch = batch_of(chosen, recordings, network.device)
     nn.Module.eval(network)
     base, before = network.base_model, np.random.get_state()
     losses: list[float] = []
