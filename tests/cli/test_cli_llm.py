@@ -9,6 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.config import Params
 from mondegreen.files import write_jsonl
 from mondegreen.records import Hypothesis, Utterance
 from tests.monitoring.listener import closed_port, listening
@@ -160,7 +161,7 @@ def _hypotheses(folder: Path, count: int) -> None:
 @pytest.mark.parametrize("project", [False, True])
 def test_bench_asks_anew_at_each_concurrency_in_both_modes(tmp_path: Path, project: bool) -> None:
     if project:
-        _hypotheses(tmp_path, 12)
+        _hypotheses(tmp_path, 2 * Params().label.few_shot)
     with ollama(lambda request, number: Content(_echo(request, number).text, after=0.05)) as server:  # type: ignore[union-attr]
         arguments = ("labels", "bench", "--url", server.url, "--limit", "3", "--concurrency", "1", "--concurrency", "2")
         shown = mondegreen(*arguments)
@@ -174,7 +175,7 @@ def test_bench_asks_anew_at_each_concurrency_in_both_modes(tmp_path: Path, proje
     for row in rows:
         assert row["transcripts"] == row["suggestions"] == 3 and row["seconds_per_transcript"] > 0.05
     turns = len(server.asked[1]["messages"])
-    assert turns == 2 + 2 * (6 if project else 0)  # the examples that the label stage would show
+    assert turns == 2 + 2 * (Params().label.few_shot if project else 0)  # the examples that the label stage would show
     assert not (tmp_path / "var").exists()
 
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
-from mondegreen.progress import run_stage
+from mondegreen.progress import exit_on_error
 from mondegreen.records import SweepRow
 from mondegreen.speech import finetuning
 from mondegreen.speech.finetuning import FinetuneResult, choose, finetune
@@ -99,8 +99,8 @@ def test_a_refused_merge_loses_nothing_that_was_trained(base: SpeechModel, monke
         patch.setattr(finetuning, "try_merge", lambda *inputs: None)
         with pytest.raises(TrainingError, match=r"trained adapter is in \S+/adapter, [\s\S]*What now") as refused:
             adapt(base, settings)
-        with pytest.raises(SystemExit, match="1"):
-            run_stage(lambda: adapt(base, settings))
+        with pytest.raises(SystemExit, match="1"), exit_on_error():
+            adapt(base, settings)
     assert not Path("out").exists()
     folder = Path(re.search(r"is in (\S+/adapter)", str(refused.value))[1])
     tuned = load_model("whole").network

@@ -252,8 +252,11 @@ def tuned_params(request: Request, params: Params, chosen: Selection) -> Params:
             "lora_alpha": request.lora_alpha,
         }
     )
-    usual = train.model_copy(update={"learning_rate": None}).resolved_learning_rate
-    if request.use_lora and train.resolved_learning_rate < usual / 10:
+    usual, of_full = (
+        train.model_copy(update={"learning_rate": None, "method": method}).resolved_learning_rate
+        for method in ("lora", "full")
+    )
+    if request.use_lora and train.resolved_learning_rate <= of_full:
         logger.warning(
             "A learning rate of %g is one for full fine-tuning; LoRA learns little at it. Leave --learning_rate out "
             "to take %g.",
