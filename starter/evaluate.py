@@ -1,4 +1,4 @@
-"""WER and CER of a saved model: on the unseen synthetic voices by engine, and on real telephone prompts.
+"""WER and CER of a saved model: on unseen synthetic voices by engine, on real prompts, on the sample by condition.
 
 The model is used as everybody uses it: loaded with `from_pretrained`, one utterance at a time, greedy decoding.
 """
@@ -66,6 +66,17 @@ def listed_samples(table: Path) -> list[Sample]:
     return [(soundfile.read(table.parent / row["path"], dtype="float32")[0], spoken_label(row["text"])) for row in rows]
 
 
+def sample_by_condition(data: Path) -> dict[str, list[Sample]]:
+    """The prompts of the pipeline's sample, all of its splits: clean, and with noise (docs/sample.md)."""
+    samples = defaultdict(list)
+    with (data / "references.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            wave, rate = soundfile.read(data / row["path"], dtype="float32")
+            assert rate == SAMPLE_RATE, row["path"]
+            samples[f"sample, {row['condition']}"].append((wave, spoken_label(row["text"])))
+    return samples
+
+
 def score(samples: list[Sample], transcribe: Callable[[NDArray[np.float32]], str]) -> dict[str, object]:
     references = [label for _, label in samples]
     hypotheses = [spoken_label(transcribe(wave)) for wave, _ in samples]
@@ -86,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path(__file__).with_name("model"))
     parser.add_argument("--speech", type=Path, default=Path("var/starter/speech"))
+    parser.add_argument("--sample", type=Path, default=Path("data"), help="made by scripts/get_sample.py")
     parser.add_argument("--prompts", type=Path, help="folder with the prompts' .g722 files")
     parser.add_argument("--prompt-texts", type=Path, help="core-sounds-en.txt.gz")
     parser.add_argument("--report", type=Path, help="write the figures as JSON here too")
@@ -96,6 +108,8 @@ def main() -> None:
     sets = {"heldout/": listed_samples(Path(__file__).with_name("heldout") / "references.csv")}
     if (options.speech / "test").exists():
         sets |= synthetic_samples(options.speech / "test")
+    if (options.sample / "references.csv").exists():
+        sets |= sample_by_condition(options.sample)
     if options.prompts:
         sets["real prompts"] = prompt_samples(options.prompts, options.prompt_texts)
     results = {name: score(samples, transcribe) for name, samples in sets.items()}
