@@ -159,7 +159,8 @@ class SweepRow(_Record):
     dev_cer: float
     retention_wer: float | None  # None without retention recordings
     retention_loss: float  # WER lost against the base, absolute; 0 without retention recordings
-    within_budget: bool
+    retention_loss_bound: float  # one-sided upper bound of it, 95 %; 0 without retention recordings
+    within_budget: bool  # whether that bound is
 
 
 class TrainingHistory(_Record):

@@ -38,8 +38,8 @@ HISTORY = TrainingHistory(
         Epoch(epoch=2, loss=1.0, dev_wer=0.4, dev_cer=0.1, dev_heard=10, learning_rate=1e-3),
     ],
     sweep=[
-        SweepRow(weight=w, dev_wer=0.5 - w / 5, dev_cer=0.2, retention_wer=0.1 + w / 50, retention_loss=w / 50,
-                 within_budget=True)
+        SweepRow(weight=w, dev_wer=0.5 - w / 5, dev_cer=0.2, retention_wer=0.1 + w / 50,
+                 retention_loss=w / 50, retention_loss_bound=w / 40, within_budget=True)
         for w in (0.0, 0.5, 1.0)
     ],
     left_out=[Problem(path="data/short.wav", reason="too_short", message="too short for its label")],

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mondegreen.scoring import significance
-from mondegreen.scoring.significance import cluster_t_test, effect_size, ratio_standard_error, signed_rank_test
+from mondegreen.scoring.ratio import loss_upper_bound, ratio_standard_error
+from mondegreen.scoring.significance import cluster_t_test, effect_size, signed_rank_test
 
 clusters = st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 90)), min_size=2, max_size=30).map(
     lambda rows: (np.array([row[0] for row in rows]), np.array([row[1] for row in rows]))
@@ -105,3 +106,12 @@ def test_hedges_g_known_answer() -> None:
     d = differences.mean() / differences.std(ddof=1)
     found = effect_size(differences, np.full(7, 50))
     assert found.hedges_g == pytest.approx(d * (1 - 3 / 23)) and (found.better, found.worse, found.equal) == (5, 1, 1)
+
+
+def test_the_upper_bound_of_a_loss_is_missed_as_often_as_it_says() -> None:
+    numbers = np.random.default_rng(3)
+    words = numbers.integers(5, 12, (4000, 40))
+    losses = numbers.binomial(words, 0.22) - numbers.binomial(words, 0.2)
+    missed = np.mean([loss_upper_bound(*pair, 0.95) < 0.02 for pair in zip(losses, words, strict=True)])
+    assert 0.035 < missed < 0.065
+    assert loss_upper_bound(np.array([2]), np.array([100]), 0.95) == 0.02  # one cluster shows no variance

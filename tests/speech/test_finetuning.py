@@ -135,7 +135,13 @@ def test_without_dev_recordings_training_does_not_start(base: SpeechModel) -> No
 
 def row(weight: float, dev: float, loss: float) -> SweepRow:
     return SweepRow(
-        weight=weight, dev_wer=dev, dev_cer=dev, retention_wer=loss, retention_loss=loss, within_budget=loss <= 0.02
+        weight=weight,
+        dev_wer=dev,
+        dev_cer=dev,
+        retention_wer=loss,
+        retention_loss=loss,
+        retention_loss_bound=loss,
+        within_budget=loss <= 0.02,
     )
 
 
@@ -154,3 +160,11 @@ def test_the_weight_with_the_lowest_dev_wer_within_the_budget_is_taken(
     best, note = choose(rows, [item.weight for item in rows if item.weight])
     assert best.weight == chosen
     assert bool(note) == noted
+
+
+def test_a_merge_weight_that_few_retention_recordings_cannot_vouch_for_is_not_taken(base: SpeechModel) -> None:
+    accent, kept = tone_corpus(Path("accent"), pitch=1.05), tone_corpus(Path("kept"))
+    result = finetune(base, accent, accent, kept, params("lora", 2, 3e-3), Path("out"), Path("checkpoints"))
+    for item in result.sweep:
+        assert item.retention_loss_bound >= item.retention_loss
+        assert item.within_budget == (item.retention_loss_bound <= 0.02 + 1e-9)

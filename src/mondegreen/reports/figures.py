@@ -187,6 +187,8 @@ def merge_weights(sweep: Sequence[SweepRow], chosen: float | None, budget: float
         if base.retention_wer is not None:
             losses = [100 * row.retention_loss for row in sweep]
             axes.plot(weights, losses, marker="s", markersize=4, color=WORSE, label="retention")
+            bounds = [100 * row.retention_loss_bound for row in sweep]
+            axes.plot(weights, bounds, linestyle="--", linewidth=1, color=WORSE, label="retention, at most")
             axes.axhline(100 * budget, color=WORSE, linewidth=1, linestyle=":", label="may be forgotten")
         if chosen is not None:
             axes.axvline(chosen, color=BETTER, linewidth=1.2, linestyle="--", label="chosen")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.stats import norm, rankdata, t, wilcoxon
 
 from mondegreen.scoring.metrics import Counts
+from mondegreen.scoring.ratio import ratio_standard_error
 from mondegreen.scoring.verdict import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank
 from mondegreen.scoring.wer import ErrorCounts, as_numbers
 
@@ -188,29 +189,6 @@ def _acceleration(gains: Counts, words: Counts) -> float:
     centred = left_out.mean() - left_out
     scale = float(np.square(centred).sum()) ** 1.5
     return float((centred**3).sum()) / (6 * scale) if scale else 0.0
-
-
-def ratio_standard_error(differences: Counts, reference_words: Counts) -> float | None:
-    """Standard error of sum(differences) / sum(words) over clusters, by linearisation of the ratio.
-
-    Source: Cochran, "Sampling Techniques", 1977, section 6.3.
-
-    Args:
-        differences: int64 (num_clusters,).
-        reference_words: int64 (num_clusters,).
-
-    Returns:
-        Absolute WER, or None when fewer than two clusters or no variance leave nothing to estimate.
-    """
-    clusters, words = len(differences), int(reference_words.sum())
-    if clusters < 2 or words == 0:
-        return None
-    # In integers, so that equal gains a word leave exactly nothing: (d - D/W * w) = (d * W - D * w) / W.
-    residuals = differences * words - int(differences.sum()) * reference_words
-    if not residuals.any():
-        return None
-    squares = float(np.square(residuals / words).sum())
-    return float((clusters / (clusters - 1) * squares) ** 0.5 / words)
 
 
 def cluster_t_test(differences: Counts, reference_words: Counts) -> ClusterT:

@@ -5,6 +5,7 @@ sealed with the digests of their files once they are whole.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import shutil
@@ -65,7 +66,12 @@ class DevSet:
 
     def score(self, model: SpeechModel, process: int = 0, processes: int = 1) -> DevScore:
         """Transcribes the share of one of several processes with a model in evaluation mode. Raises AudioError."""
-        return sum((self._score_group(model, group) for group in self.groups()[process::processes]), DevScore.zero())
+        groups = self.groups()[process::processes]
+        return sum(itertools.chain.from_iterable(self._score_group(model, group) for group in groups), DevScore.zero())
+
+    def score_each(self, model: SpeechModel) -> list[DevScore]:
+        """A score for each example, in the order of `groups`. Raises AudioError."""
+        return [score for group in self.groups() for score in self._score_group(model, group)]
 
     def has_words(self) -> bool:
         """Whether there is anything to divide errors by."""
@@ -77,15 +83,12 @@ class DevSet:
         lengths = [self.recordings.frames(example) for example in self.examples]
         return [[self.examples[index] for index in group] for group in batches(lengths, budget)]
 
-    def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> DevScore:
+    def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> list[DevScore]:
         rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
-        return sum(
-            (
-                self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
-                for example, row in zip(group, rows, strict=True)
-            ),
-            DevScore.zero(),
-        )
+        return [
+            self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
+            for example, row in zip(group, rows, strict=True)
+        ]
 
     def _judge(self, example: Example, text: str) -> DevScore:
         reference, hypothesis = normalize(example.text, self.normalizer), normalize(text, self.normalizer)
