@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from mondegreen.cases.card import Contents, LeftOut, check_gates, make_card, measure_quality, render
 from mondegreen.cases.snapshots import merged
-from mondegreen.cases.spelling import labeller, local_model, read_vocabulary
 from mondegreen.config import CasesParams
 from mondegreen.errors import CaseError, UsageError, VocabularyError
 from mondegreen.records import FailedCase
+from mondegreen.speech.spelling import labeller, local_model, read_vocabulary
 from tests.cases.snapshot_project import STARTER
 
 

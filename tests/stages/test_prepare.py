@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from mondegreen.config import AudioParams, Params, PrepareParams
-from mondegreen.errors import UsageError
+from mondegreen.config import AudioParams, ModelParams, Params, PrepareParams
+from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.records import Utterance
 from mondegreen.speech.manifest import Report, build_manifest
 from mondegreen.stages import prepare
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +127,34 @@ def test_stage_exits_with_the_errors_code_and_its_message() -> None:
     assert done.returncode == UsageError.exit_code
     assert "get_sample.py" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_model_cannot_write_is_found_and_left_out_of_train_alone(tmp_path: Path) -> None:
+    names = [f"{number:02}.wav" for number in range(20)]
+    record(*names)
+    texts = ["call AT&T now" if number % 4 == 0 else f"plain words {chr(97 + number)}" for number in range(20)]
+    references(*(f"{name},{text} {name[0]}x{name[1]}" for name, text in zip(names, texts, strict=True)))
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/vocab.json").write_text(json.dumps({t: i for i, t in enumerate(["<pad>", "|", *LETTERS])}))
+    before, _ = build(Path("data"), Params())
+    rows, report = build(Path("data"), Params(model=ModelParams(base="base")))
+    assert report.spelling and report.spelling.checked and report.spelling.lacking["&"].times == 5
+    odd = {row.path for row in before if "&" in row.reference}
+    assert set(report.spelling.lacking["&"].files) == odd
+    gone = {row.path for row in before if "&" in row.reference and row.split == "train"}
+    assert gone and gone != odd and [row for row in before if row.path not in gone] == rows
+    assert report.left_out == {"unwritable": len(gone)}
+    problems = [item for item in report.problems if item.reason == "unwritable"]
+    assert {item.path: item.warning for item in problems} == {path: path not in gone for path in odd}
+    assert all("'&' (AMPERSAND)" in item.message for item in problems)
+
+
+def test_a_model_that_can_write_no_transcript_stops_before_anything_is_computed(tmp_path: Path) -> None:
+    record("a.wav", "b.wav")
+    references("a.wav,привет мир", "b.wav,добрый день")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/vocab.json").write_text(json.dumps({t: i for i, t in enumerate(["<pad>", "|", *LETTERS])}))
+    with pytest.raises(VocabularyError, match=r"base can write none of the 2 transcripts[\s\S]*CYRILLIC"):
+        build(
+            Path("data"), Params(model=ModelParams(base="base"), prepare=PrepareParams(dev_fraction=0, test_fraction=0))
+        )

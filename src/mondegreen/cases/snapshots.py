@@ -32,7 +32,6 @@ from mondegreen.cases.card import (
 from mondegreen.cases.queries import active_corrections, current_correction, error_types_of, review_holds
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
-from mondegreen.cases.spelling import FindModel, labeller, local_model
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import (
     TAGS,
@@ -52,6 +51,7 @@ from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase, Writer
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.manifest import CASES_FILE
+from mondegreen.speech.spelling import FindModel, labeller, local_model
 from mondegreen.speech.text import Labeller
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow
 

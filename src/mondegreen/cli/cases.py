@@ -203,8 +203,8 @@ def _hypotheses(
 
 def _warn_of_unwritable(text: str) -> None:
     """The correction is kept all the same; it judges, and it is left out of training."""
-    from mondegreen.cases.spelling import labeller, unwritable
     from mondegreen.config import params_of
+    from mondegreen.speech.spelling import labeller, unwritable
 
     base = params_of().model.base
     if characters := unwritable(text, labeller(base)):

@@ -18,6 +18,7 @@ from mondegreen.files import path_text, sha256_file, write_json, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.selection import Selection, select
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
+from mondegreen.registry.resolving import find_model
 from mondegreen.scoring.metrics import llm_references, metrics_file
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.references import Row, read_table
@@ -27,6 +28,7 @@ from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.manifest import admitted_replay
 from mondegreen.speech.model import load_model
+from mondegreen.speech.spelling import check_spelling, summary
 from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
@@ -201,12 +203,18 @@ def run_guide(request: Request, params: Params) -> GuideReport:
 
     Raises:
         UsageError: no audio or no references.
+        VocabularyError: the model can write none of the transcripts that would teach.
         MondegreenError: the model misheard nothing that it could learn from.
     """
     logs = request.output_dir / "logs"
     with _log_file(logs / "finetune.log"):
         fast = params.model_copy(update={"transcribe": TranscribeParams(beam_width=1, nbest=1)})
         utterances, problems = guide_utterances(request.audio_dir, request.references, params)
+        utterances, odd, spelling = check_spelling(
+            [(row, row.reference) for row in utterances], request.model, find_model
+        )
+        for line in [*(f"{problem.path}: {problem.message}" for problem in odd), *summary(spelling)]:
+            logger.warning(line)
         logger.info("Phase 1 of 3: what %s hears in %d recordings.", request.model, len(utterances))
         hypotheses = _transcribe(utterances, request.model, fast)
         chosen = select(utterances, gold_labels(utterances), hypotheses, params)
@@ -225,8 +233,8 @@ def run_guide(request: Request, params: Params) -> GuideReport:
             dev=len(chosen.dev),
             best_epoch=result.best_epoch,
             merge_weight=result.merge_weight,
-            notes=result.notes,
-            left_out=[*problems, *result.left_out],
+            notes=[*summary(spelling), *result.notes],
+            left_out=[*problems, *(problem for problem in odd if not problem.warning), *result.left_out],
         )
         if PartialState().is_main_process:
             write_jsonl(logs / "before.jsonl", before)

@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mondegreen.cases.spelling import local_model
 from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.aliases import local_folder
 from mondegreen.registry.ledger import CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import RegistryAwayError, connect, live_state, registry_file
 from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Backups, differences, from_tag, packaged_model
+from mondegreen.speech.spelling import local_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -17,7 +17,6 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 
-from mondegreen.cases.spelling import unwritable
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.review import history as reviews
@@ -44,6 +43,8 @@ from mondegreen.review.session import (
 )
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import align_words
+from mondegreen.speech.spelling import unwritable
+from mondegreen.speech.text import name_of
 
 router = APIRouter()
 _STATIC = Path(__file__).parent / "static"
@@ -185,7 +186,7 @@ def renew(browser: NamedFormSession) -> Response:
 def spelling(browser: NamedFormSession, text: Annotated[str, Form()] = "") -> JSONResponse:
     """The characters that the model cannot write, with their names."""
     found = unwritable(_clean(text)[: browser.state.params.review.max_characters], browser.state.labeller)
-    return JSONResponse([{"character": item, "name": unicodedata.name(item, "unnamed").lower()} for item in found])
+    return JSONResponse([{"character": item, "name": name_of(item).lower()} for item in found])
 
 
 @router.get("/audio/{case_id}")

@@ -10,7 +10,6 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mondegreen.cases.spelling import labeller
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.db import reading
@@ -19,6 +18,7 @@ from mondegreen.review.history import progress
 from mondegreen.review.page import HEIGHT, WIDTH, draw, shown
 from mondegreen.review.queue import Leases, Queue
 from mondegreen.review.security import MAX_NAME, Access, Visitor, checked_name, name_cookie, token_cookie
+from mondegreen.speech.spelling import labeller
 
 
 @dataclass

@@ -36,7 +36,6 @@ from mondegreen.speech.text import Labeller, min_frames
 from mondegreen.speech.windows import LIMIT_KEY
 
 SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
-_NAMED = 10  # problems in one message
 _BUCKET = 25  # frames (0.5 s): clips of one bucket change places between epochs
 _NOISE = (0.001, 0.01)  # of the loudest sample
 _GAIN = (0.5, 1.5)
@@ -188,19 +187,19 @@ def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list
     """Examples that can be trained on, and those left out with the reason.
 
     Raises:
-        VocabularyError: characters that the tokenizer lacks, in all the files that have some.
         TrainingError: nothing is left.
     """
-    labels = encode_all(examples, recordings)
-    base = recordings.base
+    base, labeller = recordings.base, Labeller(recordings.base.vocabulary)
     shortest, longest = num_frames(base.network, SHORTEST_SAMPLES), base.max_frames
     clips: list[Clip] = []
     left_out: list[Problem] = []
     for example in examples:
         try:
-            clip = Clip(example, tuple(labels[example.id]), recordings.frames(example))
-        except AudioError as error:
-            left_out.append(Problem(path=example.path, reason=error.reason, message=error.problem))
+            labels = labeller.encode(example.text, example.id)
+            clip = Clip(example, tuple(labels), recordings.frames(example))
+        except (AudioError, VocabularyError) as error:
+            reason = error.reason if isinstance(error, AudioError) else "unwritable"
+            left_out.append(Problem(path=example.path, reason=reason, message=error.problem))
             continue
         problem = _fault(clip, shortest)
         if longest is not None and clip.frames > longest:
@@ -220,23 +219,6 @@ def preflight(examples: Sequence[Example], recordings: Recordings) -> tuple[list
             f"See why: {left_out[0].path}: {left_out[0].message}" if left_out else "Select training examples first.",
         )
     return clips, left_out
-
-
-def encode_all(examples: Sequence[Example], recordings: Recordings) -> dict[str, list[int]]:
-    """Labels by example id; one error for all the files with characters that the tokenizer lacks."""
-    labeller = Labeller(recordings.base.vocabulary)
-    labels: dict[str, list[int]] = {}
-    errors: list[VocabularyError] = []
-    for example in examples:
-        try:
-            labels[example.id] = labeller.encode(example.text, f"{example.path} ({example.id})")
-        except VocabularyError as error:
-            errors.append(error)
-    if errors:
-        more = f"\n… and {len(errors) - _NAMED} more." if len(errors) > _NAMED else ""
-        lines = "\n".join(error.problem for error in errors[:_NAMED])
-        raise VocabularyError(f"{len(errors)} transcripts cannot be written:\n{lines}{more}", errors[0].next_step)
-    return labels
 
 
 def _fault(clip: Clip, shortest: int) -> Problem | None:

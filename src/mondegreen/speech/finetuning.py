@@ -97,7 +97,6 @@ def finetune(
         on_epoch: called after each epoch.
 
     Raises:
-        VocabularyError: transcripts with characters that the tokenizer lacks.
         TrainingError: nothing to train on or to judge by, a loss that is no number, or a merge that changes the model.
     """
     prepared = _prepare(base, train, dev, retention, params)

@@ -18,6 +18,7 @@ from mondegreen.records import FailedCase, Label, Problem, Source, Split, Uttera
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 
 FOLDER = "failed_cases"
 CASES_FILE = "cases.jsonl"
@@ -49,6 +50,7 @@ class Report(BaseModel):
     domains: dict[str, dict[str, Share]]
     left_out: dict[str, int]
     problems: list[Problem]
+    spelling: Spelling | None = None
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,20 @@ class Manifest:
     report: Report
 
 
-def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
+def build_manifest(data: Path, params: Params, track: Track = iter, find_model: FindModel = local_model) -> Manifest:
     """Decodes and checks every recording below `data` and assigns the splits; failed cases join train.
+
+    The splits do not depend on the model; what it cannot write is left out of train when they are settled.
 
     Args:
         data: the folder, as it shall stand in the manifest's paths.
-        params: audio, prepare, score, validate and seed are read.
+        params: audio, model, prepare, score, validate and seed are read.
         track: wraps the list of files, for a progress bar.
+        find_model: the folder of model.base, whose vocabulary the labels are written in.
 
     Raises:
         UsageError: nothing usable remains, or the references or the failed cases are wrong.
+        VocabularyError: the model can write none of the transcripts that would teach.
         LeakageError: the splits share something (a defect: units are built so that they do not).
     """
     if params.prepare.dev_fraction + params.prepare.test_fraction > 1:
@@ -100,11 +106,19 @@ def build_manifest(data: Path, params: Params, track: Track = iter) -> Manifest:
     replay, barred = admitted_replay([row for row in checked if row.domain == "replay"], settled, withheld, text)
     rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept), *replay]
     check_leakage(rows, text)
-    problems += [*_unreferenced(withheld), *refused, *barred, *_empty_splits(data, rows)]
+    taught = {row.path: case.text for case, row in kept}
+    rows, odd, spelling = check_spelling(
+        [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
+    )
+    problems += [*_unreferenced(withheld), *refused, *barred, *odd, *_empty_splits(data, rows)]
     for problem in problems:
         logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
+    for line in summary(spelling):
+        logger.warning(line)
     report = _report(files, rows, problems, "speaker" if by_speaker else "recording", text)
-    return Manifest(rows, [case_label(case, row) for case, row in kept], report)
+    paths = {row.path for row in rows}
+    corrections = [case_label(case, row) for case, row in kept if row.path in paths]
+    return Manifest(rows, corrections, report.model_copy(update={"spelling": spelling}))
 
 
 def _settled(

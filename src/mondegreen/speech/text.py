@@ -1,32 +1,65 @@
-"""From a gold transcript to CTC labels, in the tokenizer's own alphabet and case."""
+"""From a gold transcript to CTC labels, in the tokenizer's own characters: its case, normal form and apostrophes."""
 
+import re
 import unicodedata
-from collections.abc import Sequence
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 from mondegreen.errors import VocabularyError
 from mondegreen.speech.decoding import Vocabulary
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇", "'"))
+_APOSTROPHES = "'ʼ’ʻ‘‛′´`＇ʹꞌ"
 # Unicode calls these punctuation, but people say them: to drop them would teach the model to skip a word.
-_SPOKEN = frozenset("%‰&@#§")
+_SPOKEN = frozenset("%‰&@#§٪％＆＠＃")
+_INVISIBLE = "\u200c\u200d\u0640\ufe0f"  # zero-width joiners, tatweel, the variation selector of emoji
+_FINAL_SIGMA = re.compile(r"(?<=\w)Σ(?!\w)")
+_DOT = "\u0307"  # what Python's lower() leaves of a dotted capital I
+_TO_LOWER, _TO_UPPER = str.maketrans("Iİ", "ıi"), str.maketrans("ıi", "Iİ")  # Turkic
+_MIXED = 0.5  # as many capitals for each small letter: a vocabulary that means both cases
+WRITE_AS_SPOKEN = "Write the transcript as it is spoken: no digits or symbols, and only letters that the model knows."
+_Spelt = tuple[list[int], list[str]]  # labels, and what is left out of them
+
+
+@dataclass(frozen=True)
+class Written:
+    """A transcript as labels, and what of it is not in them."""
+
+    labels: list[int]
+    lacking: tuple[str, ...] = ()  # characters that the vocabulary cannot write, each as often as it stands there
+    unwritten: tuple[str, ...] = ()  # vowel marks, joiners and letter apostrophes that it lacks and a reader can add
 
 
 class Labeller:
     """Writes transcripts with the characters that a tokenizer has.
 
-    Models of the 960 h family know upper case only: "Hello" as written would become one letter and four unknowns.
+    Models of the 960 h family know upper case only: "Hello" as written would become one letter and four unknowns. A
+    character and its marks are one unit. A unit is written as the first of these that the vocabulary can write: in
+    the vocabulary's case, as it stands, in the other case, folded (ß as ss, ς as σ), and at last in compatibility form
+    (a ligature as its letters); each of them as one token, decomposed, or partly so. Tokens of several letters are
+    taken before shorter ones.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._ids = {
-            token: index for index, token in enumerate(vocabulary.tokens) if _is_character(index, token, vocabulary)
+        tokens = {token: index for index, token in enumerate(vocabulary.tokens) if _is_text(index, token, vocabulary)}
+        spelt = {unicodedata.normalize("NFD", token): index for token, index in tokens.items()}
+        self._ids = spelt | {  # of two tokens that mean the same the composed one
+            unicodedata.normalize("NFD", token): index
+            for token, index in tokens.items()
+            if token == unicodedata.normalize("NFC", token)
         }
-        self._delimiter = vocabulary.delimiter_id
-        letters = "".join(token for token in self._ids if token.isalpha())
-        cased = letters.lower() != letters.upper()
-        self._upper = cased and letters == letters.upper()
-        self._lower = cased and letters == letters.lower()
+        blank = self._ids.pop(" ", None)
+        self._delimiter = blank if vocabulary.delimiter_id is None else vocabulary.delimiter_id
+        self._longest = max((len(_units(token)) for token in tokens), default=1)
+        self._apostrophes = [mark for mark in _APOSTROPHES if self._can(mark)]
+        letters = [letter for token in tokens for letter in token if letter.lower() != letter.upper()]
+        small = sum(letter == letter.lower() for letter in letters)
+        capital = len(letters) - small
+        mixed = min(small, capital) >= _MIXED * max(small, capital)
+        self._lower, self._upper = not mixed and small > capital, not mixed and capital > small
+        self._turkic = any(letter in "ıİ" for letter in letters)
+        self._known: dict[str, _Spelt | None] = {}
 
     def encode(self, text: str, where: str) -> list[int]:
         """The labels of a transcript; [] when it holds no word.
@@ -38,39 +71,156 @@ class Labeller:
         Raises:
             VocabularyError: a character that is neither in the vocabulary nor plain punctuation.
         """
-        words = self._prepared(text).split()
+        written = self.write(text)
+        if written.lacking:
+            raise VocabularyError(f"{where}: the tokenizer has no {named(written.lacking)}.", WRITE_AS_SPOKEN)
+        return written.labels
+
+    def write(self, text: str) -> Written:
+        """The labels of a transcript, and every character that is not in them."""
         labels: list[int] = []
-        for number, word in enumerate(words):
-            if number and self._delimiter is not None:
-                labels.append(self._delimiter)
-            labels.extend(self._label(character, where) for character in word)
-        return labels
+        lacking: list[str] = []
+        unwritten: list[str] = []
+        for word in self._prepared(text).split():
+            ids: list[int] = []
+            units, place = _units(word), 0
+            while place < len(units):
+                taken, found = self._next(units, place)
+                if found is None:
+                    lacking.append(units[place])
+                else:
+                    ids += found[0]
+                    unwritten += found[1]
+                place += taken
+            labels += [self._delimiter] if labels and ids and self._delimiter is not None else []
+            labels += ids
+        return Written(labels, tuple(lacking), tuple(unwritten))
 
     def _prepared(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", text.translate(_APOSTROPHES))
-        text = text.upper() if self._upper else text.lower() if self._lower else text
-        return "".join(self._kept(character) for character in text)
+        """Words between blanks: punctuation that the vocabulary lacks becomes a blank, as the scorer does it."""
+        text = unicodedata.normalize("NFC", text)
+        if self._turkic and not self._can(_DOT):
+            text = text.replace("i" + _DOT, "i")
+        text = "".join(self._kept(character) for character in text)
+        return _FINAL_SIGMA.sub("ς", text) if self._lower else text
 
     def _kept(self, character: str) -> str:
-        """The character, or what stands for punctuation that the vocabulary lacks: a space, as the scorer does it."""
-        if character in self._ids or character in _SPOKEN:
+        if character in _APOSTROPHES or self._can(character):
             return character
-        if character == "'" or unicodedata.category(character) == "Cf":
+        plain = unicodedata.normalize("NFKC", character).replace("\u2010", "-")  # the hyphen that breaks no line
+        if plain.strip() and self._can(plain):
+            return plain
+        kind = unicodedata.category(character)
+        if kind == "Cf" and character not in _INVISIBLE:
             return ""
-        return " " if unicodedata.category(character).startswith("P") or character.isspace() else character
+        return " " if (kind[0] == "P" and character not in _SPOKEN) or character.isspace() else character
 
-    def _label(self, character: str, where: str) -> int:
-        if character not in self._ids:
-            raise VocabularyError(
-                f"{where}: the tokenizer has no {character!r} ({unicodedata.name(character, 'unnamed')}).",
-                "Write the transcript as it is spoken: no digits or symbols, and only letters that the model knows.",
-            )
-        return self._ids[character]
+    def _next(self, units: Sequence[str], place: int) -> tuple[int, _Spelt | None]:
+        """How many units are written next, and their labels and what is left out of them; None: they cannot be."""
+        for count in range(min(self._longest, len(units) - place), 1, -1):
+            for form in self._cases("".join(units[place : place + count])):
+                if (token := self._ids.get(unicodedata.normalize("NFD", form))) is not None:
+                    return count, ([token], [])
+        unit = units[place]
+        if unit in _APOSTROPHES:
+            return 1, self._apostrophe(unit, units[place - 1] if place else "")
+        if unit not in self._known:
+            self._known[unit] = self._unit(unit)
+        return 1, self._known[unit]
+
+    def _unit(self, unit: str) -> _Spelt | None:
+        for form in self._cases(unit):
+            if (found := self._spell(form)) is not None:
+                return found
+        plain = unicodedata.normalize("NFKC", unit)
+        if plain != unit and unicodedata.category(unit[0])[0] in "LN":  # a ligature; ™ and № are no letters
+            parts = [self._unit(part) for part in _units(plain)]
+            if all(part is not None for part in parts):
+                return [label for part in parts if part for label in part[0]], []
+        return ([], [unit]) if all(map(_can_be_left_out, unit)) else None
+
+    def _cases(self, unit: str) -> Iterator[str]:
+        lower, upper = unit, unit
+        if self._turkic:
+            lower, upper = unit.translate(_TO_LOWER), unit.translate(_TO_UPPER)
+        lower, upper = lower.lower(), upper.upper()
+        first = lower if self._lower else upper if self._upper else unit
+        sharp = {"ß": "ẞ", "ẞ": "ß"}.get(unit, unit)
+        # A form that is longer than the unit stands behind those of one letter: ß before SS.
+        yield from sorted((first, unit, sharp, lower, upper), key=lambda form: len(form) > len(unit))
+        yield from (upper.casefold().upper(), lower.casefold()) if self._upper else (lower.casefold(),)
+
+    def _spell(self, form: str) -> _Spelt | None:
+        """A form as the vocabulary composes it: the most marks within its first token, the others by themselves."""
+        labels: list[int] = []
+        left_out: list[str] = []
+        for unit in _units(form):
+            first, *marks = list(unicodedata.normalize("NFD", unit))
+            for inside in _subsets(marks):
+                rest = [mark for place, mark in enumerate(marks) if place not in inside]
+                token = self._ids.get(unicodedata.normalize("NFD", first + "".join(marks[place] for place in inside)))
+                if token is not None and all(mark in self._ids or _can_be_left_out(mark) for mark in rest):
+                    labels += [token, *(self._ids[mark] for mark in rest if mark in self._ids)]
+                    left_out += [mark for mark in rest if mark not in self._ids]
+                    break
+            else:
+                return None
+        return labels, left_out
+
+    def _apostrophe(self, mark: str, before: str) -> _Spelt:
+        """The apostrophe itself, or the one of the vocabulary that is nearest; a vocabulary may do without any."""
+        if mark in self._apostrophes or not self._apostrophes:
+            found = [self._ids[unicodedata.normalize("NFD", mark)]] if mark in self._apostrophes else []
+            return found, [mark] if before and not found else []
+        uzbek = "'" not in self._apostrophes and before.lower() in ("o", "g") and mark != "ʼ"  # oʻ and gʻ, but maʼno
+        turned = mark in "‘ʻ" or uzbek
+        best = "ʻ" if turned and "ʻ" in self._apostrophes else self._apostrophes[0]
+        return [self._ids[unicodedata.normalize("NFD", best)]], []
+
+    def _can(self, character: str) -> bool:
+        return unicodedata.normalize("NFD", character) in self._ids
 
 
-def _is_character(index: int, token: str, vocabulary: Vocabulary) -> bool:
+def named(characters: Sequence[str], limit: int = 5) -> str:
+    """The characters, the most frequent first, with their names."""
+    shown = [item for item, _ in Counter(characters).most_common()]
+    listed = ", ".join(f"{item!r} ({name_of(item)})" for item in shown[:limit])
+    return listed + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+
+
+def name_of(character: str) -> str:
+    """What Unicode calls a character and its marks."""
+    return " + ".join(unicodedata.name(one, f"U+{ord(one):04X}") for one in character)
+
+
+def _units(text: str) -> list[str]:
+    """Each character with the marks that follow it, composed."""
+    found: list[str] = []
+    for character in unicodedata.normalize("NFC", text):
+        if found and unicodedata.category(character)[0] == "M":
+            found[-1] += character
+        else:
+            found.append(character)
+    return found
+
+
+def _subsets(marks: Sequence[str]) -> Iterator[tuple[int, ...]]:
+    """Places of marks, all of them first. More than four on one letter are ornament: together or one by one."""
+    sizes = range(len(marks), -1, -1) if len(marks) <= 4 else (len(marks), 0)
+    for size in sizes:
+        yield from combinations(range(len(marks)), size)
+
+
+def _can_be_left_out(character: str) -> bool:
+    """Arabic vowel marks and Hebrew points (but not hamza and madda: they make other letters), joiners, tatweel."""
+    point = unicodedata.category(character) == "Mn" and "\u0591" <= character <= "\u06ed"
+    return (point and character not in "\u0653\u0654\u0655") or character in _INVISIBLE
+
+
+def _is_text(index: int, token: str, vocabulary: Vocabulary) -> bool:
     special = index == vocabulary.blank or index in vocabulary.special or token == vocabulary.delimiter
-    return len(token) == 1 and not special
+    in_brackets = len(token) > 2 and token[0] + token[-1] in ("<>", "[]")
+    return bool(token) and not special and not in_brackets
 
 
 def min_frames(labels: Sequence[int]) -> int:

@@ -2,12 +2,14 @@
 
 import logging
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import write_json, write_jsonl
 from mondegreen.progress import run_stage, track
 from mondegreen.speech.manifest import build_manifest
+from mondegreen.speech.spelling import local_model
 
 OUT = Path("build/prepare")
 logger = logging.getLogger(__name__)
@@ -15,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> None:
     """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,corrections.jsonl,report.json}."""
-    manifest = build_manifest(Path("data"), load_params(), partial(track, what="prepare"))
+    manifest = build_manifest(Path("data"), load_params(), partial(track, what="prepare"), _find_model)
     report = manifest.report
     write_jsonl(OUT / "manifest.jsonl", manifest.rows)
     write_jsonl(OUT / "corrections.jsonl", manifest.corrections)
@@ -24,6 +26,14 @@ def main() -> None:
         shares = ", ".join(f"{name} {split.utterances} ({100 * split.share:.1f} %)" for name, split in splits.items())
         logger.info("%s: %s", domain, shares)
     logger.info("%d of %d files are usable; the unit is the %s", report.usable, report.files, report.unit)
+
+
+def _find_model(name: str) -> Path | None:
+    """The registry is named, not imported: a model that is no version of it needs nothing of it."""
+    if not name.startswith("models:/"):
+        return local_model(name)
+    found: Path | None = import_module("mondegreen.registry.resolving").find_model(name)
+    return found
 
 
 if __name__ == "__main__":
