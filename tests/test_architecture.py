@@ -16,6 +16,7 @@ RANKS = {
     "cases": 2,
     "detector": 2,
     "labels": 2,
+    "intake": 3,
     "registry": 3,
     "monitoring": 4,
     "reports": 5,

@@ -10,6 +10,7 @@ from mondegreen.cli import (
     case_exchange,
     cases,
     compare,
+    data,
     detector,
     finetune,
     jobs,
@@ -55,6 +56,7 @@ for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, 
     app.command()(command)
 cases.app.add_typer(case_exchange.app)
 app.add_typer(cases.app, name="cases")
+app.add_typer(data.app, name="data")
 app.add_typer(detector.app, name="detector")
 app.add_typer(labels.app, name="labels")
 app.add_typer(llm.app, name="llm")

@@ -1,0 +1,157 @@
+"""What a corpus from outside says of an utterance, and what became of it: taken, there already, or left out and why."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mondegreen.config import Seconds
+
+Format = Literal["nemo", "kaldi", "librispeech", "stm"]
+EXAMPLES = 5  # of what was left out for one reason
+FIELDS = ("path", "text", "speaker", "source", "id", "start", "end", "duration", "channel")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An utterance as its corpus describes it."""
+
+    where: str  # file and line, for messages
+    name: str  # below the condition's folder, without a suffix; slashes are folders
+    audio: Path
+    text: str = ""  # "" when nobody wrote it down
+    speaker: str = ""
+    recording: str = ""  # the source recording, where the utterance is a part of it
+    start: Seconds = 0.0
+    end: Seconds | None = None  # None: to the end of the recording
+    channel: int | None = None  # from 0; None: all of them
+
+    @property
+    def whole(self) -> bool:
+        """The recording as it is, nothing cut."""
+        return self.start == 0 and self.end is None and self.channel is None
+
+
+@dataclass(frozen=True)
+class Left:
+    """An utterance that is not taken. `reason` is a short stable code."""
+
+    where: str
+    reason: str
+    message: str
+
+
+Row = Entry | Left
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where a corpus lies, and what the user says of it.
+
+    Args:
+        source: the manifest, table or folder.
+        audio: where recordings are looked for, before the source's own folder; None: there only.
+        columns: column of the table to the field that it holds.
+
+    What a reader did with it stands in the other fields afterwards.
+    """
+
+    source: Path
+    audio: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    moved: dict[str, Path] = field(default_factory=dict)  # found by the end of the written path only
+    read_columns: dict[str, str] = field(default_factory=dict)
+    ignored_columns: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Of the source: itself, or the one that holds it."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+    @property
+    def places(self) -> list[Path]:
+        """Folders in which a recording may lie, the likeliest first."""
+        return [*([self.audio] if self.audio else []), self.folder]
+
+    def find(self, written: str) -> Path | None:
+        """The file that a corpus names, which often was made on another machine: /export/c/wav/1.wav is ./wav/1.wav.
+
+        The path as it is, then the longest tail of it that exists in one of the places.
+        """
+        path = Path(written.removeprefix("file://"))
+        if path.is_absolute() and path.is_file():
+            return path
+        for place in self.places:
+            if (place / path).is_file():
+                return place / path
+        parts = PurePosixPath(written.replace("\\", "/")).parts
+        tails = [parts[start:] for start in range(1, len(parts))]
+        tried = (place.joinpath(*tail) for tail in tails for place in self.places if ".." not in tail)
+        found = next((path for path in tried if path.is_file()), None)
+        if found:
+            self.moved[written] = found
+        return found
+
+    def name_of(self, audio: Path) -> str:
+        """What a whole recording is called: its path below one of the places, else all of its path, without suffix."""
+        for place in self.places:
+            if audio.is_relative_to(place):
+                return audio.relative_to(place).with_suffix("").as_posix()
+        return Path(*audio.absolute().parts[1:]).with_suffix("").as_posix()
+
+
+def safe_name(name: str) -> str:
+    """A relative path that any disk and any table can hold: no hidden part, no way up, one spelling of each letter."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = "".join("_" if unicodedata.category(char) == "Cc" or char in '\ufffd\\:*?"<>|' else char for char in text)
+    parts = [part.strip() for part in PurePosixPath(unicodedata.normalize("NFC", text)).parts]
+    return "/".join("_" + part[1:] if part.startswith(".") else part for part in parts if part and part != "/") or "_"
+
+
+class Reason(BaseModel):
+    """Utterances that were left out for one reason."""
+
+    model_config = ConfigDict(frozen=True)
+    count: int
+    examples: list[str]  # file, line and what is wrong, the first ones
+
+
+class ImportReport(BaseModel):
+    """What `mondegreen data import` did. rows = taken + there_already + all that were left out."""
+
+    model_config = ConfigDict(frozen=True)
+    format: Format
+    source: str
+    into: str
+    condition: str
+    rows: int
+    taken: int
+    there_already: int
+    copied: int = Field(description="files, of those taken")
+    linked: int
+    cut: int
+    without_text: int
+    without_speaker: int
+    speakers: int
+    recordings: int
+    left_out: dict[str, Reason]
+    moved: Reason  # found by the end of their path only
+    unlisted: Reason  # recordings in the source's folder that no row names
+    columns: dict[str, str]  # column to the field that it was read as
+    ignored_columns: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is there now."""
+        return not self.left_out
+
+
+def reasons(left: Sequence[Left]) -> dict[str, Reason]:
+    """What was left out by reason, the most frequent one first."""
+    codes = sorted({row.reason for row in left})
+    grouped = {code: [f"{row.where}: {row.message}" for row in left if row.reason == code] for code in codes}
+    ranked = sorted(grouped.items(), key=lambda item: -len(item[1]))
+    return {code: Reason(count=len(lines), examples=lines[:EXAMPLES]) for code, lines in ranked}

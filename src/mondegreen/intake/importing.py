@@ -1,0 +1,72 @@
+"""A corpus from outside becomes recordings and references of a data folder, and every row of it is accounted for."""
+
+from pathlib import Path
+
+from mondegreen.errors import UsageError
+from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Left, Reason, reasons
+from mondegreen.intake.formats import READERS
+from mondegreen.intake.taking import Track, take
+from mondegreen.speech.corpus import EXTENSIONS
+
+
+def import_corpus(
+    kind: Format, corpus: Corpus, into: Path, condition: str = "", *, link: bool = False, track: Track = iter
+) -> ImportReport:
+    """Takes every utterance of a corpus that can be taken.
+
+    Args:
+        kind: how the corpus is laid out.
+        corpus: where it lies.
+        into: the data folder, or data/retention or data/replay.
+        condition: the folder below into/audio; "": the source's own name.
+        link: whole recordings become symbolic links.
+        track: wraps the rows, for a progress bar.
+
+    Raises:
+        UsageError: the source as a whole cannot be read, or holds no utterance.
+    """
+    if not corpus.source.exists():
+        raise UsageError(f"{corpus.source} does not exist.", "Correct its name.")
+    if corpus.audio and not corpus.audio.is_dir():
+        raise UsageError(f"--audio {corpus.audio} is no folder.", "Name the folder in which the recordings lie.")
+    condition = condition or corpus.source.resolve().stem
+    rows = list(READERS[kind](corpus))
+    if not rows:
+        raise UsageError(f"{corpus.source} holds no utterance.", "Name the manifest, table or folder that has them.")
+    done = take(rows, into, condition, link=link, track=track)
+    entries = [*done.new.values(), *done.there.values()]
+    ways = list(done.ways.values())
+    return ImportReport(
+        format=kind,
+        source=str(corpus.source),
+        into=str(into),
+        condition=condition,
+        rows=len(rows),
+        taken=len(done.new),
+        there_already=len(done.there),
+        copied=ways.count("copied"),
+        linked=ways.count("linked"),
+        cut=ways.count("cut"),
+        without_text=sum(not entry.text.strip() for entry in entries),
+        without_speaker=sum(not entry.speaker for entry in entries),
+        speakers=len({entry.speaker for entry in entries} - {""}),
+        recordings=len({entry.audio for entry in entries}),
+        left_out=reasons(done.left),
+        moved=_moved(corpus),
+        unlisted=_unlisted(corpus, rows),
+        columns=dict(corpus.read_columns),
+        ignored_columns=list(corpus.ignored_columns),
+    )
+
+
+def _moved(corpus: Corpus) -> Reason:
+    lines = [f"{written} read as {path}" for written, path in corpus.moved.items()]
+    return Reason(count=len(lines), examples=lines[:EXAMPLES])
+
+
+def _unlisted(corpus: Corpus, rows: list[Entry | Left]) -> Reason:
+    """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
+    named = {row.audio.resolve() for row in rows if isinstance(row, Entry)}
+    below = {path.resolve() for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
+    lines = sorted(map(str, below - named)) if below & named else []
+    return Reason(count=len(lines), examples=lines[:EXAMPLES])

@@ -1,0 +1,214 @@
+"""Corpora of other toolkits become recordings and references; every row is taken or named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from mondegreen.cli.main import app
+from mondegreen.intake.entries import Corpus, Format, ImportReport
+from mondegreen.intake.importing import import_corpus
+from mondegreen.scoring.references import Row, read_table
+from mondegreen.speech.corpus import discover
+from tests.intake.corpora import RATE, kaldi, manifest, tone
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def taken(kind: Format, source: str | Path, into: str = "data", **more: object) -> tuple[ImportReport, dict[str, Row]]:
+    audio = more.pop("audio", None)
+    corpus = Corpus(Path(source), Path(str(audio)) if audio else None, more.pop("columns", {}))  # type: ignore[arg-type]
+    report = import_corpus(kind, corpus, Path(into), **more)  # type: ignore[arg-type]
+    rows = {row.path: row for row in read_table(Path(into, "references.csv"))}
+    left = sum(reason.count for reason in report.left_out.values())
+    assert report.rows == report.taken + report.there_already + left
+    return report, rows
+
+
+def samples(path: str) -> np.ndarray:
+    return np.asarray(soundfile.read(path, dtype="int16")[0])
+
+
+def test_a_nemo_manifest_keeps_whole_files_and_cuts_segments_at_the_sample() -> None:
+    long = tone(Path("set/wav/long.wav"), 2.0)
+    tone(Path("set/wav/a.wav"))
+    source = manifest(
+        Path("set/train.json"),
+        {"audio_filepath": "/export/elsewhere/wav/a.wav", "duration": 0.3, "text": "whole", "speaker": 7},
+        {"audio_filepath": "wav/long.wav", "offset": 0.5001, "duration": 0.25, "text": "part"},
+        {"audio_filepath": "wav/long.wav", "offset": 1.9, "duration": 0.5, "text": "beyond"},
+        {"audio_filepath": "wav/none.wav", "text": "gone"},
+        {"text": "no audio"},
+    )
+    report, rows = taken("nemo", source)
+    part = "audio/train/wav/long-00000500-00000750.wav"
+    assert {path: (row.text, row.speaker, row.source) for path, row in rows.items()} == {
+        "audio/train/wav/a.wav": ("whole", "7", ""),
+        part: ("part", "", "train/wav/long"),
+    }
+    assert np.array_equal(samples(f"data/{part}"), long[round(0.5001 * RATE) : round(0.7501 * RATE)])
+    assert Path("data/audio/train/wav/a.wav").read_bytes() == Path("set/wav/a.wav").read_bytes()
+    assert {reason: found.count for reason, found in report.left_out.items()} == {
+        "bad_row": 1, "beyond_end": 1, "missing": 1,
+    }  # fmt: skip
+    assert (report.copied, report.cut, report.moved.count) == (1, 1, 1)
+    assert "train.json:3" in report.left_out["beyond_end"].examples[0]
+    assert {(item.condition, item.recording) for item in discover(Path("data"))} == {
+        ("train", "wav/a"), ("train", "train/wav/long"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_segments_keep_channel_rate_and_every_bit(subtype: str) -> None:
+    left, right = (np.random.default_rng(n).uniform(-0.9, 0.9, RATE) for n in (1, 2))
+    Path("stm").mkdir()
+    soundfile.write("stm/call.wav", np.stack([left, right], axis=1), RATE, subtype)
+    Path("stm/call.stm").write_text(";; note\ncall A ann 0.1 0.4 <o> hello there\ncall B bob 0.25 0.75 yes\n")
+    _, rows = taken("stm", "stm", condition="calls")
+    whole = soundfile.read("stm/call.wav", dtype="float64")[0]
+    for channel, name, start, end in (
+        (0, "call-A-00000100-00000400", 0.1, 0.4),
+        (1, "call-B-00000250-00000750", 0.25, 0.75),
+    ):
+        cut, rate = soundfile.read(f"data/audio/calls/{name}.wav", dtype="float64")
+        assert rate == RATE and np.array_equal(cut, whole[round(start * RATE) : round(end * RATE), channel])
+    assert [(row.text, row.speaker, row.recording) for row in rows.values()] == [
+        ("hello there", "ann", "calls/call"), ("yes", "bob", "calls/call"),
+    ]  # fmt: skip
+
+
+def test_a_kaldi_folder_never_runs_a_command() -> None:
+    tone(Path("wav/r1.wav"), 1.0)
+    tone(Path("wav/r2.flac"), 0.5)
+    segments = kaldi(
+        Path("kaldi/test"),
+        wav="r1 wav/r1.wav\nr2 /corpora/x/wav/r2.flac\nr3 touch ran; cat wav/r1.wav |\nr4 foo.ark:17\n",
+        segments="u1 r1 0.0 0.5\nu2 r1 0.5 -1\nu3 r2 0.1 0.2\nu4 r3 0 1\nu5 r9 0 1\nu6 r1 0.9 0.2\nu7 r4 0 1\n",
+        text="u1 one\nu2 two\nu3\nu8 nobody\n",
+        utt2spk="u1 s1\nu2 s1\nu3 s2\n",
+    )
+    report, rows = taken("kaldi", segments, audio=Path())
+    assert {row.path: (row.text, row.speaker, row.source) for row in rows.values()} == {
+        "audio/test/u1.wav": ("one", "s1", "test/r1"),
+        "audio/test/u2.wav": ("two", "s1", "test/r1"),
+        "audio/test/u3.wav": ("", "s2", "test/r2"),
+    }
+    counts = {reason: found.count for reason, found in report.left_out.items()}
+    assert counts == {"no_audio": 2, "bad_row": 1, "missing": 1, "pipe": 1}
+    assert not Path("ran").exists() and "r3 is a command" in report.left_out["pipe"].examples[0]
+    assert (len(samples("data/audio/test/u2.wav")), report.without_text) == (RATE // 2, 1)
+
+
+def test_a_librispeech_folder_gives_readers_and_chapters() -> None:
+    for key in ("19-198-0000", "19-198-0001", "26-495-0000", "26-495-0002"):
+        reader, chapter, _ = key.split("-")
+        tone(Path("LibriSpeech/dev-clean", reader, chapter, f"{key}.flac"), pitch=float(key[-1]) * 40 + 300)
+    Path("LibriSpeech/dev-clean/19/198/19-198.trans.txt").write_text("19-198-0000 ONE\n19-198-0001 TWO WORDS\n")
+    Path("LibriSpeech/dev-clean/26/495/26-495.trans.txt").write_text("26-495-0000 THREE\n26-495-0001 GONE\n")
+    report, rows = taken("librispeech", "LibriSpeech/dev-clean")
+    assert [(row.path, row.text, row.speaker, row.source) for row in rows.values()] == [
+        ("audio/dev-clean/19-198-0000.flac", "ONE", "19", "dev-clean/19-198"),
+        ("audio/dev-clean/19-198-0001.flac", "TWO WORDS", "19", "dev-clean/19-198"),
+        ("audio/dev-clean/26-495-0000.flac", "THREE", "26", "dev-clean/26-495"),
+    ]
+    assert (report.unlisted.count, report.left_out["missing"].count, report.speakers) == (1, 1, 2)
+
+
+def test_a_second_import_changes_nothing_and_a_killed_one_goes_on() -> None:
+    tone(Path("set/a.wav"))
+    tone(Path("set/b.wav"), 1.0)
+    source = manifest(
+        Path("set/m.json"),
+        {"audio_filepath": "a.wav", "text": "one"},
+        {"audio_filepath": "b.wav", "text": "two", "offset": 0.5, "duration": 0.5},
+    )
+    taken("nemo", source)
+    before = {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
+    report, _ = taken("nemo", source)
+    assert (report.taken, report.there_already, report.complete) == (0, 2, True)
+    assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
+    Path("data/references.csv").unlink()  # killed before its last step, in the middle of a file
+    Path("data/audio/m/.import.part").write_bytes(b"RIFF")
+    report, rows = taken("nemo", source)
+    assert (report.taken, len(rows)) == (2, 2)
+    assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
+
+
+def test_what_is_there_stays_and_conflicts_are_named() -> None:
+    for name in ("a", "b", "c"):
+        tone(Path(f"set/{name}.wav"))
+    tone(Path("data/audio/m/b.wav"), pitch=600)
+    tone(Path("data/audio/m/a.wav"))
+    Path("data/references.csv").write_text("text,path,note\nmine,audio/m/a.wav,n1\n,x/other.wav,n2\n")
+    kept = Path("data/audio/m/b.wav").read_bytes()
+    source = manifest(Path("set/m.json"), *({"audio_filepath": f"{name}.wav", "text": "theirs"} for name in "abcc"))
+    report, rows = taken("nemo", source)
+    assert {reason: found.count for reason, found in report.left_out.items()} == {"conflict": 2, "twice": 1}
+    assert Path("data/audio/m/b.wav").read_bytes() == kept
+    assert [(row.path, row.text, row.fields["note"]) for row in rows.values()] == [
+        ("audio/m/a.wav", "mine", "n1"), ("x/other.wav", "", "n2"), ("audio/m/c.wav", "theirs", ""),
+    ]  # fmt: skip
+
+
+def test_links_stand_for_whole_recordings() -> None:
+    tone(Path("set/a.wav"))
+    report, _ = taken("nemo", manifest(Path("set/m.json"), {"audio_filepath": "a.wav", "text": "one"}), link=True)
+    assert report.linked == 1 and Path("data/audio/m/a.wav").resolve() == Path("set/a.wav").resolve()
+    assert [item.path.name for item in discover(Path("data"))] == ["a.wav"]
+
+
+_VALUES = (
+    st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.sampled_from(["a.wav", "sub/b.wav", "", "../x"])
+)
+_ROWS = st.lists(
+    st.dictionaries(st.sampled_from(["audio_filepath", "text", "offset", "duration", "speaker"]), _VALUES, max_size=5)
+    | st.fixed_dictionaries({"audio_filepath": st.sampled_from(["a.wav", "sub/b.wav"]), "text": st.text(max_size=4)}),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(rows=_ROWS, twice=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_row_is_taken_or_named(
+    rows: list[dict[str, object]], twice: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("corpus")
+    tone(folder / "a.wav", 0.2)
+    tone(folder / "sub/b.wav", 2.5)
+    source = manifest(folder / "m.json", *rows)
+    for _ in range(1 + twice):
+        report = import_corpus("nemo", Corpus(source), folder / "data")
+        left = sum(reason.count for reason in report.left_out.values())
+        assert report.rows == len(rows) == report.taken + report.there_already + left
+    table = folder / "data" / "references.csv"
+    known = {row.path for row in read_table(table)} if table.exists() else set()
+    files = {path.relative_to(folder / "data").as_posix() for path in (folder / "data").rglob("*.wav")}
+    assert known == files and len(known) == report.taken + report.there_already
+
+
+def test_the_command_says_what_was_left_out_and_exits_with_1() -> None:
+    tone(Path("set/a.wav"))
+    rows = [{"audio_filepath": "a.wav", "text": "one"}, {"audio_filepath": "b.wav", "text": "two"}]
+    source = manifest(Path("set/m.json"), *rows)
+    shown = CliRunner().invoke(app, ["data", "import", "nemo", str(source)])
+    assert (
+        shown.exit_code == 1
+        and "1 of 2 rows taken" in shown.stdout
+        and "m.json:2: there is no recording b.wav" in shown.stdout
+    )
+    told = CliRunner().invoke(app, ["data", "import", "nemo", str(source), "--into", "other", "--json"])
+    assert json.loads(told.stdout)["left_out"]["missing"]["count"] == 1
+    source.write_text(json.dumps(rows[0]))
+    assert CliRunner().invoke(app, ["data", "import", "nemo", str(source)]).exit_code == 0
+    for wrong in (["nemo", "none.json"], ["flac", str(source)], ["kaldi", "set"], ["nemo", str(source), "--map", "a"]):
+        assert CliRunner().invoke(app, ["data", "import", *wrong]).exit_code == 2
