@@ -12,12 +12,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import read_jsonl, sha256_file
+from mondegreen.errors import UsageError
+from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, load_audio
 from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 
 FOLDER = "failed_cases"
@@ -62,19 +62,55 @@ class Manifest:
     report: Report
 
 
-def build_manifest(data: Path, params: Params, track: Track = iter, find_model: FindModel = local_model) -> Manifest:
+@dataclass(frozen=True)
+class Examination:
+    """The recordings below a data folder and what they are, before anyone has dealt them out."""
+
+    data: Path
+    found: list[Found]
+    seen: list[Examined]  # of each of `found`
+    cases: dict[str, FailedCase]  # by the path of their recording, which is among `found`
+
+
+def build_manifest(
+    data: Path, params: Params, track: Track = iter, find_model: FindModel = local_model, workers: int = 1
+) -> Manifest:
     """Decodes and checks every recording below `data` and assigns the splits; failed cases join train.
 
-    The splits do not depend on the model; what it cannot write is left out of train when they are settled.
+    Args and Raises: see `examine_data` and `settle`.
+    """
+    return settle(examine_data(data, params, track, workers), params, find_model)
+
+
+def examine_data(data: Path, params: Params, track: Track = iter, workers: int = 1) -> Examination:
+    """Finds and decodes every recording below `data`.
 
     Args:
         data: the folder, as it shall stand in the manifest's paths.
-        params: audio, model, prepare, score, validate and seed are read.
+        params: audio and prepare are read.
         track: wraps the list of files, for a progress bar.
+        workers: processes that decode.
+
+    Raises:
+        UsageError: there are no recordings, or the references or the failed cases are wrong.
+    """
+    cases = {found_case(case, data).path.as_posix(): (case, found_case(case, data)) for case in read_failed_cases(data)}
+    found = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
+    examined = examine_all([item.path for item in found], params.audio.max_duration, workers)
+    seen = [one for _, one in zip(track(found), examined, strict=True)]
+    return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()})
+
+
+def settle(examination: Examination, params: Params, find_model: FindModel = local_model) -> Manifest:
+    """Assigns the splits. They do not depend on the model; what it cannot write is left out of train at the end.
+
+    Args:
+        examination: what was found.
+        params: audio, model, prepare, score, validate and seed are read.
         find_model: the folder of model.base, whose vocabulary the labels are written in.
 
     Raises:
-        UsageError: nothing usable remains, or the references or the failed cases are wrong.
+        UsageError: nothing usable remains.
         VocabularyError: the model can write none of the transcripts that would teach.
         LeakageError: the splits share something (a defect: units are built so that they do not).
     """
@@ -86,12 +122,10 @@ def build_manifest(data: Path, params: Params, track: Track = iter, find_model: 
     def text(reference: str) -> str:
         return normalize(reference, params.score.normalizer)
 
-    cases = {
-        item.path.as_posix(): (case, item) for case in read_failed_cases(data) for item in [found_case(case, data)]
-    }
-    files = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
+    data, files, cases = examination.data, examination.found, examination.cases
     problems: list[Problem] = []
-    checked = with_ids([row for item in track(files) for row in _check(item, params, text, problems)])
+    pairs = zip(files, examination.seen, strict=True)
+    checked = with_ids([row for item, seen in pairs for row in _check(item, seen, params, text, problems)])
     if not checked:
         first = problems[0].message if problems else ""
         raise UsageError(
@@ -100,8 +134,8 @@ def build_manifest(data: Path, params: Params, track: Track = iter, find_model: 
     own = [row for row in checked if row.path not in cases and row.domain != "replay"]
     by_speaker = enough_speakers(own, params.validate_.min_speakers)
     settled, withheld = _settled(own, params, by_speaker, text)
-    pairs = [(cases[row.path][0], row) for row in checked if row.path in cases]
-    kept, refused = admitted_cases(pairs, settled, withheld, by_speaker, text)
+    admitted = [(cases[row.path], row) for row in checked if row.path in cases]
+    kept, refused = admitted_cases(admitted, settled, withheld, by_speaker, text)
     corrected = {row.sha256 for _, row in kept}
     replay, barred = admitted_replay([row for row in checked if row.domain == "replay"], settled, withheld, text)
     rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept), *replay]
@@ -149,25 +183,22 @@ def _limited(found: list[Found], limit: int) -> list[Found]:
     return kept
 
 
-def _check(item: Found, params: Params, text: Text, problems: list[Problem]) -> Iterator[Utterance]:
+def _check(item: Found, seen: Examined, params: Params, text: Text, problems: list[Problem]) -> Iterator[Utterance]:
     """Yields the recording if it can be used; notes what is wrong with it."""
     path, words = item.path.as_posix(), len(text(item.reference).split())
     if item.reference and words < params.audio.min_words:
         message = f"its reference has {words} words, fewer than audio.min_words ({params.audio.min_words})"
         problems.append(Problem(path=path, reason="few_words", message=message))
         return
-    try:
-        waveform = load_audio(item.path, max_duration=params.audio.max_duration)
-    except AudioError as error:
-        problems.append(Problem(path=path, reason=error.reason, message=str(error)))
+    if seen.reason:
+        problems.append(Problem(path=path, reason=seen.reason, message=seen.message))
         return
-    problems += [Problem(path=path, reason=r, message=m, warning=True) for r, m in audio_warnings(waveform)]
-    digest = sha256_file(item.path)
+    problems += [Problem(path=path, reason=r, message=m, warning=True) for r, m in seen.warnings]
     yield Utterance(
-        id=digest[:16],
+        id=seen.sha256[:16],
         path=path,
-        sha256=digest,
-        duration=round(len(waveform) / SAMPLE_RATE, 6),
+        sha256=seen.sha256,
+        duration=seen.seconds,
         condition=item.condition,
         speaker=item.speaker,
         recording=item.recording,

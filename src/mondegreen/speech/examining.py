@@ -1,0 +1,104 @@
+"""What a recording is, seen once: decoded, hashed and measured, several at a time."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import Seconds
+from mondegreen.errors import AudioError, MondegreenError
+from mondegreen.files import sha256_file
+from mondegreen.speech.audio import SAMPLE_RATE, Hertz, Waveform, audio_warnings, load_audio
+
+_FRAME = SAMPLE_RATE // 50  # 20 ms
+_AUDIBLE = 10 ** (-30 / 20)  # of the loudest frame: what is quieter is a pause
+_FEW = 100  # recordings that are done before other processes have started
+_CHUNK = 16
+
+
+class Examined(BaseModel):
+    """A recording as it was decoded; where `reason` says why it could not be, the numbers are 0."""
+
+    model_config = ConfigDict(frozen=True)
+    path: str
+    sha256: str = ""
+    seconds: Seconds = 0.0
+    speech: Seconds = 0.0  # in frames of 20 ms that are at most 30 dB below the loudest
+    rate: Hertz = 0  # of the file
+    channels: int = 0
+    codec: str = ""  # such as "WAV PCM_16"
+    clipped: float = 0.0  # share of the samples at full scale
+    warnings: tuple[tuple[str, str], ...] = ()  # (code, message)
+    reason: str = ""
+    message: str = ""
+
+
+def examine(path: Path, max_duration: Seconds | None) -> Examined:
+    """Decodes a recording and says what it is.
+
+    Args:
+        max_duration: a longer one is "too_long"; its rate, channels and codec are known all the same.
+    """
+    name = path.as_posix()
+    try:
+        info = soundfile.info(path)
+        kind = {"rate": info.samplerate, "channels": info.channels, "codec": f"{info.format} {info.subtype}"}
+    except (soundfile.LibsndfileError, OSError):
+        kind = {"codec": path.suffix.lstrip(".").upper()}
+    try:
+        waveform = load_audio(path, max_duration=max_duration)
+        digest = sha256_file(path)
+    except AudioError as error:
+        return Examined(path=name, reason=error.reason, message=str(error), **kind)
+    return Examined(
+        path=name,
+        sha256=digest,
+        seconds=round(len(waveform) / SAMPLE_RATE, 6),
+        speech=round(_speech(waveform), 2),
+        clipped=round(float(np.mean(np.abs(waveform) >= 0.999)), 6),
+        warnings=tuple(audio_warnings(waveform)),
+        **kind,
+    )
+
+
+def _speech(waveform: Waveform) -> Seconds:
+    frames = waveform[: len(waveform) // _FRAME * _FRAME].reshape(-1, _FRAME)  # (num_frames, 320)
+    power = np.einsum("ij,ij->i", frames, frames)
+    return float(np.count_nonzero(power > _AUDIBLE**2 * power.max(initial=0.0))) * _FRAME / SAMPLE_RATE
+
+
+def examine_all(paths: Sequence[Path], max_duration: Seconds | None, workers: int = 1) -> Iterator[Examined]:
+    """The recordings in their order.
+
+    Args:
+        workers: processes; a few recordings are looked at in this one.
+
+    Raises:
+        MondegreenError: a process was ended from outside.
+    """
+    look = partial(examine, max_duration=max_duration)
+    if workers < 2 or len(paths) < _FEW:
+        yield from map(look, paths)
+        return
+    # Not forked: the parent may hold threads and locks, of a progress bar for one.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(look, paths, chunksize=_CHUNK)
+        except BrokenProcessPool:
+            raise MondegreenError(
+                "A process that decoded recordings was ended from outside.", "Was the memory full? Run it again."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def processes() -> int:
+    """How many may work side by side on this machine."""
+    return min(8, len(os.sched_getaffinity(0)))
