@@ -69,8 +69,11 @@ def test_a_wrong_row_is_named(table: Path, text: str, problem: str) -> None:
     assert str(table) in str(raised.value) and "What now" in str(raised.value)
 
 
-def test_an_encoding_that_is_not_utf_8_is_named_with_its_line(table: Path) -> None:
+def test_an_encoding_that_is_not_utf_8_is_named_with_its_line(table: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(table, "path,text\naudio/00.wav,hello\naudio/01.wav,crème brûlée\n", "latin-1")
+    assert read(table).utterances[1].reference == "crème brûlée"
+    assert ":3: it is not UTF-8; Windows-1252 was assumed, which reads here 'crème'" in caplog.text
+    write(table, "path,text\naudio/00.wav,hello\naudio/01.wav,привет\n", "cp1251")
     with pytest.raises(UsageError, match=r":3: .*not UTF-8"):
         read(table)
 

@@ -71,13 +71,21 @@ def test_one_source_for_all_of_retention_is_not_one_recording(tmp_path: Path) ->
     [
         ("path,words\na.wav,Hi\n", "references.csv:1: field text"),
         ("", "references.csv:1: field path"),
-        ("path,text\na.wav,Hi\nb.wav,Hi\n", "references.csv:3: field path: there is no recording"),
+        ("path,text\nb.wav,Hi\n", "references.csv:2: field path: there is no recording b.wav (did you mean a.wav?)"),
+        (
+            "path,text\na.wav,Hi\nA.WAV,Ho\n",
+            ":3: field path: A.WAV means the recording a.wav",
+        ),
+        (
+            "path,speaker,text,client_id\na.wav,,Hi,\n",
+            "1: field speaker: the columns 'speaker' and 'client_id' mean",
+        ),
         ("path,text\na.wav,Hi\n./a.wav,Ho\n", "references.csv:3: field path: a.wav stands in line 2"),
         ("path,text\na.wav,Yes, please\n", "references.csv:2: field text: there are more fields"),
         ("path,text\na.wav\n", "references.csv:2: field text: it is empty or missing"),
         ("path,text\n,Hi\n", "references.csv:2: field path: it is empty or missing"),
         ('path,text\na.wav,"Hi\n', "references.csv:"),
-        (b"path,text\na.wav,caf\xe9\n", "references.csv:2: field the whole line: it is not UTF-8"),
+        (b"path,text\na.wav,\xef\xf0\xe8\xe2\xe5\xf2\n", "references.csv:2: field the whole line: it is not UTF-8"),
     ],
 )
 def test_bad_references_name_file_line_and_field(tmp_path: Path, content: str | bytes, message: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mondegreen.config import Params
+    from mondegreen.delimited import Notice
     from mondegreen.records import Hypothesis
     from mondegreen.scoring.slices import ChangedUtterance, Slice, TwoModels
     from mondegreen.scoring.transcript_files import References
@@ -66,14 +67,16 @@ def compare(
     from mondegreen.scoring.transcript_files import read_references
 
     params = params_of()
-    said = read_references(_references(references), part)
+    notices: list[Notice] = []
+    said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
-    old, new = (_hypotheses(name, said, params) for name in (a, b))
+    old, new = (_hypotheses(name, said, params, notices) for name in (a, b))
     comparison = side_by_side(said.timed(old, new), old, new, params.validate_, rules)
     if not comparison.clusters:
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules), show, measured)
+    found = found.model_copy(update={"notices": tuple(dict.fromkeys(notices))})
     answer(found, _screen(found), as_json, width=120)
 
 
@@ -83,20 +86,20 @@ def _references(given: Path | None) -> Path:
     return given or MANIFEST
 
 
-def _hypotheses(name: str, said: "References", params: "Params") -> "list[Hypothesis]":
+def _hypotheses(name: str, said: "References", params: "Params", notices: "list[Notice]") -> "list[Hypothesis]":
     from mondegreen.scoring.transcript_files import SUFFIXES, read_hypotheses
 
     path = Path(name)
     # A model is a folder or a name; a file that is not there shall not be looked for on the hub.
     if path.is_file() or path.suffix.lower() in SUFFIXES:
-        return read_hypotheses(path, said)
+        return read_hypotheses(path, said, notices)
     return _transcribed(name, said, params)
 
 
 def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypothesis]":
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
+    from mondegreen.delimited import wrong
     from mondegreen.files import sha256_file
-    from mondegreen.scoring.references import wrong
     from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
     from mondegreen.speech.transcriber import load_transcriber
 
@@ -231,6 +234,7 @@ def _notes(found: "TwoModels") -> Iterator[str]:
         yield f"note        {found.without_reference} utterances have no reference and were left out"
     if found.machine_references:
         yield f"note        {found.machine_references} REFERENCES WERE WRITTEN BY A MACHINE: rates of agreement with it"
+    yield from (f"note        {notice}" for notice in found.notices)
 
 
 def _change(change: "ChangedUtterance") -> str:

@@ -4,21 +4,22 @@ The one reader of tables with the columns path,text,speaker,…: references.csv 
 and what `mondegreen compare` takes.
 """
 
-import csv
-import io
-from collections.abc import Container, Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mondegreen.errors import UsageError
+from mondegreen.delimited import QUOTE, REFERENCE_COLUMNS, Notice, Record, Table, open_table, some, tell, wrong
 from mondegreen.records import ReferenceSource
+from mondegreen.scoring.recording_names import RecordingNames, near_file
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 SOURCE_COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
 _MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
 _HEADER = "The first line names the columns: path,text,speaker,condition,source,licence; the last four are optional."
-_QUOTE = 'Put texts that hold commas in double quotes: a.wav,"Yes, please."'
+_REWRITTEN = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # a long number, after a spreadsheet had it
+_NUMBERS = ("duration", "confidence")
 
 
 @dataclass(frozen=True)
@@ -41,62 +42,129 @@ class Row:
         return self.source.split(";")[0].strip()
 
 
-def read_table(path: Path, keys: Sequence[str] = ("path",)) -> Iterator[Row]:
-    """Reads a CSV with a header, or a .tsv with tabs; columns may stand in any order.
+def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice] | None = None) -> list[Row]:
+    """Reads a table with a header (`mondegreen.delimited` says which); columns may stand in any order.
 
     Args:
-        path: the table, in UTF-8 with or without a byte order mark.
+        path: the table.
         keys: columns that can name a row; the first one that the header has does.
+        notices: what was understood, assumed or not used is appended; logged when None.
 
     Raises:
         UsageError: it is no such table, a row lacks its key or text or has too many fields, or two rows have one key;
-            names file, line and field.
+            names file, line and field of the first, and how many more there are.
     """
-    tabs = path.suffix.lower() == ".tsv"
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True, delimiter="\t" if tabs else ",")
-    lines: dict[str, int] = {}
-    try:
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        key = next((name for name in keys if name in header), " or ".join(keys))
-        for column in (key, "text"):
-            if header.count(column) != 1:
-                problem = f"there must be one such column, not {header.count(column)}"
-                raise wrong(path, 1, problem, _HEADER, column)
-        for cells in reader:
-            row = _row(path, reader.line_num, cells, header, key)
-            if row.key in lines:
-                problem = f"{row.key} stands in line {lines[row.key]} already"
-                raise wrong(path, row.line, problem, "Keep one of the rows.", key)
-            lines[row.key] = row.line
-            yield row
-    except csv.Error as error:
-        raise wrong(path, reader.line_num, str(error), _QUOTE, "the whole line") from None
+    table = open_table(path, REFERENCE_COLUMNS, notices)
+    key = next((name for name in keys if name in table.columns), " or ".join(keys))
+    for column in (key, "text"):
+        if column not in table.columns:
+            problem = f"there is no such column but {some(table.columns)}"
+            raise wrong(path, 1, problem, _HEADER, column)
+    rows, bad, lines, short = list[Row](), list[tuple[int, str, str]](), dict[str, int](), list[int]()
+    for record in table:
+        name, problem = _problem(record, key, table)
+        row = None if problem else _row(record, table, key)
+        if row and row.key in lines:
+            name, problem = key, f"{row.key} stands in line {lines[row.key]} already"
+        if row is None or problem:
+            bad.append((record.line, name, problem))
+            continue
+        lines[row.key] = row.line
+        rows.append(row)
+        if record.missing:
+            short.append(record.line)
+    if bad:
+        line, name, problem = bad[0]
+        more = f" (and {len(bad) - 1} more rows like that: lines {some([n for n, _, _ in bad[1:]])})"
+        raise wrong(path, line, problem + (more if len(bad) > 1 else ""), QUOTE, name)
+    _doubts(path, table, key, rows, short, notices)
+    return rows
 
 
-def read_recordings(path: Path, known: Container[str]) -> dict[str, Row]:
-    """The rows of a table by path.
+def _problem(record: Record, key: str, table: Table) -> tuple[str, str]:
+    """The field that makes a row useless, and why; two empty texts when none does."""
+    if record.problem:
+        last = record.problem.startswith("there are more fields")
+        return table.columns[-1] if last else "the whole line", record.problem
+    missing = [name for name in (key, "text") if name in record.missing]
+    if missing or not record.cells[key].strip():
+        return (missing or [key])[0], "it is empty or missing"
+    return "", ""
+
+
+def _doubts(
+    path: Path, table: Table, key: str, rows: Sequence[Row], short: Sequence[int], notices: list[Notice] | None
+) -> None:
+    """Says what may be wrong with rows that are taken."""
+    if short:
+        message = f"{len(short)} rows have fewer fields than columns; the missing ones are empty: lines {some(short)}"
+        tell(Notice("short_rows", message, str(path), short[0]), notices)
+    if rewritten := [row for row in rows if _REWRITTEN.fullmatch(row.key)]:
+        message = (
+            f"{len(rewritten)} look like numbers that a spreadsheet rewrote: {some([row.key for row in rewritten])}"
+        )
+        tell(Notice("id_rewritten", f"field {key}: {message}", str(path), rewritten[0].line), notices)
+    blank = [row.line for row in rows if not row.speaker]
+    if "speaker" in table.columns and blank:
+        message = f"field speaker: it is empty in {len(blank)} of {len(rows)} rows: lines {some(blank)}; "
+        message += "what they say may judge a model that has learnt from the same person"
+        tell(Notice("no_speaker", message, str(path), blank[0]), notices)
+
+
+def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, Row]:
+    """The rows of a table by path; every row has its recording.
 
     Args:
         path: the table.
         known: the recordings that a row may name, relative to the table's folder.
+        notices: see `read_table`.
 
     Raises:
         UsageError: see `read_table`; or a row names no known recording.
     """
     rows = {}
-    for row in read_table(path):
+    for row in read_table(path, notices=notices):
         if row.path not in known:
-            problem = f"there is no recording {path.parent / row.path}"
+            problem = f"there is no recording {path.parent / row.path}{near_file(path.parent / row.path)}"
             raise wrong(path, row.line, problem, "Correct the path, or add the file.", "path")
         rows[row.path] = row
     return rows
 
 
-def wrong(path: Path, line: int, problem: str, next_step: str, column: str = "") -> UsageError:
-    """An error that names file, line and, where it is in one, the column."""
-    place = f"field {column}: " if column else ""
-    return UsageError(f"{path}:{line}: {place}{problem}.", next_step)
+def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | None = None) -> dict[str, Row]:
+    """The rows of a table by the recordings that they mean, as `names` has them.
+
+    What is left over on either side is counted and named: rows without a recording, recordings without a row.
+
+    Raises:
+        UsageError: see `read_table`; two rows mean one recording, or no row means any.
+    """
+    rows = read_table(path, ("path", "id"), notices)
+    found, lost, respelt = dict[str, Row](), list[Row](), list[str]()
+    for row in rows:
+        name = names.find(row.key)
+        if not name:
+            lost.append(row)
+            continue
+        if name in found:
+            problem = f"{row.key} means the recording {name}, which line {found[name].line} has already"
+            raise wrong(path, row.line, problem, "Keep one of the rows.", "path")
+        if name != row.key:
+            respelt.append(f"{row.key} (line {row.line}) read as {name}")
+        found[name] = row
+    if lost and not found:
+        problem = f"there is no recording {names.hint(lost[0].key)}, nor one of the other {len(lost) - 1} rows"
+        raise wrong(path, lost[0].line, problem, f"Write paths relative to {names.folder}.", "path")
+    if respelt:
+        tell(Notice("paths_read_as", f"{len(respelt)} paths: {some(respelt)}", str(path)), notices)
+    if lost:
+        examples = some([f"line {row.line}: {names.hint(row.key) if n < 5 else row.key}" for n, row in enumerate(lost)])
+        message = f"{len(lost)} of {len(rows)} rows name no recording and are not used: {examples}"
+        tell(Notice("row_without_recording", message, str(path), lost[0].line), notices)
+    if bare := sorted(set(names.names) - found.keys()):
+        message = f"{len(bare)} of {len(names.names)} recordings in {names.folder} have no row: {some(bare)}"
+        tell(Notice("recording_without_row", message, str(path)), notices)
+    return found
 
 
 def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
@@ -111,28 +179,15 @@ def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
     return "human"
 
 
-def _row(path: Path, line: int, cells: dict[str, str], header: list[str], key: str) -> Row:
-    if None in cells:
-        raise wrong(path, line, "there are more fields than columns", _QUOTE, header[-1])
-    missing = [name for name in (key, "text") if cells[name] is None]
-    if missing or not cells[key].strip():
-        raise wrong(path, line, "it is empty or missing", _QUOTE, (missing or [key])[0])
-    fields = {name: (cells[name] or "").strip() for name in header}
+def _row(record: Record, table: Table, key: str) -> Row:
+    fields = {name: cell.strip() for name, cell in record.cells.items()}
+    fields |= {name: table.decimal(fields[name]) for name in _NUMBERS if name in fields}
     name = PurePosixPath(fields["path"]).as_posix() if fields.get("path") else ""
     return Row(
-        line=line,
+        line=record.line,
         key=name if key == "path" else fields[key],
         path=name,
         reference_source=who_wrote(fields),
         fields=fields,
         **{column: fields.get(column, "") for column in ("text", "speaker", "condition", "source")},
     )
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise wrong(path, line, "it is not UTF-8", "Save the file as UTF-8.", "the whole line") from None

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import Params
+from mondegreen.delimited import Notice
 from mondegreen.records import SliceMetrics, Utterance
 from mondegreen.scoring.comparison import Comparison, gather
 from mondegreen.scoring.metrics import Counts, Scored, cluster_name, cluster_sums, score
@@ -298,6 +299,7 @@ class TwoModels(CompareModel):
     better_by_b: tuple[ChangedUtterance, ...]
     better_by_a: tuple[ChangedUtterance, ...]
     confusions: tuple[Confusion, ...]
+    notices: tuple[Notice, ...] = ()  # of the files that were read
 
 
 def two_models(

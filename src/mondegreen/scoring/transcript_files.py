@@ -8,15 +8,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from mondegreen.delimited import Notice, wrong
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
-from mondegreen.scoring.references import read_table, wrong
+from mondegreen.scoring.references import read_table
 
 SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl")
 _TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
@@ -49,19 +51,23 @@ _OPTIONAL = ("speaker", "condition", "duration", "confidence")
 _OF_UTTERANCES = ("duration", "condition", "speaker", "recording", "split", "domain", "reference_source")
 
 
-def read_lines(path: Path) -> list[Line]:
+def read_lines(path: Path, notices: list[Notice] | None = None) -> list[Line]:
     """The utterances of a file, by its suffix, in its order.
 
     .trn: `words (id)`, the speaker is what stands before the first - or _ of the ID, as sclite's `-i spu_id` has it.
     .stm: `file channel speaker start end [<label>] words`. .csv, .tsv: columns text and id or path; when they are there
-    also speaker, source or recording, condition, duration, confidence. .jsonl: our hypotheses.jsonl and manifest.jsonl,
-    and what `mondegreen transcribe --json` prints. Lines that begin with ;; are comments in .trn and .stm.
+    also speaker, source or recording, condition, duration, confidence, by any name that `mondegreen.delimited` knows.
+    .jsonl: our hypotheses.jsonl and manifest.jsonl, and what `mondegreen transcribe --json` prints. Lines that begin
+    with ;; are comments in .trn and .stm.
+
+    `notices` gets what a table's reader understood and what it did not use; logged when None.
 
     Raises:
         UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
     """
     readers: dict[str, Callable[[Path], Iterator[Line]]] = {
-        ".trn": _trn, ".stm": _stm, ".csv": _table, ".tsv": _table, ".jsonl": _jsonl,
+        ".trn": _trn, ".stm": _stm, ".jsonl": _jsonl,
+        ".csv": partial(_table, notices=notices), ".tsv": partial(_table, notices=notices),
     }  # fmt: skip
     if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: it is not known how to read {path.suffix or 'this'}.", f"Use {', '.join(SUFFIXES)}.")
@@ -114,8 +120,8 @@ def _stm(path: Path) -> Iterator[Line]:
         yield Line(number, key, text, duration=duration, **known)
 
 
-def _table(path: Path) -> Iterator[Line]:
-    for row in read_table(path, keys=("id", "path")):
+def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
+    for row in read_table(path, keys=("id", "path"), notices=notices):
         known = {name: row.fields[name] for name in _OPTIONAL if row.fields.get(name)}
         fields: dict[str, Any] = {
             "number": row.line,
@@ -184,13 +190,13 @@ class References:
         ]
 
 
-def read_references(path: Path, part: Part = "test") -> References:
+def read_references(path: Path, part: Part = "test", notices: list[Notice] | None = None) -> References:
     """The references of a file. A manifest knows splits; of other files every line is of the test set.
 
     Raises:
         UsageError: the file cannot be read, or no line is of that part.
     """
-    lines = tuple(read_lines(path))
+    lines = tuple(read_lines(path, notices))
     chosen = tuple(line for line in lines if _belongs(line, part))
     if not chosen:
         raise UsageError(f"{path} holds no utterance of the part {part!r}.", "Name another one, or `all`.")
@@ -203,7 +209,7 @@ def _belongs(line: Line, part: Part) -> bool:
     return (line.domain, line.split) == ("target", part)
 
 
-def read_hypotheses(path: Path, references: References) -> list[Hypothesis]:
+def read_hypotheses(path: Path, references: References, notices: list[Notice] | None = None) -> list[Hypothesis]:
     """A model's hypotheses of the chosen utterances, in their order.
 
     Lines are found by their ID, or, where no ID is known there, by the path of the recording.
@@ -212,7 +218,7 @@ def read_hypotheses(path: Path, references: References) -> list[Hypothesis]:
         UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance; names file and
             line.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, notices)
     by_id = {line.key: line for line in lines}
     known = {line.key for line in references.lines}
     if not known & by_id.keys() and (by_path := {line.path: line for line in lines if line.path}):

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mondegreen.delimited import Notice
 from mondegreen.errors import LeakageError, UsageError
 from mondegreen.records import Domain, ReferenceSource, Split, Utterance
-from mondegreen.scoring.references import Row, read_recordings
+from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.scoring.references import Row, match_recordings
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
@@ -34,11 +36,14 @@ class Found:
     reference_source: ReferenceSource = "human"
 
 
-def discover(data: Path) -> list[Found]:
+def discover(data: Path, notices: list[Notice] | None = None) -> list[Found]:
     """Finds every recording below `data`, in the order of the paths.
 
     The condition is the folder: data/audio/clean/ or data/clean/. Loose files take their row's condition, else "all".
     data/retention and data/replay hold the domains of that name and may each have a references.csv of their own.
+
+    Args:
+        notices: what the tables' reader understood, and what it did not use, is appended; logged when None.
 
     Raises:
         UsageError: there is no audio, or a references.csv is wrong; names file, line and field.
@@ -48,15 +53,15 @@ def discover(data: Path) -> list[Found]:
             f"{data}/ does not exist.", "Run `python scripts/get_sample.py`, or put your recordings in data/clean."
         )
     known: tuple[Domain, ...] = ("retention", "replay")
-    found = [*_scan(data, "target", {*known, *NOT_SCANNED})]
-    found += [item for domain in known for item in _scan(data / domain, domain, set())]
+    found = [*_scan(data, "target", {*known, *NOT_SCANNED}, notices)]
+    found += [item for domain in known for item in _scan(data / domain, domain, set(), notices)]
     if not found:
         extensions = ", ".join(sorted(EXTENSIONS))
         raise UsageError(f"{data}/ holds no recordings ({extensions}).", "Put them in data/clean and data/noisy.")
     return sorted(found, key=lambda item: item.path.as_posix())
 
 
-def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
+def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice] | None) -> Iterator[Found]:
     relative = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
     paths = {
         name: path
@@ -64,7 +69,8 @@ def _scan(folder: Path, domain: Domain, skip: set[str]) -> Iterator[Found]:
         if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
     }
     table = folder / "references.csv"
-    rows = read_recordings(table, {name.as_posix() for name in paths}) if table.exists() else {}
+    names = RecordingNames(folder, (name.as_posix() for name in paths))
+    rows = match_recordings(table, names, notices) if table.exists() else {}
     for name, path in paths.items():
         row = rows.get(name.as_posix(), _NO_ROW)
         folders = name.parts[:-1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
+from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
@@ -70,6 +71,7 @@ class Examination:
     found: list[Found]
     seen: list[Examined]  # of each of `found`
     cases: dict[str, FailedCase]  # by the path of their recording, which is among `found`
+    notices: list[Notice]  # of the tables of references
 
 
 def build_manifest(
@@ -95,10 +97,11 @@ def examine_data(data: Path, params: Params, track: Track = iter, workers: int =
         UsageError: there are no recordings, or the references or the failed cases are wrong.
     """
     cases = {found_case(case, data).path.as_posix(): (case, found_case(case, data)) for case in read_failed_cases(data)}
-    found = [*_limited(discover(data), params.prepare.limit), *(item for _, item in cases.values())]
+    notices: list[Notice] = []
+    found = [*_limited(discover(data, notices), params.prepare.limit), *(item for _, item in cases.values())]
     examined = examine_all([item.path for item in found], params.audio.max_duration, workers)
     seen = [one for _, one in zip(track(found), examined, strict=True)]
-    return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()})
+    return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()}, notices)
 
 
 def settle(examination: Examination, params: Params, find_model: FindModel = local_model) -> Manifest:
@@ -123,11 +126,11 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
         return normalize(reference, params.score.normalizer)
 
     data, files, cases = examination.data, examination.found, examination.cases
-    problems: list[Problem] = []
+    problems = [_noticed(notice) for notice in examination.notices]
     pairs = zip(files, examination.seen, strict=True)
     checked = with_ids([row for item, seen in pairs for row in _check(item, seen, params, text, problems)])
     if not checked:
-        first = problems[0].message if problems else ""
+        first = next((problem.message for problem in problems if not problem.warning), "")
         raise UsageError(
             f"None of the {len(files)} recordings in {data}/ can be used. {first}", "Repair or replace them."
         )
@@ -207,6 +210,11 @@ def _check(item: Found, seen: Examined, params: Params, text: Text, problems: li
         domain=item.domain,
         reference_source=item.reference_source,
     )
+
+
+def _noticed(notice: Notice) -> Problem:
+    place = f"line {notice.line}: " if notice.line else ""
+    return Problem(path=notice.file, reason=notice.code, message=place + notice.message, warning=True)
 
 
 def with_ids(rows: list[Utterance]) -> list[Utterance]:

@@ -1,0 +1,94 @@
+"""Which recording a table means: its paths come from other folders, machines, systems and programs."""
+
+import difflib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+_ELSEWHERE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")  # an absolute path, a home, a drive, a URL
+
+
+class RecordingNames:
+    """The recordings of a folder, found by what others call them.
+
+    A path is taken as it is; else with / for \\, without %20 and its like, without the folder's own name before it, in
+    another case or normal form; and a bare name, one without its ending, or the end of a path of another machine,
+    wherever there is but one such recording.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        """`names` are relative to `folder`, with forward slashes."""
+        self.folder = folder
+        self.names = frozenset(names)
+
+    def find(self, written: str) -> str:
+        """The recording's name here; "" when there is none, or several could be meant."""
+        if written in self.names:
+            return written
+        for spelling in dict.fromkeys(self._spellings(written)):
+            for index in (self._whole, self._without_ending):
+                if len(found := index.get(_folded(spelling), [])) == 1:
+                    return found[0]
+        return ""
+
+    def hint(self, written: str) -> str:
+        """The name, and why it is not found: another that is like it, or a file of another kind."""
+        with suppress(OSError):  # a name that is too long
+            if (self.folder / written).is_file():
+                return f"{written} (it is there, but no kind of file that is read)"
+        near = difflib.get_close_matches(written, self.names, 1) or difflib.get_close_matches(
+            PurePosixPath(written).name, [PurePosixPath(name).name for name in self.names], 1
+        )
+        return f"{written} (did you mean {near[0]}?)" if near else written
+
+    def _spellings(self, written: str) -> Iterator[str]:
+        """What the path may be here, the likeliest first."""
+        for plain in (written.replace("\\", "/"), unquote(written).replace("\\", "/")):
+            parts = [part for part in plain.split("/") if part not in ("", ".")]
+            yield "/".join(parts)
+            own = self.folder.absolute().parts
+            for length in range(min(len(own), len(parts)), 0, -1):
+                if [_folded(part) for part in own[-length:]] == [_folded(part) for part in parts[:length]]:
+                    yield "/".join(parts[length:])
+            if _ELSEWHERE.match(plain):
+                yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
+            if _ELSEWHERE.match(plain) or len(parts) == 1:
+                yield from (name for name in self._bare.get(_folded(parts[-1] if parts else ""), []))
+
+    @cached_property
+    def _whole(self) -> dict[str, list[str]]:
+        return _indexed((name, name) for name in self.names)
+
+    @cached_property
+    def _without_ending(self) -> dict[str, list[str]]:
+        return _indexed((name, str(PurePosixPath(name).with_suffix(""))) for name in self.names)
+
+    @cached_property
+    def _bare(self) -> dict[str, list[str]]:
+        paths = [PurePosixPath(name) for name in self.names]
+        found = _indexed([(str(p), p.name) for p in paths]) | _indexed([(str(p), p.stem) for p in paths])
+        return {key: names for key, names in found.items() if len(names) == 1}
+
+
+def near_file(path: Path) -> str:
+    """In parentheses, behind a blank, the file beside that has the likest name, or nothing."""
+    with suppress(OSError):  # no such folder, or one that may not be read
+        if near := difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1):
+            return f" (did you mean {near[0]}?)"
+    return ""
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _indexed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    index = defaultdict[str, list[str]](list)
+    for name, key in pairs:
+        index[_folded(key)].append(name)
+    return index

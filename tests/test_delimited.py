@@ -1,0 +1,169 @@
+"""Tables as spreadsheets and corpora write them: understood and said, or refused with line and field."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table
+from mondegreen.errors import UsageError
+from mondegreen.scoring.references import read_table
+
+PLAIN = "id,text\n1,hello world\n"
+
+
+def rows(path: Path, content: str | bytes, notices: list[Notice] | None = None) -> list[tuple[int, str, str]]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return [(row.line, row.key, row.text) for row in read_table(path, ("id", "path"), notices)]
+
+
+@pytest.mark.parametrize(
+    ("content", "codes"),
+    [
+        (PLAIN, []),
+        (PLAIN.replace("\n", "\r\n"), []),
+        (PLAIN.replace("\n", "\r"), []),
+        (PLAIN.rstrip(), []),
+        ("\ufeff" + PLAIN, []),
+        ("id,text,,\n1,hello world,,\n,,,\n", []),  # a spreadsheet's empty columns and rows
+        ("ID, Text \n1,hello world\n", ["columns_read_as"]),
+        ("Utt-ID,Sentence\n1,hello world\n", ["columns_read_as"]),
+        (PLAIN.replace(",", ";"), ["separator"]),
+        (PLAIN.replace(",", "\t"), ["separator"]),
+        (PLAIN.replace(",", "|"), ["separator"]),
+        ('id;text\n"1";"hello world"\n', ["separator"]),
+        (PLAIN.encode("utf-16"), ["encoding"]),
+        (PLAIN.encode("utf-16-le"), ["encoding"]),
+        (PLAIN.encode("utf-16-be"), ["encoding"]),
+        (PLAIN.encode("utf-32"), ["encoding"]),
+        (PLAIN.replace(",", "\t").encode("utf-16"), ["encoding", "separator"]),
+        (PLAIN.replace("hello", "hel\0lo"), ["nul"]),
+        ("id,text,age,speeker\n1,hello world,7,x\n", ["columns_not_used"]),
+        ("id,text,condition\n1,hello world\n", ["short_rows"]),
+        ("id,text,speaker\n1,hello world,\n", ["no_speaker"]),
+    ],
+)  # fmt: skip
+def test_a_table_is_understood_and_what_is_not_plain_is_said(
+    tmp_path: Path, content: str | bytes, codes: list[str]
+) -> None:
+    notices: list[Notice] = []
+    assert rows(tmp_path / "a.csv", content, notices) == [(2, "1", "hello world")]
+    assert [notice.code for notice in notices] == codes
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_line_of_excel_names_the_separator(tmp_path: Path, separator: str) -> None:
+    content = f"sep={separator}\nid{separator}text\n1{separator}hello world\n"
+    assert rows(tmp_path / "a.csv", content) == [(3, "1", "hello world")]
+
+
+def test_synonyms_unknown_columns_and_near_ones_are_named(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    path = tmp_path / "a.tsv"
+    path.write_text("client_id\tpath\tsentence\tup_votes\tsorce\ns1\ta.mp3\tYes\t2\tx\n")
+    row = read_table(path, notices=notices)[0]
+    assert (row.path, row.text, row.speaker, row.source) == ("a.mp3", "Yes", "s1", "")
+    assert [str(notice) for notice in notices] == [
+        f"{path}:1: columns: client_id read as speaker, sentence read as text",
+        f"{path}:1: columns that are not known and not used: 'up_votes', 'sorce' (did you mean source?)",
+    ]
+
+
+def test_windows_1252_is_assumed_and_shown_but_no_other_alphabet_and_no_mixture(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    path = tmp_path / "a.csv"
+    assert rows(path, "id,text\n1,a\n2,le café “ici”\n".encode("cp1252"), notices)[1] == (3, "2", "le café “ici”")
+    assert "a.csv:3: it is not UTF-8; Windows-1252 was assumed, which reads here 'café'" in str(notices[0])
+    for cells in ("привет".encode("cp1251"), "á".encode() + b"\n2,caf\xe9", b"\x81"):
+        with pytest.raises(UsageError, match=r"a\.csv:\d: field the whole line: it is not UTF-8"):
+            rows(path, b"id,text\n1," + cells)
+
+
+@pytest.mark.parametrize(
+    ("cell", "read", "code"),
+    [
+        ('the said "hi', 'the said "hi', ""),
+        ('"hi there', '"hi there', "quotes"),
+        ('"Yes," he said', '"Yes," he said', "quotes"),
+        ('"Yes, ""please"""', 'Yes, "please"', ""),
+        ('"two\nlines"', "two\nlines", ""),
+    ],
+)
+def test_quotes_between_tabs_are_text_unless_they_enclose_a_cell(
+    tmp_path: Path, cell: str, read: str, code: str
+) -> None:
+    notices: list[Notice] = []
+    found = rows(tmp_path / "a.tsv", f"id\ttext\n1\t{cell}\n2\tok\n", notices)
+    assert [text for _, _, text in found] == [read, "ok"]
+    assert [notice.code for notice in notices] == [code] * bool(code)
+
+
+def test_a_quote_that_swallows_rows_is_said(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    found = rows(tmp_path / "a.csv", 'id,text,speaker\n1,"a,s\n2,b,s\n3,c",s\n', notices)
+    assert len(found) == 1 and notices[0].code == "rows_in_a_cell" and notices[0].line == 2
+
+
+def test_every_wrong_row_is_counted_and_two_names_of_one_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.csv:2: field text: .*more fields.* \(and 2 more rows .* lines 3, 5\)"):
+        rows(tmp_path / "a.csv", "id,text\n1,a,b\n,c\n3,d\n3,e\n")
+    with pytest.raises(UsageError, match="'Audio File' and 'path' mean the same, path"):
+        rows(tmp_path / "a.csv", "Audio File,path,text\n1,a,b\n")
+
+
+def test_a_decimal_comma_is_a_number_and_a_possible_thousand_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id;text;duration\n1;a;3,285\n")
+    assert read_table(path, ("id",))[0].fields["duration"] == "3.285"
+    path.write_text('id,text,duration\n1,a,"3,285"\n2,a,"0,91"\n')
+    assert [row.fields["duration"] for row in read_table(path, ("id",))] == ["3,285", "0.91"]
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+KNOWN = [*",;\t|\"'\r\n= ", "id", "text", "path", "speaker_id", "é", "\ufeff", "sep=", "1"]
+PIECES = st.lists(st.sampled_from(KNOWN) | CELLS)
+SEPARATORS = st.sampled_from(",;\t|")
+ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1"])
+BYTES = st.builds(lambda parts, encoding: "".join(parts).encode(encoding, "replace"), PIECES, ENCODINGS)
+
+
+@given(st.binary(max_size=60) | BYTES)
+def test_whatever_the_bytes_are_there_are_rows_or_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.csv"
+    for head in (b"", b"id,text\n"):
+        path.write_bytes(head + content)
+        notices: list[Notice] = []
+        try:
+            table = open_table(path, REFERENCE_COLUMNS, notices)
+            assert len(list(table)) == len(list(table))
+            read_table(path, ("id", "path"), notices)
+        except UsageError as error:
+            assert str(path) in str(error)
+        assert all(notice.code and notice.message and notice.file == str(path) for notice in notices)
+
+
+@given(
+    st.lists(CELLS.map(lambda cell: cell.replace("\0", "").strip()), max_size=5), ENCODINGS, st.sampled_from(",;\t|")
+)
+def test_rows_in_are_rows_out(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], encoding: str, separator: str
+) -> None:
+    """Whatever a spreadsheet writes, in each encoding that can and with each separator, comes back cell by cell."""
+    stream = io.StringIO(newline="")
+    written = [(str(number), text) for number, text in enumerate(texts)]
+    csv.writer(stream, delimiter=separator, quoting=csv.QUOTE_ALL).writerows([("id", "text"), *written])
+    content = stream.getvalue().encode(encoding, "replace")
+    path = tmp_path_factory.getbasetemp() / "rows.csv"
+    path.write_bytes(content)
+    try:
+        found = [(row.key, row.text) for row in read_table(path, ("id",), [])]
+    except UsageError as error:
+        assert "nothing tells which encoding it is" in str(error) and encoding in ("cp1252", "latin-1")
+        return
+    assert found == written or encoding in ("cp1252", "latin-1")
+    assert len(found) == len(written)
