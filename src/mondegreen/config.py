@@ -29,6 +29,7 @@ class PrepareParams(_Section):
     dev_fraction: Fraction = 0.15
     test_fraction: Fraction = 0.45
     retention_dev_fraction: float = Field(0.5, gt=0, lt=1)
+    shared_texts: Literal["hold_out", "allow"] = "hold_out"
     limit: int = Field(0, ge=0)
 
 

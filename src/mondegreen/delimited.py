@@ -43,6 +43,7 @@ REFERENCE_COLUMNS: Mapping[str, Sequence[str]] = {
     "condition": (),
     "source": (),
     "recording": ("recording_id",),
+    "split": (),
     "duration": ("duration_s", "duration_seconds", "audio_duration", "dur"),
     "confidence": (),
     "licence": ("license",),

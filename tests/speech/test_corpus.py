@@ -1,28 +1,17 @@
-"""Finding recordings and references below a user's data folder, and dealing them out to the splits."""
+"""Finding recordings and references below a user's data folder."""
 
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mondegreen.errors import LeakageError, UsageError
-from mondegreen.records import Utterance
-from mondegreen.scoring.normalizer import normalize
-from mondegreen.speech.corpus import assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.errors import UsageError
+from mondegreen.speech.corpus import discover
 
 
 def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
-
-
-def utterance(path: str, **fields: str) -> Utterance:
-    base = {"condition": "clean", "speaker": "", "recording": path, "reference": path, "split": "train"}
-    return Utterance.model_validate(
-        {"id": path, "path": path, "sha256": path, "duration": 1.0, "domain": "target", **base, **fields}
-    )
 
 
 @pytest.mark.parametrize(
@@ -111,73 +100,15 @@ def test_no_recordings_is_an_error(tmp_path: Path, make: bool) -> None:
         discover(folder)
 
 
-rows = st.lists(
-    st.builds(
-        lambda number, condition, speaker, recording, reference, domain, digest: utterance(
-            f"{number}",
-            condition=condition,
-            speaker=speaker,
-            recording=recording,
-            reference=reference,
-            domain=domain,
-            sha256=digest,
-        ),
-        st.integers(0, 10_000),
-        st.sampled_from(["clean", "noisy"]),
-        st.sampled_from(["", *(f"s{i}" for i in range(15))]),
-        st.integers(0, 40).map(lambda i: f"r{i}"),
-        st.integers(-5, 40).map(lambda i: f"Text, {i}!" if i >= 0 else ""),
-        st.sampled_from(["target", "target", "target", "retention"]),
-        st.integers(0, 200).map(str),
-    ),
-    max_size=50,
-    unique_by=lambda row: row.path,
-)
+def test_a_split_that_the_user_fixed_is_read_with_the_row(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "references.csv").write_text("path,text,split\na.wav,Hi,Test\nb.wav,Ho,\n")
+    assert [item.split for item in discover(tmp_path)] == ["test", None]
 
 
-@settings(max_examples=150, deadline=None)
-@given(rows, st.integers(0, 5), st.booleans())
-def test_nothing_stands_in_two_splits(corpus: list[Utterance], seed: int, by_speaker: bool) -> None:
-    result = assign_splits(corpus, seed=seed, dev=0.15, test=0.45, by_speaker=by_speaker, text=normalize)
-    check_leakage(result, normalize)
-    assert not [row for row in result if row.domain == "retention" and row.split == "train"]
-    assert not [row for row in result if not row.reference and row.split != "train"]
-    assert {row.path for row in corpus if row.reference} <= {row.path for row in result}
-    assert result == assign_splits(corpus, seed=seed, dev=0.15, test=0.45, by_speaker=by_speaker, text=normalize)
-    if by_speaker:
-        homes = {(row.speaker, row.split) for row in result if row.domain == "target" and row.speaker}
-        assert len(homes) == len({speaker for speaker, _ in homes})
-
-
-def test_shares_are_kept_in_each_condition() -> None:
-    corpus = [utterance(f"{c}{i}", condition=c) for c in ("clean", "noisy") for i in range(100)]
-    result = assign_splits(corpus, seed=1, dev=0.15, test=0.45, by_speaker=False, text=normalize)
-    for condition in ("clean", "noisy"):
-        splits = [row.split for row in result if row.condition == condition]
-        assert [splits.count(s) for s in ("train", "dev", "test")] == [40, 15, 45]
-
-
-def test_retention_is_dev_and_test_in_the_given_shares() -> None:
-    corpus = [utterance(f"{i}", domain="retention") for i in range(60)]
-    result = assign_splits(corpus, seed=1, dev=0.15, test=0.45, by_speaker=False, text=normalize, retention_dev=1 / 3)
-    splits = [row.split for row in result]
-    assert [splits.count(s) for s in ("train", "dev", "test")] == [0, 20, 40]
-
-
-def test_another_seed_deals_otherwise() -> None:
-    corpus = [utterance(f"{i}") for i in range(40)]
-    one, two = (assign_splits(corpus, seed=s, dev=0.2, test=0.4, by_speaker=False, text=normalize) for s in (1, 2))
-    assert [row.split for row in one] != [row.split for row in two]
-
-
-def test_the_speaker_is_the_unit_only_when_there_are_enough() -> None:
-    corpus = [utterance(f"{i}", speaker=f"s{i % 9}") for i in range(30)]
-    assert enough_speakers(corpus, 9)
-    assert not enough_speakers(corpus, 10)
-
-
-@pytest.mark.parametrize("shared", [{"sha256": "x"}, {"recording": "x"}, {"reference": "The same text"}])
-def test_leakage_names_both_files(shared: dict[str, str]) -> None:
-    corpus = [utterance("one.wav", **shared), utterance("two.wav", split="test", **shared)]
-    with pytest.raises(LeakageError, match=r"one\.wav.*two\.wav"):
-        check_leakage(corpus, normalize)
+@pytest.mark.parametrize(("folder", "split"), [("", "validation"), ("retention", "train"), ("replay", "test")])
+def test_a_split_that_the_recordings_cannot_have_is_refused(tmp_path: Path, folder: str, split: str) -> None:
+    touch(tmp_path / folder, "a.wav")
+    (tmp_path / folder / "references.csv").write_text(f"path,text,split\na.wav,Hi,{split}\n")
+    with pytest.raises(UsageError, match=rf"references\.csv:2: field split: '{split}'"):
+        discover(tmp_path)

@@ -15,6 +15,7 @@ from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.records import FailedCase, Label, Utterance
 from mondegreen.speech.manifest import Manifest, admitted_cases, build_manifest
+from mondegreen.speech.splits import Rule
 from mondegreen.stages import label, prepare
 
 PARAMS = Params(prepare=PrepareParams(dev_fraction=0.25, test_fraction=0.5))
@@ -95,6 +96,25 @@ def test_a_case_with_the_text_or_the_bytes_of_what_judges_stays_out(method: str)
     assert judge.path in next(p.message for p in found.report.problems)
 
 
+@pytest.mark.parametrize("name", ["{path}", "clean/{file}", "{file}", "{stem}"])
+def test_a_piece_of_a_recording_that_judges_never_trains_whatever_its_recording_is_called(name: str) -> None:
+    judge = Path(next(row.path for row in build_manifest(Path("data"), PARAMS).rows if row.split == "test"))
+    named = name.format(path=judge.as_posix(), file=judge.name, stem=judge.stem)
+    found = manifest(case("piece", "Some words of it", recording=named), case("other", "Others", recording="9.wav"))
+    assert found.report.left_out == {"held_out_recording": 1}
+    assert [row.text for row in found.corrections] == ["Others"]
+
+
+def test_a_speaker_who_judges_never_trains() -> None:
+    names = [record(f"data/clean/{i}.wav").name for i in range(8, 24)]
+    rows = "".join(f"clean/{name},Sentence number {i},s{i % 12}\n" for i, name in enumerate(names))
+    Path("data/references.csv").write_text(f"path,text,speaker\n{rows}")
+    people = {row.split: row.speaker for row in build_manifest(Path("data"), PARAMS).rows if row.speaker}
+    found = manifest(*(case(split, f"Words of {split}", speaker=speaker) for split, speaker in people.items()))
+    assert found.report.left_out == {"held_out_speaker": 2}
+    assert [row.text for row in found.corrections] == ["Words of train"]
+
+
 def test_a_correction_gives_an_unreferenced_training_recording_its_text() -> None:
     bare = record("data/clean/bare.wav")
     found = manifest(case("a", "What was said there", audio=bare))
@@ -166,7 +186,7 @@ def test_nothing_that_is_admitted_shares_anything_with_what_judges(rows: list, c
         for i, (sha, text, speaker, (split, domain)) in enumerate(rows)
     ]
     pairs = [pair(f"c{i}", sha, text, speaker, method) for i, (sha, text, speaker, method) in enumerate(cases)]
-    kept, problems = admitted_cases(pairs, settled, [], by_speaker, str)
+    kept, problems = admitted_cases(pairs, settled, [], Rule(str, by_speaker))
     judging = [row for row in settled if row.split != "train" or row.domain == "retention"]
     for item, row in kept:
         assert all(row.sha256 != judge.sha256 and item.text != judge.reference for judge in judging)

@@ -1,9 +1,11 @@
 """The prepare stage on a user's own recordings, good and bad."""
 
 import json
+import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +41,76 @@ def build(data: Path, params: Params) -> tuple[list[Utterance], Report]:
     return manifest.rows, manifest.report
 
 
-def references(*lines: str) -> None:
-    Path("data/references.csv").write_text("\n".join(["path,text", *lines]) + "\n")
+def references(*lines: str, folder: str = "data") -> None:
+    Path(folder, "references.csv").write_text("\n".join(["path,text", *lines]) + "\n")
+
+
+ALL_TRAIN = PrepareParams(dev_fraction=0, test_fraction=0)
 
 
 def test_own_layout_without_references_goes_to_train() -> None:
     record("clean/a.wav", "noisy/b.flac", "c.ogg")
-    rows, report = build(Path("data"), Params())
+    rows, report = build(Path("data"), Params(prepare=ALL_TRAIN))
     assert [(row.condition, row.split) for row in rows] == [("all", "train"), ("clean", "train"), ("noisy", "train")]
-    assert {problem.reason for problem in report.problems} == {"no_dev", "no_test"}
+    assert not report.problems
+
+
+def corpus(speakers: int, said: Callable[[int, int], str], *more: str, clips: int = 3) -> None:
+    """Clips of each speaker, with what `said` makes of speaker and clip; `more` are columns and their common value."""
+    names = [(speaker, clip, f"clean/{speaker}-{clip}.wav") for speaker in range(speakers) for clip in range(clips)]
+    record(*(name for _, _, name in names))
+    lines = [",".join([name, said(s, clip), f"s{s}", *more[1:]]) for s, clip, name in names]
+    Path("data/references.csv").write_text("\n".join([",".join(["path,text,speaker", *more[:1]]), *lines]) + "\n")
+
+
+def own(speaker: int, clip: int) -> str:
+    return f"sentence {speaker} {clip}"
+
+
+EMPTY = {
+    "no reference": (
+        lambda: record("a.wav", "b.wav"),
+        "dev and test would be empty: none of the 2 recordings has a ref",
+    ),
+    "one text": (
+        lambda: corpus(12, lambda s, clip: "okay"),
+        "train would be empty: each of the .* prepare.shared_texts",
+    ),
+    "one source": (
+        lambda: corpus(3, own, "source", "tape"),
+        "9 recording.s. with a reference have 1 recording.s., 9 of",
+    ),
+    "fixed": (lambda: corpus(12, own, "split", "test"), "dev and train would be empty: the column `split` of data/ref"),
+    "retention": (
+        lambda: [corpus(12, own), record("retention/r.wav"), references("r.wav,hi", folder="data/retention")],
+        "data/retention/: test would be empty: the 1 recording.s. .* do without",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), EMPTY.values(), ids=EMPTY)
+def test_a_split_that_would_be_empty_is_an_error_with_its_cause(make: Callable[[], None], message: str) -> None:
+    make()
+    with pytest.raises(UsageError, match=re.compile(message, re.DOTALL)):
+        build_manifest(Path("data"), Params())
+
+
+def test_a_shared_sentence_is_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    corpus(12, lambda s, clip: own(s, clip) if clip else "Okay.")
+    caplog.set_level("INFO")
+    prepare.main()
+    report = Report.model_validate_json(Path("build/prepare/report.json").read_text())
+    assert report.left_out == {"judged_text": 5}
+    assert report.shared_texts and report.shared_texts.most == "okay" and report.shared_texts.units == 12
+    (line,) = [
+        record.getMessage()
+        for record in caplog.records
+        if "Okay" in record.getMessage() or "okay" in record.getMessage()
+    ]
+    assert 'most often "okay", by 12: 5 copies in train' in line and '("okay" 5)' in line
+    Path("params.yaml").write_text("seed: 7\nprepare: {shared_texts: allow}\n")
+    prepare.main()
+    assert Report.model_validate_json(Path("build/prepare/report.json").read_text()).left_out == {}
 
 
 def test_broken_files_are_listed_and_the_run_goes_on() -> None:
@@ -57,7 +120,7 @@ def test_broken_files_are_listed_and_the_run_goes_on() -> None:
     cut = Path("data/cut.wav").read_bytes()
     Path("data/cut.wav").write_bytes(cut[: len(cut) // 2])
     record("silent.wav", level=0)
-    rows, report = build(Path("data"), Params())
+    rows, report = build(Path("data"), Params(prepare=ALL_TRAIN))
     assert [Path(row.path).name for row in rows] == ["a.wav", "b.wav", "silent.wav"]
     assert report.left_out == {"empty": 1, "not_audio": 1, "truncated": 1}
     assert [p.path for p in report.problems if p.warning and p.reason == "silent"] == ["data/silent.wav"]
@@ -74,7 +137,7 @@ def test_short_references_and_long_recordings_are_left_out() -> None:
     record("a.wav", "b.wav")
     record("long.wav", seconds=1.5)
     references("a.wav,Yes", "b.wav,Yes it is")
-    params = Params(audio=AudioParams(max_duration=1.0, min_words=2))
+    params = Params(audio=AudioParams(max_duration=1.0, min_words=2), prepare=ALL_TRAIN)
     rows, report = build(Path("data"), params)
     assert [row.path for row in rows] == ["data/b.wav"]
     assert report.left_out == {"few_words": 1, "too_long": 1}
@@ -82,7 +145,7 @@ def test_short_references_and_long_recordings_are_left_out() -> None:
 
 def test_limit_takes_the_first_of_each_condition() -> None:
     record("clean/a.wav", "clean/b.wav", "noisy/c.wav", "noisy/d.wav")
-    rows, _ = build(Path("data"), Params(prepare=PrepareParams(limit=1)))
+    rows, _ = build(Path("data"), Params(prepare=ALL_TRAIN.model_copy(update={"limit": 1})))
     assert [row.path for row in rows] == ["data/clean/a.wav", "data/noisy/c.wav"]
 
 

@@ -78,9 +78,17 @@ def test_the_detector_learns_nothing_from_replay(corpus: Corpus, monkeypatch: py
 
 
 def test_replay_is_trained_on_and_judges_nothing() -> None:
-    record("clean/a.wav", "clean/b.wav", "clean/c.wav", "clean/d.wav", "retention/r.wav", "replay/x/k.wav")
+    record(
+        "clean/a.wav",
+        "clean/b.wav",
+        "clean/c.wav",
+        "clean/d.wav",
+        "retention/r.wav",
+        "retention/s.wav",
+        "replay/x/k.wav",
+    )
     references("clean/a.wav,one", "clean/b.wav,two", "clean/c.wav,three", "clean/d.wav,four")
-    known("retention", "r.wav,old words,ann")
+    known("retention", "r.wav,old words,ann", "s.wav,older words,ann")
     known("replay", "x/k.wav,other words,bob")
     manifest = build_manifest(Path("data"), Params())
     rows = {row.path: row for row in manifest.rows}
@@ -97,10 +105,10 @@ def test_replay_is_trained_on_and_judges_nothing() -> None:
 @pytest.mark.parametrize("judge", ["retention/r.wav", "clean/a.wav"])
 def test_replay_that_shares_something_with_what_judges_is_left_out_and_named(shared: str, judge: str) -> None:
     names = [f"clean/{letter}.wav" for letter in "abcdef"]
-    record(*names, "retention/r.wav", "replay/k.wav", "replay/fine.wav")
+    record(*names, "retention/r.wav", "retention/s.wav", "replay/k.wav", "replay/fine.wav")
     lines = [f"{name},some words {name[6]},ann {name[6]}" for name in names]
     Path("data/references.csv").write_text("\n".join(["path,text,speaker", *lines]) + "\n")
-    known("retention", "r.wav,old words,cid")
+    known("retention", "r.wav,old words,cid", "s.wav,older words,cid")
     judging = next(
         row
         for row in build_manifest(Path("data"), Params(prepare={"test_fraction": 0.85})).rows

@@ -23,12 +23,13 @@ from mondegreen.scoring.metrics import llm_references, metrics_file
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.references import Row, read_table
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
-from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.manifest import admitted_replay
 from mondegreen.speech.model import load_model
 from mondegreen.speech.spelling import check_spelling, summary
+from mondegreen.speech.splits import Rule, assign_splits, check_leakage, enough_speakers
 from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
@@ -54,20 +55,22 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
             among those that would judge.
     """
     problems: list[Problem] = []
-    rows = [row for item in _with_references(folder, references) for row in _checked(item, params, problems)]
+    found = _with_references(folder, references)
+    rows = [row for item in found for row in _checked(item, params, problems)]
     if not any(row.reference for row in rows):
         raise UsageError(f"None of the {len(rows)} usable recordings in {folder} has a reference.", _HOW)
 
     def text(reference: str) -> str:
         return normalize(reference, params.score.normalizer)
 
-    by_speaker = enough_speakers(rows, params.validate_.min_speakers)
+    rule = Rule(text, enough_speakers(rows, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     own = [row for row in rows if row.domain != "replay"]
-    utterances = assign_splits(own, seed=params.seed, dev=DEV, test=HELD_OUT, by_speaker=by_speaker, text=text)
-    withheld = [row for row in own if row.path not in {kept.path for kept in utterances}]
-    replay, barred = admitted_replay([row for row in rows if row.domain == "replay"], utterances, withheld, text)
-    problems += barred
-    check_leakage([*utterances, *replay], text)
+    fixed = {item.path.as_posix(): item.split for item in found if item.split}
+    dealt = assign_splits(own, rule, seed=params.seed, dev=DEV, test=HELD_OUT, fixed=fixed)
+    utterances = dealt.rows
+    replay, barred = admitted_replay([row for row in rows if row.domain == "replay"], utterances, dealt.withheld, rule)
+    problems += [*dealt.problems, *barred]
+    check_leakage([*utterances, *replay], rule)
     llm_references([row for row in utterances if row.split == "test"], params.validate_.allow_llm_references)
     filled = {row.split for row in utterances if row.reference}
     if missing := sorted({"train", "dev", "test"} - filled):

@@ -7,7 +7,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,14 +17,24 @@ from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.speech.corpus import Found, assign_splits, check_leakage, discover, enough_speakers
+from mondegreen.speech.corpus import EXTENSIONS, SPLITS, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
+from mondegreen.speech.splits import (
+    JUDGED_TEXT,
+    Dealt,
+    Key,
+    Rule,
+    Shared,
+    Text,
+    assign_splits,
+    check_leakage,
+    enough_speakers,
+)
 
 FOLDER = "failed_cases"
 CASES_FILE = "cases.jsonl"
-Text = Callable[[str], str]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+_NAMED = 5  # texts of which copies were left out
 Track = Callable[[list[Found]], Iterable[Found]]
 logger = logging.getLogger(__name__)
 
@@ -41,6 +51,17 @@ class Share(BaseModel):
     conditions: dict[str, int]
 
 
+class SharedTexts(BaseModel):
+    """The texts that several units of the target domain say, and what was done about them."""
+
+    model_config = ConfigDict(frozen=True)
+    texts: int
+    most: str  # the one that most units say, normalised
+    units: int  # that say it
+    left_out: int  # copies in train of what dev or test holds
+    done: str  # in words
+
+
 class Report(BaseModel):
     """build/prepare/report.json. Splits are keyed by domain, then by split."""
 
@@ -52,6 +73,7 @@ class Report(BaseModel):
     left_out: dict[str, int]
     problems: list[Problem]
     spelling: Spelling | None = None
+    shared_texts: SharedTexts | None = None  # None: no text is said twice
 
 
 @dataclass(frozen=True)
@@ -135,44 +157,44 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
             f"None of the {len(files)} recordings in {data}/ can be used. {first}", "Repair or replace them."
         )
     own = [row for row in checked if row.path not in cases and row.domain != "replay"]
-    by_speaker = enough_speakers(own, params.validate_.min_speakers)
-    settled, withheld = _settled(own, params, by_speaker, text)
+    rule = Rule(text, enough_speakers(own, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
+    fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
+    dealt = _dealt(own, params, rule, fixed)
     admitted = [(cases[row.path], row) for row in checked if row.path in cases]
-    kept, refused = admitted_cases(admitted, settled, withheld, by_speaker, text)
+    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule)
     corrected = {row.sha256 for _, row in kept}
-    replay, barred = admitted_replay([row for row in checked if row.domain == "replay"], settled, withheld, text)
-    rows = [*(row for row in settled if row.sha256 not in corrected), *(row for _, row in kept), *replay]
-    check_leakage(rows, text)
+    offered = [row for row in checked if row.domain == "replay"]
+    replay, barred = admitted_replay(offered, dealt.rows, dealt.withheld, rule)
+    rows = [*(row for row in dealt.rows if row.sha256 not in corrected), *(row for _, row in kept), *replay]
+    check_leakage(rows, rule)
+    _check_filled(data, rows, own, dealt, params, rule, fixed)
     taught = {row.path: case.text for case, row in kept}
     rows, odd, spelling = check_spelling(
         [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
     )
-    problems += [*_unreferenced(withheld), *refused, *barred, *odd, *_empty_splits(data, rows)]
+    problems += [*dealt.problems, *refused, *barred, *odd]
     for problem in problems:
-        logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
+        if problem.reason != JUDGED_TEXT:  # may be most of train: told of in one line, and in the report
+            logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
     for line in summary(spelling):
         logger.warning(line)
-    report = _report(files, rows, problems, "speaker" if by_speaker else "recording", text)
+    report = _report(files, rows, problems, rule)
     paths = {row.path for row in rows}
     corrections = [case_label(case, row) for case, row in kept if row.path in paths]
-    return Manifest(rows, corrections, report.model_copy(update={"spelling": spelling}))
+    more = {"spelling": spelling, "shared_texts": _shared_texts(dealt, rule)}
+    return Manifest(rows, corrections, report.model_copy(update=more))
 
 
-def _settled(
-    own: list[Utterance], params: Params, by_speaker: bool, text: Text
-) -> tuple[list[Utterance], list[Utterance]]:
-    """The user's recordings with their splits, and those withheld because they have no reference to judge with."""
-    rows = assign_splits(
+def _dealt(own: list[Utterance], params: Params, rule: Rule, fixed: Mapping[str, Split]) -> Dealt:
+    return assign_splits(
         own,
+        rule,
         seed=params.seed,
         dev=params.prepare.dev_fraction,
         test=params.prepare.test_fraction,
-        by_speaker=by_speaker,
-        text=text,
         retention_dev=params.prepare.retention_dev_fraction,
+        fixed=fixed,
     )
-    paths = {row.path for row in rows}
-    return rows, [row for row in own if row.path not in paths]
 
 
 def _limited(found: list[Found], limit: int) -> list[Found]:
@@ -227,33 +249,99 @@ def with_ids(rows: list[Utterance]) -> list[Utterance]:
     return named
 
 
-def _unreferenced(withheld: list[Utterance]) -> list[Problem]:
-    message = "it has no reference, and it shares a recording, a text or a speaker with what is not trained on"
-    return [Problem(path=row.path, reason="no_reference", message=message) for row in withheld]
-
-
-def _empty_splits(data: Path, rows: list[Utterance]) -> list[Problem]:
+def _check_filled(
+    data: Path,
+    rows: Sequence[Utterance],
+    own: Sequence[Utterance],
+    dealt: Dealt,
+    params: Params,
+    rule: Rule,
+    fixed: Mapping[str, Split],
+) -> None:
+    """Raises UsageError with the cause when a split that was asked for holds nothing."""
+    prepare = params.prepare
+    shares = {"train": 1 - prepare.dev_fraction - prepare.test_fraction, "dev": prepare.dev_fraction}
+    wanted = {split for split, share in {**shares, "test": prepare.test_fraction}.items() if share > 1e-9}
     filled = {row.split for row in rows if row.domain == "target" and (row.reference or row.split == "train")}
-    message = "no usable utterance: too few with a reference, or all of them share a source, a text or a speaker"
-    return [
-        Problem(path=data.as_posix(), reason=f"no_{split}", message=f"{split} has {message}", warning=True)
-        for split in sorted(set(SPLITS) - filled)
-    ]
+    for domain, missing in (
+        ("target", wanted - filled),
+        ("retention", {"dev", "test"} - {row.split for row in rows if row.domain == "retention"}),
+    ):
+        of_domain = [row for row in own if row.domain == domain]
+        if missing and of_domain:
+            place = data if domain == "target" else data / domain
+            cause, step = _why_empty(place, of_domain, missing, dealt, rule, fixed)
+            raise UsageError(f"{place}/: {' and '.join(sorted(missing))} would be empty: {cause}.", step)
 
 
-def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], unit: str, text: Text) -> Report:
+def _why_empty(
+    place: Path, own: Sequence[Utterance], missing: set[str], dealt: Dealt, rule: Rule, fixed: Mapping[str, Split]
+) -> tuple[str, str]:
+    """What leaves the `missing` splits of a domain empty, and what to do about it."""
+    judging = [row for row in own if row.reference]
+    repeated = dealt.repeated.total()
+    if not judging:
+        step = f"Write what people hear in them into {place}/references.csv (columns path,text)"
+        return f"none of the {len(own)} recordings has a reference", f"{step}; it is dev and test that need them."
+    if "train" in missing and repeated:
+        cause = f"each of the {repeated} recordings that train had says what dev or test holds"
+        return cause, "Record other sentences too; for digits or commands set prepare.shared_texts: allow."
+    if all(row.path in fixed for row in judging):
+        given = f"the column `split` of {place}/references.csv gives no recording with a reference to it"
+        return given, "Name some, or leave `split` empty in rows that may be dealt out."
+    unit = rule.unit if own[0].domain == "target" else "recording"
+    names = Counter((row.speaker if unit == "speaker" else row.recording) or row.recording for row in judging)
+    name, most = names.most_common(1)[0]
+    cause = f"the {len(judging)} recording(s) with a reference have {len(names)} {unit}(s), {most} of them {name!r}"
+    if unit == "recording":
+        cause += "; what shares a source recording, its bytes or a text stays together"
+    if own[0].domain == "retention":
+        return (
+            cause,
+            f"Add recordings to {place}, or do without: then the verdict says that forgetting is not measured.",
+        )
+    step = "set the fraction of a split that you do not need to 0 in params.yaml, section prepare."
+    return cause, f"Add recordings of other {unit}s, or {step}"
+
+
+def _shared_texts(dealt: Dealt, rule: Rule) -> SharedTexts | None:
+    """What is said of the texts that several units share."""
+    shared = dealt.shared
+    if shared is None:
+        return None
+    left_out = dealt.repeated.total()
+    return SharedTexts(
+        texts=shared.texts, most=shared.most, units=shared.units, left_out=left_out, done=_done(shared, dealt, rule)
+    )
+
+
+def _done(shared: Shared, dealt: Dealt, rule: Rule) -> str:
+    if rule.repeat_texts:
+        return "they may stand in train and in test (prepare.shared_texts: allow), and the verdict says so"
+    taken = f"{dealt.repeated.total()} copies in train of what dev or test holds are left out"
+    if dealt.repeated:
+        named = ", ".join(f'"{text}" {count}' for text, count in dealt.repeated.most_common(_NAMED))
+        taken += f" ({named}{', …' if len(dealt.repeated) > _NAMED else ''})"
+    if shared.apart is None:
+        return taken
+    if not shared.apart:
+        return "recordings of one text go to one split"
+    return f"recordings of one text go to one split, but {len(shared.apart)} texts would tie too many: {taken}"
+
+
+def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], rule: Rule) -> Report:
     groups: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for row in rows:
         groups[row.domain][row.split].append(row)
     domains = {}
     for domain in sorted(groups):
         total = sum(len(members) for members in groups[domain].values())
-        domains[domain] = {split: _share(groups[domain][split], total, text) for split in SPLITS}
+        domains[domain] = {split: _share(groups[domain][split], total, rule.text) for split in SPLITS}
     left_out = Counter(problem.reason for problem in problems if not problem.warning)
     return Report(
         files=len(files),
         usable=len(rows),
-        unit=unit,
+        unit=rule.unit,
         domains=domains,
         left_out=dict(sorted(left_out.items())),
         problems=problems,
@@ -293,27 +381,26 @@ def case_label(case: FailedCase, utterance: Utterance) -> Label:
 
 
 def admitted_cases(
-    pairs: Iterable[tuple[FailedCase, Utterance]],
-    rows: Sequence[Utterance],
-    withheld: Sequence[Utterance],
-    by_speaker: bool,
-    text: Text,
+    pairs: Iterable[tuple[FailedCase, Utterance]], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: Rule
 ) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
     """Cases that may be trained on beside `rows`, and why the others may not.
 
     The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
-    case that stays out when it shares bytes, a recording, a text or (`by_speaker`) a speaker with what judges, or with
-    the `withheld` recordings that were left out because they share something with that.
+    case that stays out when it shares bytes, a recording, a text or (by speaker) a speaker with what judges, or with
+    the `withheld` recordings that were left out because they share something with that. A case names its recording as
+    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav.
     """
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[Key, str] = {}
     judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
     for row in (*withheld, *judging):
-        taken.update(dict.fromkeys(_keys(row, text(row.reference), by_speaker), row.path))
+        names = [("recording", name) for name in (*_names(row.path), _bare(row.recording))]
+        taken.update(dict.fromkeys((*rule.keys(row), *names), row.path))
     known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
     kept: list[tuple[FailedCase, Utterance]] = []
     problems: list[Problem] = []
     for case, utterance in pairs:
-        problem = _refusal(case, utterance, taken, known, _keys(utterance, text(case.text), by_speaker))
+        keys = [*rule.keys(utterance, case.text), ("recording", _bare(utterance.recording))]
+        problem = _refusal(case, utterance, taken, known, keys)
         if problem:
             problems.append(problem)
         else:
@@ -322,21 +409,33 @@ def admitted_cases(
     return kept, problems
 
 
+def _bare(recording: str) -> str:
+    """A recording's name without the ending of an audio file."""
+    path = PurePosixPath(recording.strip())
+    return path.with_suffix("").as_posix() if path.suffix.lower() in EXTENSIONS else path.as_posix()
+
+
+def _names(path: str) -> list[str]:
+    """What people may call a file: its path and every end of it, without the ending."""
+    parts = PurePosixPath(_bare(path)).parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
 def admitted_replay(
-    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], text: Text
+    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: Rule
 ) -> tuple[list[Utterance], list[Problem]]:
     """Recordings of data/replay that may be trained on beside `rows`, and why the others may not.
 
     It is the replay that stays out when it shares bytes, a recording, a text or a named speaker with what judges, or
     with the `withheld` recordings, which share something with that.
     """
-    taken: dict[tuple[str, str], str] = {}
+    taken: dict[Key, str] = {}
     for row in (*withheld, *(row for row in rows if row.split != "train")):
-        taken.update(dict.fromkeys(_replay_keys(row, text(row.reference)), row.path))
+        taken.update(dict.fromkeys(_replay_keys(row, rule), row.path))
     kept: list[Utterance] = []
     problems: list[Problem] = []
     for row in recordings:
-        shared = next((key for key in _replay_keys(row, text(row.reference)) if key in taken), None)
+        shared = next((key for key in _replay_keys(row, rule) if key in taken), None)
         if shared:
             reason = f"held_out_{shared[0]}"
             message = f"replay shares its {shared[0]} with {taken[shared]}, which is held out"
@@ -352,9 +451,9 @@ def admitted_replay(
 def _refusal(
     case: FailedCase,
     utterance: Utterance,
-    taken: Mapping[tuple[str, str], str],
+    taken: Mapping[Key, str],
     known: Mapping[str, str],
-    keys: Sequence[tuple[str, str]],
+    keys: Sequence[Key],
 ) -> Problem | None:
     shared = next((key for key in keys if key in taken), None)
     if utterance.sha256 != case.sha256:
@@ -369,13 +468,6 @@ def _refusal(
     return Problem(path=utterance.path, reason=reason, message=message)
 
 
-def _keys(row: Utterance, text: str, by_speaker: bool) -> list[tuple[str, str]]:
-    keys = [("content", row.sha256), ("recording", row.recording), ("text", text)]
-    if by_speaker and row.domain == "target":
-        keys.append(("speaker", row.speaker))
-    return [key for key in keys if key[1]]
-
-
-def _replay_keys(row: Utterance, text: str) -> list[tuple[str, str]]:
+def _replay_keys(row: Utterance, rule: Rule) -> list[Key]:
     """Beside the others a named speaker of any domain: replay may not teach the voices that judge."""
-    return [*_keys(row, text, False), *([("speaker", row.speaker)] if row.speaker else [])]
+    return [*rule.keys(row), *([("speaker", row.speaker)] if row.speaker else [])]

@@ -25,6 +25,9 @@ def main() -> None:
     for domain, splits in report.domains.items():
         shares = ", ".join(f"{name} {split.utterances} ({100 * split.share:.1f} %)" for name, split in splits.items())
         logger.info("%s: %s", domain, shares)
+    if shared := report.shared_texts:
+        said = f'{shared.texts} texts are said by several {report.unit}s, most often "{shared.most}", by {shared.units}'
+        logger.log(logging.WARNING if shared.left_out else logging.INFO, "%s: %s", said, shared.done)
     logger.info("%d of %d files are usable; the unit is the %s", report.usable, report.files, report.unit)
 
 
