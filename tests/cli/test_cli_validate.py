@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_json
-from mondegreen.loop.alpha_ledger import share
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
 from tests.scoring.verdict_corpus import judge
 from tests.tiny import save_model

@@ -171,7 +171,9 @@ _VALUES = (
 )
 _ROWS = st.lists(
     st.dictionaries(st.sampled_from(["audio_filepath", "text", "offset", "duration", "speaker"]), _VALUES, max_size=5)
-    | st.fixed_dictionaries({"audio_filepath": st.sampled_from(["a.wav", "sub/b.wav"]), "text": st.text(max_size=4)}),
+    | st.fixed_dictionaries(
+        {"audio_filepath": st.sampled_from(["a.wav", "sub/b.wav"]), "text": st.text(max_size=4) | st.just("\ud800")}
+    ),
     min_size=1,
     max_size=8,
 )

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from mondegreen.errors import CaseError
-from mondegreen.loop.alpha_ledger import LookLedger, judge, open_ledger, share
+from mondegreen.loop.alpha_ledger import LookLedger, judge, open_ledger
 from mondegreen.records import Utterance
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
 from tests.scoring.verdict_corpus import corpus, hyps, params

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.loop.alpha_ledger import share
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
 from tests.scoring.verdict_corpus import corpus, hyps, params, verdict_on
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring import decision
 from mondegreen.scoring import decision as module
 from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import smallest_p
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
 from tests.scoring.verdict_corpus import corpus, hyps, judge, params, verdict_on
 

@@ -9,8 +9,8 @@ import pytest
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
-from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.speech.manifest import Report
 from mondegreen.stages import validate

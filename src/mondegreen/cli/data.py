@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import ObjectOption, answer
+from mondegreen.cli.common import GRID, Column, ObjectOption, answer, table
 from mondegreen.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mondegreen.intake.check import DataReport
     from mondegreen.intake.entries import ImportReport, Reason
 
+_MOST_FINDINGS = 14  # on one screen
 app = typer.Typer(help="Recordings and references: import corpora, check what a folder holds.", no_args_is_help=True)
 
 
@@ -51,6 +55,90 @@ def import_(
     answer(report, _imported(report), as_json)
     if not report.complete:
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="The data folder.")] = Path("data"),
+    model: Annotated[str | None, typer.Option(help="Whose vocabulary is asked; model.base when not given.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page on which the worst recordings play.")] = None,
+    as_json: ObjectOption = False,
+) -> None:
+    """See what recordings and references are worth before anything is computed.
+
+    What is there, what is wrong with it, how it would be split, and whether a verdict could be reached with it: the
+    same decoding and the same rules as `dvc repro prepare`; no model is loaded. Exit code 0 when nothing is left out
+    and a verdict can be reached, 1 when something must be mended first, 2 when the folder cannot be read.
+    """
+    from mondegreen.config import params_of
+    from mondegreen.intake.check import check as checked
+    from mondegreen.progress import track
+    from mondegreen.speech.examining import processes
+    from mondegreen.speech.manifest import examine_data
+
+    params = params_of()
+    if model:
+        params = params.model_copy(update={"model": params.model.model_copy(update={"base": model})})
+    examination = examine_data(folder, params, partial(track, what="data"), processes())
+    report = checked(examination, params, _find_model).report
+    if html:
+        from mondegreen.reports.data import write_page
+
+        write_page(html, report, Path(), params.validate_.report_clips)
+    answer(report, _checked(report), as_json, width=80)
+    if html and not as_json:
+        typer.echo(f"Wrote {html}.")
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+def _find_model(name: str) -> Path | None:
+    from mondegreen.speech.spelling import local_model
+
+    if not name.startswith("models:/"):
+        return local_model(name)
+    from mondegreen.registry.resolving import find_model
+
+    return find_model(name)
+
+
+def _checked(report: "DataReport") -> "Iterator[str | RenderableType]":
+    from rich.text import Text
+
+    from mondegreen.reports.data import facts, outlook, split_rows
+
+    yield table(facts(report), Column("", lambda row: row[0]), Column("", lambda row: row[1]), **GRID)
+    if rows := split_rows(report):
+        yield ""
+        yield table(
+            rows,
+            Column("would land in", lambda row: row.name),
+            Column("utterances", lambda row: row.utterances, "right"),
+            Column("minutes", lambda row: f"{row.seconds / 60:.1f}", "right"),
+            Column("words", lambda row: row.words, "right"),
+            Column("recordings", lambda row: row.recordings, "right"),
+            box=None,
+            pad_edge=False,
+        )
+    if report.findings:
+        yield ""
+        yield table(
+            report.findings[:_MOST_FINDINGS],
+            Column("", lambda finding: finding.kind),
+            Column("count", lambda finding: finding.count, "right"),
+            Column("what", lambda finding: finding.what),
+            Column("such as", lambda finding: _shortened(finding.examples[0].path) if finding.examples else ""),
+            box=None,
+            pad_edge=False,
+        )
+        if len(report.findings) > _MOST_FINDINGS:
+            yield f"and {len(report.findings) - _MOST_FINDINGS} more findings: --json and --html have all"
+    yield ""
+    yield from (Text(line) for line in outlook(report))
+
+
+def _shortened(path: str, width: int = 30) -> str:
+    return path if len(path) <= width else "…" + path[1 - width :]
 
 
 def _columns(written: list[str]) -> dict[str, str]:

@@ -110,7 +110,8 @@ def _lines(verdict: "Verdict") -> "Iterator[str | RenderableType]":
 def _looks(as_json: bool) -> None:
     """How often each test set has judged, and what the next look may spend."""
     from mondegreen.config import params_of
-    from mondegreen.loop.alpha_ledger import open_ledger, share
+    from mondegreen.loop.alpha_ledger import open_ledger
+    from mondegreen.scoring.planning import share
 
     rules = params_of().validate_
     with open_ledger() as ledger:

@@ -10,6 +10,7 @@ import filecmp
 import io
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """The columns of references.csv and its rows by path."""
     if not path.is_file():
         return list(COLUMNS), {}
-    rows = {row.path: dict(row.fields) for row in read_table(path)}
+    rows = {row.path: dict(row.fields) for row in read_table(path, notices=[])}
     columns = list(next(iter(rows.values()))) if rows else []
     return [*columns, *(name for name in COLUMNS if name not in columns)], rows
 
@@ -93,6 +94,8 @@ def _place(
     suffix = entry.audio.suffix if entry.whole else ".wav"
     if suffix.lower() not in EXTENSIONS:
         return Left(entry.where, "format", f"{entry.audio} is no {', '.join(sorted(EXTENSIONS))}: convert it first")
+    if odd := next((char for char in entry.text + entry.speaker + entry.recording if _unwritable(char)), ""):
+        return Left(entry.where, "bad_text", f"it holds the character U+{ord(odd):04X}, which no text has")
     path = f"audio/{safe_name(condition)}/{safe_name(entry.name)}{suffix}"
     if twin := done.new.get(path) or done.there.get(path):
         return Left(entry.where, "twice", f"{path} is that of {twin.where} already")
@@ -116,10 +119,15 @@ def _place(
     return None
 
 
+def _unwritable(char: str) -> bool:
+    """Control characters and half surrogates: the table could not give them back."""
+    return not char.isspace() and unicodedata.category(char) in ("Cc", "Cs")
+
+
 def _differs(entry: Entry, condition: str, row: Mapping[str, str]) -> str:
     """The first field in which a row of the table says something else; "" when none does."""
     ours = _row(row["path"], entry, condition)
-    return next((name for name, value in ours.items() if row.get(name, "") != value.strip()), "")
+    return next((name for name, value in ours.items() if row.get(name, "") != value), "")
 
 
 def _put(entry: Entry, target: Path, link: bool) -> Way | None:
@@ -157,7 +165,8 @@ def _temporary(target: Path) -> Iterator[Path]:
 def _row(path: str, entry: Entry, condition: str) -> dict[str, str]:
     """The source recording is named with the condition: "rec1" of two corpora are two recordings."""
     recording = f"{condition}/{entry.recording}" if entry.recording else ""
-    return {"path": path, "text": entry.text, "speaker": entry.speaker, "source": recording}
+    fields = {"path": path, "text": entry.text, "speaker": entry.speaker, "source": recording}
+    return {name: " ".join(value.split()) for name, value in fields.items()} | {"path": path}
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:

@@ -8,7 +8,6 @@ Statistical Methods in Medical Research 2021; the series is Euler's.
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,15 +21,11 @@ from mondegreen.config import Params
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.scoring.decision import PairedTestSets, decide
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
 from mondegreen.tables import TestSpendRow
 
 _FRESH = 0.5  # share of recordings that no look has seen, from which on a changed test set is a new one
-
-
-def share(alpha: float, number: int) -> float:
-    """What look `number` (from 1) may spend of `alpha`."""
-    return alpha * 6 / (math.pi * number) ** 2
 
 
 class LookRecord(BaseModel):

@@ -15,10 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.files import sha256_file
-from mondegreen.speech.audio import SAMPLE_RATE, Hertz, Waveform, audio_warnings, load_audio
+from mondegreen.speech.audio import SAMPLE_RATE, Hertz, audio_warnings, load_audio
 
-_FRAME = SAMPLE_RATE // 50  # 20 ms
-_AUDIBLE = 10 ** (-30 / 20)  # of the loudest frame: what is quieter is a pause
 _FEW = 100  # recordings that are done before other processes have started
 _CHUNK = 16
 
@@ -30,7 +28,6 @@ class Examined(BaseModel):
     path: str
     sha256: str = ""
     seconds: Seconds = 0.0
-    speech: Seconds = 0.0  # in frames of 20 ms that are at most 30 dB below the loudest
     rate: Hertz = 0  # of the file
     channels: int = 0
     codec: str = ""  # such as "WAV PCM_16"
@@ -61,17 +58,10 @@ def examine(path: Path, max_duration: Seconds | None) -> Examined:
         path=name,
         sha256=digest,
         seconds=round(len(waveform) / SAMPLE_RATE, 6),
-        speech=round(_speech(waveform), 2),
         clipped=round(float(np.mean(np.abs(waveform) >= 0.999)), 6),
         warnings=tuple(audio_warnings(waveform)),
         **kind,
     )
-
-
-def _speech(waveform: Waveform) -> Seconds:
-    frames = waveform[: len(waveform) // _FRAME * _FRAME].reshape(-1, _FRAME)  # (num_frames, 320)
-    power = np.einsum("ij,ij->i", frames, frames)
-    return float(np.count_nonzero(power > _AUDIBLE**2 * power.max(initial=0.0))) * _FRAME / SAMPLE_RATE
 
 
 def examine_all(paths: Sequence[Path], max_duration: Seconds | None, workers: int = 1) -> Iterator[Examined]:

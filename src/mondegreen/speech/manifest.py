@@ -103,7 +103,18 @@ def build_manifest(
 
     Args and Raises: see `examine_data` and `settle`.
     """
-    return settle(examine_data(data, params, track, workers), params, find_model)
+    manifest = settle(examine_data(data, params, track, workers), params, find_model)
+    log_problems(manifest.report)
+    return manifest
+
+
+def log_problems(report: Report) -> None:
+    """Says what is wrong with single files, and which characters the model lacks."""
+    for problem in report.problems:
+        if problem.reason != JUDGED_TEXT:  # may be most of train: told of in one line, and in the report
+            logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
+    for line in summary(report.spelling) if report.spelling else ():
+        logger.warning(line)
 
 
 def examine_data(data: Path, params: Params, track: Track = iter, workers: int = 1) -> Examination:
@@ -173,11 +184,6 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
         [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
     )
     problems += [*dealt.problems, *refused, *barred, *odd]
-    for problem in problems:
-        if problem.reason != JUDGED_TEXT:  # may be most of train: told of in one line, and in the report
-            logger.warning("%s: %s: %s", "kept" if problem.warning else "left out", problem.path, problem.message)
-    for line in summary(spelling):
-        logger.warning(line)
     report = _report(files, rows, problems, rule)
     paths = {row.path for row in rows}
     corrections = [case_label(case, row) for case, row in kept if row.path in paths]

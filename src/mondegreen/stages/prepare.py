@@ -6,9 +6,13 @@ from importlib import import_module
 from pathlib import Path
 
 from mondegreen.config import load_params
+from mondegreen.errors import MondegreenError
 from mondegreen.files import write_json, write_jsonl
+from mondegreen.intake.check import check
 from mondegreen.progress import run_stage, track
-from mondegreen.speech.manifest import build_manifest
+from mondegreen.reports.data import write_page
+from mondegreen.speech.examining import processes
+from mondegreen.speech.manifest import examine_data, log_problems
 from mondegreen.speech.spelling import local_model
 
 OUT = Path("build/prepare")
@@ -16,9 +20,18 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Reads data/ and params.yaml, writes build/prepare/{manifest.jsonl,corrections.jsonl,report.json}."""
-    manifest = build_manifest(Path("data"), load_params(), partial(track, what="prepare"), _find_model)
-    report = manifest.report
+    """Reads data/ and params.yaml, writes build/prepare/: manifest, corrections, report.json, data.json and data.html.
+
+    What `mondegreen data check` says is there also when nothing can be prepared.
+    """
+    params = load_params()
+    found = check(examine_data(Path("data"), params, partial(track, what="prepare"), processes()), params, _find_model)
+    write_json(OUT / "data.json", found.report)
+    write_page(OUT / "data.html", found.report, Path(), params.validate_.report_clips)
+    if isinstance(found.settled, MondegreenError):
+        raise found.settled
+    manifest, report = found.settled, found.settled.report
+    log_problems(report)
     write_jsonl(OUT / "manifest.jsonl", manifest.rows)
     write_jsonl(OUT / "corrections.jsonl", manifest.corrections)
     write_json(OUT / "report.json", report)
