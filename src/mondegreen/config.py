@@ -19,6 +19,8 @@ class _Section(BaseModel):
 class AudioParams(_Section):
     max_duration: Seconds = Field(30.0, gt=0.025)
     min_words: int = Field(1, ge=0)
+    channel: Literal["mix", "first", "second", "split"] = "mix"
+    max_missing_share: Fraction = 0.1
 
 
 class ModelParams(_Section):

@@ -1,87 +1,136 @@
-"""The one way from an audio file (wav, flac, ogg, mp3; any rate and channels) to a 16 kHz mono float32 waveform.
+"""The one way from an audio file (any container, rate and channels) to a 16 kHz mono float32 waveform.
 
-Decoders read what is there and keep silent about the rest, so the container is asked whether the file is whole. RIFF:
-Microsoft & IBM, Multimedia Programming Interface 1.0; RF64: EBU Tech 3306; Ogg: RFC 3533; MPEG audio: ISO 11172-3.
+Wav, flac, ogg and mp3 are read by libsndfile, part by part as `containers` finds them, so that nothing that is there is
+passed over; everything else by PyAV (`foreign`). What is not there is warned of, and above a share refused.
 """
 
 import io
-import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
-from mondegreen.config import Seconds
+from mondegreen.config import AudioParams, Seconds
 from mondegreen.errors import AudioError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from mondegreen.speech import foreign
+from mondegreen.speech.channels import better_channel, channel_of
+from mondegreen.speech.containers import Layout, Loss, Part, Spliced, inspect
 
 Hertz = int
 Waveform = npt.NDArray[np.float32]
+Block = npt.NDArray[np.float32]  # (frames, channels)
 Source = Path | str | BinaryIO
+Warn = Callable[[str, str], None]  # is told a stable code and a message
+Lose = Callable[[Loss], None]
 
 SAMPLE_RATE: Hertz = 16_000
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
+# What is looked for in folders. What a file is, its bytes say.
+SUFFIXES = frozenset(
+    {
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".m4a",
+        ".m4b",
+        ".mp4",
+        ".aac",
+        ".webm",
+        ".mka",
+        ".mkv",
+        ".mov",
+        ".3gp",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".amr",
+        ".awb",
+        ".wma",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".sph",
+        ".mp2",
+        ".mpga",
+        ".spx",
+        ".ac3",
+        ".ape",
+        ".wv",
+        ".avi",
+    }
+)
+MAX_MISSING_SHARE = AudioParams().max_missing_share
 _BLOCK: Seconds = 10.0
 _BLOCK_SAMPLES = 4_000_000  # over all channels: a damaged header may claim a thousand of them
+_NAMED = 3  # losses in one message
+_READ = 4_096  # frames decoded at a time: what a decoder fails in is lost as a whole
+_TOLERANCE: Seconds = 0.05
 _CONVERT = "Convert it, for example with `ffmpeg -i IN -ar 16000 -ac 1 OUT.wav`."
 _AGAIN = "Copy or record it again, or leave it out."
-
-# Writers to a pipe cannot go back to fill in the size: ffmpeg leaves 0xFFFFFFFF, sox and arecord about 2^31, others 0.
-_UNKNOWN_SIZE = 0x7FFF_0000
-_LARGEST_OGG_PAGE = 65_307
-_OGG_LAST_PAGE = 4
-_LAYER_3_KBPS = {
-    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1
-    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG 2 and 2.5
-}
-_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+logger = logging.getLogger(__name__)
 
 
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads on from where it is.
-
-    soundfile seeks after every read of a seekable file, which a FLAC of unknown length cannot do, and which makes mp3
-    decoding complain to stderr.
-    """
-
-    def seekable(self) -> bool:
-        return False
+@lru_cache(maxsize=10_000)
+def log_warning(code: str, message: str) -> None:
+    """Says it once a process."""
+    logger.warning("%s", message)
 
 
-def load_audio(source: Source, max_duration: Seconds | None = None) -> Waveform:
-    """Decodes, averages the channels and resamples.
+def load_audio(
+    source: Source,
+    max_duration: Seconds | None = None,
+    *,
+    max_missing_share: float = MAX_MISSING_SHARE,
+    warn: Warn = log_warning,
+) -> Waveform:
+    """Decodes, mixes the channels (or takes one) and resamples.
 
     Args:
-        source: a path, or an open binary file.
+        source: a path, or an open binary file. `call.wav#2` is the second channel of call.wav.
         max_duration: longest recording taken; None takes any.
+        max_missing_share: most of a recording, 0..1, that may be damaged or not there.
+        warn: is told of everything that was not heard, and of channels that cancel each other: "incomplete", "header",
+            "cancelled".
 
     Returns:
         float32 (num_samples,), 16 kHz.
 
     Raises:
         AudioError: naming the file; `reason` is one of missing, empty, truncated, not_audio, zero_length, nan,
-            too_short, too_long, unreadable.
+            too_short, too_long, no_channel, unreadable.
     """
-    with _opened(source) as (file, name):
-        return np.concatenate(list(_resampled(file, name, max_duration)))
+    with _opened(source, warn) as recording:
+        return np.concatenate(list(_resampled(recording, max_duration, max_missing_share)))
 
 
-def stream_windows(source: Source, window: Seconds, overlap: Seconds) -> Iterator[tuple[Seconds, Waveform]]:
+def stream_windows(
+    source: Source,
+    window: Seconds,
+    overlap: Seconds,
+    *,
+    max_missing_share: float = MAX_MISSING_SHARE,
+    warn: Warn = log_warning,
+) -> Iterator[tuple[Seconds, Waveform]]:
     """Cuts a recording of any length into overlapping windows, holding one window in memory.
 
     Args:
-        source: a path, or an open binary file.
+        source: as for `load_audio`, and so are `max_missing_share` and `warn`.
         window: length of a window; the last one may be shorter, never shorter than `overlap`.
         overlap: what two neighbours share.
 
@@ -96,8 +145,8 @@ def stream_windows(source: Source, window: Seconds, overlap: Seconds) -> Iterato
         raise ValueError(f"overlap ({overlap} s) must be at least 0 and less than window ({window} s)")
     start, given = 0, 0
     held = np.empty(0, np.float32)
-    with _opened(source) as (file, name):
-        for block in _resampled(file, name, None):
+    with _opened(source, warn) as recording:
+        for block in _resampled(recording, None, max_missing_share):
             held = np.concatenate([held, block])
             while len(held) >= size:
                 yield start / SAMPLE_RATE, held[:size].copy()
@@ -107,11 +156,35 @@ def stream_windows(source: Source, window: Seconds, overlap: Seconds) -> Iterato
 
 
 def duration_of(source: Source) -> Seconds:
-    """Length of a recording by its header, or by decoding it when the header does not say. Raises AudioError."""
-    with _opened(source) as (file, name):
-        if _header_frames(file):
-            return float(_header_frames(file) / file.samplerate)
-        return sum(len(block) for block in _resampled(file, name, None)) / SAMPLE_RATE
+    """Length of a recording by its headers, or by decoding it when they do not say. Raises AudioError."""
+    with _opened(source, lambda code, message: None) as recording:
+        promised = recording.promised()
+        if promised is not None:
+            return promised
+        return sum(len(block) for block in _resampled(recording, None, MAX_MISSING_SHARE)) / SAMPLE_RATE
+
+
+def channels_of(source: Source) -> int:
+    """How many channels a recording has. Raises AudioError."""
+    with _opened(source, lambda code, message: None) as recording:
+        return next((block.shape[1] for _, block in recording.blocks(lambda loss: None)), 1)
+
+
+def named_channels(path: Path, channel: str) -> list[Path]:
+    """The names under which a recording is heard when `audio.channel` is `channel`: itself, or `call.wav#2`.
+
+    A recording with one channel is heard as it is; so is one that cannot be read, which whoever hears it will say.
+    """
+    if channel == "mix" or channel_of(path)[1] is not None:
+        return [path]
+    try:
+        count = channels_of(path)
+    except AudioError:
+        return [path]
+    if count == 1:
+        return [path]
+    wanted = {"first": [1], "second": [2]}.get(channel, range(1, count + 1))
+    return [path.with_name(f"{path.name}#{number}") for number in wanted]
 
 
 def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
@@ -127,88 +200,227 @@ def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
     return [("clipped", f"{clipped:.1%} of the samples are at full scale")] if clipped > 0.01 else []
 
 
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads on from where it is.
+
+    soundfile seeks after every read of a seekable file, which a FLAC of unknown length cannot do, and which makes mp3
+    decoding complain to stderr.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """An open file that holds audio."""
+
+    stream: BinaryIO
+    name: str
+    channel: int | None  # 1 is the first; None for all
+    warn: Warn
+    layout: Layout | None  # None: PyAV reads it
+
+    def promised(self) -> Seconds | None:
+        """Its length by its headers; None when they do not say."""
+        total = 0.0
+        for part in self.layout.parts if self.layout else ():
+            try:
+                with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
+                    length = part.seconds or _header_seconds(file)
+            except soundfile.LibsndfileError:
+                return None
+            if not length:
+                return None
+            total += length
+        return total or None
+
+    def blocks(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        """Rate, and float32 (frames, channels) of about ten seconds; AudioError where there is no audio.
+
+        Every pass decodes the file anew; `lose` is told what is missing.
+        """
+        if self.layout is None or not self._readable(self.layout):
+            yield from self._foreign(lose)
+            return
+        for loss in self.layout.losses:
+            lose(loss)
+        offset = 0.0
+        for part in self.layout.parts:
+            for rate, block in self._part(part, offset, lose):
+                if not 1_000 <= rate <= 768_000:
+                    raise AudioError(f"{self.name} says that its rate is {rate} Hz.", _CONVERT, "not_audio")
+                offset += len(block) / rate
+                yield rate, block
+
+    def _readable(self, layout: Layout) -> bool:
+        """Whether libsndfile knows what the first part is written in."""
+        try:
+            with _ForwardFile(Spliced(self.stream, layout.parts[0].pieces)) as file:
+                return file.format in FORMATS
+        except soundfile.LibsndfileError:
+            return False
+        except IndexError:  # what is missing, is all of it
+            return True
+
+    def _part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        decoded, rate, promised, tolerance, fault, place = 0, 1, part.seconds or 0.0, _TOLERANCE, "", None
+        try:
+            with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
+                rate, promised = int(file.samplerate), part.seconds or _header_seconds(file)
+                # The frames of an mp3 were counted; its decoder may drop one or two of the encoder's delay.
+                tolerance = 4 * 1152 / rate if file.format == "MP3" else _TOLERANCE
+                for block in _gathered(file):
+                    decoded += len(block)
+                    yield rate, block
+        except soundfile.LibsndfileError as error:
+            fault, place = f" ({error.error_string.strip(' .:')})", offset + decoded / rate
+            for block in self._behind_damage(part, decoded, rate):
+                decoded += len(block)
+                yield rate, block
+        missing = promised - decoded / rate
+        if fault or missing > tolerance:
+            place = offset + decoded / rate if place is None else place
+            lose(Loss(f"a part at {place:.2f} s cannot be decoded{fault}", missing if missing > 0 else None))
+
+    def _behind_damage(self, part: Part, decoded: int, rate: Hertz) -> Iterator[Block]:
+        """What PyAV finds of a part after what libsndfile decoded of it: it steps over damage."""
+        if not foreign.installed():
+            return
+        with suppress(ValueError):
+            for other, block in foreign.blocks(Spliced(self.stream, part.pieces), lambda loss: None):
+                if other != rate:
+                    return
+                if len(block) > decoded:
+                    yield block[decoded:]
+                decoded = max(0, decoded - len(block))
+
+    def _foreign(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        size = self.stream.seek(0, io.SEEK_END)
+        kind = (
+            "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
+        )
+        if not foreign.installed():
+            raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {_CONVERT}", "not_audio")
+        try:
+            yield from foreign.blocks(Spliced(self.stream, [range(size)]), lose)
+        except ValueError as error:
+            if self.layout:
+                raise AudioError(f"{self.name} is truncated or damaged: {error}.", _AGAIN, "truncated") from None
+            raise AudioError(f"{self.name} is not audio that can be decoded: {error}.", _CONVERT, "not_audio") from None
+
+
+def _gathered(file: _ForwardFile) -> Iterator[Block]:
+    """Blocks of about ten seconds, and what was decoded before the decoder failed."""
+    size = int(min(_BLOCK * file.samplerate, _BLOCK_SAMPLES / file.channels))
+    held: list[Block] = []
+    try:
+        while len(block := file.read(_READ, dtype="float32", always_2d=True)):
+            held.append(block)
+            if len(held) * _READ >= size:
+                yield np.concatenate(held)
+                held = []
+    except soundfile.LibsndfileError:
+        if held:
+            yield np.concatenate(held)
+        raise
+    if held:
+        yield np.concatenate(held)
+
+
+def _header_seconds(file: _ForwardFile) -> Seconds:
+    """Length that the header promises, 0 when it does not say (libsndfile then gives a huge number)."""
+    return file.frames / file.samplerate if 0 < file.frames < 2**48 else 0.0
+
+
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[_ForwardFile, str]]:
-    """An open, whole, supported audio file and its name for messages."""
-    name = str(source if isinstance(source, Path | str) else getattr(source, "name", "the audio stream"))
-    if isinstance(source, Path | str) and Path(source).exists() and not Path(source).is_file():
+def _opened(source: Source, warn: Warn) -> Iterator[_Recording]:
+    """An open file that may hold audio."""
+    path, channel = channel_of(source) if isinstance(source, Path | str) else (None, None)
+    name = str(source if path else getattr(source, "name", "the audio stream"))
+    if path and path.exists() and not path.is_file():
         raise AudioError(f"{name} is not a file.", "Give an audio file.", "unreadable")
     try:
         # Copying an upload to memory makes it seekable.
-        with Path(source).open("rb") if isinstance(source, Path | str) else io.BytesIO(source.read()) as stream:
-            whole = _whole(stream, name)
-            with _decoder_errors(name, stream), _ForwardFile(whole) as file:
-                _check_header(file, name)
-                yield file, name
+        with path.open("rb") if path else io.BytesIO(source.read()) as stream:  # type: ignore[union-attr]
+            if not stream.read(1):
+                raise AudioError(f"{name} is empty (0 bytes).", _AGAIN, "empty")
+            yield _Recording(stream, name, channel, warn, inspect(stream))
     except FileNotFoundError:
         raise AudioError(f"{name} does not exist.", "Check the path.", "missing") from None
     except OSError as error:
         raise AudioError(f"{name} cannot be read: {error.strerror}.", "Check its permissions.", "unreadable") from None
 
 
-def _whole(stream: BinaryIO, name: str) -> "BinaryIO | Spliced":
-    """The stream, with a header that says its length; raises AudioError when a part is missing."""
-    if not stream.read(1):
-        raise AudioError(f"{name} is empty (0 bytes).", _AGAIN, "empty")
-    container = inspect(stream)
-    if container.missing:
-        raise AudioError(f"{name} is truncated: {container.missing}.", _AGAIN, "truncated")
-    stream.seek(0)
-    return Spliced(stream, container.head, container.skip) if container.head else stream
-
-
-@contextmanager
-def _decoder_errors(name: str, stream: BinaryIO) -> Iterator[None]:
-    """Turns the decoder's errors into AudioError: damage when the file starts like audio, else not audio."""
-    try:
-        yield
-    except soundfile.LibsndfileError as error:
-        stream.seek(0)
-        head = stream.read(4)
-        if head in (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS") or head[:3] == b"ID3":
-            raise AudioError(f"{name} is truncated or damaged: {error.error_string}", _AGAIN, "truncated") from None
-        raise AudioError(
-            f"{name} is not audio that can be decoded: {error.error_string}", _CONVERT, "not_audio"
-        ) from None
-
-
-def _check_header(file: _ForwardFile, name: str) -> None:
-    if file.format not in FORMATS:
-        raise AudioError(f"{name} is {file.format}, not wav, flac, ogg or mp3.", _CONVERT, "not_audio")
-    if not 1_000 <= file.samplerate <= 768_000:
-        raise AudioError(f"{name} says that its rate is {file.samplerate} Hz.", _CONVERT, "not_audio")
-
-
-def _header_frames(file: _ForwardFile) -> int:
-    """Frames that the header promises, 0 when it does not say (libsndfile then gives a huge number)."""
-    return int(file.frames) if 0 < file.frames < 2**48 else 0
-
-
-def _resampled(file: _ForwardFile, name: str, max_duration: Seconds | None) -> Iterator[Waveform]:
+def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_share: float) -> Iterator[Waveform]:
     """Decodes block by block to mono 16 kHz and checks what only decoding shows."""
-    rate, decoded, promised = int(file.samplerate), 0, _header_frames(file)
-    _check_length(name, promised / rate, max_duration)
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    size = int(min(_BLOCK * rate, _BLOCK_SAMPLES / file.channels))
-    while len(block := file.read(size, dtype="float32", always_2d=True)):  # (frames, channels)
+    name, heard, rate, losses = recording.name, 0.0, SAMPLE_RATE, list[Loss]()
+    _check_length(name, recording.promised() or 0.0, max_duration)
+    resampler, choice = None, None if recording.channel is None else recording.channel - 1
+    for block_rate, block in recording.blocks(losses.append):
         if not np.isfinite(block).all():
-            second = (decoded + int(np.argmin(np.isfinite(block).all(axis=1)))) / rate
+            second = heard + int(np.argmin(np.isfinite(block).all(axis=1))) / block_rate
             raise AudioError(
                 f"{name} has samples that are not numbers (NaN or infinite), first at {second:.3f} s.", _AGAIN, "nan"
             )
-        decoded += len(block)
-        _check_length(name, decoded / rate, max_duration)
-        mono = block.mean(axis=1, dtype=np.float32)
-        yield mono if rate == SAMPLE_RATE else resampler.resample_chunk(mono)
-    if rate != SAMPLE_RATE:
+        if not heard and choice is None and block.shape[1] > 1:
+            choice = _instead_of_the_mix(recording)
+        heard += len(block) / block_rate
+        _check_length(name, heard, max_duration)
+        if block_rate != rate:
+            if resampler:
+                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            rate = block_rate
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        mono = _mono(block, choice, recording)
+        yield resampler.resample_chunk(mono) if resampler and rate != SAMPLE_RATE else mono
+    if resampler and rate != SAMPLE_RATE:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-    # An mp3's frames were counted already; its decoder may drop a frame or two of encoder delay.
-    if decoded < promised - (4 * 1152 if file.format == "MP3" else 0):
-        raise AudioError(f"{name} is truncated: {decoded} of {promised} samples could be decoded.", _AGAIN, "truncated")
-    if not decoded:
+    _check_losses(recording, heard, losses, max_missing_share)
+
+
+def _mono(block: Block, choice: int | None, recording: _Recording) -> Waveform:
+    if choice is None:
+        mixed: Waveform = block.mean(axis=1, dtype=np.float32)
+        return mixed
+    if recording.channel is not None and choice >= block.shape[1]:
+        raise AudioError(
+            f"{recording.name}: the recording has {block.shape[1]} channels.", "Name one of them.", "no_channel"
+        )
+    return np.ascontiguousarray(block[:, min(choice, block.shape[1] - 1)])
+
+
+def _instead_of_the_mix(recording: _Recording) -> int | None:
+    """The channel to hear where the mix would cancel."""
+    found = better_channel(recording.blocks(lambda loss: None))
+    if found is None:
+        return None
+    channel, below = found
+    said = f"its channels cancel each other (mixed, {min(below, 99):.0f} dB of the speech are gone)"
+    recording.warn("cancelled", f"{recording.name}: {said}: channel {channel + 1} was heard")
+    return channel
+
+
+def _check_losses(recording: _Recording, heard: Seconds, losses: list[Loss], max_missing_share: float) -> None:
+    name, missing = recording.name, sum(loss.seconds or 0.0 for loss in losses)
+    clauses = [loss.message + (f" ({loss.seconds:.3f} s)" if loss.seconds else "") for loss in losses]
+    said = "; ".join([*clauses[:_NAMED], *([f"and {len(clauses) - _NAMED} more"] if len(clauses) > _NAMED else [])])
+    if losses and not heard:
+        raise AudioError(f"{name} is truncated: {said}.", _AGAIN, "truncated")
+    if not heard:
         raise AudioError(f"{name} holds no samples.", _AGAIN, "zero_length")
-    if decoded / rate < SHORTEST:
-        raise AudioError(f"{name} is {1000 * decoded / rate:.1f} ms long; 25 ms is the least.", _AGAIN, "too_short")
+    if missing > max_missing_share * (heard + missing):
+        raise AudioError(
+            f"{name} is truncated or damaged: {said}; {missing:.2f} of {heard + missing:.2f} s are missing.",
+            f"{_AGAIN} audio.max_missing_share ({max_missing_share:g}) in params.yaml takes what is there.",
+            "truncated",
+        )
+    if heard < SHORTEST - 1e-9:
+        raise AudioError(f"{name} is {1000 * heard:.1f} ms long; 25 ms is the least.", _AGAIN, "too_short")
+    if losses:
+        recording.warn("incomplete", f"{name}: {said}; what is there was heard")
+    for note in recording.layout.notes if recording.layout else ():
+        recording.warn("header", f"{name}: {note}")
 
 
 def _check_length(name: str, duration: Seconds, max_duration: Seconds | None) -> None:
@@ -218,158 +430,3 @@ def _check_length(name: str, duration: Seconds, max_duration: Seconds | None) ->
             "Cut it, or raise audio.max_duration in params.yaml.",
             "too_long",
         )
-
-
-@dataclass(frozen=True)
-class Container:
-    """What a container says about the file's length.
-
-    `missing` is what it promises and the file lacks, as a clause, "" when nothing seems missing. When the file does
-    not say how long it is, `head` says it: to be decoded in place of the first `skip` bytes.
-    """
-
-    missing: str = ""
-    head: bytes = b""
-    skip: int = 0
-
-
-def inspect(stream: BinaryIO) -> Container:
-    """Reads headers only.
-
-    Args:
-        stream: seekable, read from its start. FLAC needs no check here: its decoder reports every loss.
-    """
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    magic = stream.read(12)
-    if magic[:4] in (b"RIFF", b"RIFX", b"RF64"):
-        return _inspect_wav(stream, size, magic[:4])
-    if magic[:4] == b"OggS":
-        return _inspect_ogg(stream, size)
-    if magic[:3] == b"ID3" or _mpeg_frame_bytes(magic):
-        return _inspect_mp3(stream, size, magic)
-    return Container()
-
-
-class Spliced(io.RawIOBase):
-    """`stream` with `head` in place of its first `skip` bytes."""
-
-    def __init__(self, stream: BinaryIO, head: bytes, skip: int) -> None:
-        self._stream, self._head, self._skip, self._position = stream, head, skip, 0
-        self._size = stream.seek(0, os.SEEK_END) - skip + len(head)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        return self._position
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer).cast("B")
-        if self._position < len(self._head):
-            part = self._head[self._position : self._position + len(view)]
-        else:
-            self._stream.seek(self._position - len(self._head) + self._skip)
-            part = self._stream.read(len(view))
-        view[: len(part)] = part
-        self._position += len(part)
-        return len(part)
-
-
-def _inspect_wav(stream: BinaryIO, size: int, kind: bytes) -> Container:
-    order = ">" if kind == b"RIFX" else "<"
-    long_size = None
-    position = 12
-    while position + 8 <= size:
-        stream.seek(position)
-        name, length = struct.unpack(f"{order}4sI", stream.read(8))
-        if name == b"ds64" and position + 24 <= size:
-            long_size = struct.unpack("<QQ", stream.read(16))[1]
-        if name == b"data":
-            promised = long_size if kind == b"RF64" and length == 0xFFFF_FFFF and long_size is not None else length
-            there = size - position - 8
-            if length == 0 and there:
-                stream.seek(0)
-                return Container(head=stream.read(position + 4) + b"\xff" * 4, skip=position + 8)
-            if there >= promised or (promised == length and length >= _UNKNOWN_SIZE):
-                return Container()
-            return Container(f"its header promises {promised} bytes of audio, {there} are there")
-        position += 8 + length + length % 2
-    return Container("it ends before its audio data")
-
-
-def _inspect_ogg(stream: BinaryIO, size: int) -> Container:
-    stream.seek(max(0, size - 2 * _LARGEST_OGG_PAGE))
-    tail = stream.read()
-    start = len(tail)
-    while (start := tail.rfind(b"OggS", 0, start)) >= 0:
-        page = tail[start:]
-        whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-        if whole:
-            return Container("" if page[5] & _OGG_LAST_PAGE else "its last page is not marked as the end")
-        if len(page) < 6 or (page[4] == 0 and page[5] < 8):  # else these four bytes only look like a page
-            return Container("its last page is cut")
-    return Container("it has no whole page")
-
-
-def _inspect_mp3(stream: BinaryIO, size: int, magic: bytes) -> Container:
-    start = 0
-    if magic[:3] == b"ID3":
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(magic[6:10], (21, 14, 7, 0), strict=False))
-        if start >= size:
-            return Container("it ends before its audio")
-    position, frames, first = start, 0, b""
-    while position < size:
-        stream.seek(position)
-        frame = stream.read(4 if frames else 64)
-        length = _mpeg_frame_bytes(frame)
-        if position + length > size or (len(frame) < 4 and frame[0] == 0xFF):
-            return Container("its last frame is cut")
-        if not length:
-            break  # tags, or damage that the decoder may step over
-        first = first or frame
-        frames += 1
-        position += length
-    if not first:
-        return Container()
-    if promised := _promised_frames(first):  # the frame that holds the promise is not counted in it
-        return Container(f"it promises {promised} frames, {frames - 1} are there" if frames - 1 < promised else "")
-    return Container(head=_xing_frame(first, frames), skip=start)
-
-
-def _xing_frame(first: bytes, frames: int) -> bytes:
-    """A frame that says how many follow; without one the decoder guesses from the bitrate and stops there."""
-    mpeg_1, mono = first[1] >> 3 & 3 == 3, first[3] >> 6 == 3
-    header = bytes([0xFF, first[1] | 1, 0x90 | first[2] & 0x0C, first[3]])  # no checksum, no padding, 128 or 80 kbit/s
-    side_info = (17 if mono else 32) if mpeg_1 else (9 if mono else 17)
-    frame = header + bytes(side_info) + b"Xing" + struct.pack(">II", 1, frames)
-    return frame.ljust(_mpeg_frame_bytes(header), b"\0")
-
-
-def _promised_frames(head: bytes) -> int:
-    """The frame count in the Xing/Info header of the first frame, 0 without one."""
-    for tag in (b"Xing", b"Info"):
-        at = head.find(tag)
-        if at > 0 and len(head) >= at + 12 and head[at + 7] & 1:
-            return int.from_bytes(head[at + 8 : at + 12], "big")
-    return 0
-
-
-def _mpeg_frame_bytes(head: bytes) -> int:
-    """Length of the layer III frame that starts with `head`, 0 when none does."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return 0
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
-        return 0
-    mpeg_1 = version == 3
-    samples_by_8 = 144 if mpeg_1 else 72
-    return samples_by_8 * _LAYER_3_KBPS[mpeg_1][bitrate] * 1000 // _RATES[version][rate] + (head[2] >> 1 & 1)
