@@ -110,6 +110,7 @@ class FailedCase(_Record):
     source: str
     speaker: str = ""  # "" when nobody said
     recording: str = ""  # the source recording, where several cases share one
+    channel: str = ""
     writer: Writer | None = None  # of a language model's correction
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.cases.card import read_card
+from mondegreen.cases.exchange import import_cases
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import list_versions
@@ -103,6 +104,30 @@ def test_nothing_new_makes_no_version_and_new_words_make_the_next_one(project: P
     assert git(project, "log", "-1", "--format=%s") == "Failed cases v2: from the help desk"
     assert [store.get_case(key).dataset_version for key in (one, two, three)] == [1, 1, 2]  # the first that holds it
     assert [version.number for version in list_versions(project)] == [1, 2]
+
+
+def test_whose_voice_a_case_is_may_be_said_later_and_makes_a_version(project: Path, store: DataManager) -> None:
+    """By seeing the case again, by a file, and in another store than the one that it was collected in."""
+    key = add_case(store, "one", "some words", metadata={"confidence": 0.5, "channel": "line 1"})
+    take_snapshot(store, PARAMS, project)
+    add_case(store, "one", metadata={"speaker": "Zoë", "channel": ""})
+    assert store.get_case(key).metadata == {"confidence": 0.5, "channel": "line 1", "speaker": "Zoë"}
+    assert take_snapshot(store, PARAMS, project).number == 2
+
+    sent = project / "sent.jsonl"
+    sent.write_text(json.dumps({"id": key, "metadata": {"recording": "call 7"}}) + "\n")
+    assert import_cases(store, sent, dry_run=True).new_metadata == 1
+    assert import_cases(store, sent).new_metadata == 1
+    assert import_cases(store, sent).new_metadata == 0
+    assert take_snapshot(store, PARAMS, project).number == 3
+    (row,) = read_failed_cases(project / "data")
+    assert (row.speaker, row.recording, row.channel) == ("Zoë", "call 7", "line 1")
+
+    elsewhere = DataManager(project / "elsewhere")
+    add_case(elsewhere, "one", "better words")
+    assert take_snapshot(elsewhere, PARAMS, project).number == 4
+    (row,) = read_failed_cases(project / "data")
+    assert (row.text, row.speaker, row.recording, row.channel) == ("better words", "Zoë", "call 7", "line 1")
 
 
 def test_a_clone_goes_on_from_the_card_when_tags_and_store_stayed_elsewhere(

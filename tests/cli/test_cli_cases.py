@@ -50,6 +50,37 @@ def test_a_case_is_added_listed_shown_and_corrected(recordings: list[Path]) -> N
     assert facts("stats")["correction_rate"] == 1.0 and "1 cases, 1 corrected (100.0 %)" in cases("stats").stdout
 
 
+def test_a_table_or_an_option_says_whose_voice_it_is(recordings: list[Path], tmp_path: Path) -> None:
+    one, two = recordings[:2]
+    table = tmp_path / "calls.csv"
+    table.write_text(f"file,speaker_id,source,channel\n{one.name},Zoë,tape 7; from a friend,left\nother.wav,Bob,,\n")
+    result = cases("add", one, two, "--text", "x", "--metadata", table)
+    assert result.exit_code == 2  # one text for two
+    added = [facts("add", path, "--text", "x", "--metadata", table, "--channel", "right") for path in (one, two)]
+    assert [case["metadata"] for case in added] == [
+        {"speaker": "Zoë", "recording": "tape 7", "channel": "right"},
+        {"channel": "right"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("file,text\na.wav,hi\n", ":1: field speaker: there must be a column path"),
+        ("speaker\nZoë\n", ":1: field path: there must be a column path"),
+        ("path,speaker\n{name},a\n{name},b\n", ":3: field path: another row says something else"),
+        ("path,speaker\n{name},a,b\n", ":2: field the whole line: there are more fields"),
+    ],
+)
+def test_a_wrong_table_of_voices_names_line_and_field(
+    recordings: list[Path], tmp_path: Path, content: str, said: str
+) -> None:
+    table = tmp_path / "calls.csv"
+    table.write_text(content.replace("{name}", recordings[0].name))
+    result = cases("add", recordings[0], "--text", "x", "--metadata", table)
+    assert result.exit_code == 2 and f"{table}{said}" in " ".join(result.stderr.split())
+
+
 def test_without_a_text_the_model_transcribes_and_a_bad_file_does_not_stop_it(
     recordings: list[Path], tmp_path: Path
 ) -> None:

@@ -69,7 +69,9 @@ def text_of(result: Result) -> str:
 
 def test_every_inference_is_logged_and_misheard_ones_are_kept(model: Path, recordings: list[Path]) -> None:
     (Path("bad.wav")).write_text("no audio\n" * 50)
-    result = run("transcribe", *recordings, "bad.wav", "--model", model, "--log", "--json")
+    Path("calls.csv").write_text("".join(["path,speaker\n", *(f"{path.name},s {path.stem}\n" for path in recordings)]))
+    origin = ("--metadata", "calls.csv", "--recording", "call 7")
+    result = run("transcribe", *recordings, "bad.wav", "--model", model, "--log", "--json", *origin)
     heard = [json.loads(line) for line in result.stdout.splitlines()]
     rows = logged()
     assert len(heard) == 4 and len(rows) == 3  # what is no audio is no inference
@@ -83,6 +85,8 @@ def test_every_inference_is_logged_and_misheard_ones_are_kept(model: Path, recor
     cases = DataManager().find_cases().cases
     assert {case.id for case in cases} == {row.case_id for row in rows if row.case_id}
     assert {case.source for case in cases} == {"production"}
+    assert {case.metadata["speaker"] for case in cases} == {f"s {Path(case.audio_name).stem}" for case in cases}
+    assert {case.metadata["recording"] for case in cases} == {"call 7"}
 
 
 def test_without_log_nothing_is_written(model: Path, recordings: list[Path]) -> None:

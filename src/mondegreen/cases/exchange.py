@@ -137,6 +137,7 @@ class ImportReport(BaseModel):
     new_cases: int
     new_corrections: int
     known_corrections: int  # there already
+    new_metadata: int = 0  # known cases of which the file says something new
     dry_run: bool
 
 
@@ -307,13 +308,14 @@ def _write(
     write: bool,
     advance: Advance,
 ) -> ImportReport:
-    """The second pass: adds new cases, and to known ones the corrections that they lack; without `write` only counts.
+    """The second pass: adds new cases, and to known ones what they lack of it; without `write` only counts.
 
     Args:
         cases: with their ids.
         author: of the corrections that name none.
     """
-    now, counts = datetime.now(UTC), Counter(cases=0, new_cases=0, new_corrections=0, known_corrections=0)
+    now = datetime.now(UTC)
+    counts = Counter(cases=0, new_cases=0, new_corrections=0, known_corrections=0, new_metadata=0)
     for batch in batched(cases):
         stored = _stored_audio(session, [key for key, _ in batch])
         new = {key: case for key, case in batch if key not in stored}
@@ -322,7 +324,10 @@ def _write(
             _add_cases(session, new, checked.audio, now)
             _add_corrections(session, missing, now)
         known = sum(len(case.corrections) for _, case in batch) - len(missing)
+        told = {key: case.metadata for key, case in batch if key in stored}
+        learnt = writing.merge_metadata(session, told, write=write)
         counts.update(cases=len(batch), new_cases=len(new), new_corrections=len(missing), known_corrections=known)
+        counts.update(new_metadata=learnt)
         advance(len(batch))
     return ImportReport(dry_run=not write, **counts)
 

@@ -29,6 +29,8 @@ from mondegreen.cases.card import (
     read_card,
     render,
 )
+from mondegreen.cases.origin import merged as with_more
+from mondegreen.cases.origin import origin_of
 from mondegreen.cases.queries import active_corrections, current_correction, error_types_of, review_holds
 from mondegreen.cases.records import PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
@@ -129,7 +131,7 @@ class _Snapshot:
             contents = freezer.freeze(merged(before, store.cases, store.taken_back), track)
             contents.waiting = store.waiting
             _warn(contents)
-            if self._present and _corrections(before) == _corrections(contents.kept):
+            if self._present and _contents(before) == _contents(contents.kept):
                 self._swap.close()
                 return self._nothing_new(self._present.version, store.unmarked, contents)
             card = self._card(contents)
@@ -201,9 +203,9 @@ def _warn(contents: Contents) -> None:
         logger.warning("left out: %d more cases; %s of the version names them", more, CARD)
 
 
-def _corrections(cases: Sequence[FailedCase]) -> dict[str, tuple[str, str, str]]:
-    """What makes a new version when it differs: the cases and their corrections, not that they were seen once more."""
-    return {case.id: correction(case) for case in cases}
+def _contents(cases: Sequence[FailedCase]) -> dict[str, object]:
+    """What makes a new version when it differs: cases, corrections and origins, not that they were seen once more."""
+    return {case.id: (correction(case), origin_of(vars(case))) for case in cases}
 
 
 def _conflicts(cases: Sequence[FailedCase]) -> list[str]:
@@ -276,13 +278,16 @@ def merged(
     """The parent's cases with the store's newer words, and the store's other cases, by id.
 
     A case that this store does not know (it was collected elsewhere) stays; a machine's words never replace a
-    person's. What was taken back leaves.
+    person's, and what is known of its origin stays until somebody says otherwise. What was taken back leaves.
     """
     cases = {case.id: case for case in before if case.id not in taken_back}
     for case in now:
         known = cases.get(case.id)
-        if known is None or case.method in PEOPLE or known.method not in PEOPLE:
+        if known is None:
             cases[case.id] = case
+            continue
+        newer = case if case.method in PEOPLE or known.method not in PEOPLE else known
+        cases[case.id] = newer.model_copy(update=with_more(origin_of(vars(known)), origin_of(vars(case))))
     return [cases[key] for key in sorted(cases)]
 
 
@@ -391,8 +396,7 @@ def _draft(row: CaseRow, correction: CorrectionRow, error_types: list[str]) -> F
         error_types=error_types,
         error_score=row.error_score,
         source=row.source,
-        speaker=_text(row.details.get("speaker")),
-        recording=_text(row.details.get("recording")),
+        **origin_of(row.details),
         writer=_writer(correction),
     )
 

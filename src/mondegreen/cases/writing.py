@@ -5,6 +5,7 @@ cases are kept in the transactions that change the cases.
 """
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.origin import FIELDS, merged, origin_of
 from mondegreen.cases.queries import (
     Kind,
     active_corrections,
@@ -37,6 +39,7 @@ from mondegreen.tables import (
     searchable,
 )
 
+_log = logging.getLogger(__name__)
 _SAME = ("model_version", "original_transcript", "error_score", "source", "metadata")  # in a NewCase and in its row
 _Locked = Row[str, str, str, str | None, int | None, str, str]  # see _lock
 
@@ -74,7 +77,10 @@ def store_cases(session: Session, cases: Sequence[AudioCase], at: datetime) -> l
     sightings = _by_id(zip(ids, cases, strict=True))
     for batch in batched(sorted(sightings)):
         seen = {key: sightings[key] for key in batch}
-        _add_error_types(session, seen, _upsert(session, seen, at, tally), tally)
+        first_seen = _upsert(session, seen, at, tally)
+        _add_error_types(session, seen, first_seen, tally)
+        again = {key: sighting.stored.case.metadata for key, sighting in seen.items() if first_seen[key] != at}
+        merge_metadata(session, again)
     corrections = [
         NewCorrection(case_id=key, transcript=new.corrected_transcript, method=new.correction_method, author=new.author)
         for key, (new, _, _) in zip(ids, cases, strict=True)
@@ -123,6 +129,33 @@ def mark_used(session: Session, case_ids: Iterable[str], dataset_version: int) -
         marked += len(fresh)
     tally.write(session)
     return marked
+
+
+def merge_metadata(session: Session, given: Mapping[str, Mapping[str, Any]], *, write: bool = True) -> int:
+    """Adds what is said of cases to what the store knows of them; returns how many learn something.
+
+    Args:
+        given: metadata by case id; ids that the store does not know are passed over.
+        write: else it is only counted.
+    """
+    changes = {}
+    for batch in batched(sorted(key for key, new in given.items() if new)):
+        query = select(CaseRow.id, CaseRow.details).where(CaseRow.id.in_(batch)).order_by(CaseRow.id)
+        for key, known in session.execute(query.with_for_update() if write else query):
+            details = merged(known, given[key])
+            if details != known:
+                _warn_of_another_origin(key, known, details)
+                changes[key] = {"metadata": details}
+    if write:
+        update_rows(session, CaseRow, "id", changes)
+    return len(changes)
+
+
+def _warn_of_another_origin(key: str, known: Mapping[str, Any], details: Mapping[str, Any]) -> None:
+    before, now = origin_of(known), origin_of(details)
+    for name in FIELDS:
+        if before[name] and before[name] != now[name]:
+            _log.warning("case %s: its %s was %r and is %r now", key, name, before[name], now[name])
 
 
 def update_rows(session: Session, table_class: type[Table], key: str, changes: Mapping[Any, dict[str, Any]]) -> None:
@@ -180,11 +213,13 @@ def _by_id(cases: Iterable[tuple[str, AudioCase]]) -> dict[str, _Sighting]:
     for key, stored in cases:
         types = frozenset(stored.case.error_types)
         known = sightings.get(key)
-        sightings[key] = (
-            replace(known, times=known.times + 1, error_types=known.error_types | types)
-            if known
-            else _Sighting(stored, 1, types)
-        )
+        if known is None:
+            sightings[key] = _Sighting(stored, 1, types)
+            continue
+        details = merged(known.stored.case.metadata, stored.case.metadata)
+        case = known.stored.case.model_copy(update={"metadata": details})
+        both = known.stored._replace(case=case)
+        sightings[key] = replace(known, stored=both, times=known.times + 1, error_types=known.error_types | types)
     return sightings
 
 

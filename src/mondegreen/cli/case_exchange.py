@@ -86,9 +86,9 @@ def import_cases(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Add new cases from FILE, and to known ones the corrections that they lack: all of it, or on any problem nothing.
+    """Add new cases from FILE, and to known ones the corrections and metadata that they lack.
 
-    Audio is named relative to FILE's folder. To import a file twice changes nothing.
+    On any problem nothing is added. Audio is named relative to FILE's folder. To import a file twice changes nothing.
     """
     from mondegreen.cases.exchange import import_cases as read
 
@@ -103,8 +103,8 @@ def import_cases(
         )
     would = "Nothing was changed. There would be" if dry_run else "Imported"
     text = (
-        f"{would} {found.new_cases} new cases and {found.new_corrections} new corrections "
-        f"({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
+        f"{would} {found.new_cases} new cases, {found.new_corrections} new corrections and {found.new_metadata} cases "
+        f"with new metadata ({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
     )
     answer(found, text, as_json)
 

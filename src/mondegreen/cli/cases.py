@@ -9,14 +9,18 @@ import typer
 
 from mondegreen.cli.common import (
     STORE,
+    ChannelOption,
     Column,
     CorrectedOption,
     ErrorTypeOption,
     JsonOption,
+    MetadataOption,
     MethodOption,
     ModelVersionOption,
+    RecordingOption,
     SinceOption,
     SourceOption,
+    SpeakerOption,
     StoreOption,
     TextOption,
     UntilOption,
@@ -26,6 +30,7 @@ from mondegreen.cli.common import (
     local,
     login,
     named_model,
+    origins,
     table,
 )
 from mondegreen.errors import AudioError, UsageError
@@ -72,6 +77,10 @@ def add(
     error_score: Annotated[float | None, typer.Option("--score", min=0, max=1, help="How surely it is wrong.")] = None,
     source: Annotated[str, typer.Option(help="Where the cases come from.")] = "manual",
     author: Annotated[str | None, typer.Option(help="Who corrects; your login name when not given.")] = None,
+    speaker: SpeakerOption = None,
+    recording: RecordingOption = None,
+    channel: ChannelOption = None,
+    metadata: MetadataOption = None,
     store: StoreOption = STORE,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a recording, one a line.")] = False,
 ) -> None:
@@ -83,12 +92,13 @@ def add(
         if given is not None and len(audio) > 1:
             raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
     manager, failed = open_store(store, new=True), False
+    origin = origins(audio, speaker, recording, channel, metadata)
     for path, hypothesis, version in _hypotheses(audio, text, model, model_version or ""):
         try:
             if isinstance(hypothesis, AudioError):
                 raise hypothesis
             key = manager.store_failed_case(
-                path, hypothesis, correction, error_types or (), error_score,
+                path, hypothesis, correction, error_types or (), error_score, origin[path],
                 model_version=version, source=source, author=author or login(),
             )  # fmt: skip
             case = manager.get_case(key)

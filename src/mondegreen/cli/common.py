@@ -4,7 +4,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +40,14 @@ UsedOption = Annotated[bool | None, typer.Option("--used/--unused", help="By a d
 SinceOption = Annotated[str | None, typer.Option(help="First seen from then on: 24h, 7d, or a date.")]
 UntilOption = Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")]
 TextOption = Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")]
+
+# Where recordings come from; `origins` takes them in this order.
+SpeakerOption = Annotated[str | None, typer.Option(help="Who speaks, in all of the recordings.")]
+RecordingOption = Annotated[str | None, typer.Option(help="The source recording that they are pieces of.")]
+ChannelOption = Annotated[str | None, typer.Option(help="Their channel: a line, a microphone, left or right.")]
+MetadataOption = Annotated[
+    Path | None, typer.Option(help="A table with the columns path and speaker, recording, channel; a file a row.")
+]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -119,6 +127,22 @@ def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
         raise UsageError("No model is named, and there is no params.yaml here.", advice)
     params = params_of()
     return model or params.model.base, params
+
+
+def origins(
+    paths: Sequence[Path], speaker: str | None, recording: str | None, channel: str | None, metadata: Path | None
+) -> dict[Path, dict[str, str]]:
+    """What the options say of each recording's origin; those that name one value for all go before the table.
+
+    Raises:
+        UsageError: the table cannot be read; names file, line and field.
+    """
+    from mondegreen.cases.origin import read_origins
+
+    common = {"speaker": speaker, "recording": recording, "channel": channel}
+    given = {name: value.strip() for name, value in common.items() if value and value.strip()}
+    rows = read_origins(metadata, paths) if metadata else {}
+    return {path: rows.get(path, {}) | given for path in paths}
 
 
 def login() -> str:

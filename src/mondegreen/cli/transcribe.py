@@ -3,7 +3,7 @@
 Whatever happens to the log, the transcripts are printed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import named_model
+from mondegreen.cli.common import ChannelOption, MetadataOption, RecordingOption, SpeakerOption, named_model, origins
+from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def transcribe(
     log: Annotated[
         bool, typer.Option("--log", help="Write every inference down for `mondegreen monitor`, keep what is misheard.")
     ] = False,
+    speaker: SpeakerOption = None,
+    recording: RecordingOption = None,
+    channel: ChannelOption = None,
+    metadata: MetadataOption = None,
 ) -> None:
     """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
 
@@ -45,12 +50,15 @@ def transcribe(
 
     name, params = named_model(model, "Give one: --model NAME.")
     paths = list(expanded(files))
+    if not log and any((speaker, recording, channel, metadata)):
+        raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
+    origin = origins(paths, speaker, recording, channel, metadata)
     seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
     stt = load_transcriber(name, params, batch_seconds=seconds, cached=False)
     failed, group = 0, batch_size or GROUP
     with (
         progress("transcribing", len(paths)) as advance,
-        InferenceLog(stt.digest if log else None, params, group) as inferences,
+        InferenceLog(stt.digest if log else None, params, group, origin) as inferences,
     ):
         for done, result in enumerate(transcribe_in_groups(stt, paths, group), 1):
             failed += _report(result, as_json)
@@ -89,10 +97,13 @@ class InferenceLog:
     Args:
         model_version: digest of the model that transcribes; None to log nothing.
         group: inferences of one transaction.
+        origins: speaker, recording and channel by recording, where they are known.
     """
 
-    def __init__(self, model_version: str | None, params: "Params", group: int) -> None:
-        self.group, self.lost = group, 0
+    def __init__(
+        self, model_version: str | None, params: "Params", group: int, origins: Mapping[Path, Mapping[str, str]]
+    ) -> None:
+        self.group, self.lost, self._origins = group, 0, origins
         self._results: list[Transcription] = []
         self._logging = model_version is not None
         self._write_down = self._open(model_version, params) if model_version else None
@@ -152,7 +163,9 @@ class InferenceLog:
         except Exception as error:
             self._warn(error)
             return None
-        return lambda results: tracker.log_inferences([inference_of(result, detector, longest) for result in results])
+        return lambda results: tracker.log_inferences(
+            [inference_of(result, detector, longest, self._origins.get(Path(result.path), {})) for result in results]
+        )
 
     def _warn(self, error: Exception) -> None:
         typer.echo(f"warning: inferences are not logged: {error}", err=True)

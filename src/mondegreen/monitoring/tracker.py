@@ -1,16 +1,18 @@
 """`MetadataTracker`: what production does, written down and read back."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, insert
 
+from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import NewCase, checked
 from mondegreen.config import MonitorParams
 from mondegreen.db import open_database, transaction
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 TREND_DAYS = 30
 _WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
 _LONGEST = timedelta(days=36_525)
+_UNKNOWN: Mapping[str, str] = MappingProxyType({})
 _COLUMNS = {"model_version", "duration", "latency", "confidence", "error_score", "is_error"}
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -51,6 +54,9 @@ class Inference(BaseModel):
         at: when it was transcribed; now when not given.
         words: with their times and confidences, kept with a failed case for the person who corrects it.
         nbest: what else may have been said, kept likewise.
+        speaker: who spoke.
+        recording: what the audio is a piece of; with the speaker it keeps what judges out of training.
+        channel: of the recording that was heard.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -68,6 +74,9 @@ class Inference(BaseModel):
     at: AwareDatetime | None = None
     words: tuple[Word, ...] = ()
     nbest: tuple[Alternative, ...] = ()
+    speaker: str | None = None
+    recording: str | None = None
+    channel: str | None = None
 
 
 class MetadataTracker:
@@ -258,12 +267,15 @@ def window_name(window: timedelta) -> str:
     return f"{window / timedelta(minutes=1):g}m"
 
 
-def inference_of(result: "Transcription", detector: "ErrorDetector | None", max_duration: float) -> Inference:
+def inference_of(
+    result: "Transcription", detector: "ErrorDetector | None", max_duration: float, origin: Mapping[str, str] = _UNKNOWN
+) -> Inference:
     """A transcription as it is logged.
 
     Args:
         detector: says whether it was misheard; None leaves that open.
         max_duration: see `detect`.
+        origin: speaker, recording and channel, where they are known.
     """
     found = detect(detector, result, max_duration) if detector else None
     return Inference(
@@ -277,6 +289,7 @@ def inference_of(result: "Transcription", detector: "ErrorDetector | None", max_
         words=tuple(result.words),
         nbest=tuple(result.nbest),
         **(vars(found) if found else {}),
+        **origin,
     )
 
 
@@ -304,6 +317,7 @@ def _case(inference: Inference) -> NewCase:
             "confidence": inference.confidence,
             "words": [word.model_dump() for word in inference.words[:_WORDS]],
             "nbest": [alternative.model_dump() for alternative in inference.nbest],
+            **inference.model_dump(include=set(FIELDS), exclude_none=True),
         },
         source="production",
         **inference.model_dump(include={"audio_path", "error_types", "error_score", "model_version", "duration"}),
