@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.errors import UsageError
 from mondegreen.intake.entries import Corpus, Format, ImportReport
 from mondegreen.intake.importing import import_corpus
 from mondegreen.scoring.references import Row, read_table
@@ -214,3 +215,82 @@ def test_the_command_says_what_was_left_out_and_exits_with_1() -> None:
     assert CliRunner().invoke(app, ["data", "import", "nemo", str(source)]).exit_code == 0
     for wrong in (["nemo", "none.json"], ["flac", str(source)], ["kaldi", "set"], ["nemo", str(source), "--map", "a"]):
         assert CliRunner().invoke(app, ["data", "import", *wrong]).exit_code == 2
+
+
+def test_common_voice_keeps_speakers_and_its_quotes() -> None:
+    for n in range(3):
+        tone(Path(f"cv/en/clips/common_voice_en_{n}.mp3"), 1.0, 300 + 50 * n, 16000)
+    Path("cv/en/validated.tsv").write_text(
+        "client_id\tpath\tsentence\tup_votes\tage\n"
+        'abc\tcommon_voice_en_0.mp3\t"Hello," she said.\t2\ttwenties\n'
+        "abc\tcommon_voice_en_1\tÜber alles; und mehr\t2\t\n"
+        "def\tcommon_voice_en_7.mp3\tgone\t2\t\n"
+    )
+    report, rows = taken("commonvoice", "cv/en/validated.tsv")
+    assert [(row.path, row.text, row.speaker) for row in rows.values()] == [
+        ("audio/validated/common_voice_en_0.mp3", '"Hello," she said.', "abc"),
+        ("audio/validated/common_voice_en_1.mp3", "Über alles; und mehr", "abc"),
+    ]
+    assert (report.unlisted.count, report.moved.count) == (1, 1)
+    said = "\n".join(report.notices)
+    assert "client_id read as speaker" in said and "sentence read as text" in said and "'up_votes', 'age'" in said
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_audiofolder_keeps_its_splits_apart(kind: str) -> None:
+    for split in ("train", "test"):
+        tone(Path(f"af/{split}/1.wav"), pitch=300 if split == "test" else 500)
+        row = {"file_name": "1.wav", "transcription": f"said in {split}", "speaker_id": split, "age": 7}
+        if kind == "jsonl":
+            manifest(Path(f"af/{split}/metadata.jsonl"), row)
+        else:
+            Path(f"af/{split}/metadata.csv").write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    report, rows = taken("audiofolder", "af", condition="hub")
+    assert {row.path: (row.text, row.speaker) for row in rows.values()} == {
+        "audio/hub/test/1.wav": ("said in test", "test"), "audio/hub/train/1.wav": ("said in train", "train"),
+    }  # fmt: skip
+    assert report.complete and "'age'" in report.notices[-1]
+
+
+def test_any_table_with_columns_that_the_user_names() -> None:
+    call = tone(Path("calls/1.wav"), 2.0)
+    tone(Path("calls/2.wav"))
+    Path("calls/list.csv").write_text(
+        "Datei;Wer;text;Gehört;von;bis;method\n"
+        "1.wav;ann;x;guten Tag;0,5;1,25;manual\n2.wav;bob;x;auf Wiederhören;;;llm\n"
+        "2.wav;bob;x;y;1;0,5;\n3.wav;bob;x;y;a;;\n"
+    )
+    columns = {"Datei": "path", "Wer": "speaker", "Gehört": "text", "von": "start", "bis": "end"}
+    report, rows = taken("csv", "calls/list.csv", columns=columns)
+    part = "audio/list/1-00000500-00001250.wav"
+    assert {row.path: (row.text, row.speaker, row.source, row.reference_source) for row in rows.values()} == {
+        part: ("guten Tag", "ann", "list/1", "human"), "audio/list/2.wav": ("auf Wiederhören", "bob", "", "llm"),
+    }  # fmt: skip
+    assert np.array_equal(samples(f"data/{part}"), call[RATE // 2 : round(1.25 * RATE)])
+    assert report.left_out["bad_row"].count == 2 and any("'text'" in line for line in report.notices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "columns", "said"),
+    [
+        ("csv", "t.csv", {}, "no column that names the recordings"),
+        ("csv", "t.csv", {"c": "path"}, "has no column c"),
+        ("commonvoice", "cv", {}, "dev.tsv, test.tsv"),
+        ("audiofolder", "cv", {}, "metadata.csv"),
+        ("audiofolder", "pq", {}, "read_parquet"),
+        ("librispeech", "cv", {}, "trans.txt"),
+        ("stm", "cv", {}, "holds no .stm"),
+        ("kaldi", "cv", {}, "wav.scp"),
+        ("nemo", "empty.json", {}, "holds no utterance"),
+    ],
+)
+def test_a_source_that_cannot_be_read_says_what_to_do(
+    kind: Format, source: str, columns: dict[str, str], said: str
+) -> None:
+    for name in ("cv", "pq"):
+        Path(name).mkdir()
+    for name in ("cv/dev.tsv", "cv/test.tsv", "pq/data.parquet", "empty.json"):
+        Path(name).touch()
+    Path("t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match=said):
+        import_corpus(kind, Corpus(Path(source), None, columns), Path("data"))

@@ -22,7 +22,9 @@ app = typer.Typer(help="Recordings and references: import corpora, check what a 
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="nemo, kaldi, librispeech or stm.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="nemo, kaldi, commonvoice, librispeech, audiofolder, stm or csv.")
+    ],
     source: Annotated[Path, typer.Argument(help="The manifest, table or folder.")],
     into: Annotated[Path, typer.Option(help="The data folder; data/retention and data/replay are others.")] = Path(
         "data"
@@ -142,7 +144,7 @@ def _shortened(path: str, width: int = 30) -> str:
 
 
 def _columns(written: list[str]) -> dict[str, str]:
-    from mondegreen.intake.entries import FIELDS
+    from mondegreen.intake.tables import FIELDS
 
     found = {}
     for item in written:
@@ -167,11 +169,8 @@ def _imported(report: "ImportReport") -> Iterator[str]:
     )
     texts = f"; {report.without_text} rows have no text" if report.without_text else ""
     yield f"{report.recordings} recordings, {speakers}{texts}"
-    if report.columns:
-        yield "columns: " + ", ".join(f"{column} read as {name}" for column, name in report.columns.items())
-    if report.ignored_columns:
-        yield f"columns that were not taken: {', '.join(report.ignored_columns)}"
-    yield from _named("found by the end of their path", report.moved)
+    yield from report.notices
+    yield from _named("found under another path", report.moved)
     yield from _named("recordings there that no row names", report.unlisted)
     for reason, rows in report.left_out.items():
         yield from _named(f"left out, {reason}", rows)

@@ -60,6 +60,4 @@ def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, chann
 
 @lru_cache(maxsize=1)  # many segments of one recording follow each other
 def _decoded(audio: Path, channel: int | None) -> Waveform:
-    if channel:
-        raise AudioError(f"{audio}: a channel of it cannot be cut.", "Convert it to wav or flac first.", "no_channel")
-    return load_audio(audio)
+    return load_audio(audio if channel is None else audio.with_name(f"{audio.name}#{channel + 1}"))

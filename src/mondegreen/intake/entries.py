@@ -1,5 +1,6 @@
 """What a corpus from outside says of an utterance, and what became of it: taken, there already, or left out and why."""
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import Seconds
+from mondegreen.delimited import Notice
+from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.speech.corpus import EXTENSIONS
 
-Format = Literal["nemo", "kaldi", "librispeech", "stm"]
+Format = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
 EXAMPLES = 5  # of what was left out for one reason
-FIELDS = ("path", "text", "speaker", "source", "id", "start", "end", "duration", "channel")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Entry:
     start: Seconds = 0.0
     end: Seconds | None = None  # None: to the end of the recording
     channel: int | None = None  # from 0; None: all of them
+    condition: str = ""  # "": that of the corpus
+    written_by: str = ""  # "llm": a machine, which must not judge
 
     @property
     def whole(self) -> bool:
@@ -56,15 +61,15 @@ class Corpus:
         audio: where recordings are looked for, before the source's own folder; None: there only.
         columns: column of the table to the field that it holds.
 
-    What a reader did with it stands in the other fields afterwards.
+    What a reader made of it stands in the other fields afterwards.
     """
 
     source: Path
     audio: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
-    moved: dict[str, Path] = field(default_factory=dict)  # found by the end of the written path only
-    read_columns: dict[str, str] = field(default_factory=dict)
-    ignored_columns: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    moved: dict[str, Path] = field(default_factory=dict)  # found under another path than the written one
+    indexes: dict[Path, RecordingNames] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -76,24 +81,27 @@ class Corpus:
         """Folders in which a recording may lie, the likeliest first."""
         return [*([self.audio] if self.audio else []), self.folder]
 
-    def find(self, written: str) -> Path | None:
-        """The file that a corpus names, which often was made on another machine: /export/c/wav/1.wav is ./wav/1.wav.
+    def find(self, written: str, near: Path | None = None) -> Path | None:
+        """The recording that a corpus names; its path may be one of another machine, as `RecordingNames` finds them.
 
-        The path as it is, then the longest tail of it that exists in one of the places.
+        Args:
+            near: the folder that the path is relative to, if not one of the places.
         """
         path = Path(written.removeprefix("file://"))
-        if path.is_absolute() and path.is_file():
-            return path
-        for place in self.places:
-            if (place / path).is_file():
+        for place in [*([near] if near else []), *self.places]:
+            if os.path.isfile(place / path):  # noqa: PTH113 - Path.is_file raises on names that no disk can hold
                 return place / path
-        parts = PurePosixPath(written.replace("\\", "/")).parts
-        tails = [parts[start:] for start in range(1, len(parts))]
-        tried = (place.joinpath(*tail) for tail in tails for place in self.places if ".." not in tail)
-        found = next((path for path in tried if path.is_file()), None)
-        if found:
-            self.moved[written] = found
-        return found
+        for place in self.places:
+            if name := self._index(place).find(written):
+                self.moved[written] = place / name
+                return place / name
+        return None
+
+    def _index(self, place: Path) -> RecordingNames:
+        if place not in self.indexes:
+            files = (path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
+            self.indexes[place] = RecordingNames(place, (path.relative_to(place).as_posix() for path in files))
+        return self.indexes[place]
 
     def name_of(self, audio: Path) -> str:
         """What a whole recording is called: its path below one of the places, else all of its path, without suffix."""
@@ -138,10 +146,9 @@ class ImportReport(BaseModel):
     speakers: int
     recordings: int
     left_out: dict[str, Reason]
-    moved: Reason  # found by the end of their path only
+    moved: Reason  # found under another path than the written one
     unlisted: Reason  # recordings in the source's folder that no row names
-    columns: dict[str, str]  # column to the field that it was read as
-    ignored_columns: list[str]
+    notices: list[str]  # what was understood, assumed or not used
 
     @property
     def complete(self) -> bool:

@@ -1,69 +1,17 @@
-"""Corpora in the layouts that speech toolkits use, as entries: NeMo, Kaldi, LibriSpeech, STM.
+"""Corpora whose layout is their own, as entries: Kaldi, LibriSpeech, STM. `tables` reads those that are rows of fields.
 
 A reader yields every utterance of its source once: as an Entry, or as Left with the reason. What makes the whole source
 unreadable is a UsageError.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import path_text
+from mondegreen.delimited import decoded
+from mondegreen.errors import UsageError
 from mondegreen.intake.entries import Corpus, Entry, Left, Row
 from mondegreen.scoring.transcript_files import read_lines
-from mondegreen.speech.audio import duration_of
-
-_SAME_LENGTH = 0.05  # seconds by which a manifest's duration may differ from the file's: headers round, and mp3 pads
-_NAMES = {"text": "text", "speaker": "speaker", "audio_filepath": "audio", "offset": "start", "duration": "duration"}
-
-
-def read_nemo(corpus: Corpus) -> Iterator[Row]:
-    """A NeMo manifest: JSON objects a line with audio_filepath and text, for segments also offset and duration.
-
-    Source: NVIDIA NeMo, "Preparing Custom ASR Data" (docs.nvidia.com/nemo-framework, ASR datasets).
-    """
-    for number, line in _numbered(corpus.source):
-        where = f"{corpus.source}:{number}"
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            yield Left(where, "bad_row", f"it is not JSON: {error}")
-            continue
-        if not isinstance(fields, dict) or not isinstance(fields.get("audio_filepath"), str):
-            yield Left(where, "bad_row", "it has no audio_filepath")
-            continue
-        yield _nemo_row(corpus, where, fields)
-
-
-def _nemo_row(corpus: Corpus, where: str, fields: Mapping[str, Any]) -> Row:
-    audio = corpus.find(fields["audio_filepath"])
-    if audio is None:
-        return _missing(where, fields["audio_filepath"])
-    text = fields.get("text")
-    start, duration = fields.get("offset") or 0, fields.get("duration")
-    if not isinstance(text, str | None) or not _is_time(start) or not _is_time(duration or 0):
-        return Left(where, "bad_row", "text must be a string, offset and duration numbers of seconds")
-    speaker = next((str(fields[name]) for name in ("speaker", "speaker_id", "spk_id") if fields.get(name)), "")
-    name, recording, end = corpus.name_of(audio), "", None
-    if duration is not None or start:
-        try:
-            length = duration_of(audio)
-        except AudioError as error:
-            return Left(where, error.reason, error.problem)
-        end = None if duration is None else start + duration
-        if not start and end is not None and abs(end - length) <= _SAME_LENGTH:
-            end = None
-    if start or end is not None:
-        recording = name
-        name = f"{name}-{round(1000 * start):08d}" + (f"-{round(1000 * end):08d}" if end is not None else "")
-    return Entry(where, name, audio, text or "", speaker, recording, float(start), end)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def read_kaldi(corpus: Corpus) -> Iterator[Row]:
@@ -100,7 +48,7 @@ def read_kaldi(corpus: Corpus) -> Iterator[Row]:
 def _kaldi_table(path: Path) -> dict[str, tuple[int, str]]:
     """The line and the value of each key. Raises UsageError when a key stands twice."""
     table: dict[str, tuple[int, str]] = {}
-    for number, line in _numbered(path) if path.is_file() else ():
+    for number, line in numbered(path) if path.is_file() else ():
         key, *value = line.split(maxsplit=1)
         if key in table:
             raise UsageError(f"{path}:{number}: {key} stands in line {table[key][0]} already.", "Keep one of them.")
@@ -115,7 +63,7 @@ def _kaldi_span(where: str, written: str) -> tuple[str, float, float | None] | L
         span = float(start), float(end)
     except ValueError:
         return Left(where, "bad_row", "it is not `utterance recording start end`")
-    if not _is_time(span[0]) or not (span[1] == -1 or span[1] > span[0]):
+    if not 0 <= span[0] < math.inf or not (span[1] == -1 or span[1] > span[0]):
         return Left(where, "bad_row", f"{start} to {end} is no span of time")
     return recording, span[0], None if span[1] == -1 else span[1]
 
@@ -127,7 +75,7 @@ def _kaldi_audio(corpus: Corpus, where: str, recording: str, recordings: Mapping
     if written.endswith("|"):
         problem = f"{recording} is a command (wav.scp:{number}), which is not run: write its output to a file"
         return Left(where, "pipe", problem)
-    return corpus.find(written) or _missing(where, written)
+    return corpus.find(written) or missing(where, written)
 
 
 def read_librispeech(corpus: Corpus) -> Iterator[Row]:
@@ -140,13 +88,13 @@ def read_librispeech(corpus: Corpus) -> Iterator[Row]:
         raise UsageError(f"{corpus.source} holds no *.trans.txt.", "Name a folder of LibriSpeech, such as test-clean.")
     for table in tables:
         chapter = table.name.removesuffix(".trans.txt")
-        for number, line in _numbered(table):
+        for number, line in numbered(table):
             key, *text = line.split(maxsplit=1)
             beside = (table.parent / f"{key}{suffix}" for suffix in (".flac", ".wav", ".mp3", ".ogg", ".opus"))
             audio = next((path for path in beside if path.is_file()), None)
             where = f"{table}:{number}"
             if audio is None:
-                yield _missing(where, f"{key}.flac")
+                yield missing(where, f"{key}.flac")
             else:
                 yield Entry(where, key, audio, text[0].strip() if text else "", key.split("-")[0], chapter)
 
@@ -159,15 +107,13 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
     tables = sorted(corpus.source.rglob("*.stm")) if corpus.source.is_dir() else [corpus.source]
     if not tables:
         raise UsageError(f"{corpus.source} holds no .stm.", "Name an .stm file, or a folder with some.")
-    recordings = {path.stem: path for place in reversed(corpus.places) for path in place.rglob("*") if path.is_file()}
     for table in tables:
-        recordings = {**recordings, **{p.stem: p for p in table.parent.iterdir() if p.suffix != ".stm" and p.is_file()}}
         for line in read_lines(table):
             where = f"{table}:{line.number}"
             _, channel, start, end = line.key.rsplit(" ", 3)
-            audio = recordings.get(line.recording)
+            audio = corpus.find(line.recording)
             if audio is None:
-                yield _missing(where, line.recording)
+                yield missing(where, line.recording)
                 continue
             name = f"{line.recording}-{channel}-{round(1000 * float(start)):08d}-{round(1000 * float(end)):08d}"
             chosen = {"a": 0, "b": 1, "1": 0, "2": 1}.get(channel.lower())
@@ -175,22 +121,12 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
             yield Entry(where, name.replace("/", "_"), audio, *spoken, float(start), float(end), chosen)
 
 
-def _missing(where: str, written: str) -> Left:
+def missing(where: str, written: str) -> Left:
     return Left(where, "missing", f"there is no recording {written}")
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers. Raises UsageError when it is no file in UTF-8."""
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist.", "Correct its name.")
-    for number, line in enumerate(path_text(path).removeprefix("\ufeff").split("\n"), 1):
+def numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers. Raises UsageError when it cannot be read as text."""
+    for number, line in enumerate(decoded(path).split("\n"), 1):
         if line.strip():
             yield number, line
-
-
-READERS: dict[str, Callable[[Corpus], Iterator[Row]]] = {
-    "nemo": read_nemo,
-    "kaldi": read_kaldi,
-    "librispeech": read_librispeech,
-    "stm": read_stm,
-}

@@ -1,12 +1,24 @@
 """A corpus from outside becomes recordings and references of a data folder, and every row of it is accounted for."""
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.errors import UsageError
-from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Left, Reason, reasons
-from mondegreen.intake.formats import READERS
+from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Reason, Row, reasons
+from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
+from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
 from mondegreen.intake.taking import Track, take
 from mondegreen.speech.corpus import EXTENSIONS
+
+READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
+    "nemo": read_nemo,
+    "kaldi": read_kaldi,
+    "commonvoice": read_commonvoice,
+    "librispeech": read_librispeech,
+    "audiofolder": read_audiofolder,
+    "stm": read_stm,
+    "csv": read_csv,
+}
 
 
 def import_corpus(
@@ -54,8 +66,7 @@ def import_corpus(
         left_out=reasons(done.left),
         moved=_moved(corpus),
         unlisted=_unlisted(corpus, rows),
-        columns=dict(corpus.read_columns),
-        ignored_columns=list(corpus.ignored_columns),
+        notices=list(dict.fromkeys(map(str, corpus.notices))),
     )
 
 
@@ -64,7 +75,7 @@ def _moved(corpus: Corpus) -> Reason:
     return Reason(count=len(lines), examples=lines[:EXAMPLES])
 
 
-def _unlisted(corpus: Corpus, rows: list[Entry | Left]) -> Reason:
+def _unlisted(corpus: Corpus, rows: list[Row]) -> Reason:
     """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
     named = {row.audio.resolve() for row in rows if isinstance(row, Entry)}
     below = {path.resolve() for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}

@@ -63,7 +63,8 @@ def take(rows: Sequence[Row], into: Path, condition: str, *, link: bool, track: 
                 done.left.append(left)
         if done.new:
             new = [_row(path, entry, condition) for path, entry in done.new.items()]
-            _write(into / "references.csv", header, [*known.values(), *new])
+            columns = dict.fromkeys([*header, *(name for row in new for name in row)])
+            _write(into / "references.csv", list(columns), [*known.values(), *new])
     return done
 
 
@@ -94,8 +95,11 @@ def _place(
     suffix = entry.audio.suffix if entry.whole else ".wav"
     if suffix.lower() not in EXTENSIONS:
         return Left(entry.where, "format", f"{entry.audio} is no {', '.join(sorted(EXTENSIONS))}: convert it first")
-    if odd := next((char for char in entry.text + entry.speaker + entry.recording if _unwritable(char)), ""):
+    if odd := next(
+        (char for char in entry.text + entry.speaker + entry.recording + entry.condition if _unwritable(char)), ""
+    ):
         return Left(entry.where, "bad_text", f"it holds the character U+{ord(odd):04X}, which no text has")
+    condition = entry.condition or condition
     path = f"audio/{safe_name(condition)}/{safe_name(entry.name)}{suffix}"
     if twin := done.new.get(path) or done.there.get(path):
         return Left(entry.where, "twice", f"{path} is that of {twin.where} already")
@@ -164,8 +168,9 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 def _row(path: str, entry: Entry, condition: str) -> dict[str, str]:
     """The source recording is named with the condition: "rec1" of two corpora are two recordings."""
-    recording = f"{condition}/{entry.recording}" if entry.recording else ""
+    recording = f"{entry.condition or condition}/{entry.recording}" if entry.recording else ""
     fields = {"path": path, "text": entry.text, "speaker": entry.speaker, "source": recording}
+    fields |= {"written_by": entry.written_by} if entry.written_by else {}
     return {name: " ".join(value.split()) for name, value in fields.items()} | {"path": path}
 
 

@@ -1,0 +1,196 @@
+"""Corpora that are rows of fields, as entries: NeMo's manifests, Common Voice, Hugging Face's audiofolder, any table.
+
+What a field means, its name says (`mondegreen.delimited` knows many), or the user does with --map.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.intake.entries import Corpus, Entry, Left, Row
+from mondegreen.intake.formats import missing, numbered
+from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
+from mondegreen.speech.audio import duration_of
+
+FIELDS: Mapping[str, Sequence[str]] = {
+    **{name: REFERENCE_COLUMNS[name] for name in ("path", "text", "speaker", "id", "recording", "duration")},
+    "condition": (),
+    "start": ("offset", "start_time", "begin"),
+    "end": ("end_time", "stop"),
+    "channel": (),
+    **dict.fromkeys(SOURCE_COLUMNS, ()),
+}
+_CHANNELS = {"": None, "a": 0, "b": 1, **{str(number): number - 1 for number in range(1, 17)}}
+_SAME_LENGTH = 0.05  # seconds by which a manifest's duration may differ from the file's: headers round, and mp3 pads
+_MAPPED = " (--map)"  # a column that the user names goes before those that are known by their own name
+
+
+def read_nemo(corpus: Corpus) -> Iterator[Row]:
+    """A NeMo manifest: JSON objects a line with audio_filepath and text, for segments also offset and duration.
+
+    A duration that is not that of the file makes a segment. Source: NVIDIA NeMo, "Preparing Custom ASR Data"
+    (docs.nvidia.com/nemo-framework, ASR datasets).
+    """
+    yield from _objects(corpus, corpus.source, by_duration=True)
+
+
+def read_csv(corpus: Corpus) -> Iterator[Row]:
+    """Any table with a header that has a column for the recording's path: read_table's separators and encodings."""
+    yield from _records(corpus, corpus.source)
+
+
+def read_commonvoice(corpus: Corpus) -> Iterator[Row]:
+    """A Common Voice .tsv; the recordings lie in clips/ beside it.
+
+    Source: Ardila et al., "Common Voice: a massively-multilingual speech corpus", LREC 2020.
+    """
+    if corpus.source.is_dir():
+        tables = ", ".join(sorted(path.name for path in corpus.source.glob("*.tsv"))) or "there is none"
+        raise UsageError(f"{corpus.source} is a folder.", f"Name one of its tables: {tables}.")
+    clips = corpus.folder / "clips"
+    yield from _records(replace(corpus, audio=corpus.audio or (clips if clips.is_dir() else None)), corpus.source)
+
+
+def read_audiofolder(corpus: Corpus) -> Iterator[Row]:
+    """A folder of Hugging Face's audiofolder: metadata.csv or metadata.jsonl, in it or in the folders of its splits.
+
+    Source: huggingface.co/docs/datasets/audio_dataset.
+    """
+    found = sorted(path for path in corpus.source.rglob("metadata.*") if path.suffix in (".csv", ".tsv", ".jsonl"))
+    if not found:
+        parquet = any(corpus.source.rglob("*.parquet"))
+        step = "Save it as metadata.csv: `pandas.read_parquet(F).to_csv(G)`." if parquet else "Name the folder with it."
+        raise UsageError(f"{corpus.source} holds no metadata.csv and no metadata.jsonl.", step)
+    for path in found:
+        yield from _objects(corpus, path) if path.suffix == ".jsonl" else _records(corpus, path)
+
+
+def _objects(corpus: Corpus, path: Path, by_duration: bool = False) -> Iterator[Row]:
+    """The rows of JSON lines."""
+    free = {ours: others for ours, others in FIELDS.items() if ours not in corpus.columns.values()}
+    names = {column.lower(): ours for ours, others in free.items() for column in (ours, *others)}
+    names |= {column.lower(): ours for column, ours in corpus.columns.items()}
+    unknown: dict[str, None] = {}
+    for number, line in numbered(path):
+        where = f"{path}:{number}"
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Left(where, "bad_row", f"it is not JSON: {error}")
+            continue
+        if not isinstance(fields, dict):
+            yield Left(where, "bad_row", "it is no JSON object")
+            continue
+        unknown |= dict.fromkeys(name for name in fields if name.lower() not in names)
+        known = {names[name.lower()]: value for name, value in fields.items() if name.lower() in names}
+        yield _entry(corpus, path.parent, where, known, by_duration)
+    if unknown:
+        message = f"fields that are not known and not used: {', '.join(map(repr, unknown))}"
+        corpus.notices.append(Notice("columns_not_used", message, str(path)))
+
+
+def _records(corpus: Corpus, path: Path) -> Iterator[Row]:
+    """The rows of a table."""
+    mapped = {ours: column for column, ours in corpus.columns.items()}
+    known = {ours: others for ours, others in FIELDS.items() if ours not in mapped}
+    known |= {ours + _MAPPED: (column,) for ours, column in mapped.items()}
+    table = open_table(path, known, corpus.notices)
+    for ours, column in mapped.items():
+        if ours + _MAPPED not in table.columns:
+            raise UsageError(f"{path} has no column {column}, only {', '.join(table.columns)}.", "Correct --map.")
+    if not {"path", "path" + _MAPPED} & set(table.columns):
+        problem = f"{path} has no column that names the recordings, only {', '.join(table.columns)}."
+        raise UsageError(problem, "Say which one does: --map COLUMN=path.")
+    for record in table:
+        where = f"{path}:{record.line}"
+        if record.problem:
+            yield Left(where, "bad_row", record.problem)
+            continue
+        fields = {name.removesuffix(_MAPPED): cell.strip() for name, cell in record.cells.items()}
+        fields |= {name: table.decimal(fields.get(name, "")) for name in ("start", "end", "duration")}
+        yield _entry(corpus, path.parent, where, fields)
+
+
+def _entry(corpus: Corpus, folder: Path, where: str, fields: Mapping[str, Any], by_duration: bool = False) -> Row:
+    """The utterance that a row describes.
+
+    Args:
+        folder: what its path is relative to.
+        by_duration: a duration other than the file's makes a segment; else only a start or an end does.
+    """
+    written, text = fields.get("path"), fields.get("text")
+    if not isinstance(written, str) or not written.strip():
+        return Left(where, "bad_row", "it names no recording")
+    if not isinstance(text, str | None):
+        return Left(where, "bad_row", "its text is no text")
+    channel = str(fields.get("channel") or "").strip().lower()
+    try:
+        start, end, duration = (_seconds(fields.get(name)) for name in ("start", "end", "duration"))
+    except ValueError:
+        return Left(where, "bad_row", "start, end and duration must be numbers of seconds")
+    if channel not in _CHANNELS:
+        return Left(where, "bad_row", f"its channel is {channel!r}: 1, 2, … or A, B")
+    audio = corpus.find(written.strip(), folder)
+    if audio is None:
+        return missing(where, written)
+    if end is None and duration is not None and (start is not None or by_duration):
+        end = (start or 0.0) + duration
+    if by_duration and not start and end is not None:
+        try:
+            end = None if abs(end - duration_of(audio)) <= _SAME_LENGTH else end
+        except AudioError as error:
+            return Left(where, error.reason, error.problem)
+    if end is not None and end <= (start or 0.0):
+        return Left(where, "bad_row", f"{start or 0:g} to {end:g} s is no span of time")
+    return _named(corpus, where, audio, fields, (start or 0.0, end, _CHANNELS[channel]))
+
+
+def _named(
+    corpus: Corpus,
+    where: str,
+    audio: Path,
+    fields: Mapping[str, Any],
+    span: tuple[float, float | None, int | None],
+) -> Entry:
+    name, (start, end, channel) = corpus.name_of(audio), span
+    recording = _word(fields, "recording") or _word(fields, "source").split(";")[0].strip()
+    if start or end is not None or channel is not None:
+        recording = recording or name
+        times = [f"{round(1000 * time):08d}" for time in (start, end) if time is not None]
+        sides = [] if channel is None else [str(channel + 1)]
+        name = _word(fields, "id").replace("/", "_") or "-".join([name, *sides, *times])
+    return Entry(
+        where=where,
+        name=name,
+        audio=audio,
+        text=fields.get("text") or "",
+        speaker=_word(fields, "speaker"),
+        recording=recording,
+        start=start,
+        end=end,
+        channel=channel,
+        condition=_word(fields, "condition"),
+        written_by="llm" if who_wrote(fields) == "llm" else "",
+    )
+
+
+def _word(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _seconds(value: Any) -> float | None:
+    """A time; None where there is none. Raises ValueError when it is no number of seconds."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError
+    return number
