@@ -104,24 +104,22 @@ def test_a_link_within_the_folder_is_no_harm(store: DataManager, folder: Path) -
 @pytest.mark.parametrize(
     ("header", "problem"),
     [
-        ("", "first line must name the columns"),
-        ("audio,text\n", "unknown: 'text'; missing: 'original_transcript', 'corrected_transcript'"),
+        ("", "cases.csv:1: field id: the first line must name the columns"),
+        ("audio,words\n", "line 1: columns missing: 'original_transcript', 'corrected_transcript'"),
         ("original_transcript,corrected_transcript\n", "missing: 'id or audio'"),
-        (HEADER.replace("\n", ",audio\n"), "there twice: 'audio'"),
+        (HEADER.replace("\n", ",path\n"), "cases.csv:1: field audio: the columns 'audio' and 'path' mean the same"),
     ],
 )
 def test_wrong_columns_are_named(store: DataManager, folder: Path, header: str, problem: str) -> None:
     said = refusal(store, folder / "cases.csv", header)
-    assert "line 1: " in said and problem in said
+    assert problem in said
 
 
-def test_other_encodings_are_named_with_their_lines(store: DataManager, folder: Path) -> None:
-    good = HEADER + "good.wav,heard,Zoë,\n"
-    for encoding in ("utf-16", "utf-16-le", "utf-32"):
-        assert "line 1: this is UTF-16 or UTF-32" in refusal(store, folder / "cases.csv", good.encode(encoding))
-    said = refusal(store, folder / "cases.csv", (good * 2).encode("latin-1"))
-    assert "line 2: byte 18 is not UTF-8" in said and "line 4:" in said
-    assert "line 2" in refusal(store, folder / "cases.jsonl", b'{}\n{"audio": "\xe9"}')
+def test_what_is_not_unicode_is_named_with_its_line(store: DataManager, folder: Path) -> None:
+    said = refusal(store, folder / "cases.csv", (HEADER + "good.wav,heard,сказано,\n").encode("cp1251"))
+    assert "cases.csv:2: field the whole line: it is not UTF-8" in said
+    said = refusal(store, folder / "cases.jsonl", b'{}\n{"audio": "\xe9"}')
+    assert "line 2: this is not JSON: character 12 is not UTF-8" in said
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from itertools import groupby
+from pathlib import Path
 from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict
@@ -18,32 +17,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases import writing
-from mondegreen.cases.formats import (
-    CaseInFile,
-    Format,
-    SentCase,
-    SentCorrection,
-    format_of,
-    read_cases,
-    undecodable,
-    write_cases,
-)
+from mondegreen.cases.file_audio import Audio, CaseProblem, Folder, known_recording, new_audio
+from mondegreen.cases.formats import format_of, read_cases, write_cases
 from mondegreen.cases.queries import active_corrections, record_of
 from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
+from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, told
+from mondegreen.cases.spreadsheet import WHOLE_TIME
 from mondegreen.cases.store import DataManager
-from mondegreen.config import Seconds
 from mondegreen.db import batched, reading, transaction
-from mondegreen.errors import AudioError, CaseError, UsageError
-from mondegreen.files import sha256_file, write_bytes
-from mondegreen.speech.audio import duration_of
+from mondegreen.delimited import Notice
+from mondegreen.errors import CaseError, UsageError
+from mondegreen.files import write_bytes
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
 AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
-_OUTSIDE = re.compile(r"[/~]|[A-Za-z]:|.*\\", re.DOTALL)  # absolute, a home, a drive, another system's separators
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
 Advance = Callable[[int], None]
-Audio = tuple[str, Seconds]  # sha256 and length
 
 
 def export_cases(
@@ -139,6 +129,7 @@ class ImportReport(BaseModel):
     known_corrections: int  # there already
     new_metadata: int = 0  # known cases of which the file says something new
     dry_run: bool
+    notices: tuple[Notice, ...] = ()  # what was understood, assumed or left out
 
 
 def import_cases(
@@ -148,6 +139,8 @@ def import_cases(
     file_format: str | None = None,
     author: str = "",
     dry_run: bool = False,
+    text_area: str = "",
+    silence: bool = False,
     advance: Advance = lambda cases: None,
 ) -> ImportReport:
     """Adds the file's new cases, and to known cases the corrections that they lack. Nothing else is changed.
@@ -159,6 +152,7 @@ def import_cases(
         path: CSV, JSON lines or Label Studio's JSON; audio is named relative to its folder.
         author: of the corrections that name none.
         dry_run: only check and count.
+        text_area, silence: of Label Studio, see `label_studio.read_tasks`.
         advance: called with a number of cases that are done, in both passes.
 
     Raises:
@@ -168,11 +162,17 @@ def import_cases(
     kind = format_of(path, file_format)
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", "Check the name of the file to import.")
-    _refuse(path, [f"{where}: {problem}." for where, problem in islice(undecodable(path), _PROBLEMS)])
+    notices: list[Notice] = []
+    folder = Folder(path.parent, of_another_disk=kind == "label-studio")
+
+    def rows(said: list[Notice]) -> Iterator[CaseInFile]:
+        return read_cases(path, kind, said, text_area=text_area, silence=silence)
+
     with data_manager.blobs.writing():
-        checked = _check(data_manager, path, kind, keep=not dry_run, advance=advance)
+        checked = _check(data_manager, path, rows(notices), folder, not dry_run, advance)
         with (reading if dry_run else transaction)(data_manager.engine) as session:
-            return _write(session, _read_again(path, kind, checked), checked, author, not dry_run, advance)
+            report = _write(session, _read_again(path, rows([]), checked), checked, author, not dry_run, advance)
+    return report.model_copy(update={"notices": (*notices, *told(path, checked.remarks))})
 
 
 def _refuse(path: Path, problems: Sequence[str]) -> None:
@@ -189,22 +189,21 @@ class _Checked:
 
     audio: dict[str, Audio] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    remarks: list[tuple[str, Remark]] = field(default_factory=list)
 
 
-class _CaseProblem(Exception):
-    """Why a case cannot be imported, for the list of problems."""
-
-
-def _check(data_manager: DataManager, path: Path, kind: Format, *, keep: bool, advance: Advance) -> _Checked:
+def _check(
+    data_manager: DataManager, path: Path, rows: Iterable[CaseInFile], folder: Folder, keep: bool, advance: Advance
+) -> _Checked:
     """The first pass: checks every case, and with `keep` stores the audio of the new ones. Raises UsageError."""
     checked, problems = _Checked(), list[str]()
-    for batch in batched(read_cases(path, kind)):
+    for batch in batched(rows):
         with reading(data_manager.engine) as session:
             stored = _stored_audio(session, [_id_of(row.case) for row in batch if row.case])
         for row in batch:
             try:
-                _check_row(data_manager, path.parent, row, stored, checked, keep)
-            except _CaseProblem as error:
+                _check_row(data_manager, folder, row, stored, checked, keep)
+            except CaseProblem as error:
                 problems.append(f"{row.where}: {str(error).rstrip('.')}.")
             if len(problems) >= _PROBLEMS:
                 _refuse(path, problems)
@@ -214,27 +213,43 @@ def _check(data_manager: DataManager, path: Path, kind: Format, *, keep: bool, a
 
 
 def _check_row(
-    data_manager: DataManager, folder: Path, row: CaseInFile, stored: dict[str, str], checked: _Checked, keep: bool
+    data_manager: DataManager, folder: Folder, row: CaseInFile, stored: dict[str, str], checked: _Checked, keep: bool
 ) -> None:
-    """Notes the case's id, and the audio of a new one. Raises _CaseProblem for anything that is wrong."""
+    """Notes the case's id, and the audio of a new one. Raises CaseProblem for anything that is wrong."""
     if row.case is None:
-        raise _CaseProblem(row.problem)
-    case, key = row.case, _id_of(row.case)
+        raise CaseProblem(row.problem)
+    case, key, remarks = row.case, _id_of(row.case), list(row.remarks)
     if key not in stored:
-        sha256, duration = _new_audio(data_manager, folder, case, keep)
-        key = writing.case_id(sha256, case.model_version)
-        if case.id and case.id != key:
-            raise _CaseProblem(
-                f"field id: {case.id} is not the id of this audio and model version, which is {key}; leave it empty"
-            )
-        checked.audio[key] = sha256, case.duration or duration
+        try:
+            audio = new_audio(data_manager, folder, case, keep, remarks)
+        except CaseProblem:
+            key = known_recording(data_manager, folder, case, remarks)
+            if not key:
+                raise
+        else:
+            key = _new_key(case, audio, remarks)
+            checked.audio[key] = audio._replace(duration=case.duration or audio.duration)
     elif case.sha256 and case.sha256 != stored[key]:
-        raise _CaseProblem(f"field sha256: the case {key} has the audio {stored[key]}, not this one")
+        raise CaseProblem(f"field sha256: the case {key} has the audio {stored[key]}, not this one")
     if any(item.method == "llm" and not item.transcript.strip() for item in case.corrections):
-        raise _CaseProblem("field corrections: a machine's correction is empty; only a person can say so")
+        raise CaseProblem("field corrections: a machine's correction is empty; only a person can say so")
     if key in checked.places:
-        raise _CaseProblem(f"the case {key} is in {checked.places[key]} already; a file names a case once")
+        raise CaseProblem(f"the case {key} is in {checked.places[key]} already; a file names a case once")
     checked.places[key] = row.where
+    checked.remarks += [(row.where, remark) for remark in remarks]
+
+
+def _new_key(case: SentCase, audio: Audio, remarks: Iterable[Remark]) -> str:
+    """The id of a new case. Raises CaseProblem when it is another one, or a cell that it needs cannot be read."""
+    key = writing.case_id(audio.sha256, case.model_version)
+    if case.id and case.id != key:
+        raise CaseProblem(
+            f"field id: {case.id} is not the id of this audio and model version, which is {key}; leave it empty"
+        )
+    for remark in remarks:
+        if remark.known_only:
+            raise CaseProblem(f"{remark.message}: {remark.example}; {WHOLE_TIME}")
+    return key
 
 
 def _id_of(case: SentCase) -> str:
@@ -242,58 +257,10 @@ def _id_of(case: SentCase) -> str:
     return case.id or (writing.case_id(case.sha256, case.model_version) if case.sha256 else "")
 
 
-def _new_audio(data_manager: DataManager, folder: Path, case: SentCase, keep: bool) -> Audio:
-    """The audio of a new case: a file of the folder, or what the blob store has already; with `keep` it is stored.
-
-    Raises:
-        _CaseProblem: there is no such recording, it cannot be decoded, or it is another one.
-        CaseError: the disk is full.
-    """
-    if case.original_transcript is None:
-        raise _CaseProblem("field original_transcript: a new case needs what the model heard")
-    if PurePosixPath(case.audio_name).name != case.audio_name:
-        raise _CaseProblem(f"field audio_name: {case.audio_name!r} is not the name of a file")
-    if not case.audio and not case.sha256:
-        raise _CaseProblem("a new case needs its audio; only cases that are in the store can do without")
-    try:
-        path = _locate(folder, case.audio) if case.audio else data_manager.blobs.path(case.sha256)
-    except CaseError:
-        raise _CaseProblem(f"the store has no recording {case.sha256}, and the field audio names no file") from None
-    try:
-        duration, found = duration_of(path), sha256_file(path)
-    except AudioError as error:
-        raise _CaseProblem(error.problem) from None
-    except OSError as error:
-        raise _CaseProblem(f"{path} cannot be read: {error.strerror}") from None
-    if case.sha256 and found != case.sha256:
-        raise _CaseProblem(f"the bytes of {path} have the sha256 {found}, not {case.sha256}")
-    if keep and case.audio and data_manager.blobs.put(path) != found:
-        raise _CaseProblem(f"{path} was changed while it was read")
-    return found, duration
-
-
-def _locate(folder: Path, name: str) -> Path:
-    """The file that a case names: below `folder`, never outside of it. Raises _CaseProblem."""
-    shown = f"the audio {name!r}"
-    if re.match("[a-z0-9+]+://", name):
-        raise _CaseProblem(f"{shown} is not on this machine; put the file beside the import file")
-    if "\0" in name or _OUTSIDE.match(name) or ".." in name.split("/"):
-        raise _CaseProblem(f"{shown} must be a path relative to {folder}, with / between its parts and without ..")
-    path = folder / name
-    try:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise _CaseProblem(f"{shown} leads out of {folder}")
-        if not path.is_file():
-            raise _CaseProblem(f"there is no file {path}")
-    except OSError as error:
-        raise _CaseProblem(f"{shown} cannot be used: {error.strerror}") from None
-    return path
-
-
-def _read_again(path: Path, kind: Format, checked: _Checked) -> Iterator[tuple[str, SentCase]]:
+def _read_again(path: Path, rows: Iterable[CaseInFile], checked: _Checked) -> Iterator[tuple[str, SentCase]]:
     """Each case with the id that the first pass gave it. Raises UsageError when the file has changed since."""
     keys = {where: key for key, where in checked.places.items()}
-    for row in read_cases(path, kind):
+    for row in rows:
         key = keys.get(row.where)
         if key is None or row.case is None or row.case.id not in ("", key):
             raise UsageError(f"{path} was changed while it was read ({row.where}).", "Import it again.")
@@ -366,14 +333,14 @@ def _add_cases(session: Session, cases: Mapping[str, SentCase], audio: Mapping[s
     same = {"error_types", "error_score", "metadata", "model_version", "source"}
     new = [
         NewCase(
-            audio_path=Path(case.audio_name or PurePosixPath(case.audio).name),
+            audio_path=Path(case.audio_name or audio[key].name),
             original_transcript=case.original_transcript or "",
-            duration=audio[key][1],
+            duration=audio[key].duration,
             **case.model_dump(include=same),
         )
         for key, case in cases.items()
     ]
-    stored = [writing.AudioCase(case, *audio[key]) for key, case in zip(cases, new, strict=True)]
+    stored = [writing.AudioCase(case, *audio[key][:2]) for key, case in zip(cases, new, strict=True)]
     writing.store_cases(session, stored, now)
     first = {key: case.first_seen or now for key, case in cases.items()}
     seen = {

@@ -83,6 +83,13 @@ def import_cases(
     file_format: FormatOption = None,
     author: Annotated[str, typer.Option(help="Of the corrections that name none.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check FILE and count; change nothing.")] = False,
+    text_area: Annotated[
+        str, typer.Option(help="Label Studio: the TextArea of the transcript; else as the export tells.")
+    ] = "",
+    silence: Annotated[
+        bool,
+        typer.Option("--empty-is-silence", help="Label Studio: an annotation without a transcript: nothing was said."),
+    ] = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,14 +106,17 @@ def import_cases(
             file_format=file_format,
             author=author,
             dry_run=dry_run,
+            text_area=text_area,
+            silence=silence,
             advance=adding(advance),
         )
     would = "Nothing was changed. There would be" if dry_run else "Imported"
-    text = (
+    lines = [
         f"{would} {found.new_cases} new cases, {found.new_corrections} new corrections and {found.new_metadata} cases "
-        f"with new metadata ({found.cases} cases in {file}, {found.known_corrections} corrections known already)."
-    )
-    answer(found, text, as_json)
+        f"with new metadata ({found.cases} cases in {file}, {found.known_corrections} corrections known already).",
+        *(f"Note: {notice}" for notice in found.notices),
+    ]
+    answer(found, lines, as_json)
 
 
 @app.command()
