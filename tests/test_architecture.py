@@ -23,6 +23,7 @@ RANKS = {
     "regression": 6,
     "review": 6,
     "cloud": 6,
+    "serving": 6,
     "loop": 7,
     "stages": 8,
     "cli": 8,

@@ -210,6 +210,17 @@ class MonitorParams(_Section):
     cooldown_hours: float = Field(6.0, ge=0, le=8760)
 
 
+class ServeParams(_Section):
+    language: str = Field("en", min_length=2)
+    max_waiting: int = Field(64, ge=1)
+    batch_wait_ms: float = Field(5.0, ge=0, le=1000)
+    timeout: Seconds = Field(300.0, gt=0)
+    max_megabytes: float = Field(200.0, gt=0)
+    max_seconds: Seconds = Field(14_400.0, gt=0)
+    poll_seconds: Seconds = Field(5.0, gt=0)
+    spool_megabytes: float = Field(2000.0, gt=0)
+
+
 class GcpParams(_Section):
     project_id: str | None = None
     bucket: str | None = None
@@ -246,6 +257,7 @@ class Params(_Section):
     review: ReviewParams = ReviewParams()
     trigger: TriggerParams = TriggerParams()
     monitor: MonitorParams = MonitorParams()
+    serve: ServeParams = ServeParams()
     gcp: GcpParams = GcpParams()
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 1  # the number of the newest migration
+SCHEMA = 2  # the number of the newest migration
 REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
 VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -154,7 +154,10 @@ class InferenceRow(Table):
     """One transcription in production."""
 
     __tablename__ = "inferences"
-    __table_args__ = (Index("inferences_by_model", "model_version", "at"),)
+    __table_args__ = (
+        Index("inferences_by_model", "model_version", "at"),
+        Index("inferences_by_request", "request_id", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[datetime] = mapped_column(index=True)
@@ -166,6 +169,11 @@ class InferenceRow(Table):
     error_score: Mapped[float | None]
     is_error: Mapped[bool | None]  # None: no detector looked at it
     case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id"))
+    request_id: Mapped[str | None] = mapped_column(String(64))  # a server's; None from the command line
+    served: Mapped[str | None]  # the registered version that answered, such as fine-tuned-stt/3
+    caller: Mapped[str | None]  # an opaque id of the caller's own
+    speaker: Mapped[str | None]
+    channel: Mapped[str | None]
 
 
 class JobRow(Table):

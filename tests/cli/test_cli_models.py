@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from mondegreen.cli.main import app
 from mondegreen.db import connect, open_database, reading, transaction
 from mondegreen.speech.model import model_digest
-from mondegreen.tables import InferenceRow
-from tests.db.growing import grown, state
+from mondegreen.tables import SCHEMA, InferenceRow
+from tests.db.growing import NEXT, grown, state
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
 from tests.registry.registered import Result as Judged
@@ -216,7 +216,7 @@ def test_doctor_finds_a_damaged_database(project: Path) -> None:
 
 def test_doctor_names_the_schema_and_upgrades_nothing(project: Path) -> None:
     deployer().deploy_model(add(project, 1))
-    assert findings()["database"] == [("ok", "It has schema 1, as this version of mondegreen.")]
+    assert findings()["database"] == [("ok", f"It has schema {SCHEMA}, as this version of mondegreen.")]
 
     def looked(number: int) -> tuple[str, str]:
         before = state(connect(project / "var"))
@@ -225,10 +225,12 @@ def test_doctor_names_the_schema_and_upgrades_nothing(project: Path) -> None:
         assert state(connect(project / "var")) == before
         return found
 
-    assert looked(2) == ("warning", "It has schema 1; the next command that opens it upgrades it to 2.")
+    said = f"It has schema {SCHEMA}; the next command that opens it upgrades it to {NEXT}."
+    assert looked(NEXT) == ("warning", said)
     with grown():
         open_database(project / "var").dispose()
-    assert looked(1) == ("problem", "The database has schema 2, this version of mondegreen knows 1.")
+    said = f"The database has schema {NEXT}, this version of mondegreen knows {SCHEMA}."
+    assert looked(SCHEMA) == ("problem", said)
 
 
 def test_relocate_mends_what_a_move_of_the_checkout_breaks(

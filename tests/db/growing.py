@@ -1,5 +1,6 @@
 """Databases that the code of schema 1 wrote, and a mondegreen that knows a schema more."""
 
+import importlib
 import os
 import sqlite3
 import subprocess
@@ -12,9 +13,11 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 
 from mondegreen import db, schema
-from mondegreen.tables import Table
+from mondegreen.tables import SCHEMA
 
 HERE = Path(__file__).parent
+NEXT = SCHEMA + 1
+_FIRST = importlib.import_module("mondegreen.migrations.versions.0001_baseline")
 
 
 def restore(folder: Path) -> None:
@@ -32,14 +35,14 @@ def restore(folder: Path) -> None:
 
 
 @contextmanager
-def grown(*versions: Path, number: int = 2) -> Iterator[None]:
-    """A mondegreen whose newest migration is tests/db/second's, or the one given."""
+def grown(*versions: Path, number: int = NEXT) -> Iterator[None]:
+    """A mondegreen whose newest migration is tests/db/next's, or the one given."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (db, schema):
             patch.setattr(module, "SCHEMA", number)
             patch.setattr(module, "REVISION", f"{number:04}")
         patch.setattr("mondegreen.registry.doctor.SCHEMA", number)
-        patch.setattr(schema, "VERSIONS", [*schema.VERSIONS, *(versions or [HERE / "second"])])
+        patch.setattr(schema, "VERSIONS", [*schema.VERSIONS, *(versions or [HERE / "next"])])
         yield
 
 
@@ -47,7 +50,7 @@ def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of schema 1, by its columns of then."""
     found = {}
     with engine.connect() as connection:
-        for table in Table.metadata.sorted_tables:
+        for table in _FIRST._TABLES.sorted_tables:
             if table.name != "schema_version":
                 columns = ", ".join(f'"{column.name}"' for column in table.columns)
                 rows = connection.execute(text(f"SELECT {columns} FROM {table.name}"))
@@ -56,7 +59,7 @@ def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def state(engine: Engine) -> tuple[str | None, int | None, bool]:
-    """Alembic's revision, the number beside it, and whether the column of tests/db/second is there."""
+    """Alembic's revision, the number beside it, and whether the column of tests/db/next is there."""
     with engine.connect() as connection:
         found = schema.look(connection)
         return found.revision, found.schema, "language" in {c["name"] for c in inspect(connection).get_columns("cases")}

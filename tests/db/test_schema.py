@@ -22,7 +22,7 @@ from mondegreen.db import connect, open_database
 from mondegreen.errors import CaseError
 from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, Table
 from tests.cases.conftest import small_disk
-from tests.db.growing import contents, copies, grown, restore, state
+from tests.db.growing import NEXT, contents, copies, grown, restore, state
 
 
 def test_the_newest_migration_is_the_schema_of_the_tables() -> None:
@@ -65,7 +65,8 @@ def test_a_new_sqlite_file_is_made_of_the_same_statements_as_an_old_one(
 ) -> None:
     monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     restore(tmp_path / "old")
-    open_database(tmp_path / "new").dispose()
+    for name in ("old", "new"):
+        open_database(tmp_path / name).dispose()
 
     def statements(folder: Path) -> list[str]:
         with closing(sqlite3.connect(folder / "mondegreen.db")) as connection:
@@ -80,11 +81,10 @@ def test_an_old_database_opens_with_everything_in_it(old: Path) -> None:
     assert all(before.values())
     store = DataManager(old)
     assert contents(store.engine) == before
-    assert state(store.engine) == ("0001", 1, False)
+    assert state(store.engine) == (REVISION, SCHEMA, False)
     assert [case.corrected_transcript for case in store.get_corrected_cases()].count("der Graf fährt nach Hause") == 1
     assert [case.original_transcript for case in store.find_cases(CaseFilter(text="größe")).cases] == ["größe und maß"]
     assert store.get_statistics().total == 6
-    assert copies(old) == []  # nothing that was there has changed
     store.store_correction(store.get_uncorrected_cases()[0].id, "and it can be written to")
     store.close()
 
@@ -122,7 +122,7 @@ def test_alembic_s_own_table_is_somebody_else_s(old: Path) -> None:
         open_database(old).dispose()
     with engine.connect() as connection:
         assert connection.scalars(text("SELECT version_num FROM alembic_version")).all() == ["of MLflow"]
-    assert state(engine) == ("0002", 2, True)
+    assert state(engine) == (f"{NEXT:04}", NEXT, True)
     engine.dispose()
 
 
@@ -133,7 +133,7 @@ def test_an_upgrade_keeps_everything_and_a_copy_of_the_file(
     before = contents(engine)
     with grown(), caplog.at_level(logging.WARNING):
         store = DataManager(old)
-    assert state(engine) == ("0002", 2, True)
+    assert state(engine) == (f"{NEXT:04}", NEXT, True)
     assert contents(engine) == before
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM cases WHERE language = 'de'")) == 1
@@ -141,13 +141,13 @@ def test_an_upgrade_keeps_everything_and_a_copy_of_the_file(
     said = [record.getMessage() for record in caplog.records if record.name == "mondegreen.db"]
     if database == "sqlite":
         (copy,) = copies(old)
-        assert copy.name.startswith("mondegreen.db.before-0002-20")
-        assert said == [f"The database was upgraded from schema 1 to 2. As it was: {copy}."]
+        assert copy.name.startswith(f"mondegreen.db.before-{NEXT:04}-20")
+        assert said == [f"The database was upgraded from schema 1 to {NEXT}. As it was: {copy}."]
         (old / "back").mkdir()
         copy.rename(old / "back/mondegreen.db")
         assert contents(open_database(old / "back")) == before
     else:
-        assert said == ["The database was upgraded from schema 1 to 2."]
+        assert said == [f"The database was upgraded from schema 1 to {NEXT}."]
     store.close()
     engine.dispose()
 
@@ -160,7 +160,7 @@ def test_a_second_opening_changes_nothing_and_copies_nothing(old: Path) -> None:
     assert sorted(old.iterdir()) == there
 
 
-@pytest.mark.parametrize("revision", ["0002", "a1b2c3"])
+@pytest.mark.parametrize("revision", [f"{NEXT:04}", "a1b2c3"])
 def test_a_newer_database_is_refused_with_what_to_do(old: Path, revision: str) -> None:
     with grown():
         open_database(old).dispose()
@@ -169,19 +169,19 @@ def test_a_newer_database_is_refused_with_what_to_do(old: Path, revision: str) -
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'"))
     with pytest.raises(
-        CaseError, match=rf"schema {revision.lstrip('0')}, this version of mondegreen knows 1"
+        CaseError, match=rf"schema {revision.lstrip('0')}, this version of mondegreen knows {SCHEMA}"
     ) as refused:
         open_database(old)
     assert refused.value.exit_code == 1
     assert "Install" in refused.value.next_step
-    assert (contents(engine), state(engine)) == (before, (revision, 2, True))
+    assert (contents(engine), state(engine)) == (before, (revision, NEXT, True))
     engine.dispose()
 
 
 def test_mondegreen_from_before_the_migrations_refuses_what_it_does_not_know(old: Path) -> None:
     """It looks at `schema_version` alone, and opens what is 1."""
     engine = connect(old)
-    for number, mondegreen in ((1, pytest.MonkeyPatch.context()), (2, grown())):
+    for number, mondegreen in ((SCHEMA, pytest.MonkeyPatch.context()), (NEXT, grown())):
         with mondegreen:
             open_database(old).dispose()
         with engine.connect() as connection:
@@ -192,8 +192,8 @@ def test_mondegreen_from_before_the_migrations_refuses_what_it_does_not_know(old
 def test_a_migration_that_fails_leaves_nothing_not_even_the_copy(old: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "0002_broken.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0002', '0001'\n"
+    (broken / "next_broken.py").write_text(
+        f"from alembic import op\nrevision, down_revision = {f'{NEXT:04}'!r}, {REVISION!r}\n"
         "def upgrade():\n    op.execute(\"UPDATE corrections SET transcript = ''\")\n    op.execute('SELECT nothing')\n"
     )
     engine = connect(old)
@@ -209,8 +209,8 @@ def test_a_migration_that_loses_a_row_others_refer_to_is_undone(old: Path, datab
         pytest.skip("PostgreSQL refuses the statement itself")
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "0002_broken.py").write_text(
-        "from alembic import op\nrevision, down_revision = '0002', '0001'\n"
+    (broken / "next_broken.py").write_text(
+        f"from alembic import op\nrevision, down_revision = {f'{NEXT:04}'!r}, {REVISION!r}\n"
         "def upgrade():\n    op.execute('DELETE FROM cases WHERE number = 1')\n"
     )
     engine = connect(old)
@@ -225,8 +225,8 @@ def test_a_table_may_be_made_anew(old: Path, tmp_path: Path) -> None:
     """SQLite drops and renames the table that others refer to: that needs its foreign keys off."""
     anew = tmp_path / "anew"
     anew.mkdir()
-    (anew / "0002_anew.py").write_text(
-        "import sqlalchemy as sa\nfrom alembic import op\nrevision, down_revision = '0002', '0001'\n"
+    (anew / "next_anew.py").write_text(
+        f"import sqlalchemy as sa\nfrom alembic import op\nrevision, down_revision = {f'{NEXT:04}'!r}, {REVISION!r}\n"
         "def upgrade():\n    with op.batch_alter_table('jobs') as jobs:\n"
         "        jobs.alter_column('outcome', type_=sa.String(16))\n"
     )

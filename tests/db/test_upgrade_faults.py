@@ -13,10 +13,11 @@ from sqlalchemy import Engine, event
 
 from mondegreen import files
 from mondegreen.db import connect, open_database
-from tests.db.growing import contents, copies, grown, state
+from mondegreen.tables import REVISION, SCHEMA
+from tests.db.growing import NEXT, contents, copies, grown, state
 
 _FORK = multiprocessing.get_context("fork")
-OLD, NEW = {(None, 1, False), ("0001", 1, False)}, ("0002", 2, True)
+OLD, NEW = {(None, 1, False), ("0001", 1, False), (REVISION, SCHEMA, False)}, (f"{NEXT:04}", NEXT, True)
 
 
 def in_children(count: int, work: Callable[[], Any]) -> list[int | None]:
@@ -58,7 +59,7 @@ def test_several_processes_make_a_database_at_once(empty: Path, count: int) -> N
 
     assert in_children(count, work) == [0] * count
     engine = connect(empty)
-    assert state(engine) == ("0001", 1, False)
+    assert state(engine) == (REVISION, SCHEMA, False)
     engine.dispose()
 
 
@@ -134,5 +135,5 @@ def test_kill_9_while_copying_leaves_the_old_schema_and_the_next_one_goes_on(
         open_database(old).dispose()
     assert (state(engine), contents(engine)) == (NEW, before)
     (copy,) = copies(old)
-    assert copy.name.startswith("mondegreen.db.before-0002-")
+    assert copy.name.startswith(f"mondegreen.db.before-{NEXT:04}-")
     engine.dispose()

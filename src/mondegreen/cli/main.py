@@ -19,6 +19,7 @@ from mondegreen.cli import (
     models,
     regression,
     review,
+    serve,
     status,
     transcribe,
     validate,
@@ -51,6 +52,7 @@ app.command()(status.monitor)
 app.command()(finetune.cloud)
 app.command()(status.doctor)
 app.command()(review.review)
+app.command()(serve.serve)
 app.command()(validate.validate)
 for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, jobs.watch, status.status):
     app.command()(command)

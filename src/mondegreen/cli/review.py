@@ -39,8 +39,8 @@ def review(
     ctrl-C stops the server, and loses nothing.
     """
     from mondegreen.config import params_of
+    from mondegreen.listening import is_loopback
     from mondegreen.review.app import serve
-    from mondegreen.review.security import is_loopback
 
     params = params_of()
     manager = open_store(store)
@@ -58,7 +58,8 @@ def review(
 def _state(
     manager: "DataManager", params: "Params", host: str, names: Sequence[str], reviewer: str | None
 ) -> "ReviewState":
-    from mondegreen.review.security import Access, checked_name, is_loopback
+    from mondegreen.listening import is_loopback
+    from mondegreen.review.security import Access, checked_name
     from mondegreen.review.session import ReviewState
 
     if reviewer is not None and not checked_name(reviewer):

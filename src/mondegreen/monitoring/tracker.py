@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, select
 
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import NewCase, checked
 from mondegreen.config import MonitorParams
-from mondegreen.db import open_database, transaction
+from mondegreen.db import open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.records import Alternative, Word
@@ -32,9 +32,16 @@ TREND_DAYS = 30
 _WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
 _LONGEST = timedelta(days=36_525)
 _UNKNOWN: Mapping[str, str] = MappingProxyType({})
-_COLUMNS = {"model_version", "duration", "latency", "confidence", "error_score", "is_error"}
+_COLUMNS = {
+    *("model_version", "duration", "latency", "confidence", "error_score", "is_error"),
+    *("request_id", "served", "caller", "speaker", "channel"),
+}
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class PartlyLoggedError(CaseError):
+    """The inferences are written down, but not all of the failed cases among them."""
 
 
 class Inference(BaseModel):
@@ -54,6 +61,9 @@ class Inference(BaseModel):
         at: when it was transcribed; now when not given.
         words: with their times and confidences, kept with a failed case for the person who corrects it.
         nbest: what else may have been said, kept likewise.
+        request_id: a server's id of the request; logged again under the same id, it counts once.
+        served: the registered version that answered, such as fine-tuned-stt/3.
+        caller: who asked, an opaque id of the caller's own.
         speaker: who spoke.
         recording: what the audio is a piece of; with the speaker it keeps what judges out of training.
         channel: of the recording that was heard.
@@ -74,6 +84,9 @@ class Inference(BaseModel):
     at: AwareDatetime | None = None
     words: tuple[Word, ...] = ()
     nbest: tuple[Alternative, ...] = ()
+    request_id: str | None = Field(None, min_length=1, max_length=64)
+    served: str | None = None
+    caller: str | None = None
     speaker: str | None = None
     recording: str | None = None
     channel: str | None = None
@@ -137,8 +150,8 @@ class MetadataTracker:
             The id of the failed case of each inference, None where it was not misheard.
 
         Raises:
-            CaseError: the database refuses (nothing is written), or some recordings are gone or cannot be kept (the
-                rest is written).
+            CaseError: the database refuses; nothing is written.
+            PartlyLoggedError: some recordings are gone or cannot be kept; the rest is written.
         """
         given, now = list(inferences), datetime.now(UTC)
         problems: list[str] = []
@@ -151,13 +164,20 @@ class MetadataTracker:
                 problems.append(f"{inference.audio_path}: {error.strerror}.")
         if rows:
             with transaction(self.engine) as session:
-                session.execute(insert(InferenceRow), rows)
+                adding = upserting(session, InferenceRow).on_conflict_do_nothing(index_elements=["request_id"])
+                session.execute(adding, rows)
         if problems:
-            raise CaseError(
+            raise PartlyLoggedError(
                 f"{len(problems)} of {len(given)} inferences were not logged in full: {problems[0]}",
                 "The transcripts are right. Mend the cause and log these recordings again.",
             )
         return case_ids
+
+    def logged(self, request_ids: Sequence[str]) -> set[str]:
+        """Which of these requests are written down already. Raises CaseError."""
+        table = plain(InferenceRow)
+        with reading(self.engine) as session:
+            return set(session.scalars(select(table.c.request_id).where(table.c.request_id.in_(request_ids))))
 
     def _store_cases(self, inferences: Sequence[Inference], problems: list[str]) -> list[str | None]:
         """All misheard ones at once; one by one when that fails, so that one bad recording stands alone."""
@@ -317,7 +337,7 @@ def _case(inference: Inference) -> NewCase:
             "confidence": inference.confidence,
             "words": [word.model_dump() for word in inference.words[:_WORDS]],
             "nbest": [alternative.model_dump() for alternative in inference.nbest],
-            **inference.model_dump(include=set(FIELDS), exclude_none=True),
+            **inference.model_dump(include={*FIELDS, "served", "caller"}, exclude_none=True),
         },
         source="production",
         **inference.model_dump(include={"audio_path", "error_types", "error_score", "model_version", "duration"}),

@@ -39,6 +39,31 @@ def find_model(name: str) -> Path | None:
         return None
 
 
+def holder(uri: str) -> str:
+    """The version that holds an alias now, such as fine-tuned-stt/3.
+
+    Args:
+        uri: `models:/name@alias`.
+
+    Raises:
+        RegistryError: nobody holds it, or the registry cannot be asked.
+    """
+    import mlflow
+
+    found = _URI.fullmatch(uri)
+    if not found or not found["alias"]:
+        raise RegistryError(f"{uri} names no alias.", "Write models:/NAME@champion.")
+    if (file := registry_file()) and not file.is_file():
+        raise RegistryAwayError(f"{uri} cannot be looked up: {file} is gone.", "Put mlruns/ back.")
+    try:
+        version = connect().get_model_version_by_alias(found["name"], found["alias"])
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise RegistryError(
+            f"{uri} cannot be looked up: {getattr(error, 'message', error)}", "See `mondegreen models list`."
+        ) from None
+    return f"{version.name}/{version.version}"
+
+
 def resolve_uri(uri: str) -> Path:
     """The local model folder behind a registry URI, downloaded when the registry is not on this machine.
 

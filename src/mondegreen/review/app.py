@@ -19,6 +19,7 @@ from starlette.background import BackgroundTask
 
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError, UsageError
+from mondegreen.listening import bound
 from mondegreen.review import history as reviews
 from mondegreen.review import session
 from mondegreen.review.decisions import (
@@ -69,7 +70,7 @@ def serve(state: ReviewState, port: int, on_ready: Callable[[str], None]) -> Non
         UsageError: the address cannot be bound.
     """
     release(state.manager.engine, state.params)
-    with _bound(state.access.host, port) as listening:
+    with bound(state.access.host, port) as listening:
         listening.listen(128)
         config = uvicorn.Config(
             create_app(state),
@@ -315,23 +316,3 @@ def _say(request: Request, status: int, problem: str, next_step: str) -> Respons
     browser = browser_session(request)
     text = browser.state.templates.get_template("problem.html.j2").render(problem=problem, next_step=next_step)
     return Response(text, status, media_type="text/html")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UsageError(
-            f"--host {host}: {error.strerror}.", "Give 127.0.0.1, or an address of this machine."
-        ) from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(target)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(
-            f"{host}:{port} cannot be bound: {reason}.", "Give another one: --port 0 takes any that is free."
-        ) from None
-    return listening

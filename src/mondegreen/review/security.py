@@ -19,6 +19,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mondegreen.listening import is_loopback
+
 MAX_BODY = 64 * 1024  # bytes; a transcript of the longest that is allowed takes 40 kB when every character is escaped
 MAX_NAME = 60  # characters of a reviewer's name
 _SAFE = ("GET", "HEAD")
@@ -88,14 +90,6 @@ class Visitor:
     name: str  # "" when nobody said
     is_new: bool
     has_token: bool
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound there."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class AccessMiddleware:

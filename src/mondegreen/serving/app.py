@@ -1,0 +1,325 @@
+"""The HTTP side: OpenAI's audio API, health, metrics; each answer is on its way into the store before it is sent.
+
+Whatever is refused is refused as OpenAI's API does it, with a JSON object `error` whose message says what to do. A
+field that would change nothing is refused by its name rather than ignored.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
+
+from mondegreen.config import ServeParams
+from mondegreen.errors import AudioError, MondegreenError
+from mondegreen.serving.batcher import Batcher, Heard
+from mondegreen.serving.champion import Champion
+from mondegreen.serving.fields import Asked, read_fields, served_names
+from mondegreen.serving.formats import render
+from mondegreen.serving.metrics import Metrics
+from mondegreen.serving.refusal import RefusedError
+from mondegreen.serving.spool import Answer, Spool
+from mondegreen.speech.audio import duration_of
+from mondegreen.speech.transcriber import Failure
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+router = APIRouter()
+_MEGABYTE = 1_000_000
+_FIELDS, _FIELD_BYTES = 20, 10_000  # of a form, besides the recording
+_BUSY = 1  # seconds after which a refused client may ask again
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Server:
+    """What the routes work with. `inside`: requests that were let in and are not answered."""
+
+    champion: Champion
+    batcher: Batcher
+    spool: Spool
+    metrics: Metrics
+    params: ServeParams
+    token: str = ""
+    inside: int = field(default=0)
+    stopping: bool = field(default=False)
+
+
+def create_app(server: Server) -> FastAPI:
+    """The service over one model."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.server = server
+    app.include_router(router)
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(Exception, _broken)
+    app.middleware("http")(_guarded)
+    return app
+
+
+@router.post("/v1/audio/transcriptions")
+async def transcriptions(request: Request) -> Response:
+    """One recording to its text."""
+    server = _server(request)
+    if server.stopping:
+        raise RefusedError(503, "The server is stopping. Ask another one, or this one in a while.")
+    if server.inside >= server.params.max_waiting:
+        raise RefusedError(
+            429, f"{server.inside} requests are being answered already.", headers={"retry-after": str(_BUSY)}
+        )
+    server.inside += 1
+    server.metrics.inside.set(server.inside)
+    try:
+        return await _answer(request, server)
+    finally:
+        server.inside -= 1
+        server.metrics.inside.set(server.inside)
+
+
+@router.get("/v1/models")
+def models(request: Request) -> Response:
+    """The names that `model` may have."""
+    server = _server(request)
+    known = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "mondegreen"}
+        for name in served_names(server.champion.model, server.champion.current.name)
+    ]
+    return JSONResponse({"object": "list", "data": known})
+
+
+@router.get("/healthz")
+def alive() -> Response:
+    """Whether the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz")
+def ready(request: Request) -> Response:
+    """Whether requests are taken, by which model, and what is wrong although they are."""
+    server = _server(request)
+    current, spool = server.champion.current, server.spool.state
+    facts = {
+        "ready": not server.stopping,
+        "model": current.name,
+        "digest": current.digest,
+        "follows": server.champion.model,
+        "problem": server.champion.problem or None,
+        "store": spool.problem or None,
+        "answers_waiting": spool.waiting,
+        "answers_dropped": spool.dropped,
+        "answers_refused": spool.refused,
+    }
+    return JSONResponse(facts, 503 if server.stopping else 200)
+
+
+@router.get("/metrics")
+def metrics(request: Request) -> Response:
+    """In Prometheus' text format."""
+    server = _server(request)
+    text, kind = server.metrics.text(server.spool.state, bool(server.champion.problem))
+    return Response(text, media_type=kind)
+
+
+async def _answer(request: Request, server: Server) -> Response:
+    request_id = request.state.request_id
+    recording: Path | None = None
+    try:
+        async with _form(request, server.params) as form:
+            asked = read_fields(
+                form,
+                server.params.language,
+                served_names(server.champion.model, server.champion.current.name),
+                request.headers,
+            )
+            upload = cast(UploadFile, form["file"])
+            recording = server.spool.place(request_id, upload.filename or "")
+            digest = await run_in_threadpool(_save, upload, recording)
+        seconds = await run_in_threadpool(_seconds, recording, server.params)
+        heard = await _heard(request, server, server.batcher.submit(recording, seconds))
+        if isinstance(heard.result, Failure):
+            raise RefusedError(400, f"file: {heard.result.error}", "file")
+        answer = _to_store(request_id, asked, heard, digest)
+        await run_in_threadpool(server.spool.add, answer)
+        recording = None  # the spool's now
+        server.metrics.heard(heard)
+    finally:
+        if recording is not None:
+            server.spool.forget(recording)
+    body, kind = render(heard.result, asked.response_format, asked.language, asked.granularities)
+    headers = {"x-mondegreen-model": heard.served.name, "x-mondegreen-digest": heard.served.digest}
+    if isinstance(body, str):
+        return PlainTextResponse(body, headers=headers, media_type=kind)
+    return JSONResponse(body, headers=headers)
+
+
+def _to_store(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answer:
+    assert not isinstance(heard.result, Failure)
+    return Answer(
+        request_id=request_id,
+        at=datetime.now(UTC),
+        served=heard.served.name,
+        audio_sha256=digest,
+        transcription=heard.result,
+        caller=asked.caller,
+        speaker=asked.speaker,
+        recording=asked.recording,
+        channel=asked.channel,
+    )
+
+
+class _form:
+    """The form of a request, its body bounded while it is read: a length that a client states proves nothing."""
+
+    def __init__(self, request: Request, params: ServeParams) -> None:
+        self._request, self._most = request, params.max_megabytes * _MEGABYTE
+        self._form: FormData | None = None
+
+    async def __aenter__(self) -> FormData:
+        refusal = RefusedError(
+            413, f"The request has more than {self._most // _MEGABYTE:.0f} MB (serve.max_megabytes).", "file"
+        )
+        if int(self._request.headers.get("content-length") or 0) > self._most:
+            raise refusal
+        limited = Request(self._request.scope, _limited(self._request.receive, int(self._most), refusal))
+        try:
+            self._form = await limited.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+        except HTTPException as error:
+            raise RefusedError(400, f"The form cannot be read: {error.detail}") from None
+        if not isinstance(self._form.get("file"), UploadFile):
+            await self._form.close()
+            raise RefusedError(
+                400, "There is no recording. Send one as multipart/form-data, in the field file.", "file"
+            )
+        return self._form
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._form:
+            await self._form.close()
+
+
+def _limited(receive: Receive, most: int, refusal: RefusedError) -> Receive:
+    read = 0
+
+    async def some() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > most:
+            raise refusal
+        return message
+
+    return some
+
+
+def _save(upload: UploadFile, target: Path) -> str:
+    """Writes the recording down; its sha256."""
+    with target.open("wb") as file:
+        shutil.copyfileobj(upload.file, file)
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seconds(recording: Path, params: ServeParams) -> float:
+    try:
+        seconds = duration_of(recording)
+    except AudioError as error:
+        raise RefusedError(400, f"file: {str(error).replace(str(recording), recording.name)}", "file") from None
+    if seconds > params.max_seconds:
+        raise RefusedError(
+            413, f"file: {seconds:.0f} seconds; {params.max_seconds:.0f} are taken (serve.max_seconds).", "file"
+        )
+    return seconds
+
+
+async def _heard(request: Request, server: Server, future: "Future[Heard]") -> Heard:
+    """Waits for the transcript; for no longer than is allowed, and not for a client that is gone."""
+    result, gone = asyncio.wrap_future(future), asyncio.create_task(_disconnected(request))
+    try:
+        waiting: set[asyncio.Future[Any]] = {result, gone}
+        done, _ = await asyncio.wait(waiting, timeout=server.params.timeout, return_when=asyncio.FIRST_COMPLETED)
+        if result in done:
+            return result.result()
+        if gone in done:
+            raise RefusedError(499, "The client is gone.")
+        raise RefusedError(504, f"No transcript within {server.params.timeout:g} seconds (serve.timeout). Ask later.")
+    finally:
+        future.cancel()
+        result.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """A request's id, who may ask, how long it took."""
+    server, started = _server(request), time.perf_counter()
+    request.state.request_id = str(uuid.uuid4())
+    refusal = _refusal(request, server)
+    response = _problem(refusal) if refusal else await call_next(request)
+    response.headers["x-request-id"] = request.state.request_id
+    if request.url.path.startswith("/v1/"):
+        server.metrics.asked(response.status_code, time.perf_counter() - started)
+    return response
+
+
+def _refusal(request: Request, server: Server) -> RefusedError | None:
+    if not request.url.path.startswith("/v1/"):
+        return None
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if server.token:
+        if scheme.lower() != "bearer" or not hmac.compare_digest(
+            given.strip().encode("latin-1"), server.token.encode()
+        ):
+            return RefusedError(401, "The token is missing or wrong: send Authorization: Bearer TOKEN.")
+    elif request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return RefusedError(403, "Another site's page asked for this.")
+    return None
+
+
+def _server(request: Request) -> Server:
+    return cast(Server, request.app.state.server)
+
+
+def _problem(error: RefusedError) -> Response:
+    kind = (
+        "server_error"
+        if error.status >= 500
+        else "rate_limit_error"
+        if error.status == 429
+        else "invalid_request_error"
+    )
+    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": None}}
+    return JSONResponse(body, error.status, headers=error.headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return _problem(cast(RefusedError, error))
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    found = cast(HTTPException, error)
+    return _problem(RefusedError(found.status_code, f"{request.method} {request.url.path}: {found.detail}."))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    message = error.problem if isinstance(error, MondegreenError) else "Something broke; the server's log says what."
+    _log.error("Request %s failed.", getattr(request.state, "request_id", "?"), exc_info=error)
+    return _problem(RefusedError(500, message))

@@ -1,0 +1,81 @@
+"""What Prometheus reads at /metrics. With several workers it is the sum over all of them."""
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from mondegreen.serving.batcher import Heard
+from mondegreen.serving.spool import SpoolState
+
+if TYPE_CHECKING:
+    from mondegreen.serving.champion import Served
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where several processes keep their counts
+_LATENCIES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+class Metrics:
+    """The service's own registry, so that two in one process do not meet."""
+
+    def __init__(self) -> None:
+        found = self.registry = CollectorRegistry()
+        self.requests = Counter("mondegreen_requests", "Requests by status.", ["status"], registry=found)
+        self.latency = Histogram(
+            "mondegreen_request_seconds", "From the request to its answer.", buckets=_LATENCIES, registry=found
+        )
+        self.audio = Counter("mondegreen_audio_seconds", "Audio that was heard.", registry=found)
+        self.batch = Histogram(
+            "mondegreen_batch_recordings", "Recordings heard together.", buckets=_BATCHES, registry=found
+        )
+        self.inside = Gauge(
+            "mondegreen_requests_inside", "Taken and not answered.", registry=found, multiprocess_mode="livesum"
+        )
+        self.model = Gauge(
+            "mondegreen_model",
+            "1 for the model that serves.",
+            ["model", "digest"],
+            registry=found,
+            multiprocess_mode="livemax",
+        )
+        self.problem = Gauge(
+            "mondegreen_model_problem",
+            "1 while what is in production by the registry does not serve.",
+            registry=found,
+            multiprocess_mode="livemax",
+        )
+        self.answers = Gauge(
+            "mondegreen_answers",
+            "Answers on their way into the store: waiting, written, dropped, refused.",
+            ["state"],
+            registry=found,
+            multiprocess_mode="livesum",
+        )
+
+    def asked(self, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self.requests.labels(str(status)).inc()
+        self.latency.observe(seconds)
+
+    def heard(self, heard: Heard) -> None:
+        """A recording was transcribed."""
+        self.audio.inc(getattr(heard.result, "duration", 0.0))
+        self.batch.observe(heard.batch)
+
+    def serves(self, served: "Served") -> None:
+        """Another model took over."""
+        self.model.clear()
+        self.model.labels(served.name, served.digest[:12]).set(1)
+
+    def text(self, spool: SpoolState, problem: bool) -> tuple[bytes, str]:
+        """The page and its media type."""
+        self.problem.set(problem)
+        for state in ("waiting", "written", "dropped", "refused"):
+            self.answers.labels(state).set(getattr(spool, state))
+        registry = self.registry
+        if os.environ.get(SHARED):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_LATEST

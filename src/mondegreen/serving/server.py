@@ -1,0 +1,127 @@
+"""From parameters to a running service: the parts put together, bound, served, stopped without losing anything."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from mondegreen.config import Params
+from mondegreen.errors import CaseError, UsageError
+from mondegreen.monitoring.tracker import MetadataTracker, inference_of
+from mondegreen.serving.app import Server, create_app
+from mondegreen.serving.batcher import Batcher
+from mondegreen.serving.champion import Champion
+from mondegreen.serving.metrics import SHARED, Metrics
+from mondegreen.serving.spool import Answer, Spool
+
+TOKEN = "MONDEGREEN_SERVE_TOKEN"
+_GRACE = 120  # seconds for what was taken, once it is to stop
+_BACKLOG = 1024
+_RESTART = 1.0  # seconds before a worker that died is started anew
+
+
+def serve(model: str, params: Params, store: Path, listening: socket.socket, on_ready: Callable[[str], None]) -> None:
+    """Serves in this process until SIGINT or SIGTERM.
+
+    Args:
+        model: `models:/name@alias` is followed.
+        store: of the cases and inferences; the spool is below it.
+        on_ready: told the name of the model once requests are taken.
+
+    Raises:
+        MondegreenError: no model can be loaded.
+    """
+    metrics = Metrics()
+    champion = Champion(model, params, params.serve.poll_seconds, lambda served, _: metrics.serves(served))
+    batcher = Batcher(lambda: champion.current, params.serve, params.audio.max_duration)
+    spool = Spool(store / "serve", Store(store, params), int(params.serve.spool_megabytes * 1_000_000))
+    server = Server(champion, batcher, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
+    champion.start()
+    config = uvicorn.Config(
+        create_app(server),
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    try:
+        on_ready(champion.current.name)
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        server.stopping = True
+        champion.stop()
+        batcher.close()
+        spool.close()
+
+
+class Store:
+    """Writes answers down as `transcribe --log` does; the detector of each model is loaded when it is first needed."""
+
+    def __init__(self, folder: Path, params: Params) -> None:
+        self._tracker, self._params = MetadataTracker(folder), params
+
+    def __call__(self, answers: Sequence[Answer]) -> None:
+        """Raises CaseError while the database is away; what is there already is not written again."""
+        from mondegreen.detector.detector import ErrorDetector
+
+        known = self._tracker.logged([answer.request_id for answer in answers])
+        detectors: dict[str, ErrorDetector | None] = {}
+        inferences = []
+        for answer in (answer for answer in answers if answer.request_id not in known):
+            digest = answer.transcription.model
+            if digest not in detectors:
+                detectors[digest] = self._detector(digest)
+            found = inference_of(answer.transcription, detectors[digest], self._params.audio.max_duration)
+            extra = answer.model_dump(exclude={"transcription"})
+            inferences.append(found.model_copy(update=extra))
+        self._tracker.log_inferences(inferences)
+
+    def _detector(self, digest: str) -> "ErrorDetector | None":  # type: ignore[name-defined]  # noqa: F821
+        from mondegreen.detector.detector import ErrorDetector
+
+        try:
+            return ErrorDetector.load(self._tracker.folder / "detector", digest, self._params.detector)
+        except (CaseError, UsageError):
+            return None  # `monitor` and `doctor` say that it is damaged; the inference is written down all the same
+
+
+def serve_workers(count: int, run: Callable[[], None]) -> None:
+    """Several processes that share a socket; one that dies is started anew, a signal stops them all.
+
+    Args:
+        run: serves; a function of a module, with its arguments bound by functools.partial.
+    """
+    context, stopping = multiprocessing.get_context("spawn"), False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for worker in workers:
+            worker.terminate()
+
+    with tempfile.TemporaryDirectory(prefix="mondegreen-metrics-") as shared:
+        os.environ[SHARED] = shared  # read by prometheus_client when a worker imports it
+        workers = [context.Process(target=run) for _ in range(count)]
+        for worker in workers:
+            worker.start()
+        former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while not stopping:
+                time.sleep(_RESTART)
+                for index, worker in enumerate(workers):
+                    if not worker.is_alive() and not stopping:
+                        workers[index] = context.Process(target=run)
+                        workers[index].start()
+            for worker in workers:
+                worker.join()
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)

@@ -1,0 +1,245 @@
+"""Answers on their way into the store: on disk before the client has them, in the database when it has time.
+
+Each process appends to a file of its own and holds a lock on its folder; what a killed one left behind is taken over by
+whoever finds the lock free. Rows carry the request's id, so that what is written twice counts once. A database that is
+slow or away delays no answer; only when the disk's share is full is something dropped, and then it is counted and said.
+"""
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mondegreen.errors import CaseError
+from mondegreen.files import flock
+from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.speech.transcriber import Transcription
+
+_CURRENT, _AUDIO, _REFUSED, _LOCK = "current.jsonl", "audio", "refused", ".lock"
+_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
+_TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
+_log = logging.getLogger(__name__)
+
+
+class Answer(BaseModel):
+    """What was answered to one request. `transcription.path` is the recording in the spool."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: str
+    at: datetime
+    served: str  # the registered version, such as fine-tuned-stt/3
+    audio_sha256: str
+    transcription: Transcription
+    caller: str | None = None
+    speaker: str | None = None
+    recording: str | None = None
+    channel: str | None = None
+
+
+@dataclass
+class SpoolState:
+    """What /metrics shows. Counts since the process began."""
+
+    written: int = 0  # answers in the database
+    dropped: int = 0  # the disk's share was full
+    refused: int = 0  # the database would not have them as they are; kept in the folder `refused`
+    waiting: int = 0  # answers on disk only
+    problem: str = ""  # why the database does not take them just now
+
+
+class Spool:
+    """Takes answers at once and writes them down in the background.
+
+    Args:
+        folder: of all processes, e.g. var/serve.
+        write_down: stores answers, each once however often it is called with it; raises CaseError when it cannot now.
+        most_bytes: of recordings and lines that may wait on disk.
+    """
+
+    def __init__(self, folder: Path, write_down: Callable[[Sequence[Answer]], object], most_bytes: int) -> None:
+        self.state = SpoolState()
+        self._all, self._write_down, self._most = folder, write_down, most_bytes
+        self.own = folder / secrets.token_hex(8)
+        self._locks = ExitStack()
+        self._locks.enter_context(flock(self.own / _LOCK))
+        (self.own / _AUDIO).mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        self._bytes, self._lock = 0, threading.Lock()
+        self._folders: dict[Path, None] = {self.own: None}  # ours, and those that were taken over
+        self._failures: dict[Path, int] = {}
+        self._wake, self._closing = threading.Event(), False
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def place(self, request_id: str, name: str) -> Path:
+        """Where a recording is to be put while it is heard and until it is written down."""
+        folder = self.own / _AUDIO / request_id
+        folder.mkdir()
+        return folder / (Path(name.replace("\\", "/")).name[-100:].lstrip(".") or "recording")
+
+    def forget(self, recording: Path) -> None:
+        """Removes a recording that was not answered."""
+        shutil.rmtree(recording.parent, ignore_errors=True)
+
+    def add(self, answer: Answer) -> None:
+        """Puts an answer on the disk; called before the client has it."""
+        line = answer.model_dump_json().encode() + b"\n"
+        size = len(line) + Path(answer.transcription.path).stat().st_size
+        with self._lock:
+            full = self._bytes + size > self._most
+            if not full:
+                os.write(self._file, line)  # one call, so that a kill leaves whole lines or half of the last one
+                self._bytes += size
+                self.state.waiting += 1
+        if full:
+            self.state.dropped += 1
+            _log.error("The spool %s is full: answer %s is not logged.", self._all, answer.request_id)
+            self.forget(Path(answer.transcription.path))
+        self._wake.set()
+
+    def close(self) -> None:
+        """Writes down what can be; the rest waits on disk for the next process."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        os.close(self._file)
+        if not self.state.waiting:
+            shutil.rmtree(self.own, ignore_errors=True)
+        self._locks.close()
+
+    def _open(self) -> int:
+        return os.open(self.own / _CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+
+    def _drain(self) -> None:
+        pause = _PAUSE
+        while True:
+            closing = self._closing
+            self._take_over()
+            self._rotate()
+            done = True
+            for lines in [lines for folder in self._folders for lines in _ready(folder)]:
+                done &= self._written(lines)
+            if closing:
+                return
+            pause = _PAUSE if done else min(_LONGEST_PAUSE, 2 * pause)
+            if done:
+                self._wake.wait()  # nothing to do until somebody adds
+                self._wake.clear()
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Lets a few answers come together; ends at once when the spool is closed."""
+        waited = 0.0
+        while waited < seconds and not self._closing:
+            threading.Event().wait(_PAUSE)
+            waited += _PAUSE
+
+    def _take_over(self) -> None:
+        """Adopts the folders of processes that are gone."""
+        for folder in self._all.iterdir():
+            if folder in self._folders or not folder.is_dir() or folder.name == _REFUSED:
+                continue
+            held = ExitStack()
+            if held.enter_context(flock(folder / _LOCK, 0)) is None:
+                held.close()
+                continue
+            self._locks.push(held.pop_all().__exit__)
+            self._folders[folder] = None
+            if (left := folder / _CURRENT).is_file():
+                left.rename(folder / f"{secrets.token_hex(8)}.ready")
+            waiting = sum(len(lines.read_bytes().splitlines()) for lines in _ready(folder))
+            with self._lock:
+                self.state.waiting += waiting
+            if waiting:
+                _log.warning("%d answers of a process that was killed are written down now.", waiting)
+
+    def _rotate(self) -> None:
+        """The lines so far are a file that nobody writes to any more."""
+        with self._lock:
+            current = self.own / _CURRENT
+            if current.stat().st_size:
+                os.close(self._file)
+                current.rename(self.own / f"{secrets.token_hex(8)}.ready")
+                self._file = self._open()
+
+    def _written(self, lines: Path) -> bool:
+        """Writes one file's answers down and removes it; False when it has to wait."""
+        answers = list(_read(lines))
+        try:
+            if answers:
+                self._write_down(answers)
+            self.state.problem = ""
+        except PartlyLoggedError as error:
+            _log.error("%s", error.problem)  # the answers are in; a recording is not, and a second try would not help
+        except CaseError as error:
+            return self._later(error.problem)
+        except Exception as error:
+            self._failures[lines] = self._failures.get(lines, 0) + 1
+            if self._failures[lines] < _TRIES:
+                return self._later(f"{type(error).__name__}: {error}")
+            return self._set_aside(lines, answers, error)
+        self.state.written += len(answers)
+        self._remove(lines, answers)
+        return True
+
+    def _later(self, problem: str) -> bool:
+        if problem != self.state.problem:
+            _log.error("Answers wait on disk, nothing is lost: %s", problem)
+        self.state.problem = problem
+        return False
+
+    def _set_aside(self, lines: Path, answers: Sequence[Answer], error: Exception) -> bool:
+        """Keeps what cannot be stored where a person finds it, so that it holds up nothing else."""
+        aside = self._all / _REFUSED
+        aside.mkdir(exist_ok=True)
+        shutil.copyfile(lines, aside / lines.with_suffix(".jsonl").name)
+        for answer in answers:
+            recording = Path(answer.transcription.path)
+            if recording.is_file():
+                shutil.copyfile(recording, aside / f"{answer.request_id}-{recording.name}")
+        self.state.refused += len(answers)
+        _log.error("%d answers cannot be stored and are kept in %s: %s", len(answers), aside, error)
+        self._remove(lines, answers)
+        return True
+
+    def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
+        size = lines.stat().st_size
+        for answer in answers:
+            recording = Path(answer.transcription.path)
+            size += recording.stat().st_size if recording.is_file() else 0
+            self.forget(recording)
+        lines.unlink()
+        self._failures.pop(lines, None)
+        with self._lock:
+            self.state.waiting -= len(answers)
+            if lines.parent == self.own:
+                self._bytes -= size
+        if lines.parent != self.own and not list(_ready(lines.parent)):
+            shutil.rmtree(lines.parent, ignore_errors=True)
+            self._folders.pop(lines.parent, None)
+
+
+def _ready(folder: Path) -> list[Path]:
+    """Files of answers that nobody writes to, oldest first."""
+    return sorted(folder.glob("*.ready"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _read(lines: Path) -> Iterator[Answer]:
+    """The whole lines. Half of the last one was written when its process was killed: that answer was never sent."""
+    for number, line in enumerate(lines.read_bytes().split(b"\n"), 1):
+        if not line:
+            continue
+        try:
+            yield Answer.model_validate(json.loads(line))
+        except (ValueError, ValidationError):
+            _log.warning("%s, line %d: half an answer, which was never sent, is left out.", lines, number)
