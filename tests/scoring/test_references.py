@@ -8,10 +8,12 @@ import pytest
 import soundfile
 
 from mondegreen.config import Params
+from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.labels.gold import gold_labels
 from mondegreen.loop.guide_finetune import guide_utterances
 from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
+from mondegreen.speech.corpus import discover
 from mondegreen.speech.manifest import build_manifest
 
 
@@ -34,6 +36,9 @@ def test_everybody_else_is_a_person(row: dict[str, Any]) -> None:
     assert who_wrote(row) == "human"
 
 
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """Twelve recordings, the text of one of which came from a machine, as `mondegreen cases export` says it."""
@@ -43,7 +48,7 @@ def corpus(tmp_path: Path) -> Path:
     for number in range(12):
         noise = np.random.default_rng(number).uniform(-0.3, 0.3, 16_000)
         soundfile.write(folder / f"clean/{number}.wav", noise, 16_000)
-        lines.append(f"clean/{number}.wav,number {number},{'llm' if number == 3 else 'manual'}")
+        lines.append(f"clean/{number}.wav,number {WORDS[number]},{'llm' if number == 3 else 'manual'}")
     (folder / "references.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -51,9 +56,9 @@ def corpus(tmp_path: Path) -> Path:
 def test_the_manifest_and_its_labels_say_that_a_machine_wrote(corpus: Path) -> None:
     rows = build_manifest(corpus, Params()).rows
     machines = [row for row in rows if row.reference_source == "llm"]
-    assert [row.reference for row in machines] == ["number 3"]
+    assert [row.reference for row in machines] == ["number three"]
     labels = {label.text: label.source for label in gold_labels(rows)}
-    assert labels["number 3"] == "llm" and labels["number 4"] == "human"
+    assert labels["number three"] == "llm" and labels["number four"] == "human"
 
 
 def test_the_guides_folder_is_refused_only_where_it_judges(corpus: Path) -> None:
@@ -63,3 +68,25 @@ def test_the_guides_folder_is_refused_only_where_it_judges(corpus: Path) -> None
         guide_utterances(corpus, None, Params())
     allowed = Params.model_validate({"validate": {"allow_llm_references": True}})
     assert guide_utterances(corpus, None, allowed)[0]
+
+
+def test_speakers_by_another_name_are_kept_apart_and_everything_is_said(corpus: Path) -> None:
+    """As a spreadsheet in Germany saves it; the column was ignored, and speakers of the test set were trained on."""
+    rows = [f"{number};Zoë {number // 2};the {WORDS[number]};" for number in range(10)]
+    content = "\r\n".join(["File;speaker_id;Sentence;age", *rows, "gone;Zoë 1;x;"])
+    (corpus / "references.csv").write_bytes(content.encode("cp1252"))
+    manifest = build_manifest(corpus, Params.model_validate({"validate": {"min_speakers": 3}}))
+    heard = [row for row in manifest.rows if row.reference]
+    assert {row.reference for row in heard} == {f"the {word}" for word in WORDS[:10]}
+    assert len({(row.speaker, row.split) for row in heard}) == len({row.speaker for row in heard}) == 5
+    said = {problem.reason: problem.message for problem in manifest.report.problems if problem.warning}
+    assert "speaker_id read as speaker" in said["columns_read_as"] and "'age'" in said["columns_not_used"]
+    assert {"encoding_assumed", "separator", "paths_read_as"} < said.keys()
+    assert "gone" in said["row_without_recording"] and "2 of 12" in said["recording_without_row"]
+
+
+def test_tables_that_are_not_read_are_named(corpus: Path) -> None:
+    (corpus / "references.csv").rename(corpus / "clean/metadata.csv")
+    notices: list[Notice] = []
+    discover(corpus, notices)
+    assert [notice.code for notice in notices] == ["table_not_read"] and "clean/metadata.csv" in notices[0].message

@@ -21,7 +21,8 @@ from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
 from mondegreen.registry.resolving import find_model
 from mondegreen.scoring.metrics import llm_references, metrics_file
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.scoring.references import Row, read_table
+from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.scoring.references import Row, match_recordings
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
@@ -83,11 +84,13 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
 
 def _with_references(folder: Path, references: Path | None) -> list[Found]:
     found = discover(folder)
-    paths = [references] if references else [p for p in [folder.parent / "references.csv"] if p.is_file()]
-    rows: dict[Path, Row] = {}
-    for path in paths:
-        rows.update(_read(path, folder))
-    return [_referenced(item, rows.get(item.path.resolve())) for item in found]
+    beside = folder.parent / "references.csv"
+    if references and not references.is_file():
+        raise UsageError(f"{references} does not exist.", _HOW)
+    table = references or (beside if beside.is_file() else None)
+    by_name = {item.path.relative_to(folder).as_posix(): item for item in found}
+    rows = match_recordings(table, RecordingNames(folder, by_name)) if table else {}
+    return [_referenced(item, rows.get(name)) for name, item in by_name.items()]
 
 
 def _referenced(item: Found, row: Row | None) -> Found:
@@ -104,22 +107,6 @@ def _referenced(item: Found, row: Row | None) -> Found:
     if not item.reference and beside.is_file():
         return replace(item, reference=" ".join(path_text(beside).split()))
     return item
-
-
-def _read(path: Path, folder: Path) -> dict[Path, Row]:
-    """Rows by recording. A path may be relative to the CSV, to the audio folder or to the folder above it."""
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist.", _HOW)
-    rows, lost = {}, []
-    for row in read_table(path):
-        places = [root / row.path for root in (path.parent, folder, folder.parent) if (root / row.path).is_file()]
-        if places:
-            rows[places[0].resolve()] = row
-        else:
-            lost.append(f"{row.path} (line {row.line})")
-    if lost:
-        logger.warning("%s: %d rows name no recording: %s", path, len(lost), ", ".join(lost[:5]))
-    return rows
 
 
 def _checked(item: Found, params: Params, problems: list[Problem]) -> list[Utterance]:

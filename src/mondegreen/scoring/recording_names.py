@@ -40,7 +40,7 @@ class RecordingNames:
         """The name, and why it is not found: another that is like it, or a file of another kind."""
         with suppress(OSError):  # a name that is too long
             if (self.folder / written).is_file():
-                return f"{written} (it is there, but no kind of file that is read)"
+                return f"{written} (it is there, but not read)"
         near = difflib.get_close_matches(written, self.names, 1) or difflib.get_close_matches(
             PurePosixPath(written).name, [PurePosixPath(name).name for name in self.names], 1
         )

@@ -4,6 +4,7 @@ The one reader of tables with the columns path,text,speaker,…: references.csv 
 and what `mondegreen compare` takes.
 """
 
+import os
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,14 +143,15 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
     rows = read_table(path, ("path", "id"), notices)
     found, lost, respelt = dict[str, Row](), list[Row](), list[str]()
     for row in rows:
-        name = names.find(row.key)
+        here = Path(os.path.relpath(path.parent / row.key, names.folder)).as_posix()
+        name = here if here in names.names else names.find(row.key)
         if not name:
             lost.append(row)
             continue
         if name in found:
             problem = f"{row.key} means the recording {name}, which line {found[name].line} has already"
             raise wrong(path, row.line, problem, "Keep one of the rows.", "path")
-        if name != row.key:
+        if name not in (here, row.key):
             respelt.append(f"{row.key} (line {row.line}) read as {name}")
         found[name] = row
     if lost and not found:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -256,14 +257,15 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
 
 def _check(path: Path, references: References, found: Mapping[str, Line], known: set[str]) -> None:
     missing = [line for line in references.chosen if line.key not in found]
+    strangers = [line for key, line in found.items() if key not in known]
     if missing:
         raise wrong(
             references.path,
             missing[0].number,
-            f"{missing[0].key!r} has no hypothesis in {path}{_more(missing, 'without one')}",
+            f"{missing[0].key!r} has no hypothesis in {path}{_near(missing[0].key, strangers)}"
+            f"{_more(missing, 'without one')}",
             "Both sides must have heard the same utterances; an empty transcript is a line of its own.",
         )
-    strangers = [line for key, line in found.items() if key not in known]
     if strangers:
         raise wrong(
             path,
@@ -271,6 +273,13 @@ def _check(path: Path, references: References, found: Mapping[str, Line], known:
             f"{strangers[0].key!r} is not in {references.path}{_more(strangers, 'that are not')}",
             "Give the references of the same utterances.",
         )
+
+
+def _near(key: str, strangers: Sequence[Line]) -> str:
+    """An ID that may be meant: a spreadsheet takes zeros away, a person mistypes."""
+    plain = {line.key.casefold().lstrip("0"): line.key for line in strangers}
+    near = get_close_matches(key.casefold().lstrip("0"), plain, 1)
+    return f" (did you mean {plain[near[0]]!r}?)" if near else ""
 
 
 def _more(lines: Sequence[Line], what: str) -> str:

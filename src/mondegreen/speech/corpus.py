@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from mondegreen.delimited import Notice, wrong
+from mondegreen.delimited import Notice, some, tell, wrong
 from mondegreen.errors import UsageError
 from mondegreen.records import Domain, ReferenceSource, Split
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
 
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+_LOOKED_AT = EXTENSIONS | {".csv", ".tsv"}
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -59,13 +60,17 @@ def discover(data: Path, notices: list[Notice] | None = None) -> list[Found]:
 
 
 def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice] | None) -> Iterator[Found]:
-    relative = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
-    paths = {
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in _LOOKED_AT}
+    seen = {
         name: path
-        for name, path in relative.items()
+        for name, path in files.items()
         if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
     }
+    paths = {name: path for name, path in seen.items() if path.suffix.lower() in EXTENSIONS}
     table = folder / "references.csv"
+    if paths and (others := sorted(str(path) for path in seen.values() if path not in (table, *paths.values()))):
+        message = f"{len(others)} tables are not read, since only this one holds references: {some(others)}"
+        tell(Notice("table_not_read", message, str(table)), notices)
     names = RecordingNames(folder, (name.as_posix() for name in paths))
     rows = match_recordings(table, names, notices) if table.exists() else {}
     for name, path in paths.items():

@@ -25,10 +25,13 @@ def main() -> None:
     What `mondegreen data check` says is there also when nothing can be prepared.
     """
     params = load_params()
-    found = check(examine_data(Path("data"), params, partial(track, what="prepare"), processes()), params, _find_model)
+    examination = examine_data(Path("data"), params, partial(track, what="prepare"), processes())
+    found = check(examination, params, _find_model)
     write_json(OUT / "data.json", found.report)
     write_page(OUT / "data.html", found.report, Path(), params.validate_.report_clips)
     if isinstance(found.settled, MondegreenError):
+        for notice in examination.notices:  # a table that was not understood may well be why
+            logger.warning("%s", notice)
         raise found.settled
     manifest, report = found.settled, found.settled.report
     log_problems(report)

@@ -1,0 +1,93 @@
+"""Paths from other folders, machines, systems and programs mean the recordings that are here, or are named."""
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mondegreen.delimited import Notice
+from mondegreen.errors import UsageError
+from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.scoring.references import match_recordings
+
+NAMES = ("clean/a.wav", "clean/b c.wav", "noisy/a.wav", "clean/café.wav", "100%.wav", "x/d%20e.wav", "x/Übung.WAV")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("clean/a.wav", "clean/a.wav"),
+        ("./clean//a.wav", "clean/a.wav"),
+        ("clean\\a.wav", "clean/a.wav"),
+        ("data/clean/a.wav", "clean/a.wav"),
+        ("project/data/clean/a.wav", "clean/a.wav"),
+        ("/srv/project/data/clean/a.wav", "clean/a.wav"),
+        ("C:\\Users\\ann\\data\\clean\\a.wav", "clean/a.wav"),
+        ("/home/ann/b c.wav", "clean/b c.wav"),
+        ("gs://bucket/calls/clean/a.wav", "clean/a.wav"),
+        ("CLEAN/A.WAV", "clean/a.wav"),
+        ("clean/b%20c.wav", "clean/b c.wav"),
+        ("x/d%20e.wav", "x/d%20e.wav"),
+        ("100%.wav", "100%.wav"),
+        ("b c.wav", "clean/b c.wav"),
+        ("b c", "clean/b c.wav"),
+        ("clean/a", "clean/a.wav"),
+        (unicodedata.normalize("NFD", "clean/café.wav"), "clean/café.wav"),
+        ("x/übung.wav", "x/Übung.WAV"),
+        ("a.wav", ""),  # which of the two?
+        ("a", ""),
+        ("/home/ann/a.wav", ""),
+        ("other/b c.wav", ""),  # another folder's
+        ("clean/a.mp3", ""),
+        ("../clean/a.wav", ""),
+        ("", ""),
+    ],
+)
+def test_a_path_means_the_one_recording_that_it_can(written: str, name: str) -> None:
+    assert RecordingNames(Path("/srv/project/data"), NAMES).find(written) == name
+
+
+@given(
+    st.text(max_size=12) | st.sampled_from(NAMES).flatmap(lambda name: st.sampled_from([name.upper(), f"data/{name}"]))
+)
+def test_whatever_is_written_means_a_recording_or_nothing(written: str) -> None:
+    names = RecordingNames(Path("/srv/project/data"), NAMES)
+    assert names.find(written) in ("", *NAMES)
+    assert written in names.hint(written)
+
+
+def test_what_is_left_over_on_either_side_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "references.csv"
+    path.write_text("file,text\nclean/a.wav,one\nClean/B C.wav,two\nnoisy/aa.wav,three\n./100%.wav,four\n")
+    notices: list[Notice] = []
+    rows = match_recordings(path, RecordingNames(tmp_path, NAMES), notices)
+    assert {name: row.text for name, row in rows.items()} == {
+        "clean/a.wav": "one",
+        "clean/b c.wav": "two",
+        "100%.wav": "four",
+    }
+    said = {notice.code: notice.message for notice in notices}
+    assert list(said) == ["columns_read_as", "paths_read_as", "row_without_recording", "recording_without_row"]
+    assert said["paths_read_as"] == "1 paths: Clean/B C.wav (line 3) read as clean/b c.wav"
+    assert (
+        "1 of 4 rows" in said["row_without_recording"] and "did you mean noisy/a.wav?" in said["row_without_recording"]
+    )
+    assert said["recording_without_row"].startswith("4 of 7 recordings")
+
+
+def test_a_table_of_which_nothing_is_found_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "references.csv"
+    path.write_text("path,text\nclean/x.m4a,one\nclean/y.m4a,two\n")
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean/x.m4a").touch()
+    with pytest.raises(UsageError, match=r"csv:2: field path: .*x\.m4a \(it is there, but not read\), nor"):
+        match_recordings(path, RecordingNames(tmp_path, NAMES))
+
+
+def test_a_table_elsewhere_may_name_them_from_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    path = tmp_path / "lists/references.csv"
+    path.write_text("path,text\n../data/clean/a.wav,one\ndata/noisy/a.wav,two\n")
+    assert list(match_recordings(path, RecordingNames(tmp_path / "data", NAMES), [])) == ["clean/a.wav", "noisy/a.wav"]
