@@ -77,6 +77,8 @@ def connect(folder: Path) -> Engine:
         if parts.drivername in ("postgresql", "postgres"):
             parts = parts.set(drivername="postgresql+pg8000")
         if parts.get_backend_name() != "sqlite":
+            # A broken connection is said in a sentence where it matters; the pool would add a traceback.
+            logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
             return create_engine(parts, pool_pre_ping=True)
         engine = create_engine(parts, connect_args={"timeout": _PATIENCE})
     except Exception as error:

@@ -157,7 +157,7 @@ class Spool:
             self._folders[folder] = None
             if (left := folder / _CURRENT).is_file():
                 left.rename(folder / f"{secrets.token_hex(8)}.ready")
-            waiting = sum(len(lines.read_bytes().splitlines()) for lines in _ready(folder))
+            waiting = sum(_count(lines) for lines in _ready(folder))
             with self._lock:
                 self.state.waiting += waiting
             if waiting:
@@ -188,8 +188,8 @@ class Spool:
             if self._failures[lines] < _TRIES:
                 return self._later(f"{type(error).__name__}: {error}")
             return self._set_aside(lines, answers, error)
-        self.state.written += len(answers)
         self._remove(lines, answers)
+        self.state.written += len(answers)
         return True
 
     def _later(self, problem: str) -> bool:
@@ -207,13 +207,13 @@ class Spool:
             recording = Path(answer.transcription.path)
             if recording.is_file():
                 shutil.copyfile(recording, aside / f"{answer.request_id}-{recording.name}")
-        self.state.refused += len(answers)
         _log.error("%d answers cannot be stored and are kept in %s: %s", len(answers), aside, error)
         self._remove(lines, answers)
+        self.state.refused += len(answers)
         return True
 
     def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
-        size = lines.stat().st_size
+        size, count = lines.stat().st_size, _count(lines)
         for answer in answers:
             recording = Path(answer.transcription.path)
             size += recording.stat().st_size if recording.is_file() else 0
@@ -221,7 +221,7 @@ class Spool:
         lines.unlink()
         self._failures.pop(lines, None)
         with self._lock:
-            self.state.waiting -= len(answers)
+            self.state.waiting -= count
             if lines.parent == self.own:
                 self._bytes -= size
         if lines.parent != self.own and not list(_ready(lines.parent)):
@@ -232,6 +232,10 @@ class Spool:
 def _ready(folder: Path) -> list[Path]:
     """Files of answers that nobody writes to, oldest first."""
     return sorted(folder.glob("*.ready"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _count(lines: Path) -> int:
+    return lines.read_bytes().count(b"\n")
 
 
 def _read(lines: Path) -> Iterator[Answer]:

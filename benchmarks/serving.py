@@ -1,0 +1,293 @@
+"""The server under load: how fast beside a plain pipeline behind FastAPI, and what becomes of requests when things die.
+
+    python -m benchmarks.serving                       requests a second and latencies at 1, 8 and 32 clients
+    python -m benchmarks.serving --faults              32 clients for two minutes; deployments, rollbacks and kill -9
+
+`--faults` deploys and rolls back twice, kills a process of the database (PostgreSQL, where Debian's package is
+installed) and the server itself, and then compares what clients got with what the store holds.
+"""
+
+import argparse
+import asyncio
+import datetime
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from benchmarks.common import STARTER, clips, machine, table
+
+NAME = "fine-tuned-stt"
+POLL = 0.5  # seconds between two looks at the alias, in this benchmark
+ROOT = Path(__file__).parents[1]
+MONDEGREEN = str(Path(sys.executable).with_name("mondegreen"))
+
+
+@dataclass
+class Answered:
+    """What a client saw of one request."""
+
+    sent: float
+    got: float
+    status: int  # 0: the connection broke
+    request_id: str = ""
+    model: str = ""
+
+
+@dataclass
+class Move:
+    """The alias went to a version; `done`: when the command that moved it ended."""
+
+    version: str
+    done: float
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    """A folder with a registry of two versions: the starter twice; no weights but a name differ."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="mondegreen-load-") as name:
+        folder = Path(name)
+        (folder / ".git").mkdir()
+        (folder / "params.yaml").write_text(f"serve:\n  poll_seconds: {POLL}\n", encoding="utf-8")
+        os.chdir(folder)
+        try:
+            from mondegreen.registry.deployer import ModelDeployer
+
+            desk = ModelDeployer()
+            for _ in range(2):
+                desk.register_model(NAME, ROOT / STARTER)
+            desk.deploy_model(1, force=True, reason="a load test")
+            yield folder
+        finally:
+            os.chdir(here)
+
+
+@contextmanager
+def ours(port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`mondegreen serve` as a process, and its address."""
+    command = [MONDEGREEN, "serve", "--json", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process, json.loads(process.stdout.readline())["url"]
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def plain() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """What one would write in ten minutes: transformers' pipeline behind a route."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.serving_plain"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+async def ask(client: httpx2.AsyncClient, clip: bytes, caller: str) -> Answered:
+    sent = time.time()
+    try:
+        answer = await client.post(
+            "/v1/audio/transcriptions",
+            files={"file": ("call.wav", clip)},
+            data={"model": NAME},
+            headers={"x-caller-id": caller},
+        )
+        headers = answer.headers
+        return Answered(
+            sent,
+            time.time(),
+            answer.status_code,
+            headers.get("x-request-id", ""),
+            headers.get("x-mondegreen-model", ""),
+        )
+    except httpx2.HTTPError:
+        await asyncio.sleep(0.1)
+        return Answered(sent, time.time(), 0)
+
+
+async def load(url: str, count: int, seconds: float, sounds: list[bytes]) -> list[Answered]:
+    """So many clients, each asking again as soon as it is answered."""
+    end = time.time() + seconds
+
+    async def one(number: int) -> list[Answered]:
+        found = []
+        for clip in itertools.islice(itertools.cycle(sounds), number, None):
+            if time.time() > end:
+                break
+            found.append(await ask(client, clip, f"client {number}"))
+        return found
+
+    limits = httpx2.Limits(max_connections=count + 1)
+    async with httpx2.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        return [answer for part in await asyncio.gather(*map(one, range(count))) for answer in part]
+
+
+def throughput(seconds: float, sounds: list[bytes]) -> str:
+    rows = []
+    for name, start in (("mondegreen serve", ours), ("FastAPI + pipeline", plain)):
+        with start() as (_, url):
+            asyncio.run(load(url, 1, 2, sounds))  # warm
+            for count in (1, 8, 32):
+                found = asyncio.run(load(url, count, seconds, sounds))
+                good = sorted(item.got - item.sent for item in found if item.status == 200)
+                rows.append(
+                    {
+                        "server": name,
+                        "clients": count,
+                        "requests a second": f"{len(good) / seconds:.1f}",
+                        "p50, ms": f"{1000 * statistics.median(good):.0f}",
+                        "p95, ms": f"{1000 * good[int(0.95 * len(good))]:.0f}",
+                        "not answered": len(found) - len(good),
+                    }
+                )
+    return table(rows)
+
+
+async def faults(seconds: float, sounds: list[bytes], database: str) -> str:
+    """Loads the server while a plan of deployments and kills runs."""
+    moves = [Move(f"{NAME}/1", 0.0)]
+    with ours() as (first, url):
+        port = int(url.rsplit(":", 1)[1])
+        running = asyncio.create_task(load(url, 32, seconds, sounds))
+        part = seconds / 7
+        for version in (2, 1):
+            await asyncio.sleep(part)
+            moves.append(await move(version))
+        await asyncio.sleep(part)
+        killed = await asyncio.to_thread(kill_database, database)
+        await asyncio.sleep(part)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        died = time.time()
+        with ours(port) as (second, _):
+            back = time.time()
+            for version in (2, 1):
+                await asyncio.sleep(part)
+                moves.append(await move(version))
+            found = await running
+            second.terminate()
+            second.wait()
+    return compared(found, moves, killed, died, back)
+
+
+async def move(version: int) -> Move:
+    """Deploys version 2, or rolls back to 1, in a process of its own, as an operator does."""
+    word = ["deploy", "2", "--force"] if version == 2 else ["rollback"]
+    command = [MONDEGREEN, "models", *word, "--reason", "a load test"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return Move(f"{NAME}/{version}", time.time())
+
+
+def kill_database(database: str) -> str:
+    """kill -9 of a PostgreSQL backend: the server goes through crash recovery, all connections break."""
+    if not database:
+        return "SQLite: it has no process"
+    import pg8000.dbapi
+
+    host, port = database.split("@")[1].split("/")[0].split(":")
+    with pg8000.dbapi.connect("mondegreen", host=host, port=int(port), database="postgres") as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname IS NOT NULL AND pid != pg_backend_pid()")
+        pids = [row[0] for row in cursor.fetchall()]
+    for pid in pids[:1]:
+        os.kill(pid, signal.SIGKILL)
+    return f"a backend of PostgreSQL ({len(pids)} were connected)"
+
+
+def compared(found: list[Answered], moves: list[Move], killed: str, died: float, back: float) -> str:
+    """What clients got against what the store holds."""
+    from sqlalchemy import select
+
+    from mondegreen.db import open_database, reading
+    from mondegreen.tables import InferenceRow
+
+    with reading(open_database(Path("var"))) as session:
+        stored = Counter(session.scalars(select(InferenceRow.request_id)))
+    good = [item for item in found if item.status == 200]
+    missing = [item for item in good if item.request_id not in stored]
+    broken = [item for item in found if item.status == 0]
+    outside = [item for item in broken if not (item.sent <= back and item.got >= died - 1)]
+    until = [*(move.done for move in moves[1:]), float("inf")]
+    late = [
+        item.sent - end
+        for former, end, following in zip(moves, until, until[1:], strict=False)
+        for item in good
+        if item.model == former.version and end < item.sent < following
+    ]
+    rows = [
+        ("answers that clients got", len(good)),
+        ("of them by version 1 and 2", " and ".join(str(sum(i.model.endswith(v) for i in good)) for v in ("/1", "/2"))),
+        ("of them not in the store", len(missing)),
+        ("in the store more than once", sum(count > 1 for count in stored.values())),
+        ("in the store, the client was gone (killed server)", len(set(stored) - {item.request_id for item in good})),
+        ("killed", killed),
+        ("connections that broke while the server was dead", len(broken) - len(outside)),
+        ("connections that broke otherwise", len(outside)),
+        ("refused (429)", sum(item.status == 429 for item in found)),
+        ("other statuses", dict(Counter(i.status for i in found if i.status not in (0, 200, 429))) or 0),
+        ("sent after a move had ended, answered by the former version", len(late)),
+        ("the last of them so long after it, s", f"{max(late, default=0):.1f}"),
+        ("server dead for, s", f"{back - died:.1f}"),
+    ]
+    return table([{"what": what, "seen": seen} for what, seen in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--seconds", type=float, help="120 with --faults, 20 for each number of clients without")
+    parser.add_argument("--clips", type=int, default=20)
+    chosen = parser.parse_args()
+    sounds = [path.read_bytes() for path in clips(chosen.clips)]
+    print(f"{datetime.date.today()}, {machine()}\n", flush=True)
+    if not chosen.faults:
+        with project():
+            print(throughput(chosen.seconds or 20, sounds))
+        return
+    with database() as url, project():
+        if url:
+            os.environ["MONDEGREEN_DATABASE_URL"] = url
+        print(asyncio.run(faults(chosen.seconds or 120, sounds, url)))
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """A PostgreSQL of our own, "" where there is none."""
+    from _pytest.outcomes import Skipped
+
+    from tests.postgres import server
+
+    try:
+        with server() as address:
+            import pg8000.dbapi
+
+            host, port = address.split("@")[1].split(":")
+            connection = pg8000.dbapi.connect("mondegreen", host=host, port=int(port), database="postgres")
+            connection.autocommit = True
+            connection.cursor().execute("CREATE DATABASE load")
+            connection.close()
+            yield f"{address}/load"
+    except Skipped:
+        yield ""
+
+
+if __name__ == "__main__":
+    main()

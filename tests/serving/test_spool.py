@@ -1,0 +1,124 @@
+"""Answers between client and store: killed writers, a store that is away or refuses, a full share, half lines."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mondegreen.errors import CaseError
+from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.serving.spool import Answer, Spool
+from mondegreen.speech.transcriber import Transcription
+from tests.serving.conftest import until
+
+BYTES = 1000
+
+
+def put(spool: Spool, request_id: str) -> None:
+    recording = spool.place(request_id, "../../a call.wav")
+    recording.write_bytes(bytes(BYTES))
+    heard = Transcription(
+        path=str(recording), text="HI", confidence=0.9, duration=1, words=[], nbest=[], real_time_factor=0.1, model="m"
+    )
+    now = datetime.now(UTC)
+    spool.add(Answer(request_id=request_id, at=now, served="stt/1", audio_sha256="0" * 64, transcription=heard))
+
+
+class Store:
+    """Takes answers, unless it is told to raise."""
+
+    def __init__(self, *raises: Exception) -> None:
+        self.taken: list[str] = []
+        self.raises = list(raises)
+
+    def __call__(self, answers: Sequence[Answer]) -> None:
+        if self.raises:
+            raise self.raises.pop(0)
+        assert all(Path(answer.transcription.path).stat().st_size == BYTES for answer in answers)
+        self.taken += [answer.request_id for answer in answers]
+
+
+def left(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def away(*_: object) -> None:
+    raise CaseError("The database is away.")
+
+
+def killed(folder: Path, *, torn: bytes = b"") -> None:
+    """A process that answers five requests and is killed."""
+
+    def work() -> None:
+        spool = Spool(folder, away, 10**6)
+        for number in range(5):
+            put(spool, f"r{number}")
+        until(lambda: spool.state.problem)
+        if torn:
+            (spool.own / "current.jsonl").open("ab").write(torn)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"request_id": "r5", "at'])
+def test_what_a_killed_process_answered_is_stored_by_the_next_one(tmp_path: Path, torn: bytes) -> None:
+    killed(tmp_path, torn=torn)
+    store = Store()
+    spool = Spool(tmp_path, store, 10**6)
+    until(lambda: len(store.taken) == 5)
+    spool.close()
+    assert sorted(store.taken) == [f"r{number}" for number in range(5)]
+    assert left(tmp_path) == []
+
+
+def test_two_processes_never_take_the_same_answers(tmp_path: Path) -> None:
+    killed(tmp_path)
+    store = Store()
+    spools = [Spool(tmp_path, store, 10**6) for _ in range(2)]
+    until(lambda: len(store.taken) == 5)
+    for spool in spools:
+        spool.close()
+    assert sorted(store.taken) == [f"r{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("raised", "state"),
+    [
+        ([CaseError("away")] * 2, lambda spool: spool.state.written == 1),
+        ([PartlyLoggedError("one recording is gone")], lambda spool: spool.state.written == 1),
+        ([ValueError("odd")] * 4, lambda spool: spool.state.written == 1),
+        ([ValueError("odd")] * 9, lambda spool: spool.state.refused == 1),
+    ],
+)
+def test_a_store_that_refuses_is_asked_again_and_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: list[Exception], state: Callable[[Spool], bool]
+) -> None:
+    monkeypatch.setattr("mondegreen.serving.spool._PAUSE", 0.02)
+    spool = Spool(tmp_path, Store(*raised), 10**6)
+    put(spool, "r0")
+    until(lambda: state(spool))
+    assert spool.state.waiting == 0
+    spool.close()
+    kept = left(tmp_path)
+    assert len(kept) == (2 if spool.state.refused else 0)
+    assert all((tmp_path / "refused" / name).is_file() for name in kept)
+
+
+def test_when_the_disks_share_is_full_an_answer_is_dropped_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path, away, 3 * BYTES)
+    for number in range(4):
+        put(spool, f"r{number}")
+    assert (spool.state.dropped, spool.state.waiting) == (2, 2)
+    assert "full: answer r3 is not logged" in caplog.text
+    spool.close()
+    assert len(list(tmp_path.rglob("*.wav"))) == 2
