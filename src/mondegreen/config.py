@@ -109,6 +109,7 @@ class ScoreParams(_Section):
 
 
 class ValidateParams(_Section):
+    on: Literal["test", "dev"] = "test"
     alpha: float = Field(0.05, gt=0, lt=1)
     min_wer_improvement: Fraction = 0.0
     min_speakers: int = Field(10, ge=2)
@@ -126,6 +127,16 @@ class ValidateParams(_Section):
     max_looks: int = Field(12, ge=1)
     allow_llm_references: bool = False
     report_clips: int = Field(20, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_name(cls, section: Any) -> Any:
+        """YAML 1.1 reads a bare key `on` as true; DVC, which reads YAML 1.2, does not."""
+        return (
+            {"on" if key is True else key: value for key, value in section.items()}
+            if isinstance(section, dict)
+            else section
+        )
 
 
 class RegressParams(_Section):

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 Split = Literal["train", "dev", "test"]
 Domain = Literal["target", "retention", "replay"]
@@ -127,6 +127,12 @@ class Example(_Record):
     hypothesis: str  # what the baseline heard
 
 
+class Trial(_Record):
+    """build/trial/trial.json: whether this run of the pipeline only tries a candidate out, on dev."""
+
+    trial: bool
+
+
 class RunInfo(_Record):
     """build/train/run.json: the MLflow run that is this candidate, and what was trained."""
 
@@ -248,8 +254,29 @@ class RegisteredVersion(_Record):
     name: str
     version: int
     stage: str
-    alias: str
+    alias: str  # "" when it is registered without one
     outcome: Outcome
     run_id: str
     digest: str
     uri: str
+    reason: str = ""  # why it has no alias
+
+    def __str__(self) -> str:
+        """As people read it."""
+        held = f"@{self.alias}" if self.alias else f"without alias: {self.reason}"
+        return f"{self.name} version {self.version}, {self.stage}, {held}"
+
+
+class NotRegistered(_Record):
+    """build/register/version.json of a trial."""
+
+    digest: str
+    reason: str
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return f"not registered: {self.reason}"
+
+
+class Registration(RootModel[RegisteredVersion | NotRegistered]):
+    """Either of both."""

@@ -1,6 +1,7 @@
 """The whole loop in a temporary clone: from recordings to a registered model, again with nothing changed, and on."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_the_registered_model_hears_what_the_candidate_heard(project: Project) -
 def test_nothing_changed_means_nothing_runs(project: Project) -> None:
     before = (project.folder / "dvc.lock").read_bytes()
     said = project.run("dvc", "repro").stdout
-    assert "Running stage" not in said and "up to date" in said
+    assert re.findall(r"Running stage '(\w+)'", said) == ["trial"]  # it asks whether this is an experiment
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
@@ -108,6 +109,26 @@ def test_an_experiment_is_its_own_run_and_its_own_branch(project: Project) -> No
     assert digest["old"] and digest["new"] and digest["old"] != digest["new"]
     project.run("dvc", "exp", "branch", "try", "try-branch")
     assert "try-branch" in project.git("branch", "--list")
+
+
+def test_an_experiment_spends_no_look_until_it_is_judged_without_training_again(project: Project) -> None:
+    def looks() -> int:
+        return len(json.loads(project.run("mondegreen", "validate", "--looks", "--json").stdout))
+
+    spent, summary = looks(), json.loads(project.run("mondegreen", "summary", "--json").stdout)
+    assert spent == 1 and (summary["outcome"], summary["registered"]) == ("trial", None)
+    metrics = read_json(project.folder / "build/evaluate/metrics.json", Metrics)
+    assert "dev" in metrics.slices and not [name for name in metrics.slices if "test" in name]
+    (trial,) = json.loads(project.run("mondegreen", "trials", "--json").stdout)["trials"]
+    assert trial["name"] == "try" and trial["verdict"] == ""
+    said = project.run("dvc", "repro").stdout
+    assert re.findall(r"Running stage '(\w+)'", said) == ["trial", "evaluate", "validate", "register"]
+    verdict = read_json(project.folder / "build/validate/verdict.json", Verdict)
+    assert looks() == 2 and verdict.look and verdict.look.number == 2
+    version = read_json(project.folder / "build/register/version.json", RegisteredVersion)
+    assert version.version == 2 and version.digest == verdict.candidate_model
+    (trial,) = json.loads(project.run("mondegreen", "trials", "--json").stdout)["trials"]
+    assert trial["verdict"] == verdict.outcome
 
 
 def test_summary_says_what_happened(project: Project) -> None:

@@ -8,14 +8,32 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import FinetuningConfig
+from mondegreen.records import Rate, SliceMetrics
+from mondegreen.scoring.verdict import Interval, Retention, SideBySide, Verdict
 from tests.loop import stand_in
 from tests.loop.loop_store import Store
 
 PIPELINE = (sys.executable, "-I", "-S", stand_in.__file__)
 GRAPH = "stages:\n" + "".join(f"  {stage}: {{cmd: x}}\n" for stage in stand_in.STAGES)
+
+
+def sealed(outcome: Any, gain: Any) -> Verdict:
+    """The verdict that the pipeline comes to."""
+    rate = Rate(errors=1, reference_length=10, rate=0.1, substitutions=1, deletions=0, insertions=0)
+    rates = SliceMetrics(utterances=1, wer=rate, cer=rate)
+    return Verdict(
+        outcome=outcome, passed=outcome == "pass", reason="Corpus WER 10.0% -> 7.0%.", claim="for these",
+        unit="speaker", clusters=12, utterances=40, words=400, speakers=12, without_reference=0, baseline=rates,
+        candidate=rates, min_wer_improvement=0.0, mapsswe=None,
+        slices={"test": SideBySide(baseline=rates, candidate=rates)},
+        retention=Retention(outcome="pass", reason="nothing lost", margin=0.02), wer_improvement=gain,
+        interval=Interval(low=0.01, high=0.05, level=0.95), p_value=0.001, alpha=0.05, minimum_detectable_effect=0.01,
+        notes=(), baseline_model="b" * 64, candidate_model="d" * 64, normalizer="spoken-1", reference_digest="e" * 64,
+    ).sealed()  # fmt: skip
 
 
 class LoopProject:
@@ -31,7 +49,8 @@ class LoopProject:
 
     def plan(self, **what: object) -> None:
         """What the pipeline shall do: slow="train", seconds=1, breaks="train", outcome="fail", …"""
-        (self.folder / "plan.json").write_text(json.dumps(what))
+        verdict = sealed(what.get("outcome", "pass"), what.get("gain", 0.03)).to_dict()
+        (self.folder / "plan.json").write_text(json.dumps({**what, "verdict": verdict}))
         (self.folder / "reached").unlink(missing_ok=True)
 
     def orchestrator(self, snapshot: Callable[[], int] | None = None) -> FinetuningOrchestrator:

@@ -1,5 +1,6 @@
 """A round from the snapshot to its verdict, with a stand-in for the pipeline; killed, stopped and broken on the way."""
 
+import json
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from mondegreen.errors import CaseError, JobError
 from mondegreen.loop import pipeline, rounds
 from mondegreen.loop.jobs import Job
 from mondegreen.loop.rounds import MAX_ATTEMPTS, StageProgress
-from tests.loop.loop_project import LoopProject
+from tests.loop.loop_project import LoopProject, sealed
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,19 @@ def test_outputs_that_are_missing_fail_the_round(project: LoopProject) -> None:
     orchestrator.pipeline = ("true",)
     job = orchestrator.run_job(orchestrator.trigger_finetuning(approve=True).id)
     assert job.state == "failed" and "verdict.json does not exist" in job.events[-1].reason
+
+
+def test_a_verdict_that_was_edited_or_is_only_a_trial_ends_no_round(project: LoopProject) -> None:
+    plan = project.folder / "plan.json"
+    for edit, said in (
+        (lambda text: text.replace('"words": 400', '"words": 4000'), "not as it was written"),
+        (lambda text: json.dumps({"verdict": sealed("trial", 0.03).to_dict()}), "validate.on is dev"),
+    ):
+        project.plan()
+        plan.write_text(edit(plan.read_text()))
+        orchestrator = project.orchestrator()
+        job = orchestrator.run_job(orchestrator.trigger_finetuning(force=True, approve=True).id)
+        assert job.state == "failed" and said in job.events[-1].reason
 
 
 def test_a_snapshot_that_refuses_fails_the_round_with_its_words(project: LoopProject) -> None:

@@ -31,6 +31,7 @@ class Result:
     model_digest: str = ""
     baseline_digest: str = ""
     llm_references: int = 0
+    reference_digest: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.register import VerdictTags, register
+from mondegreen.registry.register import VerdictTags, is_worse, register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
 
@@ -28,7 +29,12 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
     monkeypatch.setattr("mondegreen.registry.package._CODE", project / "code")
 
     def make(
-        digest: str, outcome: Outcome = "pass", suites: bool = True, promote: bool = False, run: str = ""
+        digest: str,
+        outcome: Outcome = "pass",
+        suites: bool = True,
+        promote: bool = False,
+        run: str = "",
+        **verdict: Any,
     ) -> RegisteredVersion:
         folder = project / "build" / "model"
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +49,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
             run,
             folder,
             digest=digest,
-            verdict=VerdictTags(outcome, model_digest=digest),
+            verdict=VerdictTags(outcome, model_digest=digest, **verdict),
             results=results,
             promote=promote,
             card="# Card",
@@ -72,6 +78,42 @@ def test_a_candidate_goes_to_staging_as_challenger(candidate: Candidate) -> None
 def test_a_new_challenger_archives_the_one_before(candidate: Candidate) -> None:
     candidate("d1")
     candidate("d2")
+    assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
+
+
+JUDGED: dict[str, Any] = {"outcome": "pass", "wer_improvement": 0.05, "baseline_digest": "b", "reference_digest": "t"}
+
+
+@pytest.mark.parametrize(
+    ("change", "worse"),
+    [
+        ({"wer_improvement": 0.06}, False),
+        ({}, False),  # as good is enough
+        ({"wer_improvement": 0.04}, True),
+        ({"outcome": "inconclusive", "wer_improvement": 0.2}, True),
+        ({"outcome": "fail"}, True),
+        ({"suites": "fail", "wer_improvement": 0.2}, True),
+        ({"wer_improvement": float("nan")}, True),
+        ({"wer_improvement": None}, True),
+        ({"outcome": "fail", "baseline_digest": "another"}, False),  # nobody knows which of the two is better
+        ({"outcome": "fail", "reference_digest": "another"}, False),
+        ({"outcome": "fail", "reference_digest": ""}, False),
+    ],
+)
+def test_worse_is_what_the_same_model_and_test_set_show(change: dict[str, Any], worse: bool) -> None:
+    def tags(suites: str = "pass", **verdict: Any) -> dict[str, str]:
+        return {**VerdictTags(**verdict).tags(), "regression": suites}
+
+    assert is_worse(tags(**JUDGED | change), tags(**JUDGED)) == worse
+
+
+def test_a_worse_candidate_is_registered_without_an_alias(candidate: Candidate) -> None:
+    candidate("d1", **JUDGED)
+    made = candidate("d2", **JUDGED | {"wer_improvement": 0.01})
+    assert (made.stage, made.alias) == ("None", "") and "version 1, is better" in made.reason
+    assert state() == {1: ("Staging", ["challenger"]), 2: ("None", [])}
+    assert candidate("d2", run=made.run_id, **JUDGED | {"wer_improvement": 0.01}) == made
+    assert candidate("d2", run=made.run_id, **JUDGED).alias == "challenger"
     assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
 
 

@@ -4,22 +4,37 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mondegreen.config import MonitorParams, Params
 from mondegreen.records import Metrics, Rate, SliceMetrics
 from mondegreen.registry.mlflow_store import EXPERIMENT, connect, tracking_root, tracking_uri
-from mondegreen.registry.run_logs import log_metrics_file
+from mondegreen.registry.run_logs import log_metrics_file, log_verdict
 from mondegreen.registry.runs import (
     flatten_params,
     lineage_tags,
     log_history,
-    log_verdict,
     own_run,
     resume_run,
     start_run,
 )
+from mondegreen.scoring.verdict import Retention, Verdict
+
+
+def told(p_value: float = 0.01, **changes: Any) -> Verdict:
+    """A verdict of which little is known."""
+    nothing = {"baseline": None, "candidate": None, "slices": {}, "wer_improvement": None, "interval": None,
+               "mapsswe": None, "minimum_detectable_effect": None, "notes": ()}  # fmt: skip
+    known = Verdict(
+        outcome="pass", passed=True, reason="", claim="", unit="speaker", clusters=12, utterances=12, words=300,
+        speakers=12, without_reference=0, min_wer_improvement=0.0, p_value=p_value, alpha=0.05,
+        retention=Retention(outcome="pass", reason="kept", margin=0.02), baseline_model="b", candidate_model="c",
+        normalizer="n", reference_digest="r", **nothing,
+    )  # fmt: skip
+    return known.model_copy(update=changes)
+
 
 RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)
 
@@ -64,11 +79,12 @@ def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path)
         log_history(run_id, [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "dev_wer": None}])
     with resume_run(run_id) as again:
         log_metrics_file(again, "baseline", metrics)
-        log_verdict(again, project / "verdict.json", project / "report.html", {"p_value": 0.01}, "pass")
+        log_verdict(again, project / "verdict.json", project / "report.html", told(0.01))
     run = connect().get_run(run_id)
     assert again == run_id and run.info.status == "FINISHED"
     assert run.data.metrics == {
         "train/loss": 1.0, "baseline/test/clean/wer": 0.125, "baseline/test/clean/cer": 0.125, "verdict/p_value": 0.01,
+        "verdict/passed": 1.0, "verdict/llm_references": 0.0,
     }  # fmt: skip
     assert [point.value for point in connect().get_metric_history(run_id, "train/loss")] == [2.0, 1.0]
     assert run.data.params["train.lora_targets"] == "q_proj,k_proj,v_proj,out_proj"
@@ -84,9 +100,9 @@ def test_a_verdict_that_is_logged_again_replaces_the_numbers_of_the_one_before(p
     (project / "verdict.json").write_text("{}", encoding="utf-8")
     with start_run(Params()) as run_id:
         for p_value in (0.04, 0.01):
-            log_verdict(run_id, project / "verdict.json", project / "verdict.json", {"p_value": p_value})
+            log_verdict(run_id, project / "verdict.json", project / "verdict.json", told(p_value))
             time.sleep(0.002)  # MLflow counts milliseconds
-    assert connect().get_run(run_id).data.metrics == {"verdict/p_value": 0.01}
+    assert connect().get_run(run_id).data.metrics["verdict/p_value"] == 0.01
 
 
 def test_params_are_few_and_named_as_in_params_yaml() -> None:

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_json
-from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.reports.outputs import render, summary
+from mondegreen.records import NotRegistered, RegisteredVersion, RegressionResults, RunInfo
+from mondegreen.reports.outputs import read_outputs, render, summary
 from mondegreen.reports.page import render_card
 
 RESULTS = RegressionResults(passed=True, reason="1 suite passed", model="new", suites=[])
@@ -32,7 +32,7 @@ def shown(build: Path) -> str:
 def test_it_shows_rates_verdict_version_and_where_to_look(build: Path, case: SimpleNamespace) -> None:
     write_json(build / "regress" / "results.json", RESULTS)
     version = RegisteredVersion(
-        name="stt", version=3, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="d", uri="u"
+        name="stt", version=3, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="new", uri="u"
     )
     write_json(build / "register" / "version.json", version)
     text = shown(build)
@@ -41,7 +41,27 @@ def test_it_shows_rates_verdict_version_and_where_to_look(build: Path, case: Sim
 
 
 def test_it_works_before_anything_is_registered(build: Path) -> None:
-    assert "not yet" in shown(build) and "not run" in shown(build)
+    assert "not registered" in shown(build) and "not run" in shown(build)
+
+
+def test_what_is_of_another_candidate_does_not_stand_beside_the_verdict(build: Path) -> None:
+    write_json(build / "regress" / "results.json", RESULTS.model_copy(update={"model": "former"}))
+    version = RegisteredVersion(
+        name="stt", version=2, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="former", uri="u"
+    )
+    write_json(build / "register" / "version.json", version)
+    assert "not registered" in shown(build) and "version 2" not in shown(build) and "not run" in shown(build)
+    write_json(build / "register" / "version.json", NotRegistered(digest="new", reason="a trial"))
+    assert "not registered" in shown(build)
+
+
+def test_an_edited_verdict_is_not_shown(build: Path) -> None:
+    path = build / "validate" / "verdict.json"
+    path.write_text(path.read_text().replace('"words": ', '"words": 1', 1))
+    with pytest.raises(RegistryError, match="not as it was written"):
+        summary(build)
+    with pytest.raises(RegistryError, match="not as it was written"):
+        read_outputs(build)
 
 
 def test_the_json_form_has_the_same_numbers(build: Path, case: SimpleNamespace) -> None:

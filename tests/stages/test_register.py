@@ -7,7 +7,15 @@ import pytest
 
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json, write_json, write_text
-from mondegreen.records import Rate, RegisteredVersion, RegressionResults, RunInfo, SliceMetrics
+from mondegreen.records import (
+    NotRegistered,
+    Rate,
+    RegisteredVersion,
+    Registration,
+    RegressionResults,
+    RunInfo,
+    SliceMetrics,
+)
 from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.speech.model import model_digest
 from mondegreen.stages import register
@@ -74,6 +82,13 @@ def test_a_verdict_on_another_model_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(RegistryError, match="dvc repro"):
         register.main()
     assert not given and not Path("build/register/version.json").exists()
+
+
+def test_a_trial_is_not_registered(given: dict[str, Any]) -> None:
+    tried = verdict(model_digest(Path("build/train/model"))).model_copy(update={"outcome": "trial", "passed": False})
+    write_json(Path("build/validate/verdict.json"), tried.sealed())
+    register.main()
+    assert not given and isinstance(read_json(Path("build/register/version.json"), Registration).root, NotRegistered)
 
 
 def test_a_verdict_that_was_edited_by_hand_is_refused(given: dict[str, Any]) -> None:

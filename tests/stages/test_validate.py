@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import RegistryError, UsageError
-from mondegreen.files import read_json, write_json, write_jsonl
+from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
-from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Trial, Utterance
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.speech.manifest import Report
@@ -25,7 +25,7 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
     calls: list[Any] = []
-    monkeypatch.setattr("mondegreen.registry.runs.log_verdict", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("mondegreen.registry.run_logs.log_verdict", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -58,6 +58,7 @@ def build(reference: str = WORDS) -> None:
     write_json(Path("build/label/audit.json"), Audit(labels={}, hypotheses_against_references={}))
     report = Report(files=50, usable=50, unit="recording", domains={}, left_out={}, problems=[])
     write_json(Path("build/prepare/report.json"), report)
+    write_json(Path("build/trial/trial.json"), Trial(trial=False))
 
 
 def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> None:
@@ -72,8 +73,8 @@ def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> 
     assert sum(int(count) for _, count in bins) == 1000
     assert "0.8" in Path("build/validate/verdict.json").read_text()
     assert Path("build/validate/report.html").stat().st_size > 1000
-    ((run_id, verdict_path, report_path, numbers, outcome),) = logged
-    assert (run_id, outcome, numbers["passed"]) == ("abc", "pass", 1.0)
+    ((run_id, verdict_path, report_path, told),) = logged
+    assert run_id == "abc" and told == verdict
     assert verdict_path.exists() and report_path.exists()
 
 
@@ -85,6 +86,23 @@ def test_the_same_inputs_give_the_same_bytes() -> None:
         files = sorted(path for path in Path("build/validate").rglob("*") if path.is_file())
         written.append([(path, path.read_bytes()) for path in files])
     assert written[0] == written[1]
+
+
+def test_a_trial_compares_on_dev_and_spends_no_look() -> None:
+    build()
+    manifest, heard = Path("build/prepare/manifest.jsonl"), Path("build/evaluate/hypotheses.jsonl")
+    rows = read_jsonl(manifest, Utterance)
+    held_out = {row.id for row in rows[:10] + rows[40:]}  # of the target and of the retention set
+    write_jsonl(manifest, [row.model_copy(update={"split": "dev"}) if row.id in held_out else row for row in rows])
+    write_jsonl(heard, [row for row in read_jsonl(heard, Hypothesis) if row.id in held_out])
+    write_json(Path("build/trial/trial.json"), Trial(trial=True))
+    validate.main()
+    verdict = Verdict.read(Path("build/validate/verdict.json"))
+    assert (verdict.outcome, verdict.passed, verdict.look) == ("trial", False, None)
+    assert verdict.utterances == 10 and set(verdict.slices) == {"dev", "dev/clean", "retention/dev"}
+    assert verdict.interval and verdict.p_value and "On dev corpus WER 80.0 % -> 0.0 %" in verdict.reason
+    assert "Trial: compared on the dev set" in Path("build/validate/report.html").read_text()
+    assert not Path("var").exists()
 
 
 def test_without_references_it_is_inconclusive_and_still_writes_everything() -> None:
@@ -128,8 +146,9 @@ def test_each_candidate_is_a_look_that_is_logged_and_a_rerun_is_not(logged: list
         validate.main()
         looks.append(read_json(Path("build/validate/verdict.json"), Verdict).look)
     assert [look and (look.number, look.before) for look in looks] == [(1, 0), (2, 1), (1, 0)]
-    assert [numbers["look"] for _, _, _, numbers, _ in logged] == [1, 2, 1]
-    assert logged[1][3]["look_alpha"] == share(0.05, 2) and Path("var/mondegreen.db").is_file()
+    numbers = [verdict.numbers() for _, _, _, verdict in logged]
+    assert [found["look"] for found in numbers] == [1, 2, 1]
+    assert numbers[1]["look_alpha"] == share(0.05, 2) and Path("var/mondegreen.db").is_file()
 
 
 def test_what_is_refused_is_no_look() -> None:

@@ -22,6 +22,7 @@ from mondegreen.cli import (
     serve,
     status,
     transcribe,
+    trials,
     validate,
 )
 from mondegreen.errors import MondegreenError
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command()(transcribe.transcribe)
 app.command()(finetune.finetune)
 app.command()(status.summary)
+app.command()(trials.trials)
 app.command()(compare.compare)
 app.command()(validate.report)
 app.command()(status.monitor)

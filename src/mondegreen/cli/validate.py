@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mondegreen.scoring.verdict import Verdict
     from mondegreen.speech.transcriber import BaselineSTTModel
 
-_COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+_COLORS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "trial": "cyan"}
 
 
 def validate(
@@ -64,12 +64,9 @@ def validate(
 
 
 def _last(build: Path) -> "Verdict":
-    from mondegreen.files import read_json
     from mondegreen.scoring.verdict import Verdict
 
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    verdict.verify()
-    return verdict
+    return Verdict.read(build / "validate" / "verdict.json")
 
 
 def _judge(

@@ -20,12 +20,14 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         promote: to Production/@champion, if verdict and regression suites passed.
 
     Raises:
-        RegistryError: verdict, results and model are not of one candidate, or the verdict was edited by hand.
+        RegistryError: verdict, results and model are not of one candidate, the verdict was edited by hand, or it is a
+            trial's.
     """
     model = build / "train" / "model"
     trained = read_json(build / "train" / "run.json", RunInfo)
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    verdict.verify()
+    verdict = Verdict.read(build / "validate" / "verdict.json")
+    if verdict.outcome == "trial":
+        raise RegistryError("It was only tried, on dev: nobody judged it.", "Run `dvc repro` with validate.on: test.")
     results = read_json(build / "regress" / "results.json", RegressionResults)
     digest = model_digest(model)
     if verdict.candidate_model != digest:

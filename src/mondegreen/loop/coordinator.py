@@ -203,8 +203,7 @@ def _ended(job: Job) -> WorkflowResult:
 
 
 def _deployed(job: Job, version: RegisteredVersion) -> WorkflowResult:
-    reason = f"{version.name} version {version.version} is {version.stage}/@{version.alias}."
-    return _result("deployed", reason, len(STEPS) + 1, job, version)
+    return _result("deployed", f"{version}.", len(STEPS) + 1, job, version)
 
 
 def _check_root(project: Path) -> None:

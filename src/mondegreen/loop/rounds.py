@@ -195,13 +195,16 @@ def _run_stages(work: Round, job: Job, lock: int, on_progress: OnStageProgress |
 def _finish(work: Round, job: Job) -> Job:
     """Reads what the pipeline found and completes the job; a closed gate is a completed round too."""
     build = work.project / "build"
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    verdict = Verdict.read(build / "validate" / "verdict.json")
+    if verdict.outcome == "trial":
+        raise JobError(
+            "A round judges, and validate.on is dev, which only tries.", "Set validate.on to test, and run again."
+        )
     suites = read_json(build / "regress" / "results.json", RegressionResults)
     version = read_json(build / "register" / "version.json", RegisteredVersion)
     passed = verdict.outcome == "pass" and suites.passed
     gate = "the gate opened" if passed else "the gate stayed closed"
-    registered = f"{version.name} version {version.version} is {version.stage}/@{version.alias}"
-    reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {registered}."
+    reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {version}."
     _leave(work, job, f"Round {job.id}: {verdict.outcome}")
     return work.move(
         job,

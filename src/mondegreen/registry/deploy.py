@@ -27,6 +27,7 @@ from mondegreen.registry.package import (
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs
 
 VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
+TEST_SET_TAG = "verdict.references"  # digest of the test set's
 IMPROVEMENT_TAG, LLM_TAG = "wer_improvement", "LLM_REFERENCES"
 REGRESSION_TAG = "regression"
 CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was

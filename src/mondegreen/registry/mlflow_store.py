@@ -33,6 +33,11 @@ def tracking_root() -> Path:
     return next(marked, here)
 
 
+def experiment_name() -> str:
+    """The name of the DVC experiment that runs this stage, "" for `dvc repro`."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_root() / 'mlruns' / 'mlflow.db'}"

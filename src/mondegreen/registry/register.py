@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from mondegreen.registry.deploy import (
     NO_VERDICT,
     NOBODY,
     REGRESSION_TAG,
+    TEST_SET_TAG,
     VERDICT_TAG,
     deploy,
 )
@@ -33,7 +35,9 @@ from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, check
 from mondegreen.registry.recovery import recover
 from mondegreen.registry.runs import resume_run
 from mondegreen.scoring.verdict import Verdict
+from mondegreen.scoring.wording import points
 
+_OUTCOMES = ("fail", "inconclusive", "pass")
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +51,7 @@ class VerdictTags:
         baseline_digest: of the model that it was compared with; "" when it does not say.
         wer_improvement: absolute; NaN and infinity prove nothing.
         llm_references: references that a language model wrote.
+        reference_digest: of the test set; "" when the verdict does not say.
         sha256: of the whole verdict, which tells a new one from the same one again.
     """
 
@@ -55,6 +60,7 @@ class VerdictTags:
     baseline_digest: str = ""
     wer_improvement: float | None = None
     llm_references: int = 0
+    reference_digest: str = ""
     sha256: str = ""
 
     @classmethod
@@ -68,6 +74,7 @@ class VerdictTags:
             baseline_digest=verdict.baseline_digest,
             wer_improvement=verdict.wer_improvement,
             llm_references=verdict.llm_references,
+            reference_digest=verdict.reference_digest,
             sha256=_digest(verdict.to_dict()),
         )
 
@@ -86,6 +93,7 @@ class VerdictTags:
             BASELINE_TAG: self.baseline_digest,
             IMPROVEMENT_TAG: "" if self.wer_improvement is None else f"{self.wer_improvement:.4g}",
             LLM_TAG: self.llm_warning,
+            TEST_SET_TAG: self.reference_digest,
             VERDICT_TAG: self.sha256 or _digest(asdict(self)),  # of what little is known, where the verdict has none
         }
 
@@ -110,7 +118,8 @@ def register(
     """Registers a candidate once and gives it its stage and alias.
 
     Staging/@challenger, or Production/@champion when `promote` is set, the verdict is `pass` and the regression
-    suites passed; nothing else promotes. A rerun finds the version that it made and finishes what was left undone.
+    suites passed; nothing else promotes. One that is worse than the present challenger gets neither. A rerun finds the
+    version that it made and finishes what was left undone.
 
     Args:
         run_id: the run of run.json.
@@ -136,12 +145,16 @@ def register(
         number = stage_version(registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, tags=more)
         if promote and verdict.outcome == "pass" and results.passed:
             deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
-        in_production = registry.aliases().get(CHAMPION) == number
+        held = {version: alias for alias, version in registry.aliases().items()}
+        stage, reason = str(registry.version(number).current_stage), ""
+        if number not in held:
+            reason = worse_than_challenger(registry, number)
     return RegisteredVersion(
         name=model_name,
         version=number,
-        stage="Production" if in_production else "Staging",
-        alias=CHAMPION if in_production else CHALLENGER,
+        stage=stage,
+        alias=held.get(number, ""),
+        reason=reason,
         outcome=verdict.outcome,
         run_id=own_run,
         digest=digest,
@@ -161,7 +174,8 @@ def stage_version(
 ) -> int:
     """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
 
-    The challenger before it is archived. The champion stays what it is, also when it is registered again.
+    The challenger before it is archived, unless it is the better one: then it stays, and this version has no alias. The
+    champion stays what it is, also when it is registered again.
 
     Returns:
         The version's number.
@@ -181,16 +195,57 @@ def stage_version(
         version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
     number = int(version.version)
     _describe(registry, number, verdict, card, tags)
-    aliases = registry.aliases()
+    aliases, worse = registry.aliases(), worse_than_challenger(registry, number)
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
+        target = aliases
+    elif worse:
+        _log.warning("%s version %s is registered without an alias: %s.", registry.name, number, worse)
         target = aliases
     else:
         target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
     sha256 = verdict.tags()[VERDICT_TAG]
     if target != aliases or not _is_entered(registry, number, sha256):
-        move(registry, "register", number, target, details={"verdict": sha256})
+        move(registry, "register", number, target, reason=worse, details={"verdict": sha256})
     return number
+
+
+def worse_than_challenger(registry: Registry, number: int) -> str:
+    """Why a version must not take the challenger's place, "" when it may."""
+    present = registry.aliases().get(CHALLENGER)
+    if present in (None, number):
+        return ""
+    new, old = registry.version(number).tags, registry.version(int(present)).tags
+    if not is_worse(new, old):
+        return ""
+    better = f"the challenger, version {present}, is better on the same test set against the same model"
+    return f"{better} ({_shown(old)}; this one {_shown(new)})"
+
+
+def is_worse(new: Mapping[str, str], old: Mapping[str, str]) -> bool:
+    """Whether the tags of one version say that it is worse than another, judged by the same model and test set.
+
+    What may be deployed comes first, then the outcome, then the improvement. Other verdicts cannot be compared: False.
+    """
+    same = all(new.get(tag) and new.get(tag) == old.get(tag) for tag in (BASELINE_TAG, TEST_SET_TAG))
+    return same and _worth(new) < _worth(old)
+
+
+def _worth(tags: Mapping[str, str]) -> tuple[bool, int, float]:
+    outcome = tags.get(OUTCOME_TAG, "")
+    rank = _OUTCOMES.index(outcome) if outcome in _OUTCOMES else -1
+    try:
+        improvement = float(tags.get(IMPROVEMENT_TAG, "-inf"))
+    except ValueError:
+        improvement = -math.inf
+    suites = tags.get(REGRESSION_TAG) == "pass"
+    return outcome == "pass" and suites, rank, -math.inf if math.isnan(improvement) else improvement
+
+
+def _shown(tags: Mapping[str, str]) -> str:
+    suites = "passed" if tags.get(REGRESSION_TAG) == "pass" else "not passed"
+    improvement = float(tags[IMPROVEMENT_TAG]) if tags.get(IMPROVEMENT_TAG) else None
+    return f"{tags.get(OUTCOME_TAG)}, {points(improvement)}, suites {suites}"
 
 
 def _is_entered(registry: Registry, number: int, sha256: str) -> bool:

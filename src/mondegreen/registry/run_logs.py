@@ -1,4 +1,4 @@
-"""What the metrics of a stage, an audit of labels and an evaluation of the error detector write into MLflow's runs."""
+"""What metrics, verdicts, trials, audits of labels and evaluations of the error detector write into MLflow's runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,9 @@ from mlflow.entities import RunTag
 from mondegreen.records import Metrics
 from mondegreen.registry.mlflow_store import connect, experiment_id
 from mondegreen.registry.runs import lineage_tags, log_metrics
+from mondegreen.scoring.verdict import Verdict
+
+TRIAL_REFERENCES_TAG, TRIAL_BASELINE_TAG = "trial.references", "trial.baseline"
 
 
 def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
@@ -18,6 +21,28 @@ def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
         values[f"{prefix}/{name}/wer"] = found.wer.rate
         values[f"{prefix}/{name}/cer"] = found.cer.rate
     log_metrics(run_id, values)
+
+
+def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None:
+    """Logs the p-value, the interval and the like as `verdict/<name>`, or `trial/<name>`, and the two files.
+
+    The tag `verdict` says how a candidate was judged. A trial judges nobody: it has the tags `trial.references` and
+    `trial.baseline`, which say what its numbers can be compared with.
+
+    Args:
+        run_id: the run of run.json.
+        file: build/validate/verdict.json.
+        report: build/validate/report.html.
+        verdict: what the file holds.
+    """
+    kind = "trial" if verdict.outcome == "trial" else "verdict"
+    client, run_id = log_metrics(run_id, {f"{kind}/{name}": value for name, value in verdict.numbers().items()})
+    for path in (file, report):
+        client.log_artifact(run_id, str(path), "trial" if kind == "trial" else "validate")
+    tags: dict[str, str] = {"verdict": verdict.outcome}
+    if kind == "trial":
+        tags = {TRIAL_REFERENCES_TAG: verdict.reference_digest, TRIAL_BASELINE_TAG: verdict.baseline_model}
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:

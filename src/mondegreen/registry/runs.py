@@ -1,7 +1,6 @@
 """One candidate is one MLflow run: opened with what made it, and resumed by the later stages."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
 from mondegreen.git import revision_tags
-from mondegreen.registry.mlflow_store import connect, experiment_id, lock_path
+from mondegreen.registry.mlflow_store import connect, experiment_id, experiment_name, lock_path
 
 EXPERIMENT_TAG = "dvc.experiment"
 _RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
@@ -159,11 +158,6 @@ def lineage_tags(project: Path = Path()) -> dict[str, str]:
     }
 
 
-def experiment_name() -> str:
-    """The name of the DVC experiment that runs this stage, "" for `dvc repro`."""
-    return os.environ.get("DVC_EXP_NAME", "")
-
-
 def params_digest(params: Params) -> str:
     """Digest of a candidate's values: comments and the order of params.yaml do not count."""
     return hashlib.sha256(params.model_dump_json(by_alias=True, exclude=_left_out(params)).encode()).hexdigest()
@@ -188,20 +182,3 @@ def _left_out(params: Params) -> dict[str, Any]:
     ways = {"url", "timeout", "retries", "concurrency"}
     label = set(type(params.label).model_fields) - {"llm"} if params.label.llm == "off" else ways
     return {**dict.fromkeys(_NOT_OF_A_CANDIDATE, True), "label": label}
-
-
-def log_verdict(run_id: str, verdict: Path, report: Path, metrics: Mapping[str, float], outcome: str = "") -> None:
-    """Logs the p-value, the interval and the like as `verdict/<name>`, and the two files.
-
-    Args:
-        run_id: the run of run.json.
-        verdict: build/validate/verdict.json.
-        report: build/validate/report.html.
-        metrics: name to number.
-        outcome: pass, fail or inconclusive; becomes the tag `verdict`.
-    """
-    client, run_id = log_metrics(run_id, {f"verdict/{name}": value for name, value in metrics.items()})
-    for path in (verdict, report):
-        client.log_artifact(run_id, str(path), "validate")
-    if outcome:
-        client.set_tag(run_id, "verdict", outcome)

@@ -17,16 +17,16 @@ from mondegreen.files import no_collection, path_text, read_json, read_jsonl
 from mondegreen.records import (
     Alternative,
     Hypothesis,
-    Outcome,
     Problem,
     RegisteredVersion,
+    Registration,
     RegressionResults,
     RunInfo,
     TrainingHistory,
     Utterance,
     Word,
 )
-from mondegreen.scoring.verdict import Interval, Verdict, slice_label
+from mondegreen.scoring.verdict import Interval, Verdict, VerdictOutcome, slice_label
 from mondegreen.scoring.wording import confidence, percent, points, probability, span
 
 if TYPE_CHECKING:
@@ -69,13 +69,14 @@ def read_outputs(build: Path = Path("build")) -> StageOutputs:
         build: the folder of the stage outputs. Recordings and params.yaml are looked for from the current folder.
 
     Raises:
+        RegistryError: the verdict is not as it was written.
         UsageError: validate has not run yet, a file is damaged, or hypotheses, manifest and params do not belong
             together.
     """
     from mondegreen.scoring.decision import pair_test_sets
     from mondegreen.speech.manifest import Report
 
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
+    verdict = Verdict.read(build / "validate" / "verdict.json")
     params = params_of()
     with no_collection():
         sets = pair_test_sets(
@@ -83,9 +84,9 @@ def read_outputs(build: Path = Path("build")) -> StageOutputs:
             read_jsonl(build / "transcribe" / "hypotheses.jsonl", _Transcript),
             read_jsonl(build / "evaluate" / "hypotheses.jsonl", _Transcript),
             params,
+            trial=verdict.outcome == "trial",
         )
     report = _optional(build / "prepare" / "report.json", Report)
-    regression, registered = _regression(build), _registered(build)
     return StageOutputs(
         verdict=verdict,
         sets=sets,
@@ -94,17 +95,23 @@ def read_outputs(build: Path = Path("build")) -> StageOutputs:
         history=_optional(build / "train" / "history.json", TrainingHistory),
         audit=_tree(build / "label" / "audit.json"),
         problems=tuple(report.problems) if report else (),
-        regression=regression if regression and regression.model == verdict.candidate_model else None,
-        registered=registered if registered and registered.digest == verdict.candidate_model else None,
+        regression=_regression(build, verdict),
+        registered=_registered(build, verdict),
     )
 
 
-def _regression(build: Path) -> RegressionResults | None:
-    return _optional(build / "regress" / "results.json", RegressionResults)
+def _regression(build: Path, verdict: Verdict) -> RegressionResults | None:
+    """Of the candidate that the verdict is about; another one's say nothing of it."""
+    found = _optional(build / "regress" / "results.json", RegressionResults)
+    return found if found and found.model == verdict.candidate_model else None
 
 
-def _registered(build: Path) -> RegisteredVersion | None:
-    return _optional(build / "register" / "version.json", RegisteredVersion)
+def _registered(build: Path, verdict: Verdict) -> RegisteredVersion | None:
+    """The same."""
+    found = _optional(build / "register" / "version.json", Registration)
+    version = found.root if found and isinstance(found.root, RegisteredVersion) else None
+    same = version and (version.digest, version.outcome) == (verdict.candidate_model, verdict.outcome)
+    return version if same else None
 
 
 def _optional(path: Path, kind: type[Record]) -> Record | None:
@@ -123,7 +130,7 @@ def _tree(path: Path) -> Mapping[str, Any] | None:
     return tree
 
 
-_COLORS: dict[Outcome, str] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+_COLORS: dict[VerdictOutcome, str] = {"pass": "green", "fail": "red", "inconclusive": "yellow", "trial": "cyan"}
 
 
 class SummaryRow(BaseModel):
@@ -144,7 +151,7 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    outcome: Outcome
+    outcome: VerdictOutcome
     reason: str
     rows: list[SummaryRow]
     wer_improvement: float | None
@@ -160,9 +167,10 @@ def summary(build: Path = Path("build")) -> Summary:
 
     Raises:
         UsageError: validate has not run yet, or one of its files is damaged.
+        RegistryError: the verdict is not as it was written.
     """
-    verdict = read_json(build / "validate" / "verdict.json", Verdict)
-    suites = _regression(build)
+    verdict = Verdict.read(build / "validate" / "verdict.json")
+    suites = _regression(build, verdict)
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -170,8 +178,8 @@ def summary(build: Path = Path("build")) -> Summary:
         wer_improvement=verdict.wer_improvement,
         interval=verdict.interval,
         p_value=verdict.p_value,
-        regression=_suites(suites) if suites else "not run",
-        registered=_registered(build),
+        regression=_suites(suites) if suites else "not run for this candidate",
+        registered=_registered(build, verdict),
         report=str(build / "validate" / "report.html"),
     )
 
@@ -218,6 +226,4 @@ def _suites(results: RegressionResults) -> str:
 
 
 def _version(version: RegisteredVersion | None) -> str:
-    if version is None:
-        return "not yet"
-    return escape(f"{version.name} version {version.version}, {version.stage}, @{version.alias}")
+    return escape(str(version)) if version else "not registered"

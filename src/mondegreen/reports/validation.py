@@ -183,7 +183,7 @@ def _main_rows(
     made = []
     for name in verdict.shown_slices:
         label, both = slice_label(name), verdict.slices[name]
-        if name == "test":
+        if name == verdict.split:
             interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
             sure, over = verdict.significant, f"{verdict.clusters} {verdict.unit}s"
         elif name.startswith("retention"):
@@ -204,7 +204,7 @@ def _main_rows(
             over=over,
             full_label=label,
             sure=sure,
-            whole=name == "test",
+            whole=name == verdict.split,
         )
         made.append(row)
     return made
@@ -268,7 +268,7 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
     """(name, value, what belongs to it) of error rate, improvement, chance, forgetting and regression suites."""
     verdict, kept, regression = found.verdict, found.verdict.retention, found.outputs.regression
     lines = []
-    if both := verdict.slices.get("test"):
+    if both := verdict.slices.get(verdict.split):
         rates = f"{100 * both.baseline.wer.rate:.1f} → {100 * both.candidate.wer.rate:.1f}"
         lines.append(("word error rate, %", rates, f"{verdict.utterances:,} utterances, {verdict.words:,} words"))
     if interval := verdict.interval:
@@ -293,7 +293,8 @@ def left_out(found: Findings) -> list[tuple[str, str]]:
     """(place, what is wrong) of recordings that judged nothing, counted as wrong, were dropped or kept with doubts."""
     lines: list[tuple[str, str]] = []
     if found.compared.without_reference:
-        lines.append(("", f"{found.compared.without_reference} test utterances have no reference and judge nothing"))
+        silent = f"{found.compared.without_reference} {found.verdict.split} utterances"
+        lines.append(("", f"{silent} have no reference and judge nothing"))
     for role in ROLES:
         failed = (found.paths[key] for key in found.compared.failed(role))
         lines += [(path, f"the {role} gave an error; it counts as fully wrong") for path in failed]

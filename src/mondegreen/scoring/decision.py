@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
@@ -34,13 +34,14 @@ _FRESH = (
 
 @dataclass(frozen=True)
 class PairedTestSets:
-    """Both models side by side on the two sets that judge."""
+    """Both models side by side on the two sets that judge, or, in a trial, on their dev parts."""
 
     test: Comparison
     retention: Comparison
     baseline_model: str  # digest
     candidate_model: str
     llm_references: int
+    split: Literal["test", "dev"] = "test"
 
     @property
     def judging(self) -> list[Utterance]:
@@ -55,15 +56,19 @@ class PairedTestSets:
 
     @property
     def slices(self) -> dict[str, SideBySide]:
-        """test, test/clean, … and retention/test under both models."""
+        """test, test/clean, … and retention/test under both models; in a trial dev, dev/clean, … and retention/dev."""
         old = slice_metrics([*self.test.baseline, *self.retention.baseline])
         new = slice_metrics([*self.test.candidate, *self.retention.candidate])
-        names = [name for name in old if name.split("/")[0] == "test" or name == "retention/test"]
+        names = [name for name in old if name.split("/")[0] == self.split or name == f"retention/{self.split}"]
         return {name: SideBySide(baseline=old[name], candidate=new[name]) for name in names}
 
 
 def pair_test_sets(
-    utterances: Sequence[Utterance], baseline: Sequence[Hypothesis], candidate: Sequence[Hypothesis], params: Params
+    utterances: Sequence[Utterance],
+    baseline: Sequence[Hypothesis],
+    candidate: Sequence[Hypothesis],
+    params: Params,
+    trial: bool = False,
 ) -> PairedTestSets:
     """Joins both models' hypotheses with target/test and retention/test, after every check that can refuse them.
 
@@ -72,15 +77,21 @@ def pair_test_sets(
         baseline: one hypothesis for each utterance.
         candidate: the same of the candidate.
         params: `validate` and `score` are read.
+        trial: join dev instead, of which alone the candidate needs hypotheses.
 
     Raises:
         UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
             machine wrote references that judge.
     """
+    split: Literal["test", "dev"] = "dev" if trial else "test"
+    tests = [utterance for utterance in utterances if utterance.split == split]
+    if trial:
+        chosen_ids = {utterance.id for utterance in tests}
+        utterances = tests
+        baseline, candidate = ([row for row in side if row.id in chosen_ids] for side in (baseline, candidate))
     ids = [utterance.id for utterance in utterances]
     for side in (baseline, candidate):
         check_ids(ids, [hypothesis.id for hypothesis in side])
-    tests = [utterance for utterance in utterances if utterance.split == "test"]
     machines = llm_references(tests, params.validate_.allow_llm_references)
 
     def compared(domain: Domain) -> Comparison:
@@ -94,6 +105,7 @@ def pair_test_sets(
         baseline_model=model_of(baseline),
         candidate_model=model_of(candidate),
         llm_references=machines,
+        split=split,
     )
 
 
@@ -121,7 +133,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     return Verdict(
         outcome=outcome,
         passed=outcome == "pass",
-        reason=sentence([*_machines(sets), *([_numbers(test, evidence)] if evidence else []), *reasons]),
+        reason=sentence([*_machines(sets), *([measured(test, evidence)] if evidence else []), *reasons]),
         claim="; ".join([*_machines(sets), _claim(test)]),
         llm_references=sets.llm_references,
         slices=sets.slices,
@@ -252,7 +264,7 @@ def _evidence_fields(evidence: Evidence | None) -> dict[str, Any]:
     }
 
 
-def _numbers(test: Comparison, evidence: Evidence) -> str:
+def measured(test: Comparison, evidence: Evidence) -> str:
     """Both rates, the improvement, its interval and its p."""
     old, new = (percent(score(pairs).wer.rate) for pairs in (test.baseline, test.candidate))
     return (
@@ -297,7 +309,7 @@ def _detectable(evidence: Evidence) -> str:
 def _notes(sets: PairedTestSets) -> list[str]:
     """What a reader of the numbers must know: failed hypotheses, missing references, unnamed speakers."""
     found = []
-    for place, compared in (("test", sets.test), ("retention", sets.retention)):
+    for place, compared in ((sets.split, sets.test), ("retention", sets.retention)):
         for model in ROLES:
             if failed := compared.failed(model):
                 count = f"{len(failed)} {model} hypotheses have errors and count as fully wrong"

@@ -6,11 +6,13 @@ A difference is baseline - candidate: positive means that the candidate makes fe
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mondegreen.errors import RegistryError
+from mondegreen.files import read_json
 from mondegreen.records import Outcome, SliceMetrics
 
 Unit = Literal["speaker", "recording", "utterance"]  # what is taken as independent
@@ -81,10 +83,12 @@ class Evidence:
         return 0.0 - self.improvement
 
 
-_SENTENCES: dict[Outcome, str] = {
+VerdictOutcome = Outcome | Literal["trial"]
+_SENTENCES: dict[VerdictOutcome, str] = {
     "pass": "Pass: the candidate is better and has forgotten nothing.",
     "fail": "Fail: the candidate must not replace the baseline.",
     "inconclusive": "Inconclusive: this test does not show that the candidate is better. That is not a pass.",
+    "trial": "Trial: compared on the dev set. No look at the test set was spent, and nothing is registered.",
 }
 
 
@@ -141,10 +145,10 @@ class Degradation(_Part):
 class Verdict(_Part):
     """build/validate/verdict.json. Rates are fractions (0.01 is one point); improvement = baseline - candidate.
 
-    Whoever reads one in order to deploy a model calls `verify` first: it raises on a file that was edited by hand.
+    Whoever reads the file does so by `read`, which raises on one that was edited by hand.
     """
 
-    outcome: Outcome
+    outcome: VerdictOutcome  # trial: compared on dev, which judges nobody
     passed: bool
     reason: str
     claim: str  # whom the numbers speak for
@@ -185,6 +189,23 @@ class Verdict(_Part):
         if self.passed != (self.outcome == "pass"):
             raise ValueError(f"passed is {self.passed}, the outcome is {self.outcome}")
         return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A verdict from its file.
+
+        Raises:
+            UsageError: the file is not there, or no verdict.
+            RegistryError: it is not as it was written.
+        """
+        verdict = read_json(path, cls)
+        verdict.verify()
+        return verdict
+
+    @property
+    def split(self) -> Literal["test", "dev"]:
+        """Whose utterances were compared, and the name of the slice that holds them all."""
+        return "dev" if self.outcome == "trial" else "test"
 
     @property
     def failure_reason(self) -> str | None:
@@ -233,7 +254,7 @@ class Verdict(_Part):
     @property
     def shown_slices(self) -> list[str]:
         """Names of the slices as people read them: the conditions, then all of the test set, then retention."""
-        return sorted(self.slices, key=lambda name: (name.startswith("retention"), name == "test", name))
+        return sorted(self.slices, key=lambda name: (name.startswith("retention"), name == self.split, name))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -288,7 +309,7 @@ class Verdict(_Part):
 
 
 def slice_label(name: str) -> str:
-    """What people call a slice: "test" is all, "test/clean" is clean, "retention/test" is retention."""
-    if name == "test":
+    """What people call a slice: "test" is all (in a trial "dev"), "test/clean" clean, "retention/test" retention."""
+    if name in ("test", "dev"):
         return "all"
     return "retention" if name.startswith("retention") else name.split("/", 1)[-1]

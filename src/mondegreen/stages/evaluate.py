@@ -1,11 +1,11 @@
-"""What the candidate hears in the same recordings, by the same rules."""
+"""What the candidate hears in the same recordings, by the same rules; in a trial only in those of dev."""
 
 from pathlib import Path
 
 from mondegreen.config import load_params
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.progress import progress, run_stage
-from mondegreen.records import Metrics, RunInfo, Utterance
+from mondegreen.records import Metrics, RunInfo, Trial, Utterance
 from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.speech.corpus_transcription import transcribe_corpus
@@ -17,6 +17,9 @@ OUTPUT = Path("build/evaluate")
 def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
+    if read_json(Path("build/trial/trial.json"), Trial).trial:
+        # Who never sees a test error rate of the candidate cannot choose by it.
+        utterances = [utterance for utterance in utterances if utterance.split == "dev"]
     candidate = load_transcriber("build/train/model", params)
     with progress("transcribing", len(utterances)) as advance:
         hypotheses = transcribe_corpus(utterances, candidate, on_progress=advance)

@@ -1,4 +1,7 @@
-"""One model version with its verdict, lineage and card: Staging/@challenger, or @champion when that is allowed."""
+"""One model version with its verdict, lineage and card: Staging/@challenger, or @champion when that is allowed.
+
+A trial is not registered.
+"""
 
 import logging
 from pathlib import Path
@@ -7,13 +10,24 @@ from mondegreen.config import load_params
 from mondegreen.files import write_json
 from mondegreen.loop.candidate import register_candidate
 from mondegreen.progress import run_stage
+from mondegreen.records import NotRegistered, RegisteredVersion
+from mondegreen.scoring.verdict import Verdict
+
+BUILD = Path("build")
 
 
 def main() -> None:
+    version = _register()
+    write_json(BUILD / "register" / "version.json", version)
+    logging.getLogger(__name__).info("%s", version)
+
+
+def _register() -> RegisteredVersion | NotRegistered:
+    verdict = Verdict.read(BUILD / "validate" / "verdict.json")
+    if verdict.outcome == "trial":
+        return NotRegistered(digest=verdict.candidate_model, reason="a trial, which judged nobody")
     settings = load_params().register_
-    version = register_candidate(Path("build"), settings, settings.auto_promote)
-    write_json(Path("build/register/version.json"), version)
-    logging.getLogger(__name__).info("%s version %s is %s", version.name, version.version, version.stage)
+    return register_candidate(BUILD, settings, settings.auto_promote)
 
 
 if __name__ == "__main__":

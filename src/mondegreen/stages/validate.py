@@ -1,4 +1,4 @@
-"""Is the candidate better, and has it forgotten nothing? The verdict, its report and its plots."""
+"""Is the candidate better, and has it forgotten nothing? The verdict, its report and its plots; in a trial, dev's."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from mondegreen.files import read_json, read_jsonl, write_json, write_text
 from mondegreen.labels.gold import Audit
 from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.progress import run_stage
-from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Utterance
+from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Trial, Utterance
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
+from mondegreen.scoring.trial import try_out
 from mondegreen.speech.manifest import Report
 
 OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
 def main() -> None:
-    from mondegreen.registry.run_logs import log_label_audit
-    from mondegreen.registry.runs import log_verdict
+    from mondegreen.registry.run_logs import log_label_audit, log_verdict
     from mondegreen.reports.outputs import StageOutputs
     from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
 
@@ -26,10 +26,14 @@ def main() -> None:
     baseline = read_jsonl(Path("build/transcribe/hypotheses.jsonl"), Hypothesis)
     candidate = read_jsonl(Path("build/evaluate/hypotheses.jsonl"), Hypothesis)
     candidate_run = read_json(Path("build/train/run.json"), RunInfo)
-    sets = pair_test_sets(utterances, baseline, candidate, params)
+    trial = read_json(Path("build/trial/trial.json"), Trial).trial
+    sets = pair_test_sets(utterances, baseline, candidate, params, trial)
     _check_models(sets, candidate_run)
-    with open_ledger() as ledger:
-        verdict = judge(sets, params, ledger)
+    if trial:
+        verdict = try_out(sets, params)
+    else:
+        with open_ledger() as ledger:
+            verdict = judge(sets, params, ledger)
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     label_audit = read_json(AUDIT, Audit)
     write_json(verdict_path, verdict)
@@ -46,7 +50,7 @@ def main() -> None:
     write_page(report_path, found)
     write_text(OUTPUT / "report.md", render_markdown(found))
     write_plots(OUTPUT / "plots", found)
-    log_verdict(candidate_run.run_id, verdict_path, report_path, verdict.numbers(), verdict.outcome)
+    log_verdict(candidate_run.run_id, verdict_path, report_path, verdict)
     if llm := label_audit.llm:
         log_label_audit(candidate_run.run_id, AUDIT, llm.numbers(), llm.tags())
 
