@@ -167,7 +167,7 @@ class InferenceRow(Table):
     latency: Mapped[float]  # seconds of work
     confidence: Mapped[float | None]
     error_score: Mapped[float | None]
-    is_error: Mapped[bool | None]  # None: no detector looked at it
+    is_error: Mapped[bool | None]  # None: no detector looked; with a score: one that is not calibrated
     case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id"))
     request_id: Mapped[str | None] = mapped_column(String(64))  # a server's; None from the command line
     served: Mapped[str | None]  # the registered version that answered, such as fine-tuned-stt/3

@@ -17,7 +17,7 @@ class Suspicious:
     """A detector that finds everything misheard."""
 
     def detect(self, result: Transcription, waveform: object) -> object:
-        return Detection(error_score=0.9, error_types=("low_confidence",), is_error=True)
+        return Detection(error_score=0.9, error_types=("low_confidence",), is_error=True, calibrated=False)
 
 
 def test_a_logged_transcription_keeps_words_and_nbest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,7 @@ def test_a_logged_transcription_keeps_words_and_nbest(tmp_path: Path, monkeypatc
     logged = inference_of(heard, Suspicious(), 30.0)  # type: ignore[arg-type]
     MetadataTracker(data_manager=manager).log_inferences([logged])
     (case,) = manager.find_cases().cases
+    assert case.metadata["calibrated"] is False
     assert [(word.text, word.doubtful) for word in hypothesis_words(case, 0.6)] == [("hole", True), ("line", False)]
     assert [(choice.text, choice.chosen) for choice in choices_of(case, None)] == [
         ("hole line", "heard"),

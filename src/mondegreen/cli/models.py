@@ -419,8 +419,7 @@ def _shadow(report: "ShadowReport") -> "Screen":
         Column("model", lambda row: row[1].model),
         Column("transcripts", lambda row: f"{row[1].heard:,}"),
         Column("empty", lambda row: f"{row[1].empty:,}"),
-        Column("error rate", lambda row: percent(row[1].error_rate)),
-        Column("detector", lambda row: "calibrated" if row[1].calibrated else "rules"),
+        Column("error rate", lambda row: percent(row[1].error_rate) if row[1].calibrated else "not calibrated"),
         Column("work/audio", lambda row: "–" if row[1].real_time_factor is None else f"{row[1].real_time_factor:.3f}"),
     )
     if report.examples:

@@ -120,6 +120,7 @@ class Detection(BaseModel):
     error_score: float = Field(ge=0, le=1)  # calibrated: the probability that the WER is above detector.error_wer
     error_types: tuple[ErrorType, ...]
     is_error: bool  # error_score >= detector.threshold
+    calibrated: bool  # False: by the built-in rules, whose score is no probability
 
 
 class ErrorDetector:
@@ -174,7 +175,8 @@ class ErrorDetector:
         types = error_types(found, self.thresholds)
         if is_empty(transcript):
             audible: tuple[ErrorType, ...] = tuple(kind for kind in types if kind in ("noise", "clipped_audio"))
-            return Detection(error_score=1.0, error_types=("empty_output", *audible), is_error=True)
+            kinds: tuple[ErrorType, ...] = ("empty_output", *audible)
+            return Detection(error_score=1.0, error_types=kinds, is_error=True, calibrated=self.calibrated)
         if self.calibration:
             contributions = self.calibration.contributions(found)
             score = round(self.calibration.score(contributions), 6)
@@ -184,7 +186,7 @@ class ErrorDetector:
         is_error = score >= self.params.threshold
         if is_error and not types:
             types = types_by_weight(contributions)
-        return Detection(error_score=score, error_types=types, is_error=is_error)
+        return Detection(error_score=score, error_types=types, is_error=is_error, calibrated=self.calibrated)
 
 
 def is_empty(transcript: "Hypothesis | Transcription") -> bool:

@@ -123,7 +123,7 @@ def _noticed(model_name: str, folder: Path) -> list[str]:
 def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     counts = count(orchestrator.jobs.engine, DAY, datetime.now(UTC))
     measured = {"inferences": counts.inferences, "errors": counts.errors, "error_rate": counts.error_rate}
-    return {"hours": DAY, **measured, "unmeasured": counts.unmeasured}
+    return {"hours": DAY, **measured, "unmeasured": counts.unmeasured, "uncalibrated": counts.uncalibrated}
 
 
 def render_status(status: dict[str, Any]) -> RenderableType:
@@ -197,6 +197,8 @@ def _show_registry(deployer: dict[str, Any]) -> list[str]:
 
 
 def _show_last_day(found: dict[str, Any]) -> list[str]:
+    if not found["inferences"] and found["uncalibrated"]:
+        return [f"error rate not calibrated: {found['uncalibrated']:,} inferences, `mondegreen detector calibrate`"]
     if not found["inferences"]:
         unmeasured = f" ({found['unmeasured']:,} that no detector looked at)" if found["unmeasured"] else ""
         return [f"no inference was measured{unmeasured}"]

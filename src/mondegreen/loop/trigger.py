@@ -6,6 +6,7 @@ error cases are enough may be learnt from what the rounds before gained. That th
 folded from the gains of the completed rounds, so nothing can disagree.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +41,8 @@ class Counts(_TriggerRecord):
     new_corrected_cases: int
     inferences: int  # in the window, and a detector looked at them
     errors: int  # of these
-    unmeasured: int  # in the window, but no detector looked
+    unmeasured: int  # in the window, but no calibrated detector looked
+    uncalibrated: int = 0  # of these, scored by one that does not know the model
     from_future: int  # dated after `at`: in no window
     at: datetime
 
@@ -193,8 +195,9 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
             new += cases if unused else 0
             new_corrected += cases if unused and method else 0
         window = (InferenceRow.at >= now - timedelta(hours=window_hours), InferenceRow.at <= now)
-        found = select(InferenceRow.is_error, func.count()).where(*window).group_by(InferenceRow.is_error)
-        seen: dict[bool | None, int] = dict(session.execute(found).tuples().all())
+        kinds = (InferenceRow.is_error, InferenceRow.error_score.is_not(None))
+        found = select(*kinds, func.count()).where(*window).group_by(*kinds)
+        seen = Counter({(wrong, scored): count for wrong, scored, count in session.execute(found)})
         future = session.scalar(select(func.count()).where(InferenceRow.at > now)) or 0
     return Counts(
         total_error_cases=total,
@@ -202,9 +205,10 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
         by_method=by_method,
         new_error_cases=new,
         new_corrected_cases=new_corrected,
-        inferences=seen.get(True, 0) + seen.get(False, 0),
-        errors=seen.get(True, 0),
-        unmeasured=seen.get(None, 0),
+        inferences=sum(count for (wrong, _), count in seen.items() if wrong is not None),
+        errors=seen[True, True] + seen[True, False],
+        unmeasured=seen[None, True] + seen[None, False],
+        uncalibrated=seen[None, True],
         from_future=future,
         at=now,
     )
@@ -229,7 +233,7 @@ def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
     met = value is not None and value >= threshold
     window = f"over the last {config.window_hours:g} h"
     if value is None:
-        found = f"No error rate {window}: no inference was looked at by a detector"
+        found = f"No error rate {window}: no inference was looked at by a calibrated detector"
     else:
         found = f"Error rate {window} {percent(value)} ({counts.errors:,} of {counts.inferences:,} inferences)"
     end = "not looked at, trigger_on_error_rate is off"
@@ -254,7 +258,8 @@ def _notes(counts: Counts, config: TriggerParams) -> list[str]:
     if counts.unmeasured:
         notes.append(
             f"{counts.unmeasured:,} more inferences of the last {config.window_hours:g} h were not looked at by a "
-            "detector and are not counted."
+            "calibrated detector and are not counted"
+            + (" (`mondegreen detector calibrate`)." if counts.uncalibrated else ".")
         )
     return notes
 

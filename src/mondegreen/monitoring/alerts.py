@@ -26,6 +26,7 @@ from mondegreen.tables import AlertRow
 logger = logging.getLogger(__name__)
 _LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
 _CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
+NOT_CALIBRATED = "are not calibrated and say no share (`mondegreen detector calibrate`)"
 _NEXT_STEPS = {
     "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
     "(`mondegreen check`).",
@@ -51,6 +52,8 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
     found = []
     for metric, value, threshold, fires, detail in (*_of_traffic(statistics, params), *_of_drift(drift, params)):
         status: CheckStatus = "not measured" if value is None else "alert" if fires else "ok"
+        if status == "ok" and metric == "confidence" and not threshold:  # nothing can be below it
+            status, detail = "off", f"{detail}; monitor.min_confidence sets no threshold"
         found.append(
             Check(
                 metric=metric,
@@ -73,7 +76,8 @@ def _of_traffic(found: InferenceStatistics, params: MonitorParams) -> Iterator[_
     few = f"{{}} of the {params.min_inferences} inferences that it needs"
     enough = found.count >= params.min_inferences
     rate = found.error_detection_rate if found.measured >= params.min_inferences else None
-    said = few.format(found.measured) if rate is None else f"{percent(rate)} of {found.measured:,} were misheard"
+    said = few.format(found.measured) if rate is None else f"{percent(rate)} of {found.measured:,} look misheard"
+    said += f"; {found.uncalibrated:,} more {NOT_CALIBRATED}" if found.uncalibrated else ""
     yield "error_rate", rate, params.max_error_rate, rate is not None and rate > params.max_error_rate, said
     p95 = found.latency.p95 if found.latency and enough else None
     said = few.format(found.count) if p95 is None else f"{p95:.2f} s of work for the slowest of 20 recordings"

@@ -44,7 +44,7 @@ def measure_drift(engine: Engine, since: datetime, until: datetime, min_inferenc
         reference, window = (values_of(session, InferenceRow.confidence, *side) for side in (before, after))
         errors_before, errors_after = (_errors(session, side) for side in (before, after))
     few = _too_few(len(reference), len(window), min_inferences, "a confidence")
-    few_judged = _too_few(errors_before[1], errors_after[1], min_inferences, "a detector's decision")
+    few_judged = _too_few(errors_before[1], errors_after[1], min_inferences, "a calibrated detector's decision")
     return Drift(
         model_version=model,
         reference=week,

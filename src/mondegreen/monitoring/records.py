@@ -3,9 +3,11 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
-CheckStatus = Literal["ok", "alert", "not measured"]
+CheckStatus = Literal["ok", "alert", "not measured", "off"]
+Outcome = Literal["ok", "alert", "unknown"]
+_QUALITY = ("error_rate", "confidence", "drift", "error_rate_rise")  # what says how well it hears
 
 
 class MonitorRecord(BaseModel):
@@ -33,12 +35,13 @@ class Percentiles(MonitorRecord):
 class Traffic(MonitorRecord):
     """Inferences of a window. None stands for "not measured", never for zero.
 
-    `error_detection_rate` is errors / measured: a detector must have looked at an inference for it to count.
+    `error_detection_rate` is errors / measured: a calibrated detector must have looked at an inference for it to count.
     """
 
     count: int
     measured: int
     errors: int
+    uncalibrated: int = 0  # scored by a detector that does not know the model; they count in no rate
     error_detection_rate: float | None
     error_interval: Bounds | None  # Wilson's
     mean_confidence: float | None
@@ -161,3 +164,11 @@ class MonitorReport(MonitorRecord):
     def alerts(self) -> list[Check]:
         """The checks that fire."""
         return [check for check in self.checks if check.status == "alert"]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def outcome(self) -> Outcome:
+        """ "ok" only where something that says how well it hears was measured against a threshold."""
+        if self.alerts:
+            return "alert"
+        return "ok" if any(item.status == "ok" and item.metric in _QUALITY for item in self.checks) else "unknown"

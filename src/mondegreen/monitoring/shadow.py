@@ -40,7 +40,7 @@ class ShadowedModel(MonitorRecord):
     heard: int  # recordings with a transcript
     empty: int  # of these, with no word in it
     errors: int  # of these, misheard by its detector
-    error_rate: float | None
+    error_rate: float | None  # None where the detector is not calibrated: what it flags is no share then
     calibrated: bool  # whether its detector knows this model
     real_time_factor: float | None  # seconds of work for a second of audio
 
@@ -69,7 +69,7 @@ class ShadowReport(MonitorRecord):
     changed_interval: Bounds | None  # Wilson, 95 %
     only_champion_misheard: int
     only_candidate_misheard: int
-    p_value: float | None  # exact McNemar over those two, two-sided; None when there are none
+    p_value: float | None  # exact McNemar over those two, two-sided; None when there are none, or not calibrated
     examples: tuple[Disagreement, ...]  # those that differ most
     notes: tuple[str, ...]
 
@@ -164,7 +164,7 @@ def _transcribe(
         heard=len(there),
         empty=sum(not normalize(one.text, params.score.normalizer) for one in there),
         errors=errors,
-        error_rate=errors / len(there) if there else None,
+        error_rate=errors / len(there) if there and detector.calibrated else None,
         calibrated=detector.calibrated,
         real_time_factor=sum(one.work for one in there) / seconds if seconds else None,
     )
@@ -187,6 +187,7 @@ def _compare(
         total += counts
         if counts.errors:
             examples.append(Disagreement(path=str(path), champion=old.text, candidate=new.text, errors=counts.errors))
+    comparable = all(side.calibrated for side in sides)
     worse = sum(new.misheard and not old.misheard for _, old, new in pairs)
     better = sum(old.misheard and not new.misheard for _, old, new in pairs)
     return ShadowReport(
@@ -202,16 +203,15 @@ def _compare(
         changed_interval=wilson(len(examples), len(pairs)) if pairs else None,
         only_champion_misheard=better,
         only_candidate_misheard=worse,
-        p_value=float(binomtest(worse, worse + better).pvalue) if worse + better else None,
+        p_value=float(binomtest(worse, worse + better).pvalue) if worse + better and comparable else None,
         examples=tuple(sorted(examples, key=lambda example: (-example.errors, example.path))[:10]),
         notes=(*notes, *_calibration_notes(sides)),
     )
 
 
 def _calibration_notes(sides: Sequence[ShadowedModel]) -> Iterator[str]:
-    if sides[0].calibrated != sides[1].calibrated:
-        which = sides[1].model if sides[0].calibrated else sides[0].model
+    if which := [side.model for side in sides if not side.calibrated]:
         yield (
-            f"The error detector is calibrated for one of the two and not for {which}: their error rates do not "
-            "compare. Run `mondegreen detector calibrate` for it."
+            f"The error detector is not calibrated for {' and '.join(which)}: error rates do not compare. "
+            "Run `mondegreen detector calibrate` for it."
         )

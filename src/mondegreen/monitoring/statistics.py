@@ -34,9 +34,11 @@ from mondegreen.tables import CaseRow, InferenceRow
 
 Values = npt.NDArray[np.float64]
 Condition = ColumnElement[bool]
+UNCALIBRATED = InferenceRow.is_error.is_(None) & InferenceRow.error_score.is_not(None)
 SUMS = {
     "count": func.count(),
     "measured": func.count(InferenceRow.is_error),
+    "uncalibrated": func.coalesce(func.sum(case((UNCALIBRATED, 1), else_=0)), 0),
     "errors": func.coalesce(func.sum(case((InferenceRow.is_error.is_(True), 1), else_=0)), 0),
     "confident": func.count(InferenceRow.confidence),
     "confidence": func.coalesce(func.sum(InferenceRow.confidence), 0.0),
@@ -145,6 +147,7 @@ def _traffic(sums: dict[str, Any], latency: Values) -> Traffic:
         count=sums["count"],
         measured=measured,
         errors=errors,
+        uncalibrated=sums["uncalibrated"],
         error_detection_rate=_ratio(errors, measured),
         error_interval=wilson(errors, measured) if measured else None,
         mean_confidence=_ratio(sums["confidence"], sums["confident"]),

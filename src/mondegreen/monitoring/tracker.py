@@ -57,6 +57,8 @@ class Inference(BaseModel):
         error_score: the detector's, 0 to 1.
         error_types: the detector's.
         is_error: the detector's decision; None when no detector looked.
+        calibrated: whether that decision was fitted to this model. Where it was not, what looks misheard is kept as a
+            failed case all the same, and counts in no error rate.
         audio_sha256: hex digest of the file's bytes.
         at: when it was transcribed; now when not given.
         words: with their times and confidences, kept with a failed case for the person who corrects it.
@@ -80,6 +82,7 @@ class Inference(BaseModel):
     error_score: _Share | None = None
     error_types: tuple[str, ...] = ()
     is_error: bool | None = None
+    calibrated: bool = True
     audio_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     at: AwareDatetime | None = None
     words: tuple[Word, ...] = ()
@@ -338,6 +341,7 @@ def _case(inference: Inference) -> NewCase:
             "words": [word.model_dump() for word in inference.words[:_WORDS]],
             "nbest": [alternative.model_dump() for alternative in inference.nbest],
             **inference.model_dump(include={*FIELDS, "served", "caller"}, exclude_none=True),
+            **({} if inference.calibrated else {"calibrated": False}),
         },
         source="production",
         **inference.model_dump(include={"audio_path", "error_types", "error_score", "model_version", "duration"}),
@@ -345,9 +349,13 @@ def _case(inference: Inference) -> NewCase:
 
 
 def row_of(inference: Inference, case_id: str | None, now: datetime) -> dict[str, Any]:
-    """The columns of an inference; OSError when its recording is gone and nobody knows its hash."""
+    """The columns of an inference; OSError when its recording is gone and nobody knows its hash.
+
+    What an uncalibrated detector decided is no measurement: it leaves a score, and `is_error` open.
+    """
     return inference.model_dump(include=_COLUMNS) | {
         "at": inference.at or now,
         "audio_sha256": inference.audio_sha256 or sha256_file(inference.audio_path),
         "case_id": case_id,
+        **({} if inference.calibrated else {"is_error": None}),
     }

@@ -9,12 +9,13 @@ from rich.table import Table
 from mondegreen.monitoring.records import Check, CheckStatus, MonitorReport, Traffic, Trend
 from mondegreen.scoring.wording import percent
 
-_COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow"}
+_COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
 RATES = ("wer", "cer", "error_rate")  # fractions, shown in percent
 HINT = (
     "Log what is transcribed: `mondegreen transcribe --log RECORDING…` (needs a model: --model, or model.base of "
     "params.yaml)."
 )
+UNKNOWN = "No alert, but nothing was measured that says how well it hears"
 _MODELS = 3  # that have a column
 
 
@@ -22,6 +23,8 @@ def render(report: MonitorReport) -> RenderableType:
     """Traffic, checks and trends, for `rich`."""
     s = report.statistics
     lines: list[RenderableType] = [headline(report)]
+    if report.outcome == "unknown" and s.count:
+        lines.append(f"[yellow]{UNKNOWN}.[/]")
     if s.in_future:
         lines.append(f"[yellow]{future(report)}[/]")
     if s.count:
@@ -84,9 +87,9 @@ def number(value: float | None) -> str:
 
 
 def error_rate(traffic: Traffic) -> str:
-    """Rate and interval, or that nobody measured it."""
+    """Rate and interval, or that nobody measured it. A score that is not calibrated is no share of anything."""
     if traffic.error_interval is None:
-        return "not measured"
+        return "not calibrated" if traffic.uncalibrated else "not measured"
     low, high = (100 * bound for bound in (traffic.error_interval.low, traffic.error_interval.high))
     return f"{percent(traffic.error_detection_rate)} ({low:.1f}–{high:.1f})"
 

@@ -26,7 +26,6 @@ def write_page(path: Path, report: MonitorReport) -> None:
     page = templates(escape=True).get_template("monitor.html.j2")
     text = page.render(
         report=report,
-        outcome="alert" if report.alerts else "ok" if report.statistics.count else "unknown",
         headline=monitor.headline(report),
         future=monitor.future(report) if report.statistics.in_future else "",
         corrections=monitor.corrections(report),
