@@ -74,6 +74,13 @@ def wait_until(page: Page, condition: str) -> None:
         page.wait_for_timeout(20)
 
 
+def hear(page: Page) -> None:
+    """Plays the clip from its start to its end, as fast as the browser can."""
+    clip = page.locator("#audio")
+    clip.evaluate("clip => { clip.currentTime = 0; clip.playbackRate = 16; clip.play(); }")
+    wait_until(page, "document.querySelector('#hearing').checked")
+
+
 def shown(page: Page) -> str:
     """The case on the page, whose script has run: a key pressed before that is lost."""
     page.wait_for_selector("body[data-ready]")
@@ -105,6 +112,10 @@ def test_a_clip_is_played_corrected_by_keyboard_and_undone(
         for _ in range(len(" for 5 €")):
             page.keyboard.press("Backspace")
         expect(page.locator("#spelling")).to_have_text("")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Enter")  # a guess of the machine's, of a clip that was not heard to its end
+        expect(page.locator("#said")).to_contain_text("to its end")
+        hear(page)
         press(page, "Enter")
         page.keyboard.press("Enter")  # once too often, before anything was heard
         expect(page.locator("#said")).to_have_text("Stored.")
@@ -122,6 +133,26 @@ def test_a_clip_is_played_corrected_by_keyboard_and_undone(
         press(page, "s")
         expect(page.locator("h1")).to_have_text("Nothing waits for you")
     assert sorted(counts(store, key)[1] or "" for key in keys) == ["", "", "manual"]
+
+
+def test_an_unchanged_text_takes_listening_and_a_key_of_its_own(
+    browser: Browser, store: DataManager, make_state: MakeState
+) -> None:
+    clips(store, 2)
+    with serving(make_state()) as address, opened(browser, address) as page:
+        first = shown(page)
+        for key in ("Enter", "h"):
+            page.keyboard.press(key)
+            expect(page.locator("#said")).to_contain_text("Nobody has heard this clip to its end")
+        hear(page)
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("Was it heard rightly?")
+        assert shown(page) == first and counts(store, first) == (None, None)
+        page.reload()
+        assert shown(page) == first  # what was heard stays heard
+        press(page, "h")
+        expect(page.locator("#said")).to_have_text("Stored.")
+    assert counts(store, first) == (HEARD.lower(), "manual") and store.corrections(first)[0].metadata["heard"]
 
 
 def test_a_reload_keeps_the_case_and_what_was_written(
@@ -177,6 +208,7 @@ def test_two_people_at_once_and_a_third_who_settles(
             expect(cas.locator(".figures")).to_contain_text("25.0 %")
             cas.click("article:first-of-type >> text=Listen and settle")
             settled = shown(cas)
+            hear(cas)
             cas.keyboard.press("2")
             press(cas, "Enter")
     assert counts(store, settled) == ("please gold the line", "manual")

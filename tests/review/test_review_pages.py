@@ -56,7 +56,7 @@ def test_what_a_case_holds_is_text_and_never_markup(store: DataManager, make_sta
     suggest(store, key, bad)
     visitor = Visitor(make_state())
     assert "<script>alert" not in visitor.look() and "<img" not in visitor.page
-    visitor.decide(text=bad)
+    visitor.decide("rightly", text=bad, heard=1)
     for path in ("/history", "/disagreements", f"/case/{key}"):
         assert "<script>alert" not in visitor.look(path) and "<img" not in visitor.page
 
@@ -77,7 +77,7 @@ def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_state
     answer = visitor.decide(text="  please\thold\r\nthe line\0 ", chosen="nbest")
     assert answer.status_code == 200 and "Stored." in answer.text and "1</b> today" in answer.text
     assert counts(store, first) == ("please hold the line", "manual")
-    assert store.corrections(first)[0].metadata == {"review": "single", "chosen": "nbest"}
+    assert store.corrections(first)[0].metadata == {"review": "single", "chosen": "nbest", "heard": False}
     assert {first, visitor.case} == keys
     visitor.decide("not_speech")
     assert "Nothing waits for you" in visitor.page and "cases snapshot" in visitor.page
@@ -118,6 +118,58 @@ def test_empty_means_nothing_was_said_when_it_is_said_twice(store: DataManager, 
     assert 'name="empty" value="1"' in visitor.page
     visitor.decide(text="", empty=1)
     assert counts(store, key) == ("", "manual")
+
+
+HEARD_IT = {"heard": 1}
+
+
+@pytest.mark.parametrize(
+    ("action", "text", "fields", "stored"),
+    [
+        ("text", HEARD.lower(), {}, False),  # Enter on a fresh page
+        ("text", "Please, whole the line!", {}, False),  # the same words
+        ("text", HEARD.lower(), {"chosen": "typed"}, False),  # whatever the form claims
+        ("rightly", HEARD.lower(), {}, False),  # said without listening
+        ("text", HEARD.lower(), HEARD_IT, False),  # Enter once too often, while it played
+        ("rightly", HEARD.lower(), HEARD_IT, True),
+        ("text", "please hold the line", {"chosen": "nbest"}, False),  # another guess of the machine's
+        ("text", "please hold the line", {"chosen": "nbest"} | HEARD_IT, True),
+        ("text", "please hold the vine", {"chosen": "llm"}, False),
+        ("text", "please told the line", {}, True),  # nobody but a person wrote that
+    ],
+)
+def test_a_machines_text_that_nobody_heard_is_never_gold(
+    store: DataManager, make_state: MakeState, action: str, text: str, fields: dict[str, object], stored: bool
+) -> None:
+    key = add(store, 0, metadata=detailed())
+    suggest(store, key, "please hold the vine")
+    visitor = Visitor(make_state())
+    visitor.look()
+    answer = visitor.decide(action, text=text, **fields)
+    assert (answer.status_code == 200) == stored
+    assert counts(store, key) == ((text, "manual") if stored else (None, None))
+    if stored:
+        assert store.corrections(key)[0].metadata["heard"] == bool(fields.get("heard"))
+    else:
+        assert answer.status_code == 422 and f">{text}</textarea>" in answer.text
+        assert ("Heard rightly (H)" in answer.text) == ("heard" in fields)
+
+
+def test_a_silence_that_nobody_heard_is_none(store: DataManager, make_state: MakeState) -> None:
+    key = add(store, 0, heard="")
+    visitor = Visitor(make_state())
+    visitor.look()
+    assert visitor.decide(text="", empty=1).status_code == 422 and counts(store, key) == (None, None)
+    assert visitor.decide("rightly", text="", empty=1, heard=1).status_code == 200
+    assert counts(store, key) == ("", "manual")
+
+
+def test_what_cannot_be_played_cannot_have_been_heard_rightly(store: DataManager, make_state: MakeState) -> None:
+    key = add(store, 0)
+    store.audio_path(key).unlink()
+    visitor = Visitor(make_state())
+    assert 'value="rightly"' not in visitor.look() and 'name="heard"' not in visitor.page
+    assert visitor.decide(text=HEARD).status_code == 422 and counts(store, key) == (None, None)
 
 
 def test_a_text_for_an_outdated_page_is_kept_and_asked_about(store: DataManager, make_state: MakeState) -> None:
@@ -182,7 +234,7 @@ def test_a_second_person_does_not_see_the_first_ones_words(store: DataManager, m
     assert "<b>secret</b>" in page and "<b>sea</b>" in page and "100.0 %" in page  # two errors, two words
     page = cas.look(f"/case/{key}")
     assert 'data-text="a secret" data-chosen="reviewer"' in page and "Two people heard this differently" in page
-    assert cas.decide(text="a secret", chosen="reviewer").status_code == 200
+    assert cas.decide(text="a secret", chosen="reviewer", heard=1).status_code == 200
     assert counts(store, key) == ("a secret", "manual")
     assert "Nothing." in cas.look("/disagreements")
 

@@ -5,11 +5,12 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from mondegreen.cases.store import DataManager
 from mondegreen.db import reading
-from mondegreen.review.queue import Leases, Queue
+from mondegreen.review.queue import Leases, Queue, _candidates
 from mondegreen.tables import ReviewDecisionRow
 from tests.review.conftest import DOUBLE, SINGLE, add, detailed, says
 
@@ -83,6 +84,18 @@ def test_a_new_case_is_found_when_the_order_is_at_its_end(manager: DataManager) 
     assert state.current("a" * 32, "ann") is None
     key = add(manager, 0, metadata=detailed())
     assert state.current("a" * 32, "ann") == key
+
+
+def test_after_a_bulk_import_the_newest_are_not_all_that_is_asked(
+    store: DataManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mondegreen.review.queue.POOL", 20)
+    old = {add(store, seed, source="production", error_score=0.6) for seed in range(30)}
+    bulk = {add(store, 100 + seed, source="import", error_score=0.95) for seed in range(30)}
+    with reading(store.engine) as session:
+        keys = [item.id for item in _candidates(session, seed=0)]
+    assert len(keys) == 20 and len(old & set(keys)) == len(bulk & set(keys)) == 10
+    assert len(old & set(keys[:10])) == 5  # and any part of it likewise
 
 
 def review_all(folder: Path, reviewer: str) -> None:

@@ -1,11 +1,12 @@
-"""The order of the queue: doubt first, and nothing like what was just asked."""
+"""The order of the queue: a draw that every kind is in; within a round doubt first, and nothing alike in a row."""
 
 import random
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.review.queue import Candidate, Coverage, confidence_of, doubt, ranked
+from mondegreen.review.queue import Candidate, Coverage, confidence_of, doubt, drawn, ranked
 
 
 def candidate(key: str, heard: str = "", score: float | None = None, **fields: object) -> Candidate:
@@ -44,6 +45,27 @@ def test_a_case_that_a_machine_labelled_waits_for_those_that_nobody_did() -> Non
     assert ranked([candidate("a", "hold", 0.9, labelled=True), candidate("b", "line", 0.6)], []) == ["b", "a"]
 
 
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(0, 99), st.data())
+def test_every_beginning_of_the_draw_has_each_stratum_by_its_size(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    waiting = [(f"{kind}-{number}", kind) for kind, size in enumerate(sizes) for number in range(size)]
+    order = drawn(waiting, seed)
+    assert sorted(order) == sorted(key for key, _ in waiting) and order == drawn(waiting[::-1], seed)
+    first = data.draw(st.integers(0, len(order)))
+    seen = Counter(int(key.split("-")[0]) for key in order[:first])
+    for kind, size in enumerate(sizes):
+        share = size / len(order)
+        assert abs(seen[kind] - first * share) <= 1 + len(sizes) * share
+
+
+def test_each_case_is_as_likely_as_any_other_to_be_asked_first() -> None:
+    waiting = [(f"{kind}-{number}", kind) for kind, size in enumerate((1, 4, 15)) for number in range(size)]
+    times = Counter(key for seed in range(2_000) for key in drawn(waiting, seed)[:5])
+    assert set(times) == {key for key, _ in waiting}
+    assert all(abs(count - 500) < 4 * (2_000 * 0.25 * 0.75) ** 0.5 for count in times.values())  # 5 of 20, 4 sigma
+
+
 words = st.lists(st.sampled_from(["hold", "line", "please", "press", "seven", "mailbox"]), max_size=4).map(" ".join)
 scores = st.none() | st.floats(0, 1)
 
@@ -61,7 +83,7 @@ def test_the_heap_finds_what_trying_all_would_find(
         naive.append(best)
         coverage.add(left.pop(best))
     assert ranked(waiting, labelled) == naive
-    assert ranked(waiting, labelled, limit=3) == naive[:3]
+    assert ranked(waiting, labelled, rounds_of=1) == [item.id for item in waiting]
 
 
 def _worth(one: Candidate, coverage: Coverage) -> float:

@@ -7,7 +7,7 @@ import socket
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import uvicorn
@@ -32,7 +32,7 @@ from mondegreen.review.decisions import (
     release,
     undo,
 )
-from mondegreen.review.page import Page, page_of
+from mondegreen.review.page import Page, page_of, unheard
 from mondegreen.review.security import AccessMiddleware, checked_name
 from mondegreen.review.session import (
     BrowserSession,
@@ -132,13 +132,18 @@ def one_case(browser: NamedSession, case_id: Known, undone: Number = 0) -> Respo
 def decide_case(
     browser: NamedFormSession,
     case_id: Known,
-    action: Annotated[Action, Form()],
+    action: Annotated[Action | Literal["rightly"], Form()],
     basis: Annotated[int, Form()],
     text: Annotated[str, Form()] = "",
     chosen: Annotated[Chosen, Form()] = "typed",
     empty: Annotated[bool, Form()] = False,
+    heard: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Stores a decision and goes on to the next case."""
+    """Stores a decision and goes on to the next case.
+
+    "rightly" is a text of which the person says that it is what was said, as it stands; see `unheard`.
+    """
+    rightly, action = action == "rightly", "text" if action == "rightly" else action
     written = _clean(text)
     if len(written) > browser.state.params.review.max_characters:
         notice = f"The text has {len(written)} characters; {browser.state.params.review.max_characters} are taken."
@@ -146,6 +151,12 @@ def decide_case(
     if action == "text" and not written and not empty:
         return _case(browser, case_id, 422, text="", notice=_EMPTY, empty=True)
     is_text = action == "text"
+    if is_text:
+        page = page_of(browser.state.manager, case_id, browser.state.params, browser.name)
+        normalizer = browser.state.params.score.normalizer
+        notice = unheard(page, written, normalizer, heard=heard, rightly=rightly)
+        if notice and page.basis == basis:  # else somebody decided meanwhile, which is said below
+            return _case(browser, case_id, 422, text=written, notice=notice, empty=empty)
     new = NewDecision(
         case_id=case_id,
         reviewer=browser.name,
@@ -154,6 +165,7 @@ def decide_case(
         chosen=chosen if is_text else "",
         basis=basis,
         holder=browser.holder,
+        heard=heard if is_text else None,
     )
     try:
         result = record_decision(browser.state.manager.engine, browser.state.params, new)

@@ -112,6 +112,7 @@ class NewDecision(BaseModel):
         basis: what `basis` said when the case was shown; None decides whatever happened since.
         holder: of the lease.
         chosen: where the text comes from.
+        heard: the recording was played to its end before; None where nobody says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -123,6 +124,7 @@ class NewDecision(BaseModel):
     chosen: Chosen = ""
     basis: int | None = None
     holder: str = ""
+    heard: bool | None = None
 
 
 class Undone(BaseModel):
@@ -254,12 +256,13 @@ def _let_count(
     result = adjudicate([*decided, latest], params.score.normalizer)
     written = None
     if result.held is None:
-        agreed = {"agrees_with": decided[-1].reviewer} if role == "second" else {}
+        facts: dict[str, str | bool] = {} if new.heard is None else {"heard": new.heard}
+        facts |= {"agrees_with": decided[-1].reviewer} if role == "second" else {}
         correction = NewCorrection(
             case_id=new.case_id,
             transcript=new.transcript or "",
             author=new.reviewer,
-            metadata={"review": role, "chosen": new.chosen} | agreed,
+            metadata={"review": role, "chosen": new.chosen} | facts,
         )
         written = store_corrections(session, [correction], now)[0]
     _insert(session, new, role, now, seconds, newest, written)

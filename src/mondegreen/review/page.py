@@ -16,6 +16,7 @@ from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Alternative, Word
 from mondegreen.review.decisions import Adjudication, Chosen, ReviewDecision, adjudicate, basis, decisions_of
+from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import align_words
 from mondegreen.speech.audio import SAMPLE_RATE, stream_windows
 
@@ -109,6 +110,28 @@ def page_of(manager: DataManager, case_id: str, params: Params, reviewer: str) -
         corrections=tuple(manager.corrections(case.id)) if adjudication.held != "second" else (),
         basis=version,
         text=_start(case, choices),
+    )
+
+
+def unheard(page: Page, text: str, normalizer: NormalizerName, *, heard: bool, rightly: bool) -> str:
+    """Why a text is not taken as what somebody heard, "" when it is.
+
+    What a machine wrote is gold only once a person listened. A text that was taken over needs a clip that was played,
+    and the one that the page began with needs their word on top: Enter alone, pressed too often, is no such word. What
+    a person typed is their own.
+
+    Args:
+        heard: the clip was played to its end.
+        rightly: the person said that the text as it stands is what was said.
+    """
+    written = normalize(text, normalizer)
+    same = written == normalize(page.text, normalizer)
+    if not same and written not in {normalize(choice.text, normalizer) for choice in page.choices}:
+        return ""
+    if not heard:
+        return "Nobody has heard this clip to its end yet. Play it; then accept the text, or correct it."
+    return (
+        "" if rightly or not same else "Nothing was changed. If the clip was heard rightly, say so: Heard rightly (H)."
     )
 
 

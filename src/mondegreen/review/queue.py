@@ -1,17 +1,19 @@
-"""Which case a reviewer gets next: the one whose label teaches the most, of those that nobody else has open."""
+"""Which case a reviewer gets next, of those that nobody else has open: a stratified draw, in rounds; within a round the
+one whose label teaches the most comes first."""
 
+import hashlib
 import heapq
 import math
 import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from threading import Lock
 
-from sqlalchemy import ColumnElement, Engine, Select, delete, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.queries import error_types_of
@@ -27,11 +29,13 @@ _WORD = re.compile(r"[^\W_]+")
 _KINDS = 0.3  # share of error types and model in how new a case is; the rest is its words
 _LABELLED_WORTH = 0.5  # what a case is worth that a machine labelled: it teaches already, a person would check it
 _LEAST = 0.05  # no case is worth nothing
-POOL = 1_000  # of the newest waiting cases the best are sought
+POOL = 1_000  # cases are drawn
 _LLM_LABELLED = 200  # of those that a machine labelled
+_LISTED = 20_000  # waiting cases that a draw is made from
+ROUND = 20  # cases, each round a stratified draw of its own
 _LABELLED = 1_000  # of the newest that people corrected are compared with
 _FRESH: Seconds = 60.0  # for so long an order is used
-_DECISIONS = 20  # and for so many decisions
+_DECISIONS = ROUND  # and for so many decisions
 
 
 class Queue:
@@ -40,10 +44,11 @@ class Queue:
     Args:
         manager: of the store.
         leases: over the same database.
+        seed: of the draw.
     """
 
-    def __init__(self, manager: DataManager, leases: "Leases") -> None:
-        self.manager, self.leases = manager, leases
+    def __init__(self, manager: DataManager, leases: "Leases", seed: int = 0) -> None:
+        self.manager, self.leases, self.seed = manager, leases, seed
         self._lock = Lock()
         self._order: list[str] = []
         self._made, self._decided = 0.0, 0
@@ -100,7 +105,7 @@ class Queue:
             old = time.monotonic() - self._made > _FRESH or self._decided >= _DECISIONS
             if fresh or old or not self._made:
                 with reading(self.manager.engine) as session:
-                    self._order = ranked(_candidates(session), _labelled(session))
+                    self._order = ranked(_candidates(session, self.seed), _labelled(session), rounds_of=ROUND)
                 self._made, self._decided = time.monotonic(), 0
             return list(self._order)
 
@@ -254,7 +259,34 @@ def doubt(candidate: Candidate) -> float:
     return 1 - candidate.confidence if candidate.confidence is not None else 0.5
 
 
-def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], limit: int | None = None) -> list[str]:
+def drawn(waiting: Iterable[tuple[str, Hashable]], seed: int) -> list[str]:
+    """Ids in an order of which every beginning is a draw stratified in proportion.
+
+    Within a stratum the order is random; the r-th of its n cases has the place (r + start) / n with a random start, so
+    that the strata are interleaved by their sizes, and each case is as likely as any other to be among the first k
+    (systematic sampling: W. G. Cochran, "Sampling Techniques", 3rd edition 1977, chapter 8).
+
+    Args:
+        waiting: id and stratum of each case.
+        seed: of all that is random; the same cases and seed give the same order on every machine.
+    """
+    strata = defaultdict(list)
+    for key, stratum in waiting:
+        strata[stratum].append(key)
+    places = {}
+    for stratum, keys in strata.items():
+        start = _uniform(seed, repr(stratum))
+        for rank, key in enumerate(sorted(keys, key=lambda key: _uniform(seed, key))):
+            places[key] = (rank + start) / len(keys)
+    return sorted(places, key=lambda key: (places[key], key))
+
+
+def _uniform(seed: int, name: str) -> float:
+    """From 0 to 1, and independent of who goes to two people (`is_double`)."""
+    return int.from_bytes(hashlib.sha256(f"order\0{seed}\0{name}".encode()).digest()[:8]) / 2**64
+
+
+def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], rounds_of: int | None = None) -> list[str]:
     """Ids, the most instructive first: doubt times novelty, where each case makes the ones like it less new.
 
     Uncertainty weighted by how little a case has in common with what is labelled is density-weighted active learning
@@ -262,13 +294,23 @@ def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], limit
     EMNLP 2008). Choosing one after the other by coverage that saturates is K. Wei, R. Iyer and J. Bilmes,
     "Submodularity in Data Subset Selection and Active Learning", ICML 2015. A value can only fall while others are
     chosen, so that only the top of the heap need be computed again (M. Minoux, 1978).
+
+    Args:
+        rounds_of: so many candidates, in the order given, are ranked before the next ones come; None: all at once.
     """
     coverage = Coverage(labelled)
+    step = rounds_of or max(1, len(candidates))
+    rounds = (_round(candidates[first : first + step], coverage) for first in range(0, len(candidates), step))
+    return [key for order in rounds for key in order]
+
+
+def _round(candidates: Sequence[Candidate], coverage: Coverage) -> list[str]:
+    """Ids, the most instructive first; they are covered then."""
     by_id = {candidate.id: candidate for candidate in candidates}
     heap = [(-_value(candidate, coverage), candidate.id) for candidate in candidates]
     heapq.heapify(heap)
     order: list[str] = []
-    while heap and (limit is None or len(order) < limit):
+    while heap:
         _, key = heapq.heappop(heap)
         value = -_value(by_id[key], coverage)
         if heap and (value, key) > heap[0]:
@@ -290,26 +332,39 @@ def confidence_of(details: Mapping[str, object]) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
-def _candidates(session: Session) -> list[Candidate]:
-    """Waiting cases: the newest, the newest that a machine labelled, and all that wait for a second person."""
+def _candidates(session: Session, seed: int) -> list[Candidate]:
+    """Waiting cases in the order of the draw; in between those that wait for a second person, or to be checked."""
     free = CaseRow.id.not_in(select(ReviewHoldRow.case_id))
     second = CaseRow.id.in_(select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason == "second"))
-    found: dict[str, Candidate] = {}
-    for condition, limit in (
-        (CaseRow.label_method.is_(None) & free, POOL),
-        ((CaseRow.label_method == "llm") & free, _LLM_LABELLED),
-        (CaseRow.label_method.is_(None) & second, POOL),
+    places: dict[str, int] = {}
+    for condition, limit, pace in (
+        (CaseRow.label_method.is_(None) & free, POOL, 1),
+        (CaseRow.label_method.is_(None) & second, POOL, 2),
+        ((CaseRow.label_method == "llm") & free, _LLM_LABELLED, 2),
     ):
-        found |= {item.id: item for item in _read(session, _newest(condition, limit))}
-    return list(found.values())
+        keys = drawn(_strata(session, condition), seed)[:limit]
+        places |= {key: pace * place for place, key in enumerate(keys)}
+    found = {item.id: item for item in _read(session, select(CaseRow).where(CaseRow.id.in_(places)))}
+    return [found[key] for key in sorted(found, key=lambda key: (places[key], key))]
+
+
+def _strata(session: Session, condition: ColumnElement[bool]) -> list[tuple[str, Hashable]]:
+    """Id and stratum of waiting cases: source, model, condition or channel, week, and tenth of the error score.
+
+    Of very many an equal-chance part: an id is a digest, so the first ones in its order are a random sample.
+    """
+    told = func.coalesce(CaseRow.details["condition"].as_string(), CaseRow.details["channel"].as_string(), "")
+    columns = (CaseRow.id, CaseRow.source, CaseRow.model_version, told, CaseRow.first_seen, CaseRow.error_score)
+    rows = session.execute(select(*columns).where(condition).order_by(CaseRow.id).limit(_LISTED))
+    return [
+        (key, (source, model, place, at.isocalendar()[:2], -1 if score is None else min(int(10 * score), 9)))
+        for key, source, model, place, at, score in rows
+    ]
 
 
 def _labelled(session: Session) -> list[Candidate]:
-    return _read(session, _newest(CaseRow.label_method.in_(PEOPLE), _LABELLED))
-
-
-def _newest(condition: ColumnElement[bool], limit: int) -> Select[CaseRow]:
-    return select(CaseRow).where(condition).order_by(CaseRow.first_seen.desc(), CaseRow.id.desc()).limit(limit)
+    newest = select(CaseRow).where(CaseRow.label_method.in_(PEOPLE))
+    return _read(session, newest.order_by(CaseRow.first_seen.desc(), CaseRow.id.desc()).limit(_LABELLED))
 
 
 def _read(session: Session, query: Select[CaseRow]) -> list[Candidate]:

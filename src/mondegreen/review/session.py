@@ -42,7 +42,7 @@ class ReviewState:
 
     def __post_init__(self) -> None:
         lasting = timedelta(minutes=self.params.review.lease_minutes)
-        self.queue = Queue(self.manager, Leases(self.manager.engine, lasting))
+        self.queue = Queue(self.manager, Leases(self.manager.engine, lasting), self.params.seed)
         self.labeller = labeller(self.params.model.base)
         self.templates = Environment(
             loader=PackageLoader("mondegreen.review"),

@@ -80,6 +80,19 @@ if (form) {
         draw();
       });
     }
+    // Heard is what was played to (nearly) its end, at whatever speed; a clip that was heard stays heard after a reload.
+    const once = `heard:${form.dataset.case}`;
+    $("listened").hidden = true;
+    $("hearing").checked = stored(sessionStorage, once) !== null;
+    for (const event of ["timeupdate", "pause", "ended"]) {
+      audio.addEventListener(event, () => {
+        let seconds = 0;
+        for (let part = 0; part < audio.played.length; part++) seconds += audio.played.end(part) - audio.played.start(part);
+        if ($("hearing").checked || seconds < 0.9 * duration) return;
+        $("hearing").checked = true;
+        stored(sessionStorage, once, "");
+      });
+    }
     audio.addEventListener("error", () => say("This recording cannot be played here."));
     $("play").addEventListener("click", toggle);
     $("speed").addEventListener("click", slower);
@@ -133,17 +146,30 @@ if (form) {
   if (kept !== null && !document.querySelector(".notice[role=alert]")) text.value = kept;
   changed();
 
+  // A machine's text that nobody listened to is not what was said; the server asks as well.
+  const words = (one) => one.toLowerCase().replace(/[^\p{L}\p{N}\s']/gu, " ").split(/\s+/).filter(Boolean).join(" ");
+  function question(action) {
+    const now = words(text.value), same = now === words(form.dataset.start);
+    if (!["text", "rightly"].includes(action) || !same && !choices.some((one) => words(one.dataset.text) === now)) return "";
+    if (!$("hearing")?.checked) return "Nobody has heard this clip to its end yet: Space plays it.";
+    return same && action === "text" ? "Nothing was changed. Was it heard rightly? Then press H." : "";
+  }
+
   // A case is decided once, however fast the keys come.
   let sent = false;
   form.addEventListener("submit", (event) => {
-    if (sent) { event.preventDefault(); return; }
+    const asks = question(event.submitter ? event.submitter.value : "text");
+    if (sent || asks) { event.preventDefault(); if (asks) say(asks); return; }
     sent = true;
     stored(sessionStorage, draft, null);
     say("Storing …");
   });
   $("undo").addEventListener("submit", (event) => { if (sent) event.preventDefault(); sent = true; });
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-  const decide = (action) => { if (ready) form.requestSubmit(form.querySelector(`button[value=${action}]`)); };
+  const decide = (action) => {
+    const button = form.querySelector(`button[value=${action}]`); // a case without its recording is never heard rightly
+    if (ready && button) form.requestSubmit(button);
+  };
 
   // Keys: alone outside of the field, with Alt inside.
   const commands = {
@@ -153,6 +179,7 @@ if (form) {
     s: () => decide("skip"),
     b: () => decide("bad_audio"),
     n: () => decide("not_speech"),
+    h: () => decide("rightly"),
     u: () => { if (ready) $("undo").requestSubmit(); },
     " ": toggle,
     arrowleft: () => seek(audio.currentTime - 0.5),
