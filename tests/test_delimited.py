@@ -82,6 +82,17 @@ def test_windows_1252_is_assumed_and_shown_but_no_other_alphabet_and_no_mixture(
             rows(path, b"id,text\n1," + cells)
 
 
+def test_letters_that_a_spreadsheet_spoilt_are_said(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    text = "id,text\n1,NÃO É\n2,le café brûlé\n"
+    rows(tmp_path / "a.csv", text.encode().decode("cp1252", "ignore"), notices)
+    assert [(notice.code, notice.line) for notice in notices] == [("mojibake", 2)]
+    assert notices[0].message == "5 letters look like UTF-8 that something took for Windows-1252, here Ãƒ for Ã"
+    notices.clear()
+    rows(tmp_path / "a.csv", text, notices)
+    assert not notices
+
+
 @pytest.mark.parametrize(
     ("cell", "read", "code"),
     [

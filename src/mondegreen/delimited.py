@@ -133,7 +133,19 @@ def decoded(path: Path, notices: list[Notice] | None = None) -> str:
         line = line_of(text, text.index("\0"))
         message = f"{text.count(chr(0))} NUL characters were taken out; the first stands here"
         tell(Notice("nul", message, str(path), line), notices)
+    if twice := [found for found in re.finditer(r"[ÂÃ][^\s\x00-\x7f]", text) if _read_twice(found[0])]:
+        seen, meant = twice[0][0], twice[0][0].encode("cp1252").decode()
+        message = f"{len(twice)} letters look like UTF-8 that something took for Windows-1252, here {seen} for {meant}"
+        tell(Notice("mojibake", message, str(path), line_of(text, twice[0].start())), notices)
     return text.replace("\0", "")
+
+
+def _read_twice(pair: str) -> bool:
+    """Whether a program took the two bytes of a letter for two letters, and saved those."""
+    try:
+        return len(pair.encode("cp1252").decode()) == 1
+    except UnicodeError:
+        return False
 
 
 def line_of(text: str, position: int) -> int:

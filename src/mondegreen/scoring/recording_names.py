@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+_COMPARED = 5000  # names, for one that is like another
 _ELSEWHERE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")  # an absolute path, a home, a drive, a URL
 
 
@@ -30,7 +31,7 @@ class RecordingNames:
         """The recording's name here; "" when there is none, or several could be meant."""
         if written in self.names:
             return written
-        for spelling in dict.fromkeys(self._spellings(written)):
+        for spelling in self._spellings(written):
             for index in (self._whole, self._without_ending):
                 if len(found := index.get(_folded(spelling), [])) == 1:
                     return found[0]
@@ -41,8 +42,10 @@ class RecordingNames:
         with suppress(OSError):  # a name that is too long
             if (self.folder / written).is_file():
                 return f"{written} (it is there, but not read)"
-        near = difflib.get_close_matches(written, self.names, 1) or difflib.get_close_matches(
-            PurePosixPath(written).name, [PurePosixPath(name).name for name in self.names], 1
+        # Of many thousands only those of about its length are compared: it takes a second otherwise.
+        likely = [name for name in self._sorted if abs(len(name) - len(written)) <= 2][:_COMPARED] or self._sorted
+        near = difflib.get_close_matches(written, likely[:_COMPARED], 1) or difflib.get_close_matches(
+            PurePosixPath(written).name, [PurePosixPath(name).name for name in self._sorted[:_COMPARED]], 1
         )
         return f"{written} (did you mean {near[0]}?)" if near else written
 
@@ -59,6 +62,10 @@ class RecordingNames:
                 yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
             if _ELSEWHERE.match(plain) or len(parts) == 1:
                 yield from (name for name in self._bare.get(_folded(parts[-1] if parts else ""), []))
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self.names)
 
     @cached_property
     def _whole(self) -> dict[str, list[str]]:
