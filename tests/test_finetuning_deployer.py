@@ -21,6 +21,7 @@ def project(tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyP
 def test_register_deploy_roll_back(project: Path, recording: bytes, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     """Whoever loads the champion hears with the model that was deployed, and after a rollback with the one before."""
     folders = [save_model(project / f"model{seed}", seed=seed) for seed in (0, 1)]
+    (project / "params.yaml").write_text("regress: {required: true}\n")
     deployer = ModelDeployer(config=DeploymentConfig(keep_previous_versions=5, auto_backup_before_deploy=True))
     for number, folder in enumerate(folders, 1):
         version_id = deployer.register_model(

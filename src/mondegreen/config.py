@@ -119,7 +119,7 @@ class ValidateParams(_Section):
     permutations: int = Field(100_000, ge=1_000)
     retention_margin: Fraction = 0.02
     require_significance: bool = True
-    require_retention: bool = True
+    require_retention: bool | None = None
     degradation_bound: float = Field(0.2, ge=0, allow_inf_nan=False)
     max_wer_degradation_rate: Fraction = 0.2
     major_degradation: float = Field(0.5, gt=0, allow_inf_nan=False)
@@ -141,6 +141,7 @@ class ValidateParams(_Section):
 
 class RegressParams(_Section):
     suites: Path = Path("data/regression/suites.yaml")
+    required: bool = False
     margin: Fraction = 0.02
     fail_on_critical_degradation: bool = True
     critical_degradation_threshold: Fraction = 0.1

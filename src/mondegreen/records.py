@@ -237,6 +237,12 @@ class RegressionResults(_Record):
     suites: list[SuiteResult]
     model_version: str = ""
     baseline_model: str = ""  # digest of the model that heard the suites beside the candidate, "" without one
+    registered: bool = True  # False: the project has no suites, and does not require any
+
+    @property
+    def outcome(self) -> Literal["pass", "fail", "none"]:
+        """Of all suites; "none" keeps nothing from production."""
+        return "pass" if self.passed else "fail" if self.registered else "none"
 
     @property
     def critical_degradation(self) -> list[str]:

@@ -14,6 +14,7 @@ from mondegreen.records import Outcome
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 from mondegreen.registry.mlflow_store import live_state
+from mondegreen.scoring.verdict import Retention
 from mondegreen.speech.model import model_digest
 
 NAME = "fine-tuned-stt"
@@ -32,6 +33,7 @@ class Result:
     baseline_digest: str = ""
     llm_references: int = 0
     reference_digest: str = ""
+    retention: Retention = field(default_factory=lambda: Retention(outcome="pass", reason="", margin=0.02, clusters=12))
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.package import Backups
 from mondegreen.registry.regression_runs import store_run
 from mondegreen.registry.resolving import resolve_uri
+from mondegreen.scoring.verdict import Retention
 from mondegreen.speech.model import model_digest
 from tests.registry.registered import NAME, add, deployer, save_folder, stages_and_aliases, weights
 
@@ -90,10 +91,23 @@ def test_a_verdict_that_proves_nothing_is_refused(
 
 def test_without_a_verdict_it_can_be_registered_and_not_deployed(light: Path) -> None:
     version = deployer().register_model(NAME, save_folder(light / "model"))
-    assert codes(version) == ["verdict", "regression"]
+    assert codes(version) == ["verdict"]
+
+
+def test_suites_are_asked_about_where_there_are_any_or_some_are_required(light: Path) -> None:
+    version = add(light, 1, regression=False)
+    assert codes(version) == []
+    (light / "data/regression").mkdir(parents=True)
+    (light / "data/regression/suites.yaml").write_text("suites: [{name: core}]\n")
+    assert codes(version) == codes(add(light, 2, regression=False)) == ["regression"]
+    (light / "data/regression/suites.yaml").write_text("suites: []\n")
+    assert codes(version) == []
+    (light / "params.yaml").write_text("regress: {required: true}\n")
+    assert codes(version) == ["regression"]
 
 
 def test_the_last_run_of_the_regression_suites_counts(light: Path) -> None:
+    (light / "params.yaml").write_text("regress: {required: true}\n")
     version = add(light, 1, regression=False)
     digest = model_digest(light / "models" / "1")
     assert codes(version) == ["regression"]
@@ -120,6 +134,15 @@ def test_references_of_a_machine_are_said_in_capital_letters(light: Path) -> Non
     version = connect().get_model_version(NAME, add(light, 1, llm_references=12).split("/")[1])
     loud = "JUDGED BY 12 REFERENCES THAT A LANGUAGE MODEL WROTE, NOT A HUMAN"
     assert version.tags["LLM_REFERENCES"] == loud and version.description.startswith(f"**{loud}**")
+
+
+def test_forgetting_that_nobody_measured_is_said_in_capital_letters(light: Path) -> None:
+    version = add(light, 1, retention=Retention(outcome="inconclusive", reason="", margin=0.02))
+    loud = "FORGETTING WAS NOT MEASURED"
+    assert connect().get_model_version(NAME, "1").description.startswith(f"**{loud}**")
+    assert deployer().get_version(version).warning == loud
+    assert codes(version) == []
+    assert deployer().get_version(add(light, 2)).warning == ""
 
 
 def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:

@@ -31,7 +31,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
     def make(
         digest: str,
         outcome: Outcome = "pass",
-        suites: bool = True,
+        suites: bool | None = True,
         promote: bool = False,
         run: str = "",
         **verdict: Any,
@@ -43,7 +43,9 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
         if not run:
             with start_run(Params()) as run:
                 pass
-        results = RegressionResults(passed=suites, reason="", model=digest, suites=[])
+        results = RegressionResults(
+            passed=suites is True, reason="", model=digest, suites=[], registered=suites is not None
+        )
         return register(
             NAME,
             run,
@@ -115,6 +117,11 @@ def test_a_worse_candidate_is_registered_without_an_alias(candidate: Candidate) 
     assert candidate("d2", run=made.run_id, **JUDGED | {"wer_improvement": 0.01}) == made
     assert candidate("d2", run=made.run_id, **JUDGED).alias == "challenger"
     assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
+
+
+def test_a_project_without_suites_promotes_and_says_that_there_were_none(candidate: Candidate) -> None:
+    assert candidate("aa", suites=None, promote=True).stage == "Production"
+    assert connect().get_model_version(NAME, "1").tags["regression"] == "none"
 
 
 def test_a_pass_that_may_promote_takes_over_production(candidate: Candidate) -> None:

@@ -1,5 +1,6 @@
 """The record of runs, in both databases, and what a database that is away, locked or read-only does to a verdict."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,20 @@ import pytest
 from sqlalchemy import delete, update
 
 from mondegreen import db as databases
+from mondegreen.config import RegressParams
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
 from mondegreen.records import RegressionResults, SuiteResult
-from mondegreen.registry.regression_runs import last_of_each_model, latest_run, list_runs, record_run, store_run
+from mondegreen.registry.regression_runs import (
+    last_of_each_model,
+    latest_run,
+    list_runs,
+    record_run,
+    store_run,
+    suites_registered,
+)
+from mondegreen.speech.model import model_digest
 from mondegreen.stages import regress
 from mondegreen.tables import RegressionRunRow
 from tests.cases.conftest import chosen, postgres  # noqa: F401
@@ -99,6 +109,47 @@ def test_a_failing_suite_is_written_and_recorded_and_the_stage_goes_on(models: d
     assert not read_json(OUTPUT, RegressionResults).passed
     latest = regression_tester().get_latest_run("bad")
     assert latest and not latest.passed
+
+
+def test_without_suites_the_stage_says_so_loads_no_model_and_records_no_run() -> None:
+    (DATA / "suites.yaml").write_text("suites: []\n")
+    model = Path("build/train/model")
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    regress.main()
+    found = read_json(OUTPUT, RegressionResults)
+    assert (found.reason, found.outcome, found.passed) == ("no suites are registered", "none", False)
+    assert found.model == model_digest(model)
+    assert not Path("var").exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "section", "due"),
+    [
+        (None, {}, False),
+        ("suites: []\n", {}, False),
+        (None, {"required": True}, True),
+        ("suites: []\n", {"required": True}, True),
+        ("suites: [", {}, True),  # what cannot be read
+        ("suites:\n- name: a\n", {}, True),
+        ("", {}, True),
+        (None, {"suites": "data/suites.yml"}, True),  # named, and not there
+    ],
+)
+def test_suites_are_due_unless_there_plainly_are_none(index: str | None, section: dict[str, object], due: bool) -> None:
+    shutil.rmtree(DATA)
+    if index is not None:
+        DATA.mkdir()
+        (DATA / "suites.yaml").write_text(index)
+    assert suites_registered(RegressParams.model_validate(section)) == due
+
+
+def test_recordings_of_suites_without_an_index_are_suites_that_cannot_run(models: dict[str, ToneModel]) -> None:
+    (DATA / "suites.yaml").unlink()
+    assert suites_registered(RegressParams())
+    regress.main()
+    found = read_json(OUTPUT, RegressionResults)
+    assert found.outcome == "fail" and "suites.yaml does not exist" in found.reason
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -62,10 +63,47 @@ def test_non_inferiority_that_cannot_be_shown_is_inconclusive() -> None:
     assert verdict.retention.upper_bound is not None and verdict.retention.upper_bound >= 0.02
 
 
-def test_without_retention_references_there_is_no_pass() -> None:
+@pytest.mark.parametrize(("required", "outcome"), [(None, "pass"), (False, "pass"), (True, "inconclusive")])
+def test_without_retention_a_pass_says_in_capitals_that_forgetting_is_not_measured(
+    required: bool | None, outcome: str
+) -> None:
+    test, rules = corpus(60), params(require_retention=required)
+    verdict = verdict_on(test, hyps(test, lambda number: 4), hyps(test, lambda number: 2, "tuned"), rules)
+    assert verdict.outcome == outcome and "forgetting cannot be judged" in verdict.reason
+    assert "FORGETTING WAS NOT MEASURED" in verdict.claim and "FORGETTING WAS NOT MEASURED" in verdict.warning
+    assert "and has forgotten nothing" not in verdict.sentence
+
+
+def test_a_retention_set_that_is_too_small_says_how_large_one_shows_the_margin() -> None:
+    def retained(number: int) -> int:
+        return {0: 3, 1: 0, 2: 0}.get(number % 4, 1)  # scatters, and loses nothing
+
+    def on(recordings: int, **changes: Any) -> Verdict:
+        test, guard = corpus(60), corpus(recordings, "r", domain="retention", speaker="")
+        old = hyps(test, lambda number: 4) + hyps(guard, lambda number: 1)
+        new = hyps(test, lambda number: 2, "tuned") + hyps(guard, retained, "tuned")
+        return verdict_on(test + guard, old, new, params(**changes))
+
+    small = on(20)
+    assert small.outcome == "inconclusive"
+    found = re.search(r"it has 200 words, and about (\d+) would .* `mondegreen data retention (\d+)`", small.reason)
+    assert found and int(found[2]) == pytest.approx(2 * int(found[1]), rel=0.05)  # half of them become dev
+    enough = int(found[1]) // 10
+    assert on(enough).passed and not on(enough // 4).passed
+    assert on(enough).warning == ""
+    waived = on(20, require_retention=False)
+    assert waived.passed and "FORGETTING IS NOT RULED OUT" in waived.claim
+    assert "a margin of 0" in on(20, retention_margin=0).reason
+
+
+def test_texts_that_training_has_seen_are_in_the_claim() -> None:
     test = corpus(60)
-    verdict = verdict_on(test, hyps(test, lambda number: 4), hyps(test, lambda number: 2, "tuned"), params())
-    assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
+    seen = [row.model_copy(update={"split": "train", "id": f"x{row.id}", "reference": "Say Yes!"}) for row in test[:1]]
+    heard = [row.model_copy(update={"reference": "say yes"}) for row in test[:3]] + test[3:]
+    rows = heard + seen
+    verdict = verdict_on(rows, hyps(rows, lambda number: 4), hyps(rows, lambda number: 2, "tuned"), params())
+    assert "training has seen the texts of 3 of the 60 test utterances" in verdict.claim
+    assert "has seen" not in judge(lambda number: 4, lambda number: 2).claim
 
 
 @pytest.mark.parametrize(("size", "missing"), [(6, "6 recording(s), 12 are needed"), (15, "150 reference words")])

@@ -150,7 +150,7 @@ def test_without_significance_no_data_and_no_improvement_still_do_not_pass() -> 
 def test_forgetting_can_be_left_out_but_a_shown_loss_still_fails() -> None:
     rules, test = params(require_retention=False), corpus(60)
     verdict = verdict_on(test, hyps(test, lambda number: 4), hyps(test, lambda number: 2, "tuned"), rules)
-    assert verdict.passed and "FORGETTING WAS NOT ASKED ABOUT" in verdict.reason
+    assert verdict.passed and "FORGETTING WAS NOT MEASURED" in verdict.reason
     assert verdict.retention.outcome == "inconclusive"
     assert judge(lambda number: 4, lambda number: 2, lambda number: 2, rules=rules).outcome == "fail"
 

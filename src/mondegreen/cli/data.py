@@ -1,6 +1,6 @@
 """`mondegreen data`: take in corpora from outside, and see what a data folder is worth before anything is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from mondegreen.intake.check import DataReport
     from mondegreen.intake.entries import ImportReport, Reason
+    from mondegreen.intake.retention import RetentionReport
+    from mondegreen.speech.transcriber import Failure, Transcription
 
 _MOST_FINDINGS = 14  # on one screen
 app = typer.Typer(help="Recordings and references: import corpora, check what a folder holds.", no_args_is_help=True)
@@ -92,6 +94,81 @@ def check(
         typer.echo(f"Wrote {html}.")
     if not report.sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def retention(
+    words: Annotated[int, typer.Argument(min=1, help="Words of the whole set, dev and test.")] = 2_000,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A data folder; what the champion was trained on when not given.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Who must hear them well; the champion, else model.base.")] = None,
+    max_wer: Annotated[float, typer.Option(min=0, max=1, help="Word error rate of a recording that is taken.")] = 0.1,
+    data: Annotated[Path, typer.Option(help="The project's data folder.")] = Path("data"),
+    as_json: ObjectOption = False,
+) -> None:
+    """Pick recordings that the champion hears well into data/retention: what the next model must not forget.
+
+    They come from the data of the champion's training where data/ holds others by now, or from a folder. A set that is
+    there is added to. Exit code 0 when the set has the words, 1 when the source has not enough, 2 when there is none.
+    """
+    from tempfile import TemporaryDirectory
+
+    from mondegreen.config import params_of
+    from mondegreen.intake.retention import pick_retention
+    from mondegreen.progress import progress
+    from mondegreen.scoring.normalizer import normalize
+    from mondegreen.speech.transcriber import load_transcriber, transcribe_in_groups
+
+    params = params_of()
+    champion, commit = _champion(params.register_.model_name)
+    with TemporaryDirectory(prefix="mondegreen-") as folder, progress("listening") as advance:
+        place = source or _earlier_data(commit, Path(folder) / "data")
+        stt = load_transcriber(model or champion or params.model.base, params, cached=False)
+
+        def hear(paths: Sequence[Path]) -> "Iterator[Transcription | Failure]":
+            for number, result in enumerate(transcribe_in_groups(stt, paths), 1):
+                advance(number)
+                yield result
+
+        report = pick_retention(
+            place, data, words, hear, lambda written: normalize(written, params.score.normalizer),
+            seed=params.seed, max_duration=params.audio.max_duration, max_wer=max_wer,
+        )  # fmt: skip
+    answer(report, _retained(report), as_json)
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+def _champion(name: str) -> tuple[str, str]:
+    """The champion's URI and the commit that it was trained at; two empty texts where there is none."""
+    from mondegreen.errors import MondegreenError
+    from mondegreen.registry.deployer import ModelDeployer
+
+    try:
+        version = ModelDeployer(model_name=name).get_version("@champion")
+    except MondegreenError:
+        return "", ""
+    return version.uri, version.tags.get("git.commit", "")
+
+
+def _earlier_data(commit: str, folder: Path) -> Path:
+    from mondegreen.intake.retention import earlier_data
+
+    return earlier_data(Path(), commit, folder)
+
+
+def _retained(report: "RetentionReport") -> Iterator[str]:
+    yield (
+        f"{report.into} has {report.words} of {report.wanted} words: {report.words_before} were there, "
+        f"{report.taken} recordings ({report.seconds / 60:.1f} minutes, {report.speakers} named speakers) were taken"
+    )
+    yield f"heard {report.heard} recordings of {report.source}"
+    yield from (f"not taken, {reason}: {count}" for reason, count in report.left_out.items())
+    if not report.complete:
+        yield "Not enough: name another folder with --from, or raise --max-wer."
+    elif report.taken:
+        yield "Now `dvc add data`, and commit data.dvc."
 
 
 def _find_model(name: str) -> Path | None:

@@ -271,13 +271,15 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
     from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
+    from mondegreen.registry.deploy import LLM_TAG
+
     if not versions:
         yield f"{model_name} has no version yet: `dvc repro` registers the first."
         return
 
     def verdict(version: "Version") -> Text:
         text = Text().append(version.outcome, _COLOURS.get(version.outcome, "white"))
-        return text.append(" (LLM)" if version.warning else "", "bold red")
+        return text.append(" (LLM)" if version.tags.get(LLM_TAG) else "", "bold red")
 
     yield Text(model_name, "bold")
     # not wrapped: they fit a terminal of eighty columns

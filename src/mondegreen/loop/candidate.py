@@ -17,7 +17,7 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
 
     Args:
         build: the folder of the stage outputs.
-        promote: to Production/@champion, if verdict and regression suites passed.
+        promote: to Production/@champion, if the verdict passed, and the regression suites that there are.
 
     Raises:
         RegistryError: verdict, results and model are not of one candidate, the verdict was edited by hand, or it is a

@@ -86,7 +86,7 @@ class Job(_JobRecord):
 
     @property
     def passed(self) -> bool:
-        """Whether the gate opened: the verdict and every regression suite passed."""
+        """Whether the gate opened: the verdict passed, and every regression suite that there is."""
         return self.state == "completed" and bool(self.details.get("passed"))
 
     @property

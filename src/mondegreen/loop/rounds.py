@@ -202,7 +202,7 @@ def _finish(work: Round, job: Job) -> Job:
         )
     suites = read_json(build / "regress" / "results.json", RegressionResults)
     version = read_json(build / "register" / "version.json", RegisteredVersion)
-    passed = verdict.outcome == "pass" and suites.passed
+    passed = verdict.outcome == "pass" and suites.outcome != "fail"
     gate = "the gate opened" if passed else "the gate stayed closed"
     reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {version}."
     _leave(work, job, f"Round {job.id}: {verdict.outcome}")

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mondegreen.config import DeployParams
+from mondegreen.config import DeployParams, params_of
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
+from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.registry.package import (
     DIGEST_TAG,
     FILES_TAG,
@@ -24,11 +25,11 @@ from mondegreen.registry.package import (
     packaged_model,
     to_tag,
 )
-from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs
+from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
 
 VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
 TEST_SET_TAG = "verdict.references"  # digest of the test set's
-IMPROVEMENT_TAG, LLM_TAG = "wer_improvement", "LLM_REFERENCES"
+IMPROVEMENT_TAG, LLM_TAG, FORGETTING_TAG = "wer_improvement", "LLM_REFERENCES", "FORGETTING"
 REGRESSION_TAG = "regression"
 CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
 NO_VERDICT = NOBODY = "none"
@@ -148,13 +149,21 @@ def _is_finite(text: str) -> bool:
 
 def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
     run, outcome = _last_run(registry, number, tags.get(DIGEST_TAG, "")), tags.get(REGRESSION_TAG)
-    if run.passed if run else outcome == "pass":
+    if run.passed if run else outcome == "pass" or (outcome == "none" and not suites_due()):
         return []
     if run:
         text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
+    elif outcome == "none":
+        text = "Regression suites are registered or required, and it was registered without any."
     else:
         text = "It did not pass the regression suites." if outcome else "No regression suite was run on it."
     return [Refusal("regression", text, "Run `mondegreen regression run` on it and mend what fails.")]
+
+
+def suites_due() -> bool:
+    """Whether this project asks regression suites of what it deploys."""
+    project = tracking_root()
+    return suites_registered(params_of(project).regress, project)
 
 
 def _last_run(registry: Registry, number: int, digest: str) -> RegressionRun | None:

@@ -128,8 +128,9 @@ class ModelDeployer:
         digest, verdict = model_digest(folder), VerdictTags.of(validation_result)
         reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
         card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
+        more = ({} if deploy.suites_due() else {deploy.REGRESSION_TAG: "none"}) | (tags or {})
         with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
-            number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=tags or {})
+            number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=more)
         return f"{name}/{number}"
 
     def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:

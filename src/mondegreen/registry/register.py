@@ -19,6 +19,7 @@ from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, open
 from mondegreen.registry.deploy import (
     BASELINE_TAG,
     CHAMPION_TAG,
+    FORGETTING_TAG,
     IMPROVEMENT_TAG,
     JUDGED_TAG,
     LLM_TAG,
@@ -52,6 +53,7 @@ class VerdictTags:
         wer_improvement: absolute; NaN and infinity prove nothing.
         llm_references: references that a language model wrote.
         reference_digest: of the test set; "" when the verdict does not say.
+        forgetting: in capital letters, when nothing shows what the model forgot.
         sha256: of the whole verdict, which tells a new one from the same one again.
     """
 
@@ -61,6 +63,7 @@ class VerdictTags:
     wer_improvement: float | None = None
     llm_references: int = 0
     reference_digest: str = ""
+    forgetting: str = ""
     sha256: str = ""
 
     @classmethod
@@ -75,6 +78,7 @@ class VerdictTags:
             wer_improvement=verdict.wer_improvement,
             llm_references=verdict.llm_references,
             reference_digest=verdict.reference_digest,
+            forgetting=verdict.retention.warning,
             sha256=_digest(verdict.to_dict()),
         )
 
@@ -94,6 +98,7 @@ class VerdictTags:
             IMPROVEMENT_TAG: "" if self.wer_improvement is None else f"{self.wer_improvement:.4g}",
             LLM_TAG: self.llm_warning,
             TEST_SET_TAG: self.reference_digest,
+            FORGETTING_TAG: self.forgetting,
             VERDICT_TAG: self.sha256 or _digest(asdict(self)),  # of what little is known, where the verdict has none
         }
 
@@ -118,8 +123,8 @@ def register(
     """Registers a candidate once and gives it its stage and alias.
 
     Staging/@challenger, or Production/@champion when `promote` is set, the verdict is `pass` and the regression
-    suites passed; nothing else promotes. One that is worse than the present challenger gets neither. A rerun finds the
-    version that it made and finishes what was left undone.
+    suites passed, or there are none; nothing else promotes. One that is worse than the present challenger gets neither.
+    A rerun finds the version that it made and finishes what was left undone.
 
     Args:
         run_id: the run of run.json.
@@ -139,11 +144,11 @@ def register(
             f"The regression results are of model {results.model[:12]}, the candidate is {digest[:12]}.",
             "Run `dvc repro` to test the model that was trained last.",
         )
-    more = {**(tags or {}), REGRESSION_TAG: "pass" if results.passed else "fail"}
+    more = {**(tags or {}), REGRESSION_TAG: results.outcome}
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
         recover(registry)
         number = stage_version(registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, tags=more)
-        if promote and verdict.outcome == "pass" and results.passed:
+        if promote and verdict.outcome == "pass" and results.outcome != "fail":
             deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
         held = {version: alias for alias, version in registry.aliases().items()}
         stage, reason = str(registry.version(number).current_stage), ""
@@ -238,12 +243,12 @@ def _worth(tags: Mapping[str, str]) -> tuple[bool, int, float]:
         improvement = float(tags.get(IMPROVEMENT_TAG, "-inf"))
     except ValueError:
         improvement = -math.inf
-    suites = tags.get(REGRESSION_TAG) == "pass"
+    suites = tags.get(REGRESSION_TAG) in ("pass", "none")
     return outcome == "pass" and suites, rank, -math.inf if math.isnan(improvement) else improvement
 
 
 def _shown(tags: Mapping[str, str]) -> str:
-    suites = "passed" if tags.get(REGRESSION_TAG) == "pass" else "not passed"
+    suites = {"pass": "passed", "none": "not run"}.get(tags.get(REGRESSION_TAG, ""), "not passed")
     improvement = float(tags[IMPROVEMENT_TAG]) if tags.get(IMPROVEMENT_TAG) else None
     return f"{tags.get(OUTCOME_TAG)}, {points(improvement)}, suites {suites}"
 
@@ -266,7 +271,7 @@ def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion 
 def _describe(registry: Registry, number: int, verdict: VerdictTags, card: str, tags: Mapping[str, str]) -> None:
     """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
     known, found = registry.version(number).tags, verdict.tags()
-    text = f"**{verdict.llm_warning}**\n\n{card}" if verdict.llm_warning else card
+    text = "\n\n".join([*(f"**{said}**" for said in (verdict.llm_warning, verdict.forgetting) if said), card])
     registry.client.update_model_version(registry.name, str(number), description=text)
     if not known.get(FILES_TAG):
         found[FILES_TAG] = to_tag(checksums(registry.fetch(number)))

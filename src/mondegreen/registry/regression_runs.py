@@ -1,15 +1,38 @@
-"""Runs of the regression suites in the database: stored, listed, and the latest one of a model."""
+"""Runs of the regression suites in the database: stored, listed, the latest one of a model; and whether any are due."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Engine, Select, case, func, select
 
+from mondegreen.config import RegressParams
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import CaseError
 from mondegreen.records import RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.tables import RegressionRunRow
+
+NO_SUITES = "no suites are registered"
+
+
+def suites_registered(regress: RegressParams, project: Path = Path()) -> bool:
+    """Whether a candidate must pass regression suites: the project has some, or regress.required says so.
+
+    Only a project that plainly has none is let off: no data/regression at all, or an index whose list is empty. An
+    index that is named and not there, files without one and one that cannot be read are suites that cannot run.
+    """
+    index = project / regress.suites
+    if regress.required:
+        return True
+    if not index.is_file():
+        named = regress.suites != RegressParams().suites
+        return named or any(index.parent.glob("*"))
+    try:
+        return bool(yaml.safe_load(index.read_text(encoding="utf-8")) != {"suites": []})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return True
 
 
 class RegressionRun(BaseModel):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mondegreen.config import DeployParams
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry
-from mondegreen.registry.deploy import CHAMPION_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
+from mondegreen.registry.deploy import CHAMPION_TAG, FORGETTING_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
 from mondegreen.registry.ledger import ALIASES, Aliases, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, from_tag
 from mondegreen.scoring.wording import percent
@@ -32,14 +32,14 @@ class Version(BaseModel):
     status: str  # MLflow's stage: Production, Staging, Archived, None
     aliases: tuple[str, ...]
     outcome: str  # of the verdict: pass, fail, inconclusive, none
-    regression: str  # pass, fail, or "" when no suite was run before it was registered
+    regression: str  # pass, fail, none (the project has no suites), or "" when none was run before it was registered
     digest: str
     created: datetime
     run_id: str
     uri: str
     wer_before: float | None
     wer_after: float | None
-    warning: str  # in capital letters when a language model wrote references
+    warning: str  # in capital letters when a language model wrote references, or nothing shows what was forgotten
     pruned: str  # the day on which its files were removed, "" while they are there
     judged_beside: str  # the champion when the verdict was registered
     tags: dict[str, str]
@@ -72,7 +72,7 @@ def describe(registry: Registry, version: ModelVersion, aliases: Aliases) -> Ver
         uri=f"models:/{registry.name}/{number}",
         wer_before=_number(tags.get("wer_before")),
         wer_after=_number(tags.get("wer_after")),
-        warning=tags.get(LLM_TAG, ""),
+        warning="; ".join(filter(None, [tags.get(LLM_TAG, ""), tags.get(FORGETTING_TAG, "")])),
         pruned=tags.get(PRUNED_TAG, ""),
         judged_beside=tags.get(CHAMPION_TAG, ""),
         tags={key: value for key, value in sorted(tags.items()) if key != FILES_TAG},

@@ -220,6 +220,8 @@ def _row(verdict: Verdict, name: str) -> SummaryRow:
 
 
 def _suites(results: RegressionResults) -> str:
+    if not results.registered:
+        return f"not run: {results.reason}"
     good = sum(suite.outcome == "pass" for suite in results.suites)
     word = "passed" if results.passed else "not passed"
     return f"{word}: {good} of {len(results.suites)} suites pass"

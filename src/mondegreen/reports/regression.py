@@ -55,7 +55,8 @@ def render_results(results: RegressionResults) -> RenderableType:
     table.add_column("why", overflow="fold")
     for suite in results.suites:
         table.add_row(escape(suite.name), suite.kind, _colored(suite.outcome), *rates(suite), escape(why(suite)))
-    word = "[green]passed[/]" if results.passed else "[red bold]not passed[/]"
+    words = {"pass": "[green]passed[/]", "fail": "[red bold]not passed[/]", "none": "not run"}
+    word = words[results.outcome]
     return Group(*([table] if results.suites else []), f"{word}: {escape(results.reason)}")
 
 

@@ -279,11 +279,13 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
         chance = "< 0.0001" if verdict.p_value < 0.0001 else probability(verdict.p_value)
         lines.append(("chance (p)", chance, f"{allowed}; {verdict.clusters} {verdict.unit}s"))
     if kept.loss is None:
-        lines.append(("forgetting", "not measured", ""))
+        lines.append(("forgetting", "NOT MEASURED", "no retention test set"))
     else:
         may = f"{kept.outcome}; may lose {unsigned(kept.margin)}"
         lines.append(("change on what it knew", points(-kept.loss), may))
-    if regression:
+    if regression and not regression.registered:
+        lines.append(("regression suites", "none", "none are registered"))
+    elif regression:
         good = sum(suite.outcome == "pass" for suite in regression.suites)
         lines.append(("regression suites", f"{good} of {len(regression.suites)} pass", ""))
     return lines

@@ -13,14 +13,14 @@ better. Several candidates on one test set are such a case too, and there `Look.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import ceil, inf, isfinite
 from typing import Any, Literal
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
 from mondegreen.scoring.metrics import check_ids, llm_references, model_of, score, slice_metrics
-from mondegreen.scoring.normalizer import normalizer_id
+from mondegreen.scoring.normalizer import normalize, normalizer_id
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, SideBySide, Verdict
 from mondegreen.scoring.wording import confidence, percent, points, sentence, some, span, unsigned
@@ -42,6 +42,7 @@ class PairedTestSets:
     candidate_model: str
     llm_references: int
     split: Literal["test", "dev"] = "test"
+    seen_texts: int = 0  # utterances of the test set whose text the training data hold too
 
     @property
     def judging(self) -> list[Utterance]:
@@ -83,6 +84,11 @@ def pair_test_sets(
         UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
             machine wrote references that judge.
     """
+
+    def text(utterance: Utterance) -> str:
+        return normalize(utterance.reference, params.score.normalizer)
+
+    taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
     split: Literal["test", "dev"] = "dev" if trial else "test"
     tests = [utterance for utterance in utterances if utterance.split == split]
     if trial:
@@ -106,6 +112,7 @@ def pair_test_sets(
         candidate_model=model_of(candidate),
         llm_references=machines,
         split=split,
+        seen_texts=sum(utterance.domain == "target" and text(utterance) in taught for utterance in tests),
     )
 
 
@@ -125,16 +132,18 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     retention = judge_retention(sets.retention, at_alpha)
     fails, doubts = judge_test(test, evidence, damage, params, look)
     fails += [retention.reason] * (retention.outcome == "fail")
-    doubts += [retention.reason] * (retention.outcome == "inconclusive" and rules.require_retention)
+    # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
+    asked = sets.retention.clusters > 0 if rules.require_retention is None else rules.require_retention
+    doubts += [retention.reason] * (retention.outcome == "inconclusive" and asked)
     outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
     if evidence and not is_finite(evidence):
         evidence = None
-    reasons = fails or doubts or [*_waived(rules), retention.reason, _claim(test)]
+    reasons = fails or doubts or [*_waived(rules), *_unmeasured(retention), retention.reason, _claim(sets)]
     return Verdict(
         outcome=outcome,
         passed=outcome == "pass",
         reason=sentence([*_machines(sets), *([measured(test, evidence)] if evidence else []), *reasons]),
-        claim="; ".join([*_machines(sets), _claim(test)]),
+        claim="; ".join([*_machines(sets), *_unmeasured(retention), _claim(sets)]),
         llm_references=sets.llm_references,
         slices=sets.slices,
         retention=retention,
@@ -274,8 +283,15 @@ def measured(test: Comparison, evidence: Evidence) -> str:
     )
 
 
-def _claim(test: Comparison) -> str:
-    """Whom the numbers speak for."""
+def _claim(sets: PairedTestSets) -> str:
+    """Whom the numbers speak for, and which sentences where the training data hold them."""
+    claim, count = _whom(sets.test), len(sets.test.baseline)
+    if not sets.seen_texts:
+        return claim
+    return f"{claim}; training has seen the texts of {sets.seen_texts} of the {count} test utterances: for such texts"
+
+
+def _whom(test: Comparison) -> str:
     if test.unit == "speaker":
         return f"it holds for speakers like these {test.speakers}"
     if test.speakers:
@@ -291,11 +307,12 @@ def _machines(sets: PairedTestSets) -> list[str]:
 
 def _waived(rules: ValidateParams) -> list[str]:
     """What a pass was not asked for, in the words of the parameter that says so."""
-    asked = {
-        "NOT TESTED FOR SIGNIFICANCE (validate.require_significance is false)": rules.require_significance,
-        "FORGETTING WAS NOT ASKED ABOUT (validate.require_retention is false)": rules.require_retention,
-    }
-    return [text for text, required in asked.items() if not required]
+    waived = "NOT TESTED FOR SIGNIFICANCE (validate.require_significance is false)"
+    return [] if rules.require_significance else [waived]
+
+
+def _unmeasured(retention: Retention) -> list[str]:
+    return [retention.warning] if retention.warning else []
 
 
 def _detectable(evidence: Evidence) -> str:
@@ -379,6 +396,7 @@ def judge_retention(retention: Comparison, params: Params) -> Retention:
     rules, margin = params.validate_, params.validate_.retention_margin
     if not retention.clusters:
         reason = "forgetting cannot be judged: no retention test utterance has a reference"
+        reason += " (`mondegreen data retention` picks some)"
         return Retention(outcome="inconclusive", reason=reason, margin=margin)
     evidence = gather(retention, params)
     if not is_finite(evidence):
@@ -391,6 +409,8 @@ def judge_retention(retention: Comparison, params: Params) -> Retention:
     # A suite is a list of cases to keep; this is a sample, and a small one says nothing of the rest.
     if small := too_small(retention, rules.min_clusters, "retention test set"):
         outcome, reason = "inconclusive", small[0]
+    if outcome == "inconclusive" and not retention.failed("candidate"):
+        reason = f"{reason}; {_enough(retention, evidence, params)}"
     return Retention(
         outcome=outcome,
         reason=f"retention: {reason}",
@@ -403,6 +423,32 @@ def judge_retention(retention: Comparison, params: Params) -> Retention:
         upper_bound=evidence.loss_bounds[1],
         level=evidence.level,
     )
+
+
+def _enough(retention: Comparison, evidence: Evidence, params: Params) -> str:
+    """How large a retention set would do, with the clusters' observed variance, if the candidate loses nothing.
+
+    The standard error falls with the square root of the words, so (detectable effect / margin)^2 times as many show a
+    loss of nothing to be below the margin with the power that the detectable effect has, 80 %.
+    """
+    rules, words = params.validate_, int(retention.words.sum())
+    effect = evidence.minimum_detectable_effect or 0.0
+    shown = (effect / rules.retention_margin) ** 2 if rules.retention_margin else inf
+    times = max(shown, rules.min_clusters / retention.clusters)
+    if not isfinite(times):
+        return "with a margin of 0 no retention set is large enough: raise validate.retention_margin"
+    needed = _rounded_up(words * times)
+    whole = _rounded_up(words * times / (1 - params.prepare.retention_dev_fraction))
+    return (
+        f"it has {words} words, and about {needed} would show that nothing is lost (80 % power); "
+        f"`mondegreen data retention {whole}` picks as many"
+    )
+
+
+def _rounded_up(number: float) -> int:
+    """To two digits that count."""
+    step = int(10 ** max(0, len(str(int(number))) - 2))
+    return ceil(number / step) * step
 
 
 def judge_suite(

@@ -121,7 +121,8 @@ def _too_small(test: Sequence[Utterance], words: Counts, unit: Unit, rules: Vali
 
 def _unguarded(clusters: int, unit: Unit, rules: ValidateParams) -> list[str]:
     """What is missing to say that nothing was forgotten."""
-    if clusters >= rules.min_clusters or not rules.require_retention:
+    asked = clusters > 0 if rules.require_retention is None else rules.require_retention
+    if clusters >= rules.min_clusters or not asked:
         return []
     waive = "validate.require_retention: false does without"
     if not clusters:

@@ -125,6 +125,13 @@ class Retention(_Part):
     upper_bound: float | None = None
     level: float | None = None
 
+    @property
+    def warning(self) -> str:
+        """In capital letters, when nothing shows what was forgotten; else ""."""
+        if not self.clusters:
+            return "FORGETTING WAS NOT MEASURED"
+        return "FORGETTING IS NOT RULED OUT" if self.outcome == "inconclusive" else ""
+
 
 class Look(_Part):
     """A candidate's look at a test set, as the ledger of looks counts it (`mondegreen.loop.alpha_ledger`)."""
@@ -246,10 +253,11 @@ class Verdict(_Part):
 
     @property
     def warning(self) -> str:
-        """In capital letters, when what judged is not what a person wrote; else ""."""
-        if not self.llm_references:
-            return ""
-        return f"JUDGED BY {self.llm_references} REFERENCES THAT A MACHINE WROTE. NO PERSON SAID THAT THEY ARE RIGHT."
+        """In capital letters, when no person wrote what judged, or nothing shows what was forgotten; else ""."""
+        count = self.llm_references
+        machines = f"JUDGED BY {count} REFERENCES THAT A MACHINE WROTE. NO PERSON SAID THAT THEY ARE RIGHT."
+        forgetting = f"{self.retention.warning}." if self.retention.warning else ""
+        return " ".join(filter(None, [machines if count else "", forgetting]))
 
     @property
     def shown_slices(self) -> list[str]:
