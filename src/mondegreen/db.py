@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _BATCH = 500  # rows of one statement
 Item = TypeVar("Item")
 _PATIENCE = 60  # seconds that a writer waits for another one
+_CONNECTING, _TRIES = 4, 2  # seconds for a connection to PostgreSQL, and how often it is tried: less than 10 s in all
+_SILENCE = 300  # seconds that a statement may take on PostgreSQL before its server counts as gone
 _CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all over its indexes
+_STARTING = "57P03"  # SQLSTATE cannot_connect_now
 _OUR_FAULTS = ("22", "23", "42")  # SQLSTATE classes: wrong data, a broken constraint, a wrong statement
 _AGAIN = "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again."
 _BACKUP = "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup."
@@ -57,7 +60,7 @@ def open_database(folder: Path) -> Engine:
     try:
         if not _is_current(engine):
             _upgrade(engine, folder)
-    except DBAPIError as error:
+    except (DBAPIError, ConnectionError, TimeoutError) as error:
         raise CaseError(
             f"The database {_named(database_url(folder))} cannot be opened: {_said(error)}.",
             _BACKUP,
@@ -79,7 +82,9 @@ def connect(folder: Path) -> Engine:
         if parts.get_backend_name() != "sqlite":
             # A broken connection is said in a sentence where it matters; the pool would add a traceback.
             logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-            return create_engine(parts, pool_pre_ping=True)
+            engine = create_engine(parts, pool_pre_ping=True, connect_args={"timeout": _CONNECTING})
+            event.listen(engine, "do_connect", _connect_postgresql)
+            return engine
         engine = create_engine(parts, connect_args={"timeout": _PATIENCE})
     except Exception as error:
         raise UsageError(
@@ -122,6 +127,8 @@ def _refusals(next_step: str) -> Iterator[None]:
     """Turns what the world does to a database into CaseError; a wrong statement is our own fault and stays as it is."""
     try:
         yield
+    except (ConnectionError, TimeoutError) as error:  # pg8000 hands on what a socket raises
+        raise CaseError(f"The database went away: {_said(error)}.", next_step) from error
     except DBAPIError as error:
         state = _fields(error).get("C", "")
         ours = isinstance(error, (DataError, IntegrityError, ProgrammingError))
@@ -130,14 +137,17 @@ def _refusals(next_step: str) -> Iterator[None]:
         raise CaseError(f"The database refused: {_said(error)}.", next_step) from error
 
 
-def _fields(error: DBAPIError) -> dict[str, str]:
+def _fields(error: BaseException | None) -> dict[str, str]:
     """What PostgreSQL says of an error (C: its SQLSTATE, M: its message): pg8000 has one class for nearly all."""
-    first = error.orig.args[0] if error.orig and error.orig.args else None
+    raised = error.orig if isinstance(error, DBAPIError) else error
+    first = raised.args[0] if raised and raised.args else None
     return first if isinstance(first, dict) else {}
 
 
-def _said(error: DBAPIError) -> str:
-    return _fields(error).get("M") or str(error.orig)
+def _said(error: Exception) -> str:
+    if isinstance(error, DBAPIError):
+        return _fields(error).get("M") or str(error.orig)
+    return str(error) or type(error).__name__
 
 
 def upserting(session: Session, table: type[Table]) -> "sqlite.Insert":
@@ -219,6 +229,21 @@ def _upgrade(engine: Engine, folder: Path) -> None:
         ) from None
     finally:
         engine.dispose()  # of the connection without foreign keys
+
+
+def _connect_postgresql(dialect: Any, _: Any, args: list[Any], options: dict[str, Any]) -> Any:
+    """A connection, or the driver's error whatever the other side is: silent, resetting, restarting, no database."""
+    for left in reversed(range(_TRIES)):
+        try:
+            connection = dialect.connect(*args, **options)
+            connection._usock.settimeout(_SILENCE)  # the short one was for connecting
+            return connection
+        except Exception as error:
+            known = isinstance(error, dialect.dbapi.Error)
+            if not left or (known and _fields(error).get("C", "") not in ("", _STARTING)):
+                raise error if known else dialect.dbapi.InterfaceError(f"{type(error).__name__}: {error}") from None
+            time.sleep(1)
+    raise AssertionError("unreachable")
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

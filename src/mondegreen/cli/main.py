@@ -1,5 +1,6 @@
 """The `mondegreen` command. Commands import what they need when they run: `--help` loads no model library."""
 
+import os
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -74,10 +75,20 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+# What somebody waits for on a screen, and the server: an MLflow that does not answer is said within seconds. Stages and
+# rounds keep MLflow's patience, minutes, because a training is not to fail with a server that starts anew.
+_LOOKING = ("models", "status", "doctor", "monitor", "summary", "report", "transcribe", "serve")
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
 @app.callback()
 def options(
+    ctx: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Options before the command."""
+    if ctx.invoked_subcommand in _LOOKING:
+        for name, value in _IMPATIENT.items():
+            os.environ.setdefault(name, value)

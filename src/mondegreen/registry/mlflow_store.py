@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "mondegreen"
+_REMEMBERED = 10.0  # seconds for which a command does not wait again for what has just not answered
+_AWAY: "dict[str, tuple[float, RegistryAwayError]]" = {}
 
 
 class RegistryAwayError(RegistryError):
@@ -71,7 +75,14 @@ def connect() -> "MlflowClient":
 
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
-    _initialise(uri)
+    since, problem = _AWAY.get(uri, (0.0, None))
+    if problem and time.monotonic() - since < _REMEMBERED:
+        raise problem
+    try:
+        _initialise(uri)
+    except RegistryAwayError as error:
+        _AWAY[uri] = time.monotonic(), error
+        raise
     return mlflow.MlflowClient(uri)
 
 
@@ -102,6 +113,20 @@ def _initialise(uri: str) -> None:
                 client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException as error:
         raise RegistryAwayError(
-            f"MLflow at {uri} cannot be used: {error.message}",
-            "Check MLFLOW_TRACKING_URI; for a database of an older MLflow run `mlflow db upgrade URI`.",
+            f"MLflow at {_named(uri)} cannot be used: {_brief(str(error.message))}",
+            "Check MLFLOW_TRACKING_URI and that its server runs; for a database of an older MLflow run "
+            "`mlflow db upgrade URI`.",
         ) from error
+
+
+def _named(uri: str) -> str:
+    """Without a password."""
+    parts = urlsplit(uri)
+    secret = f":{parts.password}@" if parts.password else ""
+    return uri.replace(secret, ":***@") if secret else uri
+
+
+def _brief(message: str) -> str:
+    """What urllib3 found, of a message that also tells how often and where it looked."""
+    found = re.search(r"Caused by \w+\((?P<said>.*)\)\)$", message)
+    return found["said"].strip("\"'").rpartition(": ")[2] if found else message

@@ -1,0 +1,36 @@
+"""A PostgreSQL or an MLflow that is not what it should be is said in a sentence, soon, and without a password."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mondegreen import db
+from mondegreen.db import open_database
+from mondegreen.errors import CaseError
+from mondegreen.registry.mlflow_store import RegistryAwayError, connect
+from tests.support.silent import Manner, useless_server
+
+
+@pytest.mark.parametrize("manner", ["reset", "close", "silent"])
+def test_a_postgresql_that_is_none_is_one_sentence(
+    manner: Manner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "_CONNECTING", 0.3)
+    with useless_server(manner) as port:
+        monkeypatch.setenv("MONDEGREEN_DATABASE_URL", f"postgresql://ann:secret@127.0.0.1:{port}/cases")
+        with pytest.raises(CaseError, match=r"postgresql://ann:\*\*\*@\S+ cannot be opened: [^\n]+\n  What now"):
+            open_database(tmp_path)
+
+
+def test_an_mlflow_that_is_silent_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with useless_server("silent") as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{port}")
+        with pytest.raises(RegistryAwayError, match=r"http://ann:\*\*\*@\S+ cannot be used: Read timed out"):
+            connect()
+        started = time.monotonic()
+        with pytest.raises(RegistryAwayError):
+            connect()
+        assert time.monotonic() - started < 0.5
