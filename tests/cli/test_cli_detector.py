@@ -7,10 +7,11 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
+from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.records import Hypothesis, Utterance
-from tests.detector.detector_corpus import MODEL, corpus
+from tests.detector.detector_corpus import MODEL, corpus, hypothesis
 from tests.support.libraries import printed_and_loaded
 
 MANIFEST, HYPOTHESES = Path("build/prepare/manifest.jsonl"), Path("build/transcribe/hypotheses.jsonl")
@@ -37,6 +38,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     shutil.copytree(template, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
@@ -60,6 +62,42 @@ def test_calibrate_writes_the_file_of_the_model_and_says_what_it_learnt(project:
     assert [path.name for path in STORED.parent.iterdir()] == [STORED.name]
     assert "lexicon" not in facts and json.loads(STORED.read_text())["lexicon"]
     assert f"Wrote {STORED}" in detector("calibrate").stdout
+
+
+def test_corrected_cases_of_production_teach_and_are_in_no_figure(project: Path) -> None:
+    plain = json.loads(detector("calibrate", "--json").stdout)
+    store = DataManager("var")
+    heard = hypothesis("tonte lamse", 0.3, model=MODEL)
+    kept = {"confidence": 0.3, "words": [word.model_dump() for word in heard.words], "nbest": []}
+    tested = next(row for row in read_jsonl(MANIFEST, Utterance) if row.split == "test")
+    cases = [
+        # source, model, correction, method, metadata: only the first two can teach
+        ("production", MODEL, "tonte lamsa", "manual", kept),
+        ("production", MODEL, "tonte lamse", "import", kept),
+        ("manual", MODEL, "fonte lamse", "manual", kept),
+        ("production", "ef" * 32, "fonte danse", "manual", kept),
+        ("production", MODEL, "fonte bamse", "llm", kept),
+        ("production", MODEL, tested.reference, "manual", kept),
+        ("production", MODEL, "balte lamse", "manual", {}),
+        ("production", MODEL, "", "manual", kept),
+    ]
+    for number, (source, model, text, method, metadata) in enumerate(cases):
+        path = Path(f"case{number}.wav")
+        soundfile.write(path, np.random.default_rng(100 + number).normal(0, 0.1, 8_000), 16_000)
+        key = store.store_failed_case(
+            path, heard.text, model_version=model, source=source, metadata=metadata, error_score=0.9
+        )
+        store.store_correction(key, text, method)
+    store.close()
+    result = detector("calibrate", "--json")
+    found = json.loads(result.stdout)
+    assert (found["cases"], found["misheard_cases"]) == (2, 1)
+    same = ("utterances", "misheard", "recordings")
+    assert [found[name] for name in same] == [plain[name] for name in same] and found["data"] != plain["data"]
+    assert "1 corrected cases teach the detector nothing: they share something with what judges" in result.stderr
+    assert "2 corrected cases teach the detector nothing: they lack" in result.stderr
+    assert "learnt from 2 corrected cases as well" in detector("evaluate", "--no-log").stdout
+    assert json.loads(detector("calibrate", "--no-cases", "--json").stdout) == plain
 
 
 def test_test_references_never_change_the_file(project: Path) -> None:

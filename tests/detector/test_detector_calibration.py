@@ -15,6 +15,7 @@ from mondegreen.detector.calibration import (
     ReferencedUtterance,
     _cross_fitted,
     _groups,
+    _other_definition,
     calibrate,
     choose_strength,
     collect,
@@ -53,6 +54,49 @@ def test_a_planted_relation_is_recovered() -> None:
     assert best > 0.9 and roc_auc_score(wrong, scores) > best - 0.02
     assert np.mean(np.abs(scores - chance)) < 0.1
     assert found.roc_auc == pytest.approx(best, abs=0.05) and found.calibration_error < 0.1
+
+
+def test_corrected_cases_teach_without_moving_the_base_rate() -> None:
+    """Production kept only what looked misheard: most of it is. What else it hears is as good as before."""
+    few = examples(*corpus(160, seed=11, strength=3.0, base=-1.5)[:2], "train", "dev")
+    utterances, hypotheses, chances = corpus(800, seed=12, strength=3.0, base=-1.5, split="train")
+    flagged = [
+        ReferencedUtterance(
+            replace(item.scored, utterance=item.scored.utterance.model_copy(update={"condition": "failed_cases"})),
+            item.acoustics,
+        )
+        for item, chance in zip(examples(utterances, hypotheses, "train"), chances, strict=True)
+        if chance > 0.5
+    ]
+    assert len(flagged) > 150 and np.mean([item.misheard(0) for item in flagged]) > 0.7
+    alone, both = (calibrate(known, PARAMS, "spoken", 7) for known in (few, [*few, *flagged]))
+    assert (both.utterances, both.misheard, both.recordings) == (alone.utterances, alone.misheard, alone.recordings)
+    assert (both.cases, both.data != alone.data) == (len(flagged), True)
+    tested = corpus(1000, seed=13, strength=3.0, base=-1.5, split="test")
+    fresh = examples(*tested[:2], "test")
+    wrong = np.array([item.misheard(0) for item in fresh])
+    errors = {}
+    for name, found in (("alone", alone), ("both", both)):
+        scores = scores_of(ErrorDetector(PARAMS, found), fresh)
+        errors[name] = float(np.mean(np.abs(scores - tested[2])))
+        assert abs(scores.mean() - wrong.mean()) < 0.06
+    assert errors["both"] < errors["alone"] + 0.01
+
+
+@pytest.mark.parametrize(
+    ("rates", "advice"),
+    [
+        ([0.1] * 20 + [0.4] * 20, "Set detector.error_wer: 0.1 in params.yaml: above that WER 20 of these 40"),
+        ([0.01] * 20 + [0.02] * 20, "Set detector.error_wer: 0.01 in params.yaml"),
+        (
+            [0.0] * 38 + [0.5] * 2,
+            "No detector.error_wer parts them: write references for recordings that the model mis",
+        ),
+        ([1.0] * 40, "recordings that the model hears rightly, too"),
+    ],
+)
+def test_one_class_alone_names_the_definition_that_would_do(rates: list[float], advice: str) -> None:
+    assert advice in _other_definition(rates)
 
 
 @pytest.mark.parametrize("base", [0.0, 1.5])
@@ -247,7 +291,7 @@ def test_too_few_references_or_one_class_is_a_refusal_with_counts() -> None:
     utterances, hypotheses, _ = corpus(100, seed=1, strength=0.0, base=30.0, split="train")
     with pytest.raises(CaseError, match="100 were misheard, 0 heard rightly") as caught:
         calibrate(examples(utterances, hypotheses, "train"), PARAMS, "spoken", 7)
-    assert "detector.error_wer" in caught.value.next_step and "0.17" in caught.value.next_step
+    assert "No detector.error_wer parts them" in caught.value.next_step  # one wrong word of six in each
     utterances, hypotheses, _ = corpus(100, seed=1, strength=0.0, base=-30.0, split="train")
     with pytest.raises(CaseError, match="0 were misheard, 100 heard rightly"):
         calibrate(examples(utterances, hypotheses, "train"), PARAMS, "spoken", 7)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import BUILD, BuildOption, ObjectOption, answer
+from mondegreen.cli.common import BUILD, STORE, BuildOption, ObjectOption, StoreOption, answer
 from mondegreen.progress import progress
 
 if TYPE_CHECKING:
@@ -24,27 +24,36 @@ Candidate = Annotated[
     bool, typer.Option("--candidate", help="The fine-tuned candidate; it has heard train, so only dev calibrates it.")
 ]
 
+Cases = Annotated[bool, typer.Option("--cases/--no-cases", help="Learn from corrected cases of production as well.")]
+
 
 @app.command()
 def calibrate(
     build: BuildOption = BUILD,
     folder: Folder = Path("var/detector"),
     candidate: Candidate = False,
+    cases: Cases = True,
+    store: StoreOption = STORE,
     as_json: ObjectOption = False,
 ) -> None:
-    """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev."""
+    """Fit the detector to the model that wrote the hypotheses, on the human references of train and dev.
+
+    The cases that production kept for this model and people corrected teach as well, and are in no figure.
+    """
     from mondegreen.config import load_params
     from mondegreen.detector.calibration import calibrate as fit
     from mondegreen.detector.calibration import save
 
     params, splits = load_params(), _splits(candidate)
     learnt = _examples(build, candidate, splits, params, "train and dev")
+    learnt += _corrected(build, learnt, params, store) if cases else []
     calibration = fit(learnt, params.detector, params.score.normalizer, params.seed, splits)
     path = save(calibration, folder)
     text = (
         f"Calibrated for model {calibration.model[:12]} at detector.error_wer {calibration.error_wer:g} on "
         f"{calibration.utterances} utterances of {' and '.join(splits)}, {calibration.misheard} of them misheard: "
         f"cross-fitted ROC-AUC {calibration.roc_auc:.2f}, calibration error {calibration.calibration_error:.2f}.\n"
+        f"{_of_cases(calibration)}"
         f"Wrote {path}."
     )
     answer({"path": str(path), **calibration.model_dump(mode="json", exclude={"lexicon"})}, text, as_json)
@@ -55,6 +64,8 @@ def evaluate(
     build: BuildOption = BUILD,
     folder: Folder = Path("var/detector"),
     candidate: Candidate = False,
+    cases: Cases = True,
+    store: StoreOption = STORE,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log a run to MLflow.")] = True,
     as_json: ObjectOption = False,
 ) -> None:
@@ -68,6 +79,7 @@ def evaluate(
 
     params, splits = load_params(), _splits(candidate)
     learnt = _examples(build, candidate, splits, params, "train and dev")
+    learnt += _corrected(build, learnt, params, store) if cases else []
     tested = _examples(build, candidate, ("test",), params, "test")
     calibrations = {params.detector.error_wer: _current(learnt, splits, folder, params)}
     for error_wer in OTHER_ERROR_WERS:
@@ -100,6 +112,41 @@ def _examples(
     wanted = sum(tells_something(item, splits) for item in utterances)
     with progress(f"measuring {what}", wanted) as advance:
         return collect(utterances, hypotheses, splits, params.score.normalizer, advance)
+
+
+def _corrected(
+    build: Path, learnt: "list[ReferencedUtterance]", params: "Params", store: Path
+) -> "list[ReferencedUtterance]":
+    """What production kept for the model of `learnt` and people corrected; says what of it cannot teach."""
+    from mondegreen.cases.store import DataManager
+    from mondegreen.db import database_url
+    from mondegreen.files import read_jsonl
+    from mondegreen.monitoring.corrected import corrected_cases
+    from mondegreen.records import Utterance
+    from mondegreen.scoring.metrics import model_of
+
+    if not learnt or (database_url(store).startswith("sqlite") and not (store / "mondegreen.db").exists()):
+        return []  # production has not begun
+    rows = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
+    model = model_of([item.scored.hypothesis for item in learnt])
+    with progress("reading corrected cases", None) as advance:
+        found = corrected_cases(DataManager(str(store)), model, rows, params, advance)
+    for count, reason in (
+        (found.judging, "share something with what judges, or are in the training set"),
+        (found.unusable, "lack the model's words, a word that was said, or their audio"),
+    ):
+        if count:
+            typer.echo(f"warning: {count} corrected cases teach the detector nothing: they {reason}.", err=True)
+    return found.examples
+
+
+def _of_cases(calibration: "Calibration") -> str:
+    if not calibration.cases:
+        return ""
+    return (
+        f"It learnt from {calibration.cases} corrected cases as well, {calibration.misheard_cases} of them misheard; "
+        "they were kept for looking so, which is why the figures leave them out.\n"
+    )
 
 
 def _current(

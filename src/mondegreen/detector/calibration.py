@@ -46,6 +46,7 @@ from mondegreen.records import Hypothesis, Split, Utterance
 from mondegreen.scoring.metrics import Scored, join, model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
 from mondegreen.speech.audio import load_audio
+from mondegreen.speech.manifest import FOLDER
 
 Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]
@@ -66,6 +67,11 @@ class ReferencedUtterance:
 
     scored: Scored
     acoustics: Acoustics
+
+    @property
+    def is_case(self) -> bool:
+        """Kept by production because a detector flagged it, and corrected: no random sample of what is spoken."""
+        return self.scored.utterance.condition == FOLDER
 
     @property
     def recording(self) -> str:
@@ -116,8 +122,13 @@ def calibrate(
     strength of the regularisation is the one with the least cross-fitted log loss, so few data, or features that say
     nothing, give scores near the base rate. Empty transcripts score 1 by rule and are left out of the fit.
 
+    Corrected cases teach as well. They are there because a detector flagged them: a choice by what the features say and
+    not by what was said, which leaves the chance of an error given the features as it is (D. B. Rubin, "Inference and
+    missing data", Biometrika 63, 1976: missing at random), as far as a logistic curve fits it. It does change the base
+    rate and every figure: figures, thresholds and the counts that are asked for are those of the other examples alone.
+
     Args:
-        examples: of `splits` only; others are refused.
+        examples: of `splits` only, others are refused; and corrected cases.
         params: error_wer and lexicon are read.
         normalizer: that the errors were counted under.
         seed: deals out the folds.
@@ -127,12 +138,13 @@ def calibrate(
         CaseError: too few references, or too few misheard or too few right ones among them; names the counts.
         ValueError: an example of another split.
     """
-    if strangers := {item.scored.utterance.split for item in examples} - set(splits):
+    if strangers := {item.scored.utterance.split for item in examples if not item.is_case} - set(splits):
         raise ValueError(f"Examples of {sorted(strangers)} must not influence the calibration.")
     misheard = np.array([item.misheard(params.error_wer) for item in examples], dtype=bool)
+    drawn = np.array([not item.is_case for item in examples], dtype=bool)
     spoken = [index for index, item in enumerate(examples) if not is_empty(item.scored.hypothesis)]
     fitted, labels = [examples[index] for index in spoken], misheard[spoken]
-    _check_counts(examples, labels, params.error_wer)
+    _check_counts([item for item in examples if not item.is_case], params.error_wer)
     folds = _folds(fitted, labels, seed)
     found = _out_of_fold_features(fitted, folds, params)
     matrix = np.array([list(as_numbers(item).values()) for item in found])  # (num_examples, num_features)
@@ -147,12 +159,14 @@ def calibrate(
         lexicon_file=lexicon_digest(params),
         data=data_digest(examples, seed),
         splits=splits,
-        utterances=len(examples),
-        misheard=int(misheard.sum()),
-        recordings=len({item.recording for item in examples}),
+        utterances=int(drawn.sum()),
+        misheard=int(misheard[drawn].sum()),
+        cases=int((~drawn).sum()),
+        misheard_cases=int(misheard[~drawn].sum()),
+        recordings=len({item.recording for item in examples if not item.is_case}),
         regularisation=strength,
-        **_cross_fitted_quality(misheard, everything),
-        thresholds=type_thresholds([item for item, wrong in zip(found, labels, strict=True) if not wrong]),
+        **_cross_fitted_quality(misheard[drawn], everything[drawn]),
+        thresholds=type_thresholds([found[index] for index in np.flatnonzero(~labels & drawn[spoken])]),
         rate=_speech_rate(fitted),
         intercept=rounded(regression.intercept),
         features=dict(zip(Features.__dataclass_fields__, regression.weights(), strict=True)),
@@ -193,20 +207,34 @@ def data_digest(examples: Sequence[ReferencedUtterance], seed: int) -> str:
     return total.hexdigest()
 
 
-def _check_counts(examples: Sequence[ReferencedUtterance], labels: Labels, error_wer: float) -> None:
-    wrong, right = int(labels.sum()), int((~labels).sum())
-    if len(labels) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
+def _check_counts(examples: Sequence[ReferencedUtterance], error_wer: float) -> None:
+    spoken = [item for item in examples if not is_empty(item.scored.hypothesis)]
+    wrong = sum(item.misheard(error_wer) for item in spoken)
+    right = len(spoken) - wrong
+    if len(spoken) >= FEWEST and min(wrong, right) >= FEWEST_OF_EACH:
         return
     problem = (
         f"The detector cannot be calibrated at detector.error_wer {error_wer:g}: of {len(examples)} utterances with a "
-        f"human reference {wrong} were misheard, {right} heard rightly and {len(examples) - len(labels)} have no "
+        f"human reference {wrong} were misheard, {right} heard rightly and {len(examples) - len(spoken)} have no "
         f"transcript; it takes {FEWEST}, with at least {FEWEST_OF_EACH} misheard and {FEWEST_OF_EACH} right."
     )
-    if len(labels) < FEWEST:
+    if len(spoken) < FEWEST:
         raise CaseError(problem, "Write references for more recordings of train and dev, then run `dvc repro`.")
-    middle = float(np.median([item.scored.words.rate for item in examples]))
-    advice = f"Set detector.error_wer nearer to the middle of their WERs, {middle:.2f}, or get more references."
-    raise CaseError(problem, advice if wrong > right or middle else "Get references for more recordings.")
+    raise CaseError(problem, _other_definition([item.scored.words.rate for item in spoken]))
+
+
+def _other_definition(rates: Sequence[float]) -> str:
+    """The meaning of "misheard" that parts these WERs the most evenly, as what to do; round values first."""
+    for step in (20, 100):
+        counts = {at / step: sum(rate > at / step for rate in rates) for at in range(step)}
+        best = max(counts, key=lambda at: min(counts[at], len(rates) - counts[at]))
+        if min(counts[best], len(rates) - counts[best]) >= FEWEST_OF_EACH:
+            return (
+                f"Set detector.error_wer: {best:g} in params.yaml: above that WER {counts[best]} of these {len(rates)} "
+                f"transcripts are misheard, and {len(rates) - counts[best]} are not."
+            )
+    kind = "hears rightly" if all(rates) else "mishears"
+    return f"No detector.error_wer parts them: write references for recordings that the model {kind}, too."
 
 
 def _folds(examples: Sequence[ReferencedUtterance], labels: Labels, seed: int) -> list[Fold]:

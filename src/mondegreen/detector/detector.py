@@ -83,8 +83,10 @@ class Calibration(_CalibrationPart):
     lexicon_file: str  # sha256 of detector.lexicon, "" without one
     data: str  # sha256 of what was learnt from: ids, references, hypotheses
     splits: tuple[Split, ...]
-    utterances: int
-    misheard: int
+    utterances: int  # with a reference; nobody chose them by what the detector said
+    misheard: int  # of these
+    cases: int = 0  # corrected cases of production beside them, which the figures below leave out
+    misheard_cases: int = 0  # of these
     recordings: int
     regularisation: float  # scikit-learn's C
     roc_auc: float  # cross-fitted

@@ -76,6 +76,7 @@ class Learnt(_ReportPart):
 
     utterances: int
     misheard: int
+    cases: int = 0
     recordings: int
     splits: tuple[str, ...]
     regularisation: float

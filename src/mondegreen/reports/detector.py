@@ -51,10 +51,13 @@ def _evaluation(found: Evaluation) -> Iterator[RenderableType]:
 def _learnt(found: Evaluation) -> str:
     if found.learnt is None:
         return f"Not calibrated, the built-in rules score: {found.reason}"
+    cases = ""
+    if found.learnt.cases:
+        cases = f" It learnt from {found.learnt.cases} corrected cases as well, which no figure counts."
     return (
         f"Calibrated on {found.learnt.utterances} utterances of {' and '.join(found.learnt.splits)} "
         f"({found.learnt.misheard} misheard, {found.learnt.recordings} recordings): cross-fitted ROC-AUC "
-        f"{found.learnt.roc_auc:.2f}, calibration error {found.learnt.calibration_error:.2f}."
+        f"{found.learnt.roc_auc:.2f}, calibration error {found.learnt.calibration_error:.2f}.{cases}"
     )
 
 
