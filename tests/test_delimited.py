@@ -125,6 +125,11 @@ def test_every_wrong_row_is_counted_and_two_names_of_one_column_are_refused(tmp_
         rows(tmp_path / "a.csv", "Audio File,path,text\n1,a,b\n")
 
 
+def test_a_failed_formula_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.csv:3: .*field text: #NAME\? is a spreadsheet's error"):
+        rows(tmp_path / "a.csv", "id,text,age\n1,#hash ## tag,#N/A\n2, #NAME? ,7\n")
+
+
 def test_a_decimal_comma_is_a_number_and_a_possible_thousand_is_not(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id;text;duration\n1;a;3,285\n")

@@ -60,6 +60,7 @@ REFERENCE_COLUMNS: Mapping[str, Sequence[str]] = {
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SPOILT = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!|#+)")  # what spreadsheets write for a failed formula
 _LONGEST = 16 << 20  # characters of a cell
 _EXAMPLES = 5  # of one notice
 QUOTE = 'Put texts that hold a separator or a quote in double quotes, quotes in them twice: "Yes, ""please""."'
@@ -184,8 +185,11 @@ def _western(path: Path, content: bytes, error: UnicodeDecodeError, notices: lis
 class Table:
     """A table whose header is understood; made by `open_table`. Iterating reads its rows, each time anew."""
 
-    def __init__(self, path: Path, text: str, separator: str, first: int, columns: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, text: str, separator: str, first: int, columns: tuple[str, ...], known: Iterable[str]
+    ) -> None:
         self.path = path
+        self._known = frozenset(known)
         self.columns = columns  # by our names where we have one; without blank ones at the end
         self.separator = separator
         self._text = text  # of header and rows
@@ -224,6 +228,10 @@ class Table:
         if len(cells) > len(self.columns):
             counts = f"{len(cells)} for {len(self.columns)}"
             return Record(line, {}, problem=f"there are more fields than columns, {counts}; the last is {cells[-1]!r}")
+        for name, cell in zip(self.columns, cells, strict=False):
+            if name in self._known and _SPOILT.fullmatch(cell.strip()):
+                problem = f"field {name}: {cell.strip()} is a spreadsheet's error, the text that stood there is lost"
+                return Record(line, {}, problem=problem)
         missing = self.columns[len(cells) :]
         return Record(line, dict(zip(self.columns, [*cells, *[""] * len(missing)], strict=True)), missing)
 
@@ -284,7 +292,7 @@ def open_table(path: Path, known: Mapping[str, Sequence[str]], notices: list[Not
     if not header:
         what = "the first line must name the columns"
         raise wrong(path, first, what, f"They are {', '.join(known)}.", next(iter(known)))
-    table = Table(path, text, separator, first, _columns(path, first, header, names, notices))
+    table = Table(path, text, separator, first, _columns(path, first, header, names, notices), known)
     table.notices = notices
     if separator == "\t":
         table.take_quotes_literally()

@@ -59,6 +59,7 @@ def test_the_digest_is_that_of_recordings_and_texts(table: Path) -> None:
         ("path,text,must_not_contain\naudio/00.wav,hello,Hello\n", r":2: field must_not_contain: .*contradicts"),
         ("path,text,required\naudio/00.wav,hello,maybe\n", r":2: field required: 'maybe' is neither"),
         ("path,text\n", "names no recordings"),
+        ("path,text\naudio/0O.wav,hello\n", r":2: field path: .*audio/0O\.wav \(did you mean 0\d\.wav\?\)"),
         ("", r":1: field path"),
     ],
 )

@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from mondegreen.delimited import QUOTE, REFERENCE_COLUMNS, Notice, Record, Table, open_table, some, tell, wrong
 from mondegreen.records import ReferenceSource
@@ -151,7 +152,7 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
         if name in found:
             problem = f"{row.key} means the recording {name}, which line {found[name].line} has already"
             raise wrong(path, row.line, problem, "Keep one of the rows.", "path")
-        if name not in (here, row.key):
+        if normalize("NFC", name) not in (normalize("NFC", here), normalize("NFC", row.key)):
             respelt.append(f"{row.key} (line {row.line}) read as {name}")
         found[name] = row
     if lost and not found:
