@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from filelock import Timeout
-from sqlalchemy import Connection, Engine, TableClause, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, TableClause, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -46,7 +46,12 @@ class Advisory(IntEnum):
 
 def database_url(folder: Path) -> str:
     """MONDEGREEN_DATABASE_URL when set, else the SQLite file in `folder`."""
-    return os.environ.get("MONDEGREEN_DATABASE_URL") or f"sqlite:///{folder / 'mondegreen.db'}"
+    return os.environ.get("MONDEGREEN_DATABASE_URL") or sqlite_url(folder / "mondegreen.db")
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has: `?`, `#` and `%20` mean something in a URL."""
+    return URL.create("sqlite", database=str(file)).render_as_string()
 
 
 def open_database(folder: Path) -> Engine:

@@ -98,6 +98,11 @@ def _parse(path: Path, text: str, kind: type[Record], where: str) -> Record:
         ) from None
 
 
+def printable(path: Path | str) -> str:
+    """The path as text; a byte of its name that is no UTF-8 becomes \\udcXX, as JSON and Python write it."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def sha256_file(path: Path) -> str:
     """Hex digest of the file's bytes."""
     with path.open("rb") as stream:

@@ -1,14 +1,19 @@
 """How commands answer, and the lengths of time that they take."""
 
+import io
 import json
+import os
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 from rich.text import Text
 
-from mondegreen.cli.common import Column, answer, duration, table
+from mondegreen.cli.common import Column, answer, duration, json_text, never_fail_to_print, table
 from mondegreen.errors import UsageError
 
 
@@ -51,3 +56,27 @@ def test_a_length_of_time_is_a_number_and_a_unit(written: str, seconds: int) -> 
 def test_what_is_none_is_refused(written: str) -> None:
     with pytest.raises(UsageError, match="is no length of time"):
         duration(written, "--since", "mhd", "Give 30m.")
+
+
+@given(
+    name=st.binary(min_size=1).filter(lambda name: b"\0" not in name),
+    encoding=st.sampled_from(["utf-8", "ascii", "cp1252", "latin-1", "utf-16"]),
+    text=st.text(),
+)
+def test_json_gives_any_file_name_back_through_any_stdout(name: bytes, encoding: str, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        for facts in (Fact(name=os.fsdecode(name) + text), {"name": os.fsdecode(name) + text}):
+            line = json_text(facts)
+            assert line.encode(encoding)  # it can be said
+            assert json.loads(line)["name"] == os.fsdecode(name) + text
+
+
+def test_what_a_narrow_stdout_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, said in (("ascii", b"\\xfc \\udce9"), ("utf-8", b"\xc3\xbc \\udce9"), ("latin-1", b"\xfc \\udce9")):
+        stream = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(stream, encoding=encoding))
+        never_fail_to_print()
+        sys.stdout.write("\u00fc " + os.fsdecode(b"\xe9"))
+        sys.stdout.flush()
+        assert stream.getvalue() == said

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,20 @@ def test_a_bad_file_is_reported_and_the_rest_go_on(model: Path, recordings: Path
     assert (bad["path"], bad["reason"]) == (str(paths[0]), "not_audio") and "bad.wav" in bad["error"]
     assert missing["reason"] == "missing" and "text" in good
     assert "bad.wav" in result.stderr and "missing.wav" in result.stderr
+
+
+def test_a_name_that_is_no_text_loses_no_batch(model: Path, recordings: Path) -> None:
+    names = [b"caf\xe9.flac", "u\u0308ber.wav".encode(), b"two\nlines.wav", b"bad\xff.wav"]
+    for name in names:
+        source = {b"b": "bad.wav", b"c": "b.flac"}.get(name[:1], "a.wav")
+        (recordings / os.fsdecode(name)).hardlink_to(recordings / source)
+    result = transcribe(recordings, "--model", model, "--json", "--log")
+    assert result.exit_code == 1 and "not logged" not in result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    found = {os.fsencode(Path(line["path"]).name): line for line in lines}
+    assert found.keys() == {*names, b"a.wav", b"b.flac", b"bad.wav"}
+    assert [name for name in sorted(found) if "error" in found[name]] == [b"bad.wav", b"bad\xff.wav"]
+    assert "caf\\udce9.flac (" in transcribe(recordings, "--model", model).stdout
 
 
 def test_the_batch_size_never_changes_the_text(model: Path, recordings: Path) -> None:

@@ -1,9 +1,12 @@
 """Finding recordings and references below a user's data folder."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.speech.corpus import discover
 
@@ -11,7 +14,7 @@ from mondegreen.speech.corpus import discover
 def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(os.fsencode(name))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,27 @@ def test_condition_is_the_folder(tmp_path: Path, name: str, condition: str) -> N
 def test_other_folders_and_files_are_not_scanned(tmp_path: Path) -> None:
     touch(tmp_path, "clean/a.wav", "regression/s/audio/b.wav", "failed_cases/c.wav", "clean/.d.wav", "clean/notes.txt")
     assert [item.path.name for item in discover(tmp_path)] == ["a.wav"]
+
+
+def test_a_name_that_is_no_text_is_left_out_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "clean/a.wav", os.fsdecode(b"clean/caf\xe9.wav"), os.fsdecode(b"no\xffisy/b.wav"), "c.csv")
+    notices: list[Notice] = []
+    assert [item.path.name for item in discover(tmp_path, notices)] == ["a.wav"]
+    left_out = [notice for notice in notices if notice.code == "name_not_utf8"]
+    assert [notice.file.split(str(tmp_path))[1] for notice in left_out] == [
+        r"/clean/caf\udce9.wav",
+        r"/no\udcffisy/b.wav",
+    ]
+    assert "rename" in str(left_out[0])
+
+
+def test_a_decomposed_name_on_disk_has_its_composed_row(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "clean/" + unicodedata.normalize("NFD", "für.wav"), "clean/" + unicodedata.normalize("NFC", "ö.wav")
+    )
+    table = "path,text\nclean/{},one\nclean/{},two\n".format("f\u00fcr.wav", "o\u0308.wav")
+    (tmp_path / "references.csv").write_text(table, encoding="utf-8")
+    assert sorted(item.reference for item in discover(tmp_path)) == ["one", "two"]
 
 
 def test_retention_is_its_own_domain_with_its_own_references(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What several commands share: their options, how an answer is shown, the times that people write, how they stop."""
 
+import codecs
+import io
 import json
 import re
 import signal
@@ -72,7 +74,7 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
             numbers are not highlighted either.
     """
     if as_json:
-        typer.echo(_json(facts))
+        typer.echo(json_text(facts))
         return
     for part in [screen] if isinstance(screen, str) else screen:
         if isinstance(part, str):
@@ -83,13 +85,40 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
         Console(width=None if sys.stdout.isatty() else width, highlight=width is None).print(part)
 
 
-def _json(facts: Any) -> str:
-    """A record in pydantic's JSON, text as it is, all else by `json.dumps`."""
-    from pydantic import BaseModel
+def json_text(facts: Any) -> str:
+    """A record in pydantic's JSON, text as it is, all else by `json.dumps`.
 
-    if isinstance(facts, str):
-        return facts
-    return facts.model_dump_json() if isinstance(facts, BaseModel) else json.dumps(facts)
+    What stdout cannot say is written as JSON's own escape: a character that its encoding lacks, and a byte of a file
+    name that is no UTF-8, which `os.fsencode` of the parsed text gives back.
+    """
+    from pydantic import BaseModel
+    from pydantic_core import PydanticSerializationError
+
+    if isinstance(facts, BaseModel):
+        try:
+            text = facts.model_dump_json()
+        except PydanticSerializationError:  # such a byte
+            text = json.dumps(facts.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+    else:
+        text = facts if isinstance(facts, str) else json.dumps(facts)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, _ESCAPE).decode(encoding)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+_ESCAPE = "mondegreen.json"
+codecs.register_error(_ESCAPE, _escaped)
+
+
+def never_fail_to_print() -> None:
+    """Lets stdout and stderr write what their encoding lacks as an escape, where they would raise an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Column(NamedTuple):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import Column, JsonOption, answer, table
+from mondegreen.cli.common import Column, JsonOption, answer, json_text, table
 from mondegreen.progress import Bar
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check(
     server = OllamaServer(params.url, params.timeout)
     report = examine(server, params.model, prompt, None if as_json else _show_step)
     if as_json:
-        typer.echo(report.model_dump_json())
+        typer.echo(json_text(report))
     if not report.ok:
         raise typer.Exit(1)
 

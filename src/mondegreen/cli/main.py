@@ -26,12 +26,14 @@ from mondegreen.cli import (
     trials,
     validate,
 )
+from mondegreen.cli.common import never_fail_to_print
 from mondegreen.errors import MondegreenError
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; an error the user can act on is its message and its exit code, not a traceback."""
+        never_fail_to_print()
         try:
             return super().invoke(ctx)
         except MondegreenError as error:

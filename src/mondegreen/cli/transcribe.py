@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import ChannelOption, MetadataOption, RecordingOption, SpeakerOption, named_model, origins
+from mondegreen.cli.common import (
+    ChannelOption,
+    MetadataOption,
+    RecordingOption,
+    SpeakerOption,
+    json_text,
+    named_model,
+    origins,
+)
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
@@ -81,7 +89,7 @@ def _report(result: "Transcription | Failure", as_json: bool) -> bool:
 
     failed = isinstance(result, Failure)
     if as_json:
-        typer.echo(result.model_dump_json())
+        typer.echo(json_text(result))
     if isinstance(result, Failure):
         typer.echo(f"error: {result.error}", err=True)
     elif not as_json:

@@ -101,7 +101,7 @@ def _from_database(url: URL, model_name: str, stages: bool) -> Holdings:
         if not url.database or not Path(url.database).is_file():
             # Connecting would make an empty file, which MLflow then takes for a broken database.
             return Holdings(aliases={}, stages={})
-        url = url.set(database=f"file:{Path(url.database).absolute()}", query={"mode": "ro", "uri": "true"})
+        url = url.set(database=Path(url.database).absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     engine = create_engine(url, poolclass=NullPool)
     try:
         with engine.connect() as connection:

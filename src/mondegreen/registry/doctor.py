@@ -165,7 +165,7 @@ def _registry(model_name: str, folder: Path) -> Findings:
                 yield "problem", f"{file} is gone, though the ledger knows of versions.", remedy
             return
         if file:
-            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+            with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
                 if (said := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                     yield "problem", f"{file} is damaged: {said}.", _DAMAGED
         yield from _consistency(ledger, holdings(model_name))
@@ -269,7 +269,7 @@ def strays() -> list[Stray]:
     file = registry_file()
     if file is None or not file.is_file():
         return []
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         return list(_strays(connection, file.parent))
 
 
@@ -313,6 +313,8 @@ def _strays(connection: sqlite3.Connection, home: Path) -> Iterator[Stray]:
         for (value,) in connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"):
             old = local_folder(value)  # None for buckets, servers and `models:/…`
             if old is None or not old.is_absolute() or old.is_relative_to(home):
+                continue
+            if Path(value).is_relative_to(home):  # MLflow's own experiment, which nobody uses, has a path unquoted
                 continue
             if target := _here(old, home):
                 yield Stray(table, column, value, target, lost=not old.exists())

@@ -7,8 +7,11 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from sqlalchemy import make_url
+
+from mondegreen.db import sqlite_url
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 
@@ -44,7 +47,7 @@ def experiment_name() -> str:
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{tracking_root() / 'mlruns' / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(tracking_root() / "mlruns" / "mlflow.db")
 
 
 def live_state() -> Path:
@@ -54,8 +57,10 @@ def live_state() -> Path:
 
 def registry_file() -> Path | None:
     """The registry's SQLite file, which need not be there; None when it is another database or a server."""
-    parts = urlsplit(tracking_uri())
-    return Path(unquote(parts.path[1:])).absolute() if parts.scheme == "sqlite" else None
+    uri = tracking_uri()
+    if not uri.startswith(("sqlite:", "sqlite+")):
+        return None
+    return Path(make_url(uri).database or "").absolute()  # read as MLflow will: `%20` in a URL is a blank
 
 
 def lock_path(name: str) -> Path:
@@ -109,7 +114,7 @@ def _initialise(uri: str) -> None:
         with lock(lock_path("initialise")):
             client = MlflowClient(uri)
             if client.get_experiment_by_name(EXPERIMENT) is None:
-                artifacts = str(database.parent / "artifacts") if database else None
+                artifacts = (database.parent / "artifacts").as_uri() if database else None
                 client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     except MlflowException as error:
         raise RegistryAwayError(

@@ -7,6 +7,7 @@ from typing import get_args
 
 from mondegreen.delimited import Notice, some, tell, wrong
 from mondegreen.errors import UsageError
+from mondegreen.files import printable
 from mondegreen.records import Domain, ReferenceSource, Split
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
@@ -66,6 +67,9 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice] | 
         for name, path in files.items()
         if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
     }
+    for name in [name for name in seen if printable(name) != str(name)]:
+        message = "left out: its name is no UTF-8 text, which no table and no JSON can hold; rename it"
+        tell(Notice("name_not_utf8", message, printable(seen.pop(name))), notices)
     paths = {name: path for name, path in seen.items() if path.suffix.lower() in EXTENSIONS}
     table = folder / "references.csv"
     if paths and (others := sorted(str(path) for path in seen.values() if path not in (table, *paths.values()))):
