@@ -30,14 +30,18 @@ MANIFEST = Path("build/prepare/manifest.jsonl")
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="Transcripts (.trn .stm .csv .tsv .jsonl), or a model.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="Transcripts (.trn .stm .csv .tsv .json(l), Kaldi's text), or a model.")
+    ],
     b: Annotated[
         str, typer.Argument(metavar="B", help="The same: a file, a folder, a hub name or models:/name@alias.")
     ],
     references: Annotated[
         Path | None,
         typer.Option(
-            "--references", "-r", help="What was said: .trn, .stm, .csv, .tsv or .jsonl; the project's manifest."
+            "--references",
+            "-r",
+            help="What was said, in a file of the same kinds; the project's manifest if not given.",
         ),
     ] = None,
     part: Annotated[

@@ -1,4 +1,4 @@
-"""Transcripts as recognisers and people write them down: .trn and .stm of NIST, CSV, and our own .jsonl.
+"""Transcripts as recognisers and people write them down: .trn and .stm of NIST, tables, NeMo's, Kaldi's, and our own.
 
 One reader for references and hypotheses, and the pairing of both. Every line keeps its number, so that whoever finds it
 wrong can name it.
@@ -15,13 +15,15 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from mondegreen.delimited import Notice, wrong
+from mondegreen.delimited import Notice, tell, wrong
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
+from mondegreen.scoring.pairing import pair
 from mondegreen.scoring.references import read_table
 
-SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl")
+SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl", ".json")
+_KALDI = ("", ".txt", ".text")  # a file called `text`
 _TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
 _SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands before the first hyphen or underscore
 _IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm
@@ -34,6 +36,7 @@ class Line:
     number: int
     key: str  # the utterance's ID there
     text: str
+    heard: str | None = None  # what a recogniser wrote, where the same line has the reference
     path: str = ""  # of the recording
     speaker: str = ""
     recording: str = ""
@@ -58,8 +61,9 @@ def read_lines(path: Path, notices: list[Notice] | None = None) -> list[Line]:
     .trn: `words (id)`, the speaker is what stands before the first - or _ of the ID, as sclite's `-i spu_id` has it.
     .stm: `file channel speaker start end [<label>] words`. .csv, .tsv: columns text and id or path; when they are there
     also speaker, source or recording, condition, duration, confidence, by any name that `mondegreen.delimited` knows.
-    .jsonl: our hypotheses.jsonl and manifest.jsonl, and what `mondegreen transcribe --json` prints. Lines that begin
-    with ;; are comments in .trn and .stm.
+    .jsonl: our hypotheses.jsonl and manifest.jsonl, and what `mondegreen transcribe --json` prints; there and in .json
+    also NeMo's manifests (audio_filepath, text, pred_text, offset). A file without a suffix, or .txt: `id words` as in
+    Kaldi's `text`. Lines that begin with ;; are comments in .trn and .stm.
 
     `notices` gets what a table's reader understood and what it did not use; logged when None.
 
@@ -67,7 +71,7 @@ def read_lines(path: Path, notices: list[Notice] | None = None) -> list[Line]:
         UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
     """
     readers: dict[str, Callable[[Path], Iterator[Line]]] = {
-        ".trn": _trn, ".stm": _stm, ".jsonl": _jsonl,
+        ".trn": _trn, ".stm": _stm, ".jsonl": _jsonl, ".json": _jsonl, **dict.fromkeys(_KALDI, _kaldi),
         ".csv": partial(_table, notices=notices), ".tsv": partial(_table, notices=notices),
     }  # fmt: skip
     if path.suffix.lower() not in readers:
@@ -135,19 +139,42 @@ def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
         yield _checked(path, row.line, {**fields, **known})
 
 
+def _kaldi(path: Path) -> Iterator[Line]:
+    for number, line in _text_lines(path):
+        key, *words = line.split(maxsplit=1)
+        yield Line(number, key, words[0].strip() if words else "")
+
+
 def _jsonl(path: Path) -> Iterator[Line]:
     for number, line in _text_lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
+        if isinstance(row, dict) and row.get("audio_filepath"):
+            yield _checked(path, number, {"number": number, **_nemo(path, row)})
+            continue
         if not isinstance(row, dict) or not (row.get("id") or row.get("path")):
-            step = "Write one object a line, with id or path, and text."
+            step = "Write one object a line, with id, path or audio_filepath, and text."
             raise wrong(path, number, "it has neither id nor path", step)
         known = {name: value for name, value in row.items() if name in Line.__dataclass_fields__}
         text = row.get("reference", "" if row.get("error") else row.get("text"))
         fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
         yield _checked(path, number, {**known, **fields})
+
+
+def _nemo(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of a NeMo manifest: segments of one recording are told apart by their offsets."""
+    written, offset, heard = str(row["audio_filepath"]), row.get("offset"), row.get("pred_text")
+    return {
+        "duration": row.get("duration") or 0.0,
+        "speaker": str(row.get("speaker") or ""),
+        "key": f"{written} {offset}" if offset else written,
+        "text": row.get("text", heard),
+        "heard": heard,
+        "path": "" if offset else (path.parent / written).as_posix(),
+        "recording": written if offset else "",
+    }
 
 
 def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
@@ -213,20 +240,17 @@ def _belongs(line: Line, part: Part) -> bool:
 def read_hypotheses(path: Path, references: References, notices: list[Notice] | None = None) -> list[Hypothesis]:
     """A model's hypotheses of the chosen utterances, in their order.
 
-    Lines are found by their ID, or, where no ID is known there, by the path of the recording.
+    Lines are found by their ID, or, where no ID is known there, as `pairing` finds them.
 
     Raises:
         UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance; names file and
             line.
     """
     lines = read_lines(path, notices)
-    by_id = {line.key: line for line in lines}
-    known = {line.key for line in references.lines}
-    if not known & by_id.keys() and (by_path := {line.path: line for line in lines if line.path}):
-        names = {line.path: line.key for line in references.lines if line.path}
-        if shared := names.keys() & by_path.keys():
-            by_id = {names.get(name, line.key): line for name, line in by_path.items()}
-            known = {names[name] for name in shared} | known
+    by_id, known, by_stem = pair(references.lines, lines)
+    if by_stem:
+        message = f"no ID and no path is in {references.path}: lines are paired by the names of their recordings"
+        tell(Notice("paired_by_stem", message, str(path)), notices)
     _check(path, references, by_id, known)
     return [_hypothesis(line, by_id[line.key], path) for line in references.chosen]
 
@@ -266,7 +290,7 @@ def _hypothesis(reference: Line, line: Line, path: Path) -> Hypothesis:
     return Hypothesis(
         id=reference.key,
         path=reference.path or line.path,
-        text=line.text,
+        text=line.text if line.heard is None else line.heard,
         confidence=line.confidence,
         duration=line.duration or reference.duration,
         words=[],
