@@ -148,8 +148,8 @@ def unloadable(folder: Path) -> list[str]:
     except (OSError, ValueError) as error:
         problems.append(f"config.json cannot be read ({error})")
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        problems.append("model.safetensors is missing")
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        problems.append("model.safetensors is missing")  # an adapter's weights are not a model's
     for path in weights:
         try:
             with safe_open(path, framework="numpy") as tensors:

@@ -28,9 +28,9 @@ from mondegreen.speech.model import (
     batches,
     encode,
     forward_features,
-    normalized,
     num_frames,
     pad,
+    prepared,
 )
 from mondegreen.speech.text import Labeller, min_frames
 from mondegreen.speech.windows import LIMIT_KEY
@@ -69,7 +69,7 @@ class Recordings:
         """Number of frames; computes and keeps the features when there is a cache. Raises AudioError."""
         if example.sha256 not in self._frames:
             self._frames[example.sha256] = (
-                num_frames(self.base.network, len(self.waveform(example)))
+                num_frames(self.base.network, len(prepared(self.base, self.waveform(example))))
                 if self.cache is None
                 else len(self.features(example))
             )
@@ -109,9 +109,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return item | {"features": self.recordings.features(clip.example)}
         waveform = self.recordings.waveform(clip.example)
         waveform = augmented(waveform) if self.augment else waveform
-        return item | {
-            "waveform": torch.from_numpy(normalized(waveform) if self.recordings.base.normalize else waveform)
-        }
+        return item | {"waveform": torch.from_numpy(prepared(self.recordings.base, waveform))}
 
 
 def augmented(waveform: Waveform) -> Waveform:

@@ -4,8 +4,9 @@ A lattice is `log_probs`: float32 (num_frames, vocab_size), log-softmax over the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from mondegreen.config import Seconds
 from mondegreen.records import Alternative, Word
 
 LogProbs = npt.NDArray[np.float32]
+# What transformers' `clean_up_tokenization` replaces, in this order.
+_TIDIED = [(" " + mark, mark) for mark in (".", "?", "!", ",")] + [(" ' ", "'")]
+_TIDIED += [(" " + ending, ending) for ending in ("n't", "'m", "'s", "'ve", "'re")]
 
 
 @dataclass(frozen=True)
@@ -21,22 +25,43 @@ class Vocabulary:
     """What the columns of a lattice mean: `tokens` by id, the CTC blank, the token between words.
 
     `special` are the ids that are no speech (<s>, <unk>, …). The best path writes them as transformers does; the N-best
-    never holds them.
+    never holds them. Columns that hold the same token are one: a head larger than its tokenizer has many <unk>.
     """
 
     tokens: tuple[str, ...]
     blank: int
     delimiter: str = "|"
     special: frozenset[int] = frozenset()
+    gap: str = " "  # what a text has where the delimiter stands
+    separator: str = ""  # what stands between two tokens of a text; not empty where each is a phoneme
+    lower: bool = False  # texts are in small letters, whatever the tokens are
+    tidy: bool = False  # no blank before a mark
 
     @property
     def delimiter_id(self) -> int | None:
-        return self.tokens.index(self.delimiter) if self.delimiter in self.tokens else None
+        return self.tokens.index(self.delimiter) if self.delimiter and self.delimiter in self.tokens else None
+
+    @cached_property
+    def columns(self) -> npt.NDArray[np.int64]:
+        """int64 (vocab_size,): for each column the first one that holds the same token."""
+        first: dict[str, int] = {}
+        return np.array([first.setdefault(token, index) for index, token in enumerate(self.tokens)])
 
     def text(self, token_ids: Sequence[int]) -> str:
         """Tokens without blanks and repeats, as text."""
-        written = (self.tokens[token] for token in token_ids)
-        return "".join(" " if token == self.delimiter else token for token in written).strip()
+        tokens = (self.tokens[token] for token in token_ids)
+        written = (self.gap if token and token == self.delimiter else token for token in tokens)
+        return self._finished(self.separator.join(filter(None, written)).strip())
+
+    def sentence(self, words: Iterable[str]) -> str:
+        """The text of words that are written already."""
+        return self._finished((self.separator or self.gap).join(words))
+
+    def _finished(self, text: str) -> str:
+        text = text.lower() if self.lower else text
+        for found, instead in _TIDIED if self.tidy else ():
+            text = text.replace(found, instead)
+        return text
 
 
 @dataclass(frozen=True)
@@ -197,7 +222,7 @@ class _Search:
 def _best_path(log_probs: LogProbs, vocabulary: Vocabulary) -> list[_Token]:
     if not len(log_probs):
         return []
-    ids = log_probs.argmax(axis=1)  # (num_frames,)
+    ids = vocabulary.columns[log_probs.argmax(axis=1)]  # (num_frames,)
     peaks = log_probs.max(axis=1)
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     best = np.maximum.reduceat(peaks, starts)
@@ -219,14 +244,15 @@ def _geometric_mean(tokens: list[_Token]) -> float:
 
 
 def _words(emitted: list[_Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[Word]:
-    """Groups between delimiters; a word's confidence is the geometric mean of its tokens' posteriors."""
+    """Groups between delimiters; a word's confidence is the geometric mean of its tokens' posteriors.
+
+    Of phonemes each is a word: that is how their texts are written and scored.
+    """
     words: list[Word] = []
     group: list[_Token] = []
     delimiter = vocabulary.delimiter_id
     for token in [*emitted, None]:
-        if token is not None and token.id != delimiter:
-            group.append(token)
-        elif group:
+        if group and (token is None or token.id == delimiter or vocabulary.separator):
             words.append(
                 Word(
                     text=vocabulary.text([part.id for part in group]),
@@ -236,4 +262,6 @@ def _words(emitted: list[_Token], vocabulary: Vocabulary, frame_seconds: Seconds
                 )
             )
             group = []
+        if token is not None and token.id != delimiter:
+            group.append(token)
     return words

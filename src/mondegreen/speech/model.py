@@ -16,23 +16,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCTC, AutoTokenizer, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel
 
 from mondegreen.config import Seconds
-from mondegreen.errors import UsageError
+from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.speech.audio import Waveform
+from mondegreen.speech.audio import SAMPLE_RATE, Waveform
+from mondegreen.speech.checkpoint import (
+    ADAPTER_CONFIG,
+    NAME_A_MODEL,
+    Settings,
+    load_network,
+    load_vocabulary,
+    nested_settings,
+    read_config,
+    read_settings,
+)
 from mondegreen.speech.decoding import LogProbs, Vocabulary
 from mondegreen.speech.positions import trim_positions
 from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
 
-KINDS = ("wav2vec2", "hubert", "wavlm")
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
@@ -40,7 +49,6 @@ _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
 CACHE_FOLDER = Path("var/features")
 _SHARD_BYTES = 64 * 2**20
-_NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
 logger = logging.getLogger(__name__)
 
 
@@ -58,18 +66,20 @@ class SpeechModel:
     vocabulary: Vocabulary
     digest: str
     encoder_digest: str
-    normalize: bool  # zero mean, unit variance for each waveform before the encoder
+    settings: Settings  # how the encoder wants a waveform
     max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
 
     @property
     def frame_seconds(self) -> float:
         """Seconds between two frames of the logits."""
-        return float(self.network.config.inputs_to_logits_ratio) / 16_000
+        return float(self.network.config.inputs_to_logits_ratio) / self.settings.rate
 
     @property
     def max_frames(self) -> int | None:
         """The longest piece in frames; None: any length."""
-        return None if self.max_seconds is None else num_frames(self.network, int(self.max_seconds * 16_000))
+        if self.max_seconds is None:
+            return None
+        return num_frames(self.network, int(self.max_seconds * self.settings.rate))
 
     @property
     def device(self) -> torch.device:
@@ -80,64 +90,27 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
     """Loads weights and tokenizer; `name` is a folder, a hub name or `models:/name@alias`.
 
     Raises:
-        UsageError: nothing loadable there, or an architecture that is not Wav2Vec2, HuBERT or WavLM with a CTC head.
+        UsageError: nothing loadable there (see `checkpoint`), or no Wav2Vec2, HuBERT or WavLM with a CTC head.
     """
     folder = resolve_model(name)
-    config = _read_json(folder / "config.json")
-    if config.get("model_type") not in KINDS or config.get("add_adapter"):
-        raise UsageError(
-            f"{name}: model_type {config.get('model_type')!r} (add_adapter={bool(config.get('add_adapter'))}) "
-            "is not a plain Wav2Vec2, HuBERT or WavLM model.",
-            f"Name a CTC model of one of these kinds in model.base: {', '.join(KINDS)}.",
-        )
+    config = read_config(folder, name)
     limit = read_limit(folder / "config.json", config.get(LIMIT_KEY))
-    _require_safetensors(folder, name)
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # it writes to stderr also where that is no terminal
-    with torch.random.fork_rng():  # what a checkpoint lacks (the SpecAugment vector of 960h) starts the same each time
-        torch.manual_seed(0)
-        network, report = _weights(folder, name)
-    if any(key.startswith("lm_head") for key in report["missing_keys"]):
-        raise UsageError(
-            f"{name} has no weights for its CTC head: it is pretrained, not fine-tuned for transcription.",
-            "Name a model with a trained CTC head, such as facebook/wav2vec2-base-960h.",
-        )
+    settings = read_settings(folder, name)
+    network = load_network(folder, name)
+    vocabulary = load_vocabulary(folder, name, network, config.get("pad_token_id"))
+    network.config.pad_token_id = vocabulary.blank  # training's loss, and whoever is saved from this one, go by it
     network = network.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
     trim_positions(network)
-    preprocessor = folder / "preprocessor_config.json"
-    normalize = bool(_read_json(preprocessor).get("do_normalize", True)) if preprocessor.is_file() else True
     return SpeechModel(
         name=name,
         folder=folder,
         network=network,
-        vocabulary=load_vocabulary(folder, int(network.config.pad_token_id)),
+        vocabulary=vocabulary,
         digest=model_digest(folder),
-        encoder_digest=encoder_digest(network, normalize),
-        normalize=normalize,
+        encoder_digest=encoder_digest(network, settings),
+        settings=settings,
         max_seconds=limit,
     )
-
-
-def _weights(folder: Path, name: str) -> tuple[Any, dict[str, Any]]:
-    try:
-        network, report = AutoModelForCTC.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True
-        )
-    except SafetensorError as error:
-        raise UsageError(
-            f"{name}: its weights in {folder} are damaged: {error}.",
-            "Put the file back from where it came; a registered one with `mondegreen models verify --restore`.",
-        ) from error
-    return network, report
-
-
-def _require_safetensors(folder: Path, name: str) -> None:
-    """A pickle may run anything when it is loaded, so none ever is."""
-    if not any(folder.glob("*.safetensors")):
-        found = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
-        raise UsageError(
-            f"{name} has no weights in safetensors{f', only a pickle ({found[0]})' if found else ''}.",
-            "Name a folder with model.safetensors: save_pretrained of a recent transformers writes it.",
-        )
 
 
 def resolve_model(name: str) -> Path:
@@ -146,10 +119,10 @@ def resolve_model(name: str) -> Path:
         if name.startswith(scheme):
             module, function = resolver.split(":")
             return Path(getattr(import_module(module), function)(name))
-    if (Path(name) / "config.json").is_file():
+    if any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") != 1:
-        raise UsageError(f"{name} is not a model: {Path(name) / 'config.json'} does not exist.", _NAME_A_MODEL)
+        raise UsageError(f"{name} is not a model: {Path(name) / 'config.json'} does not exist.", NAME_A_MODEL)
     return _from_hub(name)
 
 
@@ -166,21 +139,11 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def load_vocabulary(folder: Path, blank: int) -> Vocabulary:
-    """The tokenizer's characters by id, from the files beside the weights."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return Vocabulary(
-        tokens=tuple(tokens),
-        blank=blank,
-        delimiter=getattr(tokenizer, "word_delimiter_token", "|") or "|",
-        special=frozenset(tokenizer.all_special_ids),
-    )
-
-
 def model_digest(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights: what can change a transcript, and nothing else."""
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
+    if nested_settings(folder) is not None:  # else it says nothing that changes a transcript
+        names.append("processor_config.json")
     names += sorted(path.name for path in folder.glob("*.safetensors"))
     total = hashlib.sha256()
     for name in names:
@@ -189,23 +152,16 @@ def model_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def encoder_digest(network: PreTrainedModel, normalize: bool) -> str:
+def encoder_digest(network: PreTrainedModel, settings: Settings) -> str:
     """sha256 over the convolutional encoder: its configuration, its weights, and how waveforms are prepared."""
     config = network.config
     encoder: Any = network.base_model.feature_extractor
     shape = [config.feat_extract_norm, config.feat_extract_activation, config.conv_kernel, config.conv_stride]
-    total = hashlib.sha256(json.dumps([FEATURE_VERSION, normalize, *shape]).encode())
+    rate = [settings.rate] if settings.rate != SAMPLE_RATE else []  # the usual one left no trace in older digests
+    total = hashlib.sha256(json.dumps([FEATURE_VERSION, settings.normalize, *shape, *rate]).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {error}.", _NAME_A_MODEL) from None
-    return dict(content)
 
 
 def normalized(waveform: Waveform) -> Waveform:
@@ -218,17 +174,38 @@ def normalized(waveform: Waveform) -> Waveform:
     return result
 
 
+def prepared(model: SpeechModel, waveform: Waveform) -> Waveform:
+    """A waveform as the encoder wants it: at its rate, and normalised where the model's settings say so.
+
+    Args:
+        waveform: float32 (num_samples,), 16 kHz.
+    """
+    if model.settings.rate != SAMPLE_RATE:
+        waveform = soxr.resample(waveform, SAMPLE_RATE, model.settings.rate, quality="HQ")
+    return normalized(waveform) if model.settings.normalize else waveform
+
+
 @torch.inference_mode()
-def encode(model: SpeechModel, waveform: Waveform) -> Tensor:
+def encode(model: SpeechModel, waveform: Waveform, name: str = "The recording") -> Tensor:
     """The convolutional features of one utterance.
 
     Args:
         waveform: float32 (num_samples,), 16 kHz.
+        name: of the recording, for the message.
 
     Returns:
         float32 (num_frames, conv_dim), on the CPU.
+
+    Raises:
+        AudioError: it is shorter than what the encoder takes in at once, which is longer at a lower rate.
     """
-    samples = torch.from_numpy(normalized(waveform) if model.normalize else waveform)
+    samples = torch.from_numpy(prepared(model, waveform))
+    if num_frames(model.network, len(samples)) < 1:
+        raise AudioError(
+            f"{name} lasts {len(waveform) / SAMPLE_RATE:.3f} s, too little for a frame of {model.name}.",
+            "Leave it out.",
+            "too_short",
+        )
     encoder: Any = model.network.base_model.feature_extractor
     features: Tensor = encoder(samples[None].to(model.device))  # (1, conv_dim, num_frames)
     return features[0].T.contiguous().cpu()

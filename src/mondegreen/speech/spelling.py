@@ -18,6 +18,7 @@ from mondegreen.speech.text import WRITE_AS_SPOKEN, Labeller, named
 
 FindModel = Callable[[str], Path | None]
 _FILES = ("vocab.json", "config.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+_USUAL_HEAD = 32  # vocab_size where config.json does not say it
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -123,7 +124,7 @@ def summary(spelling: Spelling) -> list[str]:
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """What `speech.model.load_vocabulary` says, from vocab.json and the files beside it.
+    """What `speech.checkpoint.load_vocabulary` says of labels, from vocab.json and the files beside it.
 
     Raises:
         UsageError: a file is damaged.
@@ -138,17 +139,22 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     ids |= {str(token["content"]): int(index) for index, token in added.items()}
     if not ids or not all(isinstance(index, int) for index in ids.values()):
         raise UsageError(f"{folder / 'vocab.json'} does not number characters.", "Fetch or train the model again.")
-    tokens = [""] * (max(ids.values()) + 1)
+    head = config.get("vocab_size", _USUAL_HEAD)
+    ids = {token: index for token, index in ids.items() if 0 <= index < head}  # what is beyond the head never comes
+    tokens = [""] * (max(ids.values(), default=-1) + 1)
     for token, index in ids.items():
         tokens[index] = token
     special = {_content(names.get(key, default)) for key, default in _SPECIAL.items()}
     special |= {str(token["content"]) for token in added.values() if token.get("special")}
     blank = config.get("pad_token_id")
+    if blank is None:
+        blank = ids.get(_content(names.get("pad_token", _SPECIAL["pad_token"])), 0)
     return Vocabulary(
         tokens=tuple(tokens),
-        blank=int(blank if blank is not None else ids.get("<pad>", 0)),
+        blank=int(blank),
         delimiter=_content(settings.get("word_delimiter_token")) or "|",
         special=frozenset(ids[token] for token in special if token in ids),
+        separator=" " if "Phoneme" in str(settings.get("tokenizer_class")) else "",
     )
 
 

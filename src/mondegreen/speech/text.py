@@ -39,9 +39,17 @@ class Labeller:
     the vocabulary's case, as it stands, in the other case, folded (ß as ss, ς as σ), and at last in compatibility form
     (a ligature as its letters); each of them as one token, decomposed, or partly so. Tokens of several letters are
     taken before shorter ones.
+
+    Raises:
+        VocabularyError: the tokens are phonemes, which no spelling tells.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        if vocabulary.separator:
+            raise VocabularyError(
+                "The model's tokens are phonemes: a transcript in letters cannot teach it.",
+                "Fine-tune a model whose tokenizer writes letters (Wav2Vec2CTCTokenizer).",
+            )
         tokens = {token: index for index, token in enumerate(vocabulary.tokens) if _is_text(index, token, vocabulary)}
         spelt = {unicodedata.normalize("NFD", token): index for token, index in tokens.items()}
         self._ids = spelt | {  # of two tokens that mean the same the composed one

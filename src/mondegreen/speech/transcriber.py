@@ -141,7 +141,7 @@ class BaselineSTTModel:
         """The encoder's features of a recording, from the cache when they are there: float32 (num_frames, conv_dim)."""
 
         def compute() -> Tensor:
-            return encode(self.model, load_audio(path))
+            return encode(self.model, load_audio(path), str(path))
 
         return self.cache.get_or_compute(sha256_file(path), compute) if self.cache else compute()
 
@@ -195,7 +195,7 @@ class BaselineSTTModel:
         confidence = math.exp(sum(map(math.log, confidences)) / len(confidences)) if all(confidences) else 0.0
         return Transcription(
             path=path,
-            text=" ".join(word.text for word in words),
+            text=self.model.vocabulary.sentence(word.text for word in words),
             confidence=confidence,
             duration=duration,
             words=words,

@@ -1,0 +1,331 @@
+"""What a model folder holds, taken as transformers takes it: weights, settings of the waveform, vocabulary.
+
+Where transformers would fill in what is missing (random weights, a default) or stop with a traceback, a UsageError says
+in a sentence what is wrong and what to do. Nothing is allocated, and no code of a folder runs, before it was looked at.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCTC, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from mondegreen.errors import UsageError
+from mondegreen.speech.audio import SAMPLE_RATE, Hertz
+from mondegreen.speech.decoding import Vocabulary
+
+KINDS = ("wav2vec2", "hubert", "wavlm")
+NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
+ADAPTER_CONFIG = "adapter_config.json"
+_FETCH = "Fetch the folder again from where it came, or name another model."
+_SETTINGS = (
+    *("config.json", "preprocessor_config.json", "processor_config.json", "vocab.json"),
+    *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
+)
+_TOKENIZER = (
+    "If vocab.json numbers the characters of a CTC model, tokenizer_class in tokenizer_config.json is "
+    "Wav2Vec2CTCTokenizer; else fetch the tokenizer from the model that this one was trained from."
+)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SPEC_AUGMENT = "masked_spec_embed"  # only training uses it: the one weight that a checkpoint may lack
+_SLACK = 1_000_000  # weights that config.json may describe beyond twice what the files hold
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the model wants a waveform."""
+
+    normalize: bool = True  # zero mean, unit variance for each waveform
+    rate: Hertz = SAMPLE_RATE
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a folder that can be loaded: the kind is known, and there are weights in safetensors.
+
+    Raises:
+        UsageError: neither, or one of the JSON files beside it is damaged.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise _adapter_alone(folder, name)
+    config = {file: _read_json(folder / file) for file in _SETTINGS if (folder / file).is_file()}.get("config.json")
+    if config is None:
+        raise UsageError(f"{name} is not a model: {folder / 'config.json'} does not exist.", NAME_A_MODEL)
+    if config.get("model_type") not in KINDS:
+        raise UsageError(
+            f"{name}: model_type {config.get('model_type')!r} is not a Wav2Vec2, HuBERT or WavLM model.",
+            f"Name a CTC model of one of these kinds: {', '.join(KINDS)}.",
+        )
+    if config.get("add_adapter"):
+        raise UsageError(
+            f"{name} has convolutions behind its transformer (add_adapter), which make its frames longer: times, "
+            "windows and cached features here go by the encoder's frames, so that it is not supported.",
+            "Name a model whose config.json says add_adapter: false; a LoRA or language adapter is something else.",
+        )
+    _require_safetensors(folder, name)
+    if (folder / "language_model").is_dir() or (folder / "alphabet.json").is_file():
+        logger.warning("%s comes with a language model, which is not used: its texts are the acoustic model's.", name)
+    return config
+
+
+def _adapter_alone(folder: Path, name: str) -> UsageError:
+    base = _read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    return UsageError(
+        f"{name} is an adapter (peft) of {base}, not a whole model.",
+        'Merge it into its base and name the new folder: python -c "from peft import PeftModel; from transformers '
+        f"import AutoModelForCTC as M, AutoProcessor as P; PeftModel.from_pretrained(M.from_pretrained({base!r}), "
+        f"{str(folder)!r}).merge_and_unload().save_pretrained('merged'); "
+        f"P.from_pretrained({base!r}).save_pretrained('merged')\"",
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        bom = path.is_file() and path.read_bytes()[:3] == b"\xef\xbb\xbf"
+        raise UsageError(
+            f"{path} cannot be read as JSON: {'it begins with a byte order mark' if bom else error}.",
+            "Save it as UTF-8 without the mark: transformers does not read it either." if bom else _FETCH,
+        ) from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no JSON object.", _FETCH)
+    return content
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    """A pickle may run anything when it is loaded, so none ever is."""
+    if (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file():
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    found = f", only a pickle ({pickles[0]})" if pickles else f", only {others[0]}" if others else ""
+    here = repr(str(folder))
+    raise UsageError(
+        f"{name} has no model.safetensors{found}.",
+        'If you trust it, write one: python -c "from transformers import AutoModelForCTC as M; '
+        f'M.from_pretrained({here}).save_pretrained({here})"'
+        if pickles
+        else "Name a folder with model.safetensors: save_pretrained of transformers writes it.",
+    )
+
+
+def read_settings(folder: Path, name: str) -> Settings:
+    """What transformers' feature extractor would do, from where transformers 5 or older versions keep it.
+
+    `return_attention_mask` needs no reading: here no recording sees the padding of another, with a mask or without.
+
+    Raises:
+        UsageError: features other than a waveform, or a rate that cannot be.
+    """
+    found = nested_settings(folder)
+    if found is None and (folder / "preprocessor_config.json").is_file():
+        found = _read_json(folder / "preprocessor_config.json")
+    if found is None:
+        logger.warning("%s says nothing of its waveforms: 16 kHz, normalised, as most models want them.", name)
+        return Settings()
+    kind, rate = (
+        found.get("feature_extractor_type", "Wav2Vec2FeatureExtractor"),
+        found.get("sampling_rate", SAMPLE_RATE),
+    )
+    if kind != "Wav2Vec2FeatureExtractor":
+        raise UsageError(f"{name} hears features of {kind}, not waveforms.", "Name a model that hears waveforms.")
+    if not isinstance(rate, int) or not 1_000 <= rate <= 768_000:
+        raise UsageError(f"{name}: sampling_rate {rate!r} is no rate in hertz.", "Correct it, most have 16000.")
+    return Settings(normalize=bool(found.get("do_normalize", True)), rate=rate)
+
+
+def nested_settings(folder: Path) -> dict[str, Any] | None:
+    """The waveform's settings within processor_config.json, where transformers 5 looks first; None: not there."""
+    path = folder / "processor_config.json"
+    whole = _read_json(path) if path.is_file() else {}
+    found = whole.get("feature_extractor", whole.get("audio_processor"))
+    return found if isinstance(found, dict) else None
+
+
+def load_network(folder: Path, name: str) -> Any:
+    """The network in float32, every weight of which comes from the files.
+
+    Raises:
+        UsageError: a weight is missing or has another shape, a file is damaged, or config.json describes no such model.
+    """
+    with torch.random.fork_rng(), _refused(name, "Its weights cannot be loaded"), _quiet():
+        _check_size(folder, name)
+        torch.manual_seed(0)  # the SpecAugment vector, which 960h lacks, starts the same each time
+        network, report = AutoModelForCTC.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, with their shapes
+            trust_remote_code=False,
+        )
+    _check_complete(report, name)
+    return network
+
+
+def _check_size(folder: Path, name: str) -> None:
+    """config.json is only a promise: what it describes must be about what the files hold before it is allocated."""
+    held = _held(folder, name)
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    layers = settings.num_hidden_layers
+    if layers > len(held):  # each has several tensors; to build them, even without memory, would take for ever
+        raise UsageError(
+            f"{name}: config.json describes {layers:,} layers, the weights are {len(held):,} tensors.", _FETCH
+        )
+    with torch.device("meta"):
+        whole: Any = AutoModelForCTC
+        described = whole.from_config(settings, trust_remote_code=False).num_parameters()
+    if described > 2 * sum(held.values()) + _SLACK:
+        raise UsageError(
+            f"{name}: config.json describes {described:,} weights, the files hold {sum(held.values()):,}.", _FETCH
+        )
+    if settings.inputs_to_logits_ratio < 1:
+        raise UsageError(f"{name}: conv_stride {settings.conv_stride} in config.json is no stride.", _FETCH)
+
+
+def _held(folder: Path, name: str) -> dict[str, int]:
+    """The number of elements of each tensor in the weights' files."""
+    files = ["model.safetensors"]
+    if not (folder / files[0]).is_file():
+        places = _read_json(folder / "model.safetensors.index.json").get("weight_map")
+        files = sorted(set(places.values())) if isinstance(places, dict) else []
+    held: dict[str, int] = {}
+    for file in files:
+        if not (folder / file).is_file():
+            raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", _FETCH)
+        try:
+            with safe_open(folder / file, framework="pt") as tensors:
+                held |= {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UsageError(
+                f"{name}: its weights in {folder / file} are damaged or no safetensors: {error}.",
+                "Put the file back from where it came; a registered one with `mondegreen models verify --restore`.",
+            ) from None
+    return held
+
+
+def _check_complete(report: dict[str, Any], name: str) -> None:
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith(_SPEC_AUGMENT))
+    unused = sorted(key for key in report["unexpected_keys"] if not key.endswith(_SPEC_AUGMENT))
+    if missing and all(key.startswith("lm_head") for key in missing):
+        raise UsageError(
+            f"{name} has no weights for its CTC head: it is pretrained, not fine-tuned for transcription.",
+            "Name a model with a trained CTC head, such as facebook/wav2vec2-base-960h.",
+        )
+    if missing:
+        instead = f" Its files have {len(unused)} others, such as {unused[0]}." if unused else ""
+        raise UsageError(
+            f"{name} lacks {len(missing)} weights, which would be random: {_some(missing)}.{instead}",
+            "Save the whole model with save_pretrained (of the module itself, not of a wrapper), or name another.",
+        )
+    wrong = [f"{key} is {list(held)}, by config.json {list(said)}" for key, held, said in report["mismatched_keys"]]
+    if wrong:
+        raise UsageError(
+            f"{name}: its weights do not fit its config.json: {_some(sorted(wrong), '; ')}.",
+            "Put back the config.json that belongs to them; vocab_size is the first number of lm_head.weight.",
+        )
+    if unused:
+        logger.warning("%s: %d weights that config.json has no place for are not used: %s.", name, len(unused),
+                       _some(unused))  # fmt: skip
+
+
+def _some(items: list[str], between: str = ", ") -> str:
+    return between.join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
+
+
+def load_vocabulary(folder: Path, name: str, network: Any, pad: int | None) -> Vocabulary:
+    """The tokenizer's token for each column of the head, and how it writes them.
+
+    A column beyond the tokenizer is its unknown token, as transformers writes it; a token beyond the head never comes.
+
+    Args:
+        network: with the head, `lm_head`.
+        pad: pad_token_id as config.json has it.
+
+    Raises:
+        UsageError: there is no tokenizer, it writes otherwise than CTC's do, or it is not clear which token is blank.
+    """
+    if not any((folder / file).is_file() for file in ("vocab.json", "tokenizer.json")):
+        raise UsageError(
+            f"{name} has no vocab.json, which says what the columns of its head mean.",
+            "Copy vocab.json and tokenizer_config.json from the model that it was trained from into the folder.",
+        )
+    with _refused(name, "Its tokenizer cannot be loaded", _TOKENIZER):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokens = [
+            str(token or "") for token in tokenizer.convert_ids_to_tokens(list(range(network.lm_head.out_features)))
+        ]
+    delimiter = str(getattr(tokenizer, "_word_delimiter_token", None) or "")  # the property logs an error for None
+    phonemes = hasattr(tokenizer, "_phone_delimiter_token")
+    if delimiter not in tokens and not phonemes:
+        delimiter = " "  # that a vocabulary holds a blank itself, and the usual delimiter was added beyond the head
+    special = set(tokenizer.all_special_tokens)
+    vocabulary = Vocabulary(
+        tokens=tuple(tokens),
+        blank=_blank(name, tokenizer, pad, tokens),
+        delimiter=delimiter,
+        special=frozenset(index for index, token in enumerate(tokens) if token in special),
+        gap="" if phonemes else str(getattr(tokenizer, "replace_word_delimiter_char", " ")),
+        separator=" " if phonemes else "",
+        lower=bool(getattr(tokenizer, "do_lower_case", False)) and not phonemes,
+        tidy=bool(tokenizer.clean_up_tokenization_spaces),
+    )
+    probe = [column for column in sorted(set(vocabulary.columns.tolist())) if column != vocabulary.blank]
+    with _refused(name, "Its tokenizer cannot write", _TOKENIZER):
+        same = tokenizer.decode(probe) == vocabulary.text(probe)
+    if not same:
+        raise UsageError(
+            f"{name}: {type(tokenizer).__name__} does not write texts as a CTC tokenizer does.", _TOKENIZER
+        )
+    return vocabulary
+
+
+def _blank(name: str, tokenizer: Any, pad: int | None, tokens: list[str]) -> int:
+    own = tokenizer.pad_token_id
+    if own is not None and pad is not None and own != pad:
+        meant = repr(tokens[pad]) if 0 <= pad < len(tokens) else "beyond the head"
+        raise UsageError(
+            f"{name}: the CTC blank is {tokenizer.pad_token!r} ({own}) by its tokenizer and {pad} ({meant}) by "
+            "pad_token_id in config.json.",
+            "Correct the wrong one: pad_token in tokenizer_config.json, or pad_token_id in config.json.",
+        )
+    blank = own if own is not None else pad
+    if blank is None or not 0 <= blank < len(tokens):
+        raise UsageError(
+            f"{name}: no token of its head is the CTC blank (pad_token {tokenizer.pad_token!r}, pad_token_id {pad}).",
+            "Write the blank's token as pad_token into tokenizer_config.json.",
+        )
+    return int(blank)
+
+
+@contextmanager
+def _refused(name: str, what: str, next_step: str = _FETCH) -> Iterator[None]:
+    """Whatever transformers raises over a folder, in a sentence: which exceptions those are no page of it says."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".: ")
+        raise UsageError(f"{name}: {what}: {said}.", next_step) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of missing weights and its bars: ours names what matters."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
