@@ -1,6 +1,7 @@
 """Corpora of other toolkits become recordings and references; every row is taken or named."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +295,34 @@ def test_a_source_that_cannot_be_read_says_what_to_do(
     Path("t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=said):
         import_corpus(kind, Corpus(Path(source), None, columns), Path("data"))
+
+
+def test_what_an_stm_does_not_score_is_no_reference() -> None:
+    tone(Path("stm/call.wav"), 2.0)
+    Path("stm/call.stm").write_text(
+        "call 1 ann 0 0.5 <o> said\ncall 1 ann 0.5 1 <o> ignore_time_segment_in_scoring\n"
+        "call 1 inter_segment_gap 1 1.5 <o>\ncall 1 ann 1.5 2 <o> { uh / um / @ } yes\n"
+    )
+    report, rows = taken("stm", "stm/call.stm")
+    assert [row.text for row in rows.values()] == ["said"]
+    assert {reason: found.count for reason, found in report.left_out.items()} == {"not_scored": 2, "alternatives": 1}
+
+
+def test_names_of_any_bytes_are_taken_and_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    tone(Path("set/a.wav"))
+    Path("set/a.wav").rename(f"set/{name}.wav")
+    tone(Path("set/long.wav"), 1.0)
+    Path("set/long.wav").rename(os.fsdecode(b"set/l\xe4ng.wav"))
+    source = manifest(
+        Path("set/m.json"),
+        {"audio_filepath": f"{name}.wav", "text": "one"},
+        {"audio_filepath": os.fsdecode(b"l\xe4ng.wav"), "text": "two", "offset": 0.25, "duration": 0.5},
+        {"audio_filepath": f"{name}.flac", "text": "gone"},
+        {"audio_filepath": "x" * 300, "text": "gone"},
+    )
+    done = CliRunner().invoke(app, ["data", "import", "nemo", str(source), "--json"])
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["taken"], report["left_out"]["missing"]["count"]) == (1, 2, 2)
+    assert sorted(path.name for path in Path("data/audio/m").iterdir()) == ["caf_.wav", "l_ng-00000250-00000750.wav"]
+    assert CliRunner().invoke(app, ["data", "import", "nemo", str(source)]).exit_code == 1

@@ -38,11 +38,11 @@ def cut(audio: Path, target: Path, start: Seconds, end: Seconds | None, channel:
 
 def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, channel: int | None) -> bool:
     """Cuts without decoding to another form; False where that cannot be."""
-    try:
-        file = soundfile.SoundFile(audio)
-    except soundfile.LibsndfileError:
-        return False
-    with file:
+    with audio.open("rb") as stream:  # libsndfile opens no names that are not UTF-8
+        try:
+            file = soundfile.SoundFile(stream)
+        except soundfile.LibsndfileError:
+            return False
         if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - duration_of(audio)) > 1e-6:
             return False
         if channel is not None and channel >= file.channels:

@@ -113,10 +113,15 @@ class Corpus:
 
 def safe_name(name: str) -> str:
     """A relative path that any disk and any table can hold: no hidden part, no way up, one spelling of each letter."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    text = "".join("_" if unicodedata.category(char) == "Cc" or char in '\ufffd\\:*?"<>|' else char for char in text)
+    text = name.encode("utf-8", "replace").decode()
+    text = "".join("_" if unicodedata.category(char) == "Cc" or char in '\\:*?"<>|' else char for char in text)
     parts = [part.strip() for part in PurePosixPath(unicodedata.normalize("NFC", text)).parts]
     return "/".join("_" + part[1:] if part.startswith(".") else part for part in parts if part and part != "/") or "_"
+
+
+def shown(text: object) -> str:
+    """As text that every stream and JSON can hold: file names and manifests may have half surrogates."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 class Reason(BaseModel):
@@ -159,6 +164,6 @@ class ImportReport(BaseModel):
 def reasons(left: Sequence[Left]) -> dict[str, Reason]:
     """What was left out by reason, the most frequent one first."""
     codes = sorted({row.reason for row in left})
-    grouped = {code: [f"{row.where}: {row.message}" for row in left if row.reason == code] for code in codes}
+    grouped = {code: [shown(f"{row.where}: {row.message}") for row in left if row.reason == code] for code in codes}
     ranked = sorted(grouped.items(), key=lambda item: -len(item[1]))
     return {code: Reason(count=len(lines), examples=lines[:EXAMPLES]) for code, lines in ranked}

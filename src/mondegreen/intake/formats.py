@@ -13,6 +13,8 @@ from mondegreen.errors import UsageError
 from mondegreen.intake.entries import Corpus, Entry, Left, Row
 from mondegreen.scoring.transcript_files import read_lines
 
+_IGNORED, _GAP = "ignore_time_segment_in_scoring", "inter_segment_gap"  # sclite's text and speaker of such segments
+
 
 def read_kaldi(corpus: Corpus) -> Iterator[Row]:
     """A Kaldi data folder: wav.scp and text, optionally utt2spk and segments.
@@ -110,6 +112,12 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
     for table in tables:
         for line in read_lines(table):
             where = f"{table}:{line.number}"
+            if line.speaker == _GAP or _IGNORED in line.text.lower():
+                yield Left(where, "not_scored", "the file says that nothing is said there, or that it is not scored")
+                continue
+            if "{" in line.text:
+                yield Left(where, "alternatives", f"it leaves a choice: {line.text}; write down what was said")
+                continue
             _, channel, start, end = line.key.rsplit(" ", 3)
             audio = corpus.find(line.recording)
             if audio is None:

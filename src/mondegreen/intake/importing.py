@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.errors import UsageError
-from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Reason, Row, reasons
+from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Reason, Row, reasons, shown
 from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
 from mondegreen.intake.taking import Track, take
@@ -50,9 +50,9 @@ def import_corpus(
     ways = list(done.ways.values())
     return ImportReport(
         format=kind,
-        source=str(corpus.source),
-        into=str(into),
-        condition=condition,
+        source=shown(corpus.source),
+        into=shown(into),
+        condition=shown(condition),
         rows=len(rows),
         taken=len(done.new),
         there_already=len(done.there),
@@ -65,19 +65,20 @@ def import_corpus(
         recordings=len({entry.audio for entry in entries}),
         left_out=reasons(done.left),
         moved=_moved(corpus),
-        unlisted=_unlisted(corpus, rows),
-        notices=list(dict.fromkeys(map(str, corpus.notices))),
+        unlisted=_unlisted(corpus, rows, into),
+        notices=list(dict.fromkeys(map(shown, corpus.notices))),
     )
 
 
 def _moved(corpus: Corpus) -> Reason:
-    lines = [f"{written} read as {path}" for written, path in corpus.moved.items()]
+    lines = [shown(f"{written} read as {path}") for written, path in corpus.moved.items()]
     return Reason(count=len(lines), examples=lines[:EXAMPLES])
 
 
-def _unlisted(corpus: Corpus, rows: list[Row]) -> Reason:
+def _unlisted(corpus: Corpus, rows: list[Row], into: Path) -> Reason:
     """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
     named = {row.audio.resolve() for row in rows if isinstance(row, Entry)}
     below = {path.resolve() for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
-    lines = sorted(map(str, below - named)) if below & named else []
+    below = {path for path in below if not path.is_relative_to(into.resolve())}
+    lines = sorted(map(shown, below - named)) if below & named else []
     return Reason(count=len(lines), examples=lines[:EXAMPLES])

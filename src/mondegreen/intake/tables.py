@@ -12,7 +12,7 @@ from typing import Any
 
 from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.intake.entries import Corpus, Entry, Left, Row
+from mondegreen.intake.entries import Corpus, Entry, Left, Row, safe_name
 from mondegreen.intake.formats import missing, numbered
 from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
 from mondegreen.speech.audio import duration_of
@@ -160,7 +160,7 @@ def _named(
     name, (start, end, channel) = corpus.name_of(audio), span
     recording = _word(fields, "recording") or _word(fields, "source").split(";")[0].strip()
     if start or end is not None or channel is not None:
-        recording = recording or name
+        recording = recording or safe_name(name)
         times = [f"{round(1000 * time):08d}" for time in (start, end) if time is not None]
         sides = [] if channel is None else [str(channel + 1)]
         name = _word(fields, "id").replace("/", "_") or "-".join([name, *sides, *times])

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy.special import ndtri
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Utterance
@@ -45,7 +45,8 @@ def planned_effect(words: Counts, alpha: float, power: float = 0.8) -> float | N
     if len(words) < 2 or not total:
         return None
     variance = CHANGED_WORDS / total + CLUSTER_SPREAD**2 * float(np.square(words, dtype=np.float64).sum()) / total**2
-    return float((ndtri(1 - alpha) + ndtri(power)) * math.sqrt(variance))
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)) * math.sqrt(variance)
 
 
 class Outlook(BaseModel):
