@@ -87,7 +87,7 @@ def test_a_table_for_people(trn: Path) -> None:
     assert result.exit_code == 0
     for text in ("all", "speaker s", "content words", "14 speakers", "Hedges' g", "sign-flip", "MAPSSWE", "80 % power"):
         assert text in result.stdout
-    assert result.stdout.count("word errors") == 4 and "B makes fewer errors" in result.stdout
+    assert result.stdout.count(": errors ") == 4 and "B makes fewer errors" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 120
 
 
@@ -173,3 +173,13 @@ def test_snr_and_durations_are_taken_from_where_they_are_known(elsewhere: Path) 
         ("duration", "under 2 s"): 2, ("duration", "2 to 5 s"): 1, ("duration", "5 to 10 s"): 1,
     }  # fmt: skip
     assert not [row for row in facts("h.jsonl", "h.jsonl", "-r", "ref.csv")["slices"] if row["kind"] == "snr"]
+
+
+def test_a_script_without_blanks_has_characters_for_its_headline(elsewhere: Path) -> None:
+    for name, text in (("ref", "今天天气很好"), ("a", "今天天汽很好"), ("b", "今天，天气很好。")):
+        Path(f"{name}.csv").write_text(f"id,text\n1,{text}\n", encoding="utf-8")
+    shown = compare("a.csv", "b.csv", "-r", "ref.csv").stdout
+    assert "Character error rates" in shown and "16.7 %" in shown and "WER" not in shown
+    assert shown.count("CER") == 1 and "Word error rates" not in shown
+    found = facts("a.csv", "b.csv", "-r", "ref.csv")
+    assert (found["words"], found["a"]["wer"]["value"], found["normalizer"]) == (6, 1 / 6, "spoken-2, by character")

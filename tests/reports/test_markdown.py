@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.validation import Findings, code, escaped, find, render_markdown
+from mondegreen.scoring.normalizer import normalizer_id
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,10 @@ def test_nobody_is_mentioned_and_nothing_is_linked(said: str) -> None:
 
 def test_code_cannot_be_left() -> None:
     assert code("a`b|c\nd") == "`a'b¦c d`"
+
+
+def test_of_texts_without_blanks_it_speaks_of_characters(outputs: StageOutputs) -> None:
+    changes = {"normalizer": normalizer_id("spoken", "CER"), "reason": "said."}
+    verdict = outputs.verdict.model_copy(update=changes).sealed()
+    text = render_markdown(find(replace(outputs, verdict=verdict)))
+    assert "| characters | CER before | CER after |" in text and "WER before" not in text

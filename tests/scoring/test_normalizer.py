@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from mondegreen.errors import UsageError
-from mondegreen.scoring.normalizer import _spoken_unicode, normalize, normalizer_id
+from mondegreen.scoring.normalizer import _spoken_unicode, normalize, normalizer_id, words_of
+from mondegreen.scoring.wer import count_characters, count_words, read_pair
 
 
 @pytest.mark.parametrize(
@@ -21,8 +23,13 @@ from mondegreen.scoring.normalizer import _spoken_unicode, normalize, normalizer
         ("co\u00adoperate zero\u200bwidth", "cooperate zerowidth"),
         ("snake_case, e-mail", "snake case e mail"),
         ("３ ½ ﬁne", "3 1 2 fine"),
-        ("cafe\u0301 STRASSE İ", "café strasse i\u0307"),
+        ("cafe\u0301 STRASSE İ", "café strasse i"),
         ("हिन्दी में", "हिन्दी में"),
+        ("Straße WEIẞ ΟΔΟΣ οδός İzmir i\u0307zmir", "strasse weiss οδοσ οδόσ izmir izmir"),
+        ("كِتَابٌ كـتاب שָׁלוֹם", "كتاب كتاب שלום"),
+        ("می‌خواهم Hawaiʻi мʼята", "میخواهم hawai'i м'ята"),
+        ("\u0958\u093f क\u093cि 한국", "क़ि क़ि 한국"),
+        ("น้ำ ｶﾀｶﾅ", "น้ำ カタカナ"),
         ("", ""),
         (" \t\n ... ' ", ""),
     ],
@@ -54,7 +61,7 @@ def test_english_is_whispers_own(text: str) -> None:
 
 
 def test_ids_name_version_and_library() -> None:
-    assert normalizer_id("spoken") == "spoken-1"
+    assert normalizer_id("spoken") == "spoken-2"
     assert normalizer_id("english").startswith("english-whisper_normalizer-0.")
 
 
@@ -68,3 +75,44 @@ def test_scoring_imports_neither_torch_nor_mlflow() -> None:
     code = "import sys\n" + "".join(f"import mondegreen.scoring.{name}\n" for name in modules)
     code += "sys.exit(len({'torch', 'mlflow', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "errors"),
+    [
+        ("İstanbul Işık açık", "istanbul ışık açık", 0),
+        ("İstanbul Işık açık", "İSTANBUL IŞIK AÇIK", 0),
+        ("IRMAK", "ırmak", 0),
+        ("kızıl", "kizil", 1),  # another letter is an error
+        ("KIZIL kapı", "kizil kapi", 1),
+        ("I am in Kadıköy", "i am in kadıköy", 0),  # English among it
+        ("Die Straße ist weiß", "DIE STRASSE IST WEISS", 0),
+        ("ΟΔΟΣ", "οδος", 0),
+        ("Tiếng Việt", unicodedata.normalize("NFD", "TIẾNG VIỆT"), 0),
+    ],
+)
+def test_equal_texts_of_any_case_and_normal_form_have_no_errors(reference: str, hypothesis: str, errors: int) -> None:
+    for one, other in ((reference, hypothesis), (hypothesis, reference)):
+        assert count_words(*read_pair(one, other)).errors == errors
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天天气很好", list("今天天气很好")),
+        ("今天 下雨", list("今天下雨")),
+        ("iphone 15 を買う", ["iphone", "15", "を", "買", "う"]),
+        ("สวัสดี", list("สวัสดี")),
+        ("한국어 안녕", ["한국어", "안녕"]),
+        ("བོད སྐད", ["བོད", "སྐད"]),
+    ],
+)
+def test_scripts_without_blanks_are_counted_by_character(text: str, expected: list[str]) -> None:
+    assert words_of(text) == expected
+
+
+def test_blanks_in_such_a_script_are_no_errors_and_words_and_characters_agree() -> None:
+    reference, hypothesis = read_pair("今天，天气很好。", "今天 天汽很好")
+    assert count_words(reference, hypothesis) == count_characters(reference, hypothesis)
+    assert count_words(reference, hypothesis).errors == 1
+    assert count_words(*read_pair("สวัสดี ครับ", "สวัสดีครับ")).errors == 0

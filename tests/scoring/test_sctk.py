@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mondegreen.scoring.alternatives import best_reading
 from mondegreen.scoring.significance import NistAlignment, align, mapsswe, segment_differences
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from tests.scoring.examples import VOCABULARY, misheard
@@ -137,3 +138,36 @@ def test_a_corpus_of_nothing_but_insertions(tmp_path: Path) -> None:
     counts = re.findall(r"Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", _output(command, tmp_path, b""))
     assert counts == [("0", "0", "0", "2"), ("0", "0", "0", "0")]
     assert count_words("", "one two") == ErrorCounts(0, 0, 2, 0) and count_words("", "") == ErrorCounts.zero()
+
+
+def _choice(generator: np.random.Generator, depth: int = 0) -> str:
+    """A few words, some of them optional or a choice, which may hold choices."""
+    parts = []
+    for _ in range(generator.integers(1, 5)):
+        luck, word = generator.random(), VOCABULARY[generator.integers(len(VOCABULARY))]
+        if luck < 0.2 and depth < 2:
+            ways = [_choice(generator, depth + 1) for _ in range(generator.integers(1, 4))]
+            parts.append("{ " + " / ".join([*ways, *(["@"] if luck < 0.08 else [])]) + " }")
+        else:
+            parts.append(f"({word})" if luck < 0.35 else "@" if luck < 0.4 else word)
+    return " ".join(parts)
+
+
+def test_choices_and_optional_words_are_read_as_sclite_reads_them(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    pairs = []
+    for number in range(400):
+        reference = _choice(generator)
+        said = re.sub(r"[{}/@()]", " ", reference).split()
+        kept = [word for word in said if generator.random() < 0.6]
+        pairs.append((f"a-{number:03}", reference, misheard(generator, kept, 0.3)))
+    (tmp_path / "ref.trn").write_text("".join(f"{reference} ({key})\n" for key, reference, _ in pairs))
+    (tmp_path / "hyp.trn").write_text("".join(f"{heard} ({key})\n" for key, _, heard in pairs))
+    command = "sctk sclite -D -i spu_id -r ref.trn -h hyp.trn trn -o pralign stdout"
+    printed = _output(command.split(), tmp_path, b"")
+    found = re.findall(r"id: \((\S+)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", printed)
+    theirs = {key: tuple(map(int, counts)) for key, *counts in found}
+    assert len(theirs) == len(pairs)
+    for key, reference, heard in pairs:
+        ours = best_reading(reference, heard).words
+        assert (ours.hits, ours.substitutions, ours.deletions, ours.insertions) == theirs[key], (reference, heard)

@@ -5,9 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
+from mondegreen.scoring.comparison import compare
+from mondegreen.scoring.metrics import join
 from mondegreen.scoring.transcript_files import read_hypotheses, read_lines, read_references
+from mondegreen.scoring.wer import ErrorCounts
 from tests.scoring.examples import hypothesis, random_sides, utterance
 
 
@@ -28,11 +32,11 @@ def test_stm_knows_times_labels_and_what_is_not_scored(tmp_path: Path) -> None:
         ";; CATEGORY\nfile1 A bob 1.5 4.0 <o,f0,male> Hello, you\nfile1 A bob 4 5.25 no label here\n"
         "file1 A bob 6 7 <o> ignore_time_segment_in_scoring\nfile1 A bob 8 9\n"
     )
-    first, second, ignored, empty = read_lines(written(tmp_path, "r.stm", text))
+    first, second, _, empty = read_lines(written(tmp_path, "r.stm", text))
     assert (first.key, first.text, first.speaker) == ("file1 A 1.500 4.000", "Hello, you", "bob")
     assert (first.recording, first.condition, first.duration) == ("file1", "o,f0,male", 2.5)
     assert (second.text, second.condition) == ("no label here", "all")
-    assert ignored.text == "" and empty.text == ""
+    assert empty.text == ""
 
 
 def test_csv_with_quotes_a_byte_order_mark_and_optional_columns(tmp_path: Path) -> None:
@@ -83,7 +87,6 @@ def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Pat
     [
         ("a.trn", "one (a)\ntwo\n", r"a\.trn:2: there is no \(id\)"),
         ("a.trn", "one (a)\ntwo (a)\n", r"a\.trn:2: 'a' stands in line 1 already"),
-        ("a.trn", "{ one / won } (a)\n", r"a\.trn:1: alternatives"),
         ("a.trn", ";; nothing\n", "holds no utterance"),
         ("a.stm", "f A s 1.0\n", r"a\.stm:1: it is not"),
         ("a.stm", "f A s one two <o> words\n", r"a\.stm:1: it is not"),
@@ -130,3 +133,56 @@ def test_what_is_written_as_trn_is_read(tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("trn") / "a.trn"
     path.write_text("".join(f"{text} (s-{number})\n" for number, text in enumerate(spoken)), encoding="utf-8")
     assert [line.text for line in read_lines(path)] == spoken
+
+
+NIST = """;; CATEGORY "0" "" ""
+rec 1 spk 0.0 2.0 <o> hello { big / @ } world
+rec 1 inter_segment_gap 2.0 3.0 <o,,unknown>
+rec 1 spk 3.0 4.0 <o> IGNORE_TIME_SEGMENT_IN_SCORING
+rec 1 spk 4.0 5.0 <o> foo (uh) bar
+"""
+
+
+def test_ignored_segments_are_not_scored_and_gaps_need_no_hypothesis(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.stm", NIST))
+    assert [row.speaker for row in references.utterances] == ["spk", "", "spk"]
+    lines = "rec 1 a 0 2 hello world\nrec 1 a 3 4 noise\nrec 1 a 4 5 foo bar\n"
+    heard = read_hypotheses(written(tmp_path, "h.stm", lines), references)
+    assert [row.text for row in heard] == ["hello world", "", "foo bar"]
+    rules = {"notation": references.notation, "silence": references.silence}
+    found = join(references.utterances, heard, **rules).scored
+    assert sum((pair.words for pair in found), ErrorCounts.zero()) == ErrorCounts(0, 0, 0, 5)
+    heard = read_hypotheses(written(tmp_path, "h.stm", lines + "rec 1 a 2 3 too much\n"), references)
+    assert sum(pair.words.insertions for pair in join(references.utterances, heard, **rules).scored) == 2
+
+
+@pytest.mark.parametrize("name", ["r.trn", "r.csv"])
+def test_an_empty_reference_says_that_nothing_was_said(tmp_path: Path, name: str) -> None:
+    texts = {"r.trn": "(a)\nhello world (b)\n", "r.csv": "id,text\na,\nb,hello world\n"}
+    references = read_references(written(tmp_path, name, texts[name]))
+    heard = [hypothesis("a", "noise words"), hypothesis("b", "hello world")]
+    quiet = [hypothesis("a", ""), hypothesis("b", "hello word")]
+    found = compare(references.utterances, heard, quiet, ValidateParams(), silence=references.silence)
+    assert found.words.tolist() == [2]
+    assert (found.baseline_errors.tolist(), found.candidate_errors.tolist()) == ([2], [1])
+
+
+def test_signs_of_choice_are_punctuation_in_a_table(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.csv", "id,text\na,{ uh / um } (yes)\n"))
+    assert not references.notation
+    assert join(references.utterances, [hypothesis("a", "uh um yes")]).scored[0].words.errors == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("yes (a)\n{ one / won (b)\n", r"r\.trn:2: a { has no }"), ("one } (a)\n", r"r\.trn:1: a } has no {")],
+)
+def test_braces_that_do_not_pair_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_references(written(tmp_path, "r.trn", text))
+
+
+def test_a_hypothesis_leaves_no_choice(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.trn", "one (a)\n"))
+    with pytest.raises(UsageError, match=r"h\.trn:1: a hypothesis leaves a choice"):
+        read_hypotheses(written(tmp_path, "h.trn", "{ one / two } (a)\n"), references)

@@ -12,7 +12,7 @@ import typer
 from mondegreen.cli.common import Column, JsonOption, answer, table
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import confidence, percent, probability, span, unsigned
+from mondegreen.scoring.wording import BY_CHARACTER, confidence, counted, percent, probability, span, unsigned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,11 +75,13 @@ def compare(
     said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
     old, new = (_hypotheses(name, said, params, notices) for name in (a, b))
-    comparison = side_by_side(said.timed(old, new), old, new, params.validate_, rules)
-    if not comparison.clusters:
+    comparison = side_by_side(
+        said.timed(old, new), old, new, params.validate_, rules, notation=said.notation, silence=said.silence
+    )
+    if not comparison.words.sum():
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
-    found = two_models(comparison, (a, b), params, normalizer_id(rules), show, measured)
+    found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
     found = found.model_copy(update={"notices": tuple(dict.fromkeys(notices))})
     answer(found, _screen(found), as_json, width=120)
 
@@ -185,13 +187,13 @@ def _slices(found: "TwoModels") -> "Table":
         rows,
         Column("slice", lambda row: kinds.get(row.kind, "") + row.name),
         Column("utterances", lambda row: row.utterances, "right"),
-        Column("words", lambda row: row.words, "right"),
+        Column(counted(found.measure), lambda row: row.words, "right"),
         Column("A", lambda row: percent(row.baseline.value), "right"),
         Column("B", lambda row: percent(row.candidate.value), "right"),
         Column("A - B, points", lambda row: f"{100 * row.improvement.value:+.2f}", "right"),
         Column(f"{confidence(found.level)} interval", _interval, "right"),
         Column("p", lambda row: probability(row.p_value), "right"),
-        title="Word error rates",
+        title="Character error rates" if found.measure == "CER" else "Word error rates",
         title_justify="left",
     )
     drawn.rows[0].style = "bold"
@@ -215,7 +217,10 @@ def _interval(row: "Slice") -> str:
 def _sentences(found: "TwoModels") -> Iterator[str]:
     a_better, b_better = found.clusters_better
     yield f"unit        {found.clusters} {found.unit}s; B is better in {b_better}, A in {a_better}"
-    yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
+    if found.measure == "WER":
+        yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
+    else:
+        yield f"measure     {BY_CHARACTER}"
     if found.effect_size is not None:
         yield f"effect      {found.effect_size:+.2f} standard deviations between {found.unit}s (Hedges' g)"
     if found.minimum_detectable_effect is not None:
@@ -234,6 +239,11 @@ def _notes(found: "TwoModels") -> Iterator[str]:
     for letter, side in (("A", found.a), ("B", found.b)):
         if side.failed:
             yield f"note        {letter} has no transcript of {side.failed} utterances, which count as fully wrong"
+    if found.silent:
+        yield f"note        empty references: {found.silent}; nothing was said there, and every word heard is an error"
+    if (a_words := found.a.metrics.wer.reference_length) != (b_words := found.b.metrics.wer.reference_length):
+        left = f"{a_words} {counted(found.measure)} to A and {b_words} to B"
+        yield f"note        alternatives leave {left}; differences are divided by A's"
     if found.without_reference:
         yield f"note        {found.without_reference} utterances have no reference and were left out"
     if found.machine_references:
@@ -242,7 +252,7 @@ def _notes(found: "TwoModels") -> Iterator[str]:
 
 
 def _change(change: "ChangedUtterance") -> str:
-    texts = (change.reference, *(text or _NOTHING for text in change.texts))
-    lines = [f"{change.id}: word errors {change.errors[0]} by A, {change.errors[1]} by B"]
+    texts = (text or _NOTHING for text in (change.reference, *change.texts))
+    lines = [f"{change.id}: errors {change.errors[0]} by A, {change.errors[1]} by B"]
     lines += [f"  {who:<4}  {text}" for who, text in zip(("said", "A", "B"), texts, strict=True)]
     return "\n".join(lines)

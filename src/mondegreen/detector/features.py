@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.records import Alternative, Hypothesis, Word
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.wer import count_words
 from mondegreen.speech.audio import SAMPLE_RATE, SILENCE_PEAK, Waveform
 
@@ -88,7 +88,7 @@ TYPE_OF: dict[str, ErrorType] = {
 
 def transcript_words(text: str) -> list[str]:
     """The words of a transcript or a reference, spelt as the lexicon spells them."""
-    return normalize(text).split()
+    return words_of(normalize(text))
 
 
 def features(

@@ -12,7 +12,7 @@ from mondegreen.labels.gold import Accepted, EditCounts, EstimatedShare, LabelAu
 from mondegreen.labels.guards import LabelDecision, filter_label, spans
 from mondegreen.records import Rate, Utterance
 from mondegreen.scoring.metrics import choose_unit, cluster_name, cluster_sums
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
 from mondegreen.scoring.significance import block_bootstrap
 from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_words
@@ -106,7 +106,7 @@ def count_edits(reference: str, hypothesis: str, suggested: str) -> EditCounts:
     Args:
         reference: normalised, as the others.
     """
-    words = suggested.split()
+    words = words_of(suggested)
     errors = count_words(reference, suggested).errors
     counts = EditCounts()
     shift = 0  # from a position in `hypothesis` to the one in `suggested`

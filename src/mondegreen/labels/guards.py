@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import GUARDS, GuardName, LabelParams
 from mondegreen.records import Writer
+from mondegreen.scoring.normalizer import words_of
 from mondegreen.scoring.wer import align_words
 
 LabelOutcome = Literal["accepted", "rejected", "unanswered", "unavailable"]
@@ -125,7 +126,7 @@ def confident(evidence: LabelEvidence, params: LabelParams) -> str:
     """Sure words stay; a doubtful transcript, or word, that was left as it is has nobody to vouch for it."""
     if evidence.is_unchanged and evidence.confidence < params.keep_text:
         return f"left as it is, though its confidence is only {evidence.confidence:.2f}"
-    if len(evidence.word_confidences) != len(evidence.hypothesis.split()):
+    if len(evidence.word_confidences) != len(words_of(evidence.hypothesis)):
         return "" if evidence.is_unchanged else "the confidence of its words is not known"
     for span in evidence.changes:
         for word, sure in zip(span.hypothesis, evidence.word_confidences[span.start :], strict=False):
@@ -136,7 +137,7 @@ def confident(evidence: LabelEvidence, params: LabelParams) -> str:
 
 def _left_doubtful(evidence: LabelEvidence, below: float) -> str:
     changed = {span.start + place for span in evidence.changes for place in range(len(span.hypothesis))}
-    for place, (word, sure) in enumerate(zip(evidence.hypothesis.split(), evidence.word_confidences, strict=True)):
+    for place, (word, sure) in enumerate(zip(words_of(evidence.hypothesis), evidence.word_confidences, strict=True)):
         if sure < below and place not in changed:
             return f"leaves {word!r} as it is, though its confidence is only {sure:.2f}"
     return ""
@@ -144,7 +145,7 @@ def _left_doubtful(evidence: LabelEvidence, below: float) -> str:
 
 def edits(evidence: LabelEvidence, params: LabelParams) -> str:
     """A correction is small: the rest of the transcript is evidence, and a rewriting throws it away."""
-    words, letters = len(evidence.hypothesis.split()), len(evidence.hypothesis)
+    words, letters = len(words_of(evidence.hypothesis)), len(evidence.hypothesis)
     changed = sum(span.edits for span in evidence.changes)
     if changed > params.max_word_edits * words:
         return f"changes {changed} of {words} words"

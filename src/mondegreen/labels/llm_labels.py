@@ -20,7 +20,7 @@ from mondegreen.labels.gold import LabelAudit
 from mondegreen.labels.guards import LabelDecision, LabelEvidence, LabelOutcome, filter_label
 from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Shot, Suggestion, choose_shots
 from mondegreen.records import Hypothesis, Label, Utterance, Writer
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 
 _DOWN: frozenset[FailureReason] = frozenset({"unavailable", "timeout", "no_model", "changed_model"})
 
@@ -106,7 +106,7 @@ class LlmLabeller:
         evidence = LabelEvidence(
             hypothesis=normalize(item.text),
             suggested=normalize(answer.text),
-            word_confidences=tuple(word.confidence for word in item.words for _ in normalize(word.text).split()),
+            word_confidences=tuple(word.confidence for word in item.words for _ in words_of(normalize(word.text))),
             confidence=item.confidence,
             nbest=tuple(normalize(other.text) for other in item.nbest),
             unwritable=unwritable,

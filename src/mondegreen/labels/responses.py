@@ -5,7 +5,7 @@ import unicodedata
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.labels.prompt import FAST, SYSTEM, Question
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.wer import count_characters
 
 # Character edits to the nearest guess, of the longer one's characters. Of 4,000 pairs of unrelated sentences of our own
@@ -78,8 +78,8 @@ def _echo(text: str, guesses: list[str]) -> str:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    words = normalize(text).split()
-    return {tuple(words[start : start + _ECHO]) for start in range(len(words) - _ECHO + 1)}
+    said = words_of(normalize(text))
+    return {tuple(said[start : start + _ECHO]) for start in range(len(said) - _ECHO + 1)}
 
 
 _PROMPT = _runs(SYSTEM) | _runs(FAST)

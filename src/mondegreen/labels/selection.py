@@ -12,6 +12,7 @@ from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Example, Hypothesis, Label, Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.wer import read_pair
 
 ExampleKind = Literal["error", "replay", "dev", "retention"]
 
@@ -168,8 +169,8 @@ def _by_outcome(
     errors: list[_LabelledUtterance] = []
     correct: list[_LabelledUtterance] = []
     for row in rows:
-        same = normalize(row.hypothesis.text, normalizer) == normalize(row.label.text, normalizer)
-        (correct if same else errors).append(row)
+        label, heard = read_pair(row.label.text, row.hypothesis.text, normalizer)
+        (correct if heard == label else errors).append(row)
     return errors, correct
 
 

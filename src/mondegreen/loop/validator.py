@@ -277,30 +277,34 @@ def render_validation_report(results: Sequence[ValidationResult]) -> str:
 def _section(result: ValidationResult) -> Iterator[str]:
     yield f"## {_cell(result.model_id)} against {_cell(result.baseline_id)}: {result.outcome}\n"
     yield f"{result.sentence} {result.reason}\n"
-    yield "| slice | utterances | WER before | after | CER before | after |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    more = result.measure == "WER"
+    yield f"| slice | utterances | {result.measure} before | after |{' CER before | after |' if more else ''}"
+    yield f"|---|---:|---:|---:|{'---:|---:|' if more else ''}"
     for name in result.shown_slices:
         if name == "test/all":  # recordings of no condition: the whole test set once more
             continue
         old, new = result.slices[name].baseline, result.slices[name].candidate
-        rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, old.cer.rate, new.cer.rate))
+        characters = (old.cer.rate, new.cer.rate) if more else ()
+        rates = " | ".join(percent(rate) for rate in (old.wer.rate, new.wer.rate, *characters))
         yield f"| {_cell(slice_label(name))} | {new.utterances} | {rates} |"
     yield ""
     yield from (f"- {note}" for note in result.notes)
     by_change = sorted(result.per_sample_results, key=lambda row: (row.candidate_wer - row.baseline_wer, row.path))
-    yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded])
-    yield from _samples("Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer])
+    yield from _samples("Most damaged", [row for row in reversed(by_change) if row.degraded], result.measure)
+    yield from _samples(
+        "Most improved", [row for row in by_change if row.candidate_wer < row.baseline_wer], result.measure
+    )
     if result.failed_samples:
         yield "\nWithout a transcript, counted as fully wrong:\n"
         yield from (f"- {one.model}: {_cell(one.path)}: {_cell(one.error)}" for one in result.failed_samples)
     yield ""
 
 
-def _samples(title: str, rows: Iterable[SampleResult]) -> Iterator[str]:
+def _samples(title: str, rows: Iterable[SampleResult], measure: str) -> Iterator[str]:
     chosen = list(rows)[:_SHOWN]
     if chosen:
         yield f"\n{title}:\n"
-        yield "| recording | WER before | after | reference | before | after |"
+        yield f"| recording | {measure} before | after | reference | before | after |"
         yield "|---|---:|---:|---|---|---|"
     for row in chosen:
         texts = " | ".join(_cell(text) for text in (row.reference, row.baseline, row.candidate))

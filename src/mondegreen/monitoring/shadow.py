@@ -17,7 +17,7 @@ from mondegreen.monitoring.statistics import wilson
 from mondegreen.monitoring.tracker import detect
 from mondegreen.records import Rate
 from mondegreen.scoring.normalizer import normalize
-from mondegreen.scoring.wer import ErrorCounts, count_words
+from mondegreen.scoring.wer import ErrorCounts, count_words, read_pair
 from mondegreen.tables import CaseRow, InferenceRow
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ def _compare(
     pairs = [(path, old, new) for path, old, new in zip(recordings, *texts, strict=True) if old and new]
     total, examples = ErrorCounts.zero(), []
     for path, old, new in pairs:
-        before, after = (normalize(one.text, params.score.normalizer) for one in (old, new))
-        counts = count_words(before, after)
+        counts = count_words(*read_pair(old.text, new.text, params.score.normalizer))
         total += counts
         if counts.errors:
             examples.append(Disagreement(path=str(path), champion=old.text, candidate=new.text, errors=counts.errors))

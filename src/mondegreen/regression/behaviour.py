@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.metrics import join, score
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
 from mondegreen.scoring.wer import count_words
 from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, load_audio
@@ -282,7 +282,7 @@ def _invariance(
     for sound in trials:
         before, after = texts[sound.source.id], texts[sound.utterance.id]
         # An original whose transcript is empty may differ by no word.
-        allowed = rule.tolerance * len(before.split())
+        allowed = rule.tolerance * len(words_of(before))
         broken = any(hypotheses[key].error for key in (sound.source.id, sound.utterance.id))
         if broken or count_words(before, after).errors > allowed + 1e-9:
             examples.append(f"{sound.utterance.id}: {before!r} became {after!r}")
@@ -317,9 +317,9 @@ def _minimum(
         text = texts[sound.utterance.id]
         wanted = normalize(sound.utterance.reference, normalizer)
         wrong = {
-            "right": count_words(wanted, text).errors > rule.tolerance * len(wanted.split()) + 1e-9,
+            "right": count_words(wanted, text).errors > rule.tolerance * len(words_of(wanted)) + 1e-9,
             "speech": not text,
-            "silence": len(text.split()) > rule.max_words,
+            "silence": len(words_of(text)) > rule.max_words,
         }[rule.expect]
         if wrong or hypotheses[sound.utterance.id].error:
             examples.append(f"{sound.utterance.id}: heard {text!r}" + (f" for {wanted!r}" if wanted else ""))

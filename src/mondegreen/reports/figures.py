@@ -88,11 +88,11 @@ def scatter(before: Sequence[float], after: Sequence[float]) -> str:
                     facecolors=color if filled else "none", edgecolors=color, linewidths=0 if filled else 1.2,
                 )  # fmt: skip
         axes.set(
-            xlabel="baseline WER of an utterance, %", ylabel="candidate WER, %",
+            xlabel="baseline error rate of an utterance, %", ylabel="candidate error rate, %",
             xlim=(-0.03 * limit, limit), ylim=(-0.03 * limit, limit), aspect="equal",
         )  # fmt: skip
         axes.grid(True)
-        return svg(figure, "WER of each utterance before and after; below the diagonal the candidate is better")
+        return svg(figure, "Error rate of each utterance before and after; below the diagonal the candidate is better")
 
 
 def _on_grid(old: float, new: float) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def improvements(samples: npt.NDArray[np.float64], low: float, high: float) -> s
         axes.stairs(heights, edges, fill=True, color=BEFORE, alpha=0.5)
         axes.axvspan(100 * low, 100 * high, color=BETTER if low > 0 else SAME, alpha=0.2, linewidth=0)
         axes.axvline(0, color=WORSE, linewidth=1.5)
-        axes.set(xlabel="WER improvement, points (right of the line at 0: better)", yticks=[])
+        axes.set(xlabel="improvement, points (right of the line at 0: better)", yticks=[])
         axes.spines["left"].set_visible(False)
         return svg(figure, f"Bootstrap of the improvement: {100 * low:+.2f} to {100 * high:+.2f} points")
 
@@ -135,7 +135,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float, bool]]) -> str:
             face = color if sure else "none"
             axes.plot([100 * middle], [height], marker="o", color=color, markerfacecolor=face, markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set(xlabel="WER improvement, points", ylim=(len(rows) - 0.5, -0.5))
+        axes.set(xlabel="improvement, points", ylim=(len(rows) - 0.5, -0.5))
         axes.set_yticks(range(len(rows)), [_short(label) for label, *_ in rows])
         axes.grid(True, axis="x")
         return svg(figure, "Improvement and interval of each slice")
@@ -161,8 +161,10 @@ def error_rates(epochs: Sequence[Epoch], best: int | None) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(2.4)
         numbers = [row.epoch for row in epochs]
-        axes.plot(numbers, [100 * row.dev_wer for row in epochs], marker="o", markersize=4, color=BEFORE, label="WER")
-        axes.plot(numbers, [100 * row.dev_cer for row in epochs], marker="s", markersize=4, color=SAME, label="CER")
+        axes.plot(numbers, [100 * row.dev_wer for row in epochs], marker="o", markersize=4, color=BEFORE, label="words")
+        axes.plot(
+            numbers, [100 * row.dev_cer for row in epochs], marker="s", markersize=4, color=SAME, label="characters"
+        )
         if best is not None:
             axes.axvline(best, color=BETTER, linewidth=1.2, linestyle="--", label="kept")
         axes.set(xlabel="epoch", ylabel="dev set, %", ylim=(0, None))
@@ -193,7 +195,7 @@ def merge_weights(sweep: Sequence[SweepRow], chosen: float | None, budget: float
         if chosen is not None:
             axes.axvline(chosen, color=BETTER, linewidth=1.2, linestyle="--", label="chosen")
         axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set(xlabel="merge weight (0 = base model)", ylabel="change of WER, points", xticks=weights)
+        axes.set(xlabel="merge weight (0 = base model)", ylabel="change of the error rate, points", xticks=weights)
         axes.legend(fontsize=8)
         axes.grid(True)
-        return svg(figure, "Change of WER on dev and retention recordings by merge weight; less is better")
+        return svg(figure, "Change of the error rate on dev and retention recordings by merge weight; less is better")

@@ -26,6 +26,7 @@ from mondegreen.records import (
     Utterance,
     Word,
 )
+from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Verdict, VerdictOutcome, slice_label
 from mondegreen.scoring.wording import confidence, percent, points, probability, span
 
@@ -153,6 +154,7 @@ class Summary(BaseModel):
 
     outcome: VerdictOutcome
     reason: str
+    measure: Measure = "WER"  # CER: the rates under `wer` count characters
     rows: list[SummaryRow]
     wer_improvement: float | None
     interval: Interval | None
@@ -174,6 +176,7 @@ def summary(build: Path = Path("build")) -> Summary:
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
+        measure=verdict.measure,
         rows=[_row(verdict, name) for name in verdict.shown_slices],
         wer_improvement=verdict.wer_improvement,
         interval=verdict.interval,
@@ -187,17 +190,20 @@ def summary(build: Path = Path("build")) -> Summary:
 def render(found: Summary) -> RenderableType:
     """The table and what to do next, for `rich`."""
     table = Table("slice", title="Error rates on human references", title_justify="left")
-    for heading in ("utterances", "WER before", "after", "CER before", "after"):
+    more = found.measure == "WER"
+    for heading in ("utterances", f"{found.measure} before", "after", *(("CER before", "after") if more else ())):
         table.add_column(heading, justify="right")
     for row in found.rows:
-        rates = (row.baseline_wer, row.candidate_wer, row.baseline_cer, row.candidate_cer)
+        rates = (row.baseline_wer, row.candidate_wer, *((row.baseline_cer, row.candidate_cer) if more else ()))
         table.add_row(row.slice, str(row.utterances), *map(percent, rates), style="bold" if row.slice == "all" else "")
     color = _COLORS[found.outcome]
     lines = [f"verdict      [{color} bold]{found.outcome}[/]  {escape(found.reason)}"]
     if found.interval:
         bounds = span(found.interval.low, found.interval.high)
         level, chance = confidence(found.interval.level), probability(found.p_value)
-        lines.insert(0, f"improvement  {points(found.wer_improvement)} WER ({level} interval {bounds}, p = {chance})")
+        lines.insert(
+            0, f"improvement  {points(found.wer_improvement)} {found.measure} ({level} interval {bounds}, p = {chance})"
+        )
     lines += [
         f"regression   {escape(found.regression)}",
         f"registered   {_version(found.registered)}",

@@ -18,7 +18,7 @@ from mondegreen.errors import AudioError
 from mondegreen.files import sha256_file
 from mondegreen.records import RegressionResults, RunInfo, Utterance
 from mondegreen.scoring.verdict import Verdict, slice_label
-from mondegreen.scoring.wording import confidence, percent, points, probability, span
+from mondegreen.scoring.wording import confidence, counted, percent, points, probability, span
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 
 MOST_BYTES = 3_000_000  # of all clips in a page, as they stand there
@@ -43,7 +43,12 @@ def templates(*, escape: bool) -> Environment:
         keep_trailing_newline=not escape,
     )
     environment.filters.update(
-        percent=percent, points=points, probability=probability, confidence=confidence, label=slice_label
+        percent=percent,
+        points=points,
+        probability=probability,
+        confidence=confidence,
+        counted=counted,
+        label=slice_label,
     )
     environment.globals["span"] = span
     return environment

@@ -27,7 +27,7 @@ from mondegreen.scoring.significance import Bootstrap
 from mondegreen.scoring.slices import Confusion, Kind, Slice, confusion_changes, slices
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wer import align_words
-from mondegreen.scoring.wording import confidence, points, probability, span, unsigned
+from mondegreen.scoring.wording import confidence, counted, points, probability, span, unsigned
 
 _TITLES = {"snr": "SNR"}
 _MOST_ROWS = 12  # of one kind; of more, the outermost are shown
@@ -239,7 +239,7 @@ def _group(title: str, rows: list[RateRow]) -> SliceGroup:
 
 def evidence_rows(verdict: Verdict) -> list[EvidenceRow]:
     """Every test of the difference with the unit that it was made over; only the first one decides."""
-    unit, over = f"{verdict.unit}s", f"{verdict.clusters} {verdict.unit}s, {verdict.words:,} words"
+    unit, over = f"{verdict.unit}s", f"{verdict.clusters} {verdict.unit}s, {verdict.words:,} {counted(verdict.measure)}"
     look = f" for look {verdict.look.number}" if verdict.look else ""
     allowed = f"allowed {verdict.spendable:.3g}{look}"
     rows = [EvidenceRow("sign-flip permutation (decides)", probability(verdict.p_value), allowed, over)]
@@ -270,7 +270,8 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
     lines = []
     if both := verdict.slices.get(verdict.split):
         rates = f"{100 * both.baseline.wer.rate:.1f} → {100 * both.candidate.wer.rate:.1f}"
-        lines.append(("word error rate, %", rates, f"{verdict.utterances:,} utterances, {verdict.words:,} words"))
+        judged = f"{verdict.utterances:,} utterances, {verdict.words:,} {counted(verdict.measure)}"
+        lines.append((f"{counted(verdict.measure)[:-1]} error rate, %", rates, judged))
     if interval := verdict.interval:
         bounds = f"{confidence(interval.level)} interval {span(interval.low, interval.high)}"
         lines.append(("improvement", points(verdict.wer_improvement), bounds))

@@ -16,7 +16,7 @@ from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Alternative, Word
 from mondegreen.review.decisions import Adjudication, Chosen, ReviewDecision, adjudicate, basis, decisions_of
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
 from mondegreen.scoring.wer import align_words
 from mondegreen.speech.audio import SAMPLE_RATE, stream_windows
 
@@ -213,7 +213,7 @@ def _pieces(hypothesis: str, text: str) -> tuple[Piece, ...]:
 
 def _as_written(pieces: Sequence[Piece], text: str) -> tuple[Piece, ...]:
     """The pieces with the text's own capitals."""
-    words = iter(text.split())
+    words = iter(words_of(text))
     return tuple(Piece(" ".join(next(words) for _ in piece.text.split()), piece.differs) for piece in pieces)
 
 

@@ -12,8 +12,8 @@ from scipy.stats import t as student
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.metrics import Counts, Scored, choose_unit, cluster_name, cluster_sums, join
-from mondegreen.scoring.normalizer import NormalizerName
+from mondegreen.scoring.metrics import Counts, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
+from mondegreen.scoring.normalizer import Measure, NormalizerName, written_together
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
     Bootstrap,
@@ -63,6 +63,12 @@ class Comparison:
         old, new = (align([(p.reference, p.text) for p in pairs]) for pairs in (self.baseline, self.candidate))
         found = [difference for pair in zip(old, new, strict=True) for difference in segment_differences(*pair)]
         return np.array(found, dtype=np.int64)
+
+    @property
+    def measure(self) -> Measure:
+        """CER where most of what counts as a word is a character of a script without blanks."""
+        characters = sum(written_together(pair.reference) for pair in self.baseline)
+        return "CER" if 2 * characters > self.words.sum() else "WER"
 
     @property
     def improvement(self) -> float:
@@ -117,17 +123,24 @@ def compare(
     candidate: Sequence[Hypothesis],
     rules: ValidateParams,
     normalizer: NormalizerName = "spoken",
+    *,
+    notation: bool = False,
+    silence: bool = False,
 ) -> Comparison:
     """Joins both models' hypotheses with the same references and sums over clusters.
+
+    Where references leave a choice (`notation`), a reading's words may differ: differences are per word of the
+    baseline's. `silence` and `notation` are those of `join`.
 
     Raises:
         UsageError: the IDs of utterances and hypotheses are not the same.
     """
-    old = join(utterances, baseline, normalizer)
-    new = join(utterances, candidate, normalizer)
+    old, new = (
+        join(utterances, side, normalizer, notation=notation, silence=silence) for side in (baseline, candidate)
+    )
     scored = [pair.utterance for pair in old.scored]
-    unit = choose_unit(scored, rules)
-    clusters = [cluster_name(utterance, unit) for utterance in scored]
+    unit, lengths = choose_unit(scored, rules), [pair.words.reference_length for pair in old.scored]
+    clusters = with_words([cluster_name(utterance, unit) for utterance in scored], lengths)
     return Comparison(
         baseline=old.scored,
         candidate=new.scored,
@@ -136,7 +149,7 @@ def compare(
         speakers=len({utterance.speaker for utterance in scored} - {""}),
         baseline_errors=cluster_sums(clusters, [pair.words.errors for pair in old.scored]),
         candidate_errors=cluster_sums(clusters, [pair.words.errors for pair in new.scored]),
-        words=cluster_sums(clusters, [pair.words.reference_length for pair in old.scored]),
+        words=cluster_sums(clusters, lengths),
     )
 
 

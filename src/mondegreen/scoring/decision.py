@@ -20,10 +20,20 @@ from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
 from mondegreen.scoring.metrics import check_ids, llm_references, model_of, score, slice_metrics
-from mondegreen.scoring.normalizer import normalize, normalizer_id
+from mondegreen.scoring.normalizer import Measure, normalize, normalizer_id
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, SideBySide, Verdict
-from mondegreen.scoring.wording import confidence, percent, points, sentence, some, span, unsigned
+from mondegreen.scoring.wording import (
+    BY_CHARACTER,
+    confidence,
+    counted,
+    percent,
+    points,
+    sentence,
+    some,
+    span,
+    unsigned,
+)
 
 _BADLY = 3  # words at least: in a reference of two words everything is half of it
 _FRESH = (
@@ -150,7 +160,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
         notes=(*_notes(sets), *_look_notes(look, rules)),
         baseline_model=sets.baseline_model,
         candidate_model=sets.candidate_model,
-        normalizer=normalizer_id(params.score.normalizer),
+        normalizer=normalizer_id(params.score.normalizer, test.measure),
         reference_digest=sets.reference_digest,
         min_wer_improvement=rules.min_wer_improvement,
         alpha=rules.alpha,
@@ -178,7 +188,7 @@ def judge_test(
         return [], ["the statistics are not numbers, so nothing can be judged"]
     small = too_small(test, rules.min_clusters, "test set")
     if (words := int(test.words.sum())) < rules.min_words:
-        small.append(f"the test set has {words} reference words, {rules.min_words} are needed")
+        small.append(f"the test set has {words} reference {counted(test.measure)}, {rules.min_words} are needed")
     if unfair := test.failed_by_baseline_only():
         small.append(f"the baseline failed on {len(unfair)} test utterance(s) that the candidate transcribed")
     if small:
@@ -190,7 +200,7 @@ def judge_test(
     if high < floor or high <= 0:
         wanted = f" of {unsigned(floor)} or more" if floor else ""
         return [f"the interval holds no improvement{wanted}"], []
-    if damage := _damage(degradation, rules):
+    if damage := _damage(degradation, rules, test.measure):
         return damage, []
     if spent := _spent(test, params, look):
         return [], [spent, _FRESH]
@@ -219,16 +229,16 @@ def degradation(test: Comparison, rules: ValidateParams) -> Degradation:
     return Degradation(worse=worse, rate=worse / len(test.baseline), badly_worse=tuple(sorted(badly)))
 
 
-def _damage(degradation: Degradation, rules: ValidateParams) -> list[str]:
+def _damage(degradation: Degradation, rules: ValidateParams, measure: Measure) -> list[str]:
     """The bounds on single utterances that were broken, which a better sum may hide."""
     found = []
     if degradation.rate > rules.max_wer_degradation_rate:
         found.append(
             f"{degradation.worse} utterances ({percent(degradation.rate)}) got worse by more than "
-            f"{unsigned(rules.degradation_bound)} WER, {percent(rules.max_wer_degradation_rate)} may"
+            f"{unsigned(rules.degradation_bound)} {measure}, {percent(rules.max_wer_degradation_rate)} may"
         )
     if rules.require_no_major_degradation and (badly := degradation.badly_worse):
-        bound = f"{unsigned(rules.major_degradation)} WER and {_BADLY} words"
+        bound = f"{unsigned(rules.major_degradation)} {measure} and {_BADLY} {counted(measure)}"
         found.append(f"{len(badly)} utterance(s) got worse by {bound} or more: {some(badly)}")
     return found
 
@@ -277,9 +287,9 @@ def measured(test: Comparison, evidence: Evidence) -> str:
     """Both rates, the improvement, its interval and its p."""
     old, new = (percent(score(pairs).wer.rate) for pairs in (test.baseline, test.candidate))
     return (
-        f"corpus WER {old} -> {new}, improvement {points(evidence.improvement)} "
+        f"corpus {test.measure} {old} -> {new}, improvement {points(evidence.improvement)} "
         f"({confidence(evidence.level)} interval {span(*evidence.interval)}, p = {evidence.p_better:.2g}, "
-        f"{test.clusters} {test.unit}s, {int(test.words.sum())} words)"
+        f"{test.clusters} {test.unit}s, {int(test.words.sum())} {counted(test.measure)})"
     )
 
 
@@ -327,6 +337,7 @@ def _notes(sets: PairedTestSets) -> list[str]:
     """What a reader of the numbers must know: failed hypotheses, missing references, unnamed speakers."""
     found = []
     for place, compared in ((sets.split, sets.test), ("retention", sets.retention)):
+        found += [f"{place}: {BY_CHARACTER}"] if compared.measure == "CER" else []
         for model in ROLES:
             if failed := compared.failed(model):
                 count = f"{len(failed)} {model} hypotheses have errors and count as fully wrong"
@@ -361,18 +372,18 @@ def regression_outcome(
     """
     loss, upper, allowed = evidence.loss, evidence.loss_bounds[1], unsigned(margin)
     if loss > margin:
-        return "fail", f"WER rose by {unsigned(loss)}, {allowed} are allowed"
+        return "fail", f"{comparison.measure} rose by {unsigned(loss)}, {allowed} are allowed"
     # A file that neither model can transcribe loses no word, and shows nothing.
     if failed := comparison.failed("candidate"):
         return "inconclusive", f"the candidate has no transcript for {len(failed)} utterance(s)"
     if unfair := comparison.failed_by_baseline_only():
         return "inconclusive", f"the baseline failed on {len(unfair)} utterance(s) that the candidate transcribed"
     if not (lost := comparison.lost()):
-        return "pass", f"no utterance lost a word (change of WER {points(loss)})"
+        return "pass", f"no utterance lost a word (change of {comparison.measure} {points(loss)})"
     if small := too_small(comparison, min_clusters, "set"):
         return "inconclusive", f"{small[0]} to bound the loss, and {len(lost)} utterance(s) lost words"
     level = confidence(evidence.level)
-    bound = f"the change of WER is {points(loss)}, at most {points(upper)} with {level} confidence"
+    bound = f"the change of {comparison.measure} is {points(loss)}, at most {points(upper)} with {level} confidence"
     if upper < margin:
         return "pass", f"{bound}, below the margin of {allowed}"
     return "inconclusive", f"{bound}, which does not stay below the margin of {allowed}"
@@ -483,7 +494,7 @@ def judge_suite(
     evidence = gather(suite, params)
     outcome, reason = regression_outcome(suite, evidence, margin, rules.min_clusters)
     if kind == "critical" and evidence.loss > critical_degradation:
-        outcome, reason = "fail", f"critical: WER rose by {unsigned(evidence.loss)}"
+        outcome, reason = "fail", f"critical: {suite.measure} rose by {unsigned(evidence.loss)}"
     return SuiteResult(
         name=name,
         kind=kind,

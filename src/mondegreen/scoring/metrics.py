@@ -13,9 +13,10 @@ import numpy.typing as npt
 from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Utterance
+from mondegreen.scoring.alternatives import best_reading, has_notation
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.verdict import Unit
-from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
+from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
 from mondegreen.scoring.wording import some
 
 _SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train", "replay"])}
@@ -28,7 +29,7 @@ class Scored:
 
     utterance: Utterance
     hypothesis: Hypothesis
-    reference: str  # normalised
+    reference: str  # normalised; where it leaves a choice, as it is read for this hypothesis
     text: str  # of the hypothesis, normalised
     words: ErrorCounts
     characters: ErrorCounts
@@ -43,27 +44,41 @@ class Joined:
 
 
 def join(
-    utterances: Sequence[Utterance], hypotheses: Sequence[Hypothesis], normalizer: NormalizerName = "spoken"
+    utterances: Sequence[Utterance],
+    hypotheses: Sequence[Hypothesis],
+    normalizer: NormalizerName = "spoken",
+    *,
+    notation: bool = False,
+    silence: bool = False,
 ) -> Joined:
     """Pairs every utterance with its one hypothesis and counts the errors.
 
-    An utterance whose reference is empty, or holds nothing but punctuation, is left out and counted.
+    Args:
+        notation: references may leave a choice, `{ uh / um / @ }` and `(word)`; else such signs are punctuation.
+        silence: an empty reference says that nothing was said. Else an utterance whose reference is empty, or holds
+            nothing but punctuation, is left out and counted.
 
     Raises:
         UsageError: an ID is missing on one side, or stands twice.
     """
     by_id = {hypothesis.id: hypothesis for hypothesis in hypotheses}
     check_ids([utterance.id for utterance in utterances], [hypothesis.id for hypothesis in hypotheses])
-    scored = []
-    for utterance in utterances:
-        reference = normalize(utterance.reference, normalizer)
-        if reference:
-            scored.append(_score_one(utterance, by_id[utterance.id], reference, normalizer))
+    scored = [
+        _score_one(utterance, by_id[utterance.id], normalizer, notation and has_notation(utterance.reference))
+        for utterance in utterances
+        if silence or normalize(utterance.reference, normalizer)
+    ]
     return Joined(scored=tuple(scored), without_reference=len(utterances) - len(scored))
 
 
-def _score_one(utterance: Utterance, hypothesis: Hypothesis, reference: str, normalizer: NormalizerName) -> Scored:
-    text = "" if hypothesis.error else normalize(hypothesis.text, normalizer)
+def _score_one(utterance: Utterance, hypothesis: Hypothesis, normalizer: NormalizerName, choice: bool) -> Scored:
+    heard = "" if hypothesis.error else hypothesis.text
+    if choice:
+        text = normalize(heard, normalizer)
+        reading = best_reading(utterance.reference, text, normalizer)
+        letters = count_characters(reading.text, text)
+        return Scored(utterance, hypothesis, reading.text, text, reading.words, letters)
+    reference, text = read_pair(utterance.reference, heard, normalizer)
     return Scored(
         utterance, hypothesis, reference, text, count_words(reference, text), count_characters(reference, text)
     )
@@ -182,6 +197,19 @@ def choose_unit(utterances: Sequence[Utterance], rules: ValidateParams) -> Unit:
 def cluster_name(utterance: Utterance, unit: Unit) -> str:
     """The cluster that an utterance belongs to; those without a speaker share "": they may all be one person."""
     return {"speaker": utterance.speaker, "recording": utterance.recording, "utterance": utterance.id}[unit]
+
+
+def with_words(clusters: Sequence[str], words: Sequence[int]) -> list[str]:
+    """The cluster of each utterance, where one without any word joins the one before: it has no rate of its own."""
+    total: Counter[str] = Counter()
+    for name, count in zip(clusters, words, strict=True):
+        total[name] += count
+    last = next((name for name in clusters if total[name]), "")
+    joined: dict[str, str] = {}
+    for name in clusters:
+        last = name if total[name] else last
+        joined.setdefault(name, last)
+    return [joined[name] for name in clusters]
 
 
 def cluster_sums(clusters: Sequence[str], counts: Sequence[int]) -> Counts:

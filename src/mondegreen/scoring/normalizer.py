@@ -1,4 +1,7 @@
-"""The one normaliser: what a reference and a hypothesis look like before a word of them is counted."""
+"""The one normaliser: what a reference and a hypothesis look like before a word of them is counted, and what a word is.
+
+Both sides are folded by the same rules, so that equal texts have no errors in any script.
+"""
 
 import re
 import unicodedata
@@ -11,21 +14,36 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from mondegreen.errors import UsageError
 
 NormalizerName = Literal["spoken", "english"]
+Measure = Literal["WER", "CER"]  # the headline of texts with blanks between words, and of those without
 
-_SPOKEN_VERSION = 1  # raise it whenever the output of `_spoken` changes: every record names it
+_BY_CHARACTER = ", by character"
+
+_SPOKEN_VERSION = 2  # raise it whenever the output of `_spoken` changes: every record names it
 # Before NFKC, which would turn the acute accent into a space and a combining mark.
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇", "'"))
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇ꞌ", "'"))
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() or chr(code) == "'" else " " for code in range(128)}
 _ASCII[ord("`")] = "'"
+# Written or left out as one likes, and never heard: Arabic vowel marks, Hebrew points, tatweel.
+_OPTIONAL_MARK = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0656-\u065f\u0670]")
+# Thai, Lao, Burmese, Khmer, kana, Han. Tibetan parts its syllables by a mark, which is a blank here.
+_TOGETHER = (
+    "[\u0e00-\u0eff\u1000-\u109f\uaa60-\uaa7f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_WRITTEN_TOGETHER = re.compile(_TOGETHER)
+_BLANK_BESIDE = re.compile(f"(?<={_TOGETHER}) | (?={_TOGETHER})")
+_TURKIC = str.maketrans("I", "ı")
+_DOTS = re.compile("i\u0307+")
 _LONE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
 
 
 def normalize(text: str, name: NormalizerName = "spoken") -> str:
     """Text as words separated by single spaces.
 
-    "spoken" keeps every word a speaker said and removes only spelling: NFKC, typographic apostrophes, case and
-    punctuation. It is the default because whisper's English normaliser writes "one two three" as "123": three words of
-    the reference become one, and a single misheard digit becomes a whole wrong number. It is idempotent.
+    "spoken" keeps every word a speaker said and removes only spelling: NFKC, typographic apostrophes, case (ß is ss, İ
+    is i), vowel marks that may be left out, and punctuation. It is the default because whisper's English normaliser
+    writes "one two three" as "123": three words of the reference become one, and a single misheard digit becomes a
+    whole wrong number. It is idempotent.
 
     "english" is whisper's normaliser exactly as its library ships it (digits joined, one spelling, abbreviations
     written out), so that rates compare with published ones. It is not idempotent ("double oh seven" -> "007" -> "7"):
@@ -41,11 +59,47 @@ def normalize(text: str, name: NormalizerName = "spoken") -> str:
     raise UsageError(f"There is no normaliser {name!r}.", f"Set score.normalizer to one of {get_args(NormalizerName)}.")
 
 
-def normalizer_id(name: NormalizerName) -> str:
-    """Name and version; two rates compare only when both were counted under the same one."""
+def normalize_pair(reference: str, hypothesis: str, name: NormalizerName = "spoken") -> list[tuple[str, str]]:
+    """Both texts normalised, as they are read: twice where nobody can say which small letter a capital I is.
+
+    Where one side holds ı and either an I, that may be the capital of ı (Turkish, Azeri) or of i: the second pair is
+    read so. The right reading is the one with fewer errors; other texts have one reading.
+    """
+    plain = normalize(reference, name), normalize(hypothesis, name)
+    both = reference + hypothesis
+    if name != "spoken" or "ı" not in both or "I" not in both:
+        return [plain]
+    texts = (unicodedata.normalize("NFC", text).translate(_TURKIC) for text in (reference, hypothesis))
+    first, second = (normalize(text, name) for text in texts)
+    return [plain, (first, second)]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a normalised text; in scripts that part no words by blanks every character is one."""
+    return text.split() if text.isascii() else _WRITTEN_TOGETHER.sub(r" \g<0> ", text).split()
+
+
+def characters_of(text: str) -> str:
+    """The characters of a normalised text that count: all, but blanks beside characters of such a script."""
+    return text if text.isascii() else _BLANK_BESIDE.sub("", text)
+
+
+def written_together(text: str) -> int:
+    """How many characters of a text are of a script without blanks."""
+    return 0 if text.isascii() else len(_WRITTEN_TOGETHER.findall(text))
+
+
+def normalizer_id(name: NormalizerName, measure: Measure = "WER") -> str:
+    """Name and version, and whether characters were counted; two rates compare only when both have the same one."""
+    by = _BY_CHARACTER if measure == "CER" else ""
     if name == "english":
-        return f"english-whisper_normalizer-{version('whisper-normalizer')}"
-    return f"{name}-{_SPOKEN_VERSION}"
+        return f"english-whisper_normalizer-{version('whisper-normalizer')}{by}"
+    return f"{name}-{_SPOKEN_VERSION}{by}"
+
+
+def measure_of(identity: str) -> Measure:
+    """What a `normalizer_id` says its rates are."""
+    return "CER" if identity.endswith(_BY_CHARACTER) else "WER"
 
 
 def _spoken(text: str) -> str:
@@ -57,8 +111,10 @@ def _spoken(text: str) -> str:
 def _spoken_unicode(text: str) -> str:
     # Soft hyphens and joiners stand inside words and are not heard: they vanish instead of splitting the word.
     text = "".join(char for char in text.translate(_APOSTROPHES) if unicodedata.category(char) != "Cf")
-    # Twice, since lower-casing can leave a sequence that composes (İ becomes i and a combining dot).
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = _OPTIONAL_MARK.sub("", unicodedata.normalize("NFKC", text)).replace("İ", "i").casefold()
+    # Again, since folding can leave a sequence that composes. NFKC takes the vowel am of Thai and Lao apart.
+    text = unicodedata.normalize("NFKC", _DOTS.sub("i", text))
+    text = text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
     text = "".join(char if char == "'" or unicodedata.category(char)[0] in "LNM" else " " for char in text)
     return " ".join(_LONE_APOSTROPHE.sub(" ", text).split())
 

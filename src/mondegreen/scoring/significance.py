@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.stats import norm, rankdata, t, wilcoxon
 
 from mondegreen.scoring.metrics import Counts
+from mondegreen.scoring.normalizer import words_of
 from mondegreen.scoring.ratio import ratio_standard_error
 from mondegreen.scoring.verdict import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank
 from mondegreen.scoring.wer import ErrorCounts, as_numbers
@@ -313,7 +314,7 @@ class NistAlignment:
 
 def align(pairs: Sequence[tuple[str, str]]) -> list[NistAlignment]:
     """sclite's alignments of normalised (reference, hypothesis) pairs, many at a time."""
-    numbers = [as_numbers(reference.split(), hypothesis.split()) for reference, hypothesis in pairs]
+    numbers = [as_numbers(words_of(reference), words_of(hypothesis)) for reference, hypothesis in pairs]
     found: list[NistAlignment | None] = [None] * len(pairs)
     open_pairs = []
     for index, (reference, hypothesis) in enumerate(numbers):

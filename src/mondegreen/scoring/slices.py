@@ -15,7 +15,8 @@ from mondegreen.config import Params
 from mondegreen.delimited import Notice
 from mondegreen.records import SliceMetrics, Utterance
 from mondegreen.scoring.comparison import Comparison, gather
-from mondegreen.scoring.metrics import Counts, Scored, cluster_name, cluster_sums, score
+from mondegreen.scoring.metrics import Counts, Scored, cluster_name, cluster_sums, score, with_words
+from mondegreen.scoring.normalizer import Measure, measure_of, words_of
 from mondegreen.scoring.significance import (
     EXACT_CLUSTERS,
     block_bootstrap,
@@ -153,9 +154,10 @@ def slices(
         snr: dB by utterance ID, where it is known; the manifest does not hold it.
         level: of the intervals, two-sided, from a block bootstrap of `samples` draws.
     """
-    members: dict[tuple[Kind, str], list[_Part]] = defaultdict(list)
+    parts_of: dict[tuple[Kind, str], list[_Part]] = defaultdict(list)
     for kind, name, part in [*_by_utterance(comparison, snr or {}), *_by_word(comparison)]:
-        members[kind, name].append(part)
+        parts_of[kind, name].append(part)
+    members = {key: parts for key, parts in parts_of.items() if any(part.words for part in parts)}
     kinds = Counter(kind for kind, _ in members)
     found: list[Slice] = []
     for kind in get_args(Kind):
@@ -199,7 +201,7 @@ def _by_word(comparison: Comparison) -> Iterator[tuple[Kind, str, _Part]]:
             for operation, word, _ in align_words(pair.reference, pair.text):
                 if word is not None:
                     counts[word_class(word)][model] += operation != "equal"
-        for word in old.reference.split():
+        for word in words_of(old.reference):
             counts[word_class(word)][2] += 1
         for name, (before, after, words) in counts.items():
             yield "word class", name, _Part(old.utterance, before, after, words)
@@ -212,7 +214,7 @@ def _adjusted(rows: list[Slice]) -> list[Slice]:
 
 
 def _slice(unit: Unit, kind: Kind, name: str, parts: Sequence[_Part], level: float, samples: int, seed: int) -> Slice:
-    unit, clusters = _clusters(unit, [part.utterance for part in parts])
+    unit, clusters = _clusters(unit, parts)
     old = cluster_sums(clusters, [part.baseline for part in parts])
     new = cluster_sums(clusters, [part.candidate for part in parts])
     words = cluster_sums(clusters, [part.words for part in parts])
@@ -239,11 +241,12 @@ def _slice(unit: Unit, kind: Kind, name: str, parts: Sequence[_Part], level: flo
     )
 
 
-def _clusters(unit: Unit, utterances: Sequence[Utterance]) -> tuple[Unit, list[str]]:
+def _clusters(unit: Unit, parts: Sequence[_Part]) -> tuple[Unit, list[str]]:
     """The cluster of each utterance, by the widest unit from `unit` on of which there are two."""
     units: tuple[Unit, ...] = get_args(Unit)
     for narrower in units[units.index(unit) :]:
-        names = [cluster_name(utterance, narrower) for utterance in utterances]
+        names = [cluster_name(part.utterance, narrower) for part in parts]
+        names = with_words(names, [part.words for part in parts])
         if len(set(names)) > 1:
             break
     return narrower, names
@@ -289,8 +292,15 @@ class TwoModels(CompareModel):
     words: int
     speakers: int
     without_reference: int
+    silent: int = 0  # references in which nothing was said
     machine_references: int  # written by a machine: they do not judge, they only show agreement with it
     normalizer: str
+
+    @property
+    def measure(self) -> Measure:
+        """What the rates under `wer` are: CER where the texts part no words by blanks."""
+        return measure_of(self.normalizer)
+
     tests: tuple[TwoSidedTest, ...]
     effect_size: float | None  # Hedges' g over clusters
     clusters_better: tuple[int, int]  # with fewer errors by a, by b
@@ -328,6 +338,7 @@ def two_models(
         level=evidence.level,
         interval_method=evidence.interval_method,
         **comparison.size(),
+        silent=sum(not pair.words.reference_length for pair in comparison.baseline),
         machine_references=sum(pair.utterance.reference_source != "human" for pair in comparison.baseline),
         normalizer=normalizer,
         tests=_tests(comparison, evidence, params),

@@ -19,6 +19,7 @@ from mondegreen.delimited import Notice, tell, wrong
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
+from mondegreen.scoring.alternatives import check_notation
 from mondegreen.scoring.pairing import pair
 from mondegreen.scoring.references import read_table
 
@@ -26,7 +27,9 @@ SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl", ".json")
 _KALDI = ("", ".txt", ".text")  # a file called `text`
 _TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
 _SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands before the first hyphen or underscore
-_IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm
+_IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm: it is not scored
+_GAP = "inter_segment_gap"  # sclite's speaker between segments: nothing was said, and what is heard there is too much
+_NIST = (".trn", ".stm")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ class Line:
     split: Split = "test"
     domain: Domain = "target"
     reference_source: ReferenceSource = "human"
+    scored: bool = True  # False for a segment of an .stm that is marked as not to be scored
+
+    @property
+    def is_gap(self) -> bool:
+        """Whether it stands between the segments of an .stm: nothing was said, and it needs no hypothesis."""
+        return self.speaker == _GAP
 
 
 _LINE = TypeAdapter(Line)
@@ -102,8 +111,6 @@ def _trn(path: Path) -> Iterator[Line]:
         if found is None:
             raise wrong(path, number, "there is no (id) at its end", "Write each line as `words (id)`.")
         text, key = found[1].strip(), found[2].strip()
-        if "{" in text:
-            raise wrong(path, number, "alternatives in { } cannot be scored", "Write one of them.")
         speaker = _SPEAKER.match(key)
         yield Line(number, key, text, speaker=speaker[0] if speaker else "")
 
@@ -119,10 +126,10 @@ def _stm(path: Path) -> Iterator[Line]:
             raise wrong(path, number, problem, "Correct it.") from None
         rest = fields[5] if len(fields) > 5 else ""
         label, text = rest.split(">", 1) if rest.startswith("<") and ">" in rest else ("<all", rest)
-        text = "" if _IGNORED in text.lower() else text.strip()
+        known: dict[str, Any] = {"scored": _IGNORED not in text.lower()}
         key = f"{recording} {channel} {float(start):.3f} {float(end):.3f}"
-        known: dict[str, Any] = {"speaker": speaker, "recording": recording, "condition": label[1:] or "all"}
-        yield Line(number, key, text, duration=duration, **known)
+        known |= {"speaker": speaker, "recording": recording, "condition": label[1:] or "all"}
+        yield Line(number, key, text.strip(), duration=duration, **known)
 
 
 def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
@@ -197,6 +204,16 @@ class References:
     chosen: tuple[Line, ...]
 
     @property
+    def notation(self) -> bool:
+        """Whether they may leave a choice, `{ uh / um / @ }` and `(word)`: in a table these are punctuation."""
+        return self.path.suffix.lower() in _NIST
+
+    @property
+    def silence(self) -> bool:
+        """Whether an empty reference says that nothing was said; in our manifests nobody wrote it down."""
+        return self.path.suffix.lower() != ".jsonl"
+
+    @property
     def utterances(self) -> list[Utterance]:
         """The chosen lines as utterances, in the order of the file; `sha256` is left empty."""
         return [
@@ -205,7 +222,7 @@ class References:
                 path=line.path or line.key,
                 sha256="",
                 reference=line.text,
-                **{name: getattr(line, name) for name in _OF_UTTERANCES},
+                **{name: getattr(line, name) for name in _OF_UTTERANCES} | ({"speaker": ""} if line.is_gap else {}),
             )
             for line in self.chosen
         ]
@@ -221,14 +238,22 @@ class References:
 def read_references(path: Path, part: Part = "test", notices: list[Notice] | None = None) -> References:
     """The references of a file. A manifest knows splits; of other files every line is of the test set.
 
+    Segments of an .stm that are marked `ignore_time_segment_in_scoring` are not chosen.
+
     Raises:
-        UsageError: the file cannot be read, or no line is of that part.
+        UsageError: the file cannot be read, its braces do not pair, or no line is of that part.
     """
     lines = tuple(read_lines(path, notices))
-    chosen = tuple(line for line in lines if _belongs(line, part))
+    chosen = tuple(line for line in lines if _belongs(line, part) and line.scored)
     if not chosen:
         raise UsageError(f"{path} holds no utterance of the part {part!r}.", "Name another one, or `all`.")
-    return References(path, lines, chosen)
+    found = References(path, lines, chosen)
+    for line in chosen if found.notation else ():
+        try:
+            check_notation(line.text)
+        except UsageError as error:
+            raise wrong(path, line.number, error.problem, error.next_step) from None
+    return found
 
 
 def _belongs(line: Line, part: Part) -> bool:
@@ -240,7 +265,8 @@ def _belongs(line: Line, part: Part) -> bool:
 def read_hypotheses(path: Path, references: References, notices: list[Notice] | None = None) -> list[Hypothesis]:
     """A model's hypotheses of the chosen utterances, in their order.
 
-    Lines are found by their ID, or, where no ID is known there, as `pairing` finds them.
+    Lines are found by their ID, or, where no ID is known there, as `pairing` finds them. The gaps between an .stm's
+    segments need none.
 
     Raises:
         UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance; names file and
@@ -251,12 +277,16 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
     if by_stem:
         message = f"no ID and no path is in {references.path}: lines are paired by the names of their recordings"
         tell(Notice("paired_by_stem", message, str(path)), notices)
+    if choice := next((line for line in lines if path.suffix.lower() in _NIST and "{" in line.text), None):
+        problem = "a hypothesis leaves a choice in { }"
+        raise wrong(path, choice.number, problem, "Write the words that the recogniser heard.")
     _check(path, references, by_id, known)
-    return [_hypothesis(line, by_id[line.key], path) for line in references.chosen]
+    silent = Line(0, "", "")
+    return [_hypothesis(line, by_id.get(line.key, silent), path) for line in references.chosen]
 
 
 def _check(path: Path, references: References, found: Mapping[str, Line], known: set[str]) -> None:
-    missing = [line for line in references.chosen if line.key not in found]
+    missing = [line for line in references.chosen if line.key not in found and not line.is_gap]
     strangers = [line for key, line in found.items() if key not in known]
     if missing:
         raise wrong(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
 from mondegreen.records import Outcome, SliceMetrics
+from mondegreen.scoring.normalizer import Measure, measure_of
 
 Unit = Literal["speaker", "recording", "utterance"]  # what is taken as independent
 IntervalMethod = Literal["expanded percentile", "percentile", "bca"]
@@ -228,6 +229,11 @@ class Verdict(_Part):
     def baseline_digest(self) -> str:
         """The same of the baseline."""
         return self.baseline_model
+
+    @property
+    def measure(self) -> Measure:
+        """What the rates under `wer` are: CER where the texts part no words by blanks."""
+        return measure_of(self.normalizer)
 
     @property
     def spendable(self) -> float:

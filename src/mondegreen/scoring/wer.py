@@ -12,6 +12,7 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from mondegreen.records import Rate
+from mondegreen.scoring.normalizer import NormalizerName, characters_of, normalize_pair, words_of
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
 AlignedWord = tuple[Operation, str | None, str | None]
@@ -74,17 +75,23 @@ class ErrorCounts:
         return Rate(errors=self.errors, rate=self.rate, **vars(self))
 
 
+def read_pair(reference: str, hypothesis: str, normalizer: NormalizerName = "spoken") -> tuple[str, str]:
+    """Two texts normalised for counting; a capital I is read in the way that makes fewer errors (`normalize_pair`)."""
+    readings = normalize_pair(reference, hypothesis, normalizer)
+    return min(readings, key=lambda pair: (count_words(*pair).errors, count_characters(*pair).errors))
+
+
 def count_words(reference: str, hypothesis: str) -> ErrorCounts:
     """Word errors of the least-edits alignment of two normalised texts; either may be empty.
 
     rapidfuzz does the work, as it does for jiwer, which gives the same counts.
     """
-    return _counts(*as_numbers(reference.split(), hypothesis.split()))
+    return _counts(*as_numbers(words_of(reference), words_of(hypothesis)))
 
 
 def count_characters(reference: str, hypothesis: str) -> ErrorCounts:
-    """Character errors, spaces included, of two normalised texts; either may be empty."""
-    return _counts(reference, hypothesis)
+    """Character errors, spaces included where the script has them, of two normalised texts; either may be empty."""
+    return _counts(characters_of(reference), characters_of(hypothesis))
 
 
 def as_numbers(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -110,7 +117,7 @@ def align_words(reference: str, hypothesis: str) -> list[AlignedWord]:
     Returns:
         `(operation, reference word, hypothesis word)`; None stands where one side has no word.
     """
-    said, found = reference.split(), hypothesis.split()
+    said, found = words_of(reference), words_of(hypothesis)
     rows: list[AlignedWord] = []
     for run in Levenshtein.opcodes(*as_numbers(said, found)):
         # One operation over a run of words; an insertion has no left side, a deletion no right side.

@@ -2,6 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+BY_CHARACTER = "the texts part no words by blanks: every character counts, and the error rate is CER"
+
+
+def counted(measure: str) -> str:
+    """What a rate counts."""
+    return "characters" if measure == "CER" else "words"
+
 
 def percent(rate: float | None, digits: int = 1) -> str:
     """0.1234 as "12.3 %"; a dash when there is no rate."""

@@ -16,7 +16,7 @@ from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.speech.corpus import EXTENSIONS, SPLITS, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
@@ -216,7 +216,7 @@ def _limited(found: list[Found], limit: int) -> list[Found]:
 
 def _check(item: Found, seen: Examined, params: Params, text: Text, problems: list[Problem]) -> Iterator[Utterance]:
     """Yields the recording if it can be used; notes what is wrong with it."""
-    path, words = item.path.as_posix(), len(text(item.reference).split())
+    path, words = item.path.as_posix(), len(words_of(text(item.reference)))
     if item.reference and words < params.audio.min_words:
         message = f"its reference has {words} words, fewer than audio.min_words ({params.audio.min_words})"
         problems.append(Problem(path=path, reason="few_words", message=message))
@@ -359,7 +359,7 @@ def _share(rows: list[Utterance], total: int, text: Text) -> Share:
         utterances=len(rows),
         share=round(len(rows) / total, 4),
         seconds=round(sum(row.duration for row in rows), 3),
-        words=sum(len(text(row.reference).split()) for row in rows),
+        words=sum(len(words_of(text(row.reference))) for row in rows),
         recordings=len({row.recording for row in rows}),
         conditions=dict(sorted(Counter(row.condition for row in rows).items())),
     )

@@ -28,7 +28,7 @@ from mondegreen.files import sha256_file, write_text
 from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
-from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words
+from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
 from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate
 from mondegreen.speech.decoding import greedy
 from mondegreen.speech.model import SpeechModel, batches, log_probabilities
@@ -91,7 +91,7 @@ class DevSet:
         ]
 
     def _judge(self, example: Example, text: str) -> DevScore:
-        reference, hypothesis = normalize(example.text, self.normalizer), normalize(text, self.normalizer)
+        reference, hypothesis = read_pair(example.text, text, self.normalizer)
         return DevScore(
             count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
         )
