@@ -115,6 +115,27 @@ def test_no_text_is_counted_and_what_it_says_is_taken(
     assert (found, codes(report)) == (texts, [code]) and "(1): task 1" in str(report.notices[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "spent", "taken"),
+    [
+        ("one", 0.05, False),  # of a recording of 0.1 s
+        ("ONE ", 0.05, False),
+        ("one", 0.2, True),
+        ("one", None, True),  # nobody knows
+        ("two", 0.05, True),  # somebody typed it
+    ],
+)
+def test_the_models_text_sent_back_before_the_recording_can_have_been_heard_is_no_correction(
+    store: DataManager, tmp_path: Path, text: str, spent: float | None, taken: bool
+) -> None:
+    row = task(store, annotation(area("transcription", text), lead_time=spent))
+    row["data"]["mondegreen"] |= {"duration": 0.1}
+    row["predictions"] = [{"result": [area("transcription", "one")]}]
+    texts, report = imported(store, tmp_path / "t.json", [row])
+    assert texts == ([text] if taken else [])
+    assert ("unheard" in codes(report)) == (not taken)
+
+
 def test_drafts_are_counted_and_a_single_task_is_one(store: DataManager, tmp_path: Path) -> None:
     texts, report = imported(store, tmp_path / "t.json", task(store, drafts=[annotation(area("t", "x"))]))
     assert (texts, codes(report)) == ([], ["draft"])

@@ -20,7 +20,7 @@ from mondegreen.cases import writing
 from mondegreen.cases.file_audio import Audio, CaseProblem, Folder, known_recording, new_audio
 from mondegreen.cases.formats import format_of, read_cases, write_cases
 from mondegreen.cases.queries import active_corrections, record_of
-from mondegreen.cases.records import Case, CaseFilter, NewCase, NewCorrection
+from mondegreen.cases.records import PEOPLE, Case, CaseFilter, NewCase, NewCorrection
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, told
 from mondegreen.cases.spreadsheet import WHOLE_TIME
 from mondegreen.cases.store import DataManager
@@ -233,10 +233,21 @@ def _check_row(
         raise CaseProblem(f"field sha256: the case {key} has the audio {stored[key]}, not this one")
     if any(item.method == "llm" and not item.transcript.strip() for item in case.corrections):
         raise CaseProblem("field corrections: a machine's correction is empty; only a person can say so")
+    if any(_repeats(item, case.original_transcript) for item in case.corrections):
+        message = (
+            "corrections repeat what the model heard, and nothing says that anybody listened; they count all the same"
+        )
+        remarks.append(Remark("unchanged", message))
     if key in checked.places:
         raise CaseProblem(f"the case {key} is in {checked.places[key]} already; a file names a case once")
     checked.places[key] = row.where
     checked.remarks += [(row.where, remark) for remark in remarks]
+
+
+def _repeats(item: SentCorrection, heard: str | None) -> bool:
+    """Whether a person's correction is the model's text, and not from a review that notes that the clip was played."""
+    same = heard is not None and item.transcript.casefold().split() == heard.casefold().split()
+    return same and item.method in PEOPLE and not item.metadata.get("heard")
 
 
 def _new_key(case: SentCase, audio: Audio, remarks: Iterable[Remark]) -> str:

@@ -120,7 +120,7 @@ def _from_min(task: Any) -> Any:
             cell = part if isinstance(part, dict) else {"text": part}
             result.append({"from_name": name, "type": "textarea", "value": cell})
     annotation = {"result": result, "completed_by": task.get("annotator")}
-    annotation |= {name: task[name] for name in ("created_at", "updated_at") if name in task}
+    annotation |= {name: task[name] for name in ("created_at", "updated_at", "lead_time") if name in task}
     data = {name: value for name, value in task.items() if name not in answers}
     return {"data": data, "annotations": [annotation]}
 
@@ -198,11 +198,26 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
         remarks.append(Remark("draft", "drafts that nobody submitted are left out"))
     kept = {id(item): found for item in [*predictions, *annotations] if (found := _kept(item))}
     theirs = sorted((item for item in annotations if id(item) not in kept), key=_when)
+    shown = {_words(_text(item, names)) for item in lists["predictions"]}
+    if unheard := [item for item in theirs if _words(_text(item, names)) in shown and _too_quick(item, facts)]:
+        message = "annotations that repeat the model's text, sent in less time than the recording lasts, are left out"
+        remarks.append(Remark("unheard", message))
+        theirs = [item for item in theirs if item not in unheard]
     ours = [sent for _, sent in sorted(kept.values(), key=lambda pair: pair[0])]
     sent = [item for item in (_written_there(item, names, silence, remarks) for item in theirs) if item]
     if len(sent) > 1 and len({item.transcript for item in sent}) > 1:
         remarks.append(Remark("several_annotations", "annotations differ; all are kept, the one updated last counts"))
     return {**facts, "corrections": [*ours, *sent]}
+
+
+def _words(text: str | None) -> str:
+    return " ".join((text or "").casefold().split())
+
+
+def _too_quick(item: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether Label Studio counted fewer seconds for an annotation than its recording lasts."""
+    spent, lasts = item.get("lead_time"), facts.get("duration")
+    return isinstance(spent, int | float) and isinstance(lasts, int | float) and spent < lasts
 
 
 def _audio(data: dict[str, Any], names: _Names, remarks: list[Remark]) -> str:
