@@ -61,3 +61,8 @@ def test_what_a_verdict_lacks_is_named(rows: list[Utterance], missing: list[str]
     found = outlook(rows, Params(validate={"require_retention": True}))
     assert found.reachable == (not missing) and len(found.missing) == len(missing)
     assert all(part in "; ".join(found.missing) for part in missing)
+
+
+def test_a_script_without_blanks_has_as_many_words_as_characters() -> None:
+    rows = [row.model_copy(update={"reference": "今天天气很好我们去公园散步吧朋友们大家好"}) for row in _rows(12)]
+    assert outlook(rows, Params()).words == 12 * 20

@@ -15,7 +15,7 @@ from mondegreen.config import Params, Seconds
 from mondegreen.delimited import Notice
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Problem
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.planning import Outlook, outlook
 from mondegreen.speech.corpus import Found
 from mondegreen.speech.examining import Examined
@@ -148,7 +148,7 @@ def _report(examination: Examination, manifest: Manifest | None, params: Params,
         channels=_counted(one.channels for one in seen if one.channels),
         codecs=_counted(one.codec for one in seen if one.codec),
         with_reference=len(referenced),
-        words=sum(len(words.split()) for _, _, words in referenced),
+        words=sum(len(words_of(words)) for _, _, words in referenced),
         speakers=len({item.speaker for item in found} - {""}),
         without_speaker=sum(not item.speaker for item in found),
         domains=manifest.report.domains if manifest else {},
@@ -302,5 +302,5 @@ def _unusual(referenced: Sequence[Referenced]) -> Iterator[Finding]:
 
 
 def _spoken(words: str, seconds: Seconds) -> str:
-    count = len(words.split())
+    count = len(words_of(words))
     return f"{count} words in {seconds:.1f} s ({count / seconds:.1f} a second): {words[:60]}"

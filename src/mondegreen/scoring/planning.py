@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import Counts, choose_unit, cluster_name, cluster_sums
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.verdict import Unit
 
 CHANGED_WORDS = 0.10  # share of the words that one model gets right and the other does not
@@ -78,7 +78,7 @@ def outlook(rows: Sequence[Utterance], params: Params) -> Outlook:
     test = [row for row in judging if (row.domain, row.split) == ("target", "test")]
     retention = [row for row in judging if (row.domain, row.split) == ("retention", "test")]
     unit = choose_unit(test, rules)
-    counts = [len(normalize(row.reference, params.score.normalizer).split()) for row in test]
+    counts = [len(words_of(normalize(row.reference, params.score.normalizer))) for row in test]
     words = cluster_sums([cluster_name(row, unit) for row in test], counts)
     kept = choose_unit(retention, rules)
     known = len({cluster_name(row, kept) for row in retention})
@@ -95,8 +95,10 @@ def outlook(rows: Sequence[Utterance], params: Params) -> Outlook:
         retention_clusters=known,
         alpha=alpha,
         smallest_effect=planned_effect(words, alpha),
-        assumed=f"{CHANGED_WORDS:.0%} of the words change between the models, and a {unit}'s improvement scatters by "
-        f"{100 * CLUSTER_SPREAD:.0f} points",
+        assumed=(
+            f"{100 * CHANGED_WORDS:.0f} % of the words change between the models, and a {unit}'s improvement scatters "
+            f"by {100 * CLUSTER_SPREAD:.0f} points"
+        ),
     )
 
 
