@@ -144,6 +144,8 @@ def test_drafts_are_counted_and_a_single_task_is_one(store: DataManager, tmp_pat
 def test_json_min_is_read_with_its_answers_side_by_side(store: DataManager, tmp_path: Path) -> None:
     name = store.get_case(add_case(store, "one")).audio_name
     row = {"audio": f"/data/upload/3/{name}", "id": 1, "transcription": "at the tone", "annotator": 1, "quality": "bad"}
+    with pytest.raises(UsageError, match="needs what the model heard; with a reference alone it belongs in data/"):
+        imported(store, tmp_path / "t.json", [row | {"audio": "/data/upload/3/another.wav"}])
     texts, _ = imported(store, tmp_path / "t.json", [row | {"updated_at": "2026-11-29T10:00:00Z"}])
     assert texts == ["at the tone"]
     last = store.corrections(store.find_cases().cases[0].id)[0]

@@ -68,7 +68,8 @@ def new_audio(data_manager: DataManager, folder: Folder, case: SentCase, keep: b
     """
     if case.original_transcript is None:
         known = f"no case of the store is known by the audio {case.audio!r}, and " if case.audio else ""
-        raise CaseProblem(f"field original_transcript: {known}a new case needs what the model heard")
+        needs = "a new case needs what the model heard; with a reference alone it belongs in data/"
+        raise CaseProblem(f"field original_transcript: {known}{needs}")
     if PurePosixPath(case.audio_name).name != case.audio_name:
         raise CaseProblem(f"field audio_name: {case.audio_name!r} is not the name of a file")
     if not case.audio and not case.sha256:
