@@ -10,6 +10,7 @@ from mondegreen.errors import UsageError
 
 Seconds = float
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Channel = Literal["mix", "first", "second", "split"]
 
 
 class _Section(BaseModel):
@@ -19,7 +20,7 @@ class _Section(BaseModel):
 class AudioParams(_Section):
     max_duration: Seconds = Field(30.0, gt=0.025)
     min_words: int = Field(1, ge=0)
-    channel: Literal["mix", "first", "second", "split"] = "mix"
+    channel: Channel = "mix"
     max_missing_share: Fraction = 0.1
 
 

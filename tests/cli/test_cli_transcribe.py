@@ -111,3 +111,44 @@ def test_a_long_recording_is_taken_in_windows(model: Path, recordings: Path, tmp
     result = transcribe(recordings / "a.wav", "--json")
     line = json.loads(result.stdout)
     assert result.exit_code == 0 and line["duration"] == 1.0 and line["nbest"] == []
+
+
+def two_speakers(path: Path) -> Path:
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (16_000, 2))
+    soundfile.write(path, noise, 16_000)
+    return path
+
+
+def test_split_hears_each_channel_under_a_name_of_its_own(model: Path, recordings: Path) -> None:
+    call = two_speakers(recordings / "call.wav")
+    result = transcribe(call, recordings / "a.wav", "--model", model, "--channel", "split", "--json")
+    first, second, mono = (json.loads(line) for line in result.stdout.splitlines())
+    assert [first["path"], second["path"], mono["path"]] == [f"{call}#1", f"{call}#2", str(recordings / "a.wav")]
+    assert first["text"] != second["text"]
+    alone = transcribe(f"{call}#2", "--model", model, "--json")
+    taken = transcribe(call, "--model", model, "--channel", "second", "--json")
+    assert [json.loads(one.stdout)["text"] for one in (alone, taken)] == [second["text"]] * 2
+    third = transcribe(f"{call}#3", "--model", model, "--json")
+    assert third.exit_code == 1 and json.loads(third.stdout)["reason"] == "no_channel"
+
+
+def test_what_was_not_heard_is_said_as_text_and_in_json(model: Path, recordings: Path) -> None:
+    whole = (recordings / "a.wav").read_bytes()
+    (recordings / "cut.wav").write_bytes(whole[:-1_000])
+    result = transcribe(recordings / "cut.wav", "--model", model)
+    assert result.exit_code == 0 and "cut.wav: its header says 16000 bytes of audio" in result.stderr
+    assert "0.062 s" in result.stderr
+    warnings = json.loads(transcribe(recordings / "cut.wav", "--model", model, "--json").stdout)["warnings"]
+    assert len(warnings) == 1 and "0.062 s" in warnings[0]
+    (recordings / "half.wav").write_bytes(whole[:8_000])
+    refused = transcribe(recordings / "half.wav", "--model", model, "--json")
+    assert refused.exit_code == 1 and json.loads(refused.stdout)["reason"] == "truncated"
+
+
+def test_files_of_a_folder_that_are_not_taken_are_counted_and_named(model: Path, recordings: Path) -> None:
+    for name in (".DS_Store", "._a.wav", "notes.txt"):
+        (recordings / name).write_bytes(b"x")
+    result = transcribe(recordings, "--model", model, "--json")
+    assert len(result.stdout.splitlines()) == 3
+    assert "1 file was not taken, being no recordings by name: notes.txt" in result.stderr
+    assert "2 files were skipped, being hidden or a resource fork" in result.stderr

@@ -31,7 +31,7 @@ def test_a_truncated_shard_is_put_aside_and_the_rest_is_used(tmp_path: Path) -> 
         cache = FeatureCache("encoder", tmp_path)
         cache.put(key, torch.full((50, 4), 1.0))
         cache.flush()
-    first, second = sorted((tmp_path / "encoder").glob("*.safetensors"))
+    first, second = sorted(tmp_path.rglob("*.safetensors"))
     first.write_bytes(first.read_bytes()[:-40])
     cache = FeatureCache("encoder", tmp_path)
     assert sorted(cache.get(key) is None for key in ("a", "b")) == [False, True]
@@ -39,6 +39,7 @@ def test_a_truncated_shard_is_put_aside_and_the_rest_is_used(tmp_path: Path) -> 
 
 
 def test_a_half_written_shard_of_a_killed_process_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "encoder").mkdir()
-    (tmp_path / "encoder" / ".abc.tmp").write_bytes(b"half")
+    folder = FeatureCache("encoder", tmp_path).folder
+    folder.mkdir()
+    (folder / ".abc.tmp").write_bytes(b"half")
     assert FeatureCache("encoder", tmp_path).get("a") is None

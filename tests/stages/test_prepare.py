@@ -221,3 +221,30 @@ def test_a_model_that_can_write_no_transcript_stops_before_anything_is_computed(
         build(
             Path("data"), Params(model=ModelParams(base="base"), prepare=PrepareParams(dev_fraction=0, test_fraction=0))
         )
+
+
+def test_each_channel_of_a_call_is_an_utterance_with_its_own_reference() -> None:
+    Path("data").mkdir()
+    for number in range(6):
+        noise = np.random.default_rng(number).uniform(-0.1, 0.1, (8_000, 2))
+        soundfile.write(Path(f"data/call{number}.wav"), noise, 16_000)
+    references(*(f"call{number}.wav#{side},{side} says {number}" for number in range(6) for side in (1, 2)))
+    rows, _ = build(Path("data"), Params(audio=AudioParams(channel="split")))
+    assert {row.path: row.reference for row in rows}["data/call3.wav#2"] == "2 says 3"
+    assert len(rows) == len({row.sha256 for row in rows}) == 12
+    assert all(row.id.endswith(f"-ch{row.path[-1]}") for row in rows)
+    assert len({(row.recording, row.split) for row in rows}) == 6  # a call stays together
+    references(*(f"call{number}.wav,2 says {number}" for number in range(6)))
+    second, _ = build(Path("data"), Params(audio=AudioParams(channel="second")))
+    assert all(row.reference for row in second)
+    assert {row.path for row in second} == {f"data/call{number}.wav#2" for number in range(6)}
+
+
+def test_files_that_are_not_taken_are_in_the_report() -> None:
+    record("a.wav")
+    for name in ("notes.txt", "._a.wav"):
+        Path("data", name).write_bytes(b"x")
+    _, report = build(Path("data"), Params(prepare=ALL_TRAIN))
+    said = {problem.reason: problem.message for problem in report.problems}
+    assert "1 file was not taken" in said["not_taken"] and "notes.txt" in said["not_taken"]
+    assert "1 file was skipped" in said["hidden"]

@@ -27,7 +27,7 @@ from mondegreen.config import Seconds
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.records import CorrectionMethod
-from mondegreen.speech.audio import duration_of
+from mondegreen.speech.audio import as_file, duration_of
 from mondegreen.tables import CaseRow
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ class DataManager:
             _check_empty(new.corrected_transcript, new.correction_method)
         durations = [duration_of(new.audio_path) for new in given]  # before anything is written
         with self.blobs.writing():
-            stored = [
-                writing.AudioCase(new, self.blobs.put(new.audio_path), new.duration or duration)
-                for new, duration in zip(given, durations, strict=True)
-            ]
+            stored = []
+            for new, duration in zip(given, durations, strict=True):
+                with as_file(new.audio_path) as audio:
+                    stored.append(writing.AudioCase(new, self.blobs.put(audio), new.duration or duration))
             with transaction(self.engine) as session:
                 return writing.store_cases(session, stored, _now())
 

@@ -55,6 +55,10 @@ def compare(
         bool,
         typer.Option("--snr", help="Measure how noisy the recordings are, where they can be found: slices by SNR."),
     ] = False,
+    channel: Annotated[
+        Literal["mix", "first", "second"] | None,
+        typer.Option(help="What models hear of recordings with several; audio.channel of ./params.yaml if not given."),
+    ] = None,
     show: Annotated[int, typer.Option(min=0, help="Utterances and confusions in each list.")] = 5,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +75,8 @@ def compare(
     from mondegreen.scoring.transcript_files import read_references
 
     params = params_of()
+    if channel:
+        params = params.model_copy(update={"audio": params.audio.model_copy(update={"channel": channel})})
     notices: list[Notice] = []
     said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
@@ -105,15 +111,21 @@ def _hypotheses(name: str, said: "References", params: "Params", notices: "list[
 def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypothesis]":
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
     from mondegreen.delimited import wrong
-    from mondegreen.files import sha256_file
+    from mondegreen.speech.audio import named_channels
+    from mondegreen.speech.channels import channel_of, content_digest
     from mondegreen.speech.corpus_transcription import MEMORY_FOLDER, transcribe_corpus
     from mondegreen.speech.transcriber import load_transcriber
 
     for line in said.chosen:
-        if not Path(line.path or line.key).is_file():
+        if not channel_of(line.path or line.key)[0].is_file():
             problem = f"there is no recording {line.path or line.key} for {name} to transcribe"
             raise wrong(said.path, line.number, problem, "Name it in a column `path`, relative to the file's folder.")
-    utterances = [row.model_copy(update={"sha256": sha256_file(Path(row.path))}) for row in said.utterances]
+    channel = "mix" if params.audio.channel == "split" else params.audio.channel  # references name its channels
+    paths = [named_channels(Path(row.path), channel)[0] for row in said.utterances]
+    utterances = [
+        row.model_copy(update={"path": str(path), "sha256": content_digest(path)})
+        for row, path in zip(said.utterances, paths, strict=True)
+    ]
     project = Path("params.yaml").is_file()
     model = load_transcriber(name, params, nbest=params.transcribe.nbest if project else 0, cached=project)
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mondegreen.cli.common import (
-    ChannelOption,
     MetadataOption,
     RecordingOption,
     SpeakerOption,
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Failure, Transcription
 
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-
-
 def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
     model: Annotated[
@@ -41,26 +37,35 @@ def transcribe(
         int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
+    channel: Annotated[
+        Literal["mix", "first", "second", "split"] | None,
+        typer.Option(help="What is heard of recordings with several; audio.channel of ./params.yaml when not given."),
+    ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Write every inference down for `mondegreen monitor`, keep what is misheard.")
     ] = False,
     speaker: SpeakerOption = None,
     recording: RecordingOption = None,
-    channel: ChannelOption = None,
     metadata: MetadataOption = None,
 ) -> None:
-    """Transcribe recordings (wav, flac, ogg, mp3; any rate, any length).
+    """Transcribe recordings (wav, flac, ogg, mp3; others with mondegreen[av]; any rate, any length).
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
-    inference could not be logged.
+    inference could not be logged. What was not heard of a recording, and which files of a folder are no recordings,
+    stands on stderr too.
     """
+    from mondegreen.speech.audio import named_channels
+    from mondegreen.speech.channels import channel_of
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
     name, params = named_model(model, "Give one: --model NAME.")
-    paths = list(expanded(files))
-    if not log and any((speaker, recording, channel, metadata)):
+    paths = [name for path in expanded(files) for name in named_channels(path, channel or params.audio.channel)]
+    if not log and any((speaker, recording, metadata)):
         raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
-    origin = origins(paths, speaker, recording, channel, metadata)
+    origin = origins(paths, speaker, recording, None, metadata)
+    for path, (file, number) in ((path, channel_of(path)) for path in paths):
+        if number is not None:
+            origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
     seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
     stt = load_transcriber(name, params, batch_seconds=seconds, cached=False)
     failed, group = 0, batch_size or GROUP
@@ -77,10 +82,15 @@ def transcribe(
 
 
 def expanded(files: Iterable[Path]) -> Iterator[Path]:
-    """Files as given; for a folder, the recordings below it by name."""
+    """Files as given; for a folder, the recordings below it by name. What else is in it is said."""
+    from mondegreen.speech.folders import look_through
+
     for path in files:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else []
-        yield from inside or [path]
+        inside = look_through(path) if path.is_dir() else None
+        if inside:
+            for _, message in inside.not_taken():
+                typer.echo(f"warning: {path}: {message}", err=True)
+        yield from (inside.recordings if inside else None) or [path]
 
 
 def _report(result: "Transcription | Failure", as_json: bool) -> bool:
@@ -92,7 +102,10 @@ def _report(result: "Transcription | Failure", as_json: bool) -> bool:
         typer.echo(json_text(result))
     if isinstance(result, Failure):
         typer.echo(f"error: {result.error}", err=True)
-    elif not as_json:
+        return failed
+    for warning in result.warnings:
+        typer.echo(f"warning: {result.path}: {warning}", err=True)
+    if not as_json:
         typer.echo(f"{result.path} ({result.duration:.1f} s, confidence {result.confidence:.2f}): {result.text}")
     return failed
 

@@ -103,7 +103,8 @@ def collect(
     wanted = [pair for pair in scored if tells_something(pair.utterance, splits)]
     examples = []
     for done, pair in enumerate(wanted, 1):
-        examples.append(ReferencedUtterance(scored=pair, acoustics=measure(load_audio(Path(pair.utterance.path)))))
+        waveform = load_audio(Path(pair.utterance.path), max_missing_share=1)
+        examples.append(ReferencedUtterance(scored=pair, acoustics=measure(waveform)))
         on_progress(done)
     return examples
 

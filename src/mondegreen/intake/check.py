@@ -86,6 +86,10 @@ _MEANING = {
     "silent": "nothing but silence",
     "cancelled": "channels that cancel each other",
     "truncated": "parts are missing",
+    "incomplete": "damaged or cut, heard without what is missing",
+    "header": "headers that say less than is there; all was heard",
+    "not_taken": "files that are no recordings by their name",
+    "hidden": "hidden files and resource forks",
     "missing": "files that are not there",
     "empty": "empty files",
     "not_audio": "cannot be decoded",
@@ -109,7 +113,9 @@ _MEANING = {
 # Left out so that nothing that judges is learnt: docs/splits.md.
 _BY_RULE = frozenset({JUDGED_TEXT, "in_retention", "no_reference", "known"})
 _LOST = frozenset({"row_without_recording"})  # what a table's reader says of things that take no part
-_UNDERSTOOD = frozenset({"columns_read_as", "separator", "encoding", "paths_read_as", "recording_without_row"})
+_UNDERSTOOD = frozenset(
+    {"columns_read_as", "separator", "encoding", "paths_read_as", "recording_without_row", "not_taken", "hidden"}
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportRep
 from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
 from mondegreen.intake.taking import Track, take
-from mondegreen.speech.corpus import EXTENSIONS
+from mondegreen.speech.folders import EXTENSIONS
 
 READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
     "nemo": read_nemo,

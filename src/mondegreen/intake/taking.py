@@ -22,7 +22,7 @@ from mondegreen.files import write_text
 from mondegreen.intake.cutting import cut
 from mondegreen.intake.entries import Entry, Left, Row, safe_name
 from mondegreen.scoring.references import read_table
-from mondegreen.speech.corpus import EXTENSIONS
+from mondegreen.speech.folders import EXTENSIONS
 
 COLUMNS = ("path", "text", "speaker", "source")
 Way = Literal["copied", "linked", "cut"]
@@ -94,7 +94,7 @@ def _place(
     """Puts the entry's recording where it belongs; why not, where it cannot be."""
     suffix = entry.audio.suffix if entry.whole else ".wav"
     if suffix.lower() not in EXTENSIONS:
-        return Left(entry.where, "format", f"{entry.audio} is no {', '.join(sorted(EXTENSIONS))}: convert it first")
+        return Left(entry.where, "format", f"{entry.audio} is no recording by its name: convert it first")
     if odd := next(
         (char for char in entry.text + entry.speaker + entry.recording + entry.condition if _unwritable(char)), ""
     ):

@@ -11,8 +11,8 @@ from torch.nn.functional import ctc_loss
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
-from mondegreen.files import sha256_file
 from mondegreen.speech.audio import load_audio
+from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
 from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_model, log_probabilities
 from mondegreen.speech.text import Labeller
@@ -78,7 +78,9 @@ class AcousticScorer:
             yield from zip(group, lattices, strict=True)
 
     def _features(self, path: Path) -> Tensor:
-        return self._cache.get_or_compute(sha256_file(path), lambda: encode(self.model, load_audio(path)))
+        return self._cache.get_or_compute(
+            content_digest(path), lambda: encode(self.model, load_audio(path, max_missing_share=1))
+        )
 
     def _log_likelihood(self, lattice: LogProbs, text: str) -> float | None:
         try:

@@ -12,9 +12,9 @@ from pathlib import Path
 from accelerate import PartialState
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Params, TranscribeParams
+from mondegreen.config import Channel, Params, TranscribeParams
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import path_text, sha256_file, write_json, write_jsonl
+from mondegreen.files import path_text, write_json, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.labels.selection import Selection, select
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
@@ -24,6 +24,7 @@ from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
+from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
@@ -56,7 +57,7 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
             among those that would judge.
     """
     problems: list[Problem] = []
-    found = _with_references(folder, references)
+    found = _with_references(folder, references, params.audio.channel)
     rows = [row for item in found for row in _checked(item, params, problems)]
     if not any(row.reference for row in rows):
         raise UsageError(f"None of the {len(rows)} usable recordings in {folder} has a reference.", _HOW)
@@ -82,8 +83,8 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
     return [*utterances, *replay], problems
 
 
-def _with_references(folder: Path, references: Path | None) -> list[Found]:
-    found = discover(folder)
+def _with_references(folder: Path, references: Path | None, channel: Channel) -> list[Found]:
+    found = discover(folder, channel=channel)
     beside = folder.parent / "references.csv"
     if references and not references.is_file():
         raise UsageError(f"{references} does not exist.", _HOW)
@@ -111,12 +112,18 @@ def _referenced(item: Found, row: Row | None) -> Found:
 
 def _checked(item: Found, params: Params, problems: list[Problem]) -> list[Utterance]:
     """The recording as an utterance, or [] with the problem noted."""
+    path = item.path.as_posix()
     try:
-        waveform = load_audio(item.path, params.audio.max_duration)
+        waveform = load_audio(
+            item.path,
+            params.audio.max_duration,
+            max_missing_share=params.audio.max_missing_share,
+            warn=lambda code, said: problems.append(Problem(path=path, reason=code, message=said, warning=True)),
+        )
     except AudioError as error:
-        problems.append(Problem(path=item.path.as_posix(), reason=error.reason, message=error.problem))
+        problems.append(Problem(path=path, reason=error.reason, message=error.problem))
         return []
-    digest = sha256_file(item.path)
+    digest = content_digest(item.path)
     return [
         Utterance(
             id=_id(digest, item.path),
@@ -224,7 +231,7 @@ def run_guide(request: Request, params: Params) -> GuideReport:
             best_epoch=result.best_epoch,
             merge_weight=result.merge_weight,
             notes=[*summary(spelling), *result.notes],
-            left_out=[*problems, *(problem for problem in odd if not problem.warning), *result.left_out],
+            left_out=[*(problem for problem in (*problems, *odd) if not problem.warning), *result.left_out],
         )
         if PartialState().is_main_process:
             write_jsonl(logs / "before.jsonl", before)

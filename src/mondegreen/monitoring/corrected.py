@@ -89,7 +89,9 @@ def _example(manager: DataManager, case: Case, utterance: Utterance, params: Par
 def _acoustics(path: Path, utterance: Utterance, params: Params) -> Acoustics:
     """As production measured them: a long recording is judged by its transcript alone."""
     longest = params.audio.max_duration
-    return measure(load_audio(path, longest)) if utterance.duration <= longest else UNKNOWN_ACOUSTICS
+    return (
+        measure(load_audio(path, longest, max_missing_share=1)) if utterance.duration <= longest else UNKNOWN_ACOUSTICS
+    )
 
 
 def _failed(case: Case) -> FailedCase:

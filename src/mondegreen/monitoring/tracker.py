@@ -17,8 +17,8 @@ from mondegreen.cases.records import NewCase, checked
 from mondegreen.config import MonitorParams
 from mondegreen.db import open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
-from mondegreen.files import sha256_file
 from mondegreen.records import Alternative, Word
+from mondegreen.speech.channels import content_digest
 from mondegreen.tables import InferenceRow
 
 # What reads the inferences back is imported where it is used: whoever only logs need not load it.
@@ -355,7 +355,7 @@ def row_of(inference: Inference, case_id: str | None, now: datetime) -> dict[str
     """
     return inference.model_dump(include=_COLUMNS) | {
         "at": inference.at or now,
-        "audio_sha256": inference.audio_sha256 or sha256_file(inference.audio_path),
+        "audio_sha256": inference.audio_sha256 or content_digest(inference.audio_path),
         "case_id": case_id,
         **({} if inference.calibrated else {"is_error": None}),
     }

@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mondegreen.detector.features import measure
 from mondegreen.errors import AudioError
-from mondegreen.files import sha256_file
 from mondegreen.records import RegressionResults, RunInfo, Utterance
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import confidence, counted, percent, points, probability, span
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
+from mondegreen.speech.channels import channel_of, content_digest
 
 MOST_BYTES = 3_000_000  # of all clips in a page, as they stand there
 MOST_MEASURED = 500  # recordings that are decoded for their noise
@@ -103,7 +103,7 @@ def embed(
         if problem := _problem(path, utterance):
             clips[utterance.id] = EmbeddedClip(problem=problem)
             continue
-        clip = EmbeddedClip(link=quote(Path(os.path.relpath(path, folder)).as_posix()))
+        clip = EmbeddedClip(link=quote(Path(os.path.relpath(channel_of(path)[0], folder)).as_posix()))
         if limit > 0:
             try:
                 data = _data_uri(path)
@@ -117,9 +117,9 @@ def embed(
 
 
 def _problem(path: Path, utterance: Utterance) -> str:
-    if not path.is_file():
+    if not channel_of(path)[0].is_file():
         return "the recording is not there any more"
-    if sha256_file(path) != utterance.sha256:
+    if content_digest(path) != utterance.sha256:
         return "the recording changed since it was judged"
     return ""
 
@@ -127,7 +127,7 @@ def _problem(path: Path, utterance: Utterance) -> str:
 def _data_uri(path: Path) -> str:
     """16 kHz and one channel, as the model gets it, in MP3: every phone plays it, and its bytes are always the same."""
     stream = io.BytesIO()
-    soundfile.write(stream, load_audio(path), SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(stream, load_audio(path, max_missing_share=1), SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
     return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -139,7 +139,7 @@ def noise(utterances: Sequence[Utterance], project: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for utterance in utterances if len(utterances) <= MOST_MEASURED else ():
         try:
-            ratio = measure(load_audio(project / utterance.path)).snr
+            ratio = measure(load_audio(project / utterance.path, max_missing_share=1)).snr
         except AudioError:
             continue
         if not math.isnan(ratio):

@@ -32,7 +32,7 @@ class RecordingNames:
         if written in self.names:
             return written
         for spelling in self._spellings(written):
-            for index in (self._whole, self._without_ending):
+            for index in (self._whole, self._without_ending, self._without_channel):
                 if len(found := index.get(_folded(spelling), [])) == 1:
                     return found[0]
         return ""
@@ -74,6 +74,11 @@ class RecordingNames:
     @cached_property
     def _without_ending(self) -> dict[str, list[str]]:
         return _indexed((name, str(PurePosixPath(name).with_suffix(""))) for name in self.names)
+
+    @cached_property
+    def _without_channel(self) -> dict[str, list[str]]:
+        """`call.wav`, where but one channel of it, `call.wav#2`, is heard."""
+        return _indexed((name, re.sub(r"#\d{1,3}$", "", name)) for name in self.names)
 
     @cached_property
     def _bare(self) -> dict[str, list[str]]:

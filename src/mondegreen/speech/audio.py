@@ -9,8 +9,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from mondegreen.config import AudioParams, Seconds
+from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
 from mondegreen.speech.channels import better_channel, channel_of
@@ -32,49 +33,10 @@ Warn = Callable[[str, str], None]  # is told a stable code and a message
 Lose = Callable[[Loss], None]
 
 SAMPLE_RATE: Hertz = 16_000
+DECODING = 2  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
-# What is looked for in folders. What a file is, its bytes say.
-SUFFIXES = frozenset(
-    {
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".m4a",
-        ".m4b",
-        ".mp4",
-        ".aac",
-        ".webm",
-        ".mka",
-        ".mkv",
-        ".mov",
-        ".3gp",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".amr",
-        ".awb",
-        ".wma",
-        ".au",
-        ".snd",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".sph",
-        ".mp2",
-        ".mpga",
-        ".spx",
-        ".ac3",
-        ".ape",
-        ".wv",
-        ".avi",
-    }
-)
 MAX_MISSING_SHARE = AudioParams().max_missing_share
 _BLOCK: Seconds = 10.0
 _BLOCK_SAMPLES = 4_000_000  # over all channels: a damaged header may claim a thousand of them
@@ -87,9 +49,13 @@ logger = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=10_000)
-def log_warning(code: str, message: str) -> None:
+def _log(name: str, code: str, message: str) -> None:
     """Says it once a process."""
-    logger.warning("%s", message)
+    logger.warning("%s: %s", name, message)
+
+
+def _unheard(code: str, message: str) -> None:
+    """For whoever asks something else about a recording that is heard anyway."""
 
 
 def load_audio(
@@ -97,16 +63,16 @@ def load_audio(
     max_duration: Seconds | None = None,
     *,
     max_missing_share: float = MAX_MISSING_SHARE,
-    warn: Warn = log_warning,
+    warn: Warn | None = None,
 ) -> Waveform:
     """Decodes, mixes the channels (or takes one) and resamples.
 
     Args:
         source: a path, or an open binary file. `call.wav#2` is the second channel of call.wav.
         max_duration: longest recording taken; None takes any.
-        max_missing_share: most of a recording, 0..1, that may be damaged or not there.
+        max_missing_share: most of a recording, 0..1, that may be damaged or not there; 1 for one that was admitted.
         warn: is told of everything that was not heard, and of channels that cancel each other: "incomplete", "header",
-            "cancelled".
+            "cancelled". Logged when None.
 
     Returns:
         float32 (num_samples,), 16 kHz.
@@ -125,7 +91,7 @@ def stream_windows(
     overlap: Seconds,
     *,
     max_missing_share: float = MAX_MISSING_SHARE,
-    warn: Warn = log_warning,
+    warn: Warn | None = None,
 ) -> Iterator[tuple[Seconds, Waveform]]:
     """Cuts a recording of any length into overlapping windows, holding one window in memory.
 
@@ -155,22 +121,27 @@ def stream_windows(
         yield start / SAMPLE_RATE, held.copy()
 
 
-def duration_of(source: Source) -> Seconds:
-    """Length of a recording by its headers, or by decoding it when they do not say. Raises AudioError."""
-    with _opened(source, lambda code, message: None) as recording:
+def duration_of(source: Source, *, max_missing_share: float = MAX_MISSING_SHARE, warn: Warn | None = None) -> Seconds:
+    """Length of a recording by its headers, or by decoding it when they do not say; parameters as for `load_audio`.
+
+    Raises:
+        AudioError: as `load_audio`, but for what only decoding finds.
+    """
+    with _opened(source, warn) as recording:
         promised = recording.promised()
-        if promised is not None:
-            return promised
-        return sum(len(block) for block in _resampled(recording, None, MAX_MISSING_SHARE)) / SAMPLE_RATE
+        if recording.layout is None or promised is None:
+            return sum(len(block) for block in _resampled(recording, None, max_missing_share)) / SAMPLE_RATE
+        _check_losses(recording, promised, recording.layout.losses, max_missing_share)
+        return promised
 
 
 def channels_of(source: Source) -> int:
     """How many channels a recording has. Raises AudioError."""
-    with _opened(source, lambda code, message: None) as recording:
+    with _opened(source, _unheard) as recording:
         return next((block.shape[1] for _, block in recording.blocks(lambda loss: None)), 1)
 
 
-def named_channels(path: Path, channel: str) -> list[Path]:
+def named_channels(path: Path, channel: Channel) -> list[Path]:
     """The names under which a recording is heard when `audio.channel` is `channel`: itself, or `call.wav#2`.
 
     A recording with one channel is heard as it is; so is one that cannot be read, which whoever hears it will say.
@@ -185,6 +156,18 @@ def named_channels(path: Path, channel: str) -> list[Path]:
         return [path]
     wanted = {"first": [1], "second": [2]}.get(channel, range(1, count + 1))
     return [path.with_name(f"{path.name}#{number}") for number in wanted]
+
+
+@contextmanager
+def as_file(path: Path) -> Iterator[Path]:
+    """The file, or for `call.wav#2` one, for as long as the block lasts, that holds what is heard of that channel."""
+    if channel_of(path)[1] is None:
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        alone = Path(folder) / "channel.wav"
+        soundfile.write(alone, load_audio(path, max_missing_share=1), SAMPLE_RATE, subtype="PCM_24")
+        yield alone
 
 
 def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
@@ -240,11 +223,11 @@ class _Recording:
 
         Every pass decodes the file anew; `lose` is told what is missing.
         """
+        for loss in self.layout.losses if self.layout else ():
+            lose(loss)
         if self.layout is None or not self._readable(self.layout):
             yield from self._foreign(lose)
             return
-        for loss in self.layout.losses:
-            lose(loss)
         offset = 0.0
         for part in self.layout.parts:
             for rate, block in self._part(part, offset, lose):
@@ -334,7 +317,7 @@ def _header_seconds(file: _ForwardFile) -> Seconds:
 
 
 @contextmanager
-def _opened(source: Source, warn: Warn) -> Iterator[_Recording]:
+def _opened(source: Source, warn: Warn | None) -> Iterator[_Recording]:
     """An open file that may hold audio."""
     path, channel = channel_of(source) if isinstance(source, Path | str) else (None, None)
     name = str(source if path else getattr(source, "name", "the audio stream"))
@@ -345,7 +328,7 @@ def _opened(source: Source, warn: Warn) -> Iterator[_Recording]:
         with path.open("rb") if path else io.BytesIO(source.read()) as stream:  # type: ignore[union-attr]
             if not stream.read(1):
                 raise AudioError(f"{name} is empty (0 bytes).", _AGAIN, "empty")
-            yield _Recording(stream, name, channel, warn, inspect(stream))
+            yield _Recording(stream, name, channel, warn or partial(_log, name), inspect(stream))
     except FileNotFoundError:
         raise AudioError(f"{name} does not exist.", "Check the path.", "missing") from None
     except OSError as error:
@@ -397,7 +380,7 @@ def _instead_of_the_mix(recording: _Recording) -> int | None:
         return None
     channel, below = found
     said = f"its channels cancel each other (mixed, {min(below, 99):.0f} dB of the speech are gone)"
-    recording.warn("cancelled", f"{recording.name}: {said}: channel {channel + 1} was heard")
+    recording.warn("cancelled", f"{said}: channel {channel + 1} was heard")
     return channel
 
 
@@ -418,9 +401,9 @@ def _check_losses(recording: _Recording, heard: Seconds, losses: list[Loss], max
     if heard < SHORTEST - 1e-9:
         raise AudioError(f"{name} is {1000 * heard:.1f} ms long; 25 ms is the least.", _AGAIN, "too_short")
     if losses:
-        recording.warn("incomplete", f"{name}: {said}; what is there was heard")
+        recording.warn("incomplete", f"{said}; what is there was heard")
     for note in recording.layout.notes if recording.layout else ():
-        recording.warn("header", f"{name}: {note}")
+        recording.warn("header", note)
 
 
 def _check_length(name: str, duration: Seconds, max_duration: Seconds | None) -> None:

@@ -16,9 +16,7 @@ from mondegreen.files import sha256_file
 
 FRAME = 0.032  # seconds
 SPEECH = (150.0, 3_800.0)  # Hz
-WORST_MIX = (
-    -2.0
-)  # dB that a mix may lie below channels that have nothing in common, as the mean over the bands of speech
+WORST_MIX = -1.0  # dB, the mean over the bands of speech, below channels that have nothing in common (0.1 dB apart)
 _FLOOR = 1e-3  # bands that lie 30 dB below the strongest are not looked at
 _SUFFIX = re.compile(r"(.+)#(\d{1,3})", re.DOTALL)
 

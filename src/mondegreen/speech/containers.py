@@ -178,7 +178,7 @@ def _riff(stream: BinaryIO, size: int, start: int, layout: Layout) -> int | None
     if rest == "audio":
         if promised:  # 0: the writer could not go back to fill it in
             said, really = promised / second, there / second
-            layout.notes.append(f"its header says {said:.2f} s, {really:.2f} s are there and were heard")
+            layout.notes.append(f"its header says {said:.3f} s, {really:.3f} s are there and were heard")
         stop = size
     else:
         stop = min(begin + promised, size)
@@ -307,8 +307,9 @@ def _checksum(page: bytes) -> bytes:
 def _link(stream: BinaryIO, pages: list[_Page], offset: Seconds, layout: Layout) -> Seconds:
     """Adds a logical stream; how long it is, as far as its pages say."""
     rate, preskip = _ogg_clock(_at(stream, pages[0].where.start, 128))
-    step = max(
-        (r.granule - a.granule for a, r in pairwise(pages) if r.number == a.number + 1 and a.granule > 0), default=0
+    timed = [(left, right) for left, right in pairwise(pages) if left.granule > 0 and right.number > left.number]
+    step = round(
+        max(((right.granule - left.granule) / (right.number - left.number) for left, right in timed), default=0)
     )
     lost = 0.0
     for left, right in pairwise(pages):

@@ -1,23 +1,27 @@
 """The recordings below data/, and what people wrote down of them."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from mondegreen.delimited import Notice, some, tell, wrong
+from mondegreen.config import Channel
+from mondegreen.delimited import Notice, some, wrong
 from mondegreen.errors import UsageError
 from mondegreen.files import printable
 from mondegreen.records import Domain, ReferenceSource, Split
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
+from mondegreen.speech.audio import named_channels
+from mondegreen.speech.folders import look_through
 
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".mp3"})
-_LOOKED_AT = EXTENSIONS | {".csv", ".tsv"}
+_TABLES = (".csv", ".tsv")
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
 SPLITS: tuple[Split, ...] = get_args(Split)
 _NO_ROW = Row(line=0, key="", text="")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Found:
     split: Split | None = None  # where the user fixed it
 
 
-def discover(data: Path, notices: list[Notice] | None = None) -> list[Found]:
+def discover(data: Path, notices: list[Notice] | None = None, channel: Channel = "mix") -> list[Found]:
     """Finds every recording below `data`, in the order of the paths.
 
     The condition is the folder: data/audio/clean/ or data/clean/. Loose files take their row's condition, else "all".
@@ -42,7 +46,10 @@ def discover(data: Path, notices: list[Notice] | None = None) -> list[Found]:
     column `split`, where there is one, fixes where a recording goes.
 
     Args:
-        notices: what the tables' reader understood, and what it did not use, is appended; logged when None.
+        notices: what the tables' reader understood, what it did not use, and which files are no recordings, is
+            appended; logged when None.
+        channel: audio.channel of params.yaml. "split" makes `call.wav#1` and `call.wav#2` of a recording with two
+            channels, under which names the references know them.
 
     Raises:
         UsageError: there is no audio, or a references.csv is wrong; names file, line and field.
@@ -52,33 +59,35 @@ def discover(data: Path, notices: list[Notice] | None = None) -> list[Found]:
             f"{data}/ does not exist.", "Run `python scripts/get_sample.py`, or put your recordings in data/clean."
         )
     known: tuple[Domain, ...] = ("retention", "replay")
-    found = [*_scan(data, "target", {*known, *NOT_SCANNED}, notices)]
-    found += [item for domain in known for item in _scan(data / domain, domain, set(), notices)]
+    said: list[Notice] = [] if notices is None else notices
+    found = [*_scan(data, "target", {*known, *NOT_SCANNED}, said, channel)]
+    found += [item for domain in known for item in _scan(data / domain, domain, set(), said, channel)]
+    if notices is None:
+        for notice in said:
+            logger.warning("%s", notice)
     if not found:
-        extensions = ", ".join(sorted(EXTENSIONS))
-        raise UsageError(f"{data}/ holds no recordings ({extensions}).", "Put them in data/clean and data/noisy.")
+        raise UsageError(
+            f"{data}/ holds no recordings (wav, flac, ogg, mp3, m4a …).", "Put them in data/clean and data/noisy."
+        )
     return sorted(found, key=lambda item: item.path.as_posix())
 
 
-def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice] | None) -> Iterator[Found]:
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.suffix.lower() in _LOOKED_AT}
-    seen = {
-        name: path
-        for name, path in files.items()
-        if name.parts[0] not in skip and not any(part.startswith(".") for part in name.parts) and path.is_file()
-    }
-    for name in [name for name in seen if printable(name) != str(name)]:
+def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], channel: Channel) -> Iterator[Found]:
+    files, table = look_through(folder, skip), folder / "references.csv"
+    odd = [file for file in files.recordings if printable(file) != str(file)]
+    for file in odd:
         message = "left out: its name is no UTF-8 text, which no table and no JSON can hold; rename it"
-        tell(Notice("name_not_utf8", message, printable(seen.pop(name))), notices)
-    paths = {name: path for name, path in seen.items() if path.suffix.lower() in EXTENSIONS}
-    table = folder / "references.csv"
-    if paths and (others := sorted(str(path) for path in seen.values() if path not in (table, *paths.values()))):
+        notices.append(Notice("name_not_utf8", message, printable(file.relative_to(folder))))
+    tables = [path for path in files.others if path.suffix.lower() in _TABLES]
+    if files.recordings and (others := sorted(str(path) for path in tables if path != table)):
         message = f"{len(others)} tables are not read, since only this one holds references: {some(others)}"
-        tell(Notice("table_not_read", message, str(table)), notices)
-    names = RecordingNames(folder, (name.as_posix() for name in paths))
-    rows = match_recordings(table, names, notices) if table.exists() else {}
-    for name, path in paths.items():
-        row = rows.get(name.as_posix(), _NO_ROW)
+        notices.append(Notice("table_not_read", message, str(table)))
+    notices += [Notice(code, message, folder.as_posix()) for code, message in files.not_taken(tables)]
+    heard = [(file, path) for file in files.recordings if file not in odd for path in named_channels(file, channel)]
+    named = {path.relative_to(folder).as_posix(): (file, path) for file, path in heard}
+    rows = match_recordings(table, RecordingNames(folder, named), notices) if table.exists() else {}
+    for key, (file, path) in named.items():
+        row, name = rows.get(key, _NO_ROW), file.relative_to(folder)
         folders = name.parts[:-1]
         folders = folders[1:] if folders[:1] == ("audio",) else folders
         # A noisy copy often has the name of its original: without a source the name tells what belongs together.

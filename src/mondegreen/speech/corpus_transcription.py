@@ -96,8 +96,10 @@ def transcribe_corpus(
 
 
 def _memory_key(model: "BaselineSTTModel") -> str:
-    """Everything that a hypothesis depends on besides the recording."""
-    parts = (model.digest, model.beam_width, model.nbest, model.max_duration)
+    """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
+    from mondegreen.speech.audio import DECODING
+
+    parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

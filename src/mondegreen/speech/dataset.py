@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, TrainingError, VocabularyError
 from mondegreen.records import Example, Problem
-from mondegreen.speech.audio import Waveform, load_audio
+from mondegreen.speech.audio import MAX_MISSING_SHARE, Waveform, load_audio
 from mondegreen.speech.model import (
     FeatureCache,
     SpeechModel,
@@ -48,16 +48,23 @@ class Recordings:
     Args:
         base: whose encoder makes the features.
         cache: where features are kept; None when the encoder itself is trained, then nothing can be kept.
-        max_duration: as audio.max_duration of params.yaml.
+        max_duration, max_missing_share: as in the section audio of params.yaml.
     """
 
-    def __init__(self, base: SpeechModel, cache: FeatureCache | None, max_duration: Seconds | None = None) -> None:
-        self.base, self.cache, self.max_duration = base, cache, max_duration
+    def __init__(
+        self,
+        base: SpeechModel,
+        cache: FeatureCache | None,
+        max_duration: Seconds | None = None,
+        max_missing_share: float = MAX_MISSING_SHARE,
+    ) -> None:
+        self.base, self.cache = base, cache
+        self.max_duration, self.max_missing_share = max_duration, max_missing_share
         self._frames: dict[str, int] = {}
 
     def waveform(self, example: Example) -> Waveform:
         """float32 (num_samples,), 16 kHz. Raises AudioError."""
-        return load_audio(Path(example.path), self.max_duration)
+        return load_audio(Path(example.path), self.max_duration, max_missing_share=self.max_missing_share)
 
     def features(self, example: Example, model: SpeechModel | None = None) -> Tensor:
         """float32 (num_frames, conv_dim), of `model` when the encoder trains, else of the base. Raises AudioError."""

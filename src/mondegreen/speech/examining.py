@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Seconds
+from mondegreen.config import AudioParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
-from mondegreen.files import sha256_file
 from mondegreen.speech.audio import SAMPLE_RATE, Hertz, audio_warnings, load_audio
+from mondegreen.speech.channels import channel_of, content_digest
 
 _FEW = 100  # recordings that are done before other processes have started
 _CHUNK = 16
@@ -37,21 +37,27 @@ class Examined(BaseModel):
     message: str = ""
 
 
-def examine(path: Path, max_duration: Seconds | None) -> Examined:
+def examine(path: Path, audio: AudioParams) -> Examined:
     """Decodes a recording and says what it is.
 
     Args:
-        max_duration: a longer one is "too_long"; its rate, channels and codec are known all the same.
+        audio: one longer than `max_duration` is "too_long"; its rate, channels and codec are known all the same.
     """
-    name = path.as_posix()
+    name, warnings = path.as_posix(), list[tuple[str, str]]()
+    file, _ = channel_of(path)
     try:
-        info = soundfile.info(path)
+        info = soundfile.info(file)
         kind = {"rate": info.samplerate, "channels": info.channels, "codec": f"{info.format} {info.subtype}"}
     except (soundfile.LibsndfileError, OSError):
-        kind = {"codec": path.suffix.lstrip(".").upper()}
+        kind = {"codec": file.suffix.lstrip(".").upper()}
     try:
-        waveform = load_audio(path, max_duration=max_duration)
-        digest = sha256_file(path)
+        waveform = load_audio(
+            path,
+            audio.max_duration,
+            max_missing_share=audio.max_missing_share,
+            warn=lambda code, message: warnings.append((code, message)),
+        )
+        digest = content_digest(path)
     except AudioError as error:
         return Examined(path=name, reason=error.reason, message=str(error), **kind)
     return Examined(
@@ -59,21 +65,22 @@ def examine(path: Path, max_duration: Seconds | None) -> Examined:
         sha256=digest,
         seconds=round(len(waveform) / SAMPLE_RATE, 6),
         clipped=round(float(np.mean(np.abs(waveform) >= 0.999)), 6),
-        warnings=tuple(audio_warnings(waveform)),
+        warnings=(*warnings, *audio_warnings(waveform)),
         **kind,
     )
 
 
-def examine_all(paths: Sequence[Path], max_duration: Seconds | None, workers: int = 1) -> Iterator[Examined]:
+def examine_all(paths: Sequence[Path], audio: AudioParams, workers: int = 1) -> Iterator[Examined]:
     """The recordings in their order.
 
     Args:
+        audio: max_duration and max_missing_share are read.
         workers: processes; a few recordings are looked at in this one.
 
     Raises:
         MondegreenError: a process was ended from outside.
     """
-    look = partial(examine, max_duration=max_duration)
+    look = partial(examine, audio=audio)
     if workers < 2 or len(paths) < _FEW:
         yield from map(look, paths)
         return

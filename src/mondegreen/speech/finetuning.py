@@ -133,7 +133,7 @@ def _prepare(
         logger.info("%s is on: the feature cache is off, every epoch computes the encoder again.", reason)
     with PartialState().main_process_first():
         cache = None if trains_encoder(params) else FeatureCache(base.encoder_digest)
-        recordings = Recordings(base, cache, params.audio.max_duration)
+        recordings = Recordings(base, cache, params.audio.max_duration, params.audio.max_missing_share)
         clips, left_out = preflight(train, recordings)
         sets = [
             DevSet(tuple(examples), recordings, params.score.normalizer, params.train.batch_seconds)

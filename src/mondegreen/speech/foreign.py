@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Block = npt.NDArray[np.float32]  # (frames, channels)
 INSTALL = "`pip install 'mondegreen[av]'` makes it readable"
 _GAP: Seconds = 0.05
-_NO_LENGTH = ("aac", "amr", "mp3", "ac3", "eac3", "dts", "flac", "ogg", "loas")  # ffmpeg guesses it from the bitrate
+_BARE = ("aac", "amr", "mp3", "ac3", "eac3", "dts", "loas")  # frames one after the other, without a container
+_NO_LENGTH = (*_BARE, "flac", "ogg")  # ffmpeg guesses it from the bitrate
 
 
 def installed() -> bool:
@@ -53,7 +54,7 @@ def _track(container: "av.container.InputContainer", lose: Callable[[Loss], None
     track = container.streams.audio[0]
     if len(container.streams.audio) > 1:
         lose(Loss(f"it holds {len(container.streams.audio)} sound tracks, of which the first was heard", 0.0))
-    heard, lost, next_time = 0.0, 0.0, None
+    heard, lost, read, next_time, next_place = 0.0, 0.0, 0, None, None
     packets = container.demux(track)
     while True:
         try:
@@ -63,6 +64,11 @@ def _track(container: "av.container.InputContainer", lose: Callable[[Loss], None
             break
         if packet is None:
             break
+        if container.format.name in _BARE and packet.size and packet.pos is not None:
+            if next_place is not None and packet.pos > next_place and read:
+                seconds = (packet.pos - next_place) / read * heard
+                lose(Loss(f"{packet.pos - next_place} bytes at {heard:.2f} s are no sound", seconds))
+            next_place, read = packet.pos + packet.size, read + packet.size
         try:
             frames = packet.decode()
         except av.FFmpegError:

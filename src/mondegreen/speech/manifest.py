@@ -17,8 +17,10 @@ from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
 from mondegreen.scoring.normalizer import normalize, words_of
-from mondegreen.speech.corpus import EXTENSIONS, SPLITS, Found, discover
+from mondegreen.speech.channels import channel_of
+from mondegreen.speech.corpus import SPLITS, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
+from mondegreen.speech.folders import EXTENSIONS
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 from mondegreen.speech.splits import (
     JUDGED_TEXT,
@@ -131,8 +133,11 @@ def examine_data(data: Path, params: Params, track: Track = iter, workers: int =
     """
     cases = {found_case(case, data).path.as_posix(): (case, found_case(case, data)) for case in read_failed_cases(data)}
     notices: list[Notice] = []
-    found = [*_limited(discover(data, notices), params.prepare.limit), *(item for _, item in cases.values())]
-    examined = examine_all([item.path for item in found], params.audio.max_duration, workers)
+    found = [
+        *_limited(discover(data, notices, params.audio.channel), params.prepare.limit),
+        *(item for _, item in cases.values()),
+    ]
+    examined = examine_all([item.path for item in found], params.audio, workers)
     seen = [one for _, one in zip(track(found), examined, strict=True)]
     return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()}, notices)
 
@@ -225,8 +230,9 @@ def _check(item: Found, seen: Examined, params: Params, text: Text, problems: li
         problems.append(Problem(path=path, reason=seen.reason, message=seen.message))
         return
     problems += [Problem(path=path, reason=r, message=m, warning=True) for r, m in seen.warnings]
+    _, channel = channel_of(item.path)
     yield Utterance(
-        id=seen.sha256[:16],
+        id=seen.sha256[:16] + (f"-ch{channel}" if channel else ""),
         path=path,
         sha256=seen.sha256,
         duration=seen.seconds,

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import sha256_file
-from mondegreen.speech.audio import SAMPLE_RATE, Waveform
+from mondegreen.speech.audio import DECODING, SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import (
     ADAPTER_CONFIG,
     NAME_A_MODEL,
@@ -301,7 +301,7 @@ class FeatureCache:
     """
 
     def __init__(self, encoder_digest: str, folder: Path = CACHE_FOLDER) -> None:
-        self.folder = folder / encoder_digest[:16]
+        self.folder = folder / f"{encoder_digest[:16]}-{DECODING}"
         self.hits = self.misses = 0
         self._pending: dict[str, Tensor] = {}
         self._pending_bytes = 0

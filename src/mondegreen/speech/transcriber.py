@@ -18,9 +18,16 @@ from torch import Tensor
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import AudioError
-from mondegreen.files import sha256_file
 from mondegreen.records import Alternative, Word
-from mondegreen.speech.audio import SAMPLE_RATE, Waveform, duration_of, load_audio, stream_windows
+from mondegreen.speech.audio import (
+    MAX_MISSING_SHARE,
+    SAMPLE_RATE,
+    Waveform,
+    duration_of,
+    load_audio,
+    stream_windows,
+)
+from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.model import FeatureCache, batches, encode, load_model, log_probabilities
 from mondegreen.speech.windows import OVERLAP
@@ -43,6 +50,7 @@ class Transcription(BaseModel):
     nbest: list[Alternative]  # best first; empty for a recording longer than max_duration
     real_time_factor: float  # seconds of work for a second of audio
     model: str  # digest
+    warnings: tuple[str, ...] = ()  # of the audio: what is damaged or not there, channels that cancel each other
 
 
 class Failure(BaseModel):
@@ -62,6 +70,7 @@ class _Encoded:
     path: str
     features: Tensor  # float32 (num_frames, conv_dim)
     duration: Seconds
+    warnings: tuple[str, ...] = ()
 
 
 class BaselineSTTModel:
@@ -72,6 +81,7 @@ class BaselineSTTModel:
         batch_seconds: audio in one transformer batch. Speed and memory only; never changes a transcript.
         nbest: length of the N-best list; 0 saves the search for it.
         max_duration: longer recordings are taken in overlapping windows.
+        max_missing_share: most of a recording, 0..1, that may be damaged or not there.
         cached: keep the encoder's features of files on disk, for the next run over the same files.
     """
 
@@ -83,11 +93,12 @@ class BaselineSTTModel:
         beam_width: int = 16,
         nbest: int = 5,
         max_duration: Seconds = 30.0,
+        max_missing_share: float = MAX_MISSING_SHARE,
         cached: bool = False,
     ) -> None:
         self.model = load_model(model_name)
         self.batch_seconds, self.max_duration = batch_seconds, max_duration
-        self.beam_width, self.nbest = beam_width, nbest
+        self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
 
     @property
@@ -107,8 +118,10 @@ class BaselineSTTModel:
         return result
 
     def transcribe_bytes(self, content: bytes) -> Transcription:
-        """Transcribes a short recording held in memory (the bytes of a wav, flac, ogg or mp3 file)."""
-        return self.transcribe_waveforms([load_audio(io.BytesIO(content), self.max_duration)])[0]
+        """Transcribes a short recording held in memory (the bytes of an audio file)."""
+        said: list[str] = []
+        waveform = load_audio(io.BytesIO(content), self.max_duration, **self._heard(said))
+        return self.transcribe_waveforms([waveform])[0].model_copy(update={"warnings": tuple(said)})
 
     def transcribe_waveforms(self, waveforms: Sequence[Waveform]) -> list[Transcription]:
         """Transcribes recordings that are decoded already: each float32 (num_samples,), 16 kHz."""
@@ -130,20 +143,26 @@ class BaselineSTTModel:
 
     def _encoded(self, path: str) -> _Encoded | Transcription | Failure:
         try:
-            duration = duration_of(path)
-            if duration > self.max_duration:
-                return self._long(path, duration)
-            return _Encoded(path, self._features(Path(path)), duration)
+            duration = duration_of(path, **self._heard([]))
+            return self._long(path, duration) if duration > self.max_duration else self._short(path, duration)
         except AudioError as error:
             return Failure(path=path, error=str(error), reason=error.reason)
 
-    def _features(self, path: Path) -> Tensor:
-        """The encoder's features of a recording, from the cache when they are there: float32 (num_frames, conv_dim)."""
+    def _short(self, path: str, duration: Seconds) -> _Encoded:
+        """The encoder's features, from the cache when they are there."""
+        key = content_digest(path) if self.cache else ""
+        if self.cache and (known := self.cache.get(key)) is not None:
+            return _Encoded(path, known, duration)
+        said: list[str] = []
+        waveform = load_audio(path, **self._heard(said))
+        features = encode(self.model, waveform, path)
+        if self.cache:
+            self.cache.put(key, features)
+        return _Encoded(path, features, len(waveform) / SAMPLE_RATE, tuple(said))
 
-        def compute() -> Tensor:
-            return encode(self.model, load_audio(path), str(path))
-
-        return self.cache.get_or_compute(sha256_file(path), compute) if self.cache else compute()
+    def _heard(self, said: list[str]) -> dict[str, Any]:
+        """How recordings are decoded; what is warned of is added to `said`."""
+        return {"max_missing_share": self.max_missing_share, "warn": lambda code, message: said.append(message)}
 
     def _finish(
         self, chunk: list[_Encoded | Transcription | Failure], started: float
@@ -174,6 +193,7 @@ class BaselineSTTModel:
                 nbest=nbest,
                 real_time_factor=factor,
                 model=self.digest,
+                warnings=item.warnings,
             )
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
@@ -187,7 +207,8 @@ class BaselineSTTModel:
         started = time.perf_counter()
         windows: list[tuple[Seconds, list[Word]]] = []
         confidences: list[float] = []
-        for start, waveform in stream_windows(path, WINDOW, OVERLAP):
+        said: list[str] = []
+        for start, waveform in stream_windows(path, WINDOW, OVERLAP, **self._heard(said)):
             result = self.transcribe_waveforms([waveform])[0]
             windows.append((start, result.words))
             confidences.append(result.confidence)
@@ -202,6 +223,7 @@ class BaselineSTTModel:
             nbest=[],
             real_time_factor=(time.perf_counter() - started) / duration,
             model=self.digest,
+            warnings=tuple(said),
         )
 
 
@@ -216,6 +238,7 @@ def load_transcriber(model_name: str, params: Params, **other: Any) -> BaselineS
         "beam_width": params.transcribe.beam_width,
         "nbest": params.transcribe.nbest,
         "max_duration": params.audio.max_duration,
+        "max_missing_share": params.audio.max_missing_share,
         "cached": True,
     }
     return BaselineSTTModel(model_name, **given | other)

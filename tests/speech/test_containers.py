@@ -1,0 +1,327 @@
+"""Files as recorders, players and crashes leave them: heard whole, or with a warning, or refused with a reason."""
+
+import io
+import re
+import struct
+from collections.abc import Callable
+from functools import cache
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mondegreen.errors import AudioError
+from mondegreen.speech.audio import SAMPLE_RATE, duration_of, load_audio
+from mondegreen.speech.containers import _checksum, inspect
+
+Said = dict[str, str]
+SECONDS = 3.0
+ID3 = b"ID3\x04\0\0\0\0\x00\x14" + bytes(20)
+
+
+def speech_like(seconds: float, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
+    """Noise in syllables: encoders cannot make nothing of it, and every frame of it is unlike the others."""
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(seed).normal(0, 0.1, len(time))
+    return (noise * (0.2 + np.sin(2 * np.pi * 3 * time) ** 2)).astype(np.float32)
+
+
+@cache
+def encoded(kind: str, seconds: float = SECONDS, rate: int = SAMPLE_RATE, seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    container, subtype = kind.split()
+    soundfile.write(stream, speech_like(seconds, rate, seed), rate, format=container, subtype=subtype)
+    return stream.getvalue()
+
+
+WAV, FLAC, MP3 = "WAV PCM_16", "FLAC PCM_16", "MP3 MPEG_LAYER_III"
+OPUS, VORBIS = "OGG OPUS", "OGG VORBIS"
+
+
+def heard(content: bytes) -> tuple[float, Said]:
+    said: Said = {}
+    waveform = load_audio(io.BytesIO(content), warn=lambda code, message: said.update({code: message}))
+    assert np.isfinite(waveform).all()
+    return len(waveform) / SAMPLE_RATE, said
+
+
+def sized(data: int, riff: int | None = None) -> bytes:
+    """The wav with another size in its header."""
+    whole = encoded(WAV)
+    return whole[:4] + struct.pack("<I", (data if riff is None else riff) & 0xFFFFFFFF) + whole[8:40] + struct.pack(
+        "<I", data & 0xFFFFFFFF
+    ) + whole[44:]  # fmt: skip
+
+
+def chunk(name: bytes, content: bytes, pad: bool = True) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + (b"\0" if len(content) % 2 and pad else b"")
+
+
+def before_data(more: bytes) -> bytes:
+    whole = encoded(WAV)
+    return whole[:36] + more + whole[36:]
+
+
+def without_count(content: bytes) -> bytes:
+    return content[content.index(content[:2], 4) :]
+
+
+def unmarked(content: bytes) -> bytes:
+    """An Ogg file whose last page is not marked as the end."""
+    at = content.rindex(b"OggS")
+    page = bytearray(content[at:])
+    page[5] &= ~4 & 0xFF
+    page[22:26] = _checksum(bytes(page))
+    return content[:at] + bytes(page)
+
+
+def holed(content: bytes, size: int = 40, at: float = 0.5) -> bytes:
+    place = int(len(content) * at)
+    return content[:place] + bytes(size) + content[place + size :]
+
+
+PCM = len(encoded(WAV)) - 44
+WHOLE: dict[str, tuple[Callable[[], bytes], float, str]] = {  # the file, how long it is, what is said about it
+    "plain": (lambda: encoded(WAV), SECONDS, ""),
+    "data says the rest of the file": (lambda: sized(PCM + 36), SECONDS, "incomplete"),
+    "data says the whole file": (lambda: sized(PCM + 44), SECONDS, "incomplete"),
+    "data some bytes too large": (lambda: sized(PCM + 8), SECONDS, "incomplete"),
+    "data one byte too large": (lambda: sized(PCM + 1), SECONDS, "incomplete"),
+    "data a second short": (lambda: sized(PCM - 32_000), SECONDS, "header"),
+    "data wrapped at 4 GiB": (lambda: sized(PCM % 70_000), SECONDS, "header"),
+    "data left at 0": (lambda: sized(0), SECONDS, ""),
+    "data near 2^31": (lambda: sized(0x7FFE_FFFF), SECONDS, ""),
+    "data left at 2^32 - 1": (lambda: sized(-1), SECONDS, ""),
+    "riff left at 0": (lambda: sized(PCM, 0), SECONDS, ""),
+    "riff too small": (lambda: sized(PCM, 100), SECONDS, ""),
+    "tags behind the audio": (lambda: encoded(WAV) + chunk(b"LIST", b"INFOISFT\x04\0\0\0abc\0"), SECONDS, ""),
+    "an ID3 tag behind the audio": (lambda: encoded(WAV) + chunk(b"id3 ", ID3), SECONDS, ""),
+    "a cut tag behind the audio": (lambda: encoded(WAV) + chunk(b"LIST", bytes(600))[:300], SECONDS, ""),
+    "an odd tag before it": (lambda: before_data(chunk(b"LIST", b"INFO" + bytes(9))), SECONDS, ""),
+    "an odd tag without its pad": (lambda: before_data(chunk(b"LIST", b"INFO" + bytes(9), pad=False)), SECONDS, ""),
+    "wav after wav": (lambda: encoded(WAV) + encoded(WAV, 2.0), SECONDS + 2, ""),
+    "wav behind a tag": (lambda: ID3 + encoded(WAV), SECONDS, ""),
+    "wav behind zeros": (lambda: bytes(512) + encoded(WAV), SECONDS, ""),
+    "flac after flac": (lambda: encoded(FLAC) + encoded(FLAC, 2.0), SECONDS + 2, ""),
+    "flac cut": (lambda: encoded(FLAC)[: -len(encoded(FLAC)) // 20], 0.9 * SECONDS, "incomplete"),
+    "mp3": (lambda: encoded(MP3), SECONDS, ""),
+    "mp3 after mp3": (lambda: encoded(MP3) + encoded(MP3, 2.0), SECONDS + 2, ""),
+    "mp3 after mp3 of another rate": (lambda: encoded(MP3) + encoded(MP3, 2.0, 44_100), SECONDS + 2, ""),
+    "mp3 after mp3, a tag between": (lambda: encoded(MP3) + ID3 + encoded(MP3, 2.0), SECONDS + 2, ""),
+    "mp3 without counts": (lambda: without_count(encoded(MP3)) + ID3 + without_count(encoded(MP3, 2.0)), 5.0, ""),
+    "mp3 that lacks its second count": (lambda: encoded(MP3) + without_count(encoded(MP3, 2.0)), 5.0, "header"),
+    "mp3 behind other things": (lambda: b"Dear reader!" * 9 + encoded(MP3), SECONDS, "incomplete"),
+    "mp3 with a hole": (lambda: holed(without_count(encoded(MP3))), 0.95 * SECONDS, "incomplete"),
+    "mp3 with its last frame cut": (lambda: encoded(MP3)[:-20], SECONDS - 0.04, "incomplete"),
+    "opus": (lambda: encoded(OPUS), SECONDS, ""),
+    "opus after vorbis": (lambda: encoded(VORBIS) + encoded(OPUS, 2.0), SECONDS + 2, ""),
+    "opus after opus": (lambda: encoded(OPUS) + encoded(OPUS, 2.0), SECONDS + 2, ""),
+    "opus without an end": (lambda: unmarked(encoded(OPUS)), SECONDS, "incomplete"),
+    "vorbis without an end": (lambda: unmarked(encoded(VORBIS)), SECONDS, "incomplete"),
+    "opus with junk behind": (lambda: encoded(OPUS) + b"junk" * 30, SECONDS, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_is_there_is_heard_and_the_rest_is_said(name: str) -> None:
+    make, seconds, code = WHOLE[name]
+    content = make()
+    found, said = heard(content)
+    # What an mp3 encoder puts before and after the sound is left in where no header says how much it is.
+    slack = 0.2 if name.startswith("mp3") else SECONDS - seconds if name == "flac cut" else 0.001
+    assert seconds - 0.001 <= found <= seconds + slack
+    assert set(said) == ({code} if code else set())
+    assert duration_of(io.BytesIO(content)) == pytest.approx(found, abs=0.2 if slack > 0.01 else 0.001)
+
+
+@pytest.mark.parametrize("kind", [WAV, MP3, OPUS, FLAC])
+def test_above_the_share_a_cut_file_is_refused_with_its_seconds(kind: str) -> None:
+    half = encoded(kind)[: len(encoded(kind)) // 2]
+    if kind == OPUS:  # an Ogg file does not say how long it should be
+        assert "incomplete" in heard(half)[1]
+        return
+    with pytest.raises(AudioError, match=r"of [23]\.\d\d s are missing") as caught:
+        heard(half)
+    assert caught.value.reason == "truncated"
+    taken = load_audio(io.BytesIO(half), max_missing_share=0.6, warn=lambda code, message: None)
+    assert len(taken) >= 1.2 * SAMPLE_RATE
+
+
+def test_a_lost_page_is_said_with_its_place_and_seconds() -> None:
+    whole = encoded(OPUS, 12.0)
+    pages = [at for at in range(len(whole)) if whole[at : at + 5] == b"OggS\0"]
+    for damaged in (whole[: pages[5]] + whole[pages[6] :], whole[: pages[5] + 99] + b"\xff" + whole[pages[5] + 100 :]):
+        found, said = heard(damaged)
+        assert found == pytest.approx(11.0, abs=0.05)
+        assert re.search(r"1 pages at 2\.9\d s are .* \((0\.9|1\.0)\d* s\)", said["incomplete"])
+
+
+def test_a_wav_beyond_4_gib_is_as_long_as_the_file() -> None:
+    class Sparse(io.RawIOBase):
+        """A wav of five gibibytes, of which only the header is written down."""
+
+        head, size, place = sized(5 * 2**30, 100)[:44], 44 + 5 * 2**30, 0
+
+        def readable(self) -> bool:
+            return True
+
+        def seek(self, offset: int, whence: int = 0) -> int:
+            self.place = offset + (0, self.place, self.size)[whence]
+            return self.place
+
+        def read(self, size: int = -1) -> bytes:
+            part = self.head[self.place : self.place + size].ljust(max(0, min(size, self.size - self.place)), b"\1")
+            self.place += len(part)
+            return part
+
+    layout = inspect(Sparse())  # type: ignore[arg-type]
+    assert layout and layout.notes and sum(map(len, layout.parts[0].pieces)) > 5 * 2**30
+    assert isinstance(layout.parts[0].pieces[0], bytes) and layout.parts[0].pieces[0].startswith(b"RF64")
+
+
+# What phones, browsers, dictaphones and Windows write.
+ELSEWHERE = [
+    (kind, codec, int(rate))
+    for kind, codec, rate in map(
+        str.split,
+        """
+        mp4 aac 44100
+        ipod aac 16000
+        mov aac 48000
+        adts aac 22050
+        mpegts aac 44100
+        webm libopus 48000
+        ogg libopus 48000
+        matroska pcm_s16le 16000
+        asf wmav2 44100
+        amr libopencore_amrnb 8000
+        mp3 libmp3lame 44100
+        mp2 mp2 44100
+        aiff pcm_s16be 44100
+        au pcm_s16be 8000
+        caf pcm_s16be 16000
+        w64 pcm_s16le 16000
+        flac flac 16000
+        wav pcm_s24le 48000
+        wav pcm_alaw 8000
+        wav adpcm_ima_wav 22050
+        """.strip().splitlines(),
+    )
+]
+
+
+@cache
+def encoded_by_ffmpeg(kind: str, codec: str, rate: int, seconds: float = 2.5) -> bytes:
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=kind) as out:
+        track = out.add_stream(codec, rate=rate, layout="mono")
+        samples = (speech_like(seconds, rate) * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = rate
+        track.bit_rate = 48_000 if codec != "libopencore_amrnb" else 12_200
+        wanted = track.codec_context.format
+        resampler = av.AudioResampler(wanted, "mono", rate, frame_size=track.codec_context.frame_size or None)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            out.mux(track.encode(piece))
+        out.mux(track.encode(None))
+    return stream.getvalue()
+
+
+def ffmpeg_seconds(content: bytes) -> float:
+    with av.open(io.BytesIO(content)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+@pytest.mark.parametrize("kind, codec, rate", ELSEWHERE)
+def test_a_file_is_as_long_as_ffmpeg_finds_it(kind: str, codec: str, rate: int) -> None:
+    content = encoded_by_ffmpeg(kind, codec, rate)
+    found, said = heard(content)
+    assert not said
+    assert abs(found - ffmpeg_seconds(content)) < 0.05 and abs(found - 2.5) < 0.15
+
+
+@pytest.mark.parametrize(
+    "kind, codec, rate", [("mp4", "aac", 44_100), ("webm", "libopus", 48_000), ("aiff", "pcm_s16be", 44_100)]
+)
+def test_other_containers_that_are_cut_are_refused_or_said(kind: str, codec: str, rate: int) -> None:
+    content = encoded_by_ffmpeg(kind, codec, rate)
+    for share in (0.5, 0.93, 0.99):
+        try:
+            found, said = heard(content[: int(share * len(content))])
+        except AudioError as error:
+            assert error.reason in ("truncated", "not_audio")
+        else:
+            assert "incomplete" in said or abs(found - ffmpeg_seconds(content)) < 0.05
+
+
+def spoilt(content: bytes, draw: st.DataObject, header: int) -> bytes:
+    """Bytes changed, zeroed, taken out or put in, behind the header (which says rate and channels: nobody can know)."""
+    spoilt = bytearray(content)
+    for _ in range(draw.draw(st.integers(1, 3))):
+        place, length = draw.draw(st.integers(header, len(spoilt) - 1)), draw.draw(st.integers(1, 3_000))
+        match draw.draw(st.sampled_from(["flip", "zero", "cut", "end", "insert"])):
+            case "flip":
+                spoilt[place] ^= 1 << draw.draw(st.integers(0, 7))
+            case "zero":
+                spoilt[place : place + length] = bytes(len(spoilt[place : place + length]))
+            case "cut":
+                del spoilt[place : place + length]
+            case "end":
+                del spoilt[max(place, len(spoilt) - length) :]
+            case "insert":
+                spoilt[place:place] = draw.draw(st.binary(min_size=1, max_size=50))
+    return bytes(spoilt)
+
+
+@given(draw=st.data(), kind=st.sampled_from([MP3, OPUS, VORBIS, FLAC]))
+@settings(max_examples=80, deadline=None)
+def test_no_damage_shortens_a_recording_in_silence(draw: st.DataObject, kind: str) -> None:
+    content = spoilt(encoded(kind), draw, 0 if kind in (OPUS, VORBIS) else 60)
+    try:
+        found, said = heard(content)
+    except AudioError:
+        return
+    assert said or found > SECONDS - 0.05
+
+
+@given(draw=st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_damage_of_other_containers_is_a_traceback(draw: st.DataObject) -> None:
+    content = spoilt(encoded_by_ffmpeg(*draw.draw(st.sampled_from(ELSEWHERE))), draw, 0)
+    try:
+        heard(content)
+    except AudioError as error:
+        assert error.next_step
+
+
+def stereo(left: np.ndarray, right: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, np.stack([left, right], axis=1), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return stream.getvalue()
+
+
+VOICE, OTHER, NOISE = (speech_like(2.0, seed=seed) for seed in (1, 2, 3))
+CHANNELS: dict[str, tuple[np.ndarray, np.ndarray, bool]] = {  # left, right, whether they cancel each other
+    "the same": (VOICE, VOICE, False),
+    "one empty": (VOICE, 0 * VOICE, False),
+    "two voices": (VOICE, OTHER, False),
+    "upside down": (VOICE, -VOICE, True),
+    "upside down and softer": (VOICE, -0.5 * VOICE, True),
+    "upside down under noise of each": (VOICE + 0.3 * NOISE, -VOICE + 0.3 * OTHER, True),
+    "upside down under common noise": (VOICE + 0.3 * NOISE, -VOICE + 0.3 * NOISE, True),
+    "upside down and late": (VOICE, -np.roll(VOICE, 2), True),
+    "a millisecond late": (VOICE, np.roll(VOICE, 16), True),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_channels_that_cancel_each_other_are_not_mixed(name: str) -> None:
+    left, right, cancel = CHANNELS[name]
+    content, said = stereo(left, right), {}
+    waveform = load_audio(io.BytesIO(content), warn=lambda code, message: said.update({code: message}))
+    assert set(said) == ({"cancelled"} if cancel else set())
+    expected = [left, right] if cancel else [(left + right) / 2]
+    assert any(np.allclose(waveform, one, atol=1e-6) for one in expected)
