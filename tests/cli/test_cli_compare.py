@@ -82,6 +82,73 @@ def test_the_same_utterances_in_every_format_give_the_same_numbers(trn: Path) ->
     assert found["a"]["wer"] == expected["a"]["wer"] and found["difference"]["value"] == 0
 
 
+def test_the_unit_can_be_chosen_and_few_clusters_are_warned_of(trn: Path) -> None:
+    found = facts("a.trn", "b.trn", "-r", "ref.trn")
+    assert found["unit"] == "speaker" and found["few_clusters"] == ""
+    each = facts("a.trn", "b.trn", "-r", "ref.trn", "--unit", "utterance")
+    assert (each["unit"], each["clusters"]) == ("utterance", each["utterances"])
+    lines = (trn / "ref.trn").read_text().splitlines(keepends=True)
+    few = [line for line in lines if any(f"(s0{n}-" in line for n in range(3))]
+    for name in ("a", "b", "ref"):
+        every = (trn / f"{name}.trn").read_text().splitlines(keepends=True)
+        keys = {line.split("(")[-1] for line in few}
+        (trn / f"{name}.trn").write_text("".join(line for line in every if line.split("(")[-1] in keys))
+    chosen = compare("a.trn", "b.trn", "-r", "ref.trn", "--unit", "speaker")
+    assert "warning     3 speaker(s) are fewer than the 12" in chosen.stdout
+    (trn / "ref.csv").write_text("id,text\n" + "".join(f"{n},hold the line\n" for n in range(4)))
+    refused = compare("ref.csv", "ref.csv", "-r", "ref.csv", "--unit", "speaker")
+    assert refused.exit_code == 2 and "4 of 4 utterances name none" in refused.stderr
+    same = facts("ref.csv", "ref.csv", "-r", "ref.csv")  # four utterances: rates, and nothing about their chance
+    assert same["a"]["wer"] == {"value": 0.0, "low": None, "high": None} and same["difference"]["low"] is None
+
+
+def test_a_mapping_file_is_applied_to_what_was_said_and_to_what_was_heard(elsewhere: Path) -> None:
+    Path("ref.csv").write_text("id,text\n" + "".join(f"{n},i'm on the colour line uh\n" for n in range(6)))
+    Path("a.csv").write_text("id,text\n" + "".join(f"{n},I am on the color line\n" for n in range(6)))
+    Path("b.csv").write_text("id,text\n" + "".join(f"{n},I'm on the color line um\n" for n in range(6)))
+    Path("x.glm").write_text(
+        "* format = 'NIST1'\nI'M => {I'M / I AM} / [ ] __ [ ]\nUH => / [ ] __ [ ]\nUM => / __ [ ]\nCOLOUR => COLOR\n"
+    )
+    assert facts("a.csv", "b.csv", "-r", "ref.csv")["a"]["wer"]["value"] > 0.5
+    found = facts("a.csv", "b.csv", "-r", "ref.csv", "--glm", "x.glm")
+    assert (found["a"]["wer"]["value"], found["b"]["wer"]["value"]) == (0, 0)
+    Path("x.glm").write_text("nothing\n")
+    wrong = compare("a.csv", "b.csv", "-r", "ref.csv", "--glm", "x.glm")
+    assert wrong.exit_code == 2 and "x.glm:1: 'nothing' is no rule" in wrong.stderr
+
+
+def test_a_comparison_can_be_taken_along_as_a_table_and_as_a_page_to_listen_to(elsewhere: Path) -> None:
+    for name in ("one", "two"):
+        soundfile.write(f"{name}.wav", np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000)
+    said = {"one.wav": "hold the line", "two.wav": "<b>press & one"}
+    for name, texts in (("ref", said), ("a", said), ("b", {"one.wav": "hold lime", "two.wav": "<b>press & one"})):
+        with Path(f"{name}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([("path", "text"), *texts.items()])
+    assert compare("a.csv", "b.csv", "-r", "ref.csv", "--export", "out/table.csv").exit_code == 0
+    with Path("out/table.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["errors_a"], row["errors_b"], row["said"]) for row in rows] == [
+        ("0", "2", "hold the line"), ("0", "0", "<b>press & one"),
+    ]  # fmt: skip
+    shown = compare("a.csv", "b.csv", "-r", "ref.csv", "--export", "out/page.html").stdout
+    page = Path("out/page.html").read_text()
+    assert "1 of 2 utterances" in page and "<b>lime</b>" in page and 'src="data:audio/mpeg;base64,' in page
+    assert "<b>press" not in page and "http" not in page and shown.splitlines()[3].split()[0] in page
+    refused = compare("a.csv", "b.csv", "-r", "ref.csv", "--export", "out/page.pdf")
+    assert refused.exit_code == 2 and "Name a .csv or an .html" in refused.stderr
+
+
+def test_terms_and_the_other_normaliser_stand_beside_the_rates(trn: Path) -> None:
+    word = UTTERANCES[0].reference.split()[0]
+    (trn / "terms.txt").write_text(f"{word}\nnobody says this\n")
+    found = facts("a.trn", "b.trn", "-r", "ref.trn", "--terms", "terms.txt")
+    assert found["terms"]["said"] >= 1 and found["terms"]["never"] == 1
+    assert found["terms"]["rows"][0]["term"] == word and found["terms"]["interval"]
+    assert found["spellings"]["normalizer"].startswith("english") and found["spellings"]["a"] > 0
+    shown = compare("a.trn", "b.trn", "-r", "ref.trn", "--terms", "terms.txt").stdout
+    assert "terms       error rate A" in shown and "english-whisper" in shown
+
+
 def test_a_table_for_people(trn: Path) -> None:
     result = compare("a.trn", "b.trn", "-r", "ref.trn", "--show", 2)
     assert result.exit_code == 0

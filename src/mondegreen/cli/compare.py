@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     from mondegreen.config import Params
     from mondegreen.delimited import Notice
     from mondegreen.records import Hypothesis
-    from mondegreen.scoring.slices import ChangedUtterance, Slice, TwoModels
+    from mondegreen.scoring.normalizer import NormalizerName
+    from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
     from mondegreen.scoring.transcript_files import References
 
 _NOTHING = "·"
 _MANY_SPEAKERS = 8  # more are not all shown
+_TERMS = 8  # are shown, those with the most errors
 MANIFEST = Path("build/prepare/manifest.jsonl")
 
 
@@ -51,6 +55,16 @@ def compare(
     normalizer: Annotated[
         Literal["spoken", "english"] | None, typer.Option(help="score.normalizer of ./params.yaml when not given.")
     ] = None,
+    unit: Annotated[
+        Literal["speaker", "recording", "utterance"] | None,
+        typer.Option(help="What is independent of each other; validate's rule when not given."),
+    ] = None,
+    glm: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="NIST's mapping file: spellings that count as one word.")
+    ] = None,
+    terms: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Terms, one a line: how often they are missed or invented.")
+    ] = None,
     snr: Annotated[
         bool,
         typer.Option("--snr", help="Measure how noisy the recordings are, where they can be found: slices by SNR."),
@@ -58,6 +72,10 @@ def compare(
     channel: Annotated[
         Literal["mix", "first", "second"] | None,
         typer.Option(help="What models hear of recordings with several; audio.channel of ./params.yaml if not given."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write .csv (every utterance), or .html (where they differ, to be heard)."),
     ] = None,
     show: Annotated[int, typer.Option(min=0, help="Utterances and confusions in each list.")] = 5,
     as_json: JsonOption = False,
@@ -71,7 +89,8 @@ def compare(
     from mondegreen.config import params_of
     from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
-    from mondegreen.scoring.slices import two_models
+    from mondegreen.scoring.slices import FEWEST, two_models
+    from mondegreen.scoring.terms import term_rates
     from mondegreen.scoring.transcript_files import read_references
 
     params = params_of()
@@ -81,15 +100,62 @@ def compare(
     said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
     old, new = (_hypotheses(name, said, params, notices) for name in (a, b))
+    if glm:
+        said, old, new = _mapped(glm, said, (old, new), rules)
     comparison = side_by_side(
-        said.timed(old, new), old, new, params.validate_, rules, notation=said.notation, silence=said.silence
+        said.timed(old, new), old, new, params.validate_, rules, notation=said.notation, silence=said.silence, unit=unit
     )
     if not comparison.words.sum():
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
-    found = found.model_copy(update={"notices": tuple(dict.fromkeys(notices))})
+    facts: dict[str, Any] = {"terms": term_rates(comparison, terms, rules, params, FEWEST) if terms else None}
+    facts |= {"spellings": _spellings(said, (old, new), rules, found), "notices": tuple(dict.fromkeys(notices))}
+    found = found.model_copy(update=facts)
+    if export:
+        from mondegreen.reports.comparison import write_comparison
+
+        write_comparison(export, found, comparison, _printed(found))
     answer(found, _screen(found), as_json, width=120)
+
+
+def _printed(found: "TwoModels") -> str:
+    """The screen as plain text."""
+    from rich.console import Console
+
+    printed = StringIO()
+    console = Console(file=printed, width=120, color_system=None)
+    for part in _screen(found):
+        console.print(part, markup=False)
+    return printed.getvalue()
+
+
+def _mapped(
+    glm: Path, said: "References", sides: "tuple[list[Hypothesis], list[Hypothesis]]", normalizer: "NormalizerName"
+) -> "tuple[References, list[Hypothesis], list[Hypothesis]]":
+    """References and both sides under the rules of a file; its choices are NIST's notation."""
+    from mondegreen.scoring.glm import mapped, read_glm
+
+    mapping = read_glm(glm)
+    chosen = tuple(replace(line, text=mapping.apply(line.text)) for line in said.chosen)
+    a, b = (
+        [mapped(heard, line.text, mapping, normalizer) for heard, line in zip(side, chosen, strict=True)]
+        for side in sides
+    )
+    choices = any("{" in rule.target for rule in mapping.rules)
+    return replace(said, chosen=chosen, choices=choices), a, b
+
+
+def _spellings(
+    said: "References", sides: "tuple[list[Hypothesis], list[Hypothesis]]", rules: "NormalizerName", found: "TwoModels"
+) -> "Spellings | None":
+    """The same under the other normaliser; characters of scripts without blanks have only one."""
+    from mondegreen.scoring.spellings import spellings
+
+    if found.measure == "CER":
+        return None
+    rates = found.a.metrics.wer, found.b.metrics.wer
+    return spellings(said.timed(*sides), sides, rules, rates, notation=said.notation, silence=said.silence)
 
 
 def _references(given: Path | None) -> Path:
@@ -239,10 +305,31 @@ def _sentences(found: "TwoModels") -> Iterator[str]:
         yield f"detectable  a difference from about {unsigned(found.minimum_detectable_effect)} (80 % power)"
     yield f"intervals   block bootstrap over {found.unit}s, {found.interval_method}"
     yield f"normaliser  {found.normalizer}"
+    if other := found.spellings:
+        yield f"            {other.normalizer}: A {percent(other.a)}, B {percent(other.b)}"
+    if found.terms:
+        yield from _terms(found.terms)
     yield from _notes(found)
 
 
+def _terms(found: "TermRates") -> Iterator[str]:
+    a, b = (percent(rate) for rate in found.rates)
+    bounds = f", A - B {span(*found.interval)} points" if found.interval else ""
+    yield f"terms       error rate A {a}, B {b} on {found.said} said{bounds}"
+    for row in found.rows[:_TERMS]:
+        missed, invented = (f"{first} and {second}" for first, second in (row.missed, row.invented))
+        yield f"            {row.term}: said {row.said}, missed by A and B {missed}, invented {invented}"
+    if len(found.rows) > _TERMS or found.never:
+        more = max(0, len(found.rows) - _TERMS)
+        yield f"            {more} more in --json; {found.never} of {found.file} were neither said nor heard"
+
+
 def _notes(found: "TwoModels") -> Iterator[str]:
+    if found.few_clusters:
+        yield f"warning     {found.few_clusters}"
+    if (other := found.spellings) and other.warning:
+        causes = "; ".join(other.causes) or "the texts differ in spelling"
+        yield f"warning     {other.warning}: see both rates; {causes}"
     speakers = sum(row.kind == "speaker" for row in found.slices)
     if speakers > _MANY_SPEAKERS:
         yield f"note        of {speakers} speakers those with the largest differences are shown; --json has all"

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from mondegreen.config import Params, ValidateParams
+from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.metrics import Counts, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
 from mondegreen.scoring.normalizer import Measure, NormalizerName, written_together
@@ -61,7 +62,12 @@ class Comparison:
     def segment_differences(self) -> Counts:
         """Errors of the baseline minus those of the candidate in NIST's sentence segments: int64 (num_segments,)."""
         old, new = (align([(p.reference, p.text) for p in pairs]) for pairs in (self.baseline, self.candidate))
-        found = [difference for pair in zip(old, new, strict=True) for difference in segment_differences(*pair)]
+        found: list[int] = []
+        for before, after, (first, second) in zip(old, new, self.pairs, strict=True):
+            if len(before.words) == len(after.words):
+                found += segment_differences(before, after)
+            else:  # two readings of one reference have no words in common to part them at: one segment
+                found.append(first.words.errors - second.words.errors)
         return np.array(found, dtype=np.int64)
 
     @property
@@ -126,20 +132,30 @@ def compare(
     *,
     notation: bool = False,
     silence: bool = False,
+    unit: Unit | None = None,
 ) -> Comparison:
     """Joins both models' hypotheses with the same references and sums over clusters.
 
     Where references leave a choice (`notation`), a reading's words may differ: differences are per word of the
     baseline's. `silence` and `notation` are those of `join`.
 
+    Args:
+        unit: of the clusters; None: the widest that there are enough of (`choose_unit`).
+
     Raises:
-        UsageError: the IDs of utterances and hypotheses are not the same.
+        UsageError: the IDs of utterances and hypotheses are not the same, or some do not name the unit.
     """
     old, new = (
         join(utterances, side, normalizer, notation=notation, silence=silence) for side in (baseline, candidate)
     )
     scored = [pair.utterance for pair in old.scored]
-    unit, lengths = choose_unit(scored, rules), [pair.words.reference_length for pair in old.scored]
+    if unit and (unnamed := sum(not cluster_name(row, unit) for row in scored)):
+        raise UsageError(
+            f"The unit cannot be the {unit}: {unnamed} of {len(scored)} utterances name none.",
+            f"Name the {unit} of each in the references, or take another unit.",
+        )
+    unit = unit or choose_unit(scored, rules)
+    lengths = [pair.words.reference_length for pair in old.scored]
     clusters = with_words([cluster_name(utterance, unit) for utterance in scored], lengths)
     return Comparison(
         baseline=old.scored,

@@ -30,6 +30,7 @@ from mondegreen.scoring.wer import align_words, confusions
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
 PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
+FEWEST = 5  # utterances from which on a rate has an interval and a p-value
 DURATIONS = (2.0, 5.0, 10.0, 20.0)  # seconds
 SNRS = (5.0, 10.0, 20.0, 30.0)  # dB
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -93,7 +94,7 @@ class CompareModel(BaseModel):
 
 
 class Estimate(CompareModel):
-    """A rate or a difference of rates, as a fraction; no bounds where one cluster is all there is."""
+    """A rate or a difference of rates, as a fraction; no bounds of one cluster, or of fewer than five utterances."""
 
     value: float
     low: float | None = None
@@ -117,7 +118,7 @@ class Slice(CompareModel):
     baseline: Estimate = Field(serialization_alias="a")
     candidate: Estimate = Field(serialization_alias="b")
     improvement: Estimate = Field(serialization_alias="difference")  # baseline - candidate
-    p_value: float | None  # sign-flip, two-sided, Holm over the slices of the kind; None with one cluster
+    p_value: float | None  # sign-flip, two-sided, Holm over the slices of the kind; None with few utterances
 
 
 class Confusion(CompareModel):
@@ -218,11 +219,11 @@ def _slice(unit: Unit, kind: Kind, name: str, parts: Sequence[_Part], level: flo
     old = cluster_sums(clusters, [part.baseline for part in parts])
     new = cluster_sums(clusters, [part.candidate for part in parts])
     words = cluster_sums(clusters, [part.words for part in parts])
-    nothing = np.zeros_like(words)
+    nothing, enough = np.zeros_like(words), len(words) > 1 and _spoken(parts) >= FEWEST
 
     def estimate(first: Counts, second: Counts) -> Estimate:
         value = int((first - second).sum()) / int(words.sum())
-        if len(words) < 2:
+        if not enough:
             return Estimate(value=value)
         low, high = block_bootstrap(first, second, words, samples, seed).interval(level)
         return Estimate(value=value, low=low, high=high)
@@ -237,8 +238,13 @@ def _slice(unit: Unit, kind: Kind, name: str, parts: Sequence[_Part], level: flo
         baseline=estimate(old, nothing),
         candidate=estimate(new, nothing),
         improvement=estimate(old, new),
-        p_value=two_sided(old - new, PERMUTATIONS, seed) if len(words) > 1 else None,
+        p_value=two_sided(old - new, PERMUTATIONS, seed) if enough else None,
     )
+
+
+def _spoken(parts: Sequence[_Part]) -> int:
+    """Utterances that a slice has words of."""
+    return len({part.utterance.id for part in parts if part.words})
 
 
 def _clusters(unit: Unit, parts: Sequence[_Part]) -> tuple[Unit, list[str]]:
@@ -278,6 +284,37 @@ class ChangedUtterance(CompareModel):
     texts: tuple[str, str] = Field(serialization_alias="heard")
 
 
+class Spellings(CompareModel):
+    """The rates under the normaliser that was not chosen, and why they differ."""
+
+    normalizer: str
+    a: float
+    b: float
+    warning: str = ""  # "": they say the same
+    causes: tuple[str, ...] = ()
+
+
+class TermRow(CompareModel):
+    """One term in all utterances."""
+
+    term: str
+    said: int
+    missed: tuple[int, int]  # by A, by B
+    invented: tuple[int, int]
+
+
+class TermRates(CompareModel):
+    """The error rate of terms: those missed and those invented, for each that was said."""
+
+    file: str
+    said: int
+    rates: tuple[float, float]  # of A, of B
+    difference: float  # A - B
+    interval: tuple[float, float] | None  # None: too little to say one
+    rows: tuple[TermRow, ...]  # those that were said or heard, the most errors first
+    never: int  # terms of the file that nobody said or heard
+
+
 class TwoModels(CompareModel):
     """Rates are fractions; a difference is a - b, so positive where b makes fewer errors."""
 
@@ -309,6 +346,9 @@ class TwoModels(CompareModel):
     better_by_b: tuple[ChangedUtterance, ...]
     better_by_a: tuple[ChangedUtterance, ...]
     confusions: tuple[Confusion, ...]
+    few_clusters: str = ""  # what is wrong with the intervals, where the clusters are few
+    spellings: Spellings | None = None  # the same under the other normaliser; None: there is none for these scripts
+    terms: TermRates | None = None
     notices: tuple[Notice, ...] = ()  # of the files that were read
 
 
@@ -330,10 +370,10 @@ def two_models(
         snr: dB by utterance ID, where it is known.
     """
     evidence = gather(comparison, params)
-    alpha, bounds = params.validate_.alpha, evidence.interval if comparison.clusters > 1 else (None, None)
+    alpha, bounds = params.validate_.alpha, evidence.interval if _bounded(comparison) else (None, None)
     return TwoModels(
-        a=_side(names[0], comparison.baseline, comparison.baseline_errors, comparison.words, params),
-        b=_side(names[1], comparison.candidate, comparison.candidate_errors, comparison.words, params),
+        a=_side(names[0], comparison, comparison.baseline, comparison.baseline_errors, params),
+        b=_side(names[1], comparison, comparison.candidate, comparison.candidate_errors, params),
         difference=Estimate(value=evidence.improvement, low=bounds[0], high=bounds[1]),
         level=evidence.level,
         interval_method=evidence.interval_method,
@@ -341,6 +381,7 @@ def two_models(
         silent=sum(not pair.words.reference_length for pair in comparison.baseline),
         machine_references=sum(pair.utterance.reference_source != "human" for pair in comparison.baseline),
         normalizer=normalizer,
+        few_clusters=_few(comparison, params),
         tests=_tests(comparison, evidence, params),
         effect_size=evidence.effect_size.hedges_g,
         clusters_better=(evidence.effect_size.worse, evidence.effect_size.better),
@@ -352,11 +393,22 @@ def two_models(
     )
 
 
-def _side(name: str, pairs: Sequence[Scored], errors: Counts, words: Counts, params: Params) -> Side:
+def _bounded(comparison: Comparison) -> bool:
+    """Whether there is enough to say an interval."""
+    return comparison.clusters > 1 and sum(bool(pair.reference) for pair in comparison.baseline) >= FEWEST
+
+
+def _few(comparison: Comparison, params: Params) -> str:
+    least, found = params.validate_.min_clusters, f"{comparison.clusters} {comparison.unit}(s)"
+    said = f"{found} are fewer than the {least} that a verdict needs: intervals are too narrow and tests see little"
+    return "" if comparison.clusters >= least else said
+
+
+def _side(name: str, comparison: Comparison, pairs: Sequence[Scored], errors: Counts, params: Params) -> Side:
     metrics, rules = score(pairs), params.validate_
     low, high = None, None
-    if len(words) > 1:
-        sample = block_bootstrap(errors, np.zeros_like(errors), words, rules.bootstrap_samples, params.seed)
+    if _bounded(comparison):
+        sample = block_bootstrap(errors, np.zeros_like(errors), comparison.words, rules.bootstrap_samples, params.seed)
         low, high = sample.interval(1 - rules.alpha)
     return Side(
         name=name,

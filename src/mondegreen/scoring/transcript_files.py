@@ -202,11 +202,12 @@ class References:
     path: Path
     lines: tuple[Line, ...]
     chosen: tuple[Line, ...]
+    choices: bool = False  # a mapping file wrote some into the texts
 
     @property
     def notation(self) -> bool:
         """Whether they may leave a choice, `{ uh / um / @ }` and `(word)`: in a table these are punctuation."""
-        return self.path.suffix.lower() in _NIST
+        return self.choices or self.path.suffix.lower() in _NIST
 
     @property
     def silence(self) -> bool:

@@ -1,0 +1,136 @@
+"""NIST's global mapping files (.glm): spellings that are one word for scoring, applied to references and hypotheses.
+
+`source => target / [left] __ [right]`, one rule a line; `[ ]` is the blank between words. At each place of a text the
+first rule of the file that fits is applied, and what it wrote is not read again, as SCTK's rfilter1 does
+(tests/scoring/test_glm.py). A target in braces, `{I'M / I AM}`, leaves a choice.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import NamedTuple
+
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text
+from mondegreen.records import Hypothesis
+from mondegreen.scoring.alternatives import best_reading
+from mondegreen.scoring.normalizer import NormalizerName, normalize
+
+_DIRECTIVE = re.compile(r"\*\s*(\w+)\s*(?:=\s*)?['\"]?(.*?)['\"]?\s*$")
+_RULE = re.compile(r"(?P<source>.+?)=>(?P<target>(?:\{[^{}]*\}|[^{}/])*)(?:/(?P<left>.*?)__(?P<right>.*))?$")
+_CHOICE = re.compile(r"\{([^{}]*)\}")
+_FIXED = {"format": ("NIST1",), "copy_no_hit": ("T", "t"), "case_sensitive": ("T", "t", "F", "f")}
+_FREE = ("name", "desc", "max_nrules")
+_READINGS = 256  # of one hypothesis that are tried
+_NEXT = "A rule is `source => target / [left] __ [right]`, a comment begins with ;;"
+
+
+class Rule(NamedTuple):
+    """What is written for `source` where `left` stands before it and `right` behind it."""
+
+    source: str
+    target: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The rules of a file, in its order."""
+
+    rules: tuple[Rule, ...]
+    case_sensitive: bool
+
+    def apply(self, text: str) -> str:
+        """The text with every rule applied; its words are separated by single spaces."""
+        padded = f" {' '.join(text.split())} "
+        compared = padded if self.case_sensitive else padded.lower()
+        if len(compared) != len(padded):  # a letter with a longer lower case
+            padded = compared
+        written, place = list[str](), 0
+        while place < len(padded):
+            rule = next((rule for rule in self.rules if _fits(rule, compared, place)), None)
+            written.append(rule.target if rule else padded[place])
+            place += len(rule.source) if rule else 1
+        return " ".join("".join(written).split())
+
+
+def _fits(rule: Rule, text: str, place: int) -> bool:
+    return (
+        text.startswith(rule.source, place)
+        and text.endswith(rule.left, 0, place)
+        and text.startswith(rule.right, place + len(rule.source))
+    )
+
+
+def read_glm(path: Path) -> Mapping:
+    """The rules of a file.
+
+    Raises:
+        UsageError: it cannot be read, or a line is no rule, or a directive asks for what is not done; names the line.
+    """
+    rules: list[tuple[int, Rule]] = []
+    case_sensitive = False
+    for number, line in enumerate(path_text(path).splitlines(), 1):
+        told = line.split(";;")[0].strip()
+        if told.startswith("*"):
+            case_sensitive = _directive(path, number, told, case_sensitive)
+        elif told:
+            rules.append((number, _rule(path, number, told)))
+    if not rules:
+        raise UsageError(f"{path} holds no rule.", f"{_NEXT}.")
+    found = [rule for _, rule in rules]
+    if not case_sensitive:
+        found = [Rule(rule.source.lower(), rule.target, rule.left.lower(), rule.right.lower()) for rule in found]
+    return Mapping(tuple(found), case_sensitive)
+
+
+def _directive(path: Path, number: int, told: str, case_sensitive: bool) -> bool:
+    found = _DIRECTIVE.match(told)
+    name, value = found.groups() if found else ("", "")
+    if name not in _FREE and value not in _FIXED.get(name, ()):
+        known = "; ".join(f"{key} = {' or '.join(values[::2] or values)}" for key, values in _FIXED.items())
+        raise UsageError(f"{path}:{number}: {told!r} cannot be followed.", f"What is known: {known}.")
+    return value in ("T", "t") if name == "case_sensitive" else case_sensitive
+
+
+def _rule(path: Path, number: int, told: str) -> Rule:
+    found = _RULE.match(told)
+    parts = [_literal(part or "") for part in found.groups()] if found else []
+    if not parts or not parts[0]:
+        raise UsageError(f"{path}:{number}: {told!r} is no rule.", f"{_NEXT}.")
+    return Rule(*parts)
+
+
+def _literal(part: str) -> str:
+    """`[ ]` is a blank, `[MR.]` is MR., and blanks around a part are none of it."""
+    part = part.strip()
+    return part[1:-1] if part.startswith("[") and part.endswith("]") else part
+
+
+def mapped(hypothesis: Hypothesis, reference: str, rules: Mapping, normalizer: NormalizerName) -> Hypothesis:
+    """A hypothesis under the rules; where they leave a choice, the one that costs it the fewest errors.
+
+    Args:
+        reference: under the rules; it may leave choices of its own.
+    """
+    text = rules.apply(hypothesis.text)
+    readings = islice(product(*(_parts(piece) for piece in _pieces(text))), _READINGS)
+    texts = [" ".join("".join(reading).split()) for reading in readings]
+
+    def errors(one: str) -> int:
+        return best_reading(reference, normalize(one, normalizer), normalizer).words.errors
+
+    return hypothesis.model_copy(update={"text": min(texts, key=errors) if len(texts) > 1 else texts[0]})
+
+
+def _pieces(text: str) -> Sequence[str]:
+    """Plain text and choices in turns."""
+    return re.split(r"(\{[^{}]*\})", text)
+
+
+def _parts(piece: str) -> list[str]:
+    found = _CHOICE.fullmatch(piece)
+    return ["" if part.strip() == "@" else part.strip() for part in found[1].split("/")] if found else [piece]

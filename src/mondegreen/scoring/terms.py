@@ -1,0 +1,113 @@
+"""Terms that matter, such as names and products: how often each was said, missed, and heard where nobody said it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mondegreen.config import Params
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text
+from mondegreen.scoring.comparison import Comparison
+from mondegreen.scoring.metrics import cluster_name, cluster_sums, with_words
+from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
+from mondegreen.scoring.significance import block_bootstrap
+from mondegreen.scoring.slices import TermRates, TermRow
+
+Term = tuple[str, ...]  # its normalised words
+
+
+def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
+    """The terms of a file as written, by their normalised words: one a line, and comments in lines that begin with #.
+
+    Raises:
+        UsageError: it cannot be read, holds no term, or a line holds no word; names the line.
+    """
+    terms: dict[Term, str] = {}
+    for number, line in enumerate(path_text(path).splitlines(), 1):
+        written = line.strip()
+        if not written or written.startswith("#"):
+            continue
+        words = tuple(words_of(normalize(written, normalizer)))
+        if not words:
+            raise UsageError(f"{path}:{number}: {written!r} holds no word.", "Write one term a line.")
+        terms.setdefault(words, written)
+    if not terms:
+        raise UsageError(f"{path} holds no term.", "Write one term a line: a name, a product, a command.")
+    return terms
+
+
+def counter(terms: Iterable[Term]) -> Callable[[str], Counter[Term]]:
+    """What counts the terms of a normalised text: from the left, the longest that fits, no word twice."""
+    by_first: dict[str, list[Term]] = defaultdict(list)
+    for term in sorted(terms, key=len, reverse=True):
+        by_first[term[0]].append(term)
+
+    def count(text: str) -> Counter[Term]:
+        words, place, found = words_of(text), 0, Counter[Term]()
+        while place < len(words):
+            fits = (term for term in by_first[words[place]] if tuple(words[place : place + len(term)]) == term)
+            term = next(fits, None) if words[place] in by_first else None
+            if term:
+                found[term] += 1
+            place += len(term) if term else 1
+        return found
+
+    return count
+
+
+def term_rates(
+    comparison: Comparison, path: Path, normalizer: NormalizerName, params: Params, fewest: int
+) -> TermRates:
+    """Both models' errors on the terms of a file, utterance by utterance.
+
+    A term counts as heard as often as it stands in the hypothesis, at most as often as it was said there: what is more
+    was invented. As NIST counts keywords (misses and false alarms), without times.
+
+    Args:
+        fewest: utterances with a term from which on there is an interval.
+
+    Raises:
+        UsageError: the file is wrong, or nobody said any of its terms.
+    """
+    terms = read_terms(path, normalizer)
+    count = counter(terms)
+    rows: dict[Term, list[int]] = defaultdict(lambda: [0] * 5)  # said, missed by A, by B, invented by A, by B
+    sums: list[tuple[int, int, int]] = []  # of each utterance: said, errors of A, errors of B
+    for old, new in comparison.pairs:
+        said, heard = count(old.reference), (count(old.text), count(new.text))
+        for term in said.keys() | heard[0].keys() | heard[1].keys():
+            missed = [max(0, said[term] - side[term]) for side in heard]
+            invented = [max(0, side[term] - said[term]) for side in heard]
+            rows[term] = [a + b for a, b in zip(rows[term], (said[term], *missed, *invented), strict=True)]
+        errors = [((said - side) + (side - said)).total() for side in heard]
+        sums.append((said.total(), errors[0], errors[1]))
+    total = sum(row[0] for row in sums)
+    if not total:
+        raise UsageError(f"No reference holds a term of {path}.", "Name terms that people say in these recordings.")
+    found = [
+        TermRow(term=terms[term], said=said, missed=(a, b), invented=(c, d))
+        for term, (said, a, b, c, d) in rows.items()
+    ]
+    rates = tuple(sum(row[place] for row in sums) / total for place in (1, 2))
+    return TermRates(
+        file=str(path),
+        said=total,
+        rates=(rates[0], rates[1]),
+        difference=rates[0] - rates[1],
+        interval=_interval(comparison, sums, params, fewest),
+        rows=tuple(sorted(found, key=lambda row: (-sum(row.missed + row.invented), row.term))),
+        never=len(terms) - len(found),
+    )
+
+
+def _interval(
+    comparison: Comparison, sums: Sequence[tuple[int, int, int]], params: Params, fewest: int
+) -> tuple[float, float] | None:
+    """Of the difference, over the comparison's clusters; one without any term joins the one before."""
+    said, old, new = zip(*sums, strict=True)
+    names = with_words([cluster_name(pair.utterance, comparison.unit) for pair in comparison.baseline], said)
+    if sum(map(bool, said)) < fewest or len(set(names)) < 2:
+        return None
+    a, b, words = (cluster_sums(names, part) for part in (old, new, said))
+    sample = block_bootstrap(a, b, words, params.validate_.bootstrap_samples, params.seed)
+    return sample.interval(1 - params.validate_.alpha)
