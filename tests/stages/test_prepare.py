@@ -19,6 +19,7 @@ from mondegreen.speech.manifest import Report, build_manifest
 from mondegreen.stages import prepare
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+VOCABULARY = ["<pad>", "|", *LETTERS]
 
 
 @pytest.fixture(autouse=True)
@@ -198,7 +199,8 @@ def test_what_the_model_cannot_write_is_found_and_left_out_of_train_alone(tmp_pa
     texts = ["call AT&T now" if number % 4 == 0 else f"plain words {chr(97 + number)}" for number in range(20)]
     references(*(f"{name},{text} {name[0]}x{name[1]}" for name, text in zip(names, texts, strict=True)))
     (tmp_path / "base").mkdir()
-    (tmp_path / "base/vocab.json").write_text(json.dumps({t: i for i, t in enumerate(["<pad>", "|", *LETTERS])}))
+    (tmp_path / "base/vocab.json").write_text(json.dumps({token: index for index, token in enumerate(VOCABULARY)}))
+    (tmp_path / "base/config.json").write_text(json.dumps({"vocab_size": len(VOCABULARY)}))
     before, _ = build(Path("data"), Params())
     rows, report = build(Path("data"), Params(model=ModelParams(base="base")))
     assert report.spelling and report.spelling.checked and report.spelling.lacking["&"].times == 5
@@ -216,7 +218,8 @@ def test_a_model_that_can_write_no_transcript_stops_before_anything_is_computed(
     record("a.wav", "b.wav")
     references("a.wav,привет мир", "b.wav,добрый день")
     (tmp_path / "base").mkdir()
-    (tmp_path / "base/vocab.json").write_text(json.dumps({t: i for i, t in enumerate(["<pad>", "|", *LETTERS])}))
+    (tmp_path / "base/vocab.json").write_text(json.dumps({token: index for index, token in enumerate(VOCABULARY)}))
+    (tmp_path / "base/config.json").write_text(json.dumps({"vocab_size": len(VOCABULARY)}))
     with pytest.raises(VocabularyError, match=r"base can write none of the 2 transcripts[\s\S]*CYRILLIC"):
         build(
             Path("data"), Params(model=ModelParams(base="base"), prepare=PrepareParams(dev_fraction=0, test_fraction=0))
