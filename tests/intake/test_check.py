@@ -1,6 +1,7 @@
 """What is said of a data folder whose faults are known."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,20 +86,29 @@ def test_every_known_fault_is_found() -> None:
     rows.append(rows[3].replace("03.wav", "twin.wav"))
     speak("clean/unwritten.wav", "no row names this one")
     Path("data/clean/words.wav").write_text("not audio")
+    voice = np.random.default_rng(5).normal(0, 0.1, 32000)
+    soundfile.write("data/clean/wire.wav", np.stack([voice, -voice], axis=1), 16000)
+    rows.append("clean/wire.wav,a swapped wire cancels it,s1")
+    rows.append(speak("clean/cut.wav", "the end is missing here").format("s1"))
+    whole = Path("data/clean/cut.wav").read_bytes()
+    Path("data/clean/cut.wav").write_bytes(whole[: -len(whole) // 20])
+    Path("data/clean/mute.wav").rename(os.fsdecode(b"data/clean/m\xfcte.wav"))
+    shutil.copy(os.fsdecode(b"data/clean/m\xfcte.wav"), "data/clean/mute.wav")
     rows += ["clean/words.wav,these are words,s1", "clean/gone.wav,there is no such file,s1"]
     table(*rows)
     code, report = checked()
     found = findings(report)
     assert code == 1 and {code: number for code, (kind, number, _) in found.items() if kind == "lost"} == {
-        "not_audio": 1, "row_without_recording": 1,
+        "not_audio": 1, "row_without_recording": 1, "name_not_utf8": 1,
     }  # fmt: skip
     assert found["clipped"] == ("doubt", 1, ["loud.wav"]) and found["silent"] == ("doubt", 1, ["mute.wav"])
+    assert found["cancelled"] == ("doubt", 1, ["wire.wav"]) and found["incomplete"] == ("doubt", 1, ["cut.wav"])
     assert found["speech_rate"] == ("doubt", 1, ["wrong.wav"])
     assert found["same_audio"] == ("doubt", 2, ["03.wav"])
     assert found["shared_text"] == ("note", 2, ["same1.wav"]) and found["same_text"] == ("note", 2, ["03.wav"])
     assert found["without_reference"] == ("note", 1, ["unwritten.wav"])
     assert found["no_speaker"][0] == "doubt" and report["without_speaker"] == 2
-    assert (report["files"], report["rates"]["8000"], report["channels"]["2"]) == (28, 1, 1)
+    assert (report["files"], report["rates"]["8000"], report["channels"]["2"]) == (30, 1, 2)
 
 
 def test_the_worst_recordings_play_on_the_page_and_the_screen_is_one() -> None:

@@ -90,6 +90,7 @@ _MEANING = {
     "header": "headers that say less than is there; all was heard",
     "not_taken": "files that are no recordings by their name",
     "hidden": "hidden files and resource forks",
+    "name_not_utf8": "file names that are no UTF-8 text: rename them",
     "missing": "files that are not there",
     "empty": "empty files",
     "not_audio": "cannot be decoded",
@@ -112,7 +113,7 @@ _MEANING = {
 }
 # Left out so that nothing that judges is learnt: docs/splits.md.
 _BY_RULE = frozenset({JUDGED_TEXT, "in_retention", "no_reference", "known"})
-_LOST = frozenset({"row_without_recording"})  # what a table's reader says of things that take no part
+_LOST = frozenset({"row_without_recording", "name_not_utf8"})  # what a table's reader says of things that take no part
 _UNDERSTOOD = frozenset(
     {"columns_read_as", "separator", "encoding", "paths_read_as", "recording_without_row", "not_taken", "hidden"}
 )

@@ -135,6 +135,12 @@ def duration_of(source: Source, *, max_missing_share: float = MAX_MISSING_SHARE,
         return promised
 
 
+def described(source: Source) -> tuple[Hertz, int, str]:
+    """Rate, channels and codec (such as "WAV PCM_16") by the headers of the first part. Raises AudioError."""
+    with _opened(source, lambda code, message: None) as recording:
+        return recording.described()
+
+
 def channels_of(source: Source) -> int:
     """How many channels a recording has. Raises AudioError."""
     with _opened(source, _unheard) as recording:
@@ -217,6 +223,16 @@ class _Recording:
                 return None
             total += length
         return total or None
+
+    def described(self) -> tuple[Hertz, int, str]:
+        """Rate, channels and codec of the first part."""
+        if self.layout and self.layout.parts and self._readable(self.layout):
+            with _ForwardFile(Spliced(self.stream, self.layout.parts[0].pieces)) as file:
+                return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
+        try:
+            return foreign.described(Spliced(self.stream, [range(self.stream.seek(0, io.SEEK_END))]))
+        except (ImportError, ValueError) as error:
+            raise AudioError(f"{self.name} cannot be decoded: {error}.", _CONVERT, "not_audio") from None
 
     def blocks(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         """Rate, and float32 (frames, channels) of about ten seconds; AudioError where there is no audio.

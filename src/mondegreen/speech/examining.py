@@ -4,18 +4,19 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import soundfile
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import AudioParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
-from mondegreen.speech.audio import SAMPLE_RATE, Hertz, audio_warnings, load_audio
-from mondegreen.speech.channels import channel_of, content_digest
+from mondegreen.speech.audio import SAMPLE_RATE, Hertz, audio_warnings, described, load_audio
+from mondegreen.speech.channels import content_digest
 
 _FEW = 100  # recordings that are done before other processes have started
 _CHUNK = 16
@@ -43,13 +44,7 @@ def examine(path: Path, audio: AudioParams) -> Examined:
     Args:
         audio: one longer than `max_duration` is "too_long"; its rate, channels and codec are known all the same.
     """
-    name, warnings = path.as_posix(), list[tuple[str, str]]()
-    file, _ = channel_of(path)
-    try:
-        info = soundfile.info(file)
-        kind = {"rate": info.samplerate, "channels": info.channels, "codec": f"{info.format} {info.subtype}"}
-    except (soundfile.LibsndfileError, OSError):
-        kind = {"codec": file.suffix.lstrip(".").upper()}
+    name, warnings, kind = path.as_posix(), list[tuple[str, str]](), _kind(path)
     try:
         waveform = load_audio(
             path,
@@ -68,6 +63,14 @@ def examine(path: Path, audio: AudioParams) -> Examined:
         warnings=(*warnings, *audio_warnings(waveform)),
         **kind,
     )
+
+
+def _kind(path: Path) -> dict[str, Any]:
+    """Rate, channels and codec by the file's headers; nothing where they cannot be read."""
+    with suppress(AudioError):
+        rate, channels, codec = described(path)
+        return {"rate": rate, "channels": channels, "codec": codec}
+    return {}
 
 
 def examine_all(paths: Sequence[Path], audio: AudioParams, workers: int = 1) -> Iterator[Examined]:

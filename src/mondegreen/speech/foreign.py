@@ -25,6 +25,21 @@ def installed() -> bool:
     return find_spec("av") is not None
 
 
+def described(stream: Spliced) -> tuple[int, int, str]:
+    """Rate, channels and codec of the first sound track; ImportError without PyAV, ValueError as for `blocks`."""
+    import av
+
+    try:
+        with av.open(stream, "r", metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise ValueError("it holds no sound")
+            track = container.streams.audio[0]
+            container_name = container.format.name.split(",")[0]
+            return track.rate or 0, track.channels, f"{container_name} {track.codec_context.name}".upper()
+    except av.FFmpegError as error:
+        raise ValueError(error.strerror) from None
+
+
 def blocks(stream: Spliced, lose: Callable[[Loss], None]) -> Iterator[tuple[int, Block]]:
     """Decodes the first sound track.
 
