@@ -6,23 +6,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json
-from mondegreen.loop.guide_finetune import GuideReport, Request, guide_utterances, run_guide
+from mondegreen.loop.guide_finetune import Request, guide_utterances, run_guide
+from mondegreen.loop.guide_report import GuideReport
+from mondegreen.registry.mlflow_store import connect
 from mondegreen.speech.model import load_model
+from tests.registry.conftest import database_template, enter, make_project
 from tests.speech.tones import tone_example
 from tests.tiny import save_model
 
+__all__ = ["database_template"]  # a fixture
 ROOT = Path(__file__).parents[2]
 WORDS = ("ab", "bc", "cd", "de", "ef", "fa", "ace", "bed", "cab", "dab", "fed", "bad")
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return enter(make_project(tmp_path / "project", database_template), monkeypatch)
 
 
 def recordings(folder: Path, condition: str = "") -> list[Path]:
@@ -78,7 +82,7 @@ def test_references_are_found_where_the_guide_puts_them(
             Path("data/audio", name).with_suffix(".txt").write_text(f"{text}\n")
     utterances, _ = guide_utterances(Path("data/audio"), named, Params())
     assert [row.reference for row in utterances] == list(WORDS)
-    assert ("other/gone.wav (line" in caplog.text) == (place == "above"), "a row without a recording is named"
+    assert ("line 14: other/gone.wav" in caplog.text) == (place == "above"), "a row without a recording is named"
 
 
 def test_without_references_the_error_says_how_to_give_them(project: Path) -> None:
@@ -103,24 +107,43 @@ def test_the_script_takes_the_guides_arguments_and_prints_before_and_after(proje
     done = subprocess.run(command, capture_output=True, text=True, cwd=project)
     assert done.returncode == 0, done.stderr
     assert "before" in done.stdout and "after" in done.stdout and "test/noisy" in done.stdout
+    assert "95 % interval" in done.stdout and "below 12 the interval is narrower than the truth" in done.stdout
     assert "learns little" in done.stderr
     report = read_json(Path("models/tuned/logs/report.json"), GuideReport)
     assert {row.slice for row in report.held_out} == {"test", "test/clean", "test/noisy"}
-    assert report.held_out[0].utterances == 12 and report.error_cases > 0
+    assert report.held_out[0].utterances == 12 and report.error_cases > 0 and report.clusters == 6
+    run = connect().get_run(report.run_id).data
+    assert run.metrics["finetune/wer_improvement"] == report.wer_improvement and run.params["train.lora_rank"] == "4"
+    assert run.metrics["candidate/test/cer"] == report.held_out[0].cer_after and "train/loss" in run.metrics
     assert json.loads(Path("models/tuned/adapter/adapter_config.json").read_text())["r"] == 4
     assert "Phase 3 of 3" in Path("models/tuned/logs/finetune.log").read_text()
     load_model("models/tuned")
 
 
-def test_full_fine_tuning_into_the_same_folder_leaves_no_adapter(project: Path) -> None:
+def test_an_adapter_alone_hears_what_the_merged_model_hears_and_full_fine_tuning_leaves_none(project: Path) -> None:
     clean_and_noisy(Path("audio"))
     save_model(Path("base"))
-    for use_lora in (True, False):
-        request = Request(
-            audio_dir=Path("audio"), output_dir=Path("out"), model="base", num_epochs=1, use_lora=use_lora
-        )
-        run_guide(request, Params())
-        assert Path("out/adapter").exists() == use_lora
+    rates, heard = [], []
+    for changes in ({}, {"adapter_only": True}, {"use_lora": False}):
+        request = Request(audio_dir=Path("audio"), output_dir=Path("out"), model="base", num_epochs=1, **changes)
+        rates.append(run_guide(request, Params()).held_out)
+        heard.append(load_model("out").network.state_dict())
+        assert Path("out/adapter").exists() == (changes == {})
+        assert Path("out/config.json").exists() == ("adapter_only" not in changes)
+    assert rates[0] == rates[1]
+    assert all(torch.equal(weight, heard[1][name]) for name, weight in heard[0].items())
+    save_model(Path("base"), seed=1)
+    run_guide(Request(audio_dir=Path("audio"), output_dir=Path("alone"), model="base", adapter_only=True), Params())
+    save_model(Path("base"), seed=2)
+    with pytest.raises(UsageError, match="is an adapter of model"):
+        load_model("alone")
+
+
+def test_shares_that_leave_nothing_and_an_adapter_without_lora_are_errors() -> None:
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        Request(audio_dir=Path("audio"), held_out=0.8, dev=0.2)
+    with pytest.raises(UsageError, match="makes none"):
+        Request(audio_dir=Path("audio"), use_lora=False, adapter_only=True)
 
 
 def test_an_error_is_a_message_and_an_exit_code(project: Path) -> None:

@@ -117,7 +117,9 @@ def test_training_without_the_cache_works(base: SpeechModel, changes: dict[str, 
     result = adapt(base, params("full", 2, 1e-3, merge_weights=(1.0,), **changes))
     saved = load_model("out")
     assert (saved.encoder_digest != base.encoder_digest) == ("train_encoder" in changes)
-    assert result.sweep[-1].dev_wer == result.history[result.best_epoch - 1].dev_wer
+    best, kept = result.history[result.best_epoch - 1], result.sweep[-1]
+    assert (kept.dev_wer, kept.dev_cer) == (best.dev_wer, best.dev_cer)
+    assert best == min(result.history, key=lambda epoch: (epoch.dev_wer, epoch.dev_cer))
 
 
 def test_without_retention_recordings_nothing_counts_as_forgotten(base: SpeechModel) -> None:

@@ -176,6 +176,9 @@ def test_patience_counts_epochs_without_a_lower_wer() -> None:
     history = [epoch(number, rate) for number, rate in enumerate(rates, 1)]
     assert out_of_patience(history, 2) and not out_of_patience(history, 3)
     assert not out_of_patience([], 1)
+    far_off = [epoch(number, 1.0).model_copy(update={"dev_cer": 1 - number / 10}) for number in range(1, 5)]
+    assert not out_of_patience(far_off, 1)  # every word is wrong, and its characters come right
+    assert out_of_patience([*far_off, far_off[0]], 1)
 
 
 def test_a_seal_covers_every_byte(tmp_path: Path) -> None:

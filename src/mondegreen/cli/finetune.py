@@ -10,14 +10,14 @@ import typer
 
 from mondegreen.cli.common import Column, answer, table
 from mondegreen.progress import log_to_stderr
-from mondegreen.scoring.wording import percent, points
+from mondegreen.scoring.wording import confidence, percent, points, probability, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.cloud.job import JobState
     from mondegreen.config import GcpParams
-    from mondegreen.loop.guide_finetune import GuideReport
+    from mondegreen.loop.guide_report import GuideReport
 
 
 def finetune(
@@ -49,8 +49,29 @@ def finetune(
     ] = True,
     lora_rank: Annotated[int, typer.Option("--lora-rank", "--lora_rank", min=1)] = 8,
     lora_alpha: Annotated[int, typer.Option("--lora-alpha", "--lora_alpha", min=1)] = 16,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            "--held-out",
+            "--held_out",
+            min=0.01,
+            max=0.98,
+            help="Share of the recordings that judges and never teaches.",
+        ),
+    ] = 0.5,
+    dev: Annotated[
+        float, typer.Option("--dev", min=0.01, max=0.98, help="Share that picks the epoch and the merge weight.")
+    ] = 0.15,
+    llm: Annotated[
+        bool,
+        typer.Option("--llm", help="Ask label.model (Ollama) about training recordings that nobody wrote down."),
+    ] = False,
+    adapter_only: Annotated[
+        bool,
+        typer.Option("--adapter-only", "--adapter_only", help="Save the LoRA adapter alone: small, needs its base."),
+    ] = False,
 ) -> None:
-    """Transcribe a folder, fine-tune on what was misheard, and compare on the half that was held out."""
+    """Transcribe a folder, fine-tune on what was misheard, and compare on what was held out."""
     from accelerate import PartialState
 
     from mondegreen.config import params_of
@@ -69,10 +90,14 @@ def finetune(
         use_lora=use_lora,
         lora_rank=lora_rank,
         lora_alpha=lora_alpha,
+        held_out=held_out,
+        dev=dev,
+        llm=llm,
+        adapter_only=adapter_only,
     )
     report = run_guide(request, params)
     if PartialState().is_main_process:
-        answer(None, _report(report), as_json=False)
+        answer(None, _report(report), as_json=False, width=120)
 
 
 def _report(report: "GuideReport") -> "Iterator[str | RenderableType]":
@@ -81,18 +106,25 @@ def _report(report: "GuideReport") -> "Iterator[str | RenderableType]":
         Column("slice", lambda row: row.slice),
         Column("recordings", lambda row: row.utterances, "right"),
         Column("words", lambda row: row.words, "right"),
-        Column("before", lambda row: percent(row.before), "right"),
+        Column("WER before", lambda row: percent(row.before), "right"),
         Column("after", lambda row: percent(row.after), "right"),
-        Column("change", lambda row: points(row.after - row.before), "right"),
-        title="Held-out recordings, corpus WER",
+        Column("improvement", lambda row: points(row.before - row.after), "right"),
+        Column("CER before", lambda row: percent(row.cer_before), "right"),
+        Column("after", lambda row: percent(row.cer_after), "right"),
+        title="Held-out recordings, corpus rates",
         title_justify="left",
     )
+    if bounds := report.interval:
+        shown = (
+            f"{confidence(bounds.level)} interval {span(bounds.low, bounds.high)}, p = {probability(report.p_value)}"
+        )
+        yield f"Improvement {points(report.wer_improvement)} WER ({shown}, {report.clusters} {report.unit}s)."
     yield (
         f"Trained on {report.error_cases} error cases and {report.replayed} replayed recordings, best epoch "
         f"{report.best_epoch}, merge weight {report.merge_weight:g}."
     )
     yield from (f"Note: {note}" for note in report.notes)
-    yield f"The model is in {report.output}, the logs in {report.output}/logs."
+    yield f"The model is in {report.output}, the logs in {report.output}/logs, the run in MLflow is {report.run_id}."
 
 
 def cloud(

@@ -8,21 +8,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
 from accelerate import PartialState
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mondegreen.config import Channel, Params, TranscribeParams
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import path_text, write_json, write_jsonl
+from mondegreen.labels.acoustic import load_scorer
+from mondegreen.labels.audit import check_audit
 from mondegreen.labels.gold import gold_labels
+from mondegreen.labels.llm_labels import Corpus, correctors, label_with_llm, plan_labelling
 from mondegreen.labels.selection import Selection, select
-from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
+from mondegreen.loop.guide_report import GuideFacts, GuideReport, report_on
+from mondegreen.records import Hypothesis, Label, Problem, Utterance
+from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.resolving import find_model
-from mondegreen.scoring.metrics import llm_references, metrics_file
+from mondegreen.registry.run_logs import log_metrics_file
+from mondegreen.registry.runs import log_history, log_metrics, start_run
+from mondegreen.scoring.comparison import ROLES
+from mondegreen.scoring.metrics import llm_references, model_of
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
+from mondegreen.speech.adapters import keep_one
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import Found, discover
@@ -43,7 +53,9 @@ _HOW = (
 )
 
 
-def guide_utterances(folder: Path, references: Path | None, params: Params) -> tuple[list[Utterance], list[Problem]]:
+def guide_utterances(
+    folder: Path, references: Path | None, params: Params, held_out: float = HELD_OUT, dev: float = DEV
+) -> tuple[list[Utterance], list[Problem]]:
     """Every usable recording with its split: half is held out, the rest teaches (a part of it as dev set).
 
     Recordings of the same name under clean/ and noisy/ are one recording and stay on one side.
@@ -51,6 +63,8 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
     Args:
         folder: clean/ and noisy/, or the recordings themselves.
         references: a CSV file; else references.csv is looked for, and .txt files.
+        held_out: share of the recordings that judge.
+        dev: share of them that picks the epoch.
 
     Raises:
         UsageError: no audio, no references, too few recordings for three splits, or references that a machine wrote
@@ -68,7 +82,7 @@ def guide_utterances(folder: Path, references: Path | None, params: Params) -> t
     rule = Rule(text, enough_speakers(rows, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     own = [row for row in rows if row.domain != "replay"]
     fixed = {item.path.as_posix(): item.split for item in found if item.split}
-    dealt = assign_splits(own, rule, seed=params.seed, dev=DEV, test=HELD_OUT, fixed=fixed)
+    dealt = assign_splits(own, rule, seed=params.seed, dev=dev, test=held_out, fixed=fixed)
     utterances = dealt.rows
     replay, barred = admitted_replay([row for row in rows if row.domain == "replay"], utterances, dealt.withheld, rule)
     problems += [*dealt.problems, *barred]
@@ -149,35 +163,6 @@ def _id(digest: str, path: Path) -> str:
 CHECKPOINTS = Path("var/checkpoints")
 
 
-class HeldOutWer(BaseModel):
-    """Corpus WER of a slice of the held-out recordings before and after."""
-
-    model_config = ConfigDict(frozen=True)
-
-    slice: str
-    utterances: int
-    words: int
-    before: float
-    after: float
-
-
-class GuideReport(BaseModel):
-    """{output_dir}/logs/report.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    output: str
-    held_out: list[HeldOutWer]
-    error_cases: int
-    replayed: int
-    dev: int
-    best_epoch: int
-    merge_weight: float
-    notes: list[str]
-    left_out: list[Problem]
-
-
 class Request(BaseModel):
     """What the guide's arguments ask for. Without a learning rate it goes by method."""
 
@@ -193,52 +178,125 @@ class Request(BaseModel):
     use_lora: bool = True
     lora_rank: int = 8
     lora_alpha: int = 16
+    held_out: float = Field(HELD_OUT, gt=0, lt=1)  # share of the recordings
+    dev: float = Field(DEV, gt=0, lt=1)
+    llm: bool = False  # ask label.model about the training recordings that nobody wrote down
+    adapter_only: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.held_out + self.dev >= 1:
+            raise UsageError("--held-out and --dev leave nothing to train on.", "Their sum must be below 1.")
+        if self.adapter_only and not self.use_lora:
+            raise UsageError("--adapter-only saves a LoRA adapter, --no-lora makes none.", "Leave one of them out.")
+        return self
 
 
 def run_guide(request: Request, params: Params) -> GuideReport:
-    """Runs the three phases and writes the model into output_dir, everything else into output_dir/logs.
+    """Runs the three phases and writes the model into output_dir, everything else into output_dir/logs and MLflow.
 
     Raises:
         UsageError: no audio or no references.
         VocabularyError: the model can write none of the transcripts that would teach.
-        MondegreenError: the model misheard nothing that it could learn from.
+        MondegreenError: the model misheard nothing that it could learn from, or the language model is not there.
+        RegistryError: MLflow cannot be used; nothing was trained.
     """
     logs = request.output_dir / "logs"
     with _log_file(logs / "finetune.log"):
-        fast = params.model_copy(update={"transcribe": TranscribeParams(beam_width=1, nbest=1)})
-        utterances, problems = guide_utterances(request.audio_dir, request.references, params)
+        shares = (request.held_out, request.dev)
+        utterances, problems = guide_utterances(request.audio_dir, request.references, params, *shares)
         utterances, odd, spelling = check_spelling(
             [(row, row.reference) for row in utterances], request.model, find_model
         )
         for line in [*(f"{problem.path}: {problem.message}" for problem in odd), *summary(spelling)]:
             logger.warning(line)
         logger.info("Phase 1 of 3: what %s hears in %d recordings.", request.model, len(utterances))
-        hypotheses = _transcribe(utterances, request.model, fast)
-        chosen = select(utterances, gold_labels(utterances), hypotheses, params)
+        # The label filter listens to the alternatives too, which the quick way of decoding does not give.
+        quick = TranscribeParams(beam_width=1, nbest=1)
+        decoding = params if request.llm else params.model_copy(update={"transcribe": quick})
+        hypotheses = _transcribe(utterances, request.model, decoding)
+        chosen = select(utterances, _labels(request, utterances, hypotheses, params), hypotheses, params)
+        report = _tune(request, utterances, hypotheses, chosen, params, decoding)
+        left_out = [problem for problem in (*problems, *odd) if not problem.warning]
+        report = report.model_copy(
+            update={"left_out": [*left_out, *report.left_out], "notes": [*summary(spelling), *report.notes]}
+        )
+        if PartialState().is_main_process:
+            write_json(logs / "report.json", report)
+            connect().log_artifact(report.run_id, str(logs / "report.json"), "finetune")
+    return report
+
+
+def _labels(
+    request: Request, utterances: Sequence[Utterance], hypotheses: Sequence[Hypothesis], params: Params
+) -> list[Label]:
+    """People's, and with `llm` a language model's for what nobody wrote down, as far as they pass the label filter."""
+    labels = gold_labels(utterances)
+    if not request.llm:
+        return labels
+    own = params.model_copy(
+        update={
+            "model": params.model.model_copy(update={"base": request.model}),
+            "label": params.label.model_copy(update={"llm": "ollama"}),
+        }
+    )
+    corpus = Corpus.of(utterances, hypotheses, labels)
+    plan, scorer = plan_labelling(corpus, own), load_scorer(own, model_of(hypotheses))
+    logger.info("%s is asked about %d recordings.", own.label.model, len(plan.asked))
+    found = label_with_llm(corpus, plan, scorer, own, correctors(own, plan.shots))
+    check_audit(found.audit, sum(label.source == "llm" for label in found.labels.values()), own.label.max_label_wer)
+    return gold_labels(utterances, llm=found.labels)
+
+
+def _tune(
+    request: Request,
+    utterances: Sequence[Utterance],
+    hypotheses: Sequence[Hypothesis],
+    chosen: Selection,
+    params: Params,
+    decoding: Params,
+) -> GuideReport:
+    """Phases 2 and 3, in a run of MLflow."""
+    logs, tuned = request.output_dir / "logs", tuned_params(request, params, chosen)
+    with _recorded(request, tuned) as run_id:
         logger.info("Phase 2 of 3: fine-tuning on %d utterances.", len(chosen.train))
-        result = _train(request, chosen, tuned_params(request, params, chosen))
+        result = _train(request, chosen, tuned, run_id)
         held_out = [row for row in utterances if row.split == "test" and row.domain == "target"]
         logger.info("Phase 3 of 3: before and after on %d recordings never trained on.", len(held_out))
-        before = [row for row in hypotheses if row.id in {item.id for item in held_out}]
-        after = _transcribe(held_out, str(request.output_dir), fast)
-        report = GuideReport(
+        ids = {row.id for row in held_out}
+        before = [row for row in hypotheses if row.id in ids]
+        after = _transcribe(held_out, str(request.output_dir), decoding)
+        facts = GuideFacts(
             model=request.model,
             output=str(request.output_dir),
-            held_out=_changes(*(metrics_file(held_out, rows, params.score.normalizer) for rows in (before, after))),
+            run_id=run_id,
             error_cases=chosen.report.groups["error"].utterances,
             replayed=chosen.report.groups["replay"].utterances,
             dev=len(chosen.dev),
             best_epoch=result.best_epoch,
             merge_weight=result.merge_weight,
-            notes=[*summary(spelling), *result.notes],
-            left_out=[*(problem for problem in (*problems, *odd) if not problem.warning), *result.left_out],
+            notes=result.notes,
+            left_out=result.left_out,
         )
+        report, metrics = report_on(facts, held_out, before, after, params)
         if PartialState().is_main_process:
             write_jsonl(logs / "before.jsonl", before)
             write_jsonl(logs / "after.jsonl", after)
             write_json(logs / "history.json", result.record)
-            write_json(logs / "report.json", report)
+            for name, found in zip(ROLES, metrics, strict=True):
+                log_metrics_file(run_id, name, found)
+            log_metrics(run_id, report.numbers())
     return report
+
+
+@contextmanager
+def _recorded(request: Request, params: Params) -> Iterator[str]:
+    """The MLflow run of this fine-tuning; with several processes the first one's, and "" for the others."""
+    if not PartialState().is_main_process:
+        yield ""
+        return
+    with start_run(params, {"base": request.model, "mondegreen.command": "finetune"}) as run_id:
+        yield run_id
 
 
 def tuned_params(request: Request, params: Params, chosen: Selection) -> Params:
@@ -270,28 +328,24 @@ def tuned_params(request: Request, params: Params, chosen: Selection) -> Params:
     return params.model_copy(update={"train": train})
 
 
-def _train(request: Request, chosen: Selection, params: Params) -> FinetuneResult:
-    base = load_model(request.model)
-    return finetune(base, chosen.train, chosen.dev, chosen.retention, params, request.output_dir, CHECKPOINTS)
+def _train(request: Request, chosen: Selection, params: Params, run_id: str) -> FinetuneResult:
+    base, output = load_model(request.model), request.output_dir
+
+    def on_epoch(row: dict[str, Any]) -> None:
+        log_history(run_id, [row])
+
+    examples = (chosen.train, chosen.dev, chosen.retention)
+    result = finetune(base, *examples, params, output, CHECKPOINTS, on_epoch if run_id else None)
+    if run_id:
+        keep_one(output, request.adapter_only)
+    PartialState().wait_for_everyone()
+    return result
 
 
 def _transcribe(utterances: Sequence[Utterance], model: str, params: Params) -> list[Hypothesis]:
     """With several processes the first one transcribes and the others read what it remembered."""
     with PartialState().main_process_first():
         return transcribe_corpus(utterances, load_transcriber(model, params))
-
-
-def _changes(before: Metrics, after: Metrics) -> list[HeldOutWer]:
-    return [
-        HeldOutWer(
-            slice=name,
-            utterances=found.utterances,
-            words=found.wer.reference_length,
-            before=found.wer.rate,
-            after=after.slices[name].wer.rate,
-        )
-        for name, found in before.slices.items()
-    ]
 
 
 @contextmanager

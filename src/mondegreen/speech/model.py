@@ -46,6 +46,7 @@ from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, wind
 FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
+_ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
 CACHE_FOLDER = Path("var/features")
 _SHARD_BYTES = 64 * 2**20
@@ -87,11 +88,14 @@ class SpeechModel:
 
 
 def load_model(name: str, device: str | None = None) -> SpeechModel:
-    """Loads weights and tokenizer; `name` is a folder, a hub name or `models:/name@alias`.
+    """Loads weights and tokenizer; `name` is a folder (also of a LoRA adapter), a hub name or `models:/name@alias`.
 
     Raises:
         UsageError: nothing loadable there (see `checkpoint`), or no Wav2Vec2, HuBERT or WavLM with a CTC head.
     """
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        model: SpeechModel = import_module(_ADAPTERS).load_adapter(Path(name), device)
+        return model
     folder = resolve_model(name)
     config = read_config(folder, name)
     limit = read_limit(folder / "config.json", config.get(LIMIT_KEY))
@@ -142,6 +146,7 @@ def _from_hub(name: str) -> Path:
 def model_digest(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights: what can change a transcript, and nothing else."""
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
+    names += ["adapter_config.json", "base.json"]  # of an adapter that stands alone
     if nested_settings(folder) is not None:  # else it says nothing that changes a transcript
         names.append("processor_config.json")
     names += sorted(path.name for path in folder.glob("*.safetensors"))

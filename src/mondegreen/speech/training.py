@@ -118,20 +118,23 @@ def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
 
 
 def out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no lower dev WER."""
-    best = min(range(len(history)), key=lambda index: history[index].dev_wer, default=0)
+    """Whether the last `patience` epochs brought no lower dev WER, and where that stands still no lower CER.
+
+    A model that starts far away gets every word wrong for epochs while its characters come right.
+    """
+    best = min(range(len(history)), key=lambda index: (history[index].dev_wer, history[index].dev_cer), default=0)
     return len(history) - 1 - best >= patience
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops when the dev WER has not fallen for `patience` epochs. Counts in the log, so it survives a resume."""
+    """Stops when neither dev WER nor CER fell for `patience` epochs. Counts in the log, so it survives a resume."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if out_of_patience(history_of(state.log_history), self.patience):
-            logger.info("No lower dev WER for %d epochs: training stops.", self.patience)
+            logger.info("No lower dev WER or CER for %d epochs: training stops.", self.patience)
             control.should_training_stop = True
 
 
@@ -244,6 +247,8 @@ class CTCTrainer(Trainer):
         ]
         totals = self.accelerator.reduce(torch.tensor(counts, device=self.args.device), "sum").tolist()
         rates = {"wer": totals[0] / totals[1], "cer": totals[2] / totals[3], "heard": totals[4]}
+        # The Trainer keeps the checkpoint of the lowest number: WER, and where words tie the CER, as part of one word.
+        rates["rank"] = (totals[0] + rates["cer"] / (1 + rates["cer"])) / totals[1]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in rates.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -274,7 +279,7 @@ class CTCTrainer(Trainer):
 def train(
     module: FeatureCTC, dataset: ClipDataset, dev: DevSet, params: Params, folder: Path, on_epoch: OnEpoch | None = None
 ) -> list[Epoch]:
-    """Trains `module` in place and leaves it with the weights of the best epoch by dev WER.
+    """Trains `module` in place and leaves it with the weights of the best epoch by dev WER, then CER.
 
     Goes on from the newest whole checkpoint in `folder`; the result is that of a run that was never killed.
 
@@ -344,7 +349,7 @@ def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
         logging_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="wer",
+        metric_for_best_model="rank",
         greater_is_better=False,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
