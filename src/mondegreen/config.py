@@ -89,6 +89,7 @@ class TrainParams(_Section):
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     patience: int = Field(4, ge=1)
+    dev_cases: Fraction = 0.0
     lora_rank: int = Field(8, ge=1)
     lora_alpha: int = Field(16, ge=1)
     lora_dropout: Fraction = 0.05
@@ -210,6 +211,10 @@ class TriggerParams(_Section):
         return self
 
 
+class RoundParams(_Section):
+    holdout_fraction: float = Field(0.0, ge=0, lt=1)
+
+
 class MonitorParams(_Section):
     max_error_rate: Fraction = 0.3
     max_latency_p95: Seconds = Field(10.0, gt=0)
@@ -269,6 +274,7 @@ class Params(_Section):
     detector: DetectorParams = DetectorParams()
     review: ReviewParams = ReviewParams()
     trigger: TriggerParams = TriggerParams()
+    round_: RoundParams = Field(RoundParams(), alias="round")
     monitor: MonitorParams = MonitorParams()
     serve: ServeParams = ServeParams()
     gcp: GcpParams = GcpParams()

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 Split = Literal["train", "dev", "test"]
-Domain = Literal["target", "retention", "replay"]
+Domain = Literal["target", "retention", "replay", "corrected"]
 Source = Literal["human", "llm", "hypothesis", "none"]  # hypothesis: what the model heard, in place of an absent LLM
 ReferenceSource = Literal["human", "llm"]
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -20,7 +20,8 @@ class Utterance(_Record):
     """A row of build/prepare/manifest.jsonl: a recording that can be used, and where it belongs.
 
     `domain` is "retention" for recordings of what the model knew before (never trained on), "replay" for others of that
-    kind, which are trained on where the base model hears them rightly and judge nothing, else "target".
+    kind, which are trained on where the base model hears them rightly and judge nothing, "corrected" for failed cases
+    that are held out of training and only measure what a round does to them, else "target".
     """
 
     id: str  # first 16 hex digits of sha256, "-2" … for equal bytes under another path

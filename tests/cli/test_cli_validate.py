@@ -88,6 +88,14 @@ def test_two_models_are_judged_on_a_csv(models: tuple[Path, Path]) -> None:
     assert again.exit_code == 1 and "look 1 at this test set" in again.stdout and "letter.wav" in again.stdout
 
 
+def test_two_models_can_be_tried_without_a_look(models: tuple[Path, Path]) -> None:
+    soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 8_000), 16_000)
+    Path("test.csv").write_text("path,text\na.wav,one two three\n")
+    result = run(*models, "--data", "test.csv", "--no-retention", "--dev", "--json")
+    assert result.exit_code == 1 and json.loads(result.stdout)["outcome"] == "trial"
+    assert run("--looks").stdout == "No candidate has looked at a test set yet.\n"
+
+
 def test_the_looks_are_shown_with_what_is_left(models: tuple[Path, Path]) -> None:
     assert run("--looks").stdout == "No candidate has looked at a test set yet.\n"
     soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 8_000), 16_000)

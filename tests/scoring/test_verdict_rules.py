@@ -14,7 +14,7 @@ from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import smallest_p
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
-from tests.scoring.verdict_corpus import corpus, hyps, judge, params, verdict_on
+from tests.scoring.verdict_corpus import WORDS, corpus, hyps, judge, params, verdict_on
 
 
 def nth(number: int, alpha: float = 0.05) -> Look:
@@ -196,3 +196,20 @@ def test_a_machines_texts_outside_the_test_split_do_not_judge() -> None:
     rows, before, after = machine_written(3)
     rows = [row.model_copy(update={"split": "train"}) if row.reference_source == "llm" else row for row in rows]
     assert verdict_on(rows, before, after, params()).llm_references == 0
+
+
+def test_held_out_cases_are_a_slice_with_an_interval_and_decide_nothing() -> None:
+    test, cases = corpus(60), corpus(14, "c", domain="corrected", recording="", speaker="")
+    taught = corpus(1, "x", split="train", reference=" ".join(WORDS))
+    rows = test + cases + taught
+    old = [hyps(test, lambda number: 4), hyps(cases, lambda number: 2), hyps(taught, lambda number: 0)]
+    new = [hyps(test, lambda number: 2, "tuned"), hyps(cases, lambda number: 5 + number % 2, "tuned")]
+    new.append(hyps(taught, lambda number: 0, "tuned"))
+    with_cases = verdict_on(rows, [*old[0], *old[1], *old[2]], [*new[0], *new[1], *new[2]], params())
+    without = verdict_on(test + taught, old[0] + old[2], new[0] + new[2], params())
+    found = with_cases.corrected
+    assert found and (found.utterances, found.clusters, found.seen_texts) == (14, 14, 14)
+    assert found.interval and found.interval.low <= found.wer_improvement == -0.35 <= found.interval.high
+    assert with_cases.shown_slices[-1] == "corrected" and any("WER 20.0 % -> 55.0 %" in n for n in with_cases.notes)
+    assert (with_cases.outcome, with_cases.reason) == (without.outcome, without.reason)
+    assert with_cases.numbers()["corrected_wer_improvement"] == -0.35 and without.corrected is None

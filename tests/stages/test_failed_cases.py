@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.config import Params, PrepareParams
+from mondegreen.config import Params, PrepareParams, RoundParams
 from mondegreen.errors import LeakageError
 from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
@@ -17,6 +18,7 @@ from mondegreen.records import FailedCase, Label, Utterance
 from mondegreen.speech.manifest import Manifest, admitted_cases, build_manifest
 from mondegreen.speech.splits import Rule
 from mondegreen.stages import label, prepare
+from scripts.stage_deps import ROOT
 
 PARAMS = Params(prepare=PrepareParams(dev_fraction=0.25, test_fraction=0.5))
 
@@ -61,6 +63,23 @@ def case(name: str, text: str, audio: Path | None = None, **more: str) -> Failed
         "source": "production",
     }
     return FailedCase.model_validate(values | more)
+
+
+def test_prepare_runs_again_where_other_shares_are_held_out() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert {"round", "train.dev_cases"} <= set(stages["prepare"]["params"])
+
+
+def test_a_share_of_the_cases_measures_and_teaches_nothing_though_its_words_may() -> None:
+    write_jsonl(Path("data/failed_cases/cases.jsonl"), [case(f"c{i}", "yes please") for i in range(8)])
+    params = PARAMS.model_copy(update={"round_": RoundParams(holdout_fraction=0.5)})
+    rows = build_manifest(Path("data"), params).rows
+    held = {row.path for row in rows if row.domain == "corrected"}
+    taught = {row.path for row in rows if "failed_cases" in row.path and row.split == "train"}
+    assert held and taught and len(held) + len(taught) == 8 and not held & taught
+    assert {(row.split, row.reference) for row in rows if row.path in held} == {("test", "yes please")}
+    labels = gold_labels(rows, build_manifest(Path("data"), params).corrections)
+    assert sum(label.text == "yes please" and label.source == "human" for label in labels) == 8
 
 
 def manifest(*cases: FailedCase) -> Manifest:

@@ -35,6 +35,9 @@ def validate(
     ] = None,
     retention: Annotated[Path | None, typer.Option(help="The same of what the model must not forget.")] = None,
     no_retention: Annotated[bool, typer.Option("--no-retention", help="Do not ask what was forgotten.")] = False,
+    on_dev: Annotated[
+        bool, typer.Option("--dev", help="A trial: compare on dev (or --data) and spend no look; it never passes.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write the result as Markdown to this file as well.")] = None,
     looks: Annotated[bool, typer.Option("--looks", help="Show how often each test set has judged, and stop.")] = False,
     build: BuildOption = BUILD,
@@ -49,13 +52,15 @@ def validate(
         _looks(as_json)
         return
     if model is None:
-        if data or retention or no_retention or report:
-            raise UsageError("--data, --retention and --report need two models.", "mondegreen validate MODEL BASELINE")
+        if data or retention or no_retention or report or on_dev:
+            raise UsageError(
+                "--data, --retention, --dev and --report need two models.", "mondegreen validate MODEL BASELINE"
+            )
         verdict: Verdict = _last(build)
     elif baseline is None:
         raise UsageError(f"{model} against what? One model is named.", "mondegreen validate MODEL BASELINE")
     else:
-        validator, verdict = _judge(model, baseline, data, () if no_retention else retention)
+        validator, verdict = _judge(model, baseline, data, () if no_retention else retention, on_dev)
         if report:
             validator.generate_validation_report(report)
     answer(verdict.to_dict(), _lines(verdict), as_json)
@@ -70,7 +75,7 @@ def _last(build: Path) -> "Verdict":
 
 
 def _judge(
-    model: str, baseline: str, data: Path | None, retention: "Path | tuple[()] | None"
+    model: str, baseline: str, data: Path | None, retention: "Path | tuple[()] | None", on_dev: bool
 ) -> "tuple[ModelValidator, ValidationResult]":
     """The verdict on two models by name. `retention` is () when forgetting is not asked about."""
     from mondegreen.config import params_of
@@ -82,6 +87,8 @@ def _judge(
     config = ValidationConfig.from_params(params)
     if retention == ():
         config = config.model_copy(update={"require_retention": False})
+    if on_dev:
+        config = config.model_copy(update={"on": "dev"})
     validator = ModelValidator(config, params=params)
     utterances = validator.utterances(data, retention)
 

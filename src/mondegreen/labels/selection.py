@@ -98,7 +98,7 @@ def select(
     kinds: dict[str, ExampleKind] = {row.utterance.id: "error" for row in errors}
     kinds |= {row.utterance.id: "replay" for row in replayed}
     train = [row.example(kinds[row.utterance.id]) for row in [*teaching, *known] if row.utterance.id in kinds]
-    dev = [row.example("dev") for row in rows if _judges(row, "target")]
+    dev = [row.example("dev") for row in rows if _judges(row, "target") or _judges(row, "corrected")]
     retention = [row.example("retention") for row in rows if _judges(row, "retention")]
     report = SelectionReport(
         groups=_groups(rows, [*train, *dev, *retention]),

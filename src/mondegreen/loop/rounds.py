@@ -217,6 +217,7 @@ def _finish(work: Round, job: Job) -> Job:
             "passed": passed,
             "verdict": verdict.reason,
             "regression": suites.reason,
+            "corrected": verdict.corrected.model_dump(mode="json") if verdict.corrected else None,
             "version": version.model_dump(mode="json"),
         },
     )

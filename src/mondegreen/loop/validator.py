@@ -11,11 +11,12 @@ from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import read_jsonl, sha256_file, write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
-from mondegreen.records import Domain, Hypothesis, Utterance
+from mondegreen.records import Domain, Hypothesis, Split, Utterance
 from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.references import read_recordings, who_wrote
+from mondegreen.scoring.trial import try_out
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, some
 from mondegreen.speech.audio import duration_of
@@ -213,9 +214,13 @@ class ModelValidator:
         baseline_id: str = "baseline",
     ) -> ValidationResult:
         """The same for transcripts that are there already; raises UsageError when they do not belong together."""
-        sets = pair_test_sets(utterances, baseline, candidate, self.params)
-        with open_ledger(self._ledger) as ledger:
-            verdict = judge(sets, self.params, ledger)
+        trial = self.config.on == "dev"
+        sets = pair_test_sets(utterances, baseline, candidate, self.params, trial)
+        if trial:
+            verdict = try_out(sets, self.params)
+        else:
+            with open_ledger(self._ledger) as ledger:
+                verdict = judge(sets, self.params, ledger)
         result = ValidationResult.of(sets, verdict, model_id, baseline_id)
         self.results.append(result)
         return result
@@ -230,15 +235,17 @@ class ModelValidator:
     def utterances(
         self, evaluation: EvaluationData | None = None, retention: EvaluationData | None = None
     ) -> list[Utterance]:
-        """The test set and the retention set that `validate_model` takes for these arguments."""
-        target = judging_split("target") if evaluation is None else read_evaluation_data(evaluation, "target")
+        """The test set and the retention set that `validate_model` takes for these arguments; of dev in a trial."""
+        on = self.config.on
+        target = judging_split("target", on) if evaluation is None else read_evaluation_data(evaluation, "target")
         kept: list[Utterance] = []
         if retention is not None:
             kept = read_evaluation_data(retention, "retention")
         elif MANIFEST.is_file():
-            kept = judging_split("retention")
+            kept = judging_split("retention", on)
         known = {row.id for row in target}  # a recording in both sets is judged as what the call named it
-        return [*target, *(row for row in kept if row.id not in known)]
+        rows = [*target, *(row for row in kept if row.id not in known)]
+        return [row.model_copy(update={"split": on}) for row in rows]
 
 
 def _transcribe(
@@ -329,8 +336,8 @@ class _Files:
         return (self.folder / str(name)).is_file()
 
 
-def judging_split(domain: Domain) -> list[Utterance]:
-    """The utterances of the project's test split that judge.
+def judging_split(domain: Domain, split: Split = "test") -> list[Utterance]:
+    """The utterances of the project's test split that judge, or of dev.
 
     Raises:
         UsageError: there is no manifest yet, or it is damaged.
@@ -340,7 +347,7 @@ def judging_split(domain: Domain) -> list[Utterance]:
             f"{MANIFEST} does not exist, so there is no test set.",
             "Run `dvc repro prepare`, or name a CSV of your own (evaluation_data; `mondegreen validate --data`).",
         )
-    return [row for row in read_jsonl(MANIFEST, Utterance) if (row.split, row.domain) == ("test", domain)]
+    return [row for row in read_jsonl(MANIFEST, Utterance) if (row.split, row.domain) == (split, domain)]
 
 
 def read_evaluation_data(data: EvaluationData, domain: Domain) -> list[Utterance]:

@@ -47,7 +47,7 @@ SUMS = {
 }
 _COLUMNS = [column.label(name) for name, column in SUMS.items()]
 Moments = list[tuple[datetime, float]]
-ROUND_METRICS = ("wer", "cer")
+ROUND_METRICS = ("wer", "cer", "corrected_wer")
 _MORE_IS_BETTER = ("confidence",)
 
 
@@ -240,7 +240,7 @@ def round_values(metric: str, since: datetime, until: datetime) -> tuple[Moments
         return [], "no round has run yet (`dvc repro`)"
     from mlflow.exceptions import MlflowException
 
-    name = f"candidate/test/{metric}"
+    name = "candidate/corrected/wer" if metric == "corrected_wer" else f"candidate/test/{metric}"
     try:
         runs = _runs(name, since, until)
     except (MlflowException, MondegreenError, SQLAlchemyError) as error:

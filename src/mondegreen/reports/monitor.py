@@ -10,7 +10,7 @@ from mondegreen.monitoring.records import Check, CheckStatus, MonitorReport, Tra
 from mondegreen.scoring.wording import percent
 
 _COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
-RATES = ("wer", "cer", "error_rate")  # fractions, shown in percent
+RATES = ("wer", "cer", "corrected_wer", "error_rate")  # fractions, shown in percent
 HINT = (
     "Log what is transcribed: `mondegreen transcribe --log RECORDING…` (needs a model: --model, or model.base of "
     "params.yaml)."

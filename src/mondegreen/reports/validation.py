@@ -186,6 +186,10 @@ def _main_rows(
         if name == verdict.split:
             interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
             sure, over = verdict.significant, f"{verdict.clusters} {verdict.unit}s"
+        elif name.startswith("corrected"):
+            cases = verdict.corrected
+            interval = (cases.interval.low, cases.interval.high) if cases and cases.interval else None
+            sure, over = False, f"{cases.clusters} {cases.unit}s" if cases else ""
         elif name.startswith("retention"):
             interval = resample(retention, params).interval(level) if retention.clusters > 1 else None
             sure, over = False, f"{retention.clusters} {retention.unit}s"

@@ -11,6 +11,7 @@ better. Several candidates on one test set are such a case too, and there `Look.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
@@ -19,7 +20,8 @@ from typing import Any, Literal
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
-from mondegreen.scoring.metrics import check_ids, llm_references, model_of, score, slice_metrics
+from mondegreen.scoring.corrected import describe, measure_corrected
+from mondegreen.scoring.metrics import check_ids, corrected_slice, llm_references, model_of, score, slice_metrics
 from mondegreen.scoring.normalizer import Measure, normalize, normalizer_id
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, SideBySide, Verdict
@@ -48,11 +50,13 @@ class PairedTestSets:
 
     test: Comparison
     retention: Comparison
+    corrected: Comparison  # failed cases that are held out of training; they decide nothing
     baseline_model: str  # digest
     candidate_model: str
     llm_references: int
     split: Literal["test", "dev"] = "test"
     seen_texts: int = 0  # utterances of the test set whose text the training data hold too
+    seen_cases: int = 0  # the same of `corrected`
 
     @property
     def judging(self) -> list[Utterance]:
@@ -68,9 +72,11 @@ class PairedTestSets:
     @property
     def slices(self) -> dict[str, SideBySide]:
         """test, test/clean, … and retention/test under both models; in a trial dev, dev/clean, … and retention/dev."""
-        old = slice_metrics([*self.test.baseline, *self.retention.baseline])
-        new = slice_metrics([*self.test.candidate, *self.retention.candidate])
-        names = [name for name in old if name.split("/")[0] == self.split or name == f"retention/{self.split}"]
+        parts = (self.test, self.retention, self.corrected)
+        old = slice_metrics([pair for part in parts for pair in part.baseline])
+        new = slice_metrics([pair for part in parts for pair in part.candidate])
+        whole = (f"retention/{self.split}", corrected_slice(self.split))
+        names = [name for name in old if name.split("/")[0] == self.split or name in whole]
         return {name: SideBySide(baseline=old[name], candidate=new[name]) for name in names}
 
 
@@ -115,14 +121,17 @@ def pair_test_sets(
         old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in (baseline, candidate))
         return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
 
+    seen = Counter(utterance.domain for utterance in tests if text(utterance) in taught)
     return PairedTestSets(
         test=compared("target"),
         retention=compared("retention"),
+        corrected=compared("corrected"),
         baseline_model=model_of(baseline),
         candidate_model=model_of(candidate),
         llm_references=machines,
         split=split,
-        seen_texts=sum(utterance.domain == "target" and text(utterance) in taught for utterance in tests),
+        seen_texts=seen["target"],
+        seen_cases=seen["corrected"],
     )
 
 
@@ -140,6 +149,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     damage = degradation(test, rules) if test.clusters else None
     at_alpha = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
     retention = judge_retention(sets.retention, at_alpha)
+    cases = measure_corrected(sets.corrected, sets.seen_cases, params)
     fails, doubts = judge_test(test, evidence, damage, params, look)
     fails += [retention.reason] * (retention.outcome == "fail")
     # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
@@ -157,7 +167,8 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
         llm_references=sets.llm_references,
         slices=sets.slices,
         retention=retention,
-        notes=(*_notes(sets), *_look_notes(look, rules)),
+        corrected=cases,
+        notes=(*_notes(sets), *describe(cases, test.measure), *_look_notes(look, rules)),
         baseline_model=sets.baseline_model,
         candidate_model=sets.candidate_model,
         normalizer=normalizer_id(params.score.normalizer, test.measure),

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
-from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Utterance
+from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Split, Utterance
 from mondegreen.scoring.alternatives import best_reading, has_notation
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
 from mondegreen.scoring.wording import some
 
-_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "dev", "train", "replay"])}
+_SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "corrected", "dev", "train", "replay"])}
 Counts = npt.NDArray[np.int64]
 
 
@@ -135,15 +135,23 @@ def score(pairs: Sequence[Scored]) -> SliceMetrics:
 
 
 def slice_names(utterance: Utterance) -> tuple[str, ...]:
-    """The slices an utterance counts in: "test" and "test/noisy", or "retention" and "retention/test", or "replay".
+    """The slices an utterance counts in: "test" and "test/noisy", "retention" and "retention/test", "replay" or
+    "corrected".
 
     What the model knew before is never mixed into "train", "dev" or "test".
     """
     if utterance.domain == "replay":
         return ("replay",)
+    if utterance.domain == "corrected":
+        return (corrected_slice(utterance.split),)
     if utterance.domain == "retention":
         return ("retention", f"retention/{utterance.split}")
     return (utterance.split, f"{utterance.split}/{utterance.condition}")
+
+
+def corrected_slice(split: Split) -> str:
+    """What corrected cases that are held out are called: those that measure, and with dev those that steer."""
+    return "corrected" if split == "test" else f"corrected/{split}"
 
 
 def slice_metrics(pairs: Sequence[Scored]) -> dict[str, SliceMetrics]:

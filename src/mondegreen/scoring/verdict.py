@@ -134,6 +134,19 @@ class Retention(_Part):
         return "FORGETTING IS NOT RULED OUT" if self.outcome == "inconclusive" else ""
 
 
+class Corrected(_Part):
+    """Corrected failed cases that are held out of training: what a round did to what production misheard."""
+
+    utterances: int
+    unit: Unit
+    clusters: int
+    baseline_wer: float
+    candidate_wer: float
+    wer_improvement: float
+    interval: Interval | None  # None over one cluster
+    seen_texts: int  # of the utterances; training holds the same text
+
+
 class Look(_Part):
     """A candidate's look at a test set, as the ledger of looks counts it (`mondegreen.loop.alpha_ledger`)."""
 
@@ -185,6 +198,8 @@ class Verdict(_Part):
     minimum_detectable_effect: float | None  # at the alpha of this look, power 0.8
     degradation: Degradation | None = None
     retention: Retention
+    # Reported beside the decision. Left out where there is none, so that an earlier release's seal still fits.
+    corrected: Corrected | None = Field(None, exclude_if=lambda value: value is None)
     notes: tuple[str, ...]
     baseline_model: str  # digest
     candidate_model: str
@@ -268,7 +283,10 @@ class Verdict(_Part):
     @property
     def shown_slices(self) -> list[str]:
         """Names of the slices as people read them: the conditions, then all of the test set, then retention."""
-        return sorted(self.slices, key=lambda name: (name.startswith("retention"), name == self.split, name))
+        return sorted(
+            self.slices,
+            key=lambda name: (name.startswith("corrected"), name.startswith("retention"), name == self.split, name),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -276,6 +294,7 @@ class Verdict(_Part):
 
     def numbers(self) -> dict[str, float]:
         """What is known of the numbers that runs are compared by."""
+        cases = self.corrected
         found: dict[str, float | None] = {
             "wer_improvement": self.wer_improvement,
             "interval_low": self.interval.low if self.interval else None,
@@ -289,6 +308,9 @@ class Verdict(_Part):
             "degradation_rate": self.degradation.rate if self.degradation else None,
             "retention_loss": self.retention.loss,
             "retention_upper_bound": self.retention.upper_bound,
+            "corrected_wer_improvement": cases.wer_improvement if cases else None,
+            "corrected_interval_low": cases.interval.low if cases and cases.interval else None,
+            "corrected_interval_high": cases.interval.high if cases and cases.interval else None,
             "look": float(self.look.number) if self.look else None,
             "look_alpha": self.look.alpha if self.look else None,
             "llm_references": float(self.llm_references),
@@ -326,4 +348,6 @@ def slice_label(name: str) -> str:
     """What people call a slice: "test" is all (in a trial "dev"), "test/clean" clean, "retention/test" retention."""
     if name in ("test", "dev"):
         return "all"
+    if name.startswith("corrected"):
+        return "corrected cases, held out"
     return "retention" if name.startswith("retention") else name.split("/", 1)[-1]

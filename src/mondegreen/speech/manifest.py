@@ -21,6 +21,7 @@ from mondegreen.speech.channels import channel_of
 from mondegreen.speech.corpus import SPLITS, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.speech.holdout import hold_out
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 from mondegreen.speech.splits import (
     JUDGED_TEXT,
@@ -179,16 +180,20 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     admitted = [(cases[row.path], row) for row in checked if row.path in cases]
     kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule)
     corrected = {row.sha256 for _, row in kept}
+    settled = [row for row in dealt.rows if row.sha256 not in corrected]
+    own_names = {name for row in settled if row.split == "train" for name in (*_names(row.path), _bare(row.recording))}
+    shares = (params.round_.holdout_fraction, params.train.dev_cases)
+    kept, held, unheard = hold_out(kept, lambda name: _bare(name) in own_names, *shares)
     offered = [row for row in checked if row.domain == "replay"]
-    replay, barred = admitted_replay(offered, dealt.rows, dealt.withheld, rule)
-    rows = [*(row for row in dealt.rows if row.sha256 not in corrected), *(row for _, row in kept), *replay]
+    replay, barred = admitted_replay(offered, [*dealt.rows, *held], dealt.withheld, rule)
+    rows = [*settled, *(row for _, row in kept), *held, *replay]
     check_leakage(rows, rule)
     _check_filled(data, rows, own, dealt, params, rule, fixed)
     taught = {row.path: case.text for case, row in kept}
     rows, odd, spelling = check_spelling(
         [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
     )
-    problems += [*dealt.problems, *refused, *barred, *odd]
+    problems += [*dealt.problems, *refused, *unheard, *barred, *odd]
     report = _report(files, rows, problems, rule)
     paths = {row.path for row in rows}
     corrections = [case_label(case, row) for case, row in kept if row.path in paths]

@@ -93,7 +93,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
     Raises:
         UsageError: nothing loadable there (see `checkpoint`), or no Wav2Vec2, HuBERT or WavLM with a CTC head.
     """
-    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+    if (Path(name) / "base.json").is_file() and not (Path(name) / "config.json").is_file():  # one of our adapters
         model: SpeechModel = import_module(_ADAPTERS).load_adapter(Path(name), device)
         return model
     folder = resolve_model(name)

@@ -47,7 +47,12 @@ class Rule:
 
     def keys(self, row: Utterance, written: str | None = None) -> list[Key]:
         """What a recording may not share with one that judges; `written` is its text, where that is no reference."""
-        said = "" if self.repeat_texts else self.text(row.reference if written is None else written)
+        # What production misheard is what people say every day: its words may teach, its voices and recordings not.
+        said = (
+            ""
+            if self.repeat_texts or row.domain == "corrected"
+            else self.text(row.reference if written is None else written)
+        )
         return [*self.bonds(row), *([("text", said)] if said else [])]
 
 
