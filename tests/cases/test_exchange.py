@@ -269,7 +269,7 @@ def test_tasks_that_were_never_ours_become_cases(store: DataManager, tmp_path: P
     area = {"type": "textarea", "from_name": "t", "to_name": "a"}
     task = {
         "id": 5,
-        "data": {"audio": "/data/local-files/?d=my%20call.wav"},
+        "data": {"audio": "/data/local-files/?d=my%20call.wav", "speaker": "Zoë", "recording": "call 7", "rank": 3},
         "predictions": [{"model_version": "w2v", "result": [{**area, "value": {"text": "HELO"}}]}],
         "annotations": [{"completed_by": "x@y.z", "result": [{**area, "value": {"text": ["hello"]}}]}],
     }
@@ -278,6 +278,7 @@ def test_tasks_that_were_never_ours_become_cases(store: DataManager, tmp_path: P
     case = store.find_cases().cases[0]
     assert (case.original_transcript, case.model_version, case.corrected_transcript) == ("HELO", "w2v", "hello")
     assert case.audio_name == "my call.wav" and store.corrections(case.id)[0].author == "x@y.z"
+    assert case.metadata == {"speaker": "Zoë", "recording": "call 7"}
 
 
 def test_a_filter_chooses_what_is_exported(store: DataManager, tmp_path: Path) -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner, Result
 
+from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
 from mondegreen.intake.retention import RetentionReport, earlier_data, pick_retention
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.speech.corpus import discover
-from mondegreen.speech.transcriber import Failure, Transcription
+from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from tests.cases.snapshot_project import dvc, git, make_project
+from tests.tiny import save_model
 
 HEARD: list[Path] = []
 
@@ -91,3 +94,23 @@ def test_the_data_of_the_champions_training_come_back_where_others_have_taken_th
     git(project, "commit", "-qam", "another domain")
     found = earlier_data(project, before, tmp_path / "then")
     assert sorted(path.name for path in found.rglob("*") if path.is_file()) == old
+
+
+def test_the_command_says_what_was_taken_and_why_not_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none/mlflow.db")
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["data", "retention", *map(str, arguments)], catch_exceptions=False)
+
+    corpus("general", "a.wav,what nobody hears,ann", "b.wav,,bob")
+    model = save_model(tmp_path / "model")
+    misheard = run(10, "--from", "general", "--model", model)
+    assert misheard.exit_code == 1
+    assert "0 of 10 words" in misheard.stdout and "not taken, misheard: 1" in misheard.stdout
+    assert "Not enough" in misheard.stdout and not Path("data").exists()
+    corpus("general", f"a.wav,{BaselineSTTModel(str(model)).transcribe('general/a.wav').text},ann")
+    heard = run(1, "--from", "general", "--model", model, "--json")
+    assert heard.exit_code == 0 and '"taken":1' in heard.stdout
+    assert Path("data/retention/audio/all/a.wav").is_file()
+    nowhere = run(10, "--model", model)
+    assert nowhere.exit_code == 2 and "--from FOLDER" in nowhere.stderr

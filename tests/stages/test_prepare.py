@@ -79,7 +79,7 @@ EMPTY = {
     ),
     "one source": (
         lambda: corpus(3, own, "source", "tape"),
-        "9 recording.s. with a reference have 1 recording.s., 9 of",
+        "9 recording.s. with a reference make 1 unit.s., .* largest has 9",
     ),
     "fixed": (lambda: corpus(12, own, "split", "test"), "dev and train would be empty: the column `split` of data/ref"),
     "retention": (

@@ -7,6 +7,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
@@ -161,6 +162,7 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
             "params.yaml: prepare.dev_fraction and prepare.test_fraction add up to more than 1.", "Lower one of them."
         )
 
+    @cache  # each text is asked for half a dozen times
     def text(reference: str) -> str:
         return normalize(reference, params.score.normalizer)
 
@@ -306,17 +308,13 @@ def _why_empty(
     if all(row.path in fixed for row in judging):
         given = f"the column `split` of {place}/references.csv gives no recording with a reference to it"
         return given, "Name some, or leave `split` empty in rows that may be dealt out."
-    unit = rule.unit if own[0].domain == "target" else "recording"
-    names = Counter((row.speaker if unit == "speaker" else row.recording) or row.recording for row in judging)
-    name, most = names.most_common(1)[0]
-    cause = f"the {len(judging)} recording(s) with a reference have {len(names)} {unit}(s), {most} of them {name!r}"
-    if unit == "recording":
-        cause += "; what shares a source recording, its bytes or a text stays together"
-    if own[0].domain == "retention":
-        return (
-            cause,
-            f"Add recordings to {place}, or do without: then the verdict says that forgetting is not measured.",
-        )
+    domain = own[0].domain
+    unit, sizes = rule.unit if domain == "target" else "recording", dealt.units[domain]
+    cause = f"the {len(judging)} recording(s) with a reference make {len(sizes)} unit(s), of which none can be cut; "
+    bonds = "a speaker, a source recording or its bytes" if unit == "speaker" else "a source recording, bytes or a text"
+    cause += f"the largest has {sizes[0]} (what shares {bonds} goes to one split)"
+    if domain == "retention":
+        return cause, f"Add recordings to {place}, or do without: the verdict then says FORGETTING WAS NOT MEASURED."
     step = "set the fraction of a split that you do not need to 0 in params.yaml, section prepare."
     return cause, f"Add recordings of other {unit}s, or {step}"
 

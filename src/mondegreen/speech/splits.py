@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mondegreen.errors import LeakageError
-from mondegreen.records import Problem, Split, Utterance
+from mondegreen.records import Domain, Problem, Split, Utterance
 
 Text = Callable[[str], str]
 Key = tuple[str, str]  # a kind (content, recording, speaker, text) and its value
@@ -75,6 +75,7 @@ class Dealt:
     repeated: Counter[str]  # texts of dev and test, and how many copies in train were left out
     problems: list[Problem]
     shared: Shared | None  # of the target domain; None: no text is said twice
+    units: dict[Domain, list[int]]  # how many of their recordings have a reference, the largest unit first
 
 
 def enough_speakers(rows: Iterable[Utterance], min_speakers: int) -> bool:
@@ -113,20 +114,27 @@ def assign_splits(
     target = [row for row in rows if row.domain == "target" and row.sha256 not in kept]
     rest = 1 - dev - test
     shares: dict[Split, float] = {"train": rest if rest > _ROUNDING else 0.0, "dev": dev, "test": test}
-    split_of, shared = _split(target, rule, shares, seed, fixed or {})
+    split_of, shared, units = _split(target, rule, shares, seed, fixed or {})
     retention = [row for row in rows if row.domain == "retention"]
     bounds: dict[Split, float] = {"dev": retention_dev, "test": 1 - retention_dev}
-    split_of |= _split(retention, rule, bounds, seed, fixed or {})[0]
+    more, _, bounded = _split(retention, rule, bounds, seed, fixed or {})
+    split_of |= more
     problems = [
         Problem(path=row.path, reason="in_retention", message=f"{kept[row.sha256]} has the same bytes, and judges")
         for row in rows
         if row.domain == "target" and row.sha256 in kept
     ]
     assigned = [row.model_copy(update={"split": split_of[row.path]}) for row in rows if row.path in split_of]
-    return _held_out(assigned, rule, problems, shared)
+    return _held_out(assigned, rule, problems, shared, {"target": units, "retention": bounded})
 
 
-def _held_out(assigned: list[Utterance], rule: Rule, problems: list[Problem], shared: Shared | None) -> Dealt:
+def _held_out(
+    assigned: list[Utterance],
+    rule: Rule,
+    problems: list[Problem],
+    shared: Shared | None,
+    units: dict[Domain, list[int]],
+) -> Dealt:
     """Takes out what cannot judge, having no reference, and what may not teach: train copies of a judged text."""
     judged = {rule.text(row.reference): row for row in reversed(assigned) if row.split != "train" and row.reference}
     rows, withheld, repeated = [], [], Counter[str]()
@@ -142,7 +150,7 @@ def _held_out(assigned: list[Utterance], rule: Rule, problems: list[Problem], sh
             withheld.append(row)
             message = f"it has no reference, and it shares a recording, a text or a {rule.unit} with what judges"
             problems.append(Problem(path=row.path, reason="no_reference", message=message))
-    return Dealt(rows, withheld, repeated, problems, shared)
+    return Dealt(rows, withheld, repeated, problems, shared, units)
 
 
 def check_leakage(rows: Iterable[Utterance], rule: Rule) -> None:
@@ -167,8 +175,8 @@ def _leak(first: Utterance, row: Utterance, key: Key) -> LeakageError:
 
 def _split(
     rows: Sequence[Utterance], rule: Rule, shares: Mapping[Split, float], seed: int, fixed: Mapping[str, Split]
-) -> tuple[dict[str, Split], Shared | None]:
-    """The split of each path of one domain."""
+) -> tuple[dict[str, Split], Shared | None, list[int]]:
+    """The split of each path of one domain, its shared texts, and the sizes of its units."""
     texts = [rule.text(row.reference) for row in rows]
     bonds = [rule.bonds(row) for row in rows]
     alone = _components(bonds)
@@ -184,7 +192,9 @@ def _split(
     for label, row in zip(labels, rows, strict=True):
         units[label].append(row)
     found = shared and Shared(*shared, apart)
-    return _deal(list(units.values()), shares, seed, _pinned(units.values(), rule, fixed)), found
+    sizes = sorted((sum(bool(row.reference) for row in unit) for unit in units.values()), reverse=True)
+    split_of = _deal(list(units.values()), shares, seed, _pinned(units.values(), rule, fixed))
+    return split_of, found, [size for size in sizes if size]
 
 
 def _components(keys: Sequence[Iterable[Hashable]]) -> list[int]:
