@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.config import Params, SelectParams
+from mondegreen.config import Params, PrepareParams, SelectParams
 from mondegreen.errors import MondegreenError
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.labels.selection import Selection, select
@@ -53,8 +53,9 @@ class Corpus:
         )
         return name
 
-    def select(self, **changes: float) -> Selection:
-        params = Params(select=SelectParams.model_validate(changes))
+    def select(self, shared_texts: str = "hold_out", **changes: float) -> Selection:
+        prepare = PrepareParams.model_validate({"shared_texts": shared_texts})
+        params = Params(select=SelectParams.model_validate(changes), prepare=prepare)
         return select(self.utterances, self.labels, self.hypotheses, params)
 
 
@@ -77,6 +78,15 @@ def corpus() -> Corpus:
 
 def ids(examples: list[Example], kind: str = "") -> set[str]:
     return {example.id for example in examples if kind in ("", example.kind)}
+
+
+def test_a_machine_does_not_teach_a_text_that_judges_unless_texts_may_repeat(corpus: Corpus) -> None:
+    corpus.add("llm", "A dog!", "a frog", source="llm")
+    corpus.add("llm-new", "a bird", "a word", source="llm")
+    held = corpus.select()
+    assert held.report.left_out["judged_text"] == 1
+    assert ids(held.train, "error") == {*(f"error{number}" for number in range(4)), "llm-new"}
+    assert "llm" in ids(corpus.select(shared_texts="allow").train, "error")
 
 
 def test_errors_are_all_taken_and_as_many_replayed(corpus: Corpus) -> None:

@@ -80,7 +80,10 @@ def select(
         MondegreenError: there is no error case, so there is nothing to learn.
     """
     rows = _joined(utterances, labels, hypotheses)
-    held_out = {item.sha256 for item in utterances if item.split != "train" or item.domain == "retention"}
+    judging = [item for item in utterances if item.split != "train" or item.domain == "retention"]
+    held_out = {item.sha256 for item in judging}
+    if params.prepare.shared_texts == "hold_out":  # prepare knew the texts of people; a machine's come later
+        held_out |= {normalize(item.reference, params.score.normalizer) for item in judging}
     teaching, left_out = _teaching(rows, held_out, params.score.normalizer)
     known = [row for row in teaching if row.utterance.domain == "replay"]
     teaching = [row for row in teaching if row.utterance.domain == "target"]
@@ -157,6 +160,8 @@ def _teaching(
             left_out["not_transcribed"] += 1
         elif row.utterance.sha256 in held_out:
             left_out["held_out_elsewhere"] += 1
+        elif row.label.source == "llm" and normalize(row.label.text, normalizer) in held_out:
+            left_out["judged_text"] += 1
         else:
             kept.append(row)
     return kept, dict(sorted(left_out.items()))
