@@ -1,6 +1,7 @@
 """The prepare stage on a user's own recordings, good and bad."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import soundfile
 
 from mondegreen.config import AudioParams, ModelParams, Params, PrepareParams
 from mondegreen.errors import UsageError, VocabularyError
+from mondegreen.files import write_json
 from mondegreen.records import Utterance
 from mondegreen.speech.manifest import Report, build_manifest
 from mondegreen.stages import prepare
@@ -54,6 +56,17 @@ def test_own_layout_without_references_goes_to_train() -> None:
     rows, report = build(Path("data"), Params(prepare=ALL_TRAIN))
     assert [(row.condition, row.split) for row in rows] == [("all", "train"), ("clean", "train"), ("noisy", "train")]
     assert not report.problems
+
+
+def test_a_name_that_is_no_text_is_left_out_and_the_report_written(tmp_path: Path) -> None:
+    record("clean/a.wav", "clean/b.wav")
+    Path("data/clean/b.wav").rename(os.fsdecode(b"data/clean/caf\xe9.wav"))
+    for name in (b"data/caf\xe9.txt", b"data/caf\xe9.csv"):
+        Path(os.fsdecode(name)).write_text("no recording")
+    rows, report = build(Path("data"), Params(prepare=ALL_TRAIN))
+    assert [row.path for row in rows] == ["data/clean/a.wav"] and report.left_out == {"name_not_utf8": 1}
+    write_json(tmp_path / "report.json", report)
+    assert r"caf\\udce9.wav" in (tmp_path / "report.json").read_text()
 
 
 def corpus(speakers: int, said: Callable[[int, int], str], *more: str, clips: int = 3) -> None:

@@ -58,7 +58,7 @@ def live_state() -> Path:
 def registry_file() -> Path | None:
     """The registry's SQLite file, which need not be there; None when it is another database or a server."""
     uri = tracking_uri()
-    if not uri.startswith(("sqlite:", "sqlite+")):
+    if not re.match(r"sqlite(\+\w+)?://", uri):
         return None
     return Path(make_url(uri).database or "").absolute()  # read as MLflow will: `%20` in a URL is a blank
 

@@ -20,6 +20,7 @@ _TABLES = (".csv", ".tsv")
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
 SPLITS: tuple[Split, ...] = get_args(Split)
+UNNAMEABLE = "name_not_utf8"  # the one notice that says that a recording is left out
 _NO_ROW = Row(line=0, key="", text="")
 logger = logging.getLogger(__name__)
 
@@ -76,10 +77,10 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], c
     files, table = look_through(folder, skip), folder / "references.csv"
     odd = [file for file in files.recordings if printable(file) != str(file)]
     for file in odd:
-        message = "left out: its name is no UTF-8 text, which no table and no JSON can hold; rename it"
-        notices.append(Notice("name_not_utf8", message, printable(file.relative_to(folder))))
+        message = "its name is no UTF-8 text, which no table and no JSON can hold; rename it"
+        notices.append(Notice(UNNAMEABLE, message, printable(file)))
     tables = [path for path in files.others if path.suffix.lower() in _TABLES]
-    if files.recordings and (others := sorted(str(path) for path in tables if path != table)):
+    if files.recordings and (others := sorted(printable(path) for path in tables if path != table)):
         message = f"{len(others)} tables are not read, since only this one holds references: {some(others)}"
         notices.append(Notice("table_not_read", message, str(table)))
     notices += [Notice(code, message, folder.as_posix()) for code, message in files.not_taken(tables)]

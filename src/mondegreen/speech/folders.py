@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mondegreen.files import printable
+
 # What is looked for. What a file is, its bytes say.
 EXTENSIONS = frozenset(
     {
@@ -25,7 +27,7 @@ class Folder:
 
     def not_taken(self, read: Collection[Path] = ()) -> Iterator[tuple[str, str]]:
         """What is said about the rest, as (code, message), but for what somebody has `read`."""
-        if others := [path.name for path in self.others if path not in read]:
+        if others := [printable(path.name) for path in self.others if path not in read]:
             named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
             yield "not_taken", f"{_files(len(others))} not taken, being no recordings by name: {named}"
         if self.hidden:

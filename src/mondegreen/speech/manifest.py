@@ -19,7 +19,7 @@ from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
 from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.speech.channels import channel_of
-from mondegreen.speech.corpus import SPLITS, Found, discover
+from mondegreen.speech.corpus import SPLITS, UNNAMEABLE, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.folders import EXTENSIONS
 from mondegreen.speech.holdout import hold_out
@@ -255,7 +255,9 @@ def _check(item: Found, seen: Examined, params: Params, text: Text, problems: li
 
 def _noticed(notice: Notice) -> Problem:
     place = f"line {notice.line}: " if notice.line else ""
-    return Problem(path=notice.file, reason=notice.code, message=place + notice.message, warning=True)
+    return Problem(
+        path=notice.file, reason=notice.code, message=place + notice.message, warning=notice.code != UNNAMEABLE
+    )
 
 
 def with_ids(rows: list[Utterance]) -> list[Utterance]:

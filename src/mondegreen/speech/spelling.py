@@ -18,7 +18,7 @@ from mondegreen.speech.text import WRITE_AS_SPOKEN, Labeller, named
 
 FindModel = Callable[[str], Path | None]
 _FILES = ("vocab.json", "config.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
-_USUAL_HEAD = 32  # vocab_size where config.json does not say it
+_USUAL_HEAD, _LARGEST_HEAD = 32, 1_000_000  # vocab_size where config.json does not say it, or is not there
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -139,7 +139,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     ids |= {str(token["content"]): int(index) for index, token in added.items()}
     if not ids or not all(isinstance(index, int) for index in ids.values()):
         raise UsageError(f"{folder / 'vocab.json'} does not number characters.", "Fetch or train the model again.")
-    head = config.get("vocab_size", _USUAL_HEAD)
+    head = config.get("vocab_size", _USUAL_HEAD) if config else _LARGEST_HEAD
     ids = {token: index for token, index in ids.items() if 0 <= index < head}  # what is beyond the head never comes
     tokens = [""] * (max(ids.values(), default=-1) + 1)
     for token, index in ids.items():
