@@ -325,3 +325,8 @@ def test_channels_that_cancel_each_other_are_not_mixed(name: str) -> None:
     assert set(said) == ({"cancelled"} if cancel else set())
     expected = [left, right] if cancel else [(left + right) / 2]
     assert any(np.allclose(waveform, one, atol=1e-6) for one in expected)
+
+
+def test_a_hole_in_bare_frames_is_said_though_ffmpeg_steps_over_it() -> None:
+    found, said = heard(holed(encoded_by_ffmpeg("adts", "aac", 22_050), 900))
+    assert found < 2.5 and "are no sound" in said["incomplete"]
