@@ -325,7 +325,7 @@ def test_empty_transcripts_do_not_bend_the_fit() -> None:
 
 def test_calibration_reads_waveforms_of_the_wanted_splits_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = "mondegreen.detector.calibration"
-    monkeypatch.setattr(f"{module}.load_audio", lambda path: opened.append(path.name) or np.ones(9))
+    monkeypatch.setattr(f"{module}.load_audio", lambda path, **_: opened.append(path.name) or np.ones(9))
     opened: list[str] = []
     utterances, hypotheses, _ = corpus(16, seed=1, strength=1.0)
     steps: list[int] = []
