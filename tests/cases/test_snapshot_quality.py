@@ -94,9 +94,9 @@ def test_the_parents_cases_stay_and_a_machine_never_replaces_a_person(before: di
 
 @pytest.mark.slow  # it loads transformers
 def test_a_models_alphabet_is_read_as_its_tokenizer_reads_it() -> None:
-    from mondegreen.speech.model import load_vocabulary
+    from mondegreen.speech.model import load_model
 
-    ours, theirs = read_vocabulary(STARTER), load_vocabulary(STARTER, 0)
+    ours, theirs = read_vocabulary(STARTER), load_model(str(STARTER)).vocabulary
     assert (ours.tokens, ours.blank, ours.delimiter) == (theirs.tokens, theirs.blank, theirs.delimiter)
     assert ours.special == theirs.special
 
