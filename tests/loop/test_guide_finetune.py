@@ -1,6 +1,7 @@
 """The guide's command on folders as the guide describes them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mondegreen.config import Params
+from mondegreen.config import LabelParams, Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json
 from mondegreen.loop.guide_finetune import Request, guide_utterances, run_guide
@@ -17,6 +18,7 @@ from mondegreen.registry.mlflow_store import connect
 from mondegreen.speech.model import load_model
 from tests.registry.conftest import database_template, enter, make_project
 from tests.speech.tones import tone_example
+from tests.support.ollama_server import hypothesis, ollama, transcript
 from tests.tiny import save_model
 
 __all__ = ["database_template"]  # a fixture
@@ -137,6 +139,24 @@ def test_an_adapter_alone_hears_what_the_merged_model_hears_and_full_fine_tuning
     save_model(Path("base"), seed=2)
     with pytest.raises(UsageError, match="is an adapter of model"):
         load_model("alone")
+
+
+def test_a_language_model_is_asked_about_training_recordings_that_nobody_wrote_down(project: Path) -> None:
+    paths = recordings(Path("audio"))
+    rows = [(path.name, f"{word} {word[::-1]}") for path, word in zip(paths, WORDS, strict=True)]
+    write_references(Path("audio/references.csv"), rows[:8])
+    save_model(Path("base"))
+    # What untrained weights write, without the marks that no text may hold.
+    with ollama(lambda request, number: transcript(re.sub("</?s>", "", hypothesis(request)) + "a")) as server:
+        label = LabelParams(url=server.url, guards=(), few_shot=0, audit_cases=0, max_label_wer=None, retries=0)
+        found = {
+            llm: run_guide(
+                Request(audio_dir=Path("audio"), output_dir=Path("out"), model="base", num_epochs=1, llm=llm),
+                Params(label=label),
+            )
+            for llm in (False, True)
+        }
+    assert found[True].error_cases == found[False].error_cases + 4 and len(server.asked) == 4
 
 
 def test_shares_that_leave_nothing_and_an_adapter_without_lora_are_errors() -> None:

@@ -83,7 +83,7 @@ class ReferencedUtterance:
 
 def tells_something(utterance: Utterance, splits: Collection[Split]) -> bool:
     """Whether it may be learnt from or measured on: of the splits, and not picked for being heard rightly."""
-    return utterance.split in splits and utterance.domain != "replay"
+    return utterance.split in splits and utterance.domain not in ("replay", "corrected")
 
 
 def collect(

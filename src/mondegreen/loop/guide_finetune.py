@@ -244,7 +244,9 @@ def _labels(
     plan, scorer = plan_labelling(corpus, own), load_scorer(own, model_of(hypotheses))
     logger.info("%s is asked about %d recordings.", own.label.model, len(plan.asked))
     found = label_with_llm(corpus, plan, scorer, own, correctors(own, plan.shots))
-    check_audit(found.audit, sum(label.source == "llm" for label in found.labels.values()), own.label.max_label_wer)
+    written = [label for label in found.labels.values() if label.source == "llm"]
+    logger.info("%d of %d passed the label filter.", len(written), len(found.labels))
+    check_audit(found.audit, len(written), own.label.max_label_wer)
     return gold_labels(utterances, llm=found.labels)
 
 
