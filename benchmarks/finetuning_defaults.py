@@ -83,12 +83,13 @@ def trial(base: SpeechModel, examples: dict[str, list[Example]], setting: Settin
             result = finetune(
                 base, train, examples["dev"], examples["retention"], changed, Path(folder, "model"), Path(folder, "run")
             )
-            return _row(key, result, time.perf_counter() - started)
+            return row_of(key, result, time.perf_counter() - started)
 
     return remembered(MEASURED, Trial, key, measure)
 
 
-def _row(key: str, result: FinetuneResult, seconds: float) -> Trial:
+def row_of(key: str, result: FinetuneResult, seconds: float) -> Trial:
+    """What a training showed on dev and retention. Rates are WER; `seconds` of the training."""
     kept = next(row for row in result.sweep if row.weight == result.merge_weight)
     return Trial(
         key=key,

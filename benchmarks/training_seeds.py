@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
+from benchmarks import finetuning_defaults
 from benchmarks.common import machine, remembered, table
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
@@ -98,6 +99,14 @@ def trial(base: SpeechModel, data: Round, seed: int, params: Params) -> Trial:
             started = time.perf_counter()
             result = finetune(base, data.train, data.dev, data.retention, training, folder / "model", folder / "run")
             seconds = time.perf_counter() - started
+            # The same training is a row of that table as well.
+            run = run_key(training, base.digest, data.train, data.dev)
+            remembered(
+                finetuning_defaults.MEASURED,
+                finetuning_defaults.Trial,
+                run,
+                lambda: finetuning_defaults.row_of(run, result, seconds),
+            )
             candidate = load_transcriber(str(folder / "model"), params)
             heard = transcribe_corpus(data.judging, candidate, folder / "hypotheses")
         return _row(key, seed, result, seconds, _judge(data, heard, params))
