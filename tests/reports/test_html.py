@@ -166,6 +166,11 @@ def test_a_verdict_without_any_reference_still_makes_a_page(case: SimpleNamespac
     assert "Inconclusive" in page and "there are no rates" in page and "Not run for this candidate" in page
 
 
+def test_a_project_without_suites_has_a_page(outputs: StageOutputs) -> None:
+    none = RegressionResults(passed=False, reason="no suites are registered", model="", suites=[], registered=False)
+    assert "Not run</b>: no suites are registered" in written(find(replace(outputs, regression=none)))
+
+
 def test_what_the_build_folder_holds_makes_the_same_page(build: Path, outputs: StageOutputs, page: str) -> None:
     assert written(find(replace(read_outputs(build), project=outputs.project))) == page
 

@@ -75,6 +75,7 @@ def test_a_batch_gives_each_request_what_it_would_get_alone(deployed: Path, mode
         ({"response_format": "diarized_json"}, 400, "is not one of json, text"),
         ({"timestamp_granularities[]": "phone"}, 400, "neither word nor segment"),
         ({"beam": "3"}, 400, "beam is not a field"),
+        ({"channel": "second"}, 400, "chooses none"),
         ({"speaker": "a\nb"}, 400, "odd ones"),
     ],
 )

@@ -48,7 +48,7 @@ def transcribe(
     recording: RecordingOption = None,
     metadata: MetadataOption = None,
 ) -> None:
-    """Transcribe recordings (wav, flac, ogg, mp3; others with mondegreen[av]; any rate, any length).
+    """Transcribe recordings (wav, flac, ogg, mp3; others with the extra av; any rate, any length).
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
     inference could not be logged. What was not heard of a recording, and which files of a folder are no recordings,

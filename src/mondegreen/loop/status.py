@@ -198,7 +198,10 @@ def _show_registry(deployer: dict[str, Any]) -> list[str]:
 
 def _show_last_day(found: dict[str, Any]) -> list[str]:
     if not found["inferences"] and found["uncalibrated"]:
-        return [f"error rate not calibrated: {found['uncalibrated']:,} inferences, `mondegreen detector calibrate`"]
+        return [
+            f"error rate not calibrated: {found['uncalibrated']:,} inferences, "
+            "`mondegreen detector calibrate [--candidate]`"
+        ]
     if not found["inferences"]:
         unmeasured = f" ({found['unmeasured']:,} that no detector looked at)" if found["unmeasured"] else ""
         return [f"no inference was measured{unmeasured}"]

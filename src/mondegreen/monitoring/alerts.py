@@ -26,7 +26,7 @@ from mondegreen.tables import AlertRow
 logger = logging.getLogger(__name__)
 _LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
 _CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
-NOT_CALIBRATED = "are not calibrated and say no share (`mondegreen detector calibrate`)"
+NOT_CALIBRATED = "are not calibrated and say no share (`mondegreen detector calibrate [--candidate]`)"
 _NEXT_STEPS = {
     "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
     "(`mondegreen check`).",

@@ -155,6 +155,7 @@ class Summary(BaseModel):
     outcome: VerdictOutcome
     reason: str
     measure: Measure = "WER"  # CER: the rates under `wer` count characters
+    forgetting: str  # in capital letters, when nothing shows what was forgotten; else ""
     rows: list[SummaryRow]
     wer_improvement: float | None
     interval: Interval | None
@@ -177,6 +178,7 @@ def summary(build: Path = Path("build")) -> Summary:
         outcome=verdict.outcome,
         reason=verdict.reason,
         measure=verdict.measure,
+        forgetting=verdict.retention.warning,
         rows=[_row(verdict, name) for name in verdict.shown_slices],
         wer_improvement=verdict.wer_improvement,
         interval=verdict.interval,
@@ -204,6 +206,8 @@ def render(found: Summary) -> RenderableType:
         lines.insert(
             0, f"improvement  {points(found.wer_improvement)} {found.measure} ({level} interval {bounds}, p = {chance})"
         )
+    if found.forgetting:
+        lines.append(f"retention    [red bold]{found.forgetting}[/]")
     lines += [
         f"regression   {escape(found.regression)}",
         f"registered   {_version(found.registered)}",

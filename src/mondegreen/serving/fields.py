@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 from starlette.datastructures import FormData
 
 from mondegreen.cases.origin import FIELDS
+from mondegreen.config import Channel
 from mondegreen.serving.formats import FORMATS, Granularity, ResponseFormat
 from mondegreen.serving.refusal import RefusedError
 
@@ -59,6 +60,12 @@ def read_fields(form: FormData, language: str, names: Sequence[str], headers: Ma
     if wrong := [value for value in granularities if value not in ("word", "segment")]:
         raise RefusedError(
             400, f"timestamp_granularities {wrong[0]!r} is neither word nor segment.", "timestamp_granularities[]"
+        )
+    if text.get("channel", "").lower() in get_args(Channel):
+        raise RefusedError(
+            400,
+            "channel is your own name of the channel that you send, and chooses none: send one a request.",
+            "channel",
         )
     return Asked(
         cast(ResponseFormat, form_name),

@@ -68,7 +68,8 @@ def discover(data: Path, notices: list[Notice] | None = None, channel: Channel =
             logger.warning("%s", notice)
     if not found:
         raise UsageError(
-            f"{data}/ holds no recordings (wav, flac, ogg, mp3, m4a …).", "Put them in data/clean and data/noisy."
+            f"{data}/ holds no recordings (wav, flac, ogg, mp3, m4a …).",
+            "Put them in data/audio/clean and data/audio/noisy.",
         )
     return sorted(found, key=lambda item: item.path.as_posix())
 

@@ -34,6 +34,7 @@ from mondegreen.speech.training import train as run_training
 logger = logging.getLogger(__name__)
 FORGETTING_CONFIDENCE = 0.95  # that a training forgets no more than the bound says
 _ROUNDING = 1e-9
+_UNMEASURED = "what it forgets is not measured: there are no retention recordings of dev"
 _BESIDE_WEIGHTS = (
     "vocab.json",
     "tokenizer.json",
@@ -286,10 +287,8 @@ def sweep(
                 within_budget=bound <= budget + _ROUNDING,
             )
         )
-        logger.info(
-            "Merge weight %.2f: dev WER %.2f %%, retention loss %+.2f points, at most %+.2f",
-            *(weight, 100 * score.words.rate, 100 * loss, 100 * bound),
-        )
+        forgotten = f"retention loss {100 * loss:+.2f} points, at most {100 * bound:+.2f}" if kept else _UNMEASURED
+        logger.info("Merge weight %.2f: dev WER %.2f %%, %s", weight, 100 * score.words.rate, forgotten)
     return rows
 
 
