@@ -70,7 +70,7 @@ def test_replay_stands_in_a_slice_of_its_own(corpus: Corpus) -> None:
 
 
 def test_the_detector_learns_nothing_from_replay(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mondegreen.detector.calibration.load_audio", lambda path: None)
+    monkeypatch.setattr("mondegreen.detector.calibration.load_audio", lambda path, **_: None)
     monkeypatch.setattr("mondegreen.detector.calibration.measure", lambda waveform: None)
     monkeypatch.setattr("mondegreen.detector.calibration.ReferencedUtterance", lambda scored, acoustics: scored)
     found = collect(corpus.utterances, corpus.hypotheses, {"train", "dev"}, "spoken")
