@@ -187,6 +187,35 @@ def test_a_task_without_the_models_text_is_found_by_its_recording(store: DataMan
         assert texts[-1] == audio and report.new_cases == 0 and codes(report) == ["audio_field", "case_found"]
 
 
+@pytest.mark.parametrize("value", [None, {"text": [None]}, {"text": None}])
+def test_a_text_of_null_is_none(store: DataManager, tmp_path: Path, value: Any) -> None:
+    emptied = area("transcription") | {"value": value}
+    assert imported(store, tmp_path / "t.json", task(store, annotation(emptied)))[0] == []
+    texts, _ = imported(store, tmp_path / "t.json", task(store, annotation(emptied, area("transcription", "hello"))))
+    assert texts == ["hello"]
+
+
+def test_tasks_that_nobody_touched_are_counted_and_a_second_recording_is_named(
+    store: DataManager, tmp_path: Path
+) -> None:
+    record(tmp_path / "in/a.wav")
+    heard = {"model_version": "m", "result": [area("t", "HELO")]}
+    row = {"data": {"audio": "a.wav", "other": "b.wav"}, "predictions": [heard]}
+    bare = {"data": {"audio": "c.wav"}}
+    _, report = imported(store, tmp_path / "in/t.json", [bare, row, {**bare, "annotations": [annotation()]}])
+    assert (report.cases, report.new_cases) == (1, 1)
+    said = {notice.code: notice.message for notice in report.notices}
+    assert "(2): task 1, task 3" in said["nothing_written"] and "field other" in said["another_audio"]
+
+
+def test_the_speaker_of_json_min_is_the_cases(store: DataManager, tmp_path: Path) -> None:
+    name = store.get_case(add_case(store, "one")).audio_name
+    row = {"audio": f"/data/upload/3/{name}", "id": 1, "transcription": "hello", "annotator": 1, "speaker": "ann"}
+    assert imported(store, tmp_path / "t.json", [row])[0] == ["hello"]
+    case = store.find_cases().cases[0]
+    assert case.metadata["speaker"] == "ann" and not store.corrections(case.id)[0].metadata
+
+
 JSONS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "x", "a.wav", "2026-11-29T10:00"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
@@ -218,5 +247,7 @@ def test_every_task_is_a_case_or_has_a_reason(tmp_path_factory: pytest.TempPathF
         assert str(path) in str(error)
         return
     tasks = content if isinstance(content, list) else content.get("tasks", [content])
-    assert [row.where for row in rows] == [f"task {number}" for number in range(1, len(tasks) + 1)]
+    places = [f"task {number}" for number in range(1, len(tasks) + 1)]
+    left_out = sum(int(n.message.split("(")[1].split(")")[0]) for n in notices if n.code == "nothing_written")
+    assert set(where := [row.where for row in rows]) <= set(places) and len(where) + left_out == len(places)
     assert all((row.case is None) == bool(row.problem) for row in rows)

@@ -326,3 +326,52 @@ def test_names_of_any_bytes_are_taken_and_told(tmp_path: Path) -> None:
     assert (done.exit_code, report["taken"], report["left_out"]["missing"]["count"]) == (1, 2, 2)
     assert sorted(path.name for path in Path("data/audio/m").iterdir()) == ["caf_.wav", "l_ng-00000250-00000750.wav"]
     assert CliRunner().invoke(app, ["data", "import", "nemo", str(source)]).exit_code == 1
+
+
+def test_segments_without_a_span_are_left_out_and_two_speakers_of_one_are_both_taken() -> None:
+    tone(Path("in/a.wav"), 1.0)
+    times = ("-1 1", "nan 1", "0 inf", "0.5 0.1")
+    lines = [f"a 1 s {time} {time}" for time in times] + ["a 1 ann 0 0.5 one", "a 1 bob 0 0.5 two", "a 1 s 0.5 1 last"]
+    Path("in/a.stm").write_text("\n".join(lines))
+    report, rows = taken("stm", "in/a.stm")
+    assert report.left_out["bad_row"].count == len(times)
+    assert [(row.text, row.speaker) for row in rows.values()] == [("one", "ann"), ("two", "bob"), ("last", "s")]
+
+
+def test_a_link_to_itself_beside_the_source_is_named() -> None:
+    tone(Path("in/a.wav"))
+    Path("in/selfwav.wav").symlink_to("selfwav.wav")
+    report, rows = taken("nemo", manifest(Path("in/m.json"), {"audio_filepath": "a.wav", "text": "one"}))
+    assert len(rows) == 1 and "selfwav.wav" in report.unlisted.examples[0]
+
+
+@pytest.mark.parametrize("kind", ["nemo", "audiofolder"])
+def test_fields_that_mean_the_same_and_differ_leave_a_row_out(kind: Format) -> None:
+    fields: list[dict[str, object]] = [
+        {"text": "right", "reference": "other"}, {"text": "a", "Text": "b"},
+        {"text": "a", "speaker_id": "1", "client_id": "2"}, {"text": "same", "sentence": "same", "reference": None},
+    ]  # fmt: skip
+    for number in range(len(fields)):
+        tone(Path(f"in/{number}.wav"), pitch=300 + 50 * number)
+    rows = [{"file_name": f"{number}.wav", **more} for number, more in enumerate(fields)]
+    source = manifest(Path("in/metadata.jsonl"), *rows)
+    report, found = taken(kind, source if kind == "nemo" else "in")
+    assert [row.text for row in found.values()] == ["same"] and report.left_out["bad_row"].count == 3
+    assert "'text' and 'reference' both mean text" in report.left_out["bad_row"].examples[0]
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n"])
+def test_channels_of_kaldi_segments_and_any_line_end(ends: str) -> None:
+    both = np.stack([np.full(RATE, 0.25), np.full(RATE, 0.5)], axis=1)
+    Path("k").mkdir()
+    soundfile.write("k/r.wav", both, RATE)
+    Path("k/wav.scp").write_bytes(b"r r.wav\n")
+    segments = ("u1 r 0 0.5 0", "u2 r 0 0.5 1", "u3 r 0 0.5 B", "u4 r 0 0.5", "u5 r 0 1 7", "u6 r 0 1 x")
+    Path("k/segments").write_bytes(ends.join(segments).encode())
+    Path("k/text").write_bytes(ends.join(f"u{n} words {n}" for n in range(1, 7)).encode())
+    report, rows = taken("kaldi", "k")
+    assert [row.text for row in rows.values()] == ["words 1", "words 2", "words 3", "words 4"]
+    heard = [samples(f"data/{path}") for path in rows]
+    assert [part.shape for part in heard] == [(RATE // 2,)] * 3 + [(RATE // 2, 2)]
+    assert [part[0] for part in heard[:3]] == [8192, 16384, 16384]
+    assert report.left_out.keys() == {"no_channel", "bad_row"}

@@ -90,6 +90,11 @@ def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Pat
         ("a.trn", ";; nothing\n", "holds no utterance"),
         ("a.stm", "f A s 1.0\n", r"a\.stm:1: it is not"),
         ("a.stm", "f A s one two <o> words\n", r"a\.stm:1: it is not"),
+        ("a.stm", "f A s -1 1 words\n", r"a\.stm:1: -1 to 1 s is no span of time"),
+        ("a.stm", "f A s 0 nan words\n", r"a\.stm:1: 0 to nan s is no span of time"),
+        ("a.stm", "f A s 0 inf words\n", r"a\.stm:1: 0 to inf s is no span of time"),
+        ("a.stm", "f A s 2 1 words\n", r"a\.stm:1: 2 to 1 s is no span of time"),
+        ("a.stm", "f A s 0 1 words\nf A s 0 1 others\n", r"a\.stm:2: .* stands in line 1 already"),
         ("a.csv", "id,words\na,b\n", r"a\.csv:1: field text: there is no such column but id, words"),
         ("a.csv", "id,text\na,b\nc\n", r"a\.csv:3: field text: it is empty or missing"),
         ("a.csv", "id,text\na,b,c\n", r"a\.csv:2: field text: there are more fields than columns"),
@@ -98,6 +103,8 @@ def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Pat
         ("a.jsonl", '{"id": "a", "text": "b"}\nno\n', r"a\.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"text": "b"}\n', r"a\.jsonl:1: it has neither id nor path"),
         ("a.jsonl", '{"id": "a"}\n', r"a\.jsonl:1: field text"),
+        ("a.jsonl", '{"id": "a", "text": "b", "duration": -1}\n', r"a\.jsonl:1: field duration"),
+        ("a.jsonl", '{"id": "a", "text": "b", "duration": NaN}\n', r"a\.jsonl:1: field duration"),
         ("a.ctm", "", "not known how to read .ctm"),
     ],
 )
@@ -186,3 +193,9 @@ def test_a_hypothesis_leaves_no_choice(tmp_path: Path) -> None:
     references = read_references(written(tmp_path, "r.trn", "one (a)\n"))
     with pytest.raises(UsageError, match=r"h\.trn:1: a hypothesis leaves a choice"):
         read_hypotheses(written(tmp_path, "h.trn", "{ one / two } (a)\n"), references)
+
+
+def test_two_who_speak_in_one_segment_are_two_utterances(tmp_path: Path) -> None:
+    text = "f 1 ann 0 1 one\nf 1 bob 0 1 two\nf 1 ann 1 2 three\n"
+    keys = [line.key for line in read_lines(written(tmp_path, "a.stm", text))]
+    assert keys == ["f 1 0.000 1.000 ann", "f 1 0.000 1.000 bob", "f 1 1.000 2.000"]

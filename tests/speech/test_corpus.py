@@ -136,3 +136,33 @@ def test_a_split_that_the_recordings_cannot_have_is_refused(tmp_path: Path, fold
     (tmp_path / folder / "references.csv").write_text(f"path,text,split\na.wav,Hi,{split}\n")
     with pytest.raises(UsageError, match=rf"references\.csv:2: field split: '{split}'"):
         discover(tmp_path)
+
+
+def test_linked_folders_are_heard_and_what_is_no_file_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    touch(data, "audio/clean/a.wav", "audio/b.wav/c.wav")
+    touch(tmp_path, "elsewhere/d.wav")
+    (data / "audio/noisy").symlink_to(tmp_path / "elsewhere")
+    (data / "audio/up").symlink_to("..")
+    (data / "audio/gone.wav").symlink_to("nowhere.wav")
+    (data / "audio/self.wav").symlink_to("self.wav")
+    os.mkfifo(data / "audio/fifo.wav")
+    notices: list[Notice] = []
+    heard = {item.path.name: item.condition for item in discover(data, notices)}
+    assert heard == {"a.wav": "clean", "c.wav": "b.wav", "d.wav": "noisy"}
+    told = next(notice.message for notice in notices if notice.code == "unheard")
+    assert told.startswith("5 cannot be heard")
+    assert all(f"audio/{name} (" in told for name in ("up", "gone.wav", "self.wav", "fifo.wav", "b.wav"))
+
+
+def test_a_speaker_is_one_in_any_spelling_and_doubtful_ones_are_named(tmp_path: Path) -> None:
+    speakers = ["Zo\u00e9", "Zoe\u0301", "Anna", "anna", "unknown", "N/A", "-", ""]
+    touch(tmp_path, *(f"clean/{number}.wav" for number in range(len(speakers))))
+    rows = [f"clean/{number}.wav,text,{name}" for number, name in enumerate(speakers)]
+    (tmp_path / "references.csv").write_text("\n".join(["path,text,speaker", *rows]), encoding="utf-8")
+    notices: list[Notice] = []
+    found = discover(tmp_path, notices)
+    assert len({item.speaker for item in found[:2]}) == 1
+    said = {notice.code: notice.message for notice in notices}
+    assert "Anna and anna" in said["speaker_twins"] and "Zo" not in said["speaker_twins"]
+    assert "unknown, N/A, -" in said["speaker_placeholder"]

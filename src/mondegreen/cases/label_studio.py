@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TextIO
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from mondegreen.cases.origin import origin_of
-from mondegreen.cases.sent_cases import OURS, CaseInFile, Remark, SentCase, SentCorrection, parsed
+from mondegreen.cases.origin import FIELDS, origin_of
+from mondegreen.cases.sent_cases import OURS, CaseInFile, Remark, SentCase, SentCorrection, parsed, told
 from mondegreen.delimited import Notice, decoded, tell
 from mondegreen.errors import UsageError
 
@@ -98,20 +98,28 @@ def read_tasks(
     tasks = content.get("tasks", [content]) if isinstance(content, dict) and content else content
     if not isinstance(tasks, list):
         raise UsageError(f"{path} holds no list of tasks.", "Export it from Label Studio as JSON or JSON-MIN.")
-    tasks = [_from_min(task) for task in tasks]
+    tasks = [_from_min(task, text_area) for task in tasks]
     names = _names(path, tasks, str(config or _config_of(tasks)), text_area, notices)
+    untouched: list[tuple[str, Remark]] = []
     for number, task in enumerate(tasks, 1):
         fields = partial(_case_of_task, task, names, silence)
-        yield parsed(f"task {number}", fields, "this is not a task of Label Studio: ")
+        row = parsed(f"task {number}", fields, "this is not a task of Label Studio: ")
+        if row.case and OURS not in task["data"] and row.case.original_transcript is None and not row.case.corrections:
+            message = "tasks without a prediction and without a submitted transcript are left out"
+            untouched.append((row.where, Remark("nothing_written", message)))
+            continue
+        yield row
+    for notice in told(path, untouched):
+        tell(notice, notices)
 
 
-def _from_min(task: Any) -> Any:
+def _from_min(task: Any, text_area: str) -> Any:
     """A task as Label Studio's JSON has it from one of JSON-MIN, where data and answers stand side by side."""
     if not isinstance(task, dict) or "data" in task or not task:
         return task
-    answers = {
-        name: value for name, value in task.items() if name not in _ABOUT and name != "audio" and not _is_audio(value)
-    }
+    # Nothing in JSON-MIN tells data from answers; what says whose voice it is, is taken for data.
+    about = _ABOUT | {"audio", *FIELDS} - {text_area}
+    answers = {name: value for name, value in task.items() if name not in about and not _is_audio(value)}
     result: list[dict[str, Any]] = []
     for name, value in answers.items():
         if isinstance(value, dict) and "choices" in value:
@@ -208,8 +216,8 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
     sent = [item for item in (_written_there(item, names, silence, remarks) for item in theirs) if item]
     if len(sent) > 1 and len({item.transcript for item in sent}) > 1:
         remarks.append(Remark("several_annotations", "annotations differ; all are kept, the one updated last counts"))
-    told = {name: value for name, value in origin_of(data).items() if value and not _is_audio(data[name])}
-    return {**facts, "metadata": {**(facts.get("metadata") or {}), **told}, "corrections": [*ours, *sent]}
+    origin = {name: value for name, value in origin_of(data).items() if value and not _is_audio(data[name])}
+    return {**facts, "metadata": {**(facts.get("metadata") or {}), **origin}, "corrections": [*ours, *sent]}
 
 
 def _words(text: str | None) -> str:
@@ -231,6 +239,8 @@ def _audio(data: dict[str, Any], names: _Names, remarks: list[Remark]) -> str:
             raise ValueError(f"field data: it names no audio; its fields are {', '.join(map(repr, data)) or 'none'}")
         field = fields[0]
         remarks.append(Remark("audio_field", f"field {field}: read as the audio"))
+    others = [name for name, value in data.items() if name != field and _is_audio(value)]
+    remarks += [Remark("another_audio", f"field {name}: another recording, which is not used") for name in others]
     audio = str(data[field])
     return unquote(audio.removeprefix(_LOCAL)) if audio.startswith(_LOCAL) else audio
 
@@ -287,12 +297,14 @@ def _written_there(item: dict[str, Any], names: _Names, silence: bool, remarks: 
 def _text(item: dict[str, Any], names: _Names) -> str | None:
     """The transcript's text areas in the order of the time that they stand for; None without one."""
     areas = [
-        result["value"]
+        value
         for result in _results(item)
-        if result.get("type") == "textarea" and str(result.get("from_name") or "") == names.text_area
+        if result.get("type") == "textarea"
+        and str(result.get("from_name") or "") == names.text_area
+        and isinstance(value := result.get("value"), dict)  # null where an annotator took the text away
     ]
     areas.sort(key=lambda value: float(value.get("start") or 0))
-    texts = [str(part) for value in areas for part in _listed(value.get("text"))]
+    texts = [str(part) for value in areas for part in _listed(value.get("text")) if part is not None]
     return " ".join(texts) if texts else None
 
 

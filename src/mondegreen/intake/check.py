@@ -89,6 +89,7 @@ _MEANING = {
     "incomplete": "damaged or cut, heard without what is missing",
     "header": "headers that say less than is there; all was heard",
     "not_taken": "files that are no recordings by their name",
+    "unheard": "links that lead nowhere, and what else is no file",
     "hidden": "hidden files and resource forks",
     "name_not_utf8": "file names that are no UTF-8 text: rename them",
     "missing": "files that are not there",
@@ -108,12 +109,15 @@ _MEANING = {
     "corrupt": "failed cases whose recording changed",
     "row_without_recording": "rows whose recording is not there",
     "recording_without_row": "recordings that the table does not name",
+    "speaker_twins": "speakers that differ only in upper and lower case",
+    "speaker_placeholder": "speakers that nobody knows, and that count as one person",
     "no_speaker": "rows without a speaker in a table that has some",
     "columns_not_used": "columns that are not known, and not used",
 }
 # Left out so that nothing that judges is learnt: docs/splits.md.
 _BY_RULE = frozenset({JUDGED_TEXT, "in_retention", "no_reference", "known"})
-_LOST = frozenset({"row_without_recording", "name_not_utf8"})  # what a table's reader says of things that take no part
+# What a reader of tables and folders says of things that take no part.
+_LOST = frozenset({"row_without_recording", "name_not_utf8", "unheard"})
 _UNDERSTOOD = frozenset(
     {"columns_read_as", "separator", "encoding", "paths_read_as", "recording_without_row", "not_taken", "hidden"}
 )

@@ -5,13 +5,14 @@ unreadable is a UsageError.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.delimited import decoded
 from mondegreen.errors import UsageError
 from mondegreen.intake.entries import Corpus, Entry, Left, Row
-from mondegreen.scoring.transcript_files import read_lines
+from mondegreen.scoring.transcript_files import is_span, read_lines
 
 _IGNORED, _GAP = "ignore_time_segment_in_scoring", "inter_segment_gap"  # sclite's text and speaker of such segments
 
@@ -31,18 +32,18 @@ def read_kaldi(corpus: Corpus) -> Iterator[Row]:
     parts = segments or {key: (number, key) for key, (number, _) in recordings.items()}
     for key, (number, written) in parts.items():
         where = f"{folder / ('segments' if segments else 'wav.scp')}:{number}"
-        found = _kaldi_span(where, written) if segments else (key, 0.0, None)
+        found = _kaldi_span(where, written) if segments else (key, 0.0, None, None)
         if isinstance(found, Left):
             yield found
             continue
-        recording, start, end = found
+        recording, start, end, channel = found
         audio = _kaldi_audio(corpus, where, recording, recordings)
         if isinstance(audio, Left):
             yield audio
             continue
         source = recording if segments else ""
         text, speaker = (table[key][1] if key in table else "" for table in (texts, speakers))
-        yield Entry(where, key.replace("/", "_"), audio, text, speaker, source, start, end)
+        yield Entry(where, key.replace("/", "_"), audio, text, speaker, source, start, end, channel)
     for key in texts.keys() - parts.keys():
         yield Left(f"{folder / 'text'}:{texts[key][0]}", "no_audio", f"{key} is in text, and has no recording")
 
@@ -58,16 +59,23 @@ def _kaldi_table(path: Path) -> dict[str, tuple[int, str]]:
     return table
 
 
-def _kaldi_span(where: str, written: str) -> tuple[str, float, float | None] | Left:
-    """Recording, start and end of a line of segments; an end of -1 is that of the recording."""
+def _kaldi_span(where: str, written: str) -> tuple[str, float, float | None, int | None] | Left:
+    """Recording, start, end and channel of a line of segments.
+
+    An end of -1 is that of the recording. Channels count from 0, as Kaldi's extract-segments takes them.
+    """
     try:
-        recording, start, end = written.split()[:3]
+        recording, start, end, *more = written.split()
         span = float(start), float(end)
+        side = {"a": 0, "b": 1}.get(more[0].lower()) if more else None
+        channel = int(more[0]) if more and side is None else side
     except ValueError:
-        return Left(where, "bad_row", "it is not `utterance recording start end`")
+        return Left(where, "bad_row", "it is not `utterance recording start end [channel]`")
+    if len(more) > 1 or (channel is not None and channel < 0):
+        return Left(where, "bad_row", "behind its end stands no channel: 0, 1, … or A, B")
     if not 0 <= span[0] < math.inf or not (span[1] == -1 or span[1] > span[0]):
         return Left(where, "bad_row", f"{start} to {end} is no span of time")
-    return recording, span[0], None if span[1] == -1 else span[1]
+    return recording, span[0], None if span[1] == -1 else span[1], channel
 
 
 def _kaldi_audio(corpus: Corpus, where: str, recording: str, recordings: Mapping[str, tuple[int, str]]) -> Path | Left:
@@ -110,7 +118,7 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
     if not tables:
         raise UsageError(f"{corpus.source} holds no .stm.", "Name an .stm file, or a folder with some.")
     for table in tables:
-        for line in read_lines(table):
+        for line in read_lines(table, spans=False):
             where = f"{table}:{line.number}"
             if line.speaker == _GAP or _IGNORED in line.text.lower():
                 yield Left(where, "not_scored", "the file says that nothing is said there, or that it is not scored")
@@ -118,12 +126,17 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
             if "{" in line.text:
                 yield Left(where, "alternatives", f"it leaves a choice: {line.text}; write down what was said")
                 continue
-            _, channel, start, end = line.key.rsplit(" ", 3)
+            # Behind the times stands the speaker, where two speak at once: both are cut, each with the own words.
+            _, channel, start, end, *speaker = line.key.split()
+            if not is_span(float(start), float(end)):
+                yield Left(where, "bad_row", f"{start} to {end} s is no span of time")
+                continue
             audio = corpus.find(line.recording)
             if audio is None:
                 yield missing(where, line.recording)
                 continue
-            name = f"{line.recording}-{channel}-{round(1000 * float(start)):08d}-{round(1000 * float(end)):08d}"
+            times = (f"{round(1000 * float(time)):08d}" for time in (start, end))
+            name = "-".join([line.recording, channel, *times, *speaker])
             chosen = {"a": 0, "b": 1, "1": 0, "2": 1}.get(channel.lower())
             spoken = line.text, line.speaker, line.recording
             yield Entry(where, name.replace("/", "_"), audio, *spoken, float(start), float(end), chosen)
@@ -135,6 +148,6 @@ def missing(where: str, written: str) -> Left:
 
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers. Raises UsageError when it cannot be read as text."""
-    for number, line in enumerate(decoded(path).split("\n"), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", decoded(path)), 1):
         if line.strip():
             yield number, line

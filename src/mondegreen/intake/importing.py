@@ -1,5 +1,6 @@
 """A corpus from outside becomes recordings and references of a data folder, and every row of it is accounted for."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -75,10 +76,15 @@ def _moved(corpus: Corpus) -> Reason:
     return Reason(count=len(lines), examples=lines[:EXAMPLES])
 
 
+def _real(path: Path) -> Path:
+    """Where links lead, as far as they do; `Path.resolve` raises RuntimeError on one that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 def _unlisted(corpus: Corpus, rows: list[Row], into: Path) -> Reason:
     """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
-    named = {row.audio.resolve() for row in rows if isinstance(row, Entry)}
-    below = {path.resolve() for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
-    below = {path for path in below if not path.is_relative_to(into.resolve())}
+    named = {_real(row.audio) for row in rows if isinstance(row, Entry)}
+    below = {_real(path) for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
+    below = {path for path in below if not path.is_relative_to(_real(into))}
     lines = sorted(map(shown, below - named)) if below & named else []
     return Reason(count=len(lines), examples=lines[:EXAMPLES])

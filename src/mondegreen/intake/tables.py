@@ -87,11 +87,25 @@ def _objects(corpus: Corpus, path: Path, by_duration: bool = False) -> Iterator[
             yield Left(where, "bad_row", "it is no JSON object")
             continue
         unknown |= dict.fromkeys(name for name in fields if name.lower() not in names)
-        known = {names[name.lower()]: value for name, value in fields.items() if name.lower() in names}
+        said = {name: value for name, value in fields.items() if name.lower() in names and value is not None}
+        known = {names[name.lower()]: value for name, value in said.items()}
+        if twice := _rivals(said, names):
+            yield Left(where, "bad_row", twice)
+            continue
         yield _entry(corpus, path.parent, where, known, by_duration)
     if unknown:
         message = f"fields that are not known and not used: {', '.join(map(repr, unknown))}"
         corpus.notices.append(Notice("columns_not_used", message, str(path)))
+
+
+def _rivals(fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Which fields of a row mean the same and say different things; "" when none do."""
+    first: dict[str, str] = {}
+    for name, value in fields.items():
+        ours = names[name.lower()]
+        if fields[other := first.setdefault(ours, name)] != value:
+            return f"its fields {other!r} and {name!r} both mean {ours}, and differ: keep one, or say which with --map"
+    return ""
 
 
 def _records(corpus: Corpus, path: Path) -> Iterator[Row]:

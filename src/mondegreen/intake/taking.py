@@ -169,7 +169,12 @@ def _temporary(target: Path) -> Iterator[Path]:
 def _row(path: str, entry: Entry, condition: str) -> dict[str, str]:
     """The source recording is named with the condition: "rec1" of two corpora are two recordings."""
     recording = f"{entry.condition or condition}/{entry.recording}" if entry.recording else ""
-    fields = {"path": path, "text": entry.text, "speaker": entry.speaker, "source": recording}
+    fields = {
+        "path": path,
+        "text": entry.text,
+        "speaker": unicodedata.normalize("NFC", entry.speaker),
+        "source": recording,
+    }
     fields |= {"written_by": entry.written_by} if entry.written_by else {}
     return {name: " ".join(value.split()) for name, value in fields.items()} | {"path": path}
 

@@ -22,6 +22,8 @@ _MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
 _HEADER = "The first line names the columns: path,text,speaker,condition,source,licence; the last four are optional."
 _REWRITTEN = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # a long number, after a spreadsheet had it
 _NUMBERS = ("duration", "confidence")
+# What people and programs write for a speaker whom they do not know.
+_NOBODY = frozenset({"unknown", "unk", "<unk>", "n/a", "none", "null", "nan", "anonymous", "-", "--", "?", "??", "???"})
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,22 @@ def _doubts(
         message = f"field speaker: it is empty in {len(blank)} of {len(rows)} rows: lines {some(blank)}; "
         message += "what they say may judge a model that has learnt from the same person"
         tell(Notice("no_speaker", message, str(path), blank[0]), notices)
+    _odd_speakers(path, rows, notices)
+
+
+def _odd_speakers(path: Path, rows: Sequence[Row], notices: list[Notice] | None) -> None:
+    """Says of speakers that may be one person, or several: no person may stand on both sides of a split."""
+    spellings: dict[str, dict[str, int]] = {}
+    for row in rows:
+        spellings.setdefault(" ".join(row.speaker.casefold().split()), {}).setdefault(row.speaker, row.line)
+    if nobody := [(name, line) for key in spellings if key in _NOBODY for name, line in spellings[key].items()]:
+        message = f"each of these counts as one person: {some([name for name, _ in nobody])}; "
+        message += "leave the speaker empty where nobody knows it"
+        tell(Notice("speaker_placeholder", f"field speaker: {message}", str(path), nobody[0][1]), notices)
+    if twins := [found for key, found in spellings.items() if len(found) > 1 and key not in _NOBODY]:
+        message = f"each spelling counts as a person: {some([' and '.join(found) for found in twins])}; "
+        message += "write one person's name in one way"
+        tell(Notice("speaker_twins", f"field speaker: {message}", str(path), min(twins[0].values())), notices)
 
 
 def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, Row]:
@@ -185,6 +203,8 @@ def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
 def _row(record: Record, table: Table, key: str) -> Row:
     fields = {name: cell.strip() for name, cell in record.cells.items()}
     fields |= {name: table.decimal(fields[name]) for name in _NUMBERS if name in fields}
+    if "speaker" in fields:  # a Mac and a keyboard write the same letter in different ways
+        fields["speaker"] = normalize("NFC", fields["speaker"])
     name = PurePosixPath(fields["path"]).as_posix() if fields.get("path") else ""
     return Row(
         line=record.line,

@@ -5,15 +5,17 @@ wrong can name it.
 """
 
 import json
+import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mondegreen.delimited import Notice, tell, wrong
 from mondegreen.errors import UsageError
@@ -44,7 +46,7 @@ class Line:
     speaker: str = ""
     recording: str = ""
     condition: str = "all"
-    duration: float = 0.0  # seconds
+    duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # seconds
     confidence: float = 1.0
     error: str = ""  # why there is no transcript
     model: str = ""
@@ -64,7 +66,7 @@ _OPTIONAL = ("speaker", "condition", "duration", "confidence")
 _OF_UTTERANCES = ("duration", "condition", "speaker", "recording", "split", "domain", "reference_source")
 
 
-def read_lines(path: Path, notices: list[Notice] | None = None) -> list[Line]:
+def read_lines(path: Path, notices: list[Notice] | None = None, *, spans: bool = True) -> list[Line]:
     """The utterances of a file, by its suffix, in its order.
 
     .trn: `words (id)`, the speaker is what stands before the first - or _ of the ID, as sclite's `-i spu_id` has it.
@@ -74,13 +76,16 @@ def read_lines(path: Path, notices: list[Notice] | None = None) -> list[Line]:
     also NeMo's manifests (audio_filepath, text, pred_text, offset). A file without a suffix, or .txt: `id words` as in
     Kaldi's `text`. Lines that begin with ;; are comments in .trn and .stm.
 
-    `notices` gets what a table's reader understood and what it did not use; logged when None.
+    Args:
+        notices: gets what a table's reader understood and what it did not use; logged when None.
+        spans: a segment of an .stm that is no span of time is an error; else it is read as it is.
 
     Raises:
         UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
     """
     readers: dict[str, Callable[[Path], Iterator[Line]]] = {
-        ".trn": _trn, ".stm": _stm, ".jsonl": _jsonl, ".json": _jsonl, **dict.fromkeys(_KALDI, _kaldi),
+        ".trn": _trn, ".stm": partial(_stm, spans=spans),
+        ".jsonl": _jsonl, ".json": _jsonl, **dict.fromkeys(_KALDI, _kaldi),
         ".csv": partial(_table, notices=notices), ".tsv": partial(_table, notices=notices),
     }  # fmt: skip
     if path.suffix.lower() not in readers:
@@ -115,7 +120,19 @@ def _trn(path: Path) -> Iterator[Line]:
         yield Line(number, key, text, speaker=speaker[0] if speaker else "")
 
 
-def _stm(path: Path) -> Iterator[Line]:
+def _stm(path: Path, spans: bool) -> Iterator[Line]:
+    lines, speakers = list(_segments(path, spans)), defaultdict[str, set[str]](set)
+    for line in lines:
+        speakers[line.key].add(line.speaker)
+    for line in lines:  # only where two people speak at once: other files of the same segments need no speaker
+        yield replace(line, key=f"{line.key} {line.speaker}") if len(speakers[line.key]) > 1 else line
+
+
+def is_span(start: float, end: float) -> bool:
+    return 0 <= start <= end < math.inf
+
+
+def _segments(path: Path, spans: bool) -> Iterator[Line]:
     for number, line in _text_lines(path):
         fields = line.split(maxsplit=5)
         try:
@@ -124,6 +141,8 @@ def _stm(path: Path) -> Iterator[Line]:
         except ValueError:
             problem = "it is not `file channel speaker start end [<label>] words`"
             raise wrong(path, number, problem, "Correct it.") from None
+        if spans and not is_span(float(start), float(end)):
+            raise wrong(path, number, f"{start} to {end} s is no span of time", "Correct its times.")
         rest = fields[5] if len(fields) > 5 else ""
         label, text = rest.split(">", 1) if rest.startswith("<") and ">" in rest else ("<all", rest)
         known: dict[str, Any] = {"scored": _IGNORED not in text.lower()}
