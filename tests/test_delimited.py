@@ -82,6 +82,43 @@ def test_windows_1252_is_assumed_and_shown_but_no_other_alphabet_and_no_mixture(
             rows(path, b"id,text\n1," + cells)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("łódź żaba", "cp1250"),
+        ("ważny głos", "iso8859-2"),
+        ("baş ağrısı", "cp1254"),
+        ("да нет", "cp1251"),
+        ("он там", "koi8-r"),
+        ("вот її", "cp1251"),
+        ("un café", "mac-roman"),
+        ("schöne Grüße", "mac-roman"),
+    ],
+)
+def test_what_windows_1252_would_misread_is_refused(text: str, encoding: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.csv:3: .*not UTF-8, and nothing tells") as caught:
+        rows(tmp_path / "a.csv", b"id,text\n1,a\n2," + text.encode(encoding))
+    assert "UTF-8" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "go hÉirinn, nÁras, tÓ",
+        "það er vitað, Þórðr, íþrótt, óð æð",
+        "¿Qué? ¡Sí! MªJosé 1ª nº 5º",
+        "3 m³, 5 m²/s, ½ cup, 20 °C, 5€ £5 §5 µm",
+        "yö öö Ää, à où l’été « là »",
+        "don’t – really… “yes”™ ©",
+        "col·lecció, ÉTÉ, NÃO É, l’Été, Œuvre",
+    ],
+)
+def test_what_is_written_in_western_europe_is_read(text: str, tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    assert rows(tmp_path / "a.csv", f'id,text\n1,"{text}"\n'.encode("cp1252"), notices)[0][2] == text
+    assert "encoding_assumed" in [notice.code for notice in notices]
+
+
 def test_letters_that_a_spreadsheet_spoilt_are_said(tmp_path: Path) -> None:
     notices: list[Notice] = []
     text = "id,text\n1,NÃO É\n2,le café brûlé\n"

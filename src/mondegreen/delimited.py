@@ -61,6 +61,17 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical ba
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SPOILT = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!|#+)")  # what spreadsheets write for a failed formula
+_SMALL, _LETTER = "[a-zß-öø-ÿšœž]", "[A-Za-zÀ-ÖØ-öø-ÿŠŒŽšœžŸ]"
+_BARE = "[À-ÖØ-ÝßŠŒŽšœžŸà-ïñ-öø-ýÿ]"  # letters beyond ASCII but eth and thorn: óð and æð are words
+# What no language has that Windows-1252 is for, and other encodings read as it do: Polish, Cyrillic, Turkish, Mac's.
+_NOT_WESTERN = re.compile(
+    f"{_LETTER}[£¤¥¦§¨¯±³¶¸¹¼½¾¿ˆ˜‡‰™]{_LETTER}"  # signs within a word: W³adys³aw
+    f"|{_SMALL}[ªº]{_SMALL}"  # but MªJosé
+    f"|(?<![\\w/])³{_SMALL}"
+    f"|{_SMALL}{{2}}[À-ÖØ-ÞŠŒŽŸ]"  # capitals within a word: cafŽ, but go hÉirinn
+    f"|þ(?![aeiouyjrvàáâèéêìíîòóôùúûýæöäåøüh])"  # Icelandic begins a syllable with it: baþka
+    f"|(?<![\\w'’-])(?=({_BARE}))(?!(?i:\\1)+(?!\\w)){_BARE}{{2,3}}(?![\\w'’-])"  # words without an ASCII letter: äà
+)
 _LONGEST = 16 << 20  # characters of a cell
 _EXAMPLES = 5  # of one notice
 QUOTE = 'Put texts that hold a separator or a quote in double quotes, quotes in them twice: "Yes, ""please""."'
@@ -176,6 +187,11 @@ def _western(path: Path, content: bytes, error: UnicodeDecodeError, notices: lis
         text = content.decode("cp1252")
     except UnicodeDecodeError:
         raise refusal from None
+    if spoilt := _NOT_WESTERN.search(text):
+        start = max(text.rfind(mark, 0, spoilt.start()) for mark in '\n\r\t ,;|"') + 1
+        seen = text[start : start + 40].split(maxsplit=1)[0]
+        message = f"it is not UTF-8, and nothing tells which encoding it is: as Windows-1252 it reads {seen!r}"
+        raise wrong(path, line_of(text, spoilt.start()), message, _SAVE, "the whole line")
     word = next((word[0] for word in re.finditer(r'[^\s,;|"]+', text) if word.end() > error.start), "")
     message = f"it is not UTF-8; Windows-1252 was assumed, which reads here {word[:40]!r}"
     tell(Notice("encoding_assumed", message, str(path), line), notices)

@@ -47,7 +47,7 @@ def test_data_beside_the_index_are_registered_where_they_are() -> None:
     suite = regression_tester().register_test("core", "critical", table, 0.1, 0.05, 4, margin=0.03, owner="Ada")
     assert load_index(INDEX) == [suite] and below(DATA) == sorted([*before, "suites.yaml"])
     assert suite.references == Path("core/references.csv") and suite.baseline_version == "4"
-    assert suite.baseline_data and suite.baseline_normalizer == "spoken-2"
+    assert suite.baseline_data and suite.baseline_normalizer == "spoken-3"
     assert regression_tester().register_test("core", "critical", table, 0.1, 0.05, 4, margin=0.03, owner="Ada") == suite
 
 

@@ -58,7 +58,7 @@ def test_retention_is_never_mixed_into_dev_or_test() -> None:
 
 def test_the_file_names_model_and_normaliser() -> None:
     metrics = metrics_file([utterance("a")], [hypothesis("a")])
-    assert (metrics.model, metrics.normalizer, metrics.slices["test"].wer.rate) == ("m1", "spoken-2", 0)
+    assert (metrics.model, metrics.normalizer, metrics.slices["test"].wer.rate) == ("m1", "spoken-3", 0)
     with pytest.raises(UsageError, match="2 models"):
         metrics_file([utterance("a"), utterance("b")], [hypothesis("a"), hypothesis("b", model="m2")])
 

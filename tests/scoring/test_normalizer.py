@@ -30,6 +30,9 @@ from mondegreen.scoring.wer import count_characters, count_words, read_pair
         ("می‌خواهم Hawaiʻi мʼята", "میخواهم hawai'i м'ята"),
         ("\u0958\u093f क\u093cि 한국", "क़ि क़ि 한국"),
         ("น้ำ ｶﾀｶﾅ", "น้ำ カタカナ"),
+        ("❤\ufe0f love 1\ufe0f\u20e3 ☺\ufe0e a\u034fb", "love 1 ab"),
+        ('צ׳יפס א׳ צה״ל צה"ל ה"ארץ" ״שלום״', "צ'יפס א צהל צהל הארץ שלום"),
+        ("Բարև ԲԱՐԵՎ բարեւ", "բարեվ բարեվ բարեվ"),
         ("", ""),
         (" \t\n ... ' ", ""),
     ],
@@ -61,7 +64,7 @@ def test_english_is_whispers_own(text: str) -> None:
 
 
 def test_ids_name_version_and_library() -> None:
-    assert normalizer_id("spoken") == "spoken-2"
+    assert normalizer_id("spoken") == "spoken-3"
     assert normalizer_id("english").startswith("english-whisper_normalizer-0.")
 
 
@@ -88,6 +91,10 @@ def test_scoring_imports_neither_torch_nor_mlflow() -> None:
         ("I am in Kadıköy", "i am in kadıköy", 0),  # English among it
         ("Die Straße ist weiß", "DIE STRASSE IST WEISS", 0),
         ("ΟΔΟΣ", "οδος", 0),
+        ("Բարև ձեզ և արև", "ԲԱՐԵՎ ՁԵԶ ԵՎ ԱՐԵՎ", 0),
+        ("\u0e19\u0e49\u0e33", "\u0e19\u0e4d\u0e49\u0e32", 0),  # the tone within the vowel am
+        ("\u0e19\u0e49\u0e33", "\u0e19\u0e33\u0e49", 0),  # behind it
+        ("\u0e99\u0ec9\u0eb3", "\u0e99\u0ecd\u0ec9\u0eb2", 0),
         ("Tiếng Việt", unicodedata.normalize("NFD", "TIẾNG VIỆT"), 0),
     ],
 )

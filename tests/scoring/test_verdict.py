@@ -20,7 +20,7 @@ def test_a_candidate_that_is_better_everywhere_and_forgets_nothing_passes() -> N
     assert verdict.reason.startswith("Corpus WER 40.0 % -> 25.0 %, improvement +15.00 points")
     assert verdict.slices["test/noisy"].candidate.wer.rate == pytest.approx(0.3)
     assert verdict.slices["retention/test"].baseline.utterances == 20
-    assert (verdict.baseline_model, verdict.candidate_model, verdict.normalizer) == ("base", "tuned", "spoken-2")
+    assert (verdict.baseline_model, verdict.candidate_model, verdict.normalizer) == ("base", "tuned", "spoken-3")
 
 
 def test_significantly_worse_fails() -> None:
@@ -226,7 +226,7 @@ def test_texts_without_blanks_are_judged_by_character_and_said_so_once() -> None
     verdict = verdict_on(test, old, new, params(require_retention=False))
     assert verdict.passed and verdict.measure == "CER" and verdict.words == 40 * len(said)
     assert "Corpus CER 27.3 % -> 0.0 %" in verdict.reason and "440 characters" in verdict.reason
-    assert verdict.normalizer == "spoken-2, by character"
+    assert verdict.normalizer == "spoken-3, by character"
     assert "WER" not in " ".join([verdict.reason, verdict.claim, *verdict.notes])
     assert sum("every character counts" in note for note in verdict.notes) == 1
     assert verdict.verify()

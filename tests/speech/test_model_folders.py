@@ -199,6 +199,13 @@ def _without(*files: str) -> Change:
     return change
 
 
+def _not_a_number(folder: Path) -> None:
+    found = load_file(folder / "model.safetensors")
+    found["lm_head.bias"][3] = torch.nan
+    found["wav2vec2.encoder.layer_norm.weight"][0] = -torch.inf
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def _marked(folder: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -252,6 +259,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # the change, what is wrong, wh
     "spectra": (
         edited("preprocessor_config.json", feature_extractor_type="WhisperFeatureExtractor"), "Whisper", "waveforms"
     ),
+    "no finite weight": (_not_a_number, r"NaN or infinite.*layer_norm\.weight, lm_head\.bias", "checkpoint"),
     "a lost part": (
         together(_without("model.safetensors"), edited("model.safetensors.index.json", weight_map={"a": "b"})),
         "is missing",

@@ -12,19 +12,23 @@ from typing import Literal, get_args
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from mondegreen.errors import UsageError
+from mondegreen.writing import INNER_GERSHAYIM, with_vowel_am
 
 NormalizerName = Literal["spoken", "english"]
 Measure = Literal["WER", "CER"]  # the headline of texts with blanks between words, and of those without
 
 _BY_CHARACTER = ", by character"
 
-_SPOKEN_VERSION = 2  # raise it whenever the output of `_spoken` changes: every record names it
+_SPOKEN_VERSION = 3  # raise it whenever the output of `_spoken` changes: every record names it
 # Before NFKC, which would turn the acute accent into a space and a combining mark.
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇ꞌ", "'"))
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʻ′´`＇ꞌ׳", "'"))
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() or chr(code) == "'" else " " for code in range(128)}
 _ASCII[ord("`")] = "'"
 # Written or left out as one likes, and never heard: Arabic vowel marks, Hebrew points, tatweel.
 _OPTIONAL_MARK = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0656-\u065f\u0670]")
+# What Unicode calls default ignorable, beyond format characters: joiners of marks, variation selectors, fillers.
+_IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_NEVER_HEARD = ("Cf", "Me")  # format characters; frames around a sign, such as a key's around its digit
 # Thai, Lao, Burmese, Khmer, kana, Han. Tibetan parts its syllables by a mark, which is a blank here.
 _TOGETHER = (
     "[\u0e00-\u0eff\u1000-\u109f\uaa60-\uaa7f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
@@ -110,11 +114,13 @@ def _spoken(text: str) -> str:
 
 def _spoken_unicode(text: str) -> str:
     # Soft hyphens and joiners stand inside words and are not heard: they vanish instead of splitting the word.
-    text = "".join(char for char in text.translate(_APOSTROPHES) if unicodedata.category(char) != "Cf")
+    text = _IGNORABLE.sub("", text.translate(_APOSTROPHES))
+    text = "".join(char for char in text if unicodedata.category(char) not in _NEVER_HEARD)
     text = _OPTIONAL_MARK.sub("", unicodedata.normalize("NFKC", text)).replace("İ", "i").casefold()
     # Again, since folding can leave a sequence that composes. NFKC takes the vowel am of Thai and Lao apart.
     text = unicodedata.normalize("NFKC", _DOTS.sub("i", text))
-    text = text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
+    # The Armenian ligature is folded to ech and yiwn, its capitals are ech and vew.
+    text = INNER_GERSHAYIM.sub("", with_vowel_am(text).replace("\u0565\u0582", "\u0565\u057e"))
     text = "".join(char if char == "'" or unicodedata.category(char)[0] in "LNM" else " " for char in text)
     return " ".join(_LONE_APOSTROPHE.sub(" ", text).split())
 

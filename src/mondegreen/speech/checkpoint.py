@@ -169,6 +169,7 @@ def load_network(folder: Path, name: str) -> Any:
             trust_remote_code=False,
         )
     _check_complete(report, name)
+    _check_finite(network, name)
     return network
 
 
@@ -236,6 +237,22 @@ def _check_complete(report: dict[str, Any], name: str) -> None:
     if unused:
         logger.warning("%s: %d weights that config.json has no place for are not used: %s.", name, len(unused),
                        _some(unused))  # fmt: skip
+
+
+def _check_finite(network: Any, name: str) -> None:
+    """One weight that is no number makes every score none, and the text nothing with full confidence."""
+    with torch.inference_mode():
+        # A sum is finite only when its terms are, and far cheaper than looking at each; one alone may overflow.
+        wrong = [
+            key
+            for key, tensor in network.state_dict().items()
+            if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all()
+        ]
+    if wrong:
+        raise UsageError(
+            f"{name}: there are NaN or infinite values in its weights: {_some(wrong)}.",
+            "Training went wrong, or the file is damaged: name an earlier checkpoint, or fetch the folder again.",
+        )
 
 
 def _some(items: list[str], between: str = ", ") -> str:

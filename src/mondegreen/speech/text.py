@@ -9,11 +9,12 @@ from itertools import combinations, pairwise
 
 from mondegreen.errors import VocabularyError
 from mondegreen.speech.decoding import Vocabulary
+from mondegreen.writing import GERSHAYIM, INNER_GERSHAYIM, with_vowel_am
 
-_APOSTROPHES = "'ʼ’ʻ‘‛′´`＇ʹꞌ"
+_APOSTROPHES = "'ʼ’ʻ‘‛′´`＇ʹꞌ׳"
 # Unicode calls these punctuation, but people say them: to drop them would teach the model to skip a word.
 _SPOKEN = frozenset("%‰&@#§٪％＆＠＃")
-_INVISIBLE = "\u200c\u200d\u0640\ufe0f"  # zero-width joiners, tatweel, the variation selector of emoji
+_INVISIBLE = "\u200c\u200d\u0640\ufe0e\ufe0f\u034f"  # joiners, tatweel, the variation selectors of emoji
 _FINAL_SIGMA = re.compile(r"(?<=\w)Σ(?!\w)")
 _DOT = "\u0307"  # what Python's lower() leaves of a dotted capital I
 _TO_LOWER, _TO_UPPER = str.maketrans("Iİ", "ıi"), str.maketrans("ıi", "Iİ")  # Turkic
@@ -61,6 +62,8 @@ class Labeller:
         self._delimiter = blank if vocabulary.delimiter_id is None else vocabulary.delimiter_id
         self._longest = max((len(_units(token)) for token in tokens), default=1)
         self._apostrophes = [mark for mark in _APOSTROPHES if self._can(mark)]
+        self._inside = [mark for mark in _APOSTROPHES if any(mark in token and token != mark for token in tokens)]
+        self._others = [mark for mark in _APOSTROPHES if mark not in self._apostrophes]
         letters = [letter for token in tokens for letter in token if letter.lower() != letter.upper()]
         small = sum(letter == letter.lower() for letter in letters)
         capital = len(letters) - small
@@ -106,14 +109,22 @@ class Labeller:
 
     def _prepared(self, text: str) -> str:
         """Words between blanks: punctuation that the vocabulary lacks becomes a blank, as the scorer does it."""
-        text = unicodedata.normalize("NFC", text)
+        text = with_vowel_am(unicodedata.normalize("NFC", text))
+        text = self._with_gershayim(text)
         if self._turkic and not self._can(_DOT):
             text = text.replace("i" + _DOT, "i")
         text = "".join(self._kept(character) for character in text)
         return _FINAL_SIGMA.sub("ς", text) if self._lower else text
 
+    def _with_gershayim(self, text: str) -> str:
+        """The sign within acronyms as the vocabulary has it; where it quotes, it is a quotation mark."""
+        inner = '"' if self._can('"') and not self._can(GERSHAYIM) else GERSHAYIM
+        if not self._can(GERSHAYIM):
+            text = re.sub(f"{GERSHAYIM}(?![\u05d0-\u05f2])|(?<![\u0591-\u05f2]){GERSHAYIM}", '"', text)
+        return INNER_GERSHAYIM.sub(lambda found: found[0] if self._can(found[0]) else inner, text)
+
     def _kept(self, character: str) -> str:
-        if character in _APOSTROPHES or self._can(character):
+        if character in _APOSTROPHES or character == GERSHAYIM or self._can(character):
             return character
         plain = unicodedata.normalize("NFKC", character).replace("\u2010", "-")  # the hyphen that breaks no line
         if plain.strip() and self._can(plain):
@@ -126,7 +137,7 @@ class Labeller:
     def _next(self, units: Sequence[str], place: int) -> tuple[int, _Spelt | None]:
         """How many units are written next, and their labels and what is left out of them; None: they cannot be."""
         for count in range(min(self._longest, len(units) - place), 1, -1):
-            for form in self._cases("".join(units[place : place + count])):
+            for form in self._with_apostrophes("".join(units[place : place + count])):
                 if (token := self._ids.get(unicodedata.normalize("NFD", form))) is not None:
                     return count, ([token], [])
         unit = units[place]
@@ -157,6 +168,14 @@ class Labeller:
         # A form that is longer than the unit stands behind those of one letter: ß before SS.
         yield from sorted((first, unit, sharp, lower, upper), key=lambda form: len(form) > len(unit))
         yield from (upper.casefold().upper(), lower.casefold()) if self._upper else (lower.casefold(),)
+
+    def _with_apostrophes(self, text: str) -> Iterator[str]:
+        """Every case of several letters; then with the apostrophes of tokens for those that the vocabulary lacks."""
+        yield from self._cases(text)
+        lacking = [mark for mark in self._others if mark in text]
+        for mark in self._inside if lacking else ():
+            if not (mark == "ʻ" and "ʼ" in lacking):  # Uzbek: another sign, not another form
+                yield from self._cases(text.translate(dict.fromkeys(map(ord, lacking), mark)))
 
     def _spell(self, form: str) -> _Spelt | None:
         """A form as the vocabulary composes it: the most marks within its first token, the others by themselves."""
@@ -220,9 +239,9 @@ def _subsets(marks: Sequence[str]) -> Iterator[tuple[int, ...]]:
 
 
 def _can_be_left_out(character: str) -> bool:
-    """Arabic vowel marks and Hebrew points (but not hamza and madda: they make other letters), joiners, tatweel."""
+    """Arabic vowel marks and Hebrew points (hamza and madda make other letters), joiners, tatweel, gershayim."""
     point = unicodedata.category(character) == "Mn" and "\u0591" <= character <= "\u06ed"
-    return (point and character not in "\u0653\u0654\u0655") or character in _INVISIBLE
+    return (point and character not in "\u0653\u0654\u0655") or character in _INVISIBLE + GERSHAYIM
 
 
 def _is_text(index: int, token: str, vocabulary: Vocabulary) -> bool:
