@@ -5,6 +5,8 @@ import re
 import struct
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.errors import AudioError
-from mondegreen.speech.audio import SAMPLE_RATE, duration_of, load_audio
+from mondegreen.speech.audio import SAMPLE_RATE, duration_of, load_audio, named_channels
 from mondegreen.speech.containers import _checksum, inspect
 
 Said = dict[str, str]
@@ -83,7 +85,36 @@ def holed(content: bytes, size: int = 40, at: float = 0.5) -> bytes:
     return content[:place] + bytes(size) + content[place + size :]
 
 
+def long_form(magic: bytes, size: int, before: bytes = b"") -> bytes:
+    """The wav as RF64 or BW64, with its size where those have it."""
+    whole = encoded(WAV)
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 0, size, 0, 0))
+    return magic + b"\xff" * 4 + b"WAVE" + before + sizes + whole[12:40] + b"\xff" * 4 + whole[44:]
+
+
+def bos_damaged(content: bytes) -> bytes:
+    return content[:30] + bytes([content[30] ^ 1]) + content[31:]
+
+
+def renumbered(content: bytes, serial: int) -> list[bytes]:
+    """The pages of an Ogg file, as those of another stream."""
+    starts = [at for at in range(len(content)) if content[at : at + 5] == b"OggS\0"]
+    pages = []
+    for begin, end in pairwise([*starts, len(content)]):
+        page = bytearray(content[begin:end])
+        page[14:18] = struct.pack("<I", serial)
+        page[22:26] = _checksum(bytes(page))
+        pages.append(bytes(page))
+    return pages
+
+
+def two_tracks() -> bytes:
+    first, second = renumbered(encoded(OPUS), 1), renumbered(encoded(OPUS, seed=1), 2)
+    return b"".join(page for pair in zip(first, second, strict=True) for page in pair)
+
+
 PCM = len(encoded(WAV)) - 44
+TAGS = chunk(b"LIST", b"INFOISFT\x04\0\0\0abc\0")
 WHOLE: dict[str, tuple[Callable[[], bytes], float, str]] = {  # the file, how long it is, what is said about it
     "plain": (lambda: encoded(WAV), SECONDS, ""),
     "data says the rest of the file": (lambda: sized(PCM + 36), SECONDS, "incomplete"),
@@ -121,6 +152,25 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float, str]] = {  # the file, how lo
     "opus after opus": (lambda: encoded(OPUS) + encoded(OPUS, 2.0), SECONDS + 2, ""),
     "opus without an end": (lambda: unmarked(encoded(OPUS)), SECONDS, "incomplete"),
     "vorbis without an end": (lambda: unmarked(encoded(VORBIS)), SECONDS, "incomplete"),
+    "a second data chunk": (lambda: encoded(WAV) + chunk(b"data", encoded(WAV)[44:]), 2 * SECONDS, ""),
+    "data, tags, data": (lambda: encoded(WAV) + TAGS + chunk(b"data", encoded(WAV)[44:]), 2 * SECONDS, ""),
+    "wav, tags, wav": (lambda: encoded(WAV) + TAGS + encoded(WAV, 2.0), SECONDS + 2, ""),
+    "rf64": (lambda: long_form(b"RF64", PCM), SECONDS, ""),
+    "bw64": (lambda: long_form(b"BW64", PCM), SECONDS, ""),
+    "bw64 after bw64": (lambda: long_form(b"BW64", PCM) * 2, 2 * SECONDS, ""),
+    "bw64 a second short": (lambda: long_form(b"BW64", PCM - 32_000), SECONDS, "header"),
+    "bw64 whose size is left at 0": (lambda: long_form(b"BW64", 0), SECONDS, ""),
+    "rf64 whose size is left at 0": (lambda: long_form(b"RF64", 0), SECONDS, ""),
+    "bw64 whose sizes come late": (lambda: long_form(b"BW64", PCM, chunk(b"JUNK", bytes(28))), SECONDS, ""),
+    "rf64 whose sizes come late": (lambda: long_form(b"RF64", PCM, chunk(b"JUNK", bytes(28))), SECONDS, ""),
+    "flac after wav": (lambda: encoded(WAV) + encoded(FLAC, 2.0), SECONDS + 2, ""),
+    "mp3 after wav": (lambda: encoded(WAV) + encoded(MP3, 2.0), SECONDS + 2, ""),
+    "mp3 after opus": (lambda: encoded(OPUS) + encoded(MP3, 2.0), SECONDS + 2, ""),
+    "vorbis, its second link without a beginning": (
+        lambda: encoded(VORBIS) + bos_damaged(encoded(VORBIS, 2.0)), SECONDS, "incomplete"),
+    "vorbis, its first link without a beginning": (
+        lambda: bos_damaged(encoded(VORBIS, 2.0)) + encoded(VORBIS), SECONDS, "incomplete"),
+    "two opus tracks at once": (two_tracks, SECONDS, "incomplete"),
     "opus with junk behind": (lambda: encoded(OPUS) + b"junk" * 30, SECONDS, ""),
 }  # fmt: skip
 
@@ -314,6 +364,8 @@ CHANNELS: dict[str, tuple[np.ndarray, np.ndarray, bool]] = {  # left, right, whe
     "upside down under common noise": (VOICE + 0.3 * NOISE, -VOICE + 0.3 * NOISE, True),
     "upside down and late": (VOICE, -np.roll(VOICE, 2), True),
     "a millisecond late": (VOICE, np.roll(VOICE, 16), True),
+    "upside down from the middle on": (VOICE, np.concatenate([VOICE[:16_000], -VOICE[16_000:]]), True),
+    "upside down in the first quarter": (VOICE, np.concatenate([-VOICE[:8_000], VOICE[8_000:]]), True),
 }
 
 
@@ -325,6 +377,25 @@ def test_channels_that_cancel_each_other_are_not_mixed(name: str) -> None:
     assert set(said) == ({"cancelled"} if cancel else set())
     expected = [left, right] if cancel else [(left + right) / 2]
     assert any(np.allclose(waveform, one, atol=1e-6) for one in expected)
+
+
+@pytest.mark.parametrize("first", [encoded(WAV), stereo(VOICE, VOICE)], ids=["mono", "stereo"])
+def test_every_part_of_a_joined_recording_is_asked_whether_its_channels_cancel(first: bytes) -> None:
+    said: Said = {}
+    content = first + stereo(VOICE, -VOICE)
+    waveform = load_audio(io.BytesIO(content), warn=lambda code, message: said.update({code: message}))
+    assert np.allclose(waveform[-len(VOICE) :], VOICE, atol=1e-6) and "in a part of it (2.0 s)" in said["cancelled"]
+
+
+def test_a_channel_that_a_recording_or_a_part_of_it_does_not_have_is_refused(tmp_path: Path) -> None:
+    joined = tmp_path / "call.wav"
+    joined.write_bytes(encoded(WAV) + stereo(VOICE, OTHER))
+    assert [path.name for path in named_channels(joined, "split")] == ["call.wav#1", "call.wav#2"]
+    assert len(load_audio(f"{joined}#1")) == (SECONDS + 2) * SAMPLE_RATE
+    for name in ("#0", "#00", "#2", "#3"):
+        with pytest.raises(AudioError) as caught:
+            load_audio(f"{joined}{name}")
+        assert caught.value.reason == "no_channel"
 
 
 def test_a_hole_in_bare_frames_is_said_though_ffmpeg_steps_over_it() -> None:

@@ -22,7 +22,7 @@ import soxr
 from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
-from mondegreen.speech.channels import better_channel, channel_of
+from mondegreen.speech.channels import Instead, better_channels, channel_of
 from mondegreen.speech.containers import Layout, Loss, Part, Spliced, inspect
 
 Hertz = int
@@ -33,7 +33,7 @@ Warn = Callable[[str, str], None]  # is told a stable code and a message
 Lose = Callable[[Loss], None]
 
 SAMPLE_RATE: Hertz = 16_000
-DECODING = 2  # goes up when files are heard otherwise than before: what was computed from them is computed anew
+DECODING = 3  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
@@ -142,9 +142,9 @@ def described(source: Source) -> tuple[Hertz, int, str]:
 
 
 def channels_of(source: Source) -> int:
-    """How many channels a recording has. Raises AudioError."""
+    """How many channels a recording has; of joined ones, the one that has most. Raises AudioError."""
     with _opened(source, _unheard) as recording:
-        return next((block.shape[1] for _, block in recording.blocks(lambda loss: None)), 1)
+        return recording.channels()
 
 
 def named_channels(path: Path, channel: Channel) -> list[Path]:
@@ -234,6 +234,15 @@ class _Recording:
         except (ImportError, ValueError) as error:
             raise AudioError(f"{self.name} cannot be decoded: {error}.", _CONVERT, "not_audio") from None
 
+    def channels(self) -> int:
+        """How many channels the part has that has most."""
+        counts = [1]
+        for part in self.layout.parts if self.layout and self._readable(self.layout) else ():
+            with suppress(soundfile.LibsndfileError), _ForwardFile(Spliced(self.stream, part.pieces)) as file:
+                counts.append(int(file.channels))
+        first = next((block.shape[1] for _, block in self.blocks(lambda loss: None)), 1)
+        return max(first, *counts)
+
     def blocks(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         """Rate, and float32 (frames, channels) of about ten seconds; AudioError where there is no audio.
 
@@ -302,11 +311,30 @@ class _Recording:
         if not foreign.installed():
             raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {_CONVERT}", "not_audio")
         try:
-            yield from foreign.blocks(Spliced(self.stream, [range(size)]), lose)
+            yield from _merged(foreign.blocks(Spliced(self.stream, [range(size)]), lose))
         except ValueError as error:
             if self.layout:
                 raise AudioError(f"{self.name} is truncated or damaged: {error}.", _AGAIN, "truncated") from None
             raise AudioError(f"{self.name} is not audio that can be decoded: {error}.", _CONVERT, "not_audio") from None
+
+
+def _merged(blocks: Iterator[tuple[Hertz, Block]]) -> Iterator[tuple[Hertz, Block]]:
+    """Blocks of about ten seconds out of ffmpeg's, of some milliseconds each: channels are judged by the block."""
+    held: list[Block] = []
+    kind, frames = (0, 0), 0
+    try:
+        for rate, block in blocks:
+            if held and (kind != (rate, block.shape[1]) or frames >= _BLOCK * rate):
+                yield kind[0], np.concatenate(held)
+                held, frames = [], 0
+            kind, frames = (rate, block.shape[1]), frames + len(block)
+            held.append(block)
+    except ValueError:
+        if held:
+            yield kind[0], np.concatenate(held)
+        raise
+    if held:
+        yield kind[0], np.concatenate(held)
 
 
 def _gathered(file: _ForwardFile) -> Iterator[Block]:
@@ -337,6 +365,8 @@ def _opened(source: Source, warn: Warn | None) -> Iterator[_Recording]:
     """An open file that may hold audio."""
     path, channel = channel_of(source) if isinstance(source, Path | str) else (None, None)
     name = str(source if path else getattr(source, "name", "the audio stream"))
+    if channel == 0:
+        raise AudioError(f"{name}: channels are counted from 1.", "Name #1 or a later one.", "no_channel")
     if path and path.exists() and not path.is_file():
         raise AudioError(f"{name} is not a file.", "Give an audio file.", "unreadable")
     try:
@@ -355,15 +385,15 @@ def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_
     """Decodes block by block to mono 16 kHz and checks what only decoding shows."""
     name, heard, rate, losses = recording.name, 0.0, SAMPLE_RATE, list[Loss]()
     _check_length(name, recording.promised() or 0.0, max_duration)
-    resampler, choice = None, None if recording.channel is None else recording.channel - 1
-    for block_rate, block in recording.blocks(losses.append):
+    resampler, instead, asked = None, None, recording.channel is not None
+    for number, (block_rate, block) in enumerate(recording.blocks(losses.append)):
         if not np.isfinite(block).all():
             second = heard + int(np.argmin(np.isfinite(block).all(axis=1))) / block_rate
             raise AudioError(
                 f"{name} has samples that are not numbers (NaN or infinite), first at {second:.3f} s.", _AGAIN, "nan"
             )
-        if not heard and choice is None and block.shape[1] > 1:
-            choice = _instead_of_the_mix(recording)
+        if not asked and block.shape[1] > 1:
+            instead, asked = _instead_of_the_mix(recording), True
         heard += len(block) / block_rate
         _check_length(name, heard, max_duration)
         if block_rate != rate:
@@ -371,33 +401,37 @@ def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_
                 yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
             rate = block_rate
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        mono = _mono(block, choice, recording)
+        mono = _mono(block, instead.channels.get(number) if instead else None, recording)
         yield resampler.resample_chunk(mono) if resampler and rate != SAMPLE_RATE else mono
     if resampler and rate != SAMPLE_RATE:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
     _check_losses(recording, heard, losses, max_missing_share)
 
 
-def _mono(block: Block, choice: int | None, recording: _Recording) -> Waveform:
-    if choice is None:
+def _mono(block: Block, better: int | None, recording: _Recording) -> Waveform:
+    """The channel that was asked for, or the better one, or the mix."""
+    if recording.channel is not None and recording.channel > block.shape[1]:
+        raise AudioError(
+            f"{recording.name}: the recording, or a part of it, has {block.shape[1]} channels.",
+            "Name one of them, or mix them.",
+            "no_channel",
+        )
+    wanted = better if recording.channel is None else recording.channel - 1
+    if wanted is None:
         mixed: Waveform = block.mean(axis=1, dtype=np.float32)
         return mixed
-    if recording.channel is not None and choice >= block.shape[1]:
-        raise AudioError(
-            f"{recording.name}: the recording has {block.shape[1]} channels.", "Name one of them.", "no_channel"
-        )
-    return np.ascontiguousarray(block[:, min(choice, block.shape[1] - 1)])
+    return np.ascontiguousarray(block[:, wanted])
 
 
-def _instead_of_the_mix(recording: _Recording) -> int | None:
-    """The channel to hear where the mix would cancel."""
-    found = better_channel(recording.blocks(lambda loss: None))
-    if found is None:
-        return None
-    channel, below = found
-    said = f"its channels cancel each other (mixed, {min(below, 99):.0f} dB of the speech are gone)"
-    recording.warn("cancelled", f"{said}: channel {channel + 1} was heard")
-    return channel
+def _instead_of_the_mix(recording: _Recording) -> Instead | None:
+    """The channels to hear where the mix would cancel."""
+    found = better_channels(recording.blocks(lambda loss: None))
+    if found:
+        where = "" if found.everywhere else f" in a part of it ({found.seconds:.1f} s)"
+        said = f"its channels cancel each other{where} (mixed, {min(found.below, 99):.0f} dB of the speech are gone)"
+        heard = " and ".join(str(channel + 1) for channel in sorted({*found.channels.values()}))
+        recording.warn("cancelled", f"{said}: channel {heard} was heard" + ("" if found.everywhere else " there"))
+    return found
 
 
 def _check_losses(recording: _Recording, heard: Seconds, losses: list[Loss], max_missing_share: float) -> None:

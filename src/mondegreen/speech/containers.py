@@ -33,7 +33,9 @@ _NOT_AUDIO = tuple(
 )
 # How files begin in which an mp3 frame or a RIFF header is somebody else's.
 _FOREIGN = re.compile(rb"....ftyp|\x1aE\xdf\xa3|0&\xb2u|FORM|caff|\.snd|#!AMR|NIST_1A|riff|PK\x03\x04", re.DOTALL)
-_HEADERS = re.compile(rb"(?:RIFF|RIFX|RF64)....WAVE|OggS\0|fLaC\0\0\0\x22", re.DOTALL)
+_HEADERS = re.compile(rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|OggS\0|fLaC\0\0\0\x22", re.DOTALL)
+_WAVS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
+_SOUND = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")  # how the logical streams of an Ogg file begin
 _LAYER_3_KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG 2 and 2.5
@@ -107,14 +109,14 @@ class Spliced(io.RawIOBase):
         return len(part)
 
 
-def inspect(stream: BinaryIO) -> Layout | None:
+def inspect(stream: BinaryIO, start: int = 0) -> Layout | None:
     """What a wav, flac, ogg or mp3 file holds; None when it is none of these.
 
     Args:
         stream: seekable. The whole of it is read, but for wav, of which only the headers are.
+        start: where the file starts within it.
     """
     size = stream.seek(0, os.SEEK_END)
-    start = 0
     while tag := _tag_bytes(_at(stream, start, 32)):
         start += tag
     head = _at(stream, start, _JUNK)
@@ -138,43 +140,80 @@ def _at(stream: BinaryIO, position: int, size: int) -> bytes:
 
 
 def _wav(stream: BinaryIO, size: int, start: int) -> Layout:
-    """One wav, or several that were put one after the other."""
+    """One wav, or several that were put one after the other, and what else follows them."""
     layout = Layout()
     following: int | None = start
-    while following is not None:
+    while following is not None and _at(stream, following, 4) in _WAVS:
         begin = following
         following = _riff(stream, size, begin, layout)
+    if following is not None:
+        _behind(stream, following, layout)
     return layout
+
+
+def _behind(stream: BinaryIO, position: int, layout: Layout) -> None:
+    """Adds the file of another kind that starts there."""
+    found = inspect(stream, position)
+    if found:
+        layout.parts.extend(found.parts)
+        layout.losses.extend(found.losses)
+        layout.notes.extend(found.notes)
+
+
+@dataclass
+class _Form:
+    """What the header of a wav says."""
+
+    magic: bytes
+    order: str
+    tidy: bool  # libsndfile understands it as it is
+    kept: bytes = b""  # the chunks that say how the audio is written
+    promised_long: int | None = None  # bytes of audio, by ds64
+    bytes_a_second: int = 0
 
 
 def _riff(stream: BinaryIO, size: int, start: int, layout: Layout) -> int | None:
     """Adds the wav that starts there; where the next one starts."""
     magic = _at(stream, start, 4)
-    order = ">" if magic == b"RIFX" else "<"
-    position, kept, promised_long, rate, tidy = start + 12, b"", None, 0, start == 0
+    # libsndfile knows no BW64, and no RF64 whose sizes do not come first.
+    first = _at(stream, start + 12, 4)
+    form = _Form(magic, ">" if magic == b"RIFX" else "<", start == 0 and magic != b"BW64")
+    form.tidy = form.tidy and (magic != b"RF64" or first == b"ds64")
+    position = start + 12
     while position + 8 <= size:
-        name, length = struct.unpack(f"{order}4sI", _at(stream, position, 8))
+        name, length = struct.unpack(f"{form.order}4sI", _at(stream, position, 8))
         if name == b"data":
             break
         if name == b"ds64":
-            promised_long = int.from_bytes(_at(stream, position + 16, 8), "little")
+            form.promised_long = int.from_bytes(_at(stream, position + 16, 8), "little") or None  # 0: not filled in
         elif name in (b"fmt ", b"fact") and length < _BLOCK:
-            kept += _at(stream, position, 8 + length).ljust(8 + length + length % 2, b"\0")
+            form.kept += _at(stream, position, 8 + length).ljust(8 + length + length % 2, b"\0")
             if name == b"fmt ":
-                rate = struct.unpack(f"{order}I", _at(stream, position + 16, 4).ljust(4, b"\0"))[0]  # bytes a second
+                second = _at(stream, position + 16, 4).ljust(4, b"\0")
+                form.bytes_a_second = struct.unpack(f"{form.order}I", second)[0]
         end = position + 8 + length
         position = _after(stream, end, length)
-        tidy = tidy and position == end + length % 2
+        form.tidy = form.tidy and position == end + length % 2
     else:
         layout.losses.append(Loss("it ends before its audio data", None))
         return None
+    rest = "data"
+    while rest == "data":  # some recorders write a chunk each time they go on
+        rest, position = _data(stream, size, position, form, layout)
+        form.tidy = False
+    return position if rest == "file" else None
+
+
+def _data(stream: BinaryIO, size: int, position: int, form: _Form, layout: Layout) -> tuple[str, int]:
+    """Adds the audio of a data chunk; what follows it, as `_rest` does."""
     begin = position + 8
+    length = struct.unpack(f"{form.order}I", _at(stream, position + 4, 4))[0]
     there = size - begin
-    promised = promised_long if length == 0xFFFF_FFFF and promised_long is not None else length
+    promised = form.promised_long if length == 0xFFFF_FFFF and form.promised_long is not None else length
     open_end = promised > there and promised == length >= _UNKNOWN_SIZE
     end = _after(stream, begin + promised, promised)
-    rest = "chunks" if promised >= there else _rest(stream, size, end)
-    second = rate or 1
+    rest, following = ("chunks", size) if promised >= there else _rest(stream, size, end, form.order)
+    second = form.bytes_a_second or 1
     if rest == "audio":
         if promised:  # 0: the writer could not go back to fill it in
             said, really = promised / second, there / second
@@ -183,12 +222,13 @@ def _riff(stream: BinaryIO, size: int, start: int, layout: Layout) -> int | None
     else:
         stop = min(begin + promised, size)
         if promised > there and not open_end:
-            layout.losses.append(Loss(f"its header says {promised} bytes of audio, {there} are there",
-                                      (promised - there) / second))  # fmt: skip
-    whole = tidy and rest == "chunks" and (promised <= there or open_end)
-    layout.parts.append(Part((range(size),) if whole else (_riff_head(magic, order, kept, stop - begin),
-                                                             range(begin, stop))))  # fmt: skip
-    return end if rest == "wav" else None
+            said = f"its header says {promised} bytes of audio, {there} are there"
+            layout.losses.append(Loss(said, (promised - there) / second))
+    long = open_end and form.magic == b"RF64"
+    whole = form.tidy and rest == "chunks" and (promised <= there or open_end) and not long
+    head = _riff_head(form.magic, form.order, form.kept, stop - begin)
+    layout.parts.append(Part((range(size),) if whole else (head, range(begin, stop))))
+    return rest, following
 
 
 def _after(stream: BinaryIO, end: int, length: int) -> int:
@@ -200,20 +240,31 @@ def _printable(name: bytes) -> bool:
     return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 
-def _rest(stream: BinaryIO, size: int, position: int) -> str:
-    """What follows the audio of a wav: "chunks" (or tags), another "wav", or more "audio"."""
+def _rest(stream: BinaryIO, size: int, position: int, order: str) -> tuple[str, int]:
+    """What follows the audio of a wav, and where.
+
+    "chunks" (or tags), another "data" chunk, another "file" (of any kind), or more "audio".
+    """
     if size - position < 8:
-        return "chunks"
+        return "chunks", size
+    tags = False
     while position + 8 <= size:
-        name, length = struct.unpack("<4sI", _at(stream, position, 8))
-        if _HEADERS.match(_at(stream, position, 12)):
-            return "wav"
-        if name.startswith(_NOT_AUDIO) or _at(stream, position, 8) == b"APETAGEX":
-            return "chunks"
+        head = _at(stream, position, 32)
+        name, length = struct.unpack(f"{order}4sI", head[:8])
+        if name == b"data":
+            return "data", position
+        if _HEADERS.match(head) or _frames_in_a_row(stream, position, size, 4):
+            return "file", position
+        if tag := _tag_bytes(head):
+            position, tags = position + tag, True
+            continue
+        known = name.startswith(_NOT_AUDIO)
+        if (tags and not known) or (known and position + 8 + length > size):
+            return "chunks", size
         if not _printable(name) or position + 8 + length > size:
-            return "audio"
-        position += 8 + length + length % 2
-    return "chunks"
+            return "audio", position
+        position, tags = _after(stream, position + 8 + length, length), known
+    return "chunks", size
 
 
 def _riff_head(magic: bytes, order: str, kept: bytes, length: int) -> bytes:
@@ -228,7 +279,7 @@ def _riff_head(magic: bytes, order: str, kept: bytes, length: int) -> bytes:
 
 
 def _flac(stream: BinaryIO, size: int, start: int) -> Layout:
-    """One flac, or several that were put one after the other."""
+    """One flac, or several that were put one after the other, and what else follows them."""
     starts, position = [start], start + 1
     while position < size:
         block = _at(stream, position, 16 * _BLOCK)
@@ -254,23 +305,60 @@ def _ogg(stream: BinaryIO, size: int, start: int) -> Layout:
     """The links of a chain (RFC 3533, section 4): each logical stream that begins where another has ended."""
     layout = Layout()
     links: list[list[_Page]] = []
+    strays: list[_Page] = []
+    end = start
     for page in _pages(stream, size, start):
-        begins = page.flags & _BOS
-        if begins and (not links or not links[-1][-1].flags & _BOS):
-            links.append([])
-        if links:
+        end = page.where.stop
+        if page.flags & _BOS:
+            if not links or not links[-1][-1].flags & _BOS:
+                links.append([])
             links[-1].append(page)
+        elif links and _goes_on(links[-1], page):
+            links[-1].append(page)
+        else:
+            strays.append(page)
     if not links:
         layout.losses.append(Loss("it has no whole page with a stream's beginning", None))
+    else:
+        layout.losses.extend(_strays(stream, strays))
     offset = 0.0
     for link in links:
-        if sum(page.flags & _BOS > 0 for page in link) > 1:  # pictures beside the sound
-            layout.parts.append(Part((range(link[0].where.start, link[-1].where.stop),)))
-            continue
-        own = [page for page in link if page.serial == link[0].serial]
-        seconds = _link(stream, own, offset, layout)
-        offset += seconds
+        offset += _link_of(stream, link, offset, layout)
+    if links:
+        _behind(stream, end, layout)
     return layout
+
+
+def _goes_on(link: list[_Page], page: _Page) -> bool:
+    """Whether a page belongs to one of the streams of the link."""
+    before = next((one for one in reversed(link) if one.serial == page.serial), None)
+    return before is not None and page.number >= before.number and not before.flags & _EOS
+
+
+def _strays(stream: BinaryIO, strays: list[_Page]) -> Iterator[Loss]:
+    """Pages of streams whose first page is damaged: nobody can decode them."""
+    groups: list[list[_Page]] = []
+    for page in strays:
+        if groups and groups[-1][-1].serial == page.serial and page.number > groups[-1][-1].number:
+            groups[-1].append(page)
+        else:
+            groups.append([page])
+    for pages in groups:
+        opus = b"OpusTags" in _at(stream, pages[0].where.start, 27 + 255 + 8)
+        said = f"{len(pages)} pages belong to a stream whose beginning is damaged or not there"
+        yield Loss(said, max(0, *(page.granule for page in pages)) / 48_000 if opus else None)
+
+
+def _link_of(stream: BinaryIO, link: list[_Page], offset: Seconds, layout: Layout) -> Seconds:
+    """Adds a link of the chain; how long it is, as far as its pages say."""
+    begins = [page for page in link if page.flags & _BOS]
+    if len(begins) == 1:
+        return _link(stream, [page for page in link if page.serial == link[0].serial], offset, layout)
+    sounds = sum(any(kind in _at(stream, page.where.start, 128) for kind in _SOUND) for page in begins)
+    if sounds > 1:  # else pictures beside the sound
+        layout.losses.append(Loss(f"it holds {sounds} sound tracks at once, of which the first was heard", 0.0))
+    layout.parts.append(Part((range(link[0].where.start, link[-1].where.stop),)))
+    return 0.0
 
 
 def _pages(stream: BinaryIO, size: int, start: int) -> Iterator[_Page]:
