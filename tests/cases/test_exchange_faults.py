@@ -90,7 +90,8 @@ def test_no_path_leads_out_of_the_files_folder(store: DataManager, folder: Path,
     line = {"audio": name.format(outside=tmp_path), "original_transcript": "heard"}
     said = refusal(store, folder / "cases.jsonl", json.dumps(line))
     assert "line 1: the audio" in said or "line 1: there is no file" in said
-    task = {"data": {"audio": name.format(outside=tmp_path)}, "predictions": [{"result": []}]}
+    said_by_model = {"type": "textarea", "from_name": "text", "to_name": "audio", "value": {"text": ["heard"]}}
+    task = {"data": {"audio": name.format(outside=tmp_path)}, "predictions": [{"result": [said_by_model]}]}
     assert "task 1: " in refusal(store, folder / "tasks.json", json.dumps([task]))
     assert list((tmp_path / "var/blobs").rglob("*.wav")) == []
 

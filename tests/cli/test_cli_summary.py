@@ -17,6 +17,7 @@ def failed(monkeypatch: pytest.MonkeyPatch) -> Summary:
     found = Summary(
         outcome="fail",
         reason="It is worse.",
+        forgetting="FORGETTING WAS NOT MEASURED",
         rows=[row],
         wer_improvement=None,
         interval=None,
