@@ -1,8 +1,21 @@
 """One thread a worker: the tests run side by side, and thread pools of several processes fight for two cores."""
 
+import logging
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(autouse=True)
+def no_log_to_stderr_stays() -> Iterator[None]:
+    """A stage that a test ran in this process sends the log to stderr; the next test has nothing to do with that."""
+    yield
+    root = logging.getLogger()
+    for handler in [item for item in root.handlers if type(item).__name__ == "RichHandler"]:
+        root.removeHandler(handler)
