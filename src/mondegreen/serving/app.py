@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -56,8 +56,8 @@ class Server:
     metrics: Metrics
     params: ServeParams
     token: str = ""
-    inside: int = field(default=0)
-    stopping: bool = field(default=False)
+    inside: int = 0
+    stopping: bool = False
 
 
 def create_app(server: Server) -> FastAPI:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondegreen.config import Seconds, ServeParams
-from mondegreen.errors import MondegreenError
 
 if TYPE_CHECKING:
     from mondegreen.serving.champion import Served
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 
 MOST = 32  # recordings of a batch
 _log = logging.getLogger(__name__)
-
-
-class QueueFullError(MondegreenError):
-    """As many requests wait as may; nothing was taken."""
 
 
 @dataclass

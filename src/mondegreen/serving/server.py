@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -20,6 +21,9 @@ from mondegreen.serving.batcher import Batcher
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.metrics import SHARED, Metrics
 from mondegreen.serving.spool import Answer, Spool
+
+if TYPE_CHECKING:
+    from mondegreen.detector.detector import ErrorDetector
 
 TOKEN = "MONDEGREEN_SERVE_TOKEN"
 _GRACE = 120  # seconds for what was taken, once it is to stop
@@ -84,7 +88,7 @@ class Store:
             inferences.append(found.model_copy(update=extra))
         self._tracker.log_inferences(inferences)
 
-    def _detector(self, digest: str) -> "ErrorDetector | None":  # type: ignore[name-defined]  # noqa: F821
+    def _detector(self, digest: str) -> "ErrorDetector | None":
         from mondegreen.detector.detector import ErrorDetector
 
         try:
