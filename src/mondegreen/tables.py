@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 2  # the number of the newest migration
+SCHEMA = 3  # the number of the newest migration
 REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
 VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -157,6 +157,7 @@ class InferenceRow(Table):
     __table_args__ = (
         Index("inferences_by_model", "model_version", "at"),
         Index("inferences_by_request", "request_id", unique=True),
+        Index("inferences_by_canary", "canary", "id"),
     )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
@@ -174,6 +175,27 @@ class InferenceRow(Table):
     caller: Mapped[str | None]  # an opaque id of the caller's own
     speaker: Mapped[str | None]
     channel: Mapped[str | None]
+    role: Mapped[str | None] = mapped_column(String(16))  # of the version that answered: champion or canary
+    canary: Mapped[int | None]  # the ledger's entry of the canary that both took part in; None without one
+
+
+class ShadowPairRow(Table):
+    """What the challenger would have answered, beside the champion's answer. Numbers only: the texts are not kept."""
+
+    __tablename__ = "shadow_pairs"
+    __table_args__ = (Index("shadow_pairs_by_canary", "canary", "id"),)
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(64), unique=True)  # of the champion's inference
+    at: Mapped[datetime]
+    canary: Mapped[int]  # the ledger's entry of the canary
+    served: Mapped[str]  # the version that answered
+    shadow: Mapped[str]  # the version that heard it too
+    errors: Mapped[int]  # words in which they differ, the champion's taken for the reference
+    words: Mapped[int]  # of the champion
+    served_score: Mapped[float | None]  # the detector's, of each
+    shadow_score: Mapped[float | None]
+    comparable: Mapped[bool]  # whether the detector is calibrated for both, or for neither
 
 
 class JobRow(Table):
