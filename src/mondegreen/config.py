@@ -228,6 +228,25 @@ class MonitorParams(_Section):
     cooldown_hours: float = Field(6.0, ge=0, le=8760)
 
 
+class AuditParams(_Section):
+    rate: Fraction = 0.02
+    bounds: tuple[float, ...] = (0.2, 0.5, 0.8)
+    factors: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1.0, 1.5, 2.0, 3.0)
+    window_days: float = Field(7.0, gt=0, le=3650)
+    weeks: int = Field(12, ge=1, le=520)
+    min_audited: int = Field(30, ge=10)
+    min_clusters: int = Field(10, ge=5)
+    max_wer: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _strata(self) -> Self:
+        if list(self.bounds) != sorted(set(self.bounds)) or not all(0 < bound < 1 for bound in self.bounds):
+            raise ValueError("bounds must rise from one to the next, between 0 and 1")
+        if len(self.factors) != len(self.bounds) + 1:
+            raise ValueError("factors must be one more than bounds: one for each stratum of the error score")
+        return self
+
+
 class ServeParams(_Section):
     language: str = Field("en", min_length=2)
     max_waiting: int = Field(64, ge=1)
@@ -276,6 +295,7 @@ class Params(_Section):
     trigger: TriggerParams = TriggerParams()
     round_: RoundParams = Field(RoundParams(), alias="round")
     monitor: MonitorParams = MonitorParams()
+    audit: AuditParams = AuditParams()
     serve: ServeParams = ServeParams()
     gcp: GcpParams = GcpParams()
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 3  # the number of the newest migration
+SCHEMA = 4  # the number of the newest migration
 REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
 VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -158,6 +158,7 @@ class InferenceRow(Table):
         Index("inferences_by_model", "model_version", "at"),
         Index("inferences_by_request", "request_id", unique=True),
         Index("inferences_by_canary", "canary", "id"),
+        Index("inferences_by_audit", "audit_id"),
     )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
@@ -177,6 +178,10 @@ class InferenceRow(Table):
     channel: Mapped[str | None]
     role: Mapped[str | None] = mapped_column(String(16))  # of the version that answered: champion or canary
     canary: Mapped[int | None]  # the ledger's entry of the canary that both took part in; None without one
+    recording: Mapped[str | None]  # what the audio is a piece of
+    words: Mapped[int | None]  # of the transcript
+    inclusion: Mapped[float | None]  # probability with which it was to be drawn for the audit; None: nobody drew
+    audit_id: Mapped[str | None] = mapped_column(String(16))  # the case that it waits as; no key, a case may be erased
 
 
 class ShadowPairRow(Table):

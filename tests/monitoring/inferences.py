@@ -10,7 +10,7 @@ from sqlalchemy import insert
 
 from mondegreen.db import transaction
 from mondegreen.monitoring.records import InferenceStatistics
-from mondegreen.monitoring.tracker import Inference, MetadataTracker, row_of
+from mondegreen.monitoring.tracker import Inference, LoggedInference, MetadataTracker, row_of
 from mondegreen.tables import InferenceRow
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ def inference(at: datetime = NOW, **changes: Any) -> Inference:
 
 def insert_rows(tracker: MetadataTracker, rows: Iterable[Inference]) -> None:
     """Inferences whose audio is gone: misheard ones leave no failed case."""
-    written = [row_of(row, None, NOW) for row in rows]
+    written = [row_of(LoggedInference(row), NOW) for row in rows]
     if written:
         with transaction(tracker.engine) as session:
             session.execute(insert(InferenceRow), written)

@@ -20,6 +20,7 @@ from mondegreen.records import FailedCase
 CARD = "card.json"
 README = "README.md"
 EMPTY = "empty_correction"  # a person heard no words: true, and nothing to learn from
+AUDITED = "audited"
 MISSING_AUDIO = "missing_audio"
 _OFFENDERS = 5
 
@@ -164,7 +165,7 @@ def measure_quality(contents: Contents) -> Quality:
     kept, left_out = contents.kept, contents.left_out
     total = len(kept) + len(left_out)
     complete = sum(not _lacking(case) for case in kept) + sum(item.reason != MISSING_AUDIO for item in left_out)
-    valid = len(kept) + sum(item.reason == EMPTY for item in left_out)
+    valid = len(kept) + sum(item.reason in (EMPTY, AUDITED) for item in left_out)
     sources = _counts(case.source for case in kept)
     return Quality(
         completeness=_share(complete, total),

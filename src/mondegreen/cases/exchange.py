@@ -252,7 +252,7 @@ def _repeats(item: SentCorrection, heard: str | None) -> bool:
 
 def _new_key(case: SentCase, audio: Audio, remarks: Iterable[Remark]) -> str:
     """The id of a new case. Raises CaseProblem when it is another one, or a cell that it needs cannot be read."""
-    key = writing.case_id(audio.sha256, case.model_version)
+    key = writing.case_id(audio.sha256, case.model_version, case.source)
     if case.id and case.id != key:
         raise CaseProblem(
             f"field id: {case.id} is not the id of this audio and model version, which is {key}; leave it empty"
@@ -265,7 +265,7 @@ def _new_key(case: SentCase, audio: Audio, remarks: Iterable[Remark]) -> str:
 
 def _id_of(case: SentCase) -> str:
     """As the file says it, or by audio and model version; "" for a case that names neither."""
-    return case.id or (writing.case_id(case.sha256, case.model_version) if case.sha256 else "")
+    return case.id or (writing.case_id(case.sha256, case.model_version, case.source) if case.sha256 else "")
 
 
 def _read_again(path: Path, rows: Iterable[CaseInFile], checked: _Checked) -> Iterator[tuple[str, SentCase]]:

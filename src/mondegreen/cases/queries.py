@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, exists, func, select, text, tuple_
 from sqlalchemy.orm import Session, aliased
 
+from mondegreen.cases.origin import origin_of
 from mondegreen.cases.records import (
+    AUDIT,
     PEOPLE,
     Case,
     CaseFilter,
@@ -128,6 +130,8 @@ def _conditions(where: CaseFilter, row: type[CaseRow]) -> list[ColumnElement[boo
         )
         if value is not None
     ]
+    if where.audit is not None:
+        wanted.append(row.source == AUDIT if where.audit else row.source != AUDIT)
     for column, present in ((row.label_method, where.corrected), (row.dataset_version, where.used)):
         if present is not None:
             wanted.append(column.is_not(None) if present else column.is_(None))
@@ -248,6 +252,24 @@ def newest_suggestions(session: Session, case_ids: Iterable[str]) -> dict[str, C
     return found
 
 
+class Audited(NamedTuple):
+    """What the audit drew, heard or not: it judges what the service does, and must teach nobody."""
+
+    sha256: frozenset[str]
+    recordings: frozenset[str]  # that pieces were drawn of, by the names that were given
+
+    def holds(self, sha256: str, recording: str) -> bool:
+        """Whether a recording, or another piece of the one that it comes from, is among them."""
+        return sha256 in self.sha256 or recording in self.recordings
+
+
+def audited(session: Session) -> Audited:
+    """All recordings of the audit sample."""
+    rows = session.execute(select(CaseRow.audio_sha256, CaseRow.details).where(CaseRow.source == AUDIT)).all()
+    names = (origin_of(details)["recording"] for _, details in rows)
+    return Audited(frozenset(sha256 for sha256, _ in rows), frozenset(name for name in names if name))
+
+
 class Kind(NamedTuple):
     """What cases are counted by."""
 
@@ -263,7 +285,7 @@ class Kind(NamedTuple):
 
 
 def statistics(session: Session) -> Statistics:
-    """Adds up the counters."""
+    """Adds up the counters of the failed cases; what the audit drew is none."""
     kinds = {
         Kind(row.model_version, row.source, row.label_method, row.used): row.cases
         for row in session.scalars(select(CaseCountRow).where(CaseCountRow.cases != 0))
@@ -287,6 +309,7 @@ def counts(session: Session) -> tuple[dict[Kind, int], dict[str, int]]:
 
 
 def _summed(kinds: dict[Kind, int], error_types: dict[str, int]) -> Statistics:
+    kinds = {kind: count for kind, count in kinds.items() if kind.source != AUDIT}
     total = sum(kinds.values())
     corrected = sum(count for kind, count in kinds.items() if kind.label_method)
     used = sum(count for kind, count in kinds.items() if kind.used)

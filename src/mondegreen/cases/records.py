@@ -13,6 +13,7 @@ from mondegreen.errors import UsageError
 from mondegreen.records import CorrectionMethod
 
 PEOPLE: tuple[CorrectionMethod, ...] = ("manual", "import")  # their word beats a machine's
+AUDIT = "audit"  # the source of a case that is no failed case: it was drawn to be heard, judges and never teaches
 
 
 def _storable(text: str) -> str:
@@ -137,6 +138,7 @@ class CaseFilter(CaseRecord):
 
     model_version: str | None = None
     source: str | None = None
+    audit: bool | None = None  # drawn to be heard, or (False) misheard
     error_type: str | None = None
     corrected: bool | None = None
     method: CorrectionMethod | None = None

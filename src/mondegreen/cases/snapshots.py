@@ -15,6 +15,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.card import (
+    AUDITED,
     CARD,
     EMPTY,
     MISSING_AUDIO,
@@ -31,8 +32,15 @@ from mondegreen.cases.card import (
 )
 from mondegreen.cases.origin import merged as with_more
 from mondegreen.cases.origin import origin_of
-from mondegreen.cases.queries import active_corrections, current_correction, error_types_of, review_holds
-from mondegreen.cases.records import PEOPLE
+from mondegreen.cases.queries import (
+    Audited,
+    active_corrections,
+    audited,
+    current_correction,
+    error_types_of,
+    review_holds,
+)
+from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import (
@@ -52,7 +60,7 @@ from mondegreen.errors import AudioError, CaseError, VocabularyError
 from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase, Writer
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
-from mondegreen.speech.manifest import CASES_FILE
+from mondegreen.speech.manifest import AUDITED_FILE, CASES_FILE
 from mondegreen.speech.spelling import FindModel, labeller, local_model
 from mondegreen.speech.text import Labeller
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow
@@ -127,7 +135,8 @@ class _Snapshot:
         try:
             self._swap.close()
             longest = self._params.audio.max_duration
-            freezer = Freezer(self._manager, self._repository.folder, before, new, longest, self._labeller)
+            present = self._repository.folder
+            freezer = Freezer(self._manager, present, before, new, longest, self._labeller, store.audited)
             contents = freezer.freeze(merged(before, store.cases, store.taken_back), track)
             contents.waiting = store.waiting
             _warn(contents)
@@ -136,6 +145,8 @@ class _Snapshot:
                 return self._nothing_new(self._present.version, store.unmarked, contents)
             card = self._card(contents)
             write_jsonl(new / CASES_FILE, contents.kept)
+            if store.audited.sha256:
+                write_text(new / AUDITED_FILE, "".join(f"{sha256}\n" for sha256 in sorted(store.audited.sha256)))
             write_json(new / CARD, card)
             write_text(new / README, render(card))
         except BaseException:
@@ -247,28 +258,31 @@ class CorrectedCases:
     cases: list[FailedCase]  # by id; without path, the duration as the store has it or 0
     unmarked: frozenset[str]  # of them, those that no dataset version holds
     waiting: int  # cases without a correction
-    taken_back: frozenset[str] = frozenset()  # of them, those whose correction is none any more
+    taken_back: frozenset[str]  # of them, those whose correction is none any more
+    audited: Audited
 
 
 def corrected_cases(data_manager: DataManager) -> CorrectedCases:
     """Reads the store in one go: what arrives meanwhile belongs to the next version."""
-    is_corrected = CaseRow.label_method.is_not(None)
+    is_corrected, failed = CaseRow.label_method.is_not(None), CaseRow.source != AUDIT
     with reading(data_manager.engine) as session:
-        waiting = session.scalar(select(func.count()).select_from(CaseRow).where(~is_corrected)) or 0
-        query = select(CaseRow.id, CaseRow.dataset_version).where(is_corrected).order_by(CaseRow.id)
+        waiting = session.scalar(select(func.count()).select_from(CaseRow).where(~is_corrected, failed)) or 0
+        query = select(CaseRow.id, CaseRow.dataset_version).where(is_corrected, failed).order_by(CaseRow.id)
         rows = session.execute(query).all()
         cases = [case for batch in batched(row.id for row in rows) for case in _read(session, batch)]
         # What reviewers keep out (bad audio, no speech, two that disagree), and what was written and then undone.
         touched = or_(CaseRow.id.in_(select(CorrectionRow.case_id)), CaseRow.id.in_(select(ReviewHoldRow.case_id)))
-        taken_back = frozenset(session.scalars(select(CaseRow.id).where(~is_corrected, touched)))
+        drawn = audited(session)
+        taken_back = frozenset(session.scalars(select(CaseRow.id).where(~is_corrected, failed, touched)))
     unmarked = frozenset(row.id for row in rows if row.dataset_version is None)
-    return CorrectedCases(cases, unmarked, waiting, taken_back)
+    return CorrectedCases(cases, unmarked, waiting, taken_back, drawn)
 
 
 def unmarked_cases(data_manager: DataManager) -> set[str]:
     """Corrected cases that no dataset version holds, as far as the store knows."""
     with reading(data_manager.engine) as session:
-        query = select(CaseRow.id).where(CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None))
+        unmarked = CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None), CaseRow.source != AUDIT
+        query = select(CaseRow.id).where(*unmarked)
         return set(session.scalars(query))
 
 
@@ -301,6 +315,7 @@ class Freezer:
         target: the folder of the new version.
         max_duration: of a recording.
         labeller: writes labels as training will; None leaves the alphabet unchecked.
+        audited: recordings that judge the service, so that none of them may teach.
     """
 
     def __init__(
@@ -311,7 +326,9 @@ class Freezer:
         target: Path,
         max_duration: Seconds,
         labeller: Labeller | None,
+        audited: Audited,
     ) -> None:
+        self._audited = audited
         self._manager, self._present, self._target = data_manager, present, target
         self._known = {case.sha256: case for case in before}
         self._max_duration, self._labeller = max_duration, labeller
@@ -323,13 +340,17 @@ class Freezer:
         (self._target / "audio").mkdir(parents=True)
         contents = Contents()
         for case in track(cases):
-            reason, message = self._check_text(case) or self._check_audio(case)
+            reason, message = self._check_audit(case) or self._check_text(case) or self._check_audio(case)
             if reason:
                 contents.left_out.append(LeftOut(id=case.id, reason=reason, message=message))
             else:
                 path, duration = self._placed[case.sha256]
                 contents.kept.append(case.model_copy(update={"path": path, "duration": duration}))
         return contents
+
+    def _check_audit(self, case: FailedCase) -> tuple[str, str] | None:
+        drawn = self._audited.holds(case.sha256, case.recording)
+        return (AUDITED, "its recording is in the audit sample, which judges and never teaches") if drawn else None
 
     def _check_text(self, case: FailedCase) -> tuple[str, str] | None:
         try:

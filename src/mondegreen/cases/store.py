@@ -213,11 +213,11 @@ class DataManager:
 
     def get_corrected_cases(self, limit: int | None = None, *, used: bool | None = None) -> list[Case]:
         """Cases that somebody corrected, newest first; `used` tells those in a dataset version from the others."""
-        return self.find_cases(CaseFilter(corrected=True, used=used), limit=limit).cases
+        return self.find_cases(CaseFilter(corrected=True, used=used, audit=False), limit=limit).cases
 
     def get_uncorrected_cases(self, limit: int | None = None, *, used: bool | None = None) -> list[Case]:
         """Cases that wait for a correction, newest first."""
-        return self.find_cases(CaseFilter(corrected=False, used=used), limit=limit).cases
+        return self.find_cases(CaseFilter(corrected=False, used=used, audit=False), limit=limit).cases
 
     def get_failed_cases_by_error_type(self, error_type: str, limit: int | None = None) -> list[Case]:
         """Cases of one error type, newest first."""

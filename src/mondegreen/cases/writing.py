@@ -24,7 +24,7 @@ from mondegreen.cases.queries import (
     current_correction,
     review_holds,
 )
-from mondegreen.cases.records import PEOPLE, NewCase, NewCorrection, NewSuggestion
+from mondegreen.cases.records import AUDIT, PEOPLE, NewCase, NewCorrection, NewSuggestion
 from mondegreen.config import Seconds
 from mondegreen.db import batched, plain, upserting
 from mondegreen.errors import CaseError
@@ -53,7 +53,7 @@ class AudioCase(NamedTuple):
 
     @property
     def id(self) -> str:
-        return case_id(self.sha256, self.case.model_version)
+        return case_id(self.sha256, self.case.model_version, self.case.source)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class _Sighting:
     error_types: frozenset[str]
 
 
-def case_id(audio_sha256: str, model_version: str) -> str:
-    """The same on every machine."""
-    return hashlib.sha256(f"{audio_sha256}\0{model_version}".encode()).hexdigest()[:16]
+def case_id(audio_sha256: str, model_version: str, source: str = "") -> str:
+    """The same on every machine. What the audit drew is never the failed case of the same recording."""
+    kind = f"\0{AUDIT}" if source == AUDIT else ""
+    return hashlib.sha256(f"{audio_sha256}\0{model_version}{kind}".encode()).hexdigest()[:16]
 
 
 def store_cases(session: Session, cases: Sequence[AudioCase], at: datetime) -> list[str]:

@@ -242,6 +242,7 @@ def case_filter(
         CaseFilter,
         model_version=model_version,
         source=source,
+        audit=False if source is None else None,  # what the audit drew is no failed case; `--source audit` shows it
         error_type=error_type,
         corrected=corrected,
         method=method,

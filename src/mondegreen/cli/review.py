@@ -28,6 +28,9 @@ def review(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another name of this server; may be given again.")
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Hear what was drawn at random to measure the WER in production.")
+    ] = False,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
     summary: Annotated[bool, typer.Option("--summary", help="Print how far the reviews are, and stop.")] = False,
     store: StoreOption = STORE,
@@ -45,9 +48,9 @@ def review(
     params = params_of()
     manager = open_store(store)
     if summary:
-        _summary(manager, params, as_json)
+        _summary(manager, params, as_json, audit=audit)
         return
-    state = _state(manager, params, host, allow_host or (), reviewer)
+    state = _state(manager, params, host, allow_host or (), reviewer, audit=audit)
     try:
         with terminable():
             serve(state, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
@@ -56,7 +59,7 @@ def review(
 
 
 def _state(
-    manager: "DataManager", params: "Params", host: str, names: Sequence[str], reviewer: str | None
+    manager: "DataManager", params: "Params", host: str, names: Sequence[str], reviewer: str | None, *, audit: bool
 ) -> "ReviewState":
     from mondegreen.listening import is_loopback
     from mondegreen.review.security import Access, checked_name
@@ -66,7 +69,7 @@ def _state(
         raise UsageError("--reviewer: not a name.", "Give 1 to 60 printable characters.")
     # Who has an account here is known; of others on the network nothing is.
     name = checked_name(reviewer or (login() if is_loopback(host) else ""))
-    return ReviewState(manager, params, Access.for_host(host, names), name, fixed=reviewer is not None)
+    return ReviewState(manager, params, Access.for_host(host, names), name, fixed=reviewer is not None, audit=audit)
 
 
 def _ready(url: str, browser: bool, as_json: bool) -> None:
@@ -77,12 +80,12 @@ def _ready(url: str, browser: bool, as_json: bool) -> None:
         webbrowser.open(url)
 
 
-def _summary(manager: "DataManager", params: "Params", as_json: bool) -> None:
+def _summary(manager: "DataManager", params: "Params", as_json: bool, *, audit: bool) -> None:
     from mondegreen.db import reading
     from mondegreen.review import history
 
     with reading(manager.engine) as session:
-        progress = history.progress(session, "")
+        progress = history.progress(session, "", audit=audit)
         people = history.reviewers(session)
         agreement = history.agreement(session, params.score.normalizer)
     tree = {

@@ -175,9 +175,11 @@ class InferenceLog:
     def _open(self, model_version: str, params: "Params") -> "Callable[[list[Transcription]], object] | None":
         """What writes a group down; None, with a warning, where that cannot be."""
         from mondegreen.detector.detector import ErrorDetector
+        from mondegreen.monitoring.sampling import AuditSampling
         from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 
-        tracker, longest = MetadataTracker(), params.audio.max_duration
+        tracker = MetadataTracker(sampling=AuditSampling(params.audit, params.seed))
+        longest = params.audio.max_duration
         try:
             _ = tracker.engine  # opened now, so that what is wrong is said before an hour of work
             detector = ErrorDetector.load(tracker.folder / "detector", model_version, params.detector)

@@ -121,7 +121,7 @@ def waiting_cases(manager: DataManager, *, again: bool = False, page: int = 500)
     """
     after: str | None = None
     while True:
-        found = manager.find_cases(CaseFilter(corrected=False), limit=page, after=after)
+        found = manager.find_cases(CaseFilter(corrected=False, audit=False), limit=page, after=after)
         ids = [case.id for case in found.cases]
         with reading(manager.engine) as session:
             kept = set(review_holds(session, ids))

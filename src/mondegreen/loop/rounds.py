@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from mondegreen.cases.records import AUDIT
 from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import flock, read_json
@@ -160,7 +161,8 @@ def _prepare(work: Round, job: Job) -> Job:
 def _freeze(work: Round) -> int | None:
     """The dataset version of this round: a new one, the present one when nothing is new, None without corrections."""
     with reading(work.jobs.engine) as session:
-        corrected = session.scalar(select(CaseRow.id).where(CaseRow.label_method.is_not(None)).limit(1))
+        taught = CaseRow.label_method.is_not(None) & (CaseRow.source != AUDIT)
+        corrected = session.scalar(select(CaseRow.id).where(taught).limit(1))
     if corrected is None:
         _log.info("no case is corrected: the round trains without failed cases")
         return None

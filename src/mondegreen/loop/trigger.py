@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.records import AUDIT
 from mondegreen.config import GuideConfig, TriggerParams
 from mondegreen.db import reading
 from mondegreen.scoring.wording import percent, points, unsigned
@@ -187,7 +188,8 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
         by_method: dict[str, int] = {}
         # The index holds both columns; there are as many groups as snapshots and ways to correct.
         columns = (CaseRow.label_method, CaseRow.dataset_version)
-        for method, version, cases in session.execute(select(*columns, func.count()).group_by(*columns)):
+        failed = select(*columns, func.count()).where(CaseRow.source != AUDIT).group_by(*columns)
+        for method, version, cases in session.execute(failed):
             unused = version is None or version > trained
             total += cases
             if method:

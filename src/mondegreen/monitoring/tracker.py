@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, select
 
 from mondegreen.cases.origin import FIELDS
-from mondegreen.cases.records import NewCase, checked
+from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import MonitorParams
 from mondegreen.db import open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
+from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.speech.channels import content_digest
 from mondegreen.tables import InferenceRow
@@ -34,7 +36,7 @@ _LONGEST = timedelta(days=36_525)
 _UNKNOWN: Mapping[str, str] = MappingProxyType({})
 _COLUMNS = {
     *("model_version", "duration", "latency", "confidence", "error_score", "is_error"),
-    *("request_id", "served", "caller", "speaker", "channel"),
+    *("request_id", "served", "caller", "speaker", "recording", "channel"),
 }
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -102,6 +104,7 @@ class MetadataTracker:
         local_storage_dir: the folder of live state.
         use_gcs: failed recordings go to a bucket, see `DataManager`.
         data_manager: keeps failed cases; one over the same folder when not given.
+        sampling: draws the audit sample; None draws none.
         storage: more arguments for that `DataManager`.
     """
 
@@ -111,9 +114,11 @@ class MetadataTracker:
         use_gcs: bool = False,
         *,
         data_manager: "DataManager | None" = None,
+        sampling: AuditSampling | None = None,
         **storage: Any,
     ) -> None:
         self.folder = Path(local_storage_dir)
+        self._sampling = sampling if sampling and sampling.params.rate else None
         self._manager = data_manager
         self._storage = {"use_gcs": use_gcs, **storage}
 
@@ -133,24 +138,27 @@ class MetadataTracker:
         """Records one transcription; `fields` are those of `Inference`.
 
         Returns:
-            The id of the failed case when `is_error` is set, else None.
+            The id of the failed case when `is_error` is set and the audit did not draw it, else None.
 
         Raises:
             UsageError: a field has a value that cannot be.
-            CaseError: the database refuses, or the failed case cannot be stored.
+            CaseError: the database refuses, or the recording cannot be stored.
         """
         inference = checked(Inference, audio_path=Path(audio_path), transcript=transcript, **fields)
         return self.log_inferences([inference])[0]
 
     def log_inferences(self, inferences: Iterable[Inference]) -> list[str | None]:
-        """Stores the misheard ones as failed cases in one transaction, then all inferences in another.
+        """Stores what is to be kept with its audio in one transaction, then all inferences in another.
+
+        Kept is what the audit draws, whatever the detector says of it, and of the rest what was misheard, as a failed
+        case. What the audit draws is no failed case: it judges and never teaches.
 
         A case that cannot be stored does not take the rest with it: they are written, then the error is raised. The
         cases come first, so that after a crash in between no inference points nowhere; the same recording finds its
-        case again.
+        case again, and the same inference is drawn again.
 
         Returns:
-            The id of the failed case of each inference, None where it was not misheard.
+            The id of the failed case of each inference, None where it is none.
 
         Raises:
             CaseError: the database refuses; nothing is written.
@@ -158,13 +166,9 @@ class MetadataTracker:
         """
         given, now = list(inferences), datetime.now(UTC)
         problems: list[str] = []
-        case_ids = self._store_cases(given, problems)
-        rows = []
-        for inference, case_id in zip(given, case_ids, strict=True):
-            try:
-                rows.append(row_of(inference, case_id, now))
-            except OSError as error:
-                problems.append(f"{inference.audio_path}: {error.strerror}.")
+        logged = [found for inference in given if (found := self._drawn(inference, problems))]
+        self._store_cases(logged, problems)
+        rows = [row_of(item, now) for item in logged]
         if rows:
             with transaction(self.engine) as session:
                 adding = upserting(session, InferenceRow).on_conflict_do_nothing(index_elements=["request_id"])
@@ -174,7 +178,21 @@ class MetadataTracker:
                 f"{len(problems)} of {len(given)} inferences were not logged in full: {problems[0]}",
                 "The transcripts are right. Mend the cause and log these recordings again.",
             )
-        return case_ids
+        return [None if item.drawn else item.case_id for item in logged]
+
+    def _drawn(self, inference: Inference, problems: list[str]) -> "LoggedInference | None":
+        """The inference with its hash and its luck; None when its recording is gone and nobody knows its hash."""
+        try:
+            sha256 = inference.audio_sha256 or content_digest(inference.audio_path)
+        except OSError as error:
+            problems.append(f"{inference.audio_path}: {error.strerror}.")
+            return None
+        found = LoggedInference(inference.model_copy(update={"audio_sha256": sha256}))
+        if self._sampling:
+            found.inclusion = self._sampling.probability(inference.error_score)
+            key = inference.request_id or f"{sha256}\0{inference.model_version}"
+            found.drawn = self._sampling.draws(key, found.inclusion)
+        return found
 
     def logged(self, request_ids: Sequence[str]) -> set[str]:
         """Which of these requests are written down already. Raises CaseError."""
@@ -182,25 +200,23 @@ class MetadataTracker:
         with reading(self.engine) as session:
             return set(session.scalars(select(table.c.request_id).where(table.c.request_id.in_(request_ids))))
 
-    def _store_cases(self, inferences: Sequence[Inference], problems: list[str]) -> list[str | None]:
-        """All misheard ones at once; one by one when that fails, so that one bad recording stands alone."""
-        misheard = [index for index, inference in enumerate(inferences) if inference.is_error]
-        stored: list[str | None] = [None] * len(inferences)
-        if not misheard:
-            return stored
+    def _store_cases(self, logged: "Sequence[LoggedInference]", problems: list[str]) -> None:
+        """All that are kept at once; one by one when that fails, so that one bad recording stands alone."""
+        kept = [item for item in logged if item.drawn or item.inference.is_error]
+        if not kept:
+            return
         cases = self.cases
         try:
-            ids = cases.store_failed_cases([_case(inferences[index]) for index in misheard])
-            for index, case_id in zip(misheard, ids, strict=True):
-                stored[index] = case_id
+            ids = cases.store_failed_cases([_case(item) for item in kept])
+            for item, case_id in zip(kept, ids, strict=True):
+                item.case_id = case_id
         except (MondegreenError, OSError):
-            for index in misheard:
+            for item in kept:
                 try:
-                    stored[index] = cases.store_failed_cases([_case(inferences[index])])[0]
+                    item.case_id = cases.store_failed_cases([_case(item)])[0]
                 except (MondegreenError, OSError) as error:
                     reason = error.problem if isinstance(error, MondegreenError) else error.strerror
-                    problems.append(f"{inferences[index].audio_path}: {reason}")
-        return stored
+                    problems.append(f"{item.inference.audio_path}: {reason}")
 
     def get_inference_statistics(self, time_window_hours: float = 24) -> dict[str, Any]:
         """The window that ends now, as a dict of `InferenceStatistics`.
@@ -332,7 +348,18 @@ def detect(detector: "ErrorDetector", result: "Transcription", max_duration: flo
     return detector.detect(result, waveform)
 
 
-def _case(inference: Inference) -> NewCase:
+@dataclass
+class LoggedInference:
+    """An inference on its way into the database."""
+
+    inference: Inference  # with its hash
+    inclusion: float | None = None  # probability of the draw; None: nobody draws
+    drawn: bool = False
+    case_id: str | None = None  # of the failed case, or of the audit's when it was drawn
+
+
+def _case(item: LoggedInference) -> NewCase:
+    inference = item.inference
     return checked(
         NewCase,
         original_transcript=inference.transcript,
@@ -343,19 +370,23 @@ def _case(inference: Inference) -> NewCase:
             **inference.model_dump(include={*FIELDS, "served", "caller"}, exclude_none=True),
             **({} if inference.calibrated else {"calibrated": False}),
         },
-        source="production",
+        source=AUDIT if item.drawn else "production",
         **inference.model_dump(include={"audio_path", "error_types", "error_score", "model_version", "duration"}),
     )
 
 
-def row_of(inference: Inference, case_id: str | None, now: datetime) -> dict[str, Any]:
-    """The columns of an inference; OSError when its recording is gone and nobody knows its hash.
+def row_of(item: LoggedInference, now: datetime) -> dict[str, Any]:
+    """The columns of an inference.
 
     What an uncalibrated detector decided is no measurement: it leaves a score, and `is_error` open.
     """
+    inference = item.inference
     return inference.model_dump(include=_COLUMNS) | {
         "at": inference.at or now,
-        "audio_sha256": inference.audio_sha256 or content_digest(inference.audio_path),
-        "case_id": case_id,
+        "audio_sha256": inference.audio_sha256,
+        "words": len(inference.transcript.split()),
+        "inclusion": item.inclusion,
+        "case_id": None if item.drawn else item.case_id,
+        "audit_id": item.case_id if item.drawn else None,
         **({} if inference.calibrated else {"is_error": None}),
     }

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.records import PEOPLE
+from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.config import Seconds
 from mondegreen.review.decisions import Action, ReviewDecision, agree, taken_back
 from mondegreen.scoring.normalizer import NormalizerName, normalize
@@ -86,15 +86,19 @@ class Dispute(_Record):
     second: ReviewDecision
 
 
-def progress(session: Session, reviewer: str) -> Progress:
-    """Counts from counters and small tables, quick in a store of any size."""
+def progress(session: Session, reviewer: str, *, audit: bool = False) -> Progress:
+    """Counts from counters and small tables, quick in a store of any size; of the failed cases, or of the audit."""
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     mine = (ReviewDecisionRow.reviewer == reviewer, *_counted())
     today = select(func.count(ReviewDecisionRow.case_id.distinct())).where(*mine, ReviewDecisionRow.at >= midnight)
     waiting = or_(CaseRow.label_method.is_(None), CaseRow.label_method.not_in(PEOPLE))
     kinds = select(ReviewHoldRow.reason, func.count()).join(CaseRow, CaseRow.id == ReviewHoldRow.case_id)
-    held = dict(session.execute(kinds.where(waiting).group_by(ReviewHoldRow.reason)).tuples().all())
-    uncorrected = select(func.sum(CaseCountRow.cases)).where(CaseCountRow.label_method.not_in(PEOPLE))
+    own = CaseRow.source == AUDIT if audit else CaseRow.source != AUDIT
+    held = dict(session.execute(kinds.where(waiting, own).group_by(ReviewHoldRow.reason)).tuples().all())
+    uncorrected = select(func.sum(CaseCountRow.cases)).where(
+        CaseCountRow.label_method.not_in(PEOPLE),
+        CaseCountRow.source == AUDIT if audit else CaseCountRow.source != AUDIT,
+    )
     out = sum(count for reason, count in held.items() if reason != "second")
     return Progress(
         today=session.scalar(today) or 0,

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.records import Case, CaseSuggestion, Correction
+from mondegreen.cases.records import AUDIT, Case, CaseSuggestion, Correction
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Params, Seconds
 from mondegreen.db import reading
@@ -83,6 +83,11 @@ class Page(_Record):
     text: str  # what the field starts with
 
     @property
+    def blind(self) -> bool:
+        """Whether nothing is shown of what machines make of the hypothesis, so that the person judges by ear alone."""
+        return self.case.source == AUDIT
+
+    @property
     def is_settled(self) -> bool:
         """A person corrected it, or somebody took it out."""
         return self.case.label_method in ("manual", "import") or self.adjudication.held in ("bad_audio", "not_speech")
@@ -95,9 +100,11 @@ def page_of(manager: DataManager, case_id: str, params: Params, reviewer: str) -
         decided, adjudication = _visible(session, case, params, reviewer)
         version = basis(session, case.id)
     drawing, problem = _drawing(manager, case)
-    words = hypothesis_words(case, params.review.doubtful_below)
+    blind = case.source == AUDIT
+    words = hypothesis_words(case, 0.0 if blind else params.review.doubtful_below)
     disputed = decided if adjudication.held == "disputed" else ()
-    choices = choices_of(case, manager.newest_suggestions([case.id]).get(case.id), disputed)
+    suggestion = None if blind else manager.newest_suggestions([case.id]).get(case.id)
+    choices = choices_of(case, suggestion, disputed)
     return Page(
         case=case,
         words=words,

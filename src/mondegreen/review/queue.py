@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Engine, Select, delete, func, or_, select,
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.queries import error_types_of
-from mondegreen.cases.records import PEOPLE
+from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Seconds
 from mondegreen.db import plain, reading, transaction, upserting
@@ -45,10 +45,12 @@ class Queue:
         manager: of the store.
         leases: over the same database.
         seed: of the draw.
+        audit: deals out what the audit drew, in random order, instead of the failed cases.
     """
 
-    def __init__(self, manager: DataManager, leases: "Leases", seed: int = 0) -> None:
+    def __init__(self, manager: DataManager, leases: "Leases", seed: int = 0, *, audit: bool = False) -> None:
         self.manager, self.leases, self.seed = manager, leases, seed
+        self._audit, self._own = audit, CaseRow.source == AUDIT if audit else CaseRow.source != AUDIT
         self._lock = Lock()
         self._order: list[str] = []
         self._made, self._decided = 0.0, 0
@@ -83,7 +85,7 @@ class Queue:
     def skipped(self, reviewer: str) -> list[str]:
         """What a reviewer skipped and nobody decided since."""
         with reading(self.manager.engine) as session:
-            query = select(CaseRow.id).where(CaseRow.id.in_(_skips(reviewer)), waits_for(reviewer))
+            query = select(CaseRow.id).where(CaseRow.id.in_(_skips(reviewer)), waits_for(reviewer), self._own)
             return sorted(session.scalars(query))
 
     def _next(self, holder: str, reviewer: str, *, shown: bool, other_than: str = "") -> str | None:
@@ -98,14 +100,15 @@ class Queue:
 
     def _waits(self, case_id: str, reviewer: str) -> bool:
         with reading(self.manager.engine) as session:
-            return waits(session, case_id, reviewer)
+            waiting = select(CaseRow.id).where(CaseRow.id == case_id, waits_for(reviewer), self._own)
+            return session.scalar(waiting) is not None
 
     def _ordered(self, fresh: bool) -> list[str]:
         with self._lock:
             old = time.monotonic() - self._made > _FRESH or self._decided >= _DECISIONS
             if fresh or old or not self._made:
                 with reading(self.manager.engine) as session:
-                    self._order = ranked(_candidates(session, self.seed), _labelled(session), rounds_of=ROUND)
+                    self._order = _shuffled(session, self.seed) if self._audit else _instructive(session, self.seed)
                 self._made, self._decided = time.monotonic(), 0
             return list(self._order)
 
@@ -332,8 +335,21 @@ def confidence_of(details: Mapping[str, object]) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
+def _shuffled(session: Session, seed: int) -> list[str]:
+    """What waits of the audit. Whatever is heard of it by some day is then a random part of what was drawn."""
+    out = select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason != "second")
+    waiting = select(CaseRow.id).where(CaseRow.source == AUDIT, CaseRow.label_method.is_(None), CaseRow.id.not_in(out))
+    return sorted(session.scalars(waiting), key=lambda key: _uniform(seed, key))
+
+
+def _instructive(session: Session, seed: int) -> list[str]:
+    """Failed cases, those first whose label teaches the most."""
+    return ranked(_candidates(session, seed), _labelled(session), rounds_of=ROUND)
+
+
 def _candidates(session: Session, seed: int) -> list[Candidate]:
     """Waiting cases in the order of the draw; in between those that wait for a second person, or to be checked."""
+    failed = CaseRow.source != AUDIT
     free = CaseRow.id.not_in(select(ReviewHoldRow.case_id))
     second = CaseRow.id.in_(select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason == "second"))
     places: dict[str, int] = {}
@@ -342,7 +358,7 @@ def _candidates(session: Session, seed: int) -> list[Candidate]:
         (CaseRow.label_method.is_(None) & second, POOL, 2),
         ((CaseRow.label_method == "llm") & free, _LLM_LABELLED, 2),
     ):
-        keys = drawn(_strata(session, condition), seed)[:limit]
+        keys = drawn(_strata(session, condition & failed), seed)[:limit]
         places |= {key: pace * place for place, key in enumerate(keys)}
     found = {item.id: item for item in _read(session, select(CaseRow).where(CaseRow.id.in_(places)))}
     return [found[key] for key in sorted(found, key=lambda key: (places[key], key))]
@@ -363,7 +379,7 @@ def _strata(session: Session, condition: ColumnElement[bool]) -> list[tuple[str,
 
 
 def _labelled(session: Session) -> list[Candidate]:
-    newest = select(CaseRow).where(CaseRow.label_method.in_(PEOPLE))
+    newest = select(CaseRow).where(CaseRow.label_method.in_(PEOPLE), CaseRow.source != AUDIT)
     return _read(session, newest.order_by(CaseRow.first_seen.desc(), CaseRow.id.desc()).limit(_LABELLED))
 
 

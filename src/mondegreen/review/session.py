@@ -31,6 +31,7 @@ class ReviewState:
         access: who may come in.
         reviewer: the name in a browser that gave none; "" asks for one.
         fixed: that name is everybody's.
+        audit: what the audit drew is heard, instead of the failed cases.
     """
 
     manager: DataManager
@@ -38,11 +39,13 @@ class ReviewState:
     access: Access
     reviewer: str = ""
     fixed: bool = False
+    audit: bool = False
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
         lasting = timedelta(minutes=self.params.review.lease_minutes)
-        self.queue = Queue(self.manager, Leases(self.manager.engine, lasting), self.params.seed)
+        leases = Leases(self.manager.engine, lasting)
+        self.queue = Queue(self.manager, leases, self.params.seed, audit=self.audit)
         self.labeller = labeller(self.params.model.base)
         self.templates = Environment(
             loader=PackageLoader("mondegreen.review"),
@@ -70,7 +73,7 @@ class BrowserSession:
     def render(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """A page with what every page has: who reviews, how far they are, the token of the forms."""
         with reading(self.state.manager.engine) as session:
-            done = progress(session, self.name)
+            done = progress(session, self.name, audit=self.state.audit)
         text = self.state.templates.get_template(template).render(
             progress=done,
             reviewer=self.name,

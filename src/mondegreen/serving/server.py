@@ -15,6 +15,7 @@ import uvicorn
 
 from mondegreen.config import Params
 from mondegreen.errors import CaseError, UsageError
+from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
@@ -70,7 +71,8 @@ class Store:
     """Writes answers down as `transcribe --log` does; the detector of each model is loaded when it is first needed."""
 
     def __init__(self, folder: Path, params: Params) -> None:
-        self._tracker, self._params = MetadataTracker(folder), params
+        self._tracker = MetadataTracker(folder, sampling=AuditSampling(params.audit, params.seed))
+        self._params = params
 
     def __call__(self, answers: Sequence[Answer]) -> None:
         """Raises CaseError while the database is away; what is there already is not written again."""

@@ -4,6 +4,7 @@ The failed cases of data/failed_cases, recordings that were misheard in producti
 """
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from mondegreen.speech.splits import (
 )
 
 FOLDER = "failed_cases"
+AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
 CASES_FILE = "cases.jsonl"
 _NAMED = 5  # texts of which copies were left out
 Track = Callable[[list[Found]], Iterable[Found]]
@@ -180,13 +182,15 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
     dealt = _dealt(own, params, rule, fixed)
     admitted = [(cases[row.path], row) for row in checked if row.path in cases]
-    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule)
+    audited = read_audited(data)
+    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule, audited)
     corrected = {row.sha256 for _, row in kept}
-    settled = [row for row in dealt.rows if row.sha256 not in corrected]
+    settled, judged = without_audited([row for row in dealt.rows if row.sha256 not in corrected], audited)
     own_names = {name for row in settled if row.split == "train" for name in (*_names(row.path), _bare(row.recording))}
     shares = (params.round_.holdout_fraction, params.train.dev_cases)
     kept, held, unheard = hold_out(kept, lambda name: _bare(name) in own_names, *shares)
     offered = [row for row in checked if row.domain == "replay"]
+    offered, judged_too = without_audited(offered, audited)
     replay, barred = admitted_replay(offered, [*dealt.rows, *held], dealt.withheld, rule)
     rows = [*settled, *(row for _, row in kept), *held, *replay]
     check_leakage(rows, rule)
@@ -195,7 +199,7 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     rows, odd, spelling = check_spelling(
         [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
     )
-    problems += [*dealt.problems, *refused, *unheard, *barred, *odd]
+    problems += [*dealt.problems, *refused, *judged, *judged_too, *unheard, *barred, *odd]
     report = _report(files, rows, problems, rule)
     paths = {row.path for row in rows}
     corrections = [case_label(case, row) for case, row in kept if row.path in paths]
@@ -383,6 +387,30 @@ def read_failed_cases(data: Path) -> list[FailedCase]:
     return sorted(rows, key=lambda case: (case.method == "llm", case.id))
 
 
+def read_audited(data: Path) -> frozenset[str]:
+    """sha256 of the recordings that judge the service in production; empty without a snapshot that names some.
+
+    Raises:
+        UsageError: a line is no sha256.
+    """
+    path = data / FOLDER / AUDITED_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        if not re.fullmatch("[0-9a-f]{64}", line):
+            raise UsageError(f"{path}, line {number}: not a sha256.", "`dvc checkout data.dvc` brings the file back.")
+    return frozenset(lines)
+
+
+def without_audited(rows: Sequence[Utterance], audited: frozenset[str]) -> tuple[list[Utterance], list[Problem]]:
+    """The rows without those that would teach and are in the audit sample, and what is said of these."""
+    drawn = [row for row in rows if row.split == "train" and row.sha256 in audited]
+    return [row for row in rows if row not in drawn] if drawn else list(rows), [_audited(row.path) for row in drawn]
+
+
+def _audited(path: str) -> Problem:
+    return Problem(path=path, reason="audited", message="it is in the audit sample, which judges and never teaches")
+
+
 def found_case(case: FailedCase, data: Path) -> Found:
     """The case's recording as prepare sees any other; what a machine wrote is no reference."""
     reference = "" if case.method == "llm" else case.text
@@ -398,14 +426,18 @@ def case_label(case: FailedCase, utterance: Utterance) -> Label:
 
 
 def admitted_cases(
-    pairs: Iterable[tuple[FailedCase, Utterance]], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: Rule
+    pairs: Iterable[tuple[FailedCase, Utterance]],
+    rows: Sequence[Utterance],
+    withheld: Sequence[Utterance],
+    rule: Rule,
+    audited: frozenset[str] = frozenset(),
 ) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
     """Cases that may be trained on beside `rows`, and why the others may not.
 
     The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
     case that stays out when it shares bytes, a recording, a text or (by speaker) a speaker with what judges, or with
     the `withheld` recordings that were left out because they share something with that. A case names its recording as
-    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav.
+    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` stays out too.
     """
     taken: dict[Key, str] = {}
     judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
@@ -417,7 +449,8 @@ def admitted_cases(
     problems: list[Problem] = []
     for case, utterance in pairs:
         keys = [*rule.keys(utterance, case.text), ("recording", _bare(utterance.recording))]
-        problem = _refusal(case, utterance, taken, known, keys)
+        drawn = _audited(utterance.path) if utterance.sha256 in audited else None
+        problem = drawn or _refusal(case, utterance, taken, known, keys)
         if problem:
             problems.append(problem)
         else:
