@@ -24,9 +24,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 from rich.rule import Rule
+from ruamel.yaml import YAML
 
 from mondegreen.cli.common import terminable
 
@@ -197,10 +197,12 @@ def make_project(folder: Path) -> dict[str, str]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "data", folder / "data")
-    tree = yaml.safe_load((folder / "params.yaml").read_text())
+    yaml = YAML()  # YAML 1.2 as DVC reads it: for PyYAML the key `on` is a yes
+    tree = yaml.load((folder / "params.yaml").read_text())
     for section, values in KNOBS.items():
         tree[section].update(values)
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    with (folder / "params.yaml").open("w") as stream:
+        yaml.dump(tree, stream)
     references = hold_back(folder)
     for words in (
         ["git", "init", "--quiet", "--initial-branch=main"],

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = ["path", "text", "speaker", "condition", "source", "licence"]
@@ -50,10 +51,12 @@ class Project:
     def params(self, **sections: dict[str, object]) -> None:
         """Changes knobs in params.yaml: params(train={"epochs": 1})."""
         path = self.folder / "params.yaml"
-        tree = yaml.safe_load(path.read_text())
+        reader = YAML()  # YAML 1.2 as DVC reads it: for PyYAML the key `on` is a yes
+        tree = reader.load(path.read_text())
         for section, values in sections.items():
             tree[section].update(values)
-        path.write_text(yaml.safe_dump(tree))
+        with path.open("w") as stream:
+            reader.dump(tree, stream)
 
     def recordings(self, target: int = 12, retention: int = 6, suite: int = 4) -> None:
         """Fills data/ from the starter's held-out recordings: half clean, half in a folder noisy."""

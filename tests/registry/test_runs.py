@@ -84,7 +84,7 @@ def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path)
     assert again == run_id and run.info.status == "FINISHED"
     assert run.data.metrics == {
         "train/loss": 1.0, "baseline/test/clean/wer": 0.125, "baseline/test/clean/cer": 0.125, "verdict/p_value": 0.01,
-        "verdict/passed": 1.0, "verdict/llm_references": 0.0,
+        "verdict/passed": 1.0, "verdict/llm_references": 0.0, "p_value": 0.01,
     }  # fmt: skip
     assert [point.value for point in connect().get_metric_history(run_id, "train/loss")] == [2.0, 1.0]
     assert run.data.params["train.lora_targets"] == "q_proj,k_proj,v_proj,out_proj"

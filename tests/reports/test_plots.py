@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.page import facts
 from mondegreen.reports.validation import find, write_plots
-from scripts.stage_deps import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def rows(path: Path) -> list[dict[str, str]]:

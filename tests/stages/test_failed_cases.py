@@ -18,8 +18,8 @@ from mondegreen.records import FailedCase, Label, Utterance
 from mondegreen.speech.manifest import Manifest, admitted_cases, build_manifest
 from mondegreen.speech.splits import Rule
 from mondegreen.stages import label, prepare
-from scripts.stage_deps import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 PARAMS = Params(prepare=PrepareParams(dev_fraction=0.25, test_fraction=0.5))
 
 

@@ -9,7 +9,8 @@ from mondegreen.config import load_params
 from mondegreen.files import read_json
 from mondegreen.records import Trial
 from mondegreen.stages import trial
-from scripts.stage_deps import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(

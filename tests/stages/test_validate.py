@@ -1,5 +1,6 @@
 """The validate stage on hypotheses that stand for two models."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def test_it_writes_verdict_report_and_plots_and_logs_them(logged: list[Any]) -> 
     validate.main()
     verdict = read_json(Path("build/validate/verdict.json"), Verdict)
     assert verdict.passed and verdict.unit == "recording"
+    headline = json.loads(Path("build/validate/metrics.json").read_text())
+    assert headline == {"outcome": "pass", **verdict.headline()} and (headline["wer"], headline["wer_before"]) == (
+        0,
+        0.8,
+    )
     plot = Path("build/validate/plots/wer_by_slice.csv").read_text().splitlines()
     assert plot[0] == "slice,model,wer,bar"
     assert plot[1:3] == ['test,baseline,0.8,"all, baseline"', 'test,candidate,0.0,"all, candidate"']

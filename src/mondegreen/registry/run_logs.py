@@ -24,7 +24,7 @@ def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
 
 
 def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None:
-    """Logs the p-value, the interval and the like as `verdict/<name>`, or `trial/<name>`, and the two files.
+    """Logs the headline as `wer`, `p_value`, …, all numbers as `verdict/<name>` or `trial/<name>`, and the two files.
 
     The tag `verdict` says how a candidate was judged. A trial judges nobody: it has the tags `trial.references` and
     `trial.baseline`, which say what its numbers can be compared with.
@@ -36,7 +36,8 @@ def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None
         verdict: what the file holds.
     """
     kind = "trial" if verdict.outcome == "trial" else "verdict"
-    client, run_id = log_metrics(run_id, {f"{kind}/{name}": value for name, value in verdict.numbers().items()})
+    numbers = verdict.headline() | {f"{kind}/{name}": value for name, value in verdict.numbers().items()}
+    client, run_id = log_metrics(run_id, numbers)
     for path in (file, report):
         client.log_artifact(run_id, str(path), "trial" if kind == "trial" else "validate")
     tags: dict[str, str] = {"verdict": verdict.outcome}

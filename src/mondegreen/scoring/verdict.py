@@ -292,6 +292,20 @@ class Verdict(_Part):
         """Everything as plain data."""
         return self.model_dump(mode="json")
 
+    def headline(self) -> dict[str, float]:
+        """The few numbers that candidates are compared by, as rates from 0; those of a trial are named as dev's."""
+        prefix = "dev_" if self.outcome == "trial" else ""
+        found = {
+            "wer": self.candidate.wer.rate if self.candidate else None,
+            "cer": self.candidate.cer.rate if self.candidate else None,
+            "wer_before": self.baseline.wer.rate if self.baseline else None,
+            "wer_improvement": self.wer_improvement,
+            "p_value": self.p_value,
+            "retention_loss": self.retention.loss,
+            "retention_upper_bound": self.retention.upper_bound,
+        }
+        return {f"{prefix}{name}": value for name, value in found.items() if value is not None}
+
     def numbers(self) -> dict[str, float]:
         """What is known of the numbers that runs are compared by."""
         cases = self.corrected

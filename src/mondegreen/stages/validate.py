@@ -1,5 +1,6 @@
 """Is the candidate better, and has it forgotten nothing? The verdict, its report and its plots; in a trial, dev's."""
 
+import json
 from pathlib import Path
 
 from mondegreen.config import load_params
@@ -37,6 +38,8 @@ def main() -> None:
     verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     label_audit = read_json(AUDIT, Audit)
     write_json(verdict_path, verdict)
+    headline = {"outcome": verdict.outcome, **verdict.headline()}
+    write_text(OUTPUT / "metrics.json", json.dumps(headline, indent=2) + "\n")
     outputs = StageOutputs(
         verdict=verdict,
         sets=sets,
