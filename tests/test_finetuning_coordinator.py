@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen import DataManager, FinetuningConfig, FinetuningCoordinator
+from mondegreen.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,10 @@ def test_status_and_workflow(capsys: pytest.CaptureFixture[str]) -> None:
     assert coordinator.orchestrator.check_trigger_conditions()["should_trigger"] is False
     result = coordinator.run_complete_workflow(force_trigger=False, auto_deploy=False)
     assert result.status == "not_triggered" and "at least 100 are needed" in result.reason
-    result = coordinator.run_complete_workflow(force_trigger=True, auto_deploy=False)
-    assert result.status == "pending_approval" and result.job is not None
-    assert coordinator.orchestrator.list_jobs() == [result.job.model_copy(update={"note": ""})]
+    with pytest.raises(UsageError, match=r"has no dvc\.yaml"):  # forced is approved, and here is nothing to run
+        coordinator.run_complete_workflow(force_trigger=True, auto_deploy=False)
+    (job,) = coordinator.orchestrator.list_jobs()
+    assert job.state == "approved"
 
 
 def test_its_parts() -> None:

@@ -17,14 +17,15 @@ def test_the_guides_trend() -> None:
 
     tracker = MetadataTracker(use_gcs=False)
     trend = tracker.get_performance_trend("wer", time_window_days=30)
-    assert trend["improvement"] is None and trend["reason"]  # no round has run: nothing is made up
+    assert f"{trend['improvement']:.4f}" == "nan" and trend["reason"]  # no round has run: nothing is made up
 
 
 def test_the_guides_statistics(tmp_path: Path) -> None:
     from mondegreen import DataManager, MetadataTracker
 
     tracker = MetadataTracker(use_gcs=False)
-    assert tracker.get_inference_statistics(time_window_hours=24)["error_detection_rate"] is None
+    stats = tracker.get_inference_statistics(time_window_hours=24)
+    assert f"{stats['error_detection_rate']:.2%}" == "nan%" and stats["reason"] == "no inference in the last 24 hours"
 
     tone(tmp_path / "a.wav")
     for is_error in (True, False, False, False):

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cloud.job import DATA, SOURCE, JobState, adopt, find_dataset, find_state, follow, prepare, run_job
+from mondegreen.cloud.job import (
+    DATA,
+    SOURCE,
+    JobState,
+    adopt,
+    check_id,
+    find_dataset,
+    find_state,
+    follow,
+    prepare,
+    run_job,
+)
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
@@ -86,7 +97,17 @@ def test_what_is_not_committed_is_refused(bucket: Bucket, project: Path) -> None
         prepare(project, bucket)
 
 
-@pytest.mark.parametrize("name", ["", "../up", "Upper", "a b", "x" * 51, "-a"])
+@pytest.mark.parametrize(
+    ("given", "name"), [("your_dataset_id", "your-dataset-id"), ("Calls_2026", "calls-2026"), ("first", "first")]
+)
+def test_an_id_that_google_cannot_hold_is_written_as_it_can_and_that_is_said(
+    given: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert check_id(given) == name
+    assert (f"{given} is called {name}" in caplog.text) == (given != name)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a b", "x" * 51, "-a", "a-", "_a", "a.b"])
 def test_ids_that_are_no_names_are_refused(bucket: Bucket, project: Path, name: str) -> None:
     with pytest.raises(UsageError, match="dataset-id"):
         prepare(project, bucket, name) if name else prepare(project, bucket, " ")

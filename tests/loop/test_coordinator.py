@@ -1,13 +1,16 @@
 """The six steps: where a workflow stops, and why; and the system's status."""
 
+import getpass
 import io
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mondegreen.errors import CaseError, RegistryError, UsageError
+from mondegreen import DataManager, MetadataTracker, ModelDeployer
+from mondegreen.errors import CaseError, CloudError, RegistryError, UsageError
 from mondegreen.loop.coordinator import FinetuningCoordinator, WorkflowResult
 from mondegreen.loop.status import render_status
 from mondegreen.records import RegisteredVersion
@@ -51,9 +54,42 @@ def test_it_stops_for_approval_and_goes_on_when_called_again(tmp_path: Path) -> 
     assert result.version and result.version.version == 7 and result.job and result.job.passed
 
 
-def test_force_asks_but_does_not_approve(tmp_path: Path) -> None:
-    project = LoopProject(tmp_path, cases=0)
-    assert coordinator(project).run_complete_workflow(force_trigger=True).status == "pending_approval"
+@pytest.mark.parametrize(("cases", "reason"), [(0, "Forced."), (4, "4 new error cases, at least 4 are needed: met.")])
+def test_force_is_an_approval_and_the_history_says_whose(tmp_path: Path, cases: int, reason: str) -> None:
+    made = coordinator(LoopProject(tmp_path, cases=cases, corrected=cases))
+    result = made.run_complete_workflow(force_trigger=True)
+    assert result.status == "registered" and stopped_at(result) == "deploy" and result.job
+    approved = [event.reason for event in result.job.events if event.after == "approved"]
+    assert approved == [f"approved by {getpass.getuser()}, who forced it"] and result.job.reasons[0] == reason
+
+
+def test_force_approves_a_job_that_waits_and_the_orchestrators_own_force_approves_none(tmp_path: Path) -> None:
+    made = coordinator(LoopProject(tmp_path, cases=0))
+    assert made.orchestrator.trigger_finetuning(force=True).status == "pending_approval"
+    assert made.run_complete_workflow().status == "pending_approval"
+    result = made.run_complete_workflow(force_trigger=True)
+    assert result.status == "registered" and result.job and result.job.id == 1
+
+
+@pytest.mark.parametrize("build", [
+    lambda: FinetuningCoordinator(DataManager("var"), use_gcs=True, project_id="production-project"),
+    lambda: MetadataTracker("var", use_gcs=True),
+    lambda: DataManager("var", use_gcs=True),
+    lambda: ModelDeployer(use_gcs=True),
+])  # fmt: skip
+def test_a_bucket_that_nobody_named_is_said_at_once_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Callable[[], object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MONDEGREEN_GCS_BUCKET", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "")  # so that it is put back
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "nowhere.json")
+    with pytest.raises(UsageError, match=r"No bucket is named[\s\S]*gcp\.bucket in params\.yaml"):
+        build()
+    monkeypatch.setenv("MONDEGREEN_GCS_BUCKET", "calls")
+    with pytest.raises(CloudError, match=r"no credentials[\s\S]*gcloud auth application-default login"):
+        build()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """ModelValidator on models of every kind of rubbish, data of every shape, and as the layer over one rule that it is."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +187,53 @@ def test_data_may_be_a_csv_whose_paths_are_relative_to_it(tmp_path: Path) -> Non
 def test_a_wrong_row_is_named(row: Any, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         validate(says(1), evaluation_data=[("b.wav", "one"), row])
+
+
+def test_data_may_be_json_lines_with_the_usual_names(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    names = ("audio_path", "path", "audio_filepath", "file"), ("reference", "text", "transcript", "sentence")
+    lines = [
+        json.dumps({names[0][number % 4]: f"{number}.wav", names[1][number % 4]: " ".join(WORDS), "speaker": number})
+        for number in range(40)
+    ]
+    (folder / "test.jsonl").write_text("\n".join(lines) + "\n")
+    result = validate(says(1), evaluation_data=folder / "test.jsonl")
+    assert result.passed and result.verdict.speakers == 40
+    assert {Path(one.path).parent for one in result.per_sample_results if one.domain == "target"} == {folder}
+    (folder / "test.jsonl").write_text(lines[0] + '\n{"audio_path": "b.wav", "reference": 7}\n')
+    with pytest.raises(UsageError, match=r"test\.jsonl:2: field reference: int is no text"):
+        validate(says(1), evaluation_data=folder / "test.jsonl")
+    (folder / "test.jsonl").write_text(lines[0] + "\n{path: b.wav}\n")
+    with pytest.raises(UsageError, match=r"test\.jsonl:2: it is not JSON"):
+        validate(says(1), evaluation_data=folder / "test.jsonl")
+
+
+def test_data_of_ones_own_spend_no_look_at_the_projects_test_set() -> None:
+    """Unless they are it: under another name it would judge any number of candidates at the whole alpha."""
+    own = corpus(60)
+    write_jsonl(Path("build/prepare/manifest.jsonl"), own + corpus(20, "r", domain="retention"))
+
+    def look(misheard: int, data: Any) -> int:
+        return int(validate(says(misheard), evaluation_data=data, retention_data=None).verdict.look.number)
+
+    assert [look(misheard, rows()) for misheard in (0, 1, 2)] == [1, 2, 3]
+    assert look(0, None) == 1  # nobody has looked at it so far
+    assert look(4, rows()) == 4
+    assert look(1, None) == 2
+    assert look(2, own[:40]) == 3
+
+
+def test_what_the_guide_reads_of_a_result() -> None:
+    better, worse = validate(says(1)), validate(says(3), says(1))
+    assert better.cer_improvement == better.verdict.baseline.cer.rate - better.verdict.candidate.cer.rate > 0
+    assert worse.cer_improvement < 0 < better.p_value < worse.p_value
+    assert (better.is_significant, worse.is_significant) == (True, False)
+    facts = better.to_dict()
+    assert {name: facts[name] for name in ("cer_improvement", "p_value", "is_significant")} == {
+        "cer_improvement": better.cer_improvement, "p_value": better.p_value, "is_significant": True,
+    }  # fmt: skip
+    assert validate(says(0), evaluation_data=[], retention_data=[]).cer_improvement is None
 
 
 def test_a_missing_csv_and_a_missing_recording_are_named(tmp_path: Path) -> None:

@@ -118,8 +118,18 @@ def test_a_value_that_cannot_be_is_refused_by_name(tracker: MetadataTracker, fie
 def test_without_data_nothing_is_made_up(tracker: MetadataTracker) -> None:
     found = tracker.get_inference_statistics(24)
     assert found["count"] == found["measured"] == 0 and found["models"] == {}
-    for name in ("error_detection_rate", "latency", "mean_confidence", "real_time_factor", "correction_rate", "last"):
-        assert found[name] is None
+    for name in ("error_detection_rate", "mean_confidence", "real_time_factor", "correction_rate"):
+        assert math.isnan(found[name])
+    assert all(math.isnan(value) for part in ("latency", "error_interval") for value in found[part].values())
+    assert found["last"] is None and found["reason"] == "no inference in the last 24 hours"
+
+
+def test_inferences_at_which_no_detector_looked_give_no_rate_and_the_reason_says_so(tracker: MetadataTracker) -> None:
+    insert_rows(tracker, [inference(datetime.now(UTC) - HOUR, is_error=None)] * 3)
+    found = tracker.get_inference_statistics(24)
+    assert math.isnan(found["error_detection_rate"]) and "no calibrated detector looked at the 3" in found["reason"]
+    (model,) = found["models"].values()
+    assert model["count"] == 3 and math.isnan(model["error_detection_rate"]) and model["latency"]["p50"] > 0
 
 
 def test_the_numbers_of_a_window(tracker: MetadataTracker) -> None:

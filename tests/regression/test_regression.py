@@ -1,6 +1,7 @@
 """RegressionTester: registering, measuring, running, and what is on record of it."""
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -44,11 +45,12 @@ def below(folder: Path) -> list[str]:
 def test_data_beside_the_index_are_registered_where_they_are() -> None:
     table = write_suite(DATA / "core", range(3))
     before = below(DATA)
-    suite = regression_tester().register_test("core", "critical", table, 0.1, 0.05, 4, margin=0.03, owner="Ada")
-    assert load_index(INDEX) == [suite] and below(DATA) == sorted([*before, "suites.yaml"])
+    for _ in range(2):  # the second time nothing is new
+        assert regression_tester().register_test("core", "critical", table, 0.1, 0.05, 4, margin=0.03) == "core"
+        (suite,) = load_index(INDEX)
+    assert below(DATA) == sorted([*before, "suites.yaml"])
     assert suite.references == Path("core/references.csv") and suite.baseline_version == "4"
     assert suite.baseline_data and suite.baseline_normalizer == "spoken-3"
-    assert regression_tester().register_test("core", "critical", table, 0.1, 0.05, 4, margin=0.03, owner="Ada") == suite
 
 
 def test_data_elsewhere_are_copied_and_the_source_is_left_alone(tmp_path: Path) -> None:
@@ -56,19 +58,21 @@ def test_data_elsewhere_are_copied_and_the_source_is_left_alone(tmp_path: Path) 
     (source.parent / "notes.txt").write_text("not part of the suite")
     before = below(source.parent)
     for data in (source.parent, source):  # a folder or the file; the second time nothing is new
-        suite = regression_tester().register_test("core", test_data_path=data)
+        regression_tester().register_test("core", test_data_path=data)
+        (suite,) = load_index(INDEX)
         assert suite.references == Path("core/references.csv") and suite.margin == 0.02
     assert below(DATA) == [*(f"core/audio/{n:02}.wav" for n in range(3)), "core/references.csv", "suites.yaml"]
     assert below(source.parent) == before
     with pytest.raises(UsageError, match="another suite core"):
         regression_tester().register_test("core", test_data_path=source, margin=0.5)
-    assert regression_tester().register_test("core", test_data_path=source, margin=0.5, replace=True).margin == 0.5
+    regression_tester().register_test("core", test_data_path=source, margin=0.5, replace=True)
+    assert load_index(INDEX)[0].margin == 0.5
     write_tone(source.parent / "audio/00.wav", 9)
     with pytest.raises(UsageError, match="exists already, with other contents"):
         regression_tester().register_test("core", test_data_path=source, margin=0.5, replace=True)
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "with space", "x" * 65])
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", " x", "x ", "a\nb", "x" * 65])
 def test_a_name_that_is_no_folders_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="no name for a suite"):
         regression_tester().register_test(name, test_data_path=write_suite(tmp_path / "x", range(1)))
@@ -136,8 +140,7 @@ def test_killed_at_any_step_nothing_half_is_there_and_the_next_call_goes_on(tmp_
     assert [suite.name for suite in load_index(INDEX)] == ["other"]  # the index names nothing half
     if (DATA / "core").exists():
         assert len(below(DATA / "core")) == 5
-    suite = regression_tester().register_test("core", test_data_path=source)
-    assert load_index(INDEX)[1] == suite
+    assert regression_tester().register_test("core", test_data_path=source) == load_index(INDEX)[1].name
     assert not [name for name in below(DATA) if ".adding" in name or ".suites" in name]
     assert len(below(DATA / "core")) == 5
 
@@ -221,7 +224,7 @@ def test_trends_and_reports_follow_the_suites_over_the_versions() -> None:
     assert [value for _, value in trend["values"]] == [1.0, pytest.approx(12 / 59), 0.0]
     assert trend["improvement"] == 1.0 and trend["latest"] == 0.0
     assert suites.get_trend("tones", "violation_rate")["improvement"] == 1.0
-    assert suites.get_trend("none")["improvement"] is None
+    assert math.isnan(suites.get_trend("none")["improvement"]) and suites.get_trend("none")["reason"]
     with pytest.raises(UsageError, match="no metric"):
         suites.get_trend("core", "loudness")
     text = suites.generate_regression_report()

@@ -24,7 +24,8 @@ _DVC = "Next: `dvc add data` records it, `git add data.dvc` and a commit share i
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the live state; the project's var/.")]
 ModelOption = Annotated[str | None, typer.Option(help="Measure the baseline with this model.")]
 Source = Annotated[
-    Path | None, typer.Argument(metavar="SOURCE", help="A folder with references.csv, or such a file; not for silence.")
+    Path | None,
+    typer.Argument(metavar="SOURCE", help="A folder with references.csv, such a file, or .jsonl; not for silence."),
 ]
 
 
@@ -53,9 +54,11 @@ def add(
 
     When a recording or a row is wrong, nothing is imported. Recordings that lie below data/regression stay there.
     """
+    from mondegreen.regression.suites import load_index
+
     tester = _tester(store)
     heard = _load(model, tester) if model else None  # before anything is copied
-    suite = tester.register_test(
+    tester.register_test(
         name,
         suite_type,
         source,
@@ -75,7 +78,8 @@ def add(
         measured = tester.measure_baseline(version, heard.transcribe, [name], progress)[name]
     baseline = [_baseline_line(name, measured)] if measured else []
     lines = (f"{tester.config.suites} has suite {name}.", *baseline, _DVC)
-    answer(suite.model_dump(mode="json") | measured, lines, as_json)
+    suite = next(one for one in load_index(tester.config.suites) if one.name == name)
+    answer(suite.model_dump(mode="json"), lines, as_json)
 
 
 @app.command("list")

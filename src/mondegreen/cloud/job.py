@@ -7,6 +7,7 @@ was.
 """
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -30,10 +31,11 @@ SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
 STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
 STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
 PIPELINE = (sys.executable, "-m", "dvc", "repro", "evaluate")
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
+_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?")
 _MEMORY = Path("var/hypotheses")  # transcripts: `evaluate` need not transcribe again
 _BEAT = 20.0  # seconds between two signs of life
 _LOOK = 15.0  # seconds between two looks at the bucket
+_log = logging.getLogger(__name__)
 
 
 class Dataset(BaseModel):
@@ -79,10 +81,20 @@ def describe(project: Path, dataset_id: str | None) -> Dataset:
 
 
 def check_id(dataset_id: str) -> str:
-    """The id. Raises UsageError when it cannot be part of an object's and a machine's name."""
-    if not _ID.fullmatch(dataset_id):
-        raise UsageError(f"--dataset-id {dataset_id!r}", "Use a-z, 0-9 and hyphens, at most 50.")
-    return dataset_id
+    """The id as Google's names can hold it: in small letters, hyphens for underscores; the log says so.
+
+    Raises:
+        UsageError: it cannot be part of an object's and a machine's name all the same.
+    """
+    name = dataset_id.lower().replace("_", "-")
+    if not _ID.fullmatch(name):
+        raise UsageError(
+            f"--dataset-id {dataset_id!r}: Google's names cannot hold it.",
+            "Use a-z, 0-9, underscores and hyphens, at most 50; a letter or a digit first and last.",
+        )
+    if name != dataset_id:
+        _log.warning("Dataset %s is called %s there: Google's names hold a-z, 0-9 and hyphens.", dataset_id, name)
+    return name
 
 
 def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tuple[Dataset, bool]:

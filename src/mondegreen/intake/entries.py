@@ -84,6 +84,8 @@ class Corpus:
     def find(self, written: str, near: Path | None = None) -> Path | None:
         """The recording that a corpus names; its path may be one of another machine, as `RecordingNames` finds them.
 
+        Where none of these is it, a path may be relative to the working directory.
+
         Args:
             near: the folder that the path is relative to, if not one of the places.
         """
@@ -95,7 +97,7 @@ class Corpus:
             if name := self._index(place).find(written):
                 self.moved[written] = place / name
                 return place / name
-        return None
+        return path if os.path.isfile(path) else None  # noqa: PTH113 - written from where we are
 
     def _index(self, place: Path) -> RecordingNames:
         if place not in self.indexes:
@@ -104,8 +106,8 @@ class Corpus:
         return self.indexes[place]
 
     def name_of(self, audio: Path) -> str:
-        """What a whole recording is called: its path below one of the places, else all of its path, without suffix."""
-        for place in self.places:
+        """What a whole recording is called: its path below one of the places, else from here; without suffix."""
+        for place in [*self.places, Path()]:
             if audio.is_relative_to(place):
                 return audio.relative_to(place).with_suffix("").as_posix()
         return Path(*audio.absolute().parts[1:]).with_suffix("").as_posix()

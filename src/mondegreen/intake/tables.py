@@ -39,6 +39,11 @@ def read_nemo(corpus: Corpus) -> Iterator[Row]:
     yield from _objects(corpus, corpus.source, by_duration=True)
 
 
+def read_json_lines(corpus: Corpus) -> Iterator[Row]:
+    """JSON objects a line with the fields of a table's columns; only a start or an end makes a segment."""
+    yield from _objects(corpus, corpus.source)
+
+
 def read_csv(corpus: Corpus) -> Iterator[Row]:
     """Any table with a header that has a column for the recording's path: read_table's separators and encodings."""
     yield from _records(corpus, corpus.source)

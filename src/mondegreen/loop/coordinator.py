@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import params_of
 from mondegreen.errors import UsageError
+from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import CaseStore, FinetuningOrchestrator
 from mondegreen.loop.rounds import OnStageProgress
@@ -70,6 +71,10 @@ class FinetuningCoordinator:
         use_gcs: backups of deployed models go to the bucket of `gcp` in params.yaml too.
         project_id: the cloud project, when params.yaml names none.
         orchestrator: one of your own, for another project folder or pipeline.
+
+    Raises:
+        UsageError: `use_gcs`, and no bucket is named or Google's client is not installed.
+        CloudError: `use_gcs`, and there are no credentials.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class FinetuningCoordinator:
         self.use_gcs = use_gcs
         if project_id:
             os.environ.setdefault("GOOGLE_CLOUD_PROJECT", project_id)  # where Google's clients look
+        if use_gcs:
+            Bucket(gcp_settings())  # what is missing is said now, not after a night's round
         self.orchestrator = orchestrator or FinetuningOrchestrator(data_manager, finetuning_config)
 
     @cached_property
@@ -128,7 +135,8 @@ class FinetuningCoordinator:
         """Goes through the steps as far as they lead; called again, goes on where it stopped.
 
         Args:
-            force_trigger: ask for a round also when the conditions are not met. Approval is needed all the same.
+            force_trigger: run a round also when the conditions are not met. Whoever says so approves the job, also one
+                that was waiting; its history says by whom.
             auto_deploy: make a candidate that passed everything the champion.
 
         Returns:
@@ -139,7 +147,7 @@ class FinetuningCoordinator:
             decision = self.orchestrator.decision()
             if not (decision.should_trigger or force_trigger):
                 return _result("not_triggered", " ".join(decision.reasons), 1)
-        job = self.orchestrator.trigger_finetuning(force=force_trigger)
+        job = self.orchestrator.trigger_finetuning(force=force_trigger, approve=True if force_trigger else None)
         if job.state == "pending_approval":
             how = f"`mondegreen approve {job.id}`, then run the workflow again"
             return _result("pending_approval", f"Job {job.id} waits for approval: {how}.", 1, job)

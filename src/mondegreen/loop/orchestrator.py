@@ -134,7 +134,8 @@ class FinetuningOrchestrator:
             forced = [] if decision.should_trigger else ["Forced."]
             job, created = self.jobs.request([*forced, *decision.reasons], _compared(decision, self.config))
         if job.state == "pending_approval" and (self.config.auto_approve_finetuning if approve is None else approve):
-            job = self.approve_job(job.id, by=_user() if approve else "auto_approve_finetuning")
+            person = f"{_user()}, who forced it" if force else _user()
+            job = self.approve_job(job.id, by=person if approve else "auto_approve_finetuning")
         if created:
             return job
         note = f"Job {job.id} is open already ({job.state}, since {job.requested_at:%Y-%m-%d %H:%M} UTC): no new one."

@@ -1,33 +1,23 @@
 """ModelValidator: the fine-tuning guide's way to the verdict, for any two models that transcribe."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import read_jsonl, sha256_file, write_text
+from mondegreen.files import write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
-from mondegreen.records import Domain, Hypothesis, Split, Utterance
+from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
+from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.metrics import Scored
-from mondegreen.scoring.references import read_recordings, who_wrote
 from mondegreen.scoring.trial import try_out
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, some
-from mondegreen.speech.audio import duration_of
 from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
-from mondegreen.speech.manifest import with_ids
-
-EvaluationData = str | Path | Iterable[Any]
-MANIFEST = Path("build/prepare/manifest.jsonl")
-_PATH = ("path", "audio_path", "audio", "file")
-_REFERENCE = ("reference", "text", "transcript", "sentence")
-_SHAPES = 'Give {"path": …, "reference": …, "speaker": …}, (path, reference) or (path, reference, speaker), or a CSV.'
 
 __all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
 
@@ -107,8 +97,9 @@ class ValidationResult(Verdict):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data: what matters most, the recordings, and the whole verdict below `verdict`."""
-        names = ("outcome", "passed", "wer_improvement", "failure_reason", "model_digest", "baseline_digest")
-        facts = {name: getattr(self, name) for name in (*names, "llm_references")}
+        names = ("outcome", "passed", "wer_improvement", "cer_improvement", "p_value", "is_significant")
+        more = ("failure_reason", "model_digest", "baseline_digest", "llm_references")
+        facts = {name: getattr(self, name) for name in (*names, *more)}
         own = self.model_dump(mode="json", exclude=set(Verdict.model_fields))
         return facts | own | {"verdict": self.verdict.to_dict()}
 
@@ -187,7 +178,9 @@ class ModelValidator:
             model_transcribe_fn: takes a path; gives a text, a `Transcription`, or anything with a text.
             baseline_id: what the baseline is called.
             baseline_transcribe_fn: the same for the baseline.
-            evaluation_data: a CSV or rows, see `read_evaluation_data`; the project's test set when not given.
+            evaluation_data: a CSV, JSON lines or rows, see `read_evaluation_data`. When not given the project's test
+                set is meant, and this is a look at it. Data of one's own have a count of their own, beside the
+                project's, unless most of the recordings are the project's.
             retention_data: the same for what must not be forgotten; the project's retention test set when not given
                 and there is one.
             model_path: the folder of the candidate's files, for the digest that a deployment is checked against. Not
@@ -324,101 +317,3 @@ def _cell(text: str) -> str:
     for mark in ("\\", "|", "<", "*", "_", "`", "["):
         flat = flat.replace(mark, f"&#{ord(mark)};")
     return flat
-
-
-class _Files:
-    """The files beside a CSV, asked for one by one: it may lie in a folder of millions."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __contains__(self, name: object) -> bool:
-        return (self.folder / str(name)).is_file()
-
-
-def judging_split(domain: Domain, split: Split = "test") -> list[Utterance]:
-    """The utterances of the project's test split that judge, or of dev.
-
-    Raises:
-        UsageError: there is no manifest yet, or it is damaged.
-    """
-    if not MANIFEST.is_file():
-        raise UsageError(
-            f"{MANIFEST} does not exist, so there is no test set.",
-            "Run `dvc repro prepare`, or name a CSV of your own (evaluation_data; `mondegreen validate --data`).",
-        )
-    return [row for row in read_jsonl(MANIFEST, Utterance) if (row.split, row.domain) == (split, domain)]
-
-
-def read_evaluation_data(data: EvaluationData, domain: Domain) -> list[Utterance]:
-    """The rows as utterances of the test split.
-
-    A recording need not be a file here: a model may know what its path means. Rows without a reference stay, and are
-    counted as such.
-
-    Args:
-        data: the path of a CSV (columns path and text; optional speaker, condition, source; paths relative to it), or
-            dicts, tuples or utterances.
-        domain: "target" for the test set, "retention" for what the model must not forget.
-
-    Raises:
-        UsageError: the CSV is wrong, or a row has no path or is nothing of these; names the row.
-    """
-    if isinstance(data, str | Path):
-        return with_ids([_utterance(fields, domain) for fields in _csv(Path(data))])
-    rows = []
-    for number, row in enumerate(data, 1):
-        if isinstance(row, Utterance):
-            rows.append(row.model_copy(update={"split": "test", "domain": domain}))
-        else:
-            rows.append(_utterance(_fields(row, f"evaluation_data, row {number}"), domain))
-    return with_ids(rows)
-
-
-def _csv(table: Path) -> Iterator[dict[str, Any]]:
-    if not table.is_file():
-        raise UsageError(f"{table} does not exist.", "Name a CSV with the columns path and text.")
-    for name, row in read_recordings(table, _Files(table.parent)).items():
-        yield {
-            "path": table.parent / name,
-            "condition": row.condition or "all",
-            "speaker": row.speaker,
-            "recording": row.recording or name,
-            "reference": row.text,
-            "reference_source": row.reference_source,
-        }
-
-
-def _fields(row: Any, where: str) -> dict[str, Any]:
-    if isinstance(row, Sequence) and not isinstance(row, str | bytes) and 2 <= len(row) <= 3:
-        row = dict(zip(("path", "reference", "speaker"), row, strict=False))
-    if not isinstance(row, Mapping):
-        raise UsageError(f"{where}: {type(row).__name__} is no row.", _SHAPES)
-    path, reference = _first(row, _PATH), _first(row, _REFERENCE)
-    if not isinstance(path, str | Path) or not str(path):
-        raise UsageError(f"{where}: field path: it is empty or missing.", _SHAPES)
-    if not isinstance(reference, str | None):
-        raise UsageError(f"{where}: field reference: {type(reference).__name__} is no text.", _SHAPES)
-    return {
-        "path": Path(path),
-        "condition": str(row.get("condition") or "all"),
-        "speaker": str(row.get("speaker") or ""),
-        "recording": str(row.get("recording") or path),
-        "reference": reference or "",
-        "reference_source": who_wrote(row),
-    }
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
-
-
-def _utterance(fields: dict[str, Any], domain: Domain) -> Utterance:
-    file: Path = fields["path"]
-    path = file.as_posix()
-    try:
-        digest, duration = sha256_file(file), duration_of(file)
-    except (OSError, AudioError):
-        digest, duration = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest(), 0.0
-    known = {"id": digest[:16], "path": path, "sha256": digest, "duration": duration}
-    return Utterance(**fields | known, split="test", domain=domain)

@@ -1,7 +1,9 @@
 """What the monitor found, as the tracker measures it and the screen, the page and `--json` show it."""
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -139,6 +141,22 @@ class Trend(MonitorRecord):
     slope: float | None  # a day
     improvement: float | None
     reason: str = ""  # why there is no improvement or slope
+
+
+_UNMEASURED: dict[str, Any] = {
+    **dict.fromkeys(("error_detection_rate", "mean_confidence", "real_time_factor", "correction_rate"), math.nan),
+    **dict.fromkeys(("latest", "mean", "slope", "improvement"), math.nan),
+    "error_interval": dict.fromkeys(Bounds.model_fields, math.nan),
+    "latency": dict.fromkeys(Percentiles.model_fields, math.nan),
+}
+
+
+def printable(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a trend or of statistics, NaN where nothing was measured, which every format of numbers takes."""
+    numbers = {name: _UNMEASURED.get(name) if value is None else value for name, value in found.items()}
+    if "models" in numbers:
+        numbers["models"] = {name: printable(traffic) for name, traffic in found["models"].items()}
+    return numbers
 
 
 class Delivery(MonitorRecord):

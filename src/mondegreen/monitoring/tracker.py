@@ -106,6 +106,10 @@ class MetadataTracker:
         data_manager: keeps failed cases; one over the same folder when not given.
         sampling: draws the audit sample; None draws none.
         storage: more arguments for that `DataManager`.
+
+    Raises:
+        UsageError: `use_gcs`, and no bucket is named or Google's client is not installed.
+        CloudError: `use_gcs`, and there are no credentials.
     """
 
     def __init__(
@@ -121,6 +125,10 @@ class MetadataTracker:
         self._sampling = sampling if sampling and sampling.params.rate else None
         self._manager = data_manager
         self._storage = {"use_gcs": use_gcs, **storage}
+        if use_gcs:
+            from mondegreen.gcs import Bucket, gcp_settings
+
+            Bucket(gcp_settings())  # what is missing is said now, not at the first failed case
 
     @cached_property
     def engine(self) -> Engine:
@@ -223,9 +231,14 @@ class MetadataTracker:
 
         `count`, `measured`, `errors`, `error_detection_rate` (errors / measured), `mean_confidence`, `latency` (`p50`,
         `p95`, `p99`, seconds), `real_time_factor`, `correction_rate` (of the window's failed cases), `models` (the
-        same by model version), … What is not measured is None.
+        same by model version), … A number that was not measured is NaN, and `reason` says why there is no rate.
         """
-        return self.statistics(_window(hours=time_window_hours)).model_dump()
+        from mondegreen.monitoring.records import printable
+
+        found = self.statistics(_window(hours=time_window_hours))
+        nobody = f"no calibrated detector looked at the {found.count} inferences" if found.count else "no inference"
+        reason = "" if found.measured else f"{nobody} in the last {time_window_hours:g} hours"
+        return printable(found.model_dump()) | {"reason": reason}
 
     def get_performance_trend(self, metric: str, time_window_days: float = TREND_DAYS) -> dict[str, Any]:
         """A metric over the window that ends now, as a dict of `Trend`.
@@ -238,14 +251,15 @@ class MetadataTracker:
         Returns:
             `values` (time and value, oldest first), `latest`, `mean`, `slope` (least squares, a day), `improvement`:
             by how much the latest value is better than the first, absolute; positive is better whatever the metric
-            (0.05 for "wer": 5 points fewer errors). With fewer than two values `slope` and `improvement` are None and
+            (0.05 for "wer": 5 points fewer errors). With fewer than two values `slope` and `improvement` are NaN and
             `reason` says so.
         """
+        from mondegreen.monitoring.records import printable
         from mondegreen.monitoring.statistics import performance_trends
 
         now = datetime.now(UTC)
         since = now - _window(days=time_window_days)
-        return performance_trends(self.engine, [metric], since, now)[0].model_dump()
+        return printable(performance_trends(self.engine, [metric], since, now)[0].model_dump())
 
     def statistics(self, window: timedelta, now: datetime | None = None) -> "InferenceStatistics":
         """The numbers of the window that ends now."""

@@ -1,11 +1,12 @@
 """`ModelDeployer`, the fine-tuning guide's class: register, deploy, roll back; which version is where, and why."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.config import DeployParams, GuideConfig, params_of
 from mondegreen.errors import RegistryError, UsageError
@@ -20,6 +21,8 @@ from mondegreen.registry.recovery import recover
 from mondegreen.registry.register import VerdictTags, stage_version
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.verdict import Verdict
+
+_log = logging.getLogger(__name__)
 
 
 class DeploymentConfig(DeployParams, GuideConfig):
@@ -97,7 +100,7 @@ class ModelDeployer:
         self,
         model_name: str | None = None,
         model_path: str | Path = "",
-        validation_result: Verdict | None = None,
+        validation_result: Verdict | Mapping[str, Any] | None = None,
         *,
         description: str = "",
         tags: dict[str, str] | None = None,
@@ -107,7 +110,8 @@ class ModelDeployer:
         Args:
             model_name: of the registered model; the deployer's own when not given.
             model_path: config.json, tokenizer and safetensors.
-            validation_result: the verdict on it; without one it can be registered, and not be deployed.
+            validation_result: the verdict on it, or its `to_dict()`; without one it can be registered, and not be
+                deployed. A dict that is no verdict of ours proves nothing: `notes`, the log and the version say so.
             description: Markdown, for the registry.
 
         Returns:
@@ -115,7 +119,8 @@ class ModelDeployer:
 
         Raises:
             UsageError: there is no model in the folder, or it could not be loaded.
-            RegistryError, CaseError: registry or ledger refuse.
+            RegistryError: the verdict was changed after it was made, or the registry refuses.
+            CaseError: the ledger refuses.
         """
         from mondegreen.speech.model import model_digest
 
@@ -125,12 +130,16 @@ class ModelDeployer:
                 f"model_path {str(model_path)!r} holds no model that can be served: {'; '.join(broken)}.",
                 "Give a folder with config.json and model.safetensors, as save_pretrained writes it.",
             )
-        digest, verdict = model_digest(folder), VerdictTags.of(validation_result)
-        reason = (validation_result.failure_reason or "") if validation_result else "Nobody has judged it."
+        judged, note = verdict_of(validation_result)
+        if note:
+            _log.warning(note)
+        digest, verdict = model_digest(folder), VerdictTags.of(judged)
+        reason = (judged.failure_reason or "") if judged else note or "Nobody has judged it."
         card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
         more = ({} if deploy.suites_due() else {deploy.REGRESSION_TAG: "none"}) | (tags or {})
         with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
             number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=more)
+            self.notes += filter(None, [note])
         return f"{name}/{number}"
 
     def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:
@@ -295,6 +304,39 @@ class ModelDeployer:
         """For who only looks at a version: its registered model, and its number."""
         with self._reading(_model_of(version_id)) as registry:
             yield registry, _number_of(version_id, registry.name, registry.aliases())
+
+
+def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | None, str]:
+    """The verdict that somebody hands over, and why what they gave is none.
+
+    Args:
+        given: a verdict, the result of a validation, or `to_dict()` of either, whose seal must fit.
+
+    Raises:
+        RegistryError: it is a verdict, and not as it was written.
+    """
+    if not isinstance(given, Mapping):
+        if isinstance(given, Verdict):
+            given.verify()
+        return given, ""
+    try:
+        verdict = Verdict.model_validate(given.get("verdict", given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        return None, (
+            f"validation_result is no verdict of mondegreen's ({wrong}), so it proves nothing: the version counts as "
+            "not judged, and is not deployed without force. Give what ModelValidator.validate_model returned, or its "
+            "to_dict()."
+        )
+    verdict.verify()
+    told = {name: given[name] for name in Verdict.model_fields if name in given}
+    if edited := [name for name, value in verdict.to_dict().items() if name in told and told[name] != value]:
+        raise RegistryError(
+            f"validation_result says of {', '.join(edited)} something else than the verdict in it.",
+            "Give the result as validate_model made it; never edit a verdict.",
+        )
+    return verdict, ""
 
 
 def _model_of(version_id: str | int | None) -> str:

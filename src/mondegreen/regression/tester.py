@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,11 +17,12 @@ from mondegreen.config import GuideConfig, Params, RegressParams, params_of
 from mondegreen.db import open_database
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.files import lock, sha256_file, sha256_tree
-from mondegreen.monitoring.records import Trend
+from mondegreen.monitoring.records import Trend, printable
 from mondegreen.monitoring.statistics import trend_through
 from mondegreen.records import Outcome, RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
+from mondegreen.regression import json_lines
 from mondegreen.regression.judging import PreparedSuite, prepare_data, stored_baseline_fault
 from mondegreen.regression.runner import ProgressBar, measure, provenance, run_suites, untracked
 from mondegreen.regression.suites import Suite, SuiteData, load_index, put_suite, read_suite_data, set_fields, suite_of
@@ -31,7 +33,7 @@ from mondegreen.speech.corpus_transcription import TranscribeFn, corpus_transcri
 ReportFormat = Literal["markdown", "html", "json"]
 TABLE = "references.csv"
 _STAGING = ".adding-"  # a folder that a killed import left; the next one removes it
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-])?")
 _NAMED = 10  # damaged recordings that an error names
 
 
@@ -82,15 +84,15 @@ class RegressionTester:
         behaviour: dict[str, Any] | None = None,
         replace: bool = False,
         track: ProgressBar = untracked,
-    ) -> Suite:
-        """Adds a suite to the index, or changes nothing when the same one is there.
+    ) -> str:
+        """Adds a suite to the index, or changes nothing when the same one is there; its name, by which it is known.
 
         Every recording is decoded first. Data that lie elsewhere are copied to a folder beside the index.
 
         Args:
-            test_name: letters, digits, dots, dashes and underscores.
+            test_name: letters, digits, dots, dashes, underscores, and blanks between them.
             test_type: benchmark, critical, edge_cases or behaviour.
-            test_data_path: a folder with references.csv, or such a file; none for silence.
+            test_data_path: a folder with references.csv, such a file, or JSON lines (.jsonl); none for silence.
             baseline_wer: what some version reached on these data, a fraction.
             baseline_cer: the same.
             baseline_version: which version.
@@ -102,7 +104,7 @@ class RegressionTester:
             track: shows progress.
 
         Raises:
-            UsageError: a field or the CSV is wrong, or another suite has that name.
+            UsageError: a field or a row is wrong, or another suite has that name.
             AudioError: recordings are damaged; names them.
         """
         fields: dict[str, Any] = {
@@ -117,7 +119,7 @@ class RegressionTester:
             "baseline_version": baseline_version,
         }
         source = Path(test_data_path) if test_data_path is not None else None
-        return register_suite(fields, source, self.params, self._lock, replace=replace, track=track)
+        return register_suite(fields, source, self.params, self._lock, replace=replace, track=track).name
 
     def measure_baseline(
         self,
@@ -202,13 +204,14 @@ class RegressionTester:
             metric: wer, cer or violation_rate.
 
         Returns:
-            values, latest, mean, slope (a day), improvement (positive is better) and reason, why there is none.
+            values, latest, mean, slope (a day), improvement (positive is better), which are NaN where there are none,
+            and reason, why.
 
         Raises:
             UsageError: there is no such metric.
         """
         since = datetime.now(UTC) - timedelta(days=time_window_days)
-        return suite_trend(list_runs(self.engine, since=since), test_name, metric).model_dump(mode="json")
+        return printable(suite_trend(list_runs(self.engine, since=since), test_name, metric).model_dump(mode="json"))
 
     def generate_regression_report(self, format: ReportFormat = "markdown", limit: int = 20) -> str:
         """The last run in words, and every suite over the versions.
@@ -293,14 +296,25 @@ def register_suite(
 
     Args:
         fields: of its entry, without references.
-        source: a folder with references.csv, or such a file. None for silence.
+        source: a folder with references.csv, such a file, or JSON lines. None for silence.
     """
-    name, index = fields["name"], params.regress.suites
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(fields["name"]):
         raise UsageError(
-            f"{name!r} is no name for a suite.", "Use letters, digits, dots, dashes and underscores, at most 64."
+            f"{fields['name']!r} is no name for a suite.",
+            "Use letters, digits, dots, dashes, underscores, and blanks between them; at most 64.",
         )
-    table = _table(source) if source is not None else None
+    if source is None or source.suffix.lower() not in json_lines.SUFFIXES:
+        table = _table(source) if source is not None else None
+        return _register_table(fields, table, params, lock_file, replace, track)
+    with tempfile.TemporaryDirectory() as scratch:
+        table = json_lines.table_of(source, Path(scratch))
+        return _register_table(fields, table, params, lock_file, replace, track)
+
+
+def _register_table(
+    fields: Mapping[str, Any], table: Path | None, params: Params, lock_file: Path, replace: bool, track: ProgressBar
+) -> Suite:
+    name, index = fields["name"], params.regress.suites
     here = table is None or table.resolve().is_relative_to(index.parent.resolve())
     references = None
     if table is not None:
@@ -376,7 +390,10 @@ def _sync(folder: Path) -> None:
 def _table(source: Path) -> Path:
     table = source / TABLE if source.is_dir() else source
     if not table.is_file():
-        raise UsageError(f"{table} does not exist.", f"Give a folder with a {TABLE} (path,text), or such a file.")
+        raise UsageError(
+            f"{table} does not exist.",
+            f"Give a folder with a {TABLE} (path,text), such a file, or JSON lines (.jsonl).",
+        )
     return table
 
 

@@ -185,7 +185,7 @@ def _main_rows(
         label, both = slice_label(name), verdict.slices[name]
         if name == verdict.split:
             interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
-            sure, over = verdict.significant, f"{verdict.clusters} {verdict.unit}s"
+            sure, over = verdict.is_significant, f"{verdict.clusters} {verdict.unit}s"
         elif name.startswith("corrected"):
             cases = verdict.corrected
             interval = (cases.interval.low, cases.interval.high) if cases and cases.interval else None

@@ -256,7 +256,14 @@ class Verdict(_Part):
         return self.look.alpha if self.look else self.alpha
 
     @property
-    def significant(self) -> bool:
+    def cer_improvement(self) -> float | None:
+        """As `wer_improvement`, in characters; reported beside the decision, which WER makes. None over no words."""
+        if self.baseline is None or self.candidate is None:
+            return None
+        return self.baseline.cer.rate - self.candidate.cer.rate
+
+    @property
+    def is_significant(self) -> bool:
         """Whether the test that decides was met; a verdict may pass without it, when nobody asked."""
         return self.p_value is not None and self.p_value <= self.spendable
 
@@ -264,11 +271,11 @@ class Verdict(_Part):
     def sentence(self) -> str:
         """The outcome in words; a pass claims no more than was asked for and shown."""
         forgotten = self.retention.outcome != "pass"
-        if self.outcome == "pass" and not self.significant:
+        if self.outcome == "pass" and not self.is_significant:
             return "Pass: the candidate makes fewer errors, but significance was not asked for and is not shown."
         if self.outcome == "pass" and forgotten:
             return "Pass: the candidate is better. What it may have forgotten is not shown."
-        if self.outcome == "inconclusive" and self.significant and forgotten:
+        if self.outcome == "inconclusive" and self.is_significant and forgotten:
             return "Inconclusive: better here, but not shown to have forgotten nothing. That is not a pass."
         return _SENTENCES[self.outcome]
 

@@ -1,0 +1,3 @@
+"""Where the fine-tuning guide imports it from; it lives in mondegreen, which is what is installed."""
+
+from mondegreen import BaselineSTTModel as BaselineSTTModel
