@@ -38,7 +38,7 @@ bench-stats: $(VENV)/.installed
 	python -m benchmarks --only statistics
 
 ui: $(VENV)/.installed
-	mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlruns/mlflow.db
+	mondegreen ui
 
 starter: $(VENV)/.installed
 	starter/train.sh

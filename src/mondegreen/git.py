@@ -1,5 +1,6 @@
 """git and DVC as they are run on the command line, and what a checkout says of itself."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from mondegreen.errors import JobError, MondegreenError
 
 _QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")  # nothing that goes on behind our back
+# What DVC writes down of a run is no change of what it ran on.
+_CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude,glob)**/dvc.lock")
 _BUSY_SECONDS = 10  # while another git command holds the index
 
 
@@ -66,6 +69,14 @@ def _output(done: "subprocess.CompletedProcess[str]", name: str, folder: Path, e
     return done.stdout.strip("\n")
 
 
+def login() -> str:
+    """The login name of who runs this, "" when there is none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such account, as in some containers
+        return ""
+
+
 def revision_tags(project: Path = Path()) -> dict[str, str]:
     """git.branch, git.commit, git.dirty ("true" or "false") and data.dvc (the md5 that it names) of a checkout.
 
@@ -78,7 +89,7 @@ def revision_tags(project: Path = Path()) -> dict[str, str]:
     return {
         "git.branch": _branch(project, commit),
         "git.commit": commit,
-        "git.dirty": str(bool(git_or_nothing(project, "status", "--porcelain", "--untracked-files=no"))).lower(),
+        "git.dirty": str(bool(git_or_nothing(project, *_CHANGED))).lower(),
         "data.dvc": str(outs[0].get("md5", "")),
     }
 

@@ -58,7 +58,9 @@ def test_one_candidate_is_one_run_with_its_lineage(project: Project) -> None:
     assert [run.info.run_id for run in client.search_runs([experiment.experiment_id])] == [run_id]
     run = client.get_run(run_id)
     assert run.data.tags["git.branch"] == "main" and len(run.data.tags["git.commit"]) == 40
-    assert {"baseline/test/wer", "candidate/test/wer"} <= run.data.metrics.keys()
+    assert {"baseline/test/wer", "candidate/test/wer", "wer", "cer", "wer_improvement"} <= run.data.metrics.keys()
+    assert {found.dataset.name for found in run.inputs.dataset_inputs} >= {"train", "dev", "test", "retention (test)"}
+    assert run.data.tags["git.dirty"] == "false" and run.data.tags["mlflow.note.content"].startswith("**")
     assert run.data.params["train.lora_rank"] == "8"
 
 

@@ -27,6 +27,7 @@ def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
     calls: list[Any] = []
     monkeypatch.setattr("mondegreen.registry.run_logs.log_verdict", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("mondegreen.registry.run_page.log_run_page", lambda *arguments: None)
     return calls
 
 

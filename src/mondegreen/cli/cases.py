@@ -28,7 +28,6 @@ from mondegreen.cli.common import (
     answer,
     case_filter,
     local,
-    login,
     named_model,
     origins,
     table,
@@ -88,6 +87,8 @@ def add(
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1.
     """
+    from mondegreen.git import login
+
     for option, given in (("--text", text), ("--correction", correction)):
         if given is not None and len(audio) > 1:
             raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
@@ -152,6 +153,8 @@ def correct(
     as_json: JsonOption = False,
 ) -> None:
     """Write down what was said. Nothing is overwritten; the newest of a person's corrections counts."""
+    from mondegreen.git import login
+
     manager = open_store(store)
     key = manager.get_case(case_id).id
     manager.store_correction(key, text, method, author or login())  # type: ignore[arg-type]  # checked there

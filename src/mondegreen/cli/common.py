@@ -174,16 +174,6 @@ def origins(
     return {path: rows.get(path, {}) | given for path in paths}
 
 
-def login() -> str:
-    """The login name of who runs the command, "" when there is none."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such account, as in some containers
-        return ""
-
-
 def local(time: datetime) -> str:
     """A moment in this machine's zone, to the minute."""
     return f"{time.astimezone():%Y-%m-%d %H:%M}"

@@ -1,6 +1,7 @@
 """The `mondegreen` command. Commands import what they need when they run: `--help` loads no model library."""
 
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from mondegreen.cli import (
     status,
     transcribe,
     trials,
+    ui,
     validate,
 )
 from mondegreen.cli.common import never_fail_to_print
@@ -47,28 +49,40 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.command()(transcribe.transcribe)
-app.command()(finetune.finetune)
-app.command()(status.summary)
-app.command()(trials.trials)
-app.command()(compare.compare)
-app.command()(validate.report)
-app.command()(status.monitor)
-app.command()(finetune.cloud)
-app.command()(status.doctor)
-app.command()(review.review)
-app.command()(serve.serve)
-app.command()(validate.validate)
-for command in (jobs.check, jobs.trigger, jobs.approve, jobs.reject, jobs.jobs, jobs.run, jobs.watch, status.status):
-    app.command()(command)
 cases.app.add_typer(case_exchange.app)
-app.add_typer(cases.app, name="cases")
-app.add_typer(data.app, name="data")
-app.add_typer(detector.app, name="detector")
-app.add_typer(labels.app, name="labels")
-app.add_typer(llm.app, name="llm")
-app.add_typer(models.app, name="models")
-app.add_typer(regression.app, name="regression")
+# The panels of `--help`, in the order in which somebody meets them.
+_PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Data": {"data": data.app, "transcribe": transcribe.transcribe, "detector": detector.app, "cases": cases.app},
+    "People, and a language model": {"review": review.review, "labels": labels.app, "llm": llm.app},
+    "Train": {"finetune": finetune.finetune, "trials": trials.trials, "cloud": finetune.cloud},
+    "Judge": {
+        "summary": status.summary,
+        "validate": validate.validate,
+        "report": validate.report,
+        "regression": regression.app,
+        "compare": compare.compare,
+    },
+    "Deploy": {"models": models.app, "serve": serve.serve},
+    "Run": {
+        "status": status.status,
+        "check": jobs.check,
+        "trigger": jobs.trigger,
+        "approve": jobs.approve,
+        "reject": jobs.reject,
+        "jobs": jobs.jobs,
+        "run": jobs.run,
+        "watch": jobs.watch,
+        "monitor": status.monitor,
+        "doctor": status.doctor,
+        "ui": ui.ui,
+    },
+}
+for panel, commands in _PANELS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,7 +93,7 @@ def _print_version(wanted: bool) -> None:
 
 # What somebody waits for on a screen, and the server: an MLflow that does not answer is said within seconds. Stages and
 # rounds keep MLflow's patience, minutes, because a training is not to fail with a server that starts anew.
-_LOOKING = ("models", "status", "doctor", "monitor", "summary", "report", "transcribe", "serve")
+_LOOKING = ("models", "status", "doctor", "monitor", "summary", "report", "transcribe", "serve", "ui")
 _IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.cases import open_store
-from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, login, terminable
+from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, terminable
 from mondegreen.errors import UsageError
 from mondegreen.scoring.wording import percent
 
@@ -61,6 +61,7 @@ def review(
 def _state(
     manager: "DataManager", params: "Params", host: str, names: Sequence[str], reviewer: str | None, *, audit: bool
 ) -> "ReviewState":
+    from mondegreen.git import login
     from mondegreen.listening import is_loopback
     from mondegreen.review.security import Access, checked_name
     from mondegreen.review.session import ReviewState

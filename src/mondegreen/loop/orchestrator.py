@@ -1,7 +1,6 @@
 """FinetuningOrchestrator: checks the rule, asks for rounds, has them approved and runs them; `watch` does so again and
 again."""
 
-import getpass
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from mondegreen.config import params_of
 from mondegreen.errors import CaseError, JobError
+from mondegreen.git import login
 from mondegreen.loop.jobs import WORKING, Job, Jobs
 from mondegreen.loop.pipeline import PIPELINE
 from mondegreen.loop.trigger import (
@@ -322,7 +322,4 @@ def _compared(decision: TriggerDecision, config: FinetuningConfig) -> dict[str, 
 
 
 def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "somebody"
+    return login() or "somebody"

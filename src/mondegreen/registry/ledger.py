@@ -5,7 +5,6 @@ down before it is made (`intend`) and again when it is made (`end`); what a cras
 the alias, which is the truth.
 """
 
-import getpass
 import os
 import socket
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Engine, func, select
 
 from mondegreen.db import open_database, reading, transaction
+from mondegreen.git import login
 from mondegreen.tables import DeploymentRow, InferenceRow
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
@@ -182,8 +182,4 @@ def _versions(found: set[int | None]) -> frozenset[int]:
 
 def author() -> str:
     """Who runs this, for the ledger: user@host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return f"{login() or f'uid {os.getuid()}'}@{socket.gethostname()}"

@@ -115,7 +115,9 @@ def _initialise(uri: str) -> None:
             client = MlflowClient(uri)
             if client.get_experiment_by_name(EXPERIMENT) is None:
                 artifacts = (database.parent / "artifacts").as_uri() if database else None
-                client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+                created = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+                # MLflow 3 opens an experiment that nobody described on its pages for chat and agents.
+                client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
     except MlflowException as error:
         raise RegistryAwayError(
             f"MLflow at {_named(uri)} cannot be used: {_brief(str(error.message))}",

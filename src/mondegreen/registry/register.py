@@ -39,6 +39,11 @@ from mondegreen.scoring.verdict import Verdict
 from mondegreen.scoring.wording import points
 
 _OUTCOMES = ("fail", "inconclusive", "pass")
+_ABOUT = (
+    "A speech recogniser that learns from what it misheard. @champion is in production, @challenger the best candidate "
+    "that waits for it, @previous what a rollback leads to. `mondegreen models deploy` and `rollback` move them: they "
+    "ask for the proof, and keep a ledger."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -273,6 +278,8 @@ def _describe(registry: Registry, number: int, verdict: VerdictTags, card: str, 
     known, found = registry.version(number).tags, verdict.tags()
     text = "\n\n".join([*(f"**{said}**" for said in (verdict.llm_warning, verdict.forgetting) if said), card])
     registry.client.update_model_version(registry.name, str(number), description=text)
+    if not registry.client.get_registered_model(registry.name).description:
+        registry.client.update_registered_model(registry.name, _ABOUT)
     if not known.get(FILES_TAG):
         found[FILES_TAG] = to_tag(checksums(registry.fetch(number)))
     if known.get(VERDICT_TAG) != found[VERDICT_TAG]:

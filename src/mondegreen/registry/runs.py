@@ -11,11 +11,12 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
-from mondegreen.git import revision_tags
-from mondegreen.registry.mlflow_store import connect, experiment_id, experiment_name, lock_path
+from mondegreen.git import git_or_nothing, login, revision_tags
+from mondegreen.registry.mlflow_store import connect, experiment_id, experiment_name, lock_path, tracking_root
 
 EXPERIMENT_TAG = "dvc.experiment"
 _RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
@@ -126,7 +127,7 @@ def _create_run(client: MlflowClient, params: Params, tags: Mapping[str, str], o
     place = "@".join(filter(None, (tags["git.branch"], tags["git.commit"][:7])))
     run = client.create_run(
         experiment_id(client),
-        tags={**tags, "mondegreen.kind": "candidate"},
+        tags={**tags, **_source(tags), "mondegreen.kind": "candidate"},
         run_name=tags[EXPERIMENT_TAG] or place or "candidate",
     )
     metrics = original.data.metrics if original else {}
@@ -136,6 +137,16 @@ def _create_run(client: MlflowClient, params: Params, tags: Mapping[str, str], o
         params=[Param(name, value) for name, value in flatten_params(params).items()],
     )
     return str(run.info.run_id)
+
+
+def _source(tags: Mapping[str, str]) -> dict[str, str]:
+    """Who and what made a run, where MLflow's pages look for it."""
+    return {
+        MLFLOW_USER: login(),
+        MLFLOW_SOURCE_NAME: git_or_nothing(Path(), "remote", "get-url", "origin") or tracking_root().name,
+        MLFLOW_SOURCE_TYPE: "PROJECT",
+        MLFLOW_GIT_BRANCH: tags["git.branch"],
+    }
 
 
 def lineage_tags(project: Path = Path()) -> dict[str, str]:

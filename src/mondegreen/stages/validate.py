@@ -19,6 +19,7 @@ OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 def main() -> None:
     from mondegreen.registry.run_logs import log_label_audit, log_verdict
+    from mondegreen.registry.run_page import log_run_page
     from mondegreen.reports.outputs import StageOutputs
     from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
 
@@ -54,6 +55,7 @@ def main() -> None:
     write_text(OUTPUT / "report.md", render_markdown(found))
     write_plots(OUTPUT / "plots", found)
     log_verdict(candidate_run.run_id, verdict_path, report_path, verdict)
+    log_run_page(candidate_run.run_id, verdict, sets, utterances)
     if llm := label_audit.llm:
         log_label_audit(candidate_run.run_id, AUDIT, llm.numbers(), llm.tags())
 

@@ -1,0 +1,83 @@
+"""`mondegreen ui`: MLflow's pages, and where in them the runs, the last run and the registered model are."""
+
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from mondegreen.cli.common import JsonOption, answer, terminable
+from mondegreen.errors import UsageError
+
+PORT = 5000
+_TRIED = 20  # ports, where nobody asked for one
+
+
+def ui(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help=f"{PORT} or the next free one when not given; 0 takes any.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open MLflow's pages on 127.0.0.1: runs, comparisons, the registered model. ctrl-C stops them.
+
+    With MLFLOW_TRACKING_URI=http://… nothing is started: the server's own addresses are printed.
+    """
+    from mondegreen.config import params_of
+    from mondegreen.registry.mlflow_store import tracking_uri
+
+    uri, name = tracking_uri(), params_of().register_.model_name
+    if uri.startswith(("http://", "https://")):
+        answer(found := addresses(uri.rstrip("/"), name), _shown(found), as_json)
+        return
+    chosen = _free(port)
+    found = addresses(f"http://127.0.0.1:{chosen}", name)
+    answer(found, f"{_shown(found)}\nIt takes some seconds to start; ctrl-C stops it.", as_json)
+    command = (sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1")
+    with terminable():
+        raise typer.Exit(subprocess.run([*command, "--backend-store-uri", uri], check=False).returncode)
+
+
+def addresses(server: str, model: str) -> dict[str, str]:
+    """Where in MLflow's pages things are: runs, last_run, model; those that exist.
+
+    Args:
+        server: address of the pages, without a slash at its end.
+        model: name of the registered model.
+
+    Raises:
+        RegistryError: MLflow cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from mondegreen.registry.mlflow_store import connect, experiment_id
+
+    client = connect()
+    experiment = experiment_id(client)
+    found = {"runs": f"{server}/#/experiments/{experiment}/runs"}
+    for run in client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=1):
+        found["last_run"] = f"{server}/#/experiments/{experiment}/runs/{run.info.run_id}"
+    with suppress(MlflowException):  # nothing is registered yet
+        found["model"] = f"{server}/#/models/{client.get_registered_model(model).name}"
+    return found
+
+
+def _shown(found: dict[str, str]) -> str:
+    names = {"runs": "runs", "last_run": "last run", "model": "model"}
+    return "\n".join(f"{names[name]:<9} {address}" for name, address in found.items())
+
+
+def _free(port: int | None) -> int:
+    """The port that was asked for, or the first free one. Raises UsageError when there is none."""
+    from mondegreen.listening import bound
+
+    if port is not None:
+        with bound("127.0.0.1", port) as listening:
+            return int(listening.getsockname()[1])
+    for candidate in range(PORT, PORT + _TRIED):
+        try:
+            return _free(candidate)
+        except UsageError:
+            continue
+    return _free(0)
