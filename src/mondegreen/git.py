@@ -1,6 +1,8 @@
 """git and DVC as they are run on the command line, and what a checkout says of itself."""
 
 import getpass
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,10 +14,13 @@ import yaml
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from mondegreen.errors import JobError, MondegreenError
+from mondegreen.files import flock
 
 _QUIET = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")  # nothing that goes on behind our back
 # What DVC writes down of a run is no change of what it ran on.
 _CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude,glob)**/dvc.lock")
+_WRITING = 2.0  # seconds that DVC may take to write its list
+_log = logging.getLogger(__name__)
 _BUSY_SECONDS = 10  # while another git command holds the index
 
 
@@ -43,8 +48,49 @@ def git_or_nothing(folder: Path, *arguments: str) -> str:
     return ""
 
 
+def broken_lock(folder: Path) -> Path | None:
+    """DVC's list of readers and writers, where a killed DVC left it empty or cut off: every DVC command then stops.
+
+    None as well while somebody holds the file's own lock, and so may just be writing it.
+    """
+    here = folder.resolve()
+    roots = (path / ".dvc" / "tmp" for path in (here, *here.parents))
+    path = next((root / "rwlock" for root in roots if (root / "rwlock").is_file()), None)
+    if path is None:
+        return None
+    with flock(path.with_name("rwlock.lock"), _WRITING) as free:  # DVC's zc.lockfile takes this lock too
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return path if free is not None else None
+        except OSError:  # it has just gone
+            pass
+    return None
+
+
+def mend_lock(folder: Path) -> Path | None:
+    """Removes a `broken_lock` when no DVC process works below the project; the file that it removed."""
+    path = broken_lock(folder)
+    if path is None or _dvc_lives(path.parents[2]):
+        return None
+    path.unlink(missing_ok=True)
+    _log.warning("%s was left empty or cut off by a DVC that was killed: it is removed.", path)
+    return path
+
+
+def _dvc_lives(root: Path) -> bool:
+    import psutil
+
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        command, place = process.info["cmdline"] or (), process.info["cwd"]
+        if place and any(Path(word).name == "dvc" for word in command[:4]) and Path(place).is_relative_to(root):
+            return True
+    return False
+
+
 def dvc(folder: Path, *arguments: str, error: type[MondegreenError] = JobError, inherited: Sequence[int] = ()) -> str:
     """What DVC prints. Raises `error` with what it says when it refuses."""
+    mend_lock(folder)
     done = _run(folder, (sys.executable, "-m", "dvc", *arguments), error, inherited)
     return _output(done, f"dvc {arguments[0]}", folder, error)
 

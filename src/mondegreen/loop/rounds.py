@@ -24,6 +24,7 @@ from mondegreen.cases.records import AUDIT
 from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import flock, read_json
+from mondegreen.git import mend_lock
 from mondegreen.loop.jobs import WORKING, Job, Jobs, RoundState
 from mondegreen.loop.pipeline import (
     PIPELINE,
@@ -186,6 +187,7 @@ def _run_stages(work: Round, job: Job, lock: int, on_progress: OnStageProgress |
             number = stages.index(stage) + 1 if stage in stages else 0
             on_progress(StageProgress(line, stage, number, len(stages)))
 
+    mend_lock(work.project)
     code = run_pipeline(work.pipeline, work.project, log, lock, on_line)
     if code:
         where = f"stage {stage}" if stage else "the pipeline"

@@ -24,6 +24,7 @@ from mondegreen.config import load_params
 from mondegreen.db import connect, database_url, reading
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import copy_sqlite, flock, lock
+from mondegreen.git import broken_lock
 from mondegreen.registry.aliases import LOCK, Holdings, holdings, local_folder, opened
 from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
@@ -230,6 +231,9 @@ def _locks(folder: Path) -> Findings:
         if free is None:
             remedy = "Wait for it; when nothing should be running, look with `fuser` who it is."
             yield "warning", f"{path} is held: somebody is at work.", remedy
+    if broken := broken_lock(tracking_root()):
+        remedy = f"`rm {broken}` when no DVC runs; `mondegreen run` and `cases snapshot` do it themselves."
+        yield "problem", f"{broken} is empty or cut off: a DVC was killed, and every DVC command stops at it.", remedy
 
 
 def _disk(folder: Path) -> Findings:
