@@ -151,3 +151,18 @@ def test_summary_says_what_happened(project: Project) -> None:
     text = json.dumps(summary)
     assert "inconclusive" in text and "report.html" in text
     assert Path(project.folder / "build/validate/report.html").stat().st_size > 10_000
+
+
+def test_another_machine_finds_what_was_computed_in_the_remote(project: Project, tmp_path: Path) -> None:
+    project.run("dvc", "add", "--quiet", "data")
+    project.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))
+    project.commit("data and a remote")
+    project.run("dvc", "push")
+    clone = Project.__new__(Project)
+    clone.folder = tmp_path / "clone"
+    project.git("clone", "--quiet", str(project.folder), str(clone.folder))
+    clone.run("dvc", "pull")
+    said = clone.run("dvc", "repro").stdout
+    assert re.findall(r"Running stage '(\w+)'", said) == ["trial"]
+    verdict = "build/validate/verdict.json"
+    assert (clone.folder / verdict).read_bytes() == (project.folder / verdict).read_bytes()
