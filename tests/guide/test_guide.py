@@ -4,11 +4,13 @@ import json
 import math
 import runpy
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from setuptools import find_namespace_packages
 from typer import Typer
 from typer.main import get_command
 
@@ -71,6 +73,13 @@ def script(arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(arguments[0], run_name="__main__")
     assert not ended.value.code, arguments
+
+
+def test_the_guides_names_are_of_the_checkout_and_in_no_wheel() -> None:
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    (folder,) = found["where"]
+    names = find_namespace_packages(str(ROOT / folder), include=found["include"])
+    assert {name.split(".")[0] for name in names} == {"mondegreen"} and "mondegreen.migrations.versions" in names
 
 
 def test_every_command_is_run_or_named_with_its_reason() -> None:

@@ -31,6 +31,7 @@ def judged(folder: Path) -> ValidationResult:
         lambda result: result.to_dict(),
         lambda result: json.loads(json.dumps(result.to_dict())),
         lambda result: result.verdict.to_dict(),
+        lambda result: result.model_dump(),
         lambda result: result,
     ],
 )
@@ -77,5 +78,6 @@ def test_an_edited_result_is_refused(light: Path, edit: Any) -> None:
 
 def test_nothing_is_no_verdict_and_needs_no_note() -> None:
     assert verdict_of(None) == (None, "")
-    verdict, note = verdict_of({})
-    assert verdict is None and "proves nothing" in note
+    for made_up in ({}, {"verdict": "pass"}, {"verdict": None, "passed": True}, {"outcome": "pass", "passed": True}):
+        verdict, note = verdict_of(made_up)
+        assert verdict is None and "proves nothing" in note

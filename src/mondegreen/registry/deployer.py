@@ -319,8 +319,11 @@ def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | Non
         if isinstance(given, Verdict):
             given.verify()
         return given, ""
+    inner = given.get("verdict", given)
+    if isinstance(inner, Mapping):  # of a result's other facts the seal knows nothing
+        inner = {name: inner[name] for name in Verdict.model_fields if name in inner}
     try:
-        verdict = Verdict.model_validate(given.get("verdict", given))
+        verdict = Verdict.model_validate(inner)
     except ValidationError as error:
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
@@ -330,7 +333,7 @@ def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | Non
             "to_dict()."
         )
     verdict.verify()
-    told = {name: given[name] for name in Verdict.model_fields if name in given}
+    told = given if "verdict" in given else {}
     if edited := [name for name, value in verdict.to_dict().items() if name in told and told[name] != value]:
         raise RegistryError(
             f"validation_result says of {', '.join(edited)} something else than the verdict in it.",
