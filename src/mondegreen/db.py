@@ -50,8 +50,13 @@ def database_url(folder: Path) -> str:
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of an SQLite file, whatever characters its path has: `?`, `#` and `%20` mean something in a URL."""
-    return URL.create("sqlite", database=str(file)).render_as_string()
+    """The URL of an SQLite file, whatever characters its path has: `?`, `#` and `%20` mean something in a URL.
+
+    Where they are quoted it names the driver, too: of `sqlite:///` and a path MLflow makes the parent as it is written,
+    which is another folder then.
+    """
+    url = URL.create("sqlite", database=str(file)).render_as_string()
+    return url if url == f"sqlite:///{file}" else url.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def open_database(folder: Path) -> Engine:

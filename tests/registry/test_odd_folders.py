@@ -14,8 +14,9 @@ from mondegreen.registry.resolving import resolve_uri
 from tests.registry.registered import NAME, add, deployer, package
 
 
-def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+def _all(folder: Path) -> set[Path]:
+    """Files, links and folders, empty ones too."""
+    return {folder, *folder.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_nothing_is_written_outside_of_the_project(
     if linked:
         (tmp_path / "link").symlink_to(project)
     monkeypatch.chdir(tmp_path / "link" if linked else project)
-    outside = _files(tmp_path) - _files(project)
+    outside = _all(tmp_path) - _all(project)
 
     assert registry_file() == project / "mlruns" / "mlflow.db"
     open_database(live_state()).dispose()
@@ -52,4 +53,4 @@ def test_nothing_is_written_outside_of_the_project(
     assert strays() == []
     assert connect().get_experiment_by_name("mondegreen").artifact_location.startswith("file:///")
     assert (project / "var" / "mondegreen.db").is_file()
-    assert _files(tmp_path) - _files(project) == outside
+    assert _all(tmp_path) - _all(project) == outside

@@ -113,6 +113,15 @@ def two_tracks() -> bytes:
     return b"".join(page for pair in zip(first, second, strict=True) for page in pair)
 
 
+def bare_flac(content: bytes) -> bytes:
+    """Without the blocks of tags that may stand behind STREAMINFO."""
+    frames = 4
+    while content[frames] < 0x80:
+        frames += 4 + int.from_bytes(content[frames + 1 : frames + 4], "big")
+    frames += 4 + int.from_bytes(content[frames + 1 : frames + 4], "big")
+    return b"fLaC\x80" + content[5:42] + content[frames:]
+
+
 PCM = len(encoded(WAV)) - 44
 TAGS = chunk(b"LIST", b"INFOISFT\x04\0\0\0abc\0")
 WHOLE: dict[str, tuple[Callable[[], bytes], float, str]] = {  # the file, how long it is, what is said about it
@@ -172,6 +181,8 @@ WHOLE: dict[str, tuple[Callable[[], bytes], float, str]] = {  # the file, how lo
         lambda: bos_damaged(encoded(VORBIS, 2.0)) + encoded(VORBIS), SECONDS, "incomplete"),
     "two opus tracks at once": (two_tracks, SECONDS, "incomplete"),
     "opus with junk behind": (lambda: encoded(OPUS) + b"junk" * 30, SECONDS, ""),
+    "flac with its frames right behind its rate": (lambda: bare_flac(encoded(FLAC)), SECONDS, ""),
+    "flac after such a flac": (lambda: bare_flac(encoded(FLAC)) + encoded(FLAC, 2.0), SECONDS + 2, ""),
 }  # fmt: skip
 
 
@@ -305,6 +316,62 @@ def test_other_containers_that_are_cut_are_refused_or_said(kind: str, codec: str
             assert error.reason in ("truncated", "not_audio")
         else:
             assert "incomplete" in said or abs(found - ffmpeg_seconds(content)) < 0.05
+
+
+def of_kind(kind: str, seconds: float = 2.5) -> bytes:
+    own = {"wav": WAV, "flac": FLAC, "mp3": MP3, "opus": OPUS}
+    if kind in own:
+        return encoded(own[kind], seconds)
+    return encoded_by_ffmpeg(*next(one for one in ELSEWHERE if one[0] == kind), seconds)
+
+
+OTHERS = ("mp4", "mov", "aiff", "asf", "caf", "w64", "amr", "webm", "au")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [*((kind, kind) for kind in OTHERS), *((kind, "mp4") for kind in ("wav", "mp3", "opus")),
+     *(("mp4", kind) for kind in ("wav", "mp3", "opus", "flac")), ("wav", "amr"), ("aiff", "mp4", "wav")],
+    ids="+".join,
+)  # fmt: skip
+def test_files_of_any_kind_one_after_the_other_are_all_heard(kinds: tuple[str, ...]) -> None:
+    files = [of_kind(kind, 2.5 - 0.5 * number) for number, kind in enumerate(kinds)]
+    found, said = heard(b"".join(files))
+    assert not said and found == pytest.approx(sum(heard(file)[0] for file in files), abs=0.01)
+    assert duration_of(io.BytesIO(b"".join(files))) == pytest.approx(found, abs=0.01)
+
+
+def test_what_stands_behind_a_file_and_is_no_sound_is_said() -> None:
+    assert "5000 bytes behind its end" in heard(of_kind("aiff") + b"\1" * 5_000)[1]["incomplete"]
+    found, said = heard(of_kind("wav") + of_kind("mp4")[:500])
+    assert found == 2.5 and "a part at 2.50 s cannot be decoded" in said["incomplete"]
+
+
+def ape(version: int, header: bool) -> bytes:
+    items = struct.pack("<II", 20, 0) + b"Artist\0" + b"a" * 20
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII", version, len(items) + 32, 1, flags) + bytes(8)
+        for flags in (0xA000_0000, 0x8000_0000 * header)
+    )
+    return head * header + items + foot
+
+
+LYRICS = b"LYRICSBEGINLYR00010hello word"
+BEHIND: dict[str, bytes] = {
+    "ID3v1": b"TAG" + b"x" * 125,
+    "ID3v1 and its enhancement": b"TAG+" + b"y" * 223 + b"TAG" + b"x" * 125,
+    "ID3v2 with a footer": b"ID3\x04\0\x10\0\0\0\x14" + bytes(20) + b"3DI\x04\0\x10\0\0\0\x14",
+    "APE 1": ape(1000, header=False),
+    "APE 2": ape(2000, header=True),
+    "APE 2 without a header, ID3v1": ape(2000, header=False) + b"TAG" + b"x" * 125,
+    "Lyrics3": LYRICS + b"%06dLYRICS200" % len(LYRICS),
+}
+
+
+@pytest.mark.parametrize("tag", BEHIND)
+@pytest.mark.parametrize("kind", ["mp3", "wav", "opus", "flac", "mp2", "adts", "mp4"])
+def test_a_players_tags_behind_a_file_are_neither_sound_nor_damage(kind: str, tag: str) -> None:
+    assert heard(of_kind(kind) + BEHIND[tag]) == heard(of_kind(kind))
 
 
 def spoilt(content: bytes, draw: st.DataObject, header: int) -> bytes:

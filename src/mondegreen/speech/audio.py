@@ -24,6 +24,7 @@ from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
 from mondegreen.speech.channels import Instead, better_channels, channel_of
 from mondegreen.speech.containers import Layout, Loss, Part, Spliced, inspect
+from mondegreen.speech.tags import end_before_tags
 
 Hertz = int
 Waveform = npt.NDArray[np.float32]
@@ -33,7 +34,7 @@ Warn = Callable[[str, str], None]  # is told a stable code and a message
 Lose = Callable[[Loss], None]
 
 SAMPLE_RATE: Hertz = 16_000
-DECODING = 3  # goes up when files are heard otherwise than before: what was computed from them is computed anew
+DECODING = 4  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
@@ -214,6 +215,8 @@ class _Recording:
         """Its length by its headers; None when they do not say."""
         total = 0.0
         for part in self.layout.parts if self.layout else ():
+            if part.foreign:
+                return None
             try:
                 with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
                     length = part.seconds or _header_seconds(file)
@@ -226,11 +229,12 @@ class _Recording:
 
     def described(self) -> tuple[Hertz, int, str]:
         """Rate, channels and codec of the first part."""
-        if self.layout and self.layout.parts and self._readable(self.layout):
-            with _ForwardFile(Spliced(self.stream, self.layout.parts[0].pieces)) as file:
+        first = self.layout.parts[0] if self.layout and self.layout.parts else None
+        if self.layout and first and not first.foreign and self._readable(self.layout):
+            with _ForwardFile(Spliced(self.stream, first.pieces)) as file:
                 return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
         try:
-            return foreign.described(Spliced(self.stream, [range(self.stream.seek(0, io.SEEK_END))]))
+            return foreign.described(self._whole() if first is None else Spliced(self.stream, first.pieces))
         except (ImportError, ValueError) as error:
             raise AudioError(f"{self.name} cannot be decoded: {error}.", _CONVERT, "not_audio") from None
 
@@ -238,8 +242,13 @@ class _Recording:
         """How many channels the part has that has most."""
         counts = [1]
         for part in self.layout.parts if self.layout and self._readable(self.layout) else ():
-            with suppress(soundfile.LibsndfileError), _ForwardFile(Spliced(self.stream, part.pieces)) as file:
-                counts.append(int(file.channels))
+            stream = Spliced(self.stream, part.pieces)
+            with suppress(soundfile.LibsndfileError, ImportError, ValueError):
+                if part.foreign:
+                    counts.append(foreign.described(stream)[1])
+                    continue
+                with _ForwardFile(stream) as file:
+                    counts.append(int(file.channels))
         first = next((block.shape[1] for _, block in self.blocks(lambda loss: None)), 1)
         return max(first, *counts)
 
@@ -251,18 +260,24 @@ class _Recording:
         for loss in self.layout.losses if self.layout else ():
             lose(loss)
         if self.layout is None or not self._readable(self.layout):
-            yield from self._foreign(lose)
+            yield from self._foreign(self._whole(), lose)
             return
         offset = 0.0
         for part in self.layout.parts:
-            for rate, block in self._part(part, offset, lose):
+            decode = self._foreign_part if part.foreign else self._part
+            for rate, block in decode(part, offset, lose):
                 if not 1_000 <= rate <= 768_000:
                     raise AudioError(f"{self.name} says that its rate is {rate} Hz.", _CONVERT, "not_audio")
                 offset += len(block) / rate
                 yield rate, block
 
+    def _whole(self) -> Spliced:
+        return Spliced(self.stream, [range(end_before_tags(self.stream))])
+
     def _readable(self, layout: Layout) -> bool:
-        """Whether libsndfile knows what the first part is written in."""
+        """Whether libsndfile knows what the first part is written in, or need not."""
+        if layout.parts and layout.parts[0].foreign:
+            return True
         try:
             with _ForwardFile(Spliced(self.stream, layout.parts[0].pieces)) as file:
                 return file.format in FORMATS
@@ -303,15 +318,26 @@ class _Recording:
                     yield block[decoded:]
                 decoded = max(0, decoded - len(block))
 
-    def _foreign(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
-        size = self.stream.seek(0, io.SEEK_END)
+    def _foreign_part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        """A file of another kind among several: the others are heard without it, too."""
+        if not foreign.installed():
+            lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
+            return
+        try:
+            for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose)):
+                offset += len(block) / rate
+                yield rate, block
+        except ValueError as error:
+            lose(Loss(f"a part at {offset:.2f} s cannot be decoded ({error})", None))
+
+    def _foreign(self, stream: Spliced, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         kind = (
             "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
         )
         if not foreign.installed():
             raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {_CONVERT}", "not_audio")
         try:
-            yield from _merged(foreign.blocks(Spliced(self.stream, [range(size)]), lose))
+            yield from _merged(foreign.blocks(stream, lose))
         except ValueError as error:
             if self.layout:
                 raise AudioError(f"{self.name} is truncated or damaged: {error}.", _AGAIN, "truncated") from None

@@ -1,5 +1,7 @@
 """What stands in a wav, flac, ogg or mp3 file: the parts that a decoder hears whole, and what is not there.
 
+Files of other kinds (`boxes`) may stand before or behind them.
+
 Decoders stop at the first header that says so, and keep silent about the rest. Here the file itself is asked: sizes and
 counts are compared with what is there, joined recordings are told apart, damage is stepped over. RIFF: Microsoft & IBM,
 Multimedia Programming Interface 1.0; RF64: EBU Tech 3306; Ogg: RFC 3533; MPEG audio: ISO 11172-3; FLAC: RFC 9639.
@@ -17,6 +19,8 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, BinaryIO
 
 from mondegreen.config import Seconds
+from mondegreen.speech.boxes import begins, end_of
+from mondegreen.speech.tags import end_before_tags, tag_bytes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,13 +31,13 @@ Piece = bytes | range  # bytes as they are, or where they stand in the file
 _UNKNOWN_SIZE = 0x7F00_0000
 _JUNK = 4_096  # bytes of other things that may stand before the audio
 _BLOCK = 1 << 16
-_FLAC = b"fLaC\0\0\0\x22"
+_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")  # 0x80: nothing else stands before the frames
 _NOT_AUDIO = tuple(
     b"LIST id3 ID3 bext cue smpl inst fact PEAK JUNK junk PAD iXML axml _PMX DISP cart afsp labl plst acid TAG".split()
 )
 # How files begin in which an mp3 frame or a RIFF header is somebody else's.
 _FOREIGN = re.compile(rb"....ftyp|\x1aE\xdf\xa3|0&\xb2u|FORM|caff|\.snd|#!AMR|NIST_1A|riff|PK\x03\x04", re.DOTALL)
-_HEADERS = re.compile(rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|OggS\0|fLaC\0\0\0\x22", re.DOTALL)
+_HEADERS = re.compile(rb"(?:RIFF|RIFX|RF64|BW64)....WAVE|OggS\0|fLaC[\0\x80]\0\0\x22", re.DOTALL)
 _WAVS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _SOUND = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   ")  # how the logical streams of an Ogg file begin
 _LAYER_3_KBPS = {
@@ -62,6 +66,7 @@ class Part:
 
     pieces: tuple[Piece, ...]
     seconds: Seconds | None = None
+    foreign: bool = False  # ffmpeg is to read it
 
 
 @dataclass(frozen=True)
@@ -110,16 +115,18 @@ class Spliced(io.RawIOBase):
 
 
 def inspect(stream: BinaryIO, start: int = 0) -> Layout | None:
-    """What a wav, flac, ogg or mp3 file holds; None when it is none of these.
+    """What a wav, flac, ogg or mp3 file holds, or several files of any kind; None when it is one of another kind.
 
     Args:
         stream: seekable. The whole of it is read, but for wav, of which only the headers are.
         start: where the file starts within it.
     """
-    size = stream.seek(0, os.SEEK_END)
-    while tag := _tag_bytes(_at(stream, start, 32)):
+    size = end_before_tags(stream)
+    while tag := tag_bytes(_at(stream, start, 32)):
         start += tag
     head = _at(stream, start, _JUNK)
+    if begins(head):
+        return _foreign(stream, size, start)
     found = None if _FOREIGN.match(head) else _HEADERS.search(head)
     frame = start if _mpeg_frame_bytes(head) else None
     if frame is None and not found and not _FOREIGN.match(head):
@@ -139,6 +146,17 @@ def _at(stream: BinaryIO, position: int, size: int) -> bytes:
     return stream.read(size)
 
 
+def _foreign(stream: BinaryIO, size: int, start: int) -> Layout | None:
+    """Files that ffmpeg reads, one after the other, and what else follows them; None when there is but one file."""
+    layout, following = Layout(), start
+    while following < size and begins(_at(stream, following, 24)):
+        begin, following = following, end_of(stream, following)
+        layout.parts.append(Part((range(begin, following),), foreign=True))
+    if following < size and not _behind(stream, following, layout) and any(_at(stream, following, _BLOCK)):
+        layout.losses.append(Loss(f"{size - following} bytes behind its end are no sound that is known", None))
+    return layout if start or len(layout.parts) > 1 or layout.losses else None
+
+
 def _wav(stream: BinaryIO, size: int, start: int) -> Layout:
     """One wav, or several that were put one after the other, and what else follows them."""
     layout = Layout()
@@ -151,13 +169,14 @@ def _wav(stream: BinaryIO, size: int, start: int) -> Layout:
     return layout
 
 
-def _behind(stream: BinaryIO, position: int, layout: Layout) -> None:
-    """Adds the file of another kind that starts there."""
+def _behind(stream: BinaryIO, position: int, layout: Layout) -> bool:
+    """Adds the file of another kind that starts there; whether one does."""
     found = inspect(stream, position)
     if found:
         layout.parts.extend(found.parts)
         layout.losses.extend(found.losses)
         layout.notes.extend(found.notes)
+    return found is not None
 
 
 @dataclass
@@ -253,9 +272,9 @@ def _rest(stream: BinaryIO, size: int, position: int, order: str) -> tuple[str, 
         name, length = struct.unpack(f"{order}4sI", head[:8])
         if name == b"data":
             return "data", position
-        if _HEADERS.match(head) or _frames_in_a_row(stream, position, size, 4):
+        if _HEADERS.match(head) or begins(head) or _frames_in_a_row(stream, position, size, 4):
             return "file", position
-        if tag := _tag_bytes(head):
+        if tag := tag_bytes(head):
             position, tags = position + tag, True
             continue
         known = name.startswith(_NOT_AUDIO)
@@ -283,10 +302,10 @@ def _flac(stream: BinaryIO, size: int, start: int) -> Layout:
     starts, position = [start], start + 1
     while position < size:
         block = _at(stream, position, 16 * _BLOCK)
-        starts += [position + found.start() for found in re.finditer(re.escape(_FLAC), block)]
+        starts += [position + found.start() for found in _FLAC.finditer(block)]
         if position + len(block) >= size:
             break
-        position += len(block) - len(_FLAC) + 1
+        position += len(block) - 7
     return Layout([Part((range(*ends),)) for ends in zip(starts, [*starts[1:], size], strict=True)])
 
 
@@ -480,8 +499,10 @@ def _mp3(stream: BinaryIO, size: int, start: int) -> Layout:
             run.frames.append(range(position, position + length))
             heard += run.frame_seconds if len(run.frames) > 1 or promised is None else 0.0
             position += length
-        elif tag := _tag_bytes(frame):
+        elif tag := tag_bytes(frame):
             position += tag
+        elif runs and (begins(frame) or _HEADERS.match(frame)):
+            break
         else:
             following = _next_frame(stream, position + 1, size) or size
             if length and following == size and runs:
@@ -499,6 +520,8 @@ def _mp3(stream: BinaryIO, size: int, start: int) -> Layout:
         part = _counted(stream, run, layout)
         if run.count:
             layout.parts.append(part)
+    if position < size:
+        _behind(stream, position, layout)
     return layout
 
 
@@ -591,15 +614,3 @@ def _mpeg_frame_bytes(head: bytes) -> int:
     mpeg_1 = version == 3
     samples_by_8 = 144 if mpeg_1 else 72
     return samples_by_8 * _LAYER_3_KBPS[mpeg_1][bitrate] * 1000 // _RATES[version][rate] + (head[2] >> 1 & 1)
-
-
-def _tag_bytes(head: bytes) -> int:
-    """Length of the ID3 or APE tag that starts with `head`, 0 when none does."""
-    if head[:3] == b"ID3" and len(head) >= 10:
-        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-        return 10 + length + (10 if head[5] & 0x10 else 0)  # with a footer
-    if head[:8] == b"APETAGEX" and len(head) >= 32:
-        return int.from_bytes(head[12:16], "little") + (
-            32 if head[23] & 0x20 else 0
-        )  # its length leaves its header out
-    return 128 if head[:3] == b"TAG" else 0
