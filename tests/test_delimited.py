@@ -77,28 +77,56 @@ def test_windows_1252_is_assumed_and_shown_but_no_other_alphabet_and_no_mixture(
     path = tmp_path / "a.csv"
     assert rows(path, "id,text\n1,a\n2,le café “ici”\n".encode("cp1252"), notices)[1] == (3, "2", "le café “ici”")
     assert "a.csv:3: it is not UTF-8; Windows-1252 was assumed, which reads here 'café'" in str(notices[0])
-    for cells in ("привет".encode("cp1251"), "á".encode() + b"\n2,caf\xe9", b"\x81"):
+    for cells in ("привет".encode("cp1251"), "á".encode() + b"\n2,caf\xe9", b"1\x811"):
         with pytest.raises(UsageError, match=r"a\.csv:\d: field the whole line: it is not UTF-8"):
             rows(path, b"id,text\n1," + cells)
 
 
+OLDER = {
+    "cp1250": [
+        "łódź żaba",
+        "Příliš žluťoučký kůň",
+        "Űrhajó és tűzoltó",
+        "Bună ziua, vă sun mâine dimineaţă",
+        "Účet čaká",
+    ],
+    "iso8859_2": ["Proszę czekać na połączenie", "ważny głos"],
+    "cp1254": ["baş ağrısı", "İstanbul çok güzel bir şehir"],
+    "cp1257": ["Labas rytas, kuo galiu padėti", "Ačiū už pagalbą"],
+    "cp1252": [
+        "Il est très tard",
+        "La città è bella, perché non viene più",
+        "Jeg ringer på mandag",
+        "¿Dónde está el niño?",
+    ],
+    "mac_roman": ["un café", "schöne Grüße", "Où êtes-vous, garçon"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in OLDER.items() for text in texts])
+def test_an_older_encoding_is_told_by_what_the_text_then_says(encoding: str, text: str, tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    found = rows(tmp_path / "a.csv", f'path,text\nclean/c00.wav,"{text}"\n'.encode(encoding), notices)
+    assert found[0][2] == text and notices[0].code == "encoding_assumed"
+    first = next(word for word in text.split() if not word.isascii())
+    assert f"was assumed, which reads here {first.strip(',')!r}" in notices[0].message
+
+
 @pytest.mark.parametrize(
-    ("text", "encoding"),
+    ("text", "encoding", "seen"),
     [
-        ("łódź żaba", "cp1250"),
-        ("ważny głos", "iso8859-2"),
-        ("baş ağrısı", "cp1254"),
-        ("да нет", "cp1251"),
-        ("он там", "koi8-r"),
-        ("вот її", "cp1251"),
-        ("un café", "mac-roman"),
-        ("schöne Grüße", "mac-roman"),
+        ("Lunedì mattina", "cp1252", "'Lunedì' (Windows-1252) or 'Luneděm'"),
+        ("Amanhã de manhã", "cp1252", "(Windows-1250) or 'Amanhã'"),
+        ("да нет", "cp1251", ""),
+        ("он там", "koi8-r", ""),
+        ("вот її", "cp1251", ""),
     ],
 )
-def test_what_windows_1252_would_misread_is_refused(text: str, encoding: str, tmp_path: Path) -> None:
+def test_where_nothing_tells_the_encoding_nobody_guesses(text: str, encoding: str, seen: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.csv:3: .*not UTF-8, and nothing tells") as caught:
         rows(tmp_path / "a.csv", b"id,text\n1,a\n2," + text.encode(encoding))
-    assert "UTF-8" in caught.value.next_step
+    assert seen.rstrip("m'") in caught.value.problem and "UTF-8" in caught.value.next_step
+    assert ("iconv -f" in caught.value.next_step) == bool(seen)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The one reader of tables that people bring: CSV and its kin as spreadsheets, corpora and other programs write them.
 
-Separators (comma, semicolon, tab, |, Excel's `sep=`), encodings (UTF-8, UTF-16, UTF-32, else Windows-1252), line ends,
-and names of columns in any case and by their known synonyms are understood, and what is not plain is said:
+Separators (comma, semicolon, tab, |, Excel's `sep=`), encodings (UTF-8, UTF-16, UTF-32, older ones by `code_pages`),
+line ends, and names of columns in any case and by their known synonyms are understood, and what is not plain is said:
 
     notices: list[Notice] = []
     table = open_table(path, REFERENCE_COLUMNS, notices)
@@ -19,12 +19,14 @@ import difflib
 import io
 import logging
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mondegreen.code_pages import readings
 from mondegreen.errors import UsageError
 
 # Our names of columns, and how others call them (NeMo, Common Voice, Hugging Face, Kaldi, DeepSpeech, spreadsheets).
@@ -61,17 +63,6 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical ba
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SPOILT = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!|#+)")  # what spreadsheets write for a failed formula
-_SMALL, _LETTER = "[a-zß-öø-ÿšœž]", "[A-Za-zÀ-ÖØ-öø-ÿŠŒŽšœžŸ]"
-_BARE = "[À-ÖØ-ÝßŠŒŽšœžŸà-ïñ-öø-ýÿ]"  # letters beyond ASCII but eth and thorn: óð and æð are words
-# What no language has that Windows-1252 is for, and other encodings read as it do: Polish, Cyrillic, Turkish, Mac's.
-_NOT_WESTERN = re.compile(
-    f"{_LETTER}[£¤¥¦§¨¯±³¶¸¹¼½¾¿ˆ˜‡‰™]{_LETTER}"  # signs within a word: W³adys³aw
-    f"|{_SMALL}[ªº]{_SMALL}"  # but MªJosé
-    f"|(?<![\\w/])³{_SMALL}"
-    f"|{_SMALL}{{2}}[À-ÖØ-ÞŠŒŽŸ]"  # capitals within a word: cafŽ, but go hÉirinn
-    f"|þ(?![aeiouyjrvàáâèéêìíîòóôùúûýæöäåøüh])"  # Icelandic begins a syllable with it: baþka
-    f"|(?<![\\w'’-])(?=({_BARE}))(?!(?i:\\1)+(?!\\w)){_BARE}{{2,3}}(?![\\w'’-])"  # words without an ASCII letter: äà
-)
 _LONGEST = 16 << 20  # characters of a cell
 _EXAMPLES = 5  # of one notice
 QUOTE = 'Put texts that hold a separator or a quote in double quotes, quotes in them twice: "Yes, ""please""."'
@@ -122,7 +113,7 @@ def some(items: Sequence[object]) -> str:
 
 
 def decoded(path: Path, notices: list[Notice] | None = None) -> str:
-    """The text of a file: UTF-8 with or without a byte order mark, UTF-16, UTF-32, or Windows-1252, which is said.
+    """The text of a file: UTF-8 with or without a byte order mark, UTF-16, UTF-32, or an older encoding, which is said.
 
     Raises:
         UsageError: it cannot be read, or it is nothing of these; names the line.
@@ -137,7 +128,7 @@ def decoded(path: Path, notices: list[Notice] | None = None) -> str:
     except UnicodeDecodeError as error:
         if encoding != "utf-8-sig":
             raise wrong(path, 1, f"it is not {encoding.upper()}: {error.reason}", _SAVE) from None
-        text = _western(path, content, error, notices)
+        text = _older(path, content, error, notices)
     if encoding != "utf-8-sig":
         tell(Notice("encoding", f"it is {encoding.upper()} and was read as such", str(path)), notices)
     text = text.removeprefix("\ufeff")
@@ -176,26 +167,32 @@ def _encoding(content: bytes) -> str:
     return "utf-8-sig"
 
 
-def _western(path: Path, content: bytes, error: UnicodeDecodeError, notices: list[Notice] | None) -> str:
-    """As Excel for Windows saves CSV in Western Europe, unless that cannot be."""
+def _older(path: Path, content: bytes, error: UnicodeDecodeError, notices: list[Notice] | None) -> str:
+    """As older programs save texts in Latin letters, where what it then says tells which encoding it is."""
     line = line_of(content.decode("latin-1"), error.start)
-    refusal = wrong(path, line, "it is not UTF-8, and nothing tells which encoding it is", _SAVE, "the whole line")
+    what = "it is not UTF-8, and nothing tells which encoding it is"
     # A run of four letters beyond ASCII is of another alphabet; a UTF-8 letter beside it, of a mixture.
-    if re.search(rb"[\x80-\xff]{4}", content) or re.search(rb"[\xc2-\xc5][\x80-\xbf]", content):
-        raise refusal
-    try:
-        text = content.decode("cp1252")
-    except UnicodeDecodeError:
-        raise refusal from None
-    if spoilt := _NOT_WESTERN.search(text):
-        start = max(text.rfind(mark, 0, spoilt.start()) for mark in '\n\r\t ,;|"') + 1
-        seen = text[start : start + 40].split(maxsplit=1)[0]
-        message = f"it is not UTF-8, and nothing tells which encoding it is: as Windows-1252 it reads {seen!r}"
-        raise wrong(path, line_of(text, spoilt.start()), message, _SAVE, "the whole line")
-    word = next((word[0] for word in re.finditer(r'[^\s,;|"]+', text) if word.end() > error.start), "")
-    message = f"it is not UTF-8; Windows-1252 was assumed, which reads here {word[:40]!r}"
+    alien = re.search(rb"[\x80-\xff]{4}", content) or re.search(rb"[\xc2-\xc5][\x80-\xbf]", content)
+    found = [] if alien else readings(content)
+    if not found:
+        raise wrong(path, line, what, _SAVE, "the whole line")
+    if len(found) > 1:
+        place = next(
+            at for at, chars in enumerate(zip(*(one.text for one in found), strict=True)) if len(set(chars)) > 1
+        )
+        seen = " or ".join(f"{_word_at(one.text, place)!r} ({one.name})" for one in found)
+        convert = f"iconv -f {found[0].codec} -t UTF-8 {shlex.quote(str(path))} > NEW"
+        step = f"{_SAVE[:-1]}, or convert it from what it is: {convert}"
+        raise wrong(path, line_of(found[0].text, place), f"{what}: it may read {seen}", step, "the whole line")
+    word = _word_at(found[0].text, error.start)
+    message = f"it is not UTF-8; {found[0].name} was assumed, which reads here {word!r}"
     tell(Notice("encoding_assumed", message, str(path), line), notices)
-    return text
+    return found[0].text
+
+
+def _word_at(text: str, place: int) -> str:
+    """What stands around a place, up to blanks and separators."""
+    return next((word[0][:40] for word in re.finditer(r'[^\s,;|"]+', text) if word.end() > place), "")
 
 
 class Table:

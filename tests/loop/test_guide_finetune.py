@@ -1,5 +1,6 @@
 """The guide's command on folders as the guide describes them."""
 
+import io
 import json
 import re
 import subprocess
@@ -8,15 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
+from mondegreen.cli.finetune import _report as guide_screen
 from mondegreen.config import LabelParams, Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json
 from mondegreen.loop.guide_finetune import Request, guide_utterances, run_guide
-from mondegreen.loop.guide_report import GuideReport
+from mondegreen.loop.guide_report import GuideFacts, GuideReport, report_on
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.speech.model import load_model
 from tests.registry.conftest import database_template, enter, make_project
+from tests.scoring.examples import hypothesis as hypothesis_of
+from tests.scoring.examples import utterance
 from tests.speech.tones import tone_example
 from tests.support.ollama_server import hypothesis, ollama, transcript
 from tests.tiny import save_model
@@ -172,3 +177,20 @@ def test_an_error_is_a_message_and_an_exit_code(project: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=project)
     assert done.returncode == 2
     assert "holds no recordings" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("texts", "measure"), [(("今天天气很好", "今天下雨"), "CER"), (("one two", "three"), "WER")])
+def test_scripts_without_blanks_are_reported_by_character(texts: tuple[str, ...], measure: str) -> None:
+    rows = [utterance(str(number), text) for number, text in enumerate(texts)]
+    heard = [hypothesis_of(str(number), text[:-1]) for number, text in enumerate(texts)]
+    facts = GuideFacts(
+        model="a", output="b", run_id="c", error_cases=1, replayed=0, dev=1, best_epoch=1, merge_weight=1, notes=[],
+        left_out=[],
+    )  # fmt: skip
+    report, _ = report_on(facts, rows, heard, heard, Params())
+    console = Console(width=120, record=True, file=io.StringIO())
+    for part in guide_screen(report):
+        console.print(part)
+    screen = console.export_text()
+    assert report.measure == measure and f"{measure} before" in screen
+    assert ("every character counts" in screen) == ("WER" not in screen) == (measure == "CER")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mondegreen.config import ValidateParams
+from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
 from mondegreen.scoring.comparison import compare
@@ -115,10 +116,54 @@ def test_an_error_names_file_and_line(tmp_path: Path, name: str, text: str, mess
         read_lines(tmp_path / "missing.trn")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252", "utf-32"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.trn", "le café (a-1)\nhello (a-2)\n"),
+        ("a.stm", "a 1 s 0 1 le café\nb 1 s 0 1 hello\n"),
+        ("text", "a-1 le café\na-2 hello\n"),
+        ("a.jsonl", '{"id": "a", "text": "le café"}\r\n{"id": "b", "text": "hello"}\r\n'),
+    ],
+)
+def test_encodings_are_understood_and_said(name: str, content: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    notices: list[Notice] = []
+    assert [line.text for line in read_lines(tmp_path / name, notices)] == ["le café", "hello"]
+    codes = {"utf-8-sig": [], "cp1252": ["encoding_assumed"]}
+    assert [notice.code for notice in notices] == codes.get(encoding, ["encoding"])
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.trn").write_bytes(b"caf\xe9 (a)\n")
+    (tmp_path / "a.trn").write_bytes("привет (a)\n".encode("cp1251"))
     with pytest.raises(UsageError, match="not UTF-8"):
         read_lines(tmp_path / "a.trn")
+
+
+def test_ids_in_another_case_or_normal_form_are_paired_and_said_where_one_can_be_meant(tmp_path: Path) -> None:
+    references = read_references(written(tmp_path, "r.trn", "one (A-1)\ntwo (é-2)\nthree (c-3)\n"))
+    notices: list[Notice] = []
+    heard = written(tmp_path, "h.trn", "one (a-1)\ntwo (e\u0301-2)\nthree (c-3)\n")
+    assert [row.text for row in read_hypotheses(heard, references, notices)] == ["one", "two", "three"]
+    assert [notice.code for notice in notices] == ["ids_read_as"] and "a-1 read as A-1" in notices[0].message
+    both = read_references(written(tmp_path, "r.trn", "one (A-1)\ntwo (a-1)\n"))
+    assert [row.text for row in read_hypotheses(tmp_path / "r.trn", both, notices)] == ["one", "two"]
+    with pytest.raises(UsageError, match=r"'A-1' has no hypothesis in .*h\.trn"):
+        read_hypotheses(written(tmp_path, "h.trn", "one (a-1)\ntwo (ä-1)\n"), both)
+
+
+def test_an_id_may_have_parentheses(tmp_path: Path) -> None:
+    lines = read_lines(written(tmp_path, "a.trn", "hello (uh) world (spk(1)-2)\nbye ( b-1 )\n"))
+    assert [(line.key, line.text) for line in lines] == [("spk(1)-2", "hello (uh) world"), ("b-1", "bye")]
+
+
+def test_a_capital_i_is_read_in_the_better_way_beside_alternatives_too(tmp_path: Path) -> None:
+    references = read_references(
+        written(tmp_path, "r.trn", "{ IŞIK / IRMAK } açık (a)\nI see { the / @ } kadıköy (b)\n")
+    )
+    heard = [hypothesis("a", "ışık AÇIK"), hypothesis("b", "i see kadıköy")]
+    found = join(references.utterances, heard, notation=references.notation).scored
+    assert [pair.words.errors for pair in found] == [0, 0]
 
 
 def test_missing_and_strange_utterances_are_named_with_their_line(tmp_path: Path) -> None:

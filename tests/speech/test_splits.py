@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import LeakageError
 from mondegreen.records import Split, Utterance
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.speech.splits import Dealt, Rule, assign_splits, check_leakage, enough_speakers
 
 BY_SPEAKER, BY_RECORDING = (Rule(normalize, by_speaker) for by_speaker in (True, False))
@@ -220,3 +220,15 @@ def test_leakage_names_both_files(shared: dict[str, str]) -> None:
     corpus = [utterance("one.wav", **shared), utterance("two.wav", split="test", **shared)]
     with pytest.raises(LeakageError, match=r"one\.wav.*two\.wav"):
         check_leakage(corpus, BY_SPEAKER)
+
+
+def test_a_sentence_in_capitals_is_the_same_whichever_small_letter_its_i_is() -> None:
+    texts = {"a": "IŞIK AÇIK", "b": "ışık açık", "c": "Işık", **{str(n): f"text {n}" for n in range(6)}}
+    corpus = [utterance(path, reference=text) for path, text in texts.items()]
+    rule = Rule(text_key, by_speaker=False)
+    taught = {
+        row.reference for row in deal(corpus, rule, fixed={"a": "train", "c": "train"}).rows if row.split == "train"
+    }
+    assert "ışık açık" in taught  # it follows its copy
+    apart = {row.path: row.split for row in deal(corpus, rule, fixed={"b": "test", "a": "train"}).rows}
+    assert apart["b"] == "test" and "a" not in apart

@@ -10,7 +10,7 @@ import typer
 
 from mondegreen.cli.common import Column, answer, table
 from mondegreen.progress import log_to_stderr
-from mondegreen.scoring.wording import confidence, percent, points, probability, span
+from mondegreen.scoring.wording import BY_CHARACTER, confidence, counted, percent, points, probability, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,16 +104,19 @@ def finetune(
 
 
 def _report(report: "GuideReport") -> "Iterator[str | RenderableType]":
+    letters = [
+        Column("CER before", lambda row: percent(row.cer_before), "right"),
+        Column("after", lambda row: percent(row.cer_after), "right"),
+    ]
     yield table(
         report.held_out,
         Column("slice", lambda row: row.slice),
         Column("recordings", lambda row: row.utterances, "right"),
-        Column("words", lambda row: row.words, "right"),
-        Column("WER before", lambda row: percent(row.before), "right"),
+        Column(counted(report.measure), lambda row: row.words, "right"),
+        Column(f"{report.measure} before", lambda row: percent(row.before), "right"),
         Column("after", lambda row: percent(row.after), "right"),
         Column("improvement", lambda row: points(row.before - row.after), "right"),
-        Column("CER before", lambda row: percent(row.cer_before), "right"),
-        Column("after", lambda row: percent(row.cer_after), "right"),
+        *(letters if report.measure == "WER" else []),
         title="Held-out recordings, corpus rates",
         title_justify="left",
     )
@@ -121,7 +124,10 @@ def _report(report: "GuideReport") -> "Iterator[str | RenderableType]":
         shown = (
             f"{confidence(bounds.level)} interval {span(bounds.low, bounds.high)}, p = {probability(report.p_value)}"
         )
-        yield f"Improvement {points(report.wer_improvement)} WER ({shown}, {report.clusters} {report.unit}s)."
+        improvement = f"{points(report.wer_improvement)} {report.measure}"
+        yield f"Improvement {improvement} ({shown}, {report.clusters} {report.unit}s)."
+    if report.measure == "CER":
+        yield f"Note: {BY_CHARACTER}."
     yield (
         f"Trained on {report.error_cases} error cases and {report.replayed} replayed recordings, best epoch "
         f"{report.best_epoch}, merge weight {report.merge_weight:g}."

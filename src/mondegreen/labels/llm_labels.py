@@ -20,7 +20,7 @@ from mondegreen.labels.gold import LabelAudit
 from mondegreen.labels.guards import LabelDecision, LabelEvidence, LabelOutcome, filter_label
 from mondegreen.labels.prompt import FailureReason, NoSuggestion, Question, Shot, Suggestion, choose_shots
 from mondegreen.records import Hypothesis, Label, Utterance, Writer
-from mondegreen.scoring.normalizer import normalize, words_of
+from mondegreen.scoring.normalizer import normalize, text_key, words_of
 
 _DOWN: frozenset[FailureReason] = frozenset({"unavailable", "timeout", "no_model", "changed_model"})
 
@@ -208,8 +208,8 @@ def _to_audit(corpus: Corpus, shots: Sequence[Shot], params: Params) -> list[Utt
 
     None whose recording or text is an example of the prompt: the answer would be in the question.
     """
-    texts = {key: normalize(text, params.score.normalizer) for key, text in corpus.people.items()}
-    shown = {shot.recording for shot in shots} | {normalize(shot.text, params.score.normalizer) for shot in shots}
+    texts = {key: text_key(text, params.score.normalizer) for key, text in corpus.people.items()}
+    shown = {shot.recording for shot in shots} | {text_key(shot.text, params.score.normalizer) for shot in shots}
     fit = [item for item in corpus.known if texts[item.id] and not {item.recording, texts[item.id]} & shown]
 
     def rank(item: Utterance) -> str:
@@ -286,7 +286,7 @@ def label_with_llm(
 def _held_out(corpus: Corpus, params: Params) -> set[str]:
     """Texts of the recordings that models are judged by."""
     judging = [item for item in corpus.utterances if item.split != "train" or item.domain == "retention"]
-    return {normalize(item.reference, params.score.normalizer) for item in judging} - {""}
+    return {text_key(item.reference, params.score.normalizer) for item in judging} - {""}
 
 
 def _label(item: Utterance, decision: LabelDecision | None, held_out: set[str], params: Params) -> Label:
@@ -299,6 +299,6 @@ def _label(item: Utterance, decision: LabelDecision | None, held_out: set[str], 
     if not decision.is_accepted:
         why = f"{decision.guard}: {decision.reason}" if decision.guard else decision.reason
         return Label(id=item.id, text="", source="none", note=f"no human reference; LLM {decision.outcome}: {why}")
-    if normalize(decision.suggested, params.score.normalizer) in held_out:
+    if text_key(decision.suggested, params.score.normalizer) in held_out:
         return Label(id=item.id, text="", source="none", note="the LLM's text is that of a recording that judges")
     return Label(id=item.id, text=decision.suggested, source="llm", note="passed the guards", writer=decision.writer)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Example, Hypothesis, Label, Utterance
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, normalize, text_key
 from mondegreen.scoring.wer import read_pair
 
 ExampleKind = Literal["error", "replay", "dev", "retention"]
@@ -83,7 +83,7 @@ def select(
     judging = [item for item in utterances if item.split != "train" or item.domain == "retention"]
     held_out = {item.sha256 for item in judging}
     if params.prepare.shared_texts == "hold_out":  # prepare knew the texts of people; a machine's come later
-        held_out |= {normalize(item.reference, params.score.normalizer) for item in judging}
+        held_out |= {text_key(item.reference, params.score.normalizer) for item in judging}
     teaching, left_out = _teaching(rows, held_out, params.score.normalizer)
     known = [row for row in teaching if row.utterance.domain == "replay"]
     teaching = [row for row in teaching if row.utterance.domain == "target"]
@@ -160,7 +160,7 @@ def _teaching(
             left_out["not_transcribed"] += 1
         elif row.utterance.sha256 in held_out:
             left_out["held_out_elsewhere"] += 1
-        elif row.label.source == "llm" and normalize(row.label.text, normalizer) in held_out:
+        elif row.label.source == "llm" and text_key(row.label.text, normalizer) in held_out:
             left_out["judged_text"] += 1
         else:
             kept.append(row)

@@ -29,7 +29,7 @@ from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.registry.runs import log_history, log_metrics, start_run
 from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.metrics import llm_references, model_of
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
 from mondegreen.speech.adapters import keep_one
@@ -77,7 +77,7 @@ def guide_utterances(
         raise UsageError(f"None of the {len(rows)} usable recordings in {folder} has a reference.", _HOW)
 
     def text(reference: str) -> str:
-        return normalize(reference, params.score.normalizer)
+        return text_key(reference, params.score.normalizer)
 
     rule = Rule(text, enough_speakers(rows, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     own = [row for row in rows if row.domain != "replay"]

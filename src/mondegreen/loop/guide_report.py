@@ -9,18 +9,19 @@ from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
 from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.decision import is_finite
 from mondegreen.scoring.metrics import metrics_file
+from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Unit
 
 
 class HeldOutRates(BaseModel):
-    """Corpus rates of a slice of the held-out recordings before and after."""
+    """Corpus rates of a slice of the held-out recordings before and after; by character where words are not parted."""
 
     model_config = ConfigDict(frozen=True)
 
     slice: str
     utterances: int
-    words: int
-    before: float  # WER
+    words: int  # or characters
+    before: float  # WER, or CER
     after: float
     cer_before: float
     cer_after: float
@@ -47,6 +48,7 @@ class GuideReport(GuideFacts):
     """{output_dir}/logs/report.json."""
 
     held_out: list[HeldOutRates]
+    measure: Measure
     unit: Unit  # what the interval takes as independent
     clusters: int
     wer_improvement: float  # before - after over all held-out recordings, absolute
@@ -88,6 +90,7 @@ def report_on(
     report = GuideReport(
         **dict(facts) | {"notes": notes},
         held_out=_changes(old, new),
+        measure=compared.measure,
         unit=compared.unit,
         clusters=compared.clusters,
         wer_improvement=evidence.improvement,

@@ -16,7 +16,7 @@ from mondegreen.detector.features import UNKNOWN_ACOUSTICS, Acoustics, measure
 from mondegreen.errors import AudioError, CaseError
 from mondegreen.records import FailedCase, Hypothesis, Utterance
 from mondegreen.scoring.metrics import join
-from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.normalizer import text_key
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.manifest import FOLDER, admitted_cases
 from mondegreen.speech.splits import Rule, enough_speakers
@@ -53,7 +53,7 @@ def corrected_cases(
         if case.label_method in PEOPLE
     ]
     rule = Rule(
-        text=lambda text: normalize(text, params.score.normalizer),
+        text=lambda text: text_key(text, params.score.normalizer),
         by_speaker=enough_speakers((row for row in rows if row.condition != FOLDER), params.validate_.min_speakers),
         repeat_texts=params.prepare.shared_texts == "allow",
     )

@@ -22,7 +22,7 @@ from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utteran
 from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
 from mondegreen.scoring.corrected import describe, measure_corrected
 from mondegreen.scoring.metrics import check_ids, corrected_slice, llm_references, model_of, score, slice_metrics
-from mondegreen.scoring.normalizer import Measure, normalize, normalizer_id
+from mondegreen.scoring.normalizer import Measure, normalizer_id, text_key
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, SideBySide, Verdict
 from mondegreen.scoring.wording import (
@@ -102,7 +102,7 @@ def pair_test_sets(
     """
 
     def text(utterance: Utterance) -> str:
-        return normalize(utterance.reference, params.score.normalizer)
+        return text_key(utterance.reference, params.score.normalizer)
 
     taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
     split: Literal["test", "dev"] = "dev" if trial else "test"

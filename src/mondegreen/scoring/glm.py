@@ -16,7 +16,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Hypothesis
 from mondegreen.scoring.alternatives import best_reading
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, normalize, readings
 
 _DIRECTIVE = re.compile(r"\*\s*(\w+)\s*(?:=\s*)?['\"]?(.*?)['\"]?\s*$")
 _RULE = re.compile(r"(?P<source>.+?)=>(?P<target>(?:\{[^{}]*\}|[^{}/])*)(?:/(?P<left>.*?)__(?P<right>.*))?$")
@@ -117,11 +117,12 @@ def mapped(hypothesis: Hypothesis, reference: str, rules: Mapping, normalizer: N
         reference: under the rules; it may leave choices of its own.
     """
     text = rules.apply(hypothesis.text)
-    readings = islice(product(*(_parts(piece) for piece in _pieces(text))), _READINGS)
-    texts = [" ".join("".join(reading).split()) for reading in readings]
+    ways = islice(product(*(_parts(piece) for piece in _pieces(text))), _READINGS)
+    texts = [" ".join("".join(way).split()) for way in ways]
 
     def errors(one: str) -> int:
-        return best_reading(reference, normalize(one, normalizer), normalizer).words.errors
+        pairs = readings(reference, one, normalizer)
+        return min(best_reading(said, normalize(heard, normalizer), normalizer).words.errors for said, heard in pairs)
 
     return hypothesis.model_copy(update={"text": min(texts, key=errors) if len(texts) > 1 else texts[0]})
 

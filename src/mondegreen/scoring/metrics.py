@@ -14,7 +14,7 @@ from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Split, Utterance
 from mondegreen.scoring.alternatives import best_reading, has_notation
-from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings
 from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
 from mondegreen.scoring.wording import some
@@ -74,8 +74,11 @@ def join(
 def _score_one(utterance: Utterance, hypothesis: Hypothesis, normalizer: NormalizerName, choice: bool) -> Scored:
     heard = "" if hypothesis.error else hypothesis.text
     if choice:
-        text = normalize(heard, normalizer)
-        reading = best_reading(utterance.reference, text, normalizer)
+        pairs = [
+            (best_reading(said, text := normalize(written, normalizer), normalizer), text)
+            for said, written in readings(utterance.reference, heard, normalizer)
+        ]
+        reading, text = min(pairs, key=lambda pair: pair[0].words.errors)
         letters = count_characters(reading.text, text)
         return Scored(utterance, hypothesis, reading.text, text, reading.words, letters)
     reference, text = read_pair(utterance.reference, heard, normalizer)

@@ -63,19 +63,26 @@ def normalize(text: str, name: NormalizerName = "spoken") -> str:
     raise UsageError(f"There is no normaliser {name!r}.", f"Set score.normalizer to one of {get_args(NormalizerName)}.")
 
 
-def normalize_pair(reference: str, hypothesis: str, name: NormalizerName = "spoken") -> list[tuple[str, str]]:
-    """Both texts normalised, as they are read: twice where nobody can say which small letter a capital I is.
+def text_key(text: str, name: NormalizerName = "spoken") -> str:
+    """What two texts share that may be the same sentence: normalised, and with i for ı.
+
+    Nobody can say of one text alone which small letter its capital I is (`readings`), and where a sentence must not
+    stand on both sides of a split, one that is kept apart needlessly costs little.
+    """
+    return normalize(text, name).replace("ı", "i")
+
+
+def readings(reference: str, hypothesis: str, name: NormalizerName = "spoken") -> list[tuple[str, str]]:
+    """Both texts as they are read: twice where nobody can say which small letter a capital I is.
 
     Where one side holds ı and either an I, that may be the capital of ı (Turkish, Azeri) or of i: the second pair is
     read so. The right reading is the one with fewer errors; other texts have one reading.
     """
-    plain = normalize(reference, name), normalize(hypothesis, name)
     both = reference + hypothesis
     if name != "spoken" or "ı" not in both or "I" not in both:
-        return [plain]
-    texts = (unicodedata.normalize("NFC", text).translate(_TURKIC) for text in (reference, hypothesis))
-    first, second = (normalize(text, name) for text in texts)
-    return [plain, (first, second)]
+        return [(reference, hypothesis)]
+    first, second = (unicodedata.normalize("NFC", text).translate(_TURKIC) for text in (reference, hypothesis))
+    return [(reference, hypothesis), (first, second)]
 
 
 def words_of(text: str) -> list[str]:

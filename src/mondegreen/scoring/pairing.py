@@ -1,9 +1,10 @@
 """Which line of a transcript file belongs to which of another: by its ID, its recording's path, or that path's stem."""
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 _ENDING = re.compile(r"\.(?=\w*[a-z])\w{2,5}$", re.IGNORECASE)  # .wav, .mp3, .flac; not the number of utt.12
 
@@ -21,23 +22,46 @@ class Keyed(Protocol):
 Item = TypeVar("Item", bound=Keyed)
 
 
-def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> tuple[dict[str, Item], set[str], bool]:
-    """The lines by the key of their reference, the keys that are known, and whether stems told which is which.
+class Pairs(NamedTuple, Generic[Item]):
+    """Lines and what they are known by."""
+
+    lines: dict[str, Item]  # by the key of their reference; one without a reference keeps its own
+    known: set[str]  # keys
+    by_stem: bool
+    respelt: dict[str, str]  # a line's key to that of its reference, where case or normal form differ
+
+
+def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> Pairs[Item]:
+    """Finds the reference of each line by its ID, in another case or normal form where that is unique.
 
     Where no ID is shared the paths of the recordings are compared; where none of these is, the names of the recordings
-    without folder and ending, if each stands once on either side: `clips/a.wav` is `a`. A line without a reference
-    keeps its own key.
+    without folder and ending, if each stands once on either side: `clips/a.wav` is `a`.
     """
     by_id = {line.key: line for line in lines}
     known = {line.key for line in references}
-    if known & by_id.keys():
-        return by_id, known, False
+    respelt = _respelt(known - by_id.keys(), by_id.keys() - known)
+    if respelt or known & by_id.keys():
+        return Pairs({respelt.get(key, key): line for key, line in by_id.items()}, known, False, respelt)
     for named in (_paths, _stems):
         ours, theirs = named(references), named(lines)
         if shared := ours.keys() & theirs.keys():
             found = {ours[name].key if name in ours else line.key: line for name, line in theirs.items()}
-            return found, known | {ours[name].key for name in shared}, named is _stems
-    return by_id, known, False
+            return Pairs(found, known | {ours[name].key for name in shared}, named is _stems, {})
+    return Pairs(by_id, known, False, {})
+
+
+def _respelt(missing: Iterable[str], strangers: Iterable[str]) -> dict[str, str]:
+    """The keys that only case or normal form tell from one that is missing."""
+    ours, theirs = _by_spelling(missing), _by_spelling(strangers)
+    alone = (name for name in ours.keys() & theirs.keys() if len(ours[name]) == len(theirs[name]) == 1)
+    return {theirs[name][0]: ours[name][0] for name in sorted(alone)}
+
+
+def _by_spelling(keys: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(unicodedata.normalize("NFC", key).casefold(), []).append(key)
+    return found
 
 
 def _paths(lines: Sequence[Item]) -> Mapping[str, Item]:

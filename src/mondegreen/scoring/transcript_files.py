@@ -17,9 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mondegreen.delimited import Notice, tell, wrong
+from mondegreen.delimited import Notice, decoded, some, tell, wrong
 from mondegreen.errors import UsageError
-from mondegreen.files import path_text
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
 from mondegreen.scoring.alternatives import check_notation
 from mondegreen.scoring.pairing import pair
@@ -27,7 +26,7 @@ from mondegreen.scoring.references import read_table
 
 SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl", ".json")
 _KALDI = ("", ".txt", ".text")  # a file called `text`
-_TRN = re.compile(r"(.*)\(([^()]+)\)\s*$")
+_TRN = re.compile(r"(.*)\(([^()]+|[^()\s]*\([^()\s]*\)[^()\s]*)\)\s*$")  # also (spk(1)-2)
 _SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands before the first hyphen or underscore
 _IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm: it is not scored
 _GAP = "inter_segment_gap"  # sclite's speaker between segments: nothing was said, and what is heard there is too much
@@ -83,16 +82,15 @@ def read_lines(path: Path, notices: list[Notice] | None = None, *, spans: bool =
     Raises:
         UsageError: another suffix, a line that cannot be read, an ID twice, or no line; names file and line.
     """
-    readers: dict[str, Callable[[Path], Iterator[Line]]] = {
+    readers: dict[str, Callable[[Path, list[Notice] | None], Iterator[Line]]] = {
         ".trn": _trn, ".stm": partial(_stm, spans=spans),
-        ".jsonl": _jsonl, ".json": _jsonl, **dict.fromkeys(_KALDI, _kaldi),
-        ".csv": partial(_table, notices=notices), ".tsv": partial(_table, notices=notices),
+        ".jsonl": _jsonl, ".json": _jsonl, **dict.fromkeys(_KALDI, _kaldi), ".csv": _table, ".tsv": _table,
     }  # fmt: skip
     if path.suffix.lower() not in readers:
         raise UsageError(f"{path}: it is not known how to read {path.suffix or 'this'}.", f"Use {', '.join(SUFFIXES)}.")
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", "Correct its name.")
-    lines = list(readers[path.suffix.lower()](path))
+    lines = list(readers[path.suffix.lower()](path, notices))
     if not lines:
         raise UsageError(f"{path} holds no utterance.", "Was the recogniser's output written to another file?")
     first: dict[str, int] = {}
@@ -104,14 +102,14 @@ def read_lines(path: Path, notices: list[Notice] | None = None, *, spans: bool =
     return lines
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(path_text(path).removeprefix("\ufeff").split("\n"), 1):
+def _text_lines(path: Path, notices: list[Notice] | None) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", decoded(path, notices)), 1):
         if line.strip() and not line.startswith(";;"):
             yield number, line
 
 
-def _trn(path: Path) -> Iterator[Line]:
-    for number, line in _text_lines(path):
+def _trn(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
+    for number, line in _text_lines(path, notices):
         found = _TRN.match(line)
         if found is None:
             raise wrong(path, number, "there is no (id) at its end", "Write each line as `words (id)`.")
@@ -120,8 +118,8 @@ def _trn(path: Path) -> Iterator[Line]:
         yield Line(number, key, text, speaker=speaker[0] if speaker else "")
 
 
-def _stm(path: Path, spans: bool) -> Iterator[Line]:
-    lines, speakers = list(_segments(path, spans)), defaultdict[str, set[str]](set)
+def _stm(path: Path, notices: list[Notice] | None, spans: bool) -> Iterator[Line]:
+    lines, speakers = list(_segments(path, notices, spans)), defaultdict[str, set[str]](set)
     for line in lines:
         speakers[line.key].add(line.speaker)
     for line in lines:  # only where two people speak at once: other files of the same segments need no speaker
@@ -132,8 +130,8 @@ def is_span(start: float, end: float) -> bool:
     return 0 <= start <= end < math.inf
 
 
-def _segments(path: Path, spans: bool) -> Iterator[Line]:
-    for number, line in _text_lines(path):
+def _segments(path: Path, notices: list[Notice] | None, spans: bool) -> Iterator[Line]:
+    for number, line in _text_lines(path, notices):
         fields = line.split(maxsplit=5)
         try:
             recording, channel, speaker, start, end = fields[:5]
@@ -165,14 +163,14 @@ def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
         yield _checked(path, row.line, {**fields, **known})
 
 
-def _kaldi(path: Path) -> Iterator[Line]:
-    for number, line in _text_lines(path):
+def _kaldi(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
+    for number, line in _text_lines(path, notices):
         key, *words = line.split(maxsplit=1)
         yield Line(number, key, words[0].strip() if words else "")
 
 
-def _jsonl(path: Path) -> Iterator[Line]:
-    for number, line in _text_lines(path):
+def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
+    for number, line in _text_lines(path, notices):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -293,10 +291,13 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
             line.
     """
     lines = read_lines(path, notices)
-    by_id, known, by_stem = pair(references.lines, lines)
+    by_id, known, by_stem, respelt = pair(references.lines, lines)
     if by_stem:
         message = f"no ID and no path is in {references.path}: lines are paired by the names of their recordings"
         tell(Notice("paired_by_stem", message, str(path)), notices)
+    if respelt:
+        message = f"{len(respelt)} IDs: {some([f'{theirs} read as {ours}' for theirs, ours in respelt.items()])}"
+        tell(Notice("ids_read_as", message, str(path)), notices)
     if choice := next((line for line in lines if path.suffix.lower() in _NIST and "{" in line.text), None):
         problem = "a hypothesis leaves a choice in { }"
         raise wrong(path, choice.number, problem, "Write the words that the recogniser heard.")

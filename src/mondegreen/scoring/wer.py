@@ -12,7 +12,7 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from mondegreen.records import Rate
-from mondegreen.scoring.normalizer import NormalizerName, characters_of, normalize_pair, words_of
+from mondegreen.scoring.normalizer import NormalizerName, characters_of, normalize, readings, words_of
 
 Operation = Literal["equal", "substitute", "delete", "insert"]
 AlignedWord = tuple[Operation, str | None, str | None]
@@ -76,9 +76,12 @@ class ErrorCounts:
 
 
 def read_pair(reference: str, hypothesis: str, normalizer: NormalizerName = "spoken") -> tuple[str, str]:
-    """Two texts normalised for counting; a capital I is read in the way that makes fewer errors (`normalize_pair`)."""
-    readings = normalize_pair(reference, hypothesis, normalizer)
-    return min(readings, key=lambda pair: (count_words(*pair).errors, count_characters(*pair).errors))
+    """Two texts normalised for counting; a capital I is read in the way that makes fewer errors (`readings`)."""
+    pairs = [
+        (normalize(said, normalizer), normalize(heard, normalizer))
+        for said, heard in readings(reference, hypothesis, normalizer)
+    ]
+    return min(pairs, key=lambda pair: (count_words(*pair).errors, count_characters(*pair).errors))
 
 
 def count_words(reference: str, hypothesis: str) -> ErrorCounts:

@@ -301,7 +301,7 @@ class _Recording:
             for block in self._behind_damage(part, decoded, rate):
                 decoded += len(block)
                 yield rate, block
-        missing = promised - decoded / rate
+        missing = max(promised, part.frames) - decoded / rate
         if fault or missing > tolerance:
             place = offset + decoded / rate if place is None else place
             lose(Loss(f"a part at {place:.2f} s cannot be decoded{fault}", missing if missing > 0 else None))

@@ -1,4 +1,4 @@
-"""Where a file ends that has another one behind it: of those that ffmpeg reads, and of which it would hear the first only.
+"""Where a file ends that has another one behind it: of kinds of which ffmpeg would hear the first and stop.
 
 MP4 and QuickTime: ISO 14496-12, section 4.2; AIFF: Apple, Audio Interchange File Format 1.3; CAF: Apple Core Audio
 Format; ASF: Microsoft, Advanced Systems Format 01.20.06; Wave64: Sony Pictures Digital; AMR: RFC 4867, section 5.

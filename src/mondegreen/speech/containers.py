@@ -67,6 +67,7 @@ class Part:
     pieces: tuple[Piece, ...]
     seconds: Seconds | None = None
     foreign: bool = False  # ffmpeg is to read it
+    frames: Seconds = 0.0  # how long its mp3 frames last, of which a decoder leaves out some of the encoder's
 
 
 @dataclass(frozen=True)
@@ -529,7 +530,7 @@ def _counted(stream: BinaryIO, run: _Run, layout: Layout) -> Part:
     """A run with the right number of frames in its header; without one the decoder guesses and stops there."""
     promised = run.promised
     if promised is None:
-        return Part((_xing_frame(run.first, run.count), *_joined(run.frames)))
+        return Part((_xing_frame(run.first, run.count), *_joined(run.frames)), frames=run.count * run.frame_seconds)
     whole = not run.lost and run.count in (promised, promised - 1)  # some count the counting frame itself
     missing = (promised - run.count) * run.frame_seconds - run.lost
     if not whole and promised > run.count and missing > run.frame_seconds / 2:
@@ -537,7 +538,8 @@ def _counted(stream: BinaryIO, run: _Run, layout: Layout) -> Part:
     elif promised < run.count:
         layout.notes.append(f"its header says {promised} mp3 frames, {run.count} are there and were heard")
     head = _at(stream, run.frames[0].start, len(run.frames[0]))
-    return Part((_recounted(head, run, whole), *_joined(run.frames[1:])))
+    pieces = (_recounted(head, run, whole), *_joined(run.frames[1:]))
+    return Part(pieces, frames=run.count * run.frame_seconds)
 
 
 def _recounted(head: bytes, run: _Run, whole: bool) -> bytes:

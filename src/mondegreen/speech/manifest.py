@@ -18,7 +18,7 @@ from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
 from mondegreen.records import FailedCase, Label, Problem, Source, Split, Utterance
-from mondegreen.scoring.normalizer import normalize, words_of
+from mondegreen.scoring.normalizer import text_key, words_of
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.corpus import SPLITS, UNNAMEABLE, Found, discover
 from mondegreen.speech.examining import Examined, examine_all
@@ -166,7 +166,7 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
 
     @cache  # each text is asked for half a dozen times
     def text(reference: str) -> str:
-        return normalize(reference, params.score.normalizer)
+        return text_key(reference, params.score.normalizer)
 
     data, files, cases = examination.data, examination.found, examination.cases
     problems = [_noticed(notice) for notice in examination.notices]

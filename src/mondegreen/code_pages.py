@@ -1,0 +1,134 @@
+"""Texts of older programs, in one of the eight-bit encodings of Latin letters: which one, by what the text then says.
+
+A byte is another letter in each of them (0xE8 is è in Windows-1252 and č in Windows-1250), and none says which it is. A
+reading is good when its letters are those of one language's alphabet; of several good ones the language of the words
+decides, and where it does not, nobody does.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+# Letters beyond ASCII, with those of common loan words: Unicode CLDR 46, exemplar sets "main" and some of "auxiliary".
+_WESTERN = {
+    "ca": "àçèéíïòóúü", "da": "åæøéáóüöä", "de": "äöüßéàè", "en": "éèàâçñöïêîôöûüä", "es": "áéíñóúü", "fi": "åäöšžé",
+    "fo": "áíóúýæøð", "fr": "àâæçéèêëîïôœùûüÿ", "ga": "áéíóú", "is": "áéíóúýþæöð", "it": "àèéìíîòóùú",
+    "nl": "éëïóöüáíèê", "pt": "àáâãçéêíóôõúü", "sv": "åäöéüàá",
+}  # fmt: skip
+_CENTRAL = {
+    "cs": "áčďéěíňóřšťúůýžöü", "hr": "čćđšžéö", "hu": "áéíóöőúüű", "pl": "ąćęłńóśźżéü", "ro": "ăâîşţéö",
+    "sk": "áäčďéíĺľňóôŕšťúýž", "sl": "čšžćđöü", "sq": "çë", "de": "äöüß",
+}  # fmt: skip
+_LANGUAGES: Mapping[str, Mapping[str, str]] = {
+    "cp1252": _WESTERN,
+    "cp1250": _CENTRAL,
+    "cp1254": {"tr": "çğıöşüâîû\u0307"},
+    "cp1257": {"et": "äõöüšž", "lt": "ąčęėįšųūž", "lv": "āčēģīķļņšūž"},
+    "iso8859_2": _CENTRAL,
+    "mac_roman": _WESTERN,
+}
+_NAMES = {"cp1252": "Windows-1252", "mac_roman": "Mac Roman", "cp1250": "Windows-1250", "iso8859_2": "ISO 8859-2"}
+_NAMES |= {"cp1254": "Windows-1254", "cp1257": "Windows-1257"}
+_NEUTRAL = frozenset("ªºµ")  # letters to Unicode, and signs to whoever writes them
+_SIGNS = _NEUTRAL | frozenset("€‚„…†‡‰‹›‘’“”•–—™\xa0¡¢£¥§©«®°±²³¶·¹»¼½¾¿×÷")  # that people write outside of words
+_LETTER = "[^\\W\\d_ªºµ²³¹¼½¾]"
+_WORD = re.compile(f"{_LETTER}+")
+_ODD = re.compile(
+    f"{_LETTER}[£¤¥¦§¨¯±³¶¸¹¼½¾¿ˆ˜‡‰™†•¬°¢¡µ]{_LETTER}"  # signs within a word: W³adys³aw
+    f"|(?<![\\w/])[³¹¦¶©®]{_LETTER}"  # and before one
+    f"|{_LETTER}[ªº][a-zß-öø-ÿ]"  # but MªJosé
+    f"|{_LETTER}[‚„]"  # DOS wrote é as 0x82
+    f"|þ(?![aeiouyjrvàáâèéêìíîòóôùúûýæöäåøüh])"  # Icelandic begins a syllable with it: baþka
+    f"|\\d(?=[^\\x00-\\x7f]){_LETTER}|(?=[^\\x00-\\x7f]){_LETTER}\\d"  # Ł5 for £5
+)
+_MOST_STRANGE = 0.2  # share of the letters beyond ASCII
+_LIKELIER = 10  # times, by the language of the words
+_ENOUGH = 20_000  # characters of words, from which a language is told
+
+
+class Reading(NamedTuple):
+    """A file's text in one encoding."""
+
+    codec: str  # Python's name, which iconv knows as well
+    text: str
+    strange: int  # letters that its best language does not write, and signs where no language has them
+    languages: tuple[str, ...]  # in which it is no stranger
+
+    @property
+    def name(self) -> str:
+        return _NAMES[self.codec]
+
+
+def readings(content: bytes) -> list[Reading]:
+    """What a text can be: nothing, the one text that it is, or several among which nobody can decide."""
+    found = [reading for codec in _LANGUAGES for reading in _read(content, codec)]
+    least = min((one.strange for one in found), default=0)
+    best: dict[str, Reading] = {}
+    for one in found:
+        if one.strange == least:
+            known = best.get(one.text)
+            best[one.text] = known._replace(languages=(*known.languages, *one.languages)) if known else one
+    if len(best) < 2:
+        return list(best.values())
+    ranked = sorted(((_likelihood(one), one) for one in best.values()), key=lambda pair: -pair[0])
+    return [one for likelihood, one in ranked if likelihood * _LIKELIER > ranked[0][0]]
+
+
+def _read(content: bytes, codec: str) -> Iterator[Reading]:
+    """The text in one encoding, unless it cannot be that."""
+    try:
+        text = content.decode(codec)
+    except UnicodeDecodeError:
+        return
+    beyond = Counter({char: count for char, count in Counter(text).items() if ord(char) > 127})
+    letters = Counter[str]()
+    for char, count in beyond.items():
+        for letter in char.lower() if char.isalpha() and char not in _NEUTRAL else "":
+            letters[letter] += count
+    if any(ord(char) < 0xA0 for char in beyond):  # controls, which no text has
+        return
+    signs = sum(count for char, count in beyond.items() if not char.isalpha() and char not in _SIGNS)
+    odd = signs + len(_ODD.findall(text)) + sum(map(_is_odd, _WORD.findall(text)))
+    foreign = {
+        language: sum(count for letter, count in letters.items() if letter not in alphabet and ord(letter) > 127)
+        for language, alphabet in _LANGUAGES[codec].items()
+    }
+    least = min(foreign.values())
+    if odd + least <= _MOST_STRANGE * max(1, letters.total()):
+        languages = tuple(language for language, count in foreign.items() if count == least)
+        yield Reading(codec, text, odd + least, languages)
+
+
+def _is_odd(word: str) -> bool:
+    """Capitals within small letters (cafŽ), or several letters without a plain one among them (äà), but not óð."""
+    if word.isascii():
+        return False
+    inside = any(word[at : at + 2].islower() and word[at + 2].isupper() for at in range(len(word) - 2))
+    bare = len(word) > 1 and all(char > "\x7f" and char not in "ðÐþÞ" for char in word)
+    return inside or (bare and len(set(word.casefold())) > 1)
+
+
+def _likelihood(reading: Reading) -> float:
+    """How sure it is that the words are of a language that the encoding is for."""
+    words = (token for token in re.split(r"[\s,;|\t\"]+", reading.text.partition("\n")[2]) if not _is_name(token))
+    ranked = _identifier().rank(" ".join(words)[:_ENOUGH])
+    return max(float(chance) for language, chance in ranked if language in reading.languages)
+
+
+def _is_name(token: str) -> bool:
+    """A path, a number, an id: not words of the language."""
+    return bool(re.search(r"[\d/\\_@]|\w\.\w", token))
+
+
+@cache
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # two seconds, which few files need
+
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found.set_languages(sorted({language for languages in _LANGUAGES.values() for language in languages}))
+    return found
