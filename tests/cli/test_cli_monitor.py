@@ -174,7 +174,8 @@ def test_json_is_one_object_with_everything() -> None:
     result = run("monitor", "--json", "--since", "7d")
     found = json.loads(result.stdout)
     assert result.exit_code == 1 and found["statistics"]["error_detection_rate"] == 1.0
-    assert {"statistics", "buckets", "drift", "checks", "trends", "delivery", "database", "outcome"} == found.keys()
+    keys = {"statistics", "buckets", "drift", "production", "checks", "trends", "delivery", "database", "outcome"}
+    assert found.keys() == keys
     assert [check["metric"] for check in found["checks"] if check["status"] == "alert"] == ["error_rate"]
     assert found["checks"][0]["window"] == "7d"
 

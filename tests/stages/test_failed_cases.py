@@ -115,6 +115,17 @@ def test_a_case_with_the_text_or_the_bytes_of_what_judges_stays_out(method: str)
     assert judge.path in next(p.message for p in found.report.problems)
 
 
+def test_what_the_audit_drew_teaches_by_no_way_and_may_judge() -> None:
+    rows = build_manifest(Path("data"), PARAMS).rows
+    taught, judge = (next(row for row in rows if row.split == split) for split in ("train", "test"))
+    cases = case("drawn", "Some words"), case("free", "Other words")
+    Path("data/failed_cases/audited.txt").write_text(f"{taught.sha256}\n{judge.sha256}\n{cases[0].sha256}\n")
+    found = manifest(*cases)
+    assert found.report.left_out == {"audited": 2} and [row.text for row in found.corrections] == ["Other words"]
+    paths = {row.path for row in found.rows}
+    assert judge.path in paths and taught.path not in paths
+
+
 @pytest.mark.parametrize("name", ["{path}", "clean/{file}", "{file}", "{stem}"])
 def test_a_piece_of_a_recording_that_judges_never_trains_whatever_its_recording_is_called(name: str) -> None:
     judge = Path(next(row.path for row in build_manifest(Path("data"), PARAMS).rows if row.split == "test"))

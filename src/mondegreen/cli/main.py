@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mondegreen.cli import (
+    audit,
     case_exchange,
     cases,
     compare,
@@ -73,6 +74,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "run": jobs.run,
         "watch": jobs.watch,
         "monitor": status.monitor,
+        "audit": audit.app,
         "doctor": status.doctor,
         "ui": ui.ui,
     },

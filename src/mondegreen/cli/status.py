@@ -48,7 +48,7 @@ def monitor(
         bool, typer.Option("--notify/--no-notify", help="Send alerts to monitor.webhook of params.yaml.")
     ] = True,
 ) -> None:
-    """Traffic, latency, errors, drift, alerts, and the WER over the rounds.
+    """Traffic, latency, errors, the WER in production, drift, alerts, and the WER over the rounds.
 
     The exit code is 1 when an alert fires (see --no-fail) or when the webhook does not take it.
     """
@@ -59,7 +59,14 @@ def monitor(
     from mondegreen.reports.monitor import render
 
     params = params_of()
-    report = MetadataTracker("var").monitor(window, params.monitor, send=notify)
+    report = MetadataTracker("var").monitor(
+        window, params.monitor, audit=params.audit, normalizer=params.score.normalizer, send=notify
+    )
+    if any(week.wer for week in report.production.weeks):
+        from mondegreen.monitoring.production_runs import log_weeks
+
+        if problem := log_weeks(report.production.weeks):
+            typer.echo(f"warning: the WER in production is not in MLflow: {problem}", err=True)
     if html:
         from mondegreen.reports.monitor_page import write_page
 

@@ -19,7 +19,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_a
 
 from mondegreen.config import MonitorParams, Seconds
 from mondegreen.db import transaction
-from mondegreen.monitoring.records import Check, CheckStatus, Delivery, Drift, InferenceStatistics
+from mondegreen.monitoring.records import Check, CheckStatus, Delivery, Drift, InferenceStatistics, ProductionReport
 from mondegreen.scoring.wording import percent, points, span
 from mondegreen.tables import AlertRow
 
@@ -28,6 +28,8 @@ _LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
 _CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
 NOT_CALIBRATED = "are not calibrated and say no share (`mondegreen detector calibrate [--candidate]`)"
 _NEXT_STEPS = {
+    "production_wer": "Compare the weeks (`mondegreen monitor --html`): when a new version brought it, roll back; else "
+    "correct recent cases and run a round.",
     "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
     "(`mondegreen check`).",
     "latency_p95": "See what else runs on the machine and how long the recordings are; a smaller transcribe.beam_width "
@@ -66,6 +68,29 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
             )
         )
     return found
+
+
+def check_production(found: ProductionReport, window: str) -> list[Check]:
+    """Fires when the whole interval lies above audit.max_wer, by the newest version where enough of it was heard."""
+    if found.max_wer is None:
+        return []
+    newest = found.versions[-1] if found.versions and found.versions[-1].wer else found.total
+    wer = newest.wer
+    status: CheckStatus = "not measured" if wer is None else "alert" if wer.interval.low > found.max_wer else "ok"
+    detail = newest.reason
+    if wer is not None:
+        interval = f"{percent(wer.interval.low)} to {percent(wer.interval.high)}"
+        detail = f"{percent(wer.value)} (95 % interval {interval}), {newest.label}"
+    check = Check(
+        metric="production_wer",
+        status=status,
+        value=wer.value if wer else None,
+        threshold=found.max_wer,
+        window=window,
+        detail=detail,
+        next_step=_NEXT_STEPS["production_wer"] if status == "alert" else "",
+    )
+    return [check]
 
 
 # Metric, value (None: not measured), threshold, whether it fires, and both in words.

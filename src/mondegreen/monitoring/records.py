@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 CheckStatus = Literal["ok", "alert", "not measured", "off"]
 Outcome = Literal["ok", "alert", "unknown"]
-_QUALITY = ("error_rate", "confidence", "drift", "error_rate_rise")  # what says how well it hears
+_QUALITY = ("production_wer", "error_rate", "confidence", "drift", "error_rate_rise")  # what says how well it hears
 
 
 class MonitorRecord(BaseModel):
@@ -131,6 +131,56 @@ class Check(MonitorRecord):
     next_step: str
 
 
+class WerEstimate(MonitorRecord):
+    """A WER in production. "difference" leans on the detector's predictions, "plain" on what was heard alone."""
+
+    value: float
+    interval: Bounds
+    method: Literal["difference", "plain"]
+    standard_error: float  # between clusters
+    degrees_of_freedom: float
+
+
+class ProductionWer(MonitorRecord):
+    """What the audit sample says of a window, for one version or for all. `wer` that is None has a reason."""
+
+    label: str  # of the version
+    since: datetime
+    until: datetime
+    inferences: int  # that could have been drawn
+    drawn: int
+    audited: int  # that a person heard
+    without_speech: int  # of them: bad audio or no speech, which are in no rate
+    clusters: int  # callers, speakers or recordings among the audited
+    words: int  # of the references
+    errors: int
+    wer: WerEstimate | None
+    plain: WerEstimate | None
+    correlation: float | None  # of predicted and found errors
+    reason: str  # why there is no estimate, or why it is the plain one
+
+
+class VersionDifference(MonitorRecord):
+    """WER of the newest version minus that of the one before; positive is worse."""
+
+    before: str
+    after: str
+    difference: float | None = None
+    interval: Bounds | None = None
+    reason: str = ""
+
+
+class ProductionReport(MonitorRecord):
+    """The WER in production, as far as people heard the audit sample."""
+
+    total: ProductionWer
+    versions: list[ProductionWer]  # the newest last
+    weeks: list[ProductionWer]  # calendar weeks (UTC) that had traffic, oldest first
+    difference: VersionDifference | None  # None: one version answered
+    outside: int  # inferences that were logged without a draw
+    max_wer: float | None  # audit.max_wer
+
+
 class Trend(MonitorRecord):
     """A metric over time. `improvement` is absolute and positive when the metric got better."""
 
@@ -174,6 +224,7 @@ class MonitorReport(MonitorRecord):
     statistics: InferenceStatistics
     buckets: list[TimeStep]
     drift: Drift
+    production: ProductionReport
     checks: list[Check]
     trends: list[Trend]
     delivery: Delivery | None  # None: no webhook, or nothing to say

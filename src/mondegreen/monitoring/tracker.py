@@ -15,11 +15,12 @@ from sqlalchemy import Engine, select
 
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import AUDIT, NewCase, checked
-from mondegreen.config import MonitorParams
+from mondegreen.config import AuditParams, MonitorParams
 from mondegreen.db import open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
+from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.speech.channels import content_digest
 from mondegreen.tables import InferenceRow
 
@@ -27,7 +28,7 @@ from mondegreen.tables import InferenceRow
 if TYPE_CHECKING:
     from mondegreen.cases.store import DataManager
     from mondegreen.detector.detector import Detection, ErrorDetector
-    from mondegreen.monitoring.records import Drift, InferenceStatistics, MonitorReport
+    from mondegreen.monitoring.records import Drift, InferenceStatistics, MonitorReport, ProductionReport
     from mondegreen.speech.transcriber import Transcription
 
 TREND_DAYS = 30
@@ -275,22 +276,41 @@ class MetadataTracker:
         now = now or datetime.now(UTC)
         return measure_drift(self.engine, now - window, now, (params or MonitorParams()).min_inferences)
 
+    def production_wer(
+        self,
+        window: timedelta,
+        audit: AuditParams | None = None,
+        normalizer: NormalizerName = "spoken",
+        now: datetime | None = None,
+    ) -> "ProductionReport":
+        """The WER in production by the audit sample, over the window or audit.window_days, whichever is longer."""
+        from mondegreen.monitoring.production import production_wer
+
+        now, audit = now or datetime.now(UTC), audit or AuditParams()
+        start = now - max(window, timedelta(days=audit.window_days))
+        return production_wer(self.engine, audit, normalizer, start, now)
+
     def monitor(
         self,
         window: timedelta = timedelta(hours=24),
         params: MonitorParams | None = None,
         *,
+        audit: AuditParams | None = None,
+        normalizer: NormalizerName = "spoken",
         send: bool = True,
         now: datetime | None = None,
     ) -> "MonitorReport":
-        """Everything: statistics, drift, trends, and the checks; alerts go to the log and, with `send`, the webhook."""
-        from mondegreen.monitoring.alerts import check_thresholds, notify
+        """Everything: statistics, drift, the WER of the audit sample (counted after `normalizer`), trends, and the
+        checks; alerts go to the log and, with `send`, the webhook."""
+        from mondegreen.monitoring.alerts import check_production, check_thresholds, notify
         from mondegreen.monitoring.records import MonitorReport
         from mondegreen.monitoring.statistics import METRICS, curve_edges, performance_trends, time_steps
 
         now, params = now or datetime.now(UTC), params or MonitorParams()
         found, drift = self.statistics(window, now), self.drift(window, params, now)
-        checks = check_thresholds(found, drift, params, window_name(window))
+        production = self.production_wer(window, audit, normalizer, now)
+        checks = check_production(production, window_name(production.total.until - production.total.since))
+        checks += check_thresholds(found, drift, params, window_name(window))
         alerts = [check for check in checks if check.status == "alert"]
         start = now - max(window, timedelta(days=TREND_DAYS))
         return MonitorReport(
@@ -298,6 +318,7 @@ class MetadataTracker:
             statistics=found,
             buckets=time_steps(self.engine, curve_edges(now - window, now)),
             drift=drift,
+            production=production,
             checks=checks,
             trends=performance_trends(self.engine, METRICS, start, now),
             delivery=notify(self.engine, alerts, params if send else params.model_copy(update={"webhook": None}), now),

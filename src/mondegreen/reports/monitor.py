@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.monitoring.records import Check, CheckStatus, MonitorReport, Traffic, Trend
+from mondegreen.reports import production
 from mondegreen.scoring.wording import percent
 
 _COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
@@ -30,6 +31,9 @@ def render(report: MonitorReport) -> RenderableType:
     if s.count:
         lines.append(_traffic(report))
         lines += [f"corrections    {corrections(report)}"]
+        lines += [escape(text) for text in production.lines(report.production)]
+    if weeks := production.weeks_table(report.production):
+        lines.append(weeks)
     lines.append(_checks(report.checks))
     lines += [f"[red]alert[/] {escape(check.metric)}: {escape(check.next_step)}" for check in report.alerts]
     lines.append(_trends(report.trends))

@@ -12,8 +12,8 @@ from matplotlib import dates
 from matplotlib.axes import Axes
 
 from mondegreen.files import write_text
-from mondegreen.monitoring.records import ConfidenceDrift, MonitorReport, TimeStep, Trend
-from mondegreen.reports import monitor
+from mondegreen.monitoring.records import ConfidenceDrift, MonitorReport, TimeStep, Trend, WerEstimate
+from mondegreen.reports import monitor, production
 from mondegreen.reports.figures import BEFORE, SAME, STYLE, WORSE, new_figure, svg
 from mondegreen.reports.page import templates
 
@@ -30,6 +30,7 @@ def write_page(path: Path, report: MonitorReport) -> None:
         future=monitor.future(report) if report.statistics.in_future else "",
         corrections=monitor.corrections(report),
         delivery=monitor.delivery(report),
+        production=list(production.lines(report.production)) if report.statistics.count else [],
         figures={title: Markup(svg) for title, svg in _figures(report) if svg},
         show=monitor,
     )
@@ -57,6 +58,9 @@ def _figures(report: MonitorReport) -> list[tuple[str, str]]:
             ("Mean confidence", confidence),
             ("Mean latency, seconds", latency),
         ]
+    if weeks := [(week.since, week.wer) for week in report.production.weeks if week.wer]:
+        band = _band(weeks, report.production.max_wer)
+        drawn.insert(0, ("WER in production by week, %, with its 95 % interval", band))
     if report.drift.confidence:
         drawn.append(("Confidence against the model's first week", _confidences(report.drift.confidence)))
     for shown in report.trends:
@@ -95,6 +99,22 @@ def _curve(
 def _trend(found: Trend, description: str, scale: float = 1.0) -> str:
     """A metric over time, "" without values."""
     return _line(found.values, description, scale, None) if found.values else ""
+
+
+def _band(weeks: Sequence[tuple[datetime, WerEstimate]], threshold: float | None) -> str:
+    """The estimates of the weeks with their intervals."""
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(2.6, 6.0)
+        times = _days([moment for moment, _ in weeks])
+        low, high = ([100 * getattr(wer.interval, end) for _, wer in weeks] for end in ("low", "high"))
+        axes.fill_between(times, low, high, color=BEFORE, alpha=0.25, linewidth=0)
+        axes.vlines(times, low, high, color=BEFORE, alpha=0.5, linewidth=1)
+        axes.plot(times, [100 * wer.value for _, wer in weeks], marker=".", color=BEFORE)
+        if threshold is not None:
+            axes.axhline(100 * threshold, color=WORSE, linewidth=1, linestyle="--")
+        axes.grid(True, color=SAME)
+        _time_axis(axes, times)
+        return svg(figure, "WER in production by week, %")
 
 
 def _confidences(drift: ConfidenceDrift) -> str:

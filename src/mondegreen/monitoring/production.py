@@ -1,0 +1,267 @@
+"""The WER in production: of a window, by version and by week, from the audit sample (scoring.production)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import ColumnElement, Engine, Select, func, literal, select
+from sqlalchemy.orm import Session
+
+from mondegreen.cases.records import PEOPLE
+from mondegreen.config import AuditParams
+from mondegreen.db import reading
+from mondegreen.monitoring.records import (
+    Bounds,
+    ProductionReport,
+    ProductionWer,
+    VersionDifference,
+    WerEstimate,
+)
+from mondegreen.monitoring.statistics import within
+from mondegreen.scoring.normalizer import NormalizerName
+from mondegreen.scoring.production import (
+    EstimatedRate,
+    HeardSample,
+    ProductionEstimate,
+    difference_of,
+    estimate_wer,
+)
+from mondegreen.scoring.wer import ErrorCounts, count_words, read_pair
+from mondegreen.tables import CaseRow, InferenceRow, ReviewHoldRow
+
+# Whose error is whose: of a caller, else a speaker, else a recording that was cut, else of the audio itself.
+_CLUSTER = func.coalesce(
+    literal("caller ") + InferenceRow.caller,
+    literal("speaker ") + InferenceRow.speaker,
+    literal("recording ") + InferenceRow.recording,
+    literal("audio ") + InferenceRow.audio_sha256,
+)
+_DOUBT = func.coalesce(InferenceRow.error_score, 1 - InferenceRow.confidence, 0.5)
+_DIGITS = 12  # of a digest, where no version answered
+_SETTLED = ("bad_audio", "not_speech")
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """One drawn inference that somebody decided on. Without speech it is part of the traffic and of no rate."""
+
+    model: str
+    cluster: str
+    inclusion: float
+    features: tuple[float, float, float]
+    errors: int
+    words: int
+    speech: bool
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What a window of the log holds for the estimate."""
+
+    traffic: dict[tuple[str, str], tuple[float, float, float]]  # sums of the features by model and cluster
+    names: dict[str, str]  # of the models
+    heard: list[_Heard]
+    drawn: dict[str, int]  # by model
+    outside: int  # inferences that nobody drew from
+
+
+def production_wer(
+    engine: Engine, params: AuditParams, normalizer: NormalizerName, since: datetime, until: datetime
+) -> ProductionReport:
+    """The WER of the window as a whole, by version and by week, and what the newest version changed.
+
+    Args:
+        params: audit.
+        normalizer: score.normalizer, by which errors are counted.
+    """
+    with reading(engine) as session:
+        window = _read(session, since, until, normalizer)
+        edges = _mondays(until, params.weeks)
+        weeks = [(edge, after, _read(session, edge, after, normalizer)) for edge, after in pairwise(edges)]
+        order = _by_appearance(session, list(window.names), until)
+    total, _ = _estimated(window, None, "all versions", params, since, until)
+    found = {model: _estimated(window, model, window.names[model], params, since, until) for model in order}
+    return ProductionReport(
+        total=total,
+        versions=[wer for wer, _ in found.values()],
+        weeks=[_estimated(read, None, "", params, start, end)[0] for start, end, read in weeks if read.traffic],
+        difference=_difference([(wer.label, estimate) for wer, estimate in found.values()]),
+        outside=window.outside,
+        max_wer=params.max_wer,
+    )
+
+
+def _mondays(until: datetime, weeks: int) -> list[datetime]:
+    """The edges of calendar weeks, so that a week stays the same week; the last one is not over yet."""
+    monday = datetime.combine(until.date() - timedelta(days=until.weekday()), time(), UTC)
+    return [*(monday - timedelta(weeks=number) for number in range(weeks - 1, -1, -1)), until]
+
+
+def _estimated(
+    window: _Window, model: str | None, label: str, params: AuditParams, since: datetime, until: datetime
+) -> tuple[ProductionWer, ProductionEstimate | None]:
+    """Of one model, or of all."""
+    heard = [item for item in window.heard if model in (None, item.model)]
+    numbers = {name: number for number, name in enumerate(sorted({cluster for _, cluster in window.traffic}))}
+    traffic = np.zeros((len(numbers), 3))
+    for (owner, cluster), sums in window.traffic.items():
+        if model in (None, owner):
+            traffic[numbers[cluster]] += sums
+    drawn = sum(count for owner, count in window.drawn.items() if model in (None, owner))
+    clusters = len({item.cluster for item in heard})
+    reason = _too_few(heard, clusters, params)
+    estimate = None if reason else estimate_wer(_sample(heard, numbers), traffic)
+    facts: dict[str, Any] = {
+        "label": label,
+        "since": since,
+        "until": until,
+        "inferences": int(traffic[:, 0].sum()),
+        "drawn": drawn,
+        "audited": len(heard),
+        "without_speech": sum(not item.speech for item in heard),
+        "clusters": clusters,
+        "words": sum(item.words for item in heard),
+        "errors": sum(item.errors for item in heard),
+    }
+    if estimate is None:
+        return ProductionWer(**facts, wer=None, plain=None, correlation=None, reason=reason), None
+    return _described(estimate, facts), estimate
+
+
+def _described(estimate: ProductionEstimate, facts: dict[str, Any]) -> ProductionWer:
+    helps = estimate.predictions_help
+    reason = "" if helps else _why_plain(estimate)
+    return ProductionWer(
+        **facts,
+        wer=_interval(estimate.best, "difference" if helps else "plain"),
+        plain=_interval(estimate.plain, "plain"),
+        correlation=estimate.correlation,
+        reason=reason,
+    )
+
+
+def _why_plain(estimate: ProductionEstimate) -> str:
+    found, least = estimate.correlation, estimate.least_correlation
+    if found >= least:
+        return "the plain estimate, as the detector's predictions make no clear one"
+    return f"the plain estimate, as predicted and found errors correlate by {found:.2f} only ({least:.2f} helps)"
+
+
+def _interval(rate: EstimatedRate, method: Literal["difference", "plain"]) -> WerEstimate:
+    low, high = rate.interval()
+    return WerEstimate(
+        value=rate.value,
+        interval=Bounds(low=low, high=high),
+        method=method,
+        standard_error=rate.standard_error,
+        degrees_of_freedom=rate.degrees_of_freedom,
+    )
+
+
+def _too_few(heard: Sequence[_Heard], clusters: int, params: AuditParams) -> str:
+    """Why there is no estimate, "" where there is one."""
+    if len(heard) < params.min_audited:
+        return f"{len(heard)} heard of the {params.min_audited} that it needs (audit.min_audited)"
+    if clusters < params.min_clusters:
+        return f"{clusters} callers, speakers or recordings of the {params.min_clusters} that it needs"
+    if not sum(item.words for item in heard):
+        return "nobody heard a word in what was drawn"
+    if not sum(item.errors for item in heard):
+        return f"no error in the {sum(item.words for item in heard):,} words that were heard: no interval follows"
+    return ""
+
+
+def _sample(heard: Sequence[_Heard], numbers: dict[str, int]) -> HeardSample:
+    return HeardSample(
+        cluster=np.array([numbers[item.cluster] for item in heard], dtype=np.int64),
+        inclusion=np.array([item.inclusion for item in heard]),
+        errors=np.array([item.errors for item in heard], dtype=np.int64),
+        words=np.array([item.words for item in heard], dtype=np.int64),
+        features=np.array([item.features for item in heard], dtype=np.float64),
+    )
+
+
+def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> VersionDifference | None:
+    """The newest version against the one before it; None where the window holds one version."""
+    if len(found) < 2:
+        return None
+    (before, old), (after, new) = found[-2:]
+    if old is None or new is None:
+        return VersionDifference(before=before, after=after, reason="one of the two has too few that were heard")
+    value, low, high = difference_of(old.best, new.best)
+    return VersionDifference(before=before, after=after, difference=value, interval=Bounds(low=low, high=high))
+
+
+def _read(session: Session, since: datetime, until: datetime, normalizer: NormalizerName) -> _Window:
+    window = within(since, until)
+    offered = InferenceRow.inclusion > 0
+    words = func.coalesce(InferenceRow.words, 0)
+    groups = select(
+        InferenceRow.model_version,
+        _CLUSTER,
+        func.count(),
+        func.sum(words),
+        func.sum(words * _DOUBT),
+        func.max(InferenceRow.served),
+    ).where(*window, offered)
+    traffic: dict[tuple[str, str], tuple[float, float, float]] = {}
+    names: dict[str, str] = {}
+    sums = session.execute(groups.group_by(InferenceRow.model_version, _CLUSTER))
+    for model, cluster, count, heard, doubtful, served in sums:
+        traffic[model, cluster] = (float(count), float(heard), float(doubtful))
+        names[model] = max(names.get(model, ""), served or "")
+    drawn = select(InferenceRow.model_version, func.count()).where(*window, InferenceRow.audit_id.is_not(None))
+    return _Window(
+        traffic=traffic,
+        names={model: name or model[:_DIGITS] for model, name in names.items()},
+        heard=[_counted(row, normalizer) for row in session.execute(_decided(*window))],
+        drawn=dict(session.execute(drawn.group_by(InferenceRow.model_version)).tuples().all()),
+        outside=session.scalar(select(func.count()).where(*window, InferenceRow.inclusion.is_(None))) or 0,
+    )
+
+
+def _decided(*window: ColumnElement[bool]) -> Select[str, str, float | None, int, float, str, str | None, str | None]:
+    """Drawn inferences that a person wrote a reference for, or said that there is nothing to write."""
+    settled = select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason.in_(_SETTLED))
+    return (
+        select(
+            InferenceRow.model_version,
+            _CLUSTER.label("cluster"),
+            InferenceRow.inclusion,
+            func.coalesce(InferenceRow.words, 0).label("words"),
+            _DOUBT.label("doubt"),
+            CaseRow.original_transcript,
+            CaseRow.corrected_transcript,
+            CaseRow.label_method,
+        )
+        .join(CaseRow, CaseRow.id == InferenceRow.audit_id)
+        .where(*window, CaseRow.label_method.in_(PEOPLE) | CaseRow.id.in_(settled))
+        .order_by(InferenceRow.id)
+    )
+
+
+def _counted(row: Any, normalizer: NormalizerName) -> _Heard:
+    speech = row.label_method in PEOPLE
+    texts = read_pair(row.corrected_transcript or "", row.original_transcript, normalizer)
+    counts = count_words(*texts) if speech else ErrorCounts.zero()
+    return _Heard(
+        model=row.model_version,
+        cluster=row.cluster,
+        inclusion=row.inclusion,
+        features=(1.0, row.words, row.words * row.doubt),
+        errors=counts.errors,
+        words=counts.reference_length,
+        speech=speech,
+    )
+
+
+def _by_appearance(session: Session, models: Sequence[str], until: datetime) -> list[str]:
+    """The models, the one that began to answer last at the end."""
+    first = select(InferenceRow.model_version, func.min(InferenceRow.at)).where(
+        InferenceRow.model_version.in_(models), InferenceRow.at <= until
+    )
+    began = dict(session.execute(first.group_by(InferenceRow.model_version)).tuples().all())
+    return sorted(models, key=lambda model: (began[model], model))
