@@ -258,6 +258,12 @@ class ServeParams(_Section):
     spool_megabytes: float = Field(2000.0, gt=0)
 
 
+class RetentionDays(_Section):
+    audio: float | None = Field(None, gt=0)
+    texts: float | None = Field(None, gt=0)
+    inferences: float | None = Field(None, gt=0)
+
+
 class GcpParams(_Section):
     project_id: str | None = None
     bucket: str | None = None
@@ -297,6 +303,7 @@ class Params(_Section):
     monitor: MonitorParams = MonitorParams()
     audit: AuditParams = AuditParams()
     serve: ServeParams = ServeParams()
+    retention_days: RetentionDays = RetentionDays()
     gcp: GcpParams = GcpParams()
 
 

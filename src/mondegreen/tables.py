@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 4  # the number of the newest migration
+SCHEMA = 5  # the number of the newest migration
 REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
 VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -95,6 +95,7 @@ class CaseRow(Table):
     label_method: Mapped[str | None]
     corrected_transcript: Mapped[str | None]
     dataset_version: Mapped[int | None]  # the first snapshot that holds it
+    audio_erased_at: Mapped[datetime | None]  # its recording went for its age, its texts stayed
     words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see `searchable`
 
 
@@ -377,6 +378,30 @@ class ReviewLeaseRow(Table):
     reviewer: Mapped[str]
     shown_at: Mapped[datetime | None]  # None: kept ready as the next one
     expires_at: Mapped[datetime]
+
+
+class ErasureRow(Table):
+    """One erasure: who asked for it, why, and how much went. Nothing of what went, and nobody's name."""
+
+    __tablename__ = "erasures"
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str]
+    reason: Mapped[str]
+    what: Mapped[str] = mapped_column(String(16))  # case, speaker, caller, older_than, expired
+    before: Mapped[datetime | None]  # inferences from before then went, and do not come back
+    finished_at: Mapped[datetime | None]  # None: it was interrupted; the next `cases erase` goes on
+    counts: Mapped[dict[str, Any]]  # rows by table, recordings, files
+
+
+class ErasedSubjectRow(Table):
+    """The sha256 of what was erased (a recording's digest, a name), by which it is known again when it comes back."""
+
+    __tablename__ = "erased_subjects"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    erasure_id: Mapped[int] = mapped_column(ForeignKey("erasures.id"), primary_key=True)
 
 
 def search_words(written: str) -> list[str]:

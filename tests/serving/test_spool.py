@@ -3,13 +3,15 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mondegreen.errors import CaseError
+from mondegreen.files import flock
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.transcriber import Transcription
@@ -87,6 +89,28 @@ def test_two_processes_never_take_the_same_answers(tmp_path: Path) -> None:
     for spool in spools:
         spool.close()
     assert sorted(store.taken) == [f"r{number}" for number in range(5)]
+
+
+def test_a_process_that_starts_is_not_taken_over_by_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Spool(tmp_path, Store(), 10**6)
+
+    @contextmanager
+    def slowly(path: Path, patience: float | None = None) -> Iterator[int | None]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first._take_over()
+        with flock(path, 1.0 if patience is None else patience) as held:
+            yield held
+
+    monkeypatch.setattr("mondegreen.serving.spool.flock", slowly)
+    second = Spool(tmp_path, Store(), 10**6)
+    with flock(second.own / ".lock", 0) as held:
+        assert held is None
+    assert second.own not in first._folders
+    monkeypatch.undo()
+    for spool in (first, second):
+        spool.close()
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,9 @@ class BlobStore(Protocol):
     def delete(self, sha256: str) -> bool:
         """Removes a blob, and says whether: one that somebody may be writing is spared. Only while `alone`."""
 
+    def erase(self, sha256: str) -> int:
+        """Removes every copy of a blob, however young, and says how many there were. Only while `alone`."""
+
     def sweep(self) -> int:
         """Removes what killed writers left half done, and says how many; only while `alone`."""
 
@@ -111,6 +114,12 @@ class LocalBlobStore:
     def delete(self, sha256: str) -> bool:
         self.path(sha256).unlink()
         return True
+
+    def erase(self, sha256: str) -> int:
+        copies = list((self.folder / sha256[:2]).glob(f"{sha256}*"))
+        for path in copies:
+            path.unlink(missing_ok=True)
+        return len(copies)
 
     def sweep(self) -> int:
         return _swept(self.folder, _TEMPORARY)
@@ -258,6 +267,13 @@ class GcsBlobStore:
         for name in self.bucket.names(_stem(sha256)):
             self.bucket.delete(name)
         return True
+
+    def erase(self, sha256: str) -> int:
+        names = list(self.bucket.names(_stem(sha256)))
+        for name in names:
+            self.bucket.delete(name)
+        self.cache.erase(sha256)
+        return len(names)
 
     def sweep(self) -> int:
         # The bucket has none: an object appears whole.

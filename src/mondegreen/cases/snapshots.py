@@ -30,6 +30,7 @@ from mondegreen.cases.card import (
     read_card,
     render,
 )
+from mondegreen.cases.erased import erased_cases
 from mondegreen.cases.origin import merged as with_more
 from mondegreen.cases.origin import origin_of
 from mondegreen.cases.queries import (
@@ -137,8 +138,14 @@ class _Snapshot:
             longest = self._params.audio.max_duration
             present = self._repository.folder
             freezer = Freezer(self._manager, present, before, new, longest, self._labeller, store.audited)
-            contents = freezer.freeze(merged(before, store.cases, store.taken_back), track)
+            erased = erased_since(self._manager, before)
+            contents = freezer.freeze(merged(before, store.cases, store.taken_back | erased), track)
             contents.waiting = store.waiting
+            if erased and not contents.kept and not contents.left_out:
+                raise CaseError(
+                    "Every case of the present version was erased, and none is left to be frozen.",
+                    f"`rm -r {DATA}/{FOLDER} && dvc add {DATA} && git commit -m MESSAGE -- {POINTER}`.",
+                )
             _warn(contents)
             if self._present and _contents(before) == _contents(contents.kept):
                 self._swap.close()
@@ -258,13 +265,15 @@ class CorrectedCases:
     cases: list[FailedCase]  # by id; without path, the duration as the store has it or 0
     unmarked: frozenset[str]  # of them, those that no dataset version holds
     waiting: int  # cases without a correction
-    taken_back: frozenset[str]  # of them, those whose correction is none any more
+    taken_back: frozenset[str]  # of them, those whose correction, or recording, is none any more
     audited: Audited
 
 
 def corrected_cases(data_manager: DataManager) -> CorrectedCases:
     """Reads the store in one go: what arrives meanwhile belongs to the next version."""
-    is_corrected, failed = CaseRow.label_method.is_not(None), CaseRow.source != AUDIT
+    has_audio = CaseRow.audio_erased_at.is_(None)
+    failed = (CaseRow.source != AUDIT) & has_audio
+    is_corrected = CaseRow.label_method.is_not(None)
     with reading(data_manager.engine) as session:
         waiting = session.scalar(select(func.count()).select_from(CaseRow).where(~is_corrected, failed)) or 0
         query = select(CaseRow.id, CaseRow.dataset_version).where(is_corrected, failed).order_by(CaseRow.id)
@@ -273,9 +282,10 @@ def corrected_cases(data_manager: DataManager) -> CorrectedCases:
         # What reviewers keep out (bad audio, no speech, two that disagree), and what was written and then undone.
         touched = or_(CaseRow.id.in_(select(CorrectionRow.case_id)), CaseRow.id.in_(select(ReviewHoldRow.case_id)))
         drawn = audited(session)
-        taken_back = frozenset(session.scalars(select(CaseRow.id).where(~is_corrected, failed, touched)))
+        taken_back = set(session.scalars(select(CaseRow.id).where(~is_corrected, failed, touched)))
+        taken_back |= set(session.scalars(select(CaseRow.id).where(~has_audio)))
     unmarked = frozenset(row.id for row in rows if row.dataset_version is None)
-    return CorrectedCases(cases, unmarked, waiting, taken_back, drawn)
+    return CorrectedCases(cases, unmarked, waiting, frozenset(taken_back), drawn)
 
 
 def unmarked_cases(data_manager: DataManager) -> set[str]:
@@ -284,6 +294,15 @@ def unmarked_cases(data_manager: DataManager) -> set[str]:
         unmarked = CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None), CaseRow.source != AUDIT
         query = select(CaseRow.id).where(*unmarked)
         return set(session.scalars(query))
+
+
+def erased_since(data_manager: DataManager, before: Sequence[FailedCase]) -> set[str]:
+    """Of a version's cases, by id, those that were erased since, or were elsewhere, and are not in the store again."""
+    with reading(data_manager.engine) as session:
+        gone = set(erased_cases(session, (case.id for case in before)))
+        for batch in batched(sorted(gone)):
+            gone -= set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(batch))))
+    return gone
 
 
 def merged(

@@ -310,7 +310,9 @@ def _check_empty(transcript: str | None, method: CorrectionMethod) -> None:
 
 
 def _audio_digests(session: Session) -> set[str]:
-    return set(session.scalars(select(CaseRow.audio_sha256).distinct()))
+    """Of the recordings that must be there: not of those that were erased while their texts stayed."""
+    kept = CaseRow.audio_erased_at.is_(None)
+    return set(session.scalars(select(CaseRow.audio_sha256).where(kept).distinct()))
 
 
 def _now() -> datetime:

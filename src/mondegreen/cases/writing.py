@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from mondegreen.cases.erased import erased_cases
 from mondegreen.cases.origin import FIELDS, merged, origin_of
 from mondegreen.cases.queries import (
     Kind,
@@ -79,6 +80,7 @@ def store_cases(session: Session, cases: Sequence[AudioCase], at: datetime) -> l
     for batch in batched(sorted(sightings)):
         seen = {key: sightings[key] for key in batch}
         first_seen = _upsert(session, seen, at, tally)
+        _warn_of_erased(session, [key for key in batch if first_seen[key] == at])
         _add_error_types(session, seen, first_seen, tally)
         again = {key: sighting.stored.case.metadata for key, sighting in seen.items() if first_seen[key] != at}
         merge_metadata(session, again)
@@ -150,6 +152,11 @@ def merge_metadata(session: Session, given: Mapping[str, Mapping[str, Any]], *, 
     if write:
         update_rows(session, CaseRow, "id", changes)
     return len(changes)
+
+
+def _warn_of_erased(session: Session, ids: Iterable[str]) -> None:
+    for key, when in erased_cases(session, ids).items():
+        _log.warning("case %s was erased on %s, and is in the store again", key, f"{when:%Y-%m-%d}")
 
 
 def _warn_of_another_origin(key: str, known: Mapping[str, Any], details: Mapping[str, Any]) -> None:
@@ -235,6 +242,7 @@ def _upsert(session: Session, seen: Mapping[str, _Sighting], at: datetime, tally
             "times_seen": known.times_seen + new.times_seen,
             "last_seen": later,
             "error_score": func.coalesce(known.error_score, new.error_score),
+            "audio_erased_at": None,
         },
     )
     rows = session.execute(

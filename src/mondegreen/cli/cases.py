@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mondegreen.cases.records import Case, CasePage, Statistics, Verification
     from mondegreen.cases.store import DataManager
 
-app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify.", no_args_is_help=True)
+app = typer.Typer(help="Failed cases: add, list, show, correct, count, verify, erase.", no_args_is_help=True)
 CaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A case, or the first six characters of its id.")]
 
 

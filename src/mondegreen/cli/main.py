@@ -15,6 +15,7 @@ from mondegreen.cli import (
     compare,
     data,
     detector,
+    erase,
     finetune,
     jobs,
     labels,
@@ -51,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 cases.app.add_typer(case_exchange.app)
+cases.app.add_typer(erase.app)
 # The panels of `--help`, in the order in which somebody meets them.
 _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Data": {"data": data.app, "transcribe": transcribe.transcribe, "detector": detector.app, "cases": cases.app},

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.config import params_of
+from mondegreen.erasure.erase import overdue
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
@@ -69,6 +70,11 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
             "noticed": _noticed(model_name, orchestrator.data_manager.folder),
         },
         "inferences": _last_day(orchestrator),
+        "overdue": overdue(
+            orchestrator.data_manager.engine,
+            orchestrator.data_manager.folder,
+            params_of(orchestrator.project).retention_days,
+        ),
         "next_step": next_step(open_job, worker, conditions, last, aliases),
     }
 
@@ -139,6 +145,7 @@ def render_status(status: dict[str, Any]) -> RenderableType:
         ("rounds", _show_rounds(status["validation"])),
         ("registry", _show_registry(status["deployer"])),
         ("last day", _show_last_day(status["inferences"])),
+        ("to erase", _show_overdue(status["overdue"])),
     ):
         table.add_row(name, "\n".join(lines))
     return Group(table, "", f"[bold]What now[/]  {escape(status['next_step'])}")
@@ -207,6 +214,15 @@ def _show_last_day(found: dict[str, Any]) -> list[str]:
         return [f"no inference was measured{unmeasured}"]
     rate = percent(found["error_rate"])
     return [f"{found['inferences']:,} inferences, {found['errors']:,} errors: error rate {rate}"]
+
+
+def _show_overdue(found: dict[str, int]) -> list[str]:
+    lines = (
+        ["[yellow]an erasure was interrupted: `mondegreen cases erase` goes on[/]"] if "interrupted" in found else []
+    )
+    if old := ", ".join(f"{count:,} {name}" for name, count in found.items() if name != "interrupted"):
+        lines.append(f"{old} older than retention_days allows: `mondegreen cases erase --expired --reason …`")
+    return lines or ["nothing"]
 
 
 def _minute(at: str) -> str:

@@ -207,7 +207,8 @@ def waits_for(reviewer: str) -> ColumnElement[bool]:
     others = select(ReviewHoldRow.case_id).where(
         or_(ReviewHoldRow.reason != "second", ReviewHoldRow.reviewer == reviewer)
     )
-    return or_(CaseRow.label_method.is_(None), CaseRow.label_method.not_in(PEOPLE)) & CaseRow.id.not_in(others)
+    unsaid = or_(CaseRow.label_method.is_(None), CaseRow.label_method.not_in(PEOPLE))
+    return unsaid & CaseRow.audio_erased_at.is_(None) & CaseRow.id.not_in(others)
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,8 @@ def confidence_of(details: Mapping[str, object]) -> float | None:
 def _shuffled(session: Session, seed: int) -> list[str]:
     """What waits of the audit. Whatever is heard of it by some day is then a random part of what was drawn."""
     out = select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason != "second")
-    waiting = select(CaseRow.id).where(CaseRow.source == AUDIT, CaseRow.label_method.is_(None), CaseRow.id.not_in(out))
+    unsaid = CaseRow.label_method.is_(None) & CaseRow.audio_erased_at.is_(None) & CaseRow.id.not_in(out)
+    waiting = select(CaseRow.id).where(CaseRow.source == AUDIT, unsaid)
     return sorted(session.scalars(waiting), key=lambda key: _uniform(seed, key))
 
 
@@ -349,7 +351,7 @@ def _instructive(session: Session, seed: int) -> list[str]:
 
 def _candidates(session: Session, seed: int) -> list[Candidate]:
     """Waiting cases in the order of the draw; in between those that wait for a second person, or to be checked."""
-    failed = CaseRow.source != AUDIT
+    failed = (CaseRow.source != AUDIT) & CaseRow.audio_erased_at.is_(None)
     free = CaseRow.id.not_in(select(ReviewHoldRow.case_id))
     second = CaseRow.id.in_(select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason == "second"))
     places: dict[str, int] = {}

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from mondegreen.cases.erased import without_erased
 from mondegreen.config import Params
+from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
@@ -78,6 +80,8 @@ class Store:
         """Raises CaseError while the database is away; what is there already is not written again."""
         from mondegreen.detector.detector import ErrorDetector
 
+        with reading(self._tracker.engine) as session:  # what was erased while it waited does not come back
+            answers = without_erased(session, answers)
         known = self._tracker.logged([answer.request_id for answer in answers])
         detectors: dict[str, ErrorDetector | None] = {}
         inferences = []

@@ -11,8 +11,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.errors import CaseError
-from mondegreen.files import flock
+from mondegreen.files import flock, sha256_file, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.speech.transcriber import Transcription
 
@@ -71,8 +71,11 @@ class Spool:
         self._all, self._write_down, self._most = folder, write_down, most_bytes
         self.own = folder / secrets.token_hex(8)
         self._locks = ExitStack()
-        self._locks.enter_context(flock(self.own / _LOCK))
-        (self.own / _AUDIO).mkdir(parents=True, exist_ok=True)
+        # Locked before it has the name by which others find it: they would take it over, and we would wait for ever.
+        hidden = folder / f".{self.own.name}"
+        self._locks.enter_context(flock(hidden / _LOCK))
+        (hidden / _AUDIO).mkdir()
+        hidden.rename(self.own)
         self._file = self._open()
         self._bytes, self._lock = 0, threading.Lock()
         self._folders: dict[Path, None] = {self.own: None}  # ours, and those that were taken over
@@ -147,7 +150,8 @@ class Spool:
     def _take_over(self) -> None:
         """Adopts the folders of processes that are gone."""
         for folder in self._all.iterdir():
-            if folder in self._folders or not folder.is_dir() or folder.name == _REFUSED:
+            hidden = folder.name.startswith(".")
+            if folder in self._folders or hidden or not folder.is_dir() or folder.name == _REFUSED:
                 continue
             held = ExitStack()
             if held.enter_context(flock(folder / _LOCK, 0)) is None:
@@ -227,6 +231,64 @@ class Spool:
         if lines.parent != self.own and not list(_ready(lines.parent)):
             shutil.rmtree(lines.parent, ignore_errors=True)
             self._folders.pop(lines.parent, None)
+
+
+@dataclass(frozen=True)
+class SpoolErased:
+    """What `erase_spooled` took out. `held`: answers of a running server, which drops them when it writes down."""
+
+    answers: int = 0
+    held: int = 0
+
+
+def erase_spooled(
+    folder: Path, goes: Callable[[Answer], bool], recordings: Collection[str], *, apply: bool = True
+) -> SpoolErased:
+    """Takes answers, and recordings that nobody answered, out of what waits on disk and out of what was refused.
+
+    Args:
+        folder: of all processes, e.g. var/serve.
+        goes: whether an answer is erased.
+        recordings: sha256 of those that are.
+        apply: else they are only counted.
+    """
+    taken = held = 0
+    for own in sorted(path for path in folder.glob("*") if path.is_dir()):
+        with flock(own / _LOCK, 0) if own.name != _REFUSED else nullcontext(0) as ours:
+            files = [path for path in own.glob("*") if path.suffix in (".jsonl", ".ready")]
+            count = sum(_without(lines, goes, apply and ours is not None) for lines in files)
+            taken, held = (taken + count, held) if ours is not None else (taken, held + count)
+            if apply and ours is not None:
+                for path in [path for path in own.rglob("*") if path.is_file() and path.suffix != ".ready"]:
+                    if path.name not in (_LOCK, _CURRENT) and sha256_file(path) in recordings:
+                        path.unlink()
+    return SpoolErased(taken, held)
+
+
+def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
+    """How many answers of a file go; their recordings first, so that whoever is killed finds them again."""
+    try:
+        raw = lines.read_bytes().split(b"\n")
+    except FileNotFoundError:  # written down just now
+        return 0
+    kept, count = [], 0
+    for line in filter(None, raw):
+        try:
+            answer = Answer.model_validate_json(line)
+        except ValidationError:
+            continue  # half an answer, which was never sent
+        if not goes(answer):
+            kept.append(line)
+            continue
+        count += 1
+        if apply:
+            recording = Path(answer.transcription.path)
+            if recording.parent.name == answer.request_id:
+                shutil.rmtree(recording.parent, ignore_errors=True)
+            (lines.parent / f"{answer.request_id}-{recording.name}").unlink(missing_ok=True)
+    if apply and count:
+        write_bytes(lines, b"".join(line + b"\n" for line in kept))
+    return count
 
 
 def _ready(folder: Path) -> list[Path]:

@@ -1,0 +1,164 @@
+"""What an erasure is about: from a case, a speaker, a caller or an age to the cases and recordings that go."""
+
+import hashlib
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import Session
+
+from mondegreen.cases import queries
+from mondegreen.config import RetentionDays
+from mondegreen.db import batched, plain
+from mondegreen.tables import CaseRow, CorrectionRow, InferenceRow, ReviewDecisionRow, SuggestionRow
+
+What = Literal["case", "speaker", "caller", "older_than", "expired"]
+_CHANNELS = 32  # what was computed from one channel of a recording is kept under a digest of its own
+
+
+class Wanted(NamedTuple):
+    """What somebody asks to be erased. `value`: the case, the speaker or the caller; `before`: of older_than."""
+
+    what: What
+    value: str = ""
+    before: datetime | None = None
+
+
+class Selection(BaseModel):
+    """What is erased. `inferences` only counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: What
+    cases: tuple[str, ...] = ()  # ids
+    recordings: tuple[str, ...] = ()  # sha256
+    silenced: tuple[str, ...] = ()  # cases that lose their recording and keep their texts
+    muted: tuple[str, ...] = ()  # the recordings of these
+    speaker: str = ""
+    caller: str = ""
+    before: AwareDatetime | None = None  # inferences of an earlier time go
+    inferences: int = 0
+
+    @property
+    def aged(self) -> bool:
+        """Whether it goes for its age, so that younger inferences of the same recording stay."""
+        return self.what in ("older_than", "expired")
+
+    @property
+    def empty(self) -> bool:
+        """Whether the store has nothing of it."""
+        return not (self.cases or self.recordings or self.silenced or self.inferences)
+
+
+def digests_of(recordings: Collection[str]) -> set[str]:
+    """Under which something of recordings may be kept: of their bytes, and of each of their channels."""
+    channels = range(1, _CHANNELS + 1)
+    return {
+        *recordings,
+        *(hashlib.sha256(f"{sha256}#{number}".encode()).hexdigest() for sha256 in recordings for number in channels),
+    }
+
+
+def select_for_erasure(session: Session, wanted: Wanted, days: RetentionDays, now: datetime) -> Selection:
+    """What the store holds of it. Raises CaseError for an unknown case."""
+    if wanted.what == "expired":
+        return _expired(session, days, now)
+    if wanted.what == "older_than":
+        assert wanted.before
+        cases = set(session.scalars(select(CaseRow.id).where(CaseRow.last_seen < wanted.before)))
+        return _aged(session, Selection(what="older_than", cases=tuple(sorted(cases)), before=wanted.before))
+    if wanted.what == "case":
+        cases, recordings = {queries.get_case(session, wanted.value).id}, set[str]()
+        whose: dict[str, str] = {}
+    else:
+        named = func.trim(CaseRow.details[wanted.what].as_string()) == wanted.value
+        cases = set(session.scalars(select(CaseRow.id).where(named)))
+        column = plain(InferenceRow).c[wanted.what]
+        recordings = set(session.scalars(select(InferenceRow.audio_sha256).where(column == wanted.value).distinct()))
+        whose = {wanted.what: wanted.value}
+    cases, recordings = _whole(session, cases, recordings)
+    rows = sum(_count(session, InferenceRow.audio_sha256.in_(batch)) for batch in batched(sorted(recordings)))
+    return Selection(
+        what=wanted.what, cases=tuple(sorted(cases)), recordings=tuple(sorted(recordings)), inferences=rows, **whose
+    )
+
+
+def _whole(session: Session, cases: set[str], recordings: set[str]) -> tuple[set[str], set[str]]:
+    """With the same recordings' other cases, and the digests under which their channels were logged."""
+    before = -1
+    while before != len(cases) + len(recordings):
+        before = len(cases) + len(recordings)
+        for batch in batched(sorted(cases)):
+            recordings |= set(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.id.in_(batch))))
+            of_them = or_(InferenceRow.case_id.in_(batch), InferenceRow.audit_id.in_(batch))
+            recordings |= set(session.scalars(select(InferenceRow.audio_sha256).where(of_them)))
+        for batch in batched(sorted(recordings)):
+            cases |= set(session.scalars(select(CaseRow.id).where(CaseRow.audio_sha256.in_(batch))))
+            kept = select(InferenceRow.case_id, InferenceRow.audit_id).where(InferenceRow.audio_sha256.in_(batch))
+            cases |= {key for both in session.execute(kept) for key in both if key}
+    return cases, recordings
+
+
+def _expired(session: Session, days: RetentionDays, now: datetime) -> Selection:
+    limits = {name: now - timedelta(days=count) for name, count in days.model_dump().items() if count is not None}
+    cases: set[str] = set()
+    silenced: set[str] = set()
+    if before := limits.get("texts"):
+        cases = set(session.scalars(select(CaseRow.id).where(CaseRow.last_seen < before)))
+    if before := limits.get("audio"):
+        old = select(CaseRow.id).where(CaseRow.last_seen < before, CaseRow.audio_erased_at.is_(None))
+        silenced = set(session.scalars(old)) - cases
+    found = Selection(what="expired", cases=tuple(sorted(cases)), silenced=tuple(sorted(silenced)))
+    return _aged(session, found.model_copy(update={"before": limits.get("inferences")}))
+
+
+def _aged(session: Session, found: Selection) -> Selection:
+    """With its inferences counted, and with the recordings that no case needs any more."""
+    recordings: set[str] = set()
+    rows = 0
+    if found.before:
+        old = InferenceRow.at < found.before
+        rows = _count(session, old)
+        recordings = set(session.scalars(select(InferenceRow.audio_sha256).where(old).distinct()))
+    going = {*found.cases, *found.silenced}
+    for batch in batched(sorted(going)):
+        recordings |= set(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.id.in_(batch))))
+    for batch in batched(sorted(recordings)):
+        having = session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(CaseRow.audio_sha256.in_(batch)))
+        recordings -= {sha256 for key, sha256 in having if key not in going}
+    muted: set[str] = set()
+    for batch in batched(found.silenced):
+        muted |= set(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.id.in_(batch))))
+    more = {"recordings": tuple(sorted(recordings)), "muted": tuple(sorted(muted & recordings)), "inferences": rows}
+    return found.model_copy(update=more)
+
+
+def _count(session: Session, where: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).select_from(InferenceRow).where(where)) or 0
+
+
+def texts_of(session: Session, selection: Selection) -> set[str]:
+    """All that was heard and written in the cases that go, to find it on pages where no id stands beside it."""
+    found: set[str | None] = set()
+    for batch in batched(selection.cases):
+        columns = CaseRow.original_transcript, CaseRow.corrected_transcript, CaseRow.details
+        for heard, said, details in session.execute(select(*columns).where(CaseRow.id.in_(batch))):
+            others = details.get("nbest")
+            found |= {heard, said}
+            found |= {one.get("text") for one in others if isinstance(one, dict)} if isinstance(others, list) else set()
+        found |= set(session.scalars(select(CorrectionRow.transcript).where(CorrectionRow.case_id.in_(batch))))
+        found |= set(session.scalars(select(SuggestionRow.text).where(SuggestionRow.case_id.in_(batch))))
+        decided = select(ReviewDecisionRow.transcript).where(ReviewDecisionRow.case_id.in_(batch))
+        found |= set(session.scalars(decided))
+    return {written for written in found if written and written.strip()}
+
+
+def dataset_versions_of(session: Session, selection: Selection) -> list[int]:
+    """The first dataset versions that hold the cases: what was trained from there on has learned from them."""
+    found: set[int] = set()
+    for batch in batched(selection.cases):
+        query = select(CaseRow.dataset_version).where(CaseRow.id.in_(batch), CaseRow.dataset_version.is_not(None))
+        found |= {number for number in session.scalars(query) if number is not None}
+    return sorted(found)

@@ -1,0 +1,162 @@
+"""What is erased, in files: recordings and pages go as a whole, tables lose rows, the feature cache loses features.
+
+Each file is replaced by a rename or removed, so that a killed erasure leaves the old file or the new one, and finds the
+rest when it is run again.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.erasure.content import GONE, Content
+from mondegreen.files import lock, write_bytes, write_text
+
+Action = Literal["remove", "rewrite", "name"]
+_LIVE = ("mondegreen.db", "mondegreen.db-wal", "mondegreen.db-shm")
+_SOUND = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm", ".g722", ".npy"}
+_MOST = 64 << 20  # bytes of a file that is neither text nor a database and is looked through all the same
+_SEALED = "verdict.json"  # numbers and digests of models
+_SKIPPED = {".git", ".dvc", ".venv", "node_modules", "__pycache__"}
+
+
+class FoundFile(BaseModel):
+    """A file that holds something, and what becomes of it; `name`: it is not ours to change."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    action: Action
+
+
+def files_below(folder: Path, *without: Path) -> Iterator[Path]:
+    """Regular files in the order of their names, but `without` these files and folders; links are not followed."""
+    spared = {path.absolute() for path in without}
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _SKIPPED
+            and (here / name).absolute() not in spared
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        for name in sorted(names):
+            path = here / name
+            if path.absolute() not in spared and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def erase_in_file(path: Path, content: Content, *, apply: bool) -> Action | None:
+    """Takes what is erased out of a file of ours, or says what would be done."""
+    if path.name in _LIVE or path.suffix == ".lock":
+        return None
+    if content.of_audio(path.name) or content.is_recording(path):
+        return _remove(path, apply)
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _features(path, content, apply)
+    if suffix in _SOUND or path.name == _SEALED:
+        return None
+    raw = _looked_at(path)
+    if raw is None:
+        return None
+    if suffix in (".jsonl", ".csv", ".tsv", ".log", ".txt"):
+        return _rows(path, content, apply)
+    if suffix == ".json":
+        return _json(path, raw, content, apply)
+    if b"\0" in raw[:8192]:
+        return _remove(path, apply) if content.of_audio(raw) else None
+    return _remove(path, apply) if content.on_page(raw.decode(errors="replace")) else None
+
+
+def holds(path: Path, content: Content) -> bool:
+    """Whether a file that is not ours to change holds something."""
+    if content.of_audio(path.name) or content.is_recording(path):
+        return True
+    raw = None if path.suffix.lower() in _SOUND | {".safetensors"} else _looked_at(path)
+    return raw is not None and content.of_audio(raw)
+
+
+def _looked_at(path: Path) -> bytes | None:
+    """Its bytes; None for a large file of another kind, such as weights."""
+    with path.open("rb") as stream:
+        start = stream.read(8192)
+        large = path.stat().st_size > _MOST and b"\0" in start and ".db" not in path.name
+        return None if large else start + stream.read()
+
+
+def _remove(path: Path, apply: bool) -> Action:
+    if apply:
+        path.unlink(missing_ok=True)
+    return "remove"
+
+
+def _rows(path: Path, content: Content, apply: bool) -> Action | None:
+    """A line a record; in CSV a quoted cell may hold line breaks."""
+    memory = path.with_suffix(".lock")  # of whoever adds to the hypotheses that are remembered
+    with lock(memory) if memory.exists() else nullcontext():
+        raw = path.read_bytes()
+        records = list(_records(raw, quoted=path.suffix.lower() in (".csv", ".tsv")))
+        written = path.suffix.lower() in (".log", ".txt")  # for people: without ids, perhaps
+        kept = [
+            record
+            for record in records
+            if not (content.on_page(record.decode(errors="replace")) if written else content.in_rows(record))
+        ]
+        if len(kept) == len(records):
+            return None
+        if apply:
+            write_bytes(path, b"".join(kept))
+    return "rewrite"
+
+
+def _records(raw: bytes, quoted: bool) -> Iterator[bytes]:
+    record = b""
+    for line in raw.splitlines(keepends=True):
+        record += line
+        if not quoted or record.count(b'"') % 2 == 0:
+            yield record
+            record = b""
+    if record:
+        yield record
+
+
+def _json(path: Path, raw: bytes, content: Content, apply: bool) -> Action | None:
+    try:
+        tree: Any = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _remove(path, apply) if content.in_rows(raw) else None
+    left = content.pruned(tree)
+    if left is GONE:
+        return _remove(path, apply)
+    if left == tree:
+        return None
+    if apply:
+        write_text(path, json.dumps(left, indent=2, ensure_ascii=False) + "\n")
+    return "rewrite"
+
+
+def _features(path: Path, content: Content, apply: bool) -> Action | None:
+    """A shard of the feature cache, by the digests that its features are kept under."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
+    with path.open("rb") as stream:
+        header = stream.read(min(int.from_bytes(stream.read(8), "little"), _MOST))
+    if not content.of_audio(header):
+        return None
+    try:
+        features = load_file(path)
+    except (SafetensorError, ValueError):
+        return _remove(path, apply)
+    left = {key: value for key, value in features.items() if not content.of_audio(key)}
+    if apply and left:
+        temporary = path.with_name(f".{path.stem}.tmp")
+        save_file(left, temporary)
+        temporary.replace(path)
+    return "rewrite" if left else _remove(path, apply)

@@ -1,0 +1,174 @@
+"""Somebody's words and voice, in every place that there is, are gone afterwards; somebody else's are all there."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mondegreen.cases.selecting import Wanted
+from mondegreen.cases.snapshots import take_snapshot
+from mondegreen.cases.store import DataManager
+from mondegreen.cli.main import app
+from mondegreen.config import RetentionDays
+from mondegreen.erasure.erase import JOURNAL, Eraser
+from mondegreen.speech.manifest import read_failed_cases
+from tests.cases.snapshot_project import dvc, dvc_within, make_project, params
+from tests.erasure.erasable import OTHER, everywhere, features, fill
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A project to be copied, and the ids of the cases."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(tmp_path_factory.mktemp("erasure") / "project")
+        enter(project, patch)
+        return project, fill(project)
+
+
+def enter(project: Path, patch: pytest.MonkeyPatch) -> Path:
+    patch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    patch.setenv("DVC_ROOT", str(project))
+    patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlruns/mlflow.db")
+    patch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def project(filled: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return enter(Path(shutil.copytree(filled[0], tmp_path / "project", symlinks=True)), monkeypatch)
+
+
+@pytest.fixture
+def ids(filled: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    return filled[1]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["cases", *arguments])
+
+
+def of_others(project: Path) -> dict[str, Any]:
+    """What must stay, as it is read."""
+    store = DataManager("var")
+    case = store.find_cases().cases[0]
+    found = {
+        "case": case, "audio": store.audio_path(case).read_bytes(), "corrections": store.corrections(case.id),
+        "features": [key for key in features() if key == case.audio_sha256],
+    }  # fmt: skip
+    store.close()
+    files = (path for top in ("build", "mlruns", "var/export", "var/serve") for path in Path(top).rglob("*"))
+    found["files"] = sorted(str(path) for path in files if path.is_file() and OTHER.encode() in path.read_bytes())
+    return found
+
+
+COPIES = ("data/failed_cases/", ".dvc/cache/")
+
+
+@pytest.mark.parametrize("how", ["--speaker zoe", "--caller c-zoe", "--case"])
+def test_nothing_is_left_of_what_is_erased(how: str, project: Path, ids: dict[str, str]) -> None:
+    assert len(everywhere(project)) > 20
+    which = [*how.split(), *([ids["zoe"]] if how == "--case" else [])]
+    planned = json.loads(run("erase", *which, "--dry-run", "--json").stdout)
+    before = of_others(project) if how != "--case" else None
+    done = run("erase", *which, "--yes", "--reason", "she asked", "--author", "ann", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["counts"] == planned["counts"] and told["cases"] == [ids["zoe"]]
+    assert {file["path"] for file in told["files"]} == {file["path"] for file in planned["files"]}
+    left = everywhere(project)
+    assert all(name.startswith(COPIES) for name in left), left
+    where = " ".join(copy["where"] for copy in told["copies"])
+    assert "data/failed_cases" in where and "DVC's cache" in where and "trained on dataset version 1" in where
+    entry = json.loads(run("erasures", "--json").stdout)[0]
+    assert (entry["reason"], entry["who"], entry["counts"]["cases"]) == ("she asked", "ann", 1)
+    if before:
+        assert of_others(project) == before
+
+
+def test_the_next_snapshot_holds_nothing_of_it_and_dvc_forgets_it(project: Path, ids: dict[str, str]) -> None:
+    assert run("erase", "--speaker", "zoe", "--yes", "--reason", "she asked").exit_code == 0
+    with dvc_within():
+        version = take_snapshot(DataManager("var"), params(), project)
+    assert version.created and [case.id for case in read_failed_cases(Path("data"))] == [ids["tom"]]
+    dvc(project, "gc", "--workspace", "--force", "--quiet")
+    assert not everywhere(project)
+
+
+def test_an_erasure_that_is_killed_at_any_line_is_finished_by_the_next_call(
+    filled: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    lines = _killed_at(_copy(filled[0], tmp_path / "whole"), None)
+    for number, at in enumerate(lines * step // 9 for step in range(1, 9)):
+        project = _copy(filled[0], tmp_path / str(number))
+        _killed_at(project, at)
+        with pytest.MonkeyPatch.context() as patch:
+            enter(project, patch)
+            status = run("erase") if (project / "var" / JOURNAL).exists() else run("erasures")
+            assert status.exit_code == 0, status.output
+            again = run("erase", "--speaker", "zoe", "--yes", "--reason", "she asked")
+            assert again.exit_code == 0, again.output
+            assert not [name for name in everywhere(project) if not name.startswith(COPIES)], at
+            assert len(json.loads(run("erasures", "--json").stdout)) == 1
+        shutil.rmtree(project)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    return Path(shutil.copytree(source, target, symlinks=True))
+
+
+def _killed_at(project: Path, line: int | None) -> int:
+    """Erases in a process that ends without a word at that line of ours; how many there are when it lives."""
+    reading, writing = os.pipe()
+    if child := os.fork():
+        os.close(writing)
+        os.waitpid(child, 0)
+        with os.fdopen(reading) as said:
+            return int(said.read() or 0)
+    try:
+        count = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal count
+            if not any(
+                part in frame.f_code.co_filename for part in ("/erasure/", "cases/erasing", "/spool.py", "cases/blobs")
+            ):
+                return None
+            if event == "line":
+                count += 1
+                if count == line:
+                    os._exit(9)
+            return trace
+
+        with pytest.MonkeyPatch.context() as patch:
+            enter(project, patch)
+            eraser = Eraser(DataManager("var"))
+            sys.settrace(trace)
+            eraser.erase(Wanted("speaker", "zoe"), RetentionDays(), "ann", "she asked")
+            sys.settrace(None)
+        os.write(writing, str(count).encode())
+    finally:
+        os._exit(0)
+
+
+def test_what_is_wrong_is_said(project: Path) -> None:
+    for arguments, said in (
+        (["--yes", "--reason", "x"], "What is to be erased?"),
+        (["--speaker", "zoe", "--expired"], "What is to be erased?"),
+        (["--speaker", " "], "--speaker is empty"),
+        (["--speaker", "zoe", "--yes"], "written down with its reason"),
+        (["--speaker", "zoe", "--reason", "x"], "Nobody is here to say yes"),
+        (["--older-than", "soon", "--dry-run"], "is no length of time"),
+        (["--case", "abcdef", "--dry-run"], "no case"),
+    ):
+        found = run("erase", *arguments)
+        assert found.exit_code in (1, 2) and said in found.output, found.output
+        assert len(everywhere(project)) > 20
+    nobody = run("erase", "--speaker", "nobody", "--yes", "--reason", "x")
+    assert nobody.exit_code == 0 and "nothing of it" in nobody.output
+    assert not json.loads(run("erasures", "--json").stdout)
