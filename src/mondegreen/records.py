@@ -157,6 +157,12 @@ class Epoch(_Record):
     dev_cer: float
     dev_heard: int  # hypotheses that are not empty
     learning_rate: float
+    dev_loss: float | None = None  # CTC loss of a label, mean over the dev recordings; None: an older run's
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """Lowest is best: dev WER, where words tie the CER, and where that ties too the loss."""
+        return self.dev_wer, self.dev_cer, 0.0 if self.dev_loss is None else self.dev_loss
 
 
 class SweepRow(_Record):

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from tests.cases.snapshot_project import add_case
+from tests.tiny import save_model
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,16 @@ def test_an_author_is_given_to_corrections_without_one(store: DataManager) -> No
     Path("cases.csv").write_text(f"id,original_transcript,corrected_transcript\n{key},,said\n")
     run("import", "cases.csv", "--author", "ann")
     assert [(item.transcript, item.author) for item in store.corrections(key)] == [("said", "ann")]
+
+
+def test_corrections_that_the_model_cannot_write_are_counted_and_kept(store: DataManager, tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    Path("params.yaml").write_text("model: {base: model}\n")
+    for name, text in (("one", "dial 1 2 for it"), ("two", "gate 7"), ("three", "gate seven")):
+        add_case(store, name, text)
+    run("export", "out/cases.csv", "--with-audio")
+    said = " ".join(run("import", "out/cases.csv", "--store", "other").split())
+    assert "Imported 3 new cases, 3 new corrections" in said
+    assert "model.base cannot write are kept, and not trained on (2): " in said and "('1' '2')" in said
+    notices = json.loads(run("import", "out/cases.csv", "--store", "other", "--json"))["notices"]
+    assert [notice["code"] for notice in notices] == ["unwritable"]

@@ -137,7 +137,7 @@ def test_an_experiment_spends_no_look_until_it_is_judged_without_training_again(
     (trial,) = json.loads(project.run("mondegreen", "trials", "--json").stdout)["trials"]
     assert trial["name"] == "try" and trial["verdict"] == ""
     said = project.run("dvc", "repro").stdout
-    assert re.findall(r"Running stage '(\w+)'", said) == ["trial", "evaluate", "validate", "register"]
+    assert re.findall(r"Running stage '(\w+)'", said) == ["trial", "evaluate", "validate", "regress", "register"]
     verdict = read_json(project.folder / "build/validate/verdict.json", Verdict)
     assert looks() == 2 and verdict.look and verdict.look.number == 2
     version = read_json(project.folder / "build/register/version.json", RegisteredVersion)

@@ -68,7 +68,8 @@ def test_a_sound_folder_can_reach_a_verdict() -> None:
     assert (
         report["rates"] == {"16000": 20} and report["channels"] == {"1": 20} and report["codecs"] == {"WAV PCM_16": 20}
     )
-    assert report["words"] == 20 * 5
+    assert report["words"] == 20 * 5 and report["unit"] == "recording"
+    assert all(1 <= share["speakers"] <= 4 for share in report["domains"]["target"].values())
     assert (
         report["outlook"]["words"] == report["domains"]["target"]["test"]["words"]
         and report["outlook"]["smallest_effect"] > 0
@@ -117,6 +118,19 @@ def test_the_worst_recordings_play_on_the_page_and_the_screen_is_one() -> None:
     assert done.exit_code == 0 and max(map(len, done.stdout.splitlines())) <= 80 and len(done.stdout.splitlines()) < 40
     page = Path("page.html").read_text()
     assert page.count("<audio") == 1 and "&lt;b&gt;loud.wav" in page and "<b>loud" not in page
+
+
+def test_the_screen_says_who_goes_where_and_how_to_come_by_a_retention_set() -> None:
+    table(*corpus())
+    rules = "min_words: 20, min_clusters: 4, min_speakers: 4"
+    Path("params.yaml").write_text(f"validate: {{require_retention: true, {rules}}}\n")
+    done = CliRunner().invoke(app, ["data", "check"])
+    said = " ".join(done.stdout.split())
+    assert done.exit_code == 1 and "unit the speaker: all that one says goes to one split" in said
+    rows = [line.split() for line in done.stdout.splitlines() if line.split()[:1] in (["train"], ["dev"], ["test"])]
+    assert sum(int(row[1]) for row in rows) == 4, done.stdout
+    for way in ("mondegreen data retention 2000", "into data/retention", "FORGETTING WAS NOT MEASURED"):
+        assert way in said
 
 
 def test_prepare_writes_the_same_report() -> None:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
+from mondegreen.cases.repository import directory_md5
 from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
 from mondegreen.intake.retention import RetentionReport, earlier_data, pick_retention
@@ -83,16 +84,21 @@ def test_what_is_misheard_unreadable_known_or_unwritten_stays_out_and_is_counted
 
 def test_the_data_of_the_champions_training_come_back_where_others_have_taken_their_place(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    before = git(project, "rev-parse", "HEAD")
-    with pytest.raises(UsageError, match="holds now: there is no earlier domain"):
-        earlier_data(project, before, tmp_path / "now")
-    with pytest.raises(UsageError, match=r"Nobody knows .*\n.*--from FOLDER"):
-        earlier_data(project, "", tmp_path / "now")
+    before = directory_md5((project / "data.dvc").read_text())
+    for lineage in ([before], [before, ""]):
+        with pytest.raises(UsageError, match="holds now: there is no earlier domain"):
+            earlier_data(project, lineage, tmp_path / "now")
+    for lineage in ([], [""]):
+        with pytest.raises(UsageError, match=r"Nobody knows .*\n.*--from FOLDER"):
+            earlier_data(project, lineage, tmp_path / "now")
+    with pytest.raises(UsageError, match=r"No commit's data.dvc names"):
+        earlier_data(project, [before, f"{'0' * 32}.dir"], tmp_path / "now")
     old = sorted(path.name for path in (project / "data").rglob("*") if path.is_file())
     (project / "data" / "new.txt").write_text("another domain")
     dvc(project, "add", "data")
     git(project, "commit", "-qam", "another domain")
-    found = earlier_data(project, before, tmp_path / "then")
+    now = directory_md5((project / "data.dvc").read_text())
+    found = earlier_data(project, [now, before], tmp_path / "then")  # the base of what was trained on data/ as it is
     assert sorted(path.name for path in found.rglob("*") if path.is_file()) == old
 
 

@@ -1,6 +1,7 @@
 """Trials as MLflow knows them: ranked, told apart by their parameters, and never mixed with others."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +57,27 @@ def test_the_best_on_dev_comes_first_with_what_differs(project: Path, monkeypatc
     assert found.others == 1 and list_trials(everything=True).trials[0].name == "other"
     shown = CliRunner().invoke(app, ["trials"]).stdout
     assert "train.lora_rank=3" in shown and "dvc exp apply a && dvc repro" in shown and "--all" in shown
-    assert "+20.00 (-1.00 to +30.00)" in shown
+    assert "+20.00" in shown and "-1.00 to +30.00" in shown and "judged: pass" in shown
+    assert max(map(len, shown.split("Dev chose")[0].splitlines())) <= 80
     assert json.loads(CliRunner().invoke(app, ["trials", "--json"]).stdout)["trials"][0]["dev_cer"] == 0.09
+
+
+def test_a_trial_alone_shows_what_it_changed_of_the_commit_it_started_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=T", "-c", "user.email=t@example.org", *arguments], check=True)
+
+    Path("params.yaml").write_text("train: {lora_rank: 8}\n")
+    git("init", "--quiet")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "eight")
+    name = "a-trial-whose-name-is-longer-than-a-column-of-a-screen-with-eighty-of-them"
+    Path("params.yaml").write_text(f"train: {{lora_rank: {len(name)}}}\n")  # as `dvc exp run` leaves the workspace
+    tried(monkeypatch, name, 20, 10)
+    monkeypatch.delenv("DVC_EXP_NAME")
+    (found,) = list_trials().trials
+    assert found.params == {"train.lora_rank": str(len(name))}
+    shown = CliRunner().invoke(app, ["trials"]).stdout.split("Dev chose")[0]
+    assert name in "".join(line[:40].split(" ")[0] for line in shown.splitlines()[2:])
+    assert max(map(len, shown.splitlines())) <= 80

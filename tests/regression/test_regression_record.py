@@ -14,8 +14,8 @@ from mondegreen import db as databases
 from mondegreen.config import RegressParams
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import CaseError
-from mondegreen.files import read_json
-from mondegreen.records import RegressionResults, SuiteResult
+from mondegreen.files import read_json, write_json
+from mondegreen.records import RegressionResults, SuiteResult, Trial
 from mondegreen.registry.regression_runs import (
     last_of_each_model,
     latest_run,
@@ -43,6 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("params.yaml").write_text("validate: {bootstrap_samples: 1000, permutations: 1000}\n")
     write_suite(DATA / "core", range(12))
     write_index(entry())
+    write_json(Path("build/trial/trial.json"), Trial(trial=False))
 
 
 @pytest.fixture
@@ -101,6 +102,18 @@ def test_the_stage_writes_the_same_bytes_each_time_and_records_each_run(models: 
     runs = regression_tester().get_history()
     assert len(runs) == 2 and all(run.passed and run.model_digest == "new" * 10 for run in runs)
     assert runs[0].model_version == "newnewnewnew" and runs[0].results.baseline_model == "old"
+
+
+def test_a_trial_runs_no_suite_and_says_so(models: dict[str, ToneModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(Path("build/trial/trial.json"), Trial(trial=True))
+    monkeypatch.setattr(regress, "model_digest", lambda folder: "new" * 10)
+    regress.main()
+    found = read_json(OUTPUT, RegressionResults)
+    assert (found.outcome, found.reason, found.model) == ("fail", "a trial runs no suites", "new" * 10)
+    assert regression_tester().get_history() == []
+    write_json(Path("build/trial/trial.json"), Trial(trial=False))  # `dvc exp apply X && dvc repro`
+    regress.main()
+    assert read_json(OUTPUT, RegressionResults).passed
 
 
 def test_a_failing_suite_is_written_and_recorded_and_the_stage_goes_on(models: dict[str, ToneModel]) -> None:

@@ -69,6 +69,7 @@ def test_a_batch_gives_each_request_what_it_would_get_alone(deployed: Path, mode
 @pytest.mark.parametrize(
     ("fields", "status", "said"),
     [
+        ({"model": ""}, 400, f"The field model is missing; models: {NAME}, {NAME}@champion, {NAME}/1."),
         ({"language": "de"}, 400, "this model hears 'en'"),
         ({"temperature": "0.5"}, 400, "temperature: nothing is drawn"),
         ({"stream": "true"}, 400, "stream: the transcript comes in one piece"),

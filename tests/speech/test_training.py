@@ -179,6 +179,9 @@ def test_patience_counts_epochs_without_a_lower_wer() -> None:
     far_off = [epoch(number, 1.0).model_copy(update={"dev_cer": 1 - number / 10}) for number in range(1, 5)]
     assert not out_of_patience(far_off, 1)  # every word is wrong, and its characters come right
     assert out_of_patience([*far_off, far_off[0]], 1)
+    blanks = [epoch(number, 1.0).model_copy(update={"dev_loss": 3 - number / 10}) for number in range(1, 5)]
+    assert not out_of_patience(blanks, 1)  # every character is wrong, and the loss falls
+    assert out_of_patience([*blanks, blanks[0]], 1)
 
 
 def test_a_seal_covers_every_byte(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import soundfile
 from mondegreen.records import Example
 
 SAMPLE_RATE = 16_000
-_LETTERS = "ABCDEF"
+_LETTERS = "ABCDEFGH"
 _SECONDS = 0.12
 
 

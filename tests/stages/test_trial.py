@@ -40,4 +40,4 @@ def test_what_judges_runs_again_where_the_answer_changed_and_training_does_not()
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert stages["trial"]["always_changed"]
     asks = {name for name, stage in stages.items() if "build/trial/trial.json" in stage["deps"]}
-    assert asks == {"evaluate", "validate"}
+    assert asks == {"evaluate", "validate", "regress"}

@@ -34,6 +34,7 @@ AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
 Advance = Callable[[int], None]
+Lacking = Callable[[str], Iterable[str]]
 
 
 def export_cases(
@@ -141,6 +142,7 @@ def import_cases(
     dry_run: bool = False,
     text_area: str = "",
     silence: bool = False,
+    lacking: Lacking = lambda text: (),
     advance: Advance = lambda cases: None,
 ) -> ImportReport:
     """Adds the file's new cases, and to known cases the corrections that they lack. Nothing else is changed.
@@ -153,6 +155,7 @@ def import_cases(
         author: of the corrections that name none.
         dry_run: only check and count.
         text_area, silence: of Label Studio, see `label_studio.read_tasks`.
+        lacking: the characters of a text that the model which is trained cannot write; such corrections are noted.
         advance: called with a number of cases that are done, in both passes.
 
     Raises:
@@ -169,10 +172,20 @@ def import_cases(
         return read_cases(path, kind, said, text_area=text_area, silence=silence)
 
     with data_manager.blobs.writing():
-        checked = _check(data_manager, path, rows(notices), folder, not dry_run, advance)
+        checked = _check(data_manager, path, _spelt(rows(notices), lacking), folder, not dry_run, advance)
         with (reading if dry_run else transaction)(data_manager.engine) as session:
             report = _write(session, _read_again(path, rows([]), checked), checked, author, not dry_run, advance)
     return report.model_copy(update={"notices": (*notices, *told(path, checked.remarks))})
+
+
+def _spelt(rows: Iterable[CaseInFile], lacking: Lacking) -> Iterator[CaseInFile]:
+    """Notes the corrections that cannot be trained on."""
+    message = "corrections with characters that model.base cannot write are kept, and not trained on"
+    for row in rows:
+        texts = (item.transcript for item in row.case.corrections) if row.case else ()
+        if odd := dict.fromkeys(character for text in texts for character in lacking(text)):
+            row = row._replace(remarks=(*row.remarks, Remark("unwritable", message, " ".join(map(repr, odd)))))
+        yield row
 
 
 def _refuse(path: Path, problems: Sequence[str]) -> None:

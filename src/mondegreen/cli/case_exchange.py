@@ -24,6 +24,7 @@ from mondegreen.cli.common import (
     UsedOption,
     answer,
     case_filter,
+    lacking_characters,
     local,
     table,
 )
@@ -108,6 +109,7 @@ def import_cases(
             dry_run=dry_run,
             text_area=text_area,
             silence=silence,
+            lacking=lacking_characters(),
             advance=adding(advance),
         )
     would = "Nothing was changed. There would be" if dry_run else "Imported"

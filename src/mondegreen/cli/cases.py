@@ -27,6 +27,7 @@ from mondegreen.cli.common import (
     UsedOption,
     answer,
     case_filter,
+    lacking_characters,
     local,
     named_model,
     origins,
@@ -67,7 +68,7 @@ def add(
     text: Annotated[str | None, typer.Option(help="What the model heard; transcribed now when not given.")] = None,
     correction: Annotated[str | None, typer.Option(help="What was said. Empty: nothing.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model that transcribes; model.base of ./params.yaml when not given.")
+        str | None, typer.Option(help="The model that transcribes; the champion, else model.base of ./params.yaml.")
     ] = None,
     model_version: Annotated[
         str | None, typer.Option(help="Which model heard it; the digest of the one that transcribes when not given.")
@@ -197,7 +198,7 @@ def _hypotheses(
 
     Args:
         text: the transcript of the one recording; None to transcribe now.
-        model: that transcribes; None for model.base of params.yaml.
+        model: that transcribes; None for the one in production, else model.base of params.yaml.
         model_version: "" for the digest of the model that transcribes, if one does.
     """
     if text is not None:
@@ -216,13 +217,9 @@ def _hypotheses(
 
 def _warn_of_unwritable(text: str) -> None:
     """The correction is kept all the same; it judges, and it is left out of training."""
-    from mondegreen.config import params_of
-    from mondegreen.speech.spelling import labeller, unwritable
-
-    base = params_of().model.base
-    if characters := unwritable(text, labeller(base)):
-        named = " ".join(repr(character) for character in characters)
-        typer.echo(f"warning: {base} cannot write {named}: the correction is kept, but not trained on.", err=True)
+    if characters := lacking_characters()(text):
+        named = " ".join(map(repr, characters))
+        typer.echo(f"warning: the model cannot write {named}: the correction is kept, but not trained on.", err=True)
 
 
 def _page(page: "CasePage") -> "Iterator[str | RenderableType]":

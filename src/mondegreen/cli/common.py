@@ -145,17 +145,40 @@ def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
 
 
 def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
-    """The model that an option names, else model.base of params.yaml, and the parameters, which may be the defaults.
+    """The model that an option names, else the one in production, which is said, else model.base of params.yaml.
+
+    Returns:
+        Its name, and the parameters, which may be the defaults.
 
     Raises:
         UsageError: neither of the two is there.
+        RegistryError: nobody can say which one is in production.
     """
     from mondegreen.config import params_of
 
     if model is None and not Path("params.yaml").is_file():
         raise UsageError("No model is named, and there is no params.yaml here.", advice)
     params = params_of()
+    if model is None:
+        from mondegreen.registry.resolving import champion_of
+
+        model = champion_of(params.register_.model_name)
+        if model:
+            typer.echo(f"model: {model}, which is in production (--model names another)", err=True)
     return model or params.model.base, params
+
+
+def lacking_characters() -> Callable[[str], list[str]]:
+    """Gives the characters of a text that model.base cannot write: it cannot be trained on them.
+
+    It gives none where the model's vocabulary is not at hand; `prepare` says so then.
+    """
+    from mondegreen.config import params_of
+    from mondegreen.registry.resolving import find_model
+    from mondegreen.speech.spelling import labeller, unwritable
+
+    writer = labeller(params_of().model.base, find_model)
+    return lambda text: unwritable(text, writer)
 
 
 def origins(

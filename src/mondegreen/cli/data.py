@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import GRID, Column, ObjectOption, answer, table
+from mondegreen.cli.common import GRID, Column, ObjectOption, answer, named_model, table
 from mondegreen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def check(
 def retention(
     words: Annotated[int, typer.Argument(min=1, help="Words of the whole set, dev and test.")] = 2_000,
     source: Annotated[
-        Path | None, typer.Option("--from", help="A data folder; what the champion was trained on when not given.")
+        Path | None, typer.Option("--from", help="A data folder; the champion's earlier data when not given.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Who must hear them well; the champion, else model.base.")] = None,
     max_wer: Annotated[float, typer.Option(min=0, max=1, help="Word error rate of a recording that is taken.")] = 0.1,
@@ -109,22 +109,23 @@ def retention(
 ) -> None:
     """Pick recordings that the champion hears well into data/retention: what the next model must not forget.
 
-    They come from the data of the champion's training where data/ holds others by now, or from a folder. A set that is
-    there is added to. Exit code 0 when the set has the words, 1 when the source has not enough, 2 when there is none.
+    They come from what the champion, or the one that it was trained from, learnt and was judged on where data/ holds
+    other data by now, or from a folder. A set that is there is added to. Exit code 0 when the set has the words, 1 when
+    the source has not enough, 2 when there is none.
     """
     from tempfile import TemporaryDirectory
 
     from mondegreen.config import params_of
-    from mondegreen.intake.retention import pick_retention
+    from mondegreen.intake.retention import earlier_data, pick_retention
     from mondegreen.progress import progress
     from mondegreen.scoring.normalizer import normalize
     from mondegreen.speech.transcriber import load_transcriber, transcribe_in_groups
 
     params = params_of()
-    champion, commit = _champion(params.register_.model_name)
     with TemporaryDirectory(prefix="mondegreen-") as folder, progress("listening") as advance:
-        place = source or _earlier_data(commit, Path(folder) / "data")
-        stt = load_transcriber(model or champion or params.model.base, params, cached=False)
+        place = source or earlier_data(Path(), _lineage(params.register_.model_name), Path(folder) / "data")
+        name, _ = named_model(model, "Give one: --model NAME.")
+        stt = load_transcriber(name, params, cached=False)
 
         def hear(paths: Sequence[Path]) -> "Iterator[Transcription | Failure]":
             for number, result in enumerate(transcribe_in_groups(stt, paths), 1):
@@ -140,22 +141,22 @@ def retention(
         raise typer.Exit(1)
 
 
-def _champion(name: str) -> tuple[str, str]:
-    """The champion's URI and the commit that it was trained at; two empty texts where there is none."""
-    from mondegreen.errors import MondegreenError
+def _lineage(name: str) -> list[str]:
+    """The md5 of data/ at the champion's training, at its base's and so on; nothing where there is no champion."""
+    from mondegreen.registry.deploy import BASELINE_TAG
     from mondegreen.registry.deployer import ModelDeployer
+    from mondegreen.registry.resolving import champion_of
 
-    try:
-        version = ModelDeployer(model_name=name).get_version("@champion")
-    except MondegreenError:
-        return "", ""
-    return version.uri, version.tags.get("git.commit", "")
-
-
-def _earlier_data(commit: str, folder: Path) -> Path:
-    from mondegreen.intake.retention import earlier_data
-
-    return earlier_data(Path(), commit, folder)
+    if not champion_of(name):
+        return []
+    versions = ModelDeployer(model_name=name).list_versions()
+    by_digest = {version.digest: version for version in reversed(versions)}
+    version = next((one for one in versions if "champion" in one.aliases), None)
+    lineage: list[str] = []
+    while version:  # each was judged against its base
+        lineage.append(version.tags.get("data.dvc", ""))
+        version = by_digest.pop(version.tags.get(BASELINE_TAG, ""), None)
+    return lineage
 
 
 def _retained(report: "RetentionReport") -> Iterator[str]:
@@ -192,6 +193,7 @@ def _checked(report: "DataReport") -> "Iterator[str | RenderableType]":
         yield table(
             rows,
             Column("would land in", lambda row: row.name),
+            Column("speakers", lambda row: row.speakers or "–", "right"),
             Column("utterances", lambda row: row.utterances, "right"),
             Column("minutes", lambda row: f"{row.seconds / 60:.1f}", "right"),
             Column("words", lambda row: row.words, "right"),

@@ -31,7 +31,7 @@ def transcribe(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Folder, hub name or models:/name@champion; model.base of ./params.yaml when not given."),
+        typer.Option(help="Folder, hub name or models:/…; the champion, else model.base of ./params.yaml."),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.common import Column, ObjectOption, answer, table
-from mondegreen.scoring.wording import percent, points, span
+from mondegreen.scoring.wording import percent, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from mondegreen.registry.trials import TrialRun, Trials
 
@@ -29,7 +30,7 @@ def trials(
 
     file = registry_file()
     found = list_trials(everything) if file is None or file.is_file() else Trials(trials=[], others=0)
-    answer(found, _lines(found), as_json, width=160)
+    answer(found, _lines(found), as_json, width=80)
 
 
 def _lines(found: "Trials") -> "Iterator[str | RenderableType]":
@@ -39,13 +40,13 @@ def _lines(found: "Trials") -> "Iterator[str | RenderableType]":
         return
     yield table(
         rows,
-        Column("trial", lambda row: row.name, no_wrap=True),
-        Column("dev WER", lambda row: percent(row.dev_wer), "right", no_wrap=True),
-        Column("CER", lambda row: percent(row.dev_cer), "right", no_wrap=True),
-        Column("improvement, points", _improvement, "right", no_wrap=True),
-        Column("lost on retention dev", _loss, "right", no_wrap=True),
-        Column("parameters that differ", lambda row: ", ".join(f"{k}={v}" for k, v in row.params.items()) or "–"),
-        Column("judged", lambda row: row.verdict or "no", no_wrap=True),
+        Column("trial,\nwhat differs", _told),
+        Column("dev WER,\nCER", lambda row: f"{percent(row.dev_wer)}\n{percent(row.dev_cer)}", "right", no_wrap=True),
+        Column("improvement,\npoints", _improvement, "right", no_wrap=True),
+        Column("retention dev\nlost, points", _loss, "right", no_wrap=True),
+        box=None,
+        padding=(0, 2, 1, 0),
+        pad_edge=False,
     )
     if found.others:
         yield f"{found.others} on another dev set or against another baseline are not shown: --all."
@@ -55,14 +56,22 @@ def _lines(found: "Trials") -> "Iterator[str | RenderableType]":
     )
 
 
+def _told(row: "TrialRun") -> "Text":
+    """Whole names, a parameter a line, and how it was judged, if it was."""
+    from rich.text import Text
+
+    lines = [row.name, *(f"{name}={value}" for name, value in row.params.items())]
+    return Text("\n".join([*lines, *([f"judged: {row.verdict}"] if row.verdict else [])]), overflow="fold")
+
+
 def _improvement(row: "TrialRun") -> str:
     if row.wer_improvement is None:
         return "–"
-    return f"{100 * row.wer_improvement:+.2f}" + (f" ({span(*row.interval)})" if row.interval else "")
+    return f"{100 * row.wer_improvement:+.2f}" + (f"\n{span(*row.interval)}" if row.interval else "")
 
 
 def _loss(row: "TrialRun") -> str:
     if row.retention_loss is None:
         return "not measured"
-    bound = f", at most {points(row.retention_upper_bound)}" if row.retention_upper_bound is not None else ""
-    return f"{points(row.retention_loss)}{bound}"
+    bound = f"\nat most {100 * row.retention_upper_bound:+.2f}" if row.retention_upper_bound is not None else ""
+    return f"{100 * row.retention_loss:+.2f}{bound}"

@@ -66,6 +66,7 @@ class DataReport(BaseModel):
     words: int
     speakers: int
     without_speaker: int
+    unit: str  # what goes to one split together: speaker or recording; "" where nothing can be prepared
     domains: dict[str, dict[str, Share]]
     findings: list[Finding]
     spelling: Spelling | None  # this and the next two are None where nothing can be prepared
@@ -162,6 +163,7 @@ def _report(examination: Examination, manifest: Manifest | None, params: Params,
         words=sum(len(words_of(words)) for _, _, words in referenced),
         speakers=len({item.speaker for item in found} - {""}),
         without_speaker=sum(not item.speaker for item in found),
+        unit=manifest.report.unit if manifest else "",
         domains=manifest.report.domains if manifest else {},
         findings=sorted(findings, key=lambda item: (("lost", "doubt", "note").index(item.kind), -item.count)),
         spelling=manifest.report.spelling if manifest else None,

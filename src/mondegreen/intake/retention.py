@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from mondegreen.cases.repository import Repository, directory_md5
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
-from mondegreen.git import dvc, git_or_nothing
+from mondegreen.git import dvc
 from mondegreen.intake.entries import Entry
 from mondegreen.intake.taking import take
 from mondegreen.scoring.wer import count_words
@@ -49,19 +49,26 @@ class RetentionReport(BaseModel):
         return self.words >= self.wanted
 
 
-def earlier_data(project: Path, commit: str, folder: Path) -> Path:
-    """data/ as it was at a commit, if it was another one, in a folder of its own.
+def earlier_data(project: Path, lineage: Sequence[str], folder: Path) -> Path:
+    """The newest of the champion's training data that data/ does not hold any more, in a folder of its own.
+
+    Args:
+        lineage: md5 of data/, as data.dvc names it, of the champion's training, of its base's, and so on.
 
     Raises:
-        UsageError: it is what data/ holds now, or DVC does not have it any more.
+        UsageError: there is none but what data/ holds now, nobody committed it, or DVC does not have it any more.
     """
-    then = yaml.safe_load(git_or_nothing(project, "show", f"{commit}:data.dvc") or "{}") if commit else {}
-    pointer = project / "data.dvc"
-    now = yaml.safe_load(pointer.read_text(encoding="utf-8")) if pointer.is_file() else {}
-    if not then.get("outs"):
+    repository = Repository(project)
+    pointer = repository.pointer()
+    now = directory_md5(pointer) if pointer else ""
+    earlier = [md5 for md5 in lineage if md5 and md5 != now]
+    if not any(lineage):
         raise UsageError("Nobody knows which data the champion was trained on.", _OTHER)
-    if then["outs"] == now.get("outs"):
+    if not earlier:
         raise UsageError("The champion was trained on what data/ holds now: there is no earlier domain.", _OTHER)
+    commit = next((found for md5 in earlier if (found := repository.introduced(md5))), "")
+    if not commit:
+        raise UsageError(f"No commit's data.dvc names what the champion was trained on ({earlier[0]}).", _OTHER)
     dvc(project, "get", "--quiet", "--rev", commit, ".", "data", "--out", str(folder), error=UsageError)
     return folder
 

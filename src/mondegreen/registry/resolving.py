@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.aliases import local_folder
-from mondegreen.registry.ledger import CHAMPION, Ledger
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import RegistryAwayError, connect, live_state, registry_file
 from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Backups, differences, from_tag, packaged_model
 from mondegreen.speech.spelling import local_model
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_WAYS = {
+    CHAMPION: "Put one into production: `mondegreen models deploy @challenger`. `mondegreen models list` shows them.",
+    CHALLENGER: "`dvc repro` registers a candidate. `mondegreen models list` shows those that are there.",
+}
 _log = logging.getLogger(__name__)
+
+
+class NobodyHoldsError(RegistryError):
+    """No version has this alias, or there is no such model."""
 
 
 def find_model(name: str) -> Path | None:
@@ -39,6 +47,26 @@ def find_model(name: str) -> Path | None:
         return None
 
 
+def champion_of(name: str) -> str:
+    """`models:/name@champion` when there is one, by the registry or, while that is away, by the ledger; else "".
+
+    Raises:
+        RegistryError: the registry is a server that does not answer, and no champion of its is known here.
+    """
+    uri = f"models:/{name}@{CHAMPION}"
+    file = registry_file()
+    if file and not file.is_file():
+        return uri if _last_known(name) else ""
+    try:
+        holder(uri)
+    except NobodyHoldsError:
+        return ""
+    except RegistryError:
+        if not _last_known(name):
+            raise
+    return uri
+
+
 def holder(uri: str) -> str:
     """The version that holds an alias now, such as fine-tuned-stt/3.
 
@@ -46,7 +74,8 @@ def holder(uri: str) -> str:
         uri: `models:/name@alias`.
 
     Raises:
-        RegistryError: nobody holds it, or the registry cannot be asked.
+        NobodyHoldsError: nobody does.
+        RegistryError: the registry cannot be asked.
     """
     import mlflow
 
@@ -58,6 +87,8 @@ def holder(uri: str) -> str:
     try:
         version = connect().get_model_version_by_alias(found["name"], found["alias"])
     except (mlflow.exceptions.MlflowException, OSError) as error:
+        if getattr(error, "error_code", "") in _UNKNOWN:
+            raise _nobody(uri, found["alias"]) from None
         raise RegistryError(
             f"{uri} cannot be looked up: {getattr(error, 'message', error)}", "See `mondegreen models list`."
         ) from None
@@ -92,12 +123,20 @@ def resolve_uri(uri: str) -> Path:
             f"{uri} cannot be loaded: {getattr(error, 'message', error)}",
             "See the versions and aliases with `mondegreen models list` or `make ui`.",
         )
+        if alias in _WAYS and not away:
+            problem = _nobody(uri, alias)
     except RegistryAwayError as error:
         away, problem = True, error
     if away and alias == CHAMPION and (package := _last_known(name)):
         _log.warning("%s The last known champion answers, from its backup %s.", problem.problem, package)
         return packaged_model(package, uri)
     raise problem
+
+
+def _nobody(uri: str, alias: str) -> NobodyHoldsError:
+    """Nobody holds an alias, and how somebody comes to do so."""
+    way = _WAYS.get(alias, "See the versions and aliases with `mondegreen models list` or `make ui`.")
+    return NobodyHoldsError(f"{uri}: no version is @{alias}.", way)
 
 
 def _package(version: "ModelVersion", location: str) -> Path:

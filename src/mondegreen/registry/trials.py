@@ -3,13 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.registry.mlflow_store import connect, experiment_id
+from mondegreen.config import Params
+from mondegreen.git import git_or_nothing
+from mondegreen.registry.mlflow_store import connect, experiment_id, tracking_root
 from mondegreen.registry.run_logs import TRIAL_BASELINE_TAG, TRIAL_REFERENCES_TAG
-from mondegreen.registry.runs import EXPERIMENT_TAG
+from mondegreen.registry.runs import EXPERIMENT_TAG, flatten_params
 
 
 class TrialRun(BaseModel):
@@ -29,7 +32,7 @@ class TrialRun(BaseModel):
     retention_loss: float | None  # on the dev part of the retention set; None without one
     retention_upper_bound: float | None
     verdict: str  # how it came out when it was judged on test, "" when it was not
-    params: dict[str, str]  # those that are not the same in all trials of the list
+    params: dict[str, str]  # that differ between the trials of the list, or from params.yaml where a trial started
     dev_set: str  # digest over the dev set's IDs and references
     baseline: str  # digest of the model that it is compared with
 
@@ -58,7 +61,8 @@ def list_trials(everything: bool = False) -> Trials:
             newest.setdefault(_name(run), run)
     runs = list(newest.values())
     alike = [run for run in runs if everything or _compared_with(run) == _compared_with(runs[0])]
-    varied = _varied(alike)
+    committed = {commit: _committed(commit) for commit in {_started_from(run) for run in alike}}
+    varied = _varied(alike) | {name for run in alike for name in _changed(run, committed[_started_from(run)])}
     return Trials(trials=sorted((_trial(run, varied) for run in alike), key=_rank), others=len(runs) - len(alike))
 
 
@@ -83,13 +87,31 @@ def _compared_with(run: Run) -> tuple[str, str]:
     return run.data.tags[TRIAL_REFERENCES_TAG], run.data.tags[TRIAL_BASELINE_TAG]
 
 
-def _varied(runs: list[Run]) -> list[str]:
+def _varied(runs: list[Run]) -> set[str]:
     """Names of the parameters that are not the same in all runs."""
-    names = sorted({name for run in runs for name in run.data.params})
-    return [name for name in names if len({run.data.params.get(name) for run in runs}) > 1]
+    names = {name for run in runs for name in run.data.params}
+    return {name for name in names if len({run.data.params.get(name) for run in runs}) > 1}
 
 
-def _trial(run: Run, varied: list[str]) -> TrialRun:
+def _started_from(run: Run) -> str:
+    return run.data.tags.get("git.commit", "")
+
+
+def _committed(commit: str) -> dict[str, str]:
+    """The parameters of a commit; {} where it is not here, or they are another version's."""
+    text = git_or_nothing(tracking_root(), "show", f"{commit}:./params.yaml") if commit else ""
+    try:
+        return flatten_params(Params.model_validate(yaml.safe_load(text))) if text else {}
+    except (ValueError, yaml.YAMLError):
+        return {}
+
+
+def _changed(run: Run, committed: dict[str, str]) -> set[str]:
+    """Names of the parameters in which a trial differs from the commit that it started from."""
+    return {name for name, value in committed.items() if run.data.params.get(name, value) != value}
+
+
+def _trial(run: Run, varied: set[str]) -> TrialRun:
     numbers, tags = run.data.metrics, run.data.tags
     low, high = (numbers.get(f"trial/interval_{end}") for end in ("low", "high"))
     facts: dict[str, Any] = {
@@ -105,7 +127,7 @@ def _trial(run: Run, varied: list[str]) -> TrialRun:
         baseline_dev_wer=numbers["baseline/dev/wer"],
         interval=None if low is None or high is None else (low, high),
         verdict=tags.get("verdict", ""),
-        params={name: run.data.params[name] for name in varied if name in run.data.params},
+        params={name: run.data.params[name] for name in sorted(varied) if name in run.data.params},
         dev_set=tags[TRIAL_REFERENCES_TAG],
         baseline=tags[TRIAL_BASELINE_TAG],
         **facts,

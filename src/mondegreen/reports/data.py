@@ -11,6 +11,11 @@ from mondegreen.records import Utterance
 from mondegreen.reports.page import embed, templates
 from mondegreen.scoring.wording import unsigned
 
+# What goes to one split together: docs/splits.md.
+_UNITS = {
+    "speaker": "the speaker: all that one says goes to one split",
+    "recording": "the recording: fewer speakers are named than validate.min_speakers",
+}
 _MOST_KINDS = 4  # of rates, channels and codecs in a line
 
 
@@ -18,6 +23,7 @@ class SplitRow(NamedTuple):
     """A split as tables show it."""
 
     name: str
+    speakers: int  # named ones
     utterances: int
     seconds: float
     words: int
@@ -33,6 +39,7 @@ def facts(report: DataReport) -> list[tuple[str, str]]:
         ("codecs", _kinds(report.codecs)),
         ("texts", f"{report.with_reference} references, {report.words} words"),
         ("speakers", _speakers(report)),
+        ("unit", _UNITS.get(report.unit, "")),
         ("vocabulary", _vocabulary(report)),
         ("shared", f"{shared.texts} texts: {shared.done}" if (shared := report.shared_texts) else ""),
     ]
@@ -71,6 +78,7 @@ def split_rows(report: DataReport) -> list[SplitRow]:
     return [
         SplitRow(
             split if domain == "target" else f"{domain} {split}",
+            share.speakers,
             share.utterances,
             share.seconds,
             share.words,

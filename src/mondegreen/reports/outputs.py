@@ -230,7 +230,7 @@ def _row(verdict: Verdict, name: str) -> SummaryRow:
 
 
 def _suites(results: RegressionResults) -> str:
-    if not results.registered:
+    if not results.suites:
         return f"not run: {results.reason}"
     good = sum(suite.outcome == "pass" for suite in results.suites)
     word = "passed" if results.passed else "not passed"

@@ -290,6 +290,8 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
         lines.append(("change on what it knew", points(-kept.loss), may))
     if regression and not regression.registered:
         lines.append(("regression suites", "none", "none are registered"))
+    elif regression and not regression.suites:
+        lines.append(("regression suites", "not run", regression.reason))
     elif regression:
         good = sum(suite.outcome == "pass" for suite in regression.suites)
         lines.append(("regression suites", f"{good} of {len(regression.suites)} pass", ""))

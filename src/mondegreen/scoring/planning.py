@@ -127,7 +127,15 @@ def _unguarded(clusters: int, unit: Unit, rules: ValidateParams) -> list[str]:
     asked = clusters > 0 if rules.require_retention is None else rules.require_retention
     if clusters >= rules.min_clusters or not asked:
         return []
-    waive = "validate.require_retention: false does without"
-    if not clusters:
-        return [f"data/retention has nothing to judge what is forgotten by; {waive}"]
-    return [f"the retention test set has {clusters} {unit}s, {rules.min_clusters} are needed; {waive}"]
+    if clusters:
+        found = f"the retention test set has {clusters} {unit}s, {rules.min_clusters} are needed"
+        waive = "false lets a verdict pass with FORGETTING IS NOT RULED OUT"
+    else:
+        found = "nothing in data/retention can judge what is forgotten"
+        waive = "null does without a set, and the verdict says FORGETTING WAS NOT MEASURED"
+    ways = (
+        "`mondegreen data retention 2000 [--from FOLDER]` adds recordings that the champion hears well",
+        "or put recordings with a references.csv into data/retention",
+        f"or validate.require_retention: {waive}",
+    )
+    return [f"{found} ({', '.join(ways)})"]

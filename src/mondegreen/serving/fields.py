@@ -43,7 +43,9 @@ def read_fields(form: FormData, language: str, names: Sequence[str], headers: Ma
     if unknown := sorted(set(form) - _KNOWN):
         raise RefusedError(400, f"{unknown[0]} is not a field that is understood.", unknown[0])
     text = {key: str(value).strip() for key, value in form.items() if key != "file"}
-    if (model := text.get("model", "")) not in names:
+    if not (model := text.get("model", "")):
+        raise RefusedError(400, f"The field model is missing; models: {', '.join(names)}.", "model")
+    if model not in names:
         raise RefusedError(404, f"There is no model {model!r} here. Ask for {names[0]} (GET /v1/models).", "model")
     if (given := text.get("language") or language).lower() != language.lower():
         raise RefusedError(400, f"language {given!r}: this model hears {language!r} (serve.language).", "language")

@@ -211,7 +211,7 @@ def _finish(
         if adapted:
             save_adapter(adapted, base, best.weight, output / "adapter")
     PartialState().wait_for_everyone()
-    best_epoch = min(history, key=lambda epoch: (epoch.dev_wer, epoch.dev_cer, epoch.epoch))
+    best_epoch = min(history, key=lambda epoch: (*epoch.rank, epoch.epoch))
     collapse = "" if best_epoch.dev_heard else "The best epoch hears nothing in any dev recording (blanks only)."
     return FinetuneResult(
         history=history,

@@ -55,6 +55,7 @@ class Share(BaseModel):
     words: int  # of the references
     recordings: int
     conditions: dict[str, int]
+    speakers: int = 0  # named ones
 
 
 class SharedTexts(BaseModel):
@@ -377,6 +378,7 @@ def _share(rows: list[Utterance], total: int, text: Text) -> Share:
         words=sum(len(words_of(text(row.reference))) for row in rows),
         recordings=len({row.recording for row in rows}),
         conditions=dict(sorted(Counter(row.condition for row in rows).items())),
+        speakers=len({row.speaker for row in rows} - {""}),
     )
 
 

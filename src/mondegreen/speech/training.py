@@ -11,7 +11,9 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mondegreen.config import Params, Seconds
-from mondegreen.errors import TrainingError
+from mondegreen.errors import TrainingError, VocabularyError
 from mondegreen.files import sha256_file, write_text
 from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
-from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate
-from mondegreen.speech.decoding import greedy
+from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, ctc_loss
+from mondegreen.speech.decoding import LogProbs, greedy
 from mondegreen.speech.model import SpeechModel, batches, log_probabilities
+from mondegreen.speech.text import Labeller
 
 OnEpoch = Callable[[dict[str, Any]], None]
 _WEIGHTS, _SEAL, _STATE, _PREFIX = "model.safetensors", "complete.json", "trainer_state.json", "checkpoint-"
@@ -40,19 +43,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DevScore:
-    """Counts over a set of examples. `heard` is the number of hypotheses that are not empty."""
+    """Counts over a set of examples.
+
+    `heard` is the number of hypotheses that are not empty, `loss` the sum of the CTC losses of a label over those
+    examples whose text the model can write, and `written` how many these are.
+    """
 
     words: ErrorCounts
     characters: ErrorCounts
     heard: int
+    loss: float
+    written: int
 
     def __add__(self, other: "DevScore") -> "DevScore":
-        return DevScore(self.words + other.words, self.characters + other.characters, self.heard + other.heard)
+        return DevScore(
+            self.words + other.words,
+            self.characters + other.characters,
+            self.heard + other.heard,
+            self.loss + other.loss,
+            self.written + other.written,
+        )
 
     @classmethod
     def zero(cls) -> "DevScore":
         """The neutral element of `+`."""
-        return cls(ErrorCounts.zero(), ErrorCounts.zero(), 0)
+        return cls(ErrorCounts.zero(), ErrorCounts.zero(), 0, 0.0, 0)
 
 
 @dataclass(frozen=True)
@@ -86,15 +101,32 @@ class DevSet:
     def _score_group(self, model: SpeechModel, group: Sequence[Example]) -> list[DevScore]:
         rows = log_probabilities(model, [self.recordings.features(example, model) for example in group])
         return [
-            self._judge(example, greedy(row, model.vocabulary, model.frame_seconds).text)
+            self._judge(example, row, greedy(row, model.vocabulary, model.frame_seconds).text, model)
             for example, row in zip(group, rows, strict=True)
         ]
 
-    def _judge(self, example: Example, text: str) -> DevScore:
+    def _judge(self, example: Example, row: LogProbs, text: str, model: SpeechModel) -> DevScore:
         reference, hypothesis = read_pair(example.text, text, self.normalizer)
+        labels = self._labels.get(example.id, ())
+        frames = torch.from_numpy(row)[None]  # (1, num_frames, vocab_size)
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool)
+        loss = ctc_loss(frames, mask, torch.tensor([labels]), model.vocabulary.blank) if labels else 0.0
         return DevScore(
-            count_words(reference, hypothesis), count_characters(reference, hypothesis), int(bool(hypothesis))
+            count_words(reference, hypothesis),
+            count_characters(reference, hypothesis),
+            int(bool(hypothesis)),
+            float(loss),
+            int(bool(labels)),
         )
+
+    @cached_property
+    def _labels(self) -> dict[str, tuple[int, ...]]:
+        """By the id of an example; without those that the vocabulary cannot write."""
+        labeller, found = Labeller(self.recordings.base.vocabulary), {}
+        for example in self.examples:
+            with suppress(VocabularyError):
+                found[example.id] = tuple(labeller.encode(example.text, example.id))
+        return found
 
 
 def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
@@ -111,6 +143,7 @@ def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
                     dev_wer=entry["eval_wer"],
                     dev_cer=entry["eval_cer"],
                     dev_heard=entry["eval_heard"],
+                    dev_loss=entry.get("eval_label_loss"),
                     learning_rate=trained["learning_rate"],
                 )
             )
@@ -118,23 +151,24 @@ def history_of(log: Sequence[Mapping[str, Any]]) -> list[Epoch]:
 
 
 def out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no lower dev WER, and where that stands still no lower CER.
+    """Whether the last `patience` epochs brought no lower dev WER, where that stands still CER, and where both do loss.
 
-    A model that starts far away gets every word wrong for epochs while its characters come right.
+    A model that starts far away gets every word wrong for epochs while its characters come right, and one that writes
+    blanks only has every character wrong while its loss falls.
     """
-    best = min(range(len(history)), key=lambda index: (history[index].dev_wer, history[index].dev_cer), default=0)
+    best = min(range(len(history)), key=lambda index: history[index].rank, default=0)
     return len(history) - 1 - best >= patience
 
 
 class EarlyStopping(TrainerCallback):
-    """Stops when neither dev WER nor CER fell for `patience` epochs. Counts in the log, so it survives a resume."""
+    """Stops when nothing of dev got better for `patience` epochs. Counts in the log, so it survives a resume."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if out_of_patience(history_of(state.log_history), self.patience):
-            logger.info("No lower dev WER or CER for %d epochs: training stops.", self.patience)
+            logger.info("No lower dev WER, CER or loss for %d epochs: training stops.", self.patience)
             control.should_training_stop = True
 
 
@@ -246,9 +280,14 @@ class CTCTrainer(Trainer):
             *(score.characters.errors, score.characters.reference_length, score.heard),
         ]
         totals = self.accelerator.reduce(torch.tensor(counts, device=self.args.device), "sum").tolist()
+        losses = torch.tensor([score.loss, float(score.written)], device=self.args.device)
+        loss, written = self.accelerator.reduce(losses, "sum").tolist()
         rates = {"wer": totals[0] / totals[1], "cer": totals[2] / totals[3], "heard": totals[4]}
-        # The Trainer keeps the checkpoint of the lowest number: WER, and where words tie the CER, as part of one word.
-        rates["rank"] = (totals[0] + rates["cer"] / (1 + rates["cer"])) / totals[1]
+        rates["label_loss"] = loss / max(1.0, written)
+        # The Trainer keeps the checkpoint of the lowest number: WER; where words tie the CER, as part of one word; and
+        # where characters tie too the loss, as part of one character.
+        finer = (totals[2] + rates["label_loss"] / (1 + rates["label_loss"])) / totals[3]
+        rates["rank"] = (totals[0] + finer / (1 + finer)) / totals[1]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in rates.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -279,7 +318,7 @@ class CTCTrainer(Trainer):
 def train(
     module: FeatureCTC, dataset: ClipDataset, dev: DevSet, params: Params, folder: Path, on_epoch: OnEpoch | None = None
 ) -> list[Epoch]:
-    """Trains `module` in place and leaves it with the weights of the best epoch by dev WER, then CER.
+    """Trains `module` in place and leaves it with the weights of the best epoch by dev WER, then CER, then loss.
 
     Goes on from the newest whole checkpoint in `folder`; the result is that of a run that was never killed.
 

@@ -1,12 +1,15 @@
-"""What must not get worse: every suite, heard by the base model and by the candidate. The run is put on record."""
+"""What must not get worse: every suite, heard by the base model and by the candidate. The run is put on record.
+
+Suites are for what is judged: a trial runs none, and `dvc repro` after `dvc exp apply` runs them.
+"""
 
 import logging
 from pathlib import Path
 
 from mondegreen.config import Params, load_params
-from mondegreen.files import write_json
+from mondegreen.files import read_json, write_json
 from mondegreen.progress import progress, run_stage
-from mondegreen.records import RegressionResults
+from mondegreen.records import RegressionResults, Trial
 from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_registered
 from mondegreen.regression.runner import run_suites
 from mondegreen.speech.corpus_transcription import corpus_transcriber
@@ -18,16 +21,21 @@ MODEL = Path("build/train/model")
 
 def main() -> None:
     params = load_params()
-    if suites_registered(params.regress):
+    if not suites_registered(params.regress):
+        results = _not_run(NO_SUITES, registered=False)
+        logging.getLogger(__name__).warning("%s: nothing shows what got worse (`mondegreen regression add`)", NO_SUITES)
+    elif read_json(Path("build/trial/trial.json"), Trial).trial:
+        results = _not_run("a trial runs no suites", registered=True)
+    else:
         results = _run(params)
         record_run(results)  # before the output: what is not on record did not happen
-    else:
-        digest = model_digest(MODEL)
-        results = RegressionResults(
-            passed=False, reason=NO_SUITES, model=digest, suites=[], model_version=digest[:12], registered=False
-        )
-        logging.getLogger(__name__).warning("%s: nothing shows what got worse (`mondegreen regression add`)", NO_SUITES)
     write_json(Path("build/regress/results.json"), results)
+
+
+def _not_run(reason: str, registered: bool) -> RegressionResults:
+    digest = model_digest(MODEL)
+    names = {"model": digest, "model_version": digest[:12]}
+    return RegressionResults(passed=False, reason=reason, suites=[], registered=registered, **names)
 
 
 def _run(params: Params) -> RegressionResults:
