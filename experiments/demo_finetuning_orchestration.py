@@ -44,6 +44,7 @@ KNOBS = {
     "trigger": {"min_error_cases": 15, "min_corrected_cases": 15, "min_inferences": 15},
     "train": {"epochs": 6, "patience": 1, "merge_weights": [0.5, 1.0], "forgetting_budget": 0.008},
     "monitor": {"min_inferences": 10},
+    "audit": {"rate": 0.0},  # of a few dozen calls no random part says anything
 }
 FRESH = 4  # every so many of the recordings held back is a call that comes only after the deployment
 BITS = 5  # of the linear layers of the worse candidate

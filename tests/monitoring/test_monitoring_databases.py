@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mondegreen.config import MonitorParams
-from mondegreen.monitoring.records import MonitorReport
+from mondegreen.monitoring.records import MonitorReport, ProductionReport
 from mondegreen.monitoring.tracker import MetadataTracker
 from tests.cases.conftest import Recorder, chosen, postgres, record  # noqa: F401
+from tests.monitoring.audited import served
 from tests.monitoring.inferences import NOW, inference, insert_rows, service
 from tests.monitoring.listener import OK, listening
 
@@ -45,6 +46,18 @@ def test_both_databases_give_the_same_report(
     assert flat(one.model_dump(exclude={"database"})) == pytest.approx(flat(other.model_dump(exclude={"database"})))
     assert flat(one_trends) == pytest.approx(flat(other_trends))
     assert "sqlite" in one.database and "postgresql" in other.database
+
+
+def test_both_databases_give_the_same_wer_in_production(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    def fill(kind: str) -> ProductionReport:
+        tracker = MetadataTracker(tmp_path / kind)
+        served(tracker, 120, 60, waiting=3)
+        served(tracker, 120, 60, model="n" * 64, version=None, start=NOW - timedelta(days=1))
+        return tracker.production_wer(timedelta(days=7), now=NOW)
+
+    one, other = (with_database(kind, request, lambda kind=kind: fill(kind)) for kind in ("sqlite", "postgresql"))
+    assert one.total.wer and one.difference and one.difference.interval
+    assert flat(one.model_dump()) == pytest.approx(flat(other.model_dump()))
 
 
 def with_database(kind: str, request: pytest.FixtureRequest, work: Callable[[], object]) -> object:

@@ -115,6 +115,17 @@ def test_a_new_version_is_compared_with_the_one_before(tracker: MetadataTracker)
     assert thin and thin.difference is None and thin.reason
 
 
+def test_after_a_rollback_the_version_that_answers_now_is_compared_and_judged(tracker: MetadataTracker) -> None:
+    served(tracker, 100, 60, model="n" * 64, version="stt/4", start=NOW - timedelta(days=2), errors=lambda n: 5 + n % 3)
+    served(tracker, 400, 60, start=NOW - timedelta(days=4), errors=lambda n: n % 3)
+    assert [wer.label for wer in found(tracker).versions] == ["stt/3", "stt/4"]
+    served(tracker, 200, 60, start=NOW - timedelta(hours=5), errors=lambda n: n % 3)  # stt/3 again
+    report = found(tracker, max_wer=0.4)
+    assert report.difference and (report.difference.before, report.difference.after) == ("stt/4", "stt/3")
+    assert report.difference.difference and report.difference.difference < 0
+    assert [check.status for check in check_production(report, "7d")] == ["ok"]
+
+
 @pytest.mark.parametrize(("bound", "status"), [(None, None), (0.05, "alert"), (0.5, "ok")])
 def test_the_alert_fires_when_the_whole_interval_lies_above(
     tracker: MetadataTracker, bound: float | None, status: str | None

@@ -88,11 +88,14 @@ def add(
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1.
     """
+    from mondegreen.cases.records import AUDIT
     from mondegreen.git import login
 
     for option, given in (("--text", text), ("--correction", correction)):
         if given is not None and len(audio) > 1:
             raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
+    if source == AUDIT:
+        raise UsageError(f"The source {AUDIT} is of what was drawn at random.", "Give the cases another --source.")
     manager, failed = open_store(store, new=True), False
     origin = origins(audio, speaker, recording, channel, metadata)
     for path, hypothesis, version in _hypotheses(audio, text, model, model_version or ""):

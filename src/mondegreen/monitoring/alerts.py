@@ -71,16 +71,16 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
 
 
 def check_production(found: ProductionReport, window: str) -> list[Check]:
-    """Fires when the whole interval lies above audit.max_wer, by the newest version where enough of it was heard."""
+    """Fires when the whole interval lies above audit.max_wer: of the version that answers now, if enough was heard."""
     if found.max_wer is None:
         return []
-    newest = found.versions[-1] if found.versions and found.versions[-1].wer else found.total
-    wer = newest.wer
+    present = found.versions[-1] if found.versions and found.versions[-1].wer else found.total
+    wer = present.wer
     status: CheckStatus = "not measured" if wer is None else "alert" if wer.interval.low > found.max_wer else "ok"
-    detail = newest.reason
+    detail = present.reason
     if wer is not None:
         interval = f"{percent(wer.interval.low)} to {percent(wer.interval.high)}"
-        detail = f"{percent(wer.value)} (95 % interval {interval}), {newest.label}"
+        detail = f"{percent(wer.value)} (95 % interval {interval}), {present.label}"
     check = Check(
         metric="production_wer",
         status=status,

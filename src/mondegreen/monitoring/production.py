@@ -1,5 +1,6 @@
 """The WER in production: of a window, by version and by week, from the audit sample (scoring.production)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -63,6 +64,7 @@ class _Window:
 
     traffic: dict[tuple[str, str], tuple[float, float, float]]  # sums of the features by model and cluster
     names: dict[str, str]  # of the models
+    last: dict[str, datetime]  # inference of each model
     heard: list[_Heard]
     drawn: dict[str, int]  # by model
     outside: int  # inferences that nobody drew from
@@ -71,7 +73,7 @@ class _Window:
 def production_wer(
     engine: Engine, params: AuditParams, normalizer: NormalizerName, since: datetime, until: datetime
 ) -> ProductionReport:
-    """The WER of the window as a whole, by version and by week, and what the newest version changed.
+    """The WER of the window as a whole, by version and by week, and what the version that answers now changed.
 
     Args:
         params: audit.
@@ -81,14 +83,13 @@ def production_wer(
         window = _read(session, since, until, normalizer)
         edges = _mondays(until, params.weeks)
         weeks = [(edge, after, _read(session, edge, after, normalizer)) for edge, after in pairwise(edges)]
-        order = _by_appearance(session, list(window.names), until)
     total, _ = _estimated(window, None, "all versions", params, since, until)
-    found = {model: _estimated(window, model, window.names[model], params, since, until) for model in order}
+    estimated = [_estimated(window, model, window.names[model], params, since, until) for model in _in_order(window)]
     return ProductionReport(
         total=total,
-        versions=[wer for wer, _ in found.values()],
+        versions=[wer for wer, _ in estimated],
         weeks=[_estimated(read, None, "", params, start, end)[0] for start, end, read in weeks if read.traffic],
-        difference=_difference([(wer.label, estimate) for wer, estimate in found.values()]),
+        difference=_difference([(wer.label, estimate) for wer, estimate in estimated]),
         outside=window.outside,
         max_wer=params.max_wer,
     )
@@ -184,8 +185,16 @@ def _sample(heard: Sequence[_Heard], numbers: dict[str, int]) -> HeardSample:
     )
 
 
+def _in_order(window: _Window) -> list[str]:
+    """The models, the one that answers now at the end: also after a rollback. Of several at once it is the busiest."""
+    counts: Counter[str] = Counter()
+    for (model, _), sums in window.traffic.items():
+        counts[model] += int(sums[0])
+    return sorted(window.last, key=lambda model: (window.last[model].replace(minute=0), counts[model], model))
+
+
 def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> VersionDifference | None:
-    """The newest version against the one before it; None where the window holds one version."""
+    """The version that answers now against the one before; None where the window holds one version."""
     if len(found) < 2:
         return None
     (before, old), (after, new) = found[-2:]
@@ -197,25 +206,24 @@ def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> Versi
 
 def _read(session: Session, since: datetime, until: datetime, normalizer: NormalizerName) -> _Window:
     window = within(since, until)
-    offered = InferenceRow.inclusion > 0
-    words = func.coalesce(InferenceRow.words, 0)
-    groups = select(
-        InferenceRow.model_version,
-        _CLUSTER,
-        func.count(),
-        func.sum(words),
-        func.sum(words * _DOUBT),
-        func.max(InferenceRow.served),
-    ).where(*window, offered)
+    words = func.coalesce(InferenceRow.words, 0).label("words")
+    row = InferenceRow
+    columns = (row.model_version, _CLUSTER.label("cluster"), words, _DOUBT.label("doubt"), row.served, row.at)
+    each = select(*columns).where(*window, row.inclusion > 0).subquery().c
+    totals = (func.count(), func.sum(each.words), func.sum(each.words * each.doubt))
+    groups = select(each.model_version, each.cluster, *totals, func.max(each.served), func.max(each.at))
+    groups = groups.group_by(each.model_version, each.cluster)
     traffic: dict[tuple[str, str], tuple[float, float, float]] = {}
     names: dict[str, str] = {}
-    sums = session.execute(groups.group_by(InferenceRow.model_version, _CLUSTER))
-    for model, cluster, count, heard, doubtful, served in sums:
+    last: dict[str, datetime] = {}
+    for model, cluster, count, heard, doubtful, served, at in session.execute(groups):
         traffic[model, cluster] = (float(count), float(heard), float(doubtful))
         names[model] = max(names.get(model, ""), served or "")
+        last[model] = max(last.get(model, at), at)
     drawn = select(InferenceRow.model_version, func.count()).where(*window, InferenceRow.audit_id.is_not(None))
     return _Window(
         traffic=traffic,
+        last=last,
         names={model: name or model[:_DIGITS] for model, name in names.items()},
         heard=[_counted(row, normalizer) for row in session.execute(_decided(*window))],
         drawn=dict(session.execute(drawn.group_by(InferenceRow.model_version)).tuples().all()),
@@ -256,12 +264,3 @@ def _counted(row: Any, normalizer: NormalizerName) -> _Heard:
         words=counts.reference_length,
         speech=speech,
     )
-
-
-def _by_appearance(session: Session, models: Sequence[str], until: datetime) -> list[str]:
-    """The models, the one that began to answer last at the end."""
-    first = select(InferenceRow.model_version, func.min(InferenceRow.at)).where(
-        InferenceRow.model_version.in_(models), InferenceRow.at <= until
-    )
-    began = dict(session.execute(first.group_by(InferenceRow.model_version)).tuples().all())
-    return sorted(models, key=lambda model: (began[model], model))

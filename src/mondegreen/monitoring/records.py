@@ -161,7 +161,7 @@ class ProductionWer(MonitorRecord):
 
 
 class VersionDifference(MonitorRecord):
-    """WER of the newest version minus that of the one before; positive is worse."""
+    """WER of the version that answers now minus that of the one before; positive is worse."""
 
     before: str
     after: str
@@ -174,7 +174,7 @@ class ProductionReport(MonitorRecord):
     """The WER in production, as far as people heard the audit sample."""
 
     total: ProductionWer
-    versions: list[ProductionWer]  # the newest last
+    versions: list[ProductionWer]  # the one that answers now last
     weeks: list[ProductionWer]  # calendar weeks (UTC) that had traffic, oldest first
     difference: VersionDifference | None  # None: one version answered
     outside: int  # inferences that were logged without a draw

@@ -1,4 +1,4 @@
-"""The WER in production in words: one line a version, what the newest one changed, and how many references to hear."""
+"""The WER in production in words: one line a version, what a new one changed, and how many references to hear."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -54,7 +54,7 @@ def rate(wer: WerEstimate) -> str:
 
 
 def comparison(found: VersionDifference) -> str:
-    """What the newest version changed."""
+    """What the version that answers now changed."""
     pair = f"{version(found.after)} against {version(found.before)}"
     if found.difference is None or found.interval is None:
         return f"{pair}: no difference is measured, {found.reason}."
