@@ -40,6 +40,7 @@ class TranscribeParams(_Section):
     batch_seconds: Seconds = Field(15.0, gt=0)
     beam_width: int = Field(16, ge=1)
     nbest: int = Field(5, ge=1)
+    phrases: str | None = Field(None, min_length=1)
 
 
 GuardName = Literal["confident", "edits", "vocabulary", "sound", "acoustic", "agreement"]

@@ -152,3 +152,18 @@ def test_files_of_a_folder_that_are_not_taken_are_counted_and_named(model: Path,
     assert len(result.stdout.splitlines()) == 3
     assert "1 file was not taken, being no recordings by name: notes.txt" in result.stderr
     assert "2 files were skipped, being hidden or a resource fork" in result.stderr
+
+
+def test_phrases_of_a_file_are_heard_and_those_that_cannot_be_are_named(
+    model: Path, recordings: Path, tmp_path: Path
+) -> None:
+    plain = json.loads(transcribe(recordings / "a.wav", "--model", model, "--json").stdout)
+    listed = tmp_path / "phrases.yaml"
+    listed.write_text(f"phrases:\n  - 4711\u00a0x\n  - {{phrase: zustand, sounds_like: {plain['text'].split()[0]}}}\n")
+    result = transcribe(recordings / "a.wav", "--model", model, "--json", "--phrases", listed)
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and "DIGIT FOUR" in result.stderr and "left out" in result.stderr
+    assert found["text"].startswith("ZUSTAND") and found["model"] != plain["model"]
+    listed.write_text("phrases:\n  - phrase: a\n    weight: heavy\n")
+    wrong = transcribe(recordings / "a.wav", "--model", model, "--phrases", listed)
+    assert wrong.exit_code == 2 and f"{listed}:3: field 0.weight" in wrong.stderr

@@ -1,5 +1,6 @@
 """BaselineSTTModel: one way in, the same text by every door."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import soundfile
 
 from mondegreen.errors import AudioError, UsageError
+from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, list_of, write_phrases
 from mondegreen.speech.audio import load_audio
+from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load
 from tests.tiny import save_model
 
@@ -95,3 +98,41 @@ def test_a_pretrained_model_without_a_head_is_refused(tmp_path: Path) -> None:
     Wav2Vec2Model.from_pretrained(folder).save_pretrained(folder)
     with pytest.raises(UsageError, match="CTC head"):
         BaselineSTTModel(str(folder))
+
+
+def test_phrases_are_heard_by_every_door_in_any_batch_and_in_windows(
+    folder: Path, model: BaselineSTTModel, tmp_path: Path
+) -> None:
+    paths = [_noise(tmp_path / f"{i}.wav", 0.6 + i / 3, i) for i in range(5)]
+    first = model.transcribe(paths[2]).text.split()[0]
+    listed = list_of([{"phrase": "what he said", "sounds_like": first, "case": "keep"}], "the test", 0.5)
+    alone = BaselineSTTModel(str(folder), phrases=listed)
+    one_by_one = [alone.transcribe(path) for path in paths]
+    assert one_by_one[2].text.startswith("what he said") and one_by_one[2].words[0].text == "what"
+    for seconds in (1.0, 60.0):
+        together = BaselineSTTModel(str(folder), batch_seconds=seconds, phrases=listed).transcribe_many(paths)
+        for found, expected in zip(together, one_by_one, strict=True):
+            assert isinstance(found, Transcription) and found.text == expected.text
+    no_list = BaselineSTTModel(str(folder), nbest=0, phrases=listed).transcribe(paths[2])
+    assert no_list.text == one_by_one[2].text and no_list.nbest == []
+    windows = BaselineSTTModel(str(folder), max_duration=1.0, phrases=listed).transcribe(paths[2])
+    assert "what he said" in windows.text
+
+
+def test_a_list_in_the_folder_is_a_part_of_the_model_and_of_its_digest(
+    folder: Path, model: BaselineSTTModel, tmp_path: Path
+) -> None:
+    listed = list_of(["Zustand"], "the test")
+    named = BaselineSTTModel(str(folder), phrases=listed)
+    with_list = shutil.copytree(folder, tmp_path / "with")
+    write_phrases(with_list / PHRASES_FILE, listed)
+    own = BaselineSTTModel(str(with_list))
+    assert own.phrases == listed and own.boost
+    assert own.digest == named.digest == model_digest(with_list) != model.digest == model_digest(folder)
+    assert own.model.weights == model.model.weights
+    for nothing in (PhraseList(), listed.at(0.0)):
+        off = BaselineSTTModel(str(with_list), phrases=nothing)
+        assert off.boost is None and off.digest == model.digest
+    (with_list / PHRASES_FILE).write_text("phrases: [1]\n")
+    with pytest.raises(UsageError, match=r"phrases.yaml:1: field 0"):
+        BaselineSTTModel(str(with_list))

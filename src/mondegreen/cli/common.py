@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mondegreen.cases.records import CaseFilter
     from mondegreen.config import Params
     from mondegreen.loop.rounds import OnStageProgress, StageProgress
+    from mondegreen.speech.transcriber import BaselineSTTModel
 
 STORE, BUILD = Path("var"), Path("build")
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
@@ -43,6 +44,11 @@ SinceOption = Annotated[str | None, typer.Option(help="First seen from then on: 
 UntilOption = Annotated[str | None, typer.Option(help="First seen before: 24h, 7d, or a date.")]
 TextOption = Annotated[str | None, typer.Option(help="Beginnings of words in a transcript or the file's name.")]
 
+PhrasesOption = Annotated[
+    Path | None,
+    typer.Option("--phrases", metavar="FILE", help="Phrases that shall be heard (phrases.yaml), not the model's own."),
+]
+
 # Where recordings come from; `origins` takes them in this order.
 SpeakerOption = Annotated[str | None, typer.Option(help="Who speaks, in all of the recordings.")]
 RecordingOption = Annotated[str | None, typer.Option(help="The source recording that they are pieces of.")]
@@ -51,6 +57,7 @@ MetadataOption = Annotated[
     Path | None, typer.Option(help="A table with the columns path and speaker, recording, channel; a file a row.")
 ]
 
+_NAMED = 10  # phrases that are left out, each in a line of its own
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 # Options of a table without lines and headings.
@@ -83,6 +90,15 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
         from rich.console import Console
 
         Console(width=None if sys.stdout.isatty() else width, highlight=width is None).print(part)
+
+
+def warn_of_left_out(model: "BaselineSTTModel") -> None:
+    """Says which phrases a model's letters cannot write."""
+    left_out = model.boost.left_out if model.boost else []
+    for item in left_out[:_NAMED]:
+        typer.echo(f"warning: phrase {item}: it is left out", err=True)
+    if len(left_out) > _NAMED:
+        typer.echo(f"warning: {len(left_out) - _NAMED} more phrases are left out", err=True)
 
 
 def json_text(facts: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mondegreen.cli.common import Column, JsonOption, answer, table
+from mondegreen.cli.common import Column, JsonOption, answer, table, warn_of_left_out
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import BY_CHARACTER, confidence, counted, percent, probability, span, unsigned
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mondegreen.delimited import Notice
     from mondegreen.records import Hypothesis
     from mondegreen.scoring.normalizer import NormalizerName
+    from mondegreen.scoring.phrases import PhraseList
     from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
     from mondegreen.scoring.transcript_files import References
 
@@ -65,6 +66,10 @@ def compare(
     terms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Terms, one a line: how often they are missed or invented.")
     ] = None,
+    phrases: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Phrases that B, a model, shall hear: name it as A too to see their worth."),
+    ] = None,
     snr: Annotated[
         bool,
         typer.Option("--snr", help="Measure how noisy the recordings are, where they can be found: slices by SNR."),
@@ -89,6 +94,7 @@ def compare(
     from mondegreen.config import params_of
     from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
+    from mondegreen.scoring.phrases import read_phrases
     from mondegreen.scoring.slices import FEWEST, two_models
     from mondegreen.scoring.terms import term_rates
     from mondegreen.scoring.transcript_files import read_references
@@ -99,7 +105,8 @@ def compare(
     notices: list[Notice] = []
     said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
-    old, new = (_hypotheses(name, said, params, notices) for name in (a, b))
+    listed = read_phrases(phrases) if phrases else None
+    old, new = (_hypotheses(name, said, params, notices, given) for name, given in ((a, None), (b, listed)))
     if glm:
         said, old, new = _mapped(glm, said, (old, new), rules)
     comparison = side_by_side(
@@ -164,17 +171,21 @@ def _references(given: Path | None) -> Path:
     return given or MANIFEST
 
 
-def _hypotheses(name: str, said: "References", params: "Params", notices: "list[Notice]") -> "list[Hypothesis]":
+def _hypotheses(
+    name: str, said: "References", params: "Params", notices: "list[Notice]", phrases: "PhraseList | None"
+) -> "list[Hypothesis]":
     from mondegreen.scoring.transcript_files import SUFFIXES, read_hypotheses
 
     path = Path(name)
     # A model is a folder or a name; a file that is not there shall not be looked for on the hub.
     if path.is_file() or path.suffix.lower() in SUFFIXES:
+        if phrases:
+            raise UsageError(f"{name} is written already: no phrases can change it.", "Name a model, or no --phrases.")
         return read_hypotheses(path, said, notices)
-    return _transcribed(name, said, params)
+    return _transcribed(name, said, params, phrases)
 
 
-def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypothesis]":
+def _transcribed(name: str, said: "References", params: "Params", phrases: "PhraseList | None") -> "list[Hypothesis]":
     """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
     from mondegreen.delimited import wrong
     from mondegreen.speech.audio import named_channels
@@ -193,7 +204,9 @@ def _transcribed(name: str, said: "References", params: "Params") -> "list[Hypot
         for row, path in zip(said.utterances, paths, strict=True)
     ]
     project = Path("params.yaml").is_file()
-    model = load_transcriber(name, params, nbest=params.transcribe.nbest if project else 0, cached=project)
+    nbest = params.transcribe.nbest if project else 0
+    model = load_transcriber(name, params, nbest=nbest, cached=project, phrases=phrases)
+    warn_of_left_out(model)
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:
         return transcribe_corpus(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
 

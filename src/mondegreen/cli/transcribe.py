@@ -13,11 +13,13 @@ import typer
 
 from mondegreen.cli.common import (
     MetadataOption,
+    PhrasesOption,
     RecordingOption,
     SpeakerOption,
     json_text,
     named_model,
     origins,
+    warn_of_left_out,
 )
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
@@ -47,6 +49,7 @@ def transcribe(
     speaker: SpeakerOption = None,
     recording: RecordingOption = None,
     metadata: MetadataOption = None,
+    phrases: PhrasesOption = None,
 ) -> None:
     """Transcribe recordings (wav, flac, ogg, mp3; others with the extra av; any rate, any length).
 
@@ -54,6 +57,7 @@ def transcribe(
     inference could not be logged. What was not heard of a recording, and which files of a folder are no recordings,
     stands on stderr too.
     """
+    from mondegreen.scoring.phrases import read_phrases
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
@@ -67,7 +71,9 @@ def transcribe(
         if number is not None:
             origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
     seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
-    stt = load_transcriber(name, params, batch_seconds=seconds, cached=False)
+    listed = read_phrases(phrases) if phrases else None
+    stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, phrases=listed)
+    warn_of_left_out(stt)
     failed, group = 0, batch_size or GROUP
     with (
         progress("transcribing", len(paths)) as advance,

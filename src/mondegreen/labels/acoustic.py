@@ -14,7 +14,7 @@ from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
-from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_model, log_probabilities
+from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_base, log_probabilities
 from mondegreen.speech.text import Labeller
 
 MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin
@@ -134,7 +134,7 @@ def load_scorer(params: Params, digest: str) -> AcousticScorer:
     Raises:
         UsageError: it has other weights by now.
     """
-    model = load_model(params.model.base)
+    model = load_base(params)
     check_model(params, model.digest, digest)
     return AcousticScorer(model, params.transcribe.batch_seconds)
 

@@ -10,9 +10,10 @@ from peft import PeftModel
 
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
+from mondegreen.scoring.phrases import PHRASES_FILE
 from mondegreen.speech.finetuning import merged_at
 from mondegreen.speech.lora import merge
-from mondegreen.speech.model import SpeechModel, load_model, model_digest
+from mondegreen.speech.model import SpeechModel, load_model, phrases_in, weights_digest
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "base.json")
 
@@ -32,14 +33,15 @@ def load_adapter(folder: Path, device: str | None = None) -> SpeechModel:
             "Name a folder that `mondegreen finetune --adapter-only` wrote, or the merged model.",
         ) from None
     base = load_model(name, device)
-    if base.digest != digest:
+    if base.weights != digest:
         raise UsageError(
-            f"{folder} is an adapter of model {digest[:12]}; {name} holds {base.digest[:12]}.",
+            f"{folder} is an adapter of model {digest[:12]}; {name} holds {base.weights[:12]}.",
             f"Put the former model back under {name}, or name its place as `base` in {folder / 'base.json'}.",
         )
     adapted = PeftModel.from_pretrained(copy.deepcopy(base.network), str(folder))
     network = merged_at(base.network, merge(adapted), weight)
-    return replace(base, name=str(folder), folder=folder, network=network, digest=model_digest(folder))
+    found = replace(base, name=str(folder), folder=folder, network=network, weights=weights_digest(folder))
+    return replace(found, phrases=phrases_in(folder))
 
 
 def keep_one(output: Path, adapter_only: bool) -> None:
@@ -53,7 +55,7 @@ def keep_one(output: Path, adapter_only: bool) -> None:
         return
     adapter = output / "adapter"
     for path in output.iterdir():
-        if path.is_file():
+        if path.is_file() and path.name != PHRASES_FILE:
             path.unlink()
     for path in sorted(adapter.iterdir()):
         shutil.move(path, output / path.name)

@@ -55,10 +55,12 @@ class Vocabulary:
 
     def sentence(self, words: Iterable[str]) -> str:
         """The text of words that are written already."""
-        return self._finished((self.separator or self.gap).join(words))
+        return self._tidied((self.separator or self.gap).join(words))
 
     def _finished(self, text: str) -> str:
-        text = text.lower() if self.lower else text
+        return self._tidied(text.lower() if self.lower else text)
+
+    def _tidied(self, text: str) -> str:
         for found, instead in _TIDIED if self.tidy else ():
             text = text.replace(found, instead)
         return text
@@ -74,8 +76,8 @@ class Greedy:
 
 
 @dataclass(frozen=True)
-class _Token:
-    """A run of frames with the same most probable token. `end` is the frame after the run."""
+class Token:
+    """A run of frames that a path gives to one token. `end` is the frame after the run."""
 
     id: int
     start: int
@@ -90,11 +92,11 @@ def greedy(log_probs: LogProbs, vocabulary: Vocabulary, frame_seconds: Seconds) 
         log_probs: float32 (num_frames, vocab_size).
         frame_seconds: time from one frame to the next.
     """
-    emitted = _best_path(log_probs, vocabulary)
+    emitted = best_path(log_probs, vocabulary)
     return Greedy(
         text=vocabulary.text([token.id for token in emitted]),
-        confidence=_confidence(emitted, log_probs, vocabulary),
-        words=_words(emitted, vocabulary, frame_seconds),
+        confidence=confidence_of(emitted, log_probs, vocabulary),
+        words=words_of(emitted, vocabulary, frame_seconds),
     )
 
 
@@ -103,7 +105,7 @@ def utterance_confidence(log_probs: LogProbs, vocabulary: Vocabulary) -> float:
 
     A token's posterior is that of its best frame. 0 for a lattice without frames.
     """
-    return _confidence(_best_path(log_probs, vocabulary), log_probs, vocabulary)
+    return confidence_of(best_path(log_probs, vocabulary), log_probs, vocabulary)
 
 
 def prefix_beam_search(
@@ -128,17 +130,12 @@ def prefix_beam_search(
     Returns:
         Distinct texts, best first. The first may differ from the best path's text.
     """
-    search = _Search(vocabulary, beam_width)
-    probs = np.exp(log_probs.astype(np.float64))
-    starts_token = log_probs >= token_floor
-    starts_token[:, [vocabulary.blank, *(vocabulary.special - {search.delimiter})]] = False
-    order = np.argsort(-log_probs, axis=1, kind="stable")
-    for row, ranked, starts in zip(probs, order, starts_token, strict=True):
-        search.step(row.tolist(), ranked[starts[ranked]].tolist())
+    search = PrefixSearch(vocabulary, beam_width)
+    search.run(log_probs, token_floor)
     return search.best(nbest)
 
 
-class _Search:
+class PrefixSearch:
     """Prefixes as nodes of a tree, each with the probability of its paths that end in a blank, and of the others.
 
     Probabilities are divided by the best after each frame and the logarithm of the divisors is summed: the range of
@@ -154,6 +151,15 @@ class _Search:
         self.children: list[dict[int, int]] = [{}]
         self.beams: dict[int, tuple[float, float]] = {0: (1.0, 0.0)}
         self.log_scale = 0.0
+
+    def run(self, log_probs: LogProbs, token_floor: float) -> None:
+        """Takes every frame of a lattice; see `prefix_beam_search`."""
+        probs = np.exp(log_probs.astype(np.float64))
+        starts_token = log_probs >= token_floor
+        starts_token[:, [self.vocabulary.blank, *(self.vocabulary.special - {self.delimiter})]] = False
+        order = np.argsort(-log_probs, axis=1, kind="stable")
+        for row, ranked, starts in zip(probs, order, starts_token, strict=True):
+            self.step(row.tolist(), ranked[starts[ranked]].tolist())
 
     def step(self, row: list[float], likely: list[int]) -> None:
         """Takes one frame: `row` holds every token's probability, `likely` those that may start here, best first."""
@@ -195,31 +201,36 @@ class _Search:
             self.beams = {}
 
     def _child(self, node: int, token: int) -> int:
-        children = self.children[node]
-        if token not in children:
-            children[token] = len(self.last)
-            self.last.append(token)
-            self.parent.append(node)
-            self.children.append({})
-        return children[token]
+        child = self.children[node].get(token)
+        return self._new(node, token) if child is None else child
+
+    def _new(self, node: int, token: int) -> int:
+        child = self.children[node][token] = len(self.last)
+        self.last.append(token)
+        self.parent.append(node)
+        self.children.append({})
+        return child
 
     def best(self, count: int) -> list[Alternative]:
+        """Distinct texts, the most probable first."""
         texts: dict[str, float] = {}
         for node, pair in self.beams.items():
-            text = self._text(node)
+            text = self.vocabulary.text(self.tokens(node))
             texts[text] = texts.get(text, 0.0) + sum(pair)
         ranked = sorted(((text, p) for text, p in texts.items() if p > 0.0), key=lambda item: (-item[1], item[0]))
         return [Alternative(text=text, score=math.log(p) + self.log_scale) for text, p in ranked[:count]]
 
-    def _text(self, node: int) -> str:
+    def tokens(self, node: int) -> list[int]:
+        """The tokens of a prefix."""
         tokens: list[int] = []
         while node:
             tokens.append(self.last[node])
             node = self.parent[node]
-        return self.vocabulary.text(tokens[::-1])
+        return tokens[::-1]
 
 
-def _best_path(log_probs: LogProbs, vocabulary: Vocabulary) -> list[_Token]:
+def best_path(log_probs: LogProbs, vocabulary: Vocabulary) -> list[Token]:
+    """The tokens of the most probable path, special ones too."""
     if not len(log_probs):
         return []
     ids = vocabulary.columns[log_probs.argmax(axis=1)]  # (num_frames,)
@@ -228,28 +239,66 @@ def _best_path(log_probs: LogProbs, vocabulary: Vocabulary) -> list[_Token]:
     best = np.maximum.reduceat(peaks, starts)
     ends = np.append(starts[1:], len(ids))
     runs = zip(ids[starts].tolist(), starts.tolist(), ends.tolist(), best.tolist(), strict=True)
-    return [_Token(*run) for run in runs if run[0] != vocabulary.blank]
+    return [Token(*run) for run in runs if run[0] != vocabulary.blank]
 
 
-def _confidence(emitted: list[_Token], log_probs: LogProbs, vocabulary: Vocabulary) -> float:
+def align(log_probs: LogProbs, tokens: Sequence[int], vocabulary: Vocabulary) -> list[Token]:
+    """The most probable path that spells `tokens` (Viterbi over CTC's states): when each of them sounds.
+
+    Of the tokens of the best path it is that path.
+
+    Args:
+        log_probs: float32 (num_frames, vocab_size); its frames can hold the tokens.
+        tokens: without blanks.
+    """
+    states = np.full(2 * len(tokens) + 1, vocabulary.blank)
+    states[1::2] = tokens
+    emissions = log_probs[:, states].astype(np.float64)  # (num_frames, num_states)
+    skips = np.zeros(len(states), dtype=bool)  # the blank between two tokens that differ may be passed over
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    score = np.full(len(states), -np.inf)
+    score[:2] = emissions[0, :2]
+    steps = np.zeros(emissions.shape, dtype=np.int64)
+    for frame in range(1, len(emissions)):
+        options = np.full((3, len(states)), -np.inf)
+        options[0], options[1, 1:] = score, score[:-1]
+        options[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
+        steps[frame] = options.argmax(axis=0)
+        score = options.max(axis=0) + emissions[frame]
+    state = len(states) - 1 - int(len(states) > 1 and score[-2] >= score[-1])
+    path = np.empty(len(emissions), dtype=np.int64)
+    for frame in range(len(emissions) - 1, -1, -1):
+        path[frame] = state
+        state -= int(steps[frame, state])
+    return [_run(log_probs, np.flatnonzero(path == 2 * place + 1), token) for place, token in enumerate(tokens)]
+
+
+def _run(log_probs: LogProbs, frames: npt.NDArray[np.int64], token: int) -> Token:
+    start, end = int(frames[0]), int(frames[-1]) + 1
+    return Token(token, start, end, float(log_probs[start:end, token].max()))
+
+
+def confidence_of(emitted: Sequence[Token], log_probs: LogProbs, vocabulary: Vocabulary) -> float:
+    """Of an utterance, 0..1; see `utterance_confidence`."""
     if emitted:
-        return _geometric_mean(emitted)
+        return geometric_mean(emitted)
     if not len(log_probs):
         return 0.0
     return min(1.0, float(np.exp(log_probs[:, vocabulary.blank].mean(dtype=np.float64))))
 
 
-def _geometric_mean(tokens: list[_Token]) -> float:
+def geometric_mean(tokens: Sequence[Token]) -> float:
+    """Of the tokens' posteriors, 0..1."""
     return min(1.0, math.exp(sum(token.log_prob for token in tokens) / len(tokens)))
 
 
-def _words(emitted: list[_Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[Word]:
+def words_of(emitted: Sequence[Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[Word]:
     """Groups between delimiters; a word's confidence is the geometric mean of its tokens' posteriors.
 
     Of phonemes each is a word: that is how their texts are written and scored.
     """
     words: list[Word] = []
-    group: list[_Token] = []
+    group: list[Token] = []
     delimiter = vocabulary.delimiter_id
     for token in [*emitted, None]:
         if group and (token is None or token.id == delimiter or vocabulary.separator):
@@ -258,7 +307,7 @@ def _words(emitted: list[_Token], vocabulary: Vocabulary, frame_seconds: Seconds
                     text=vocabulary.text([part.id for part in group]),
                     start=group[0].start * frame_seconds,
                     end=group[-1].end * frame_seconds,
-                    confidence=_geometric_mean(group),
+                    confidence=geometric_mean(group),
                 )
             )
             group = []

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, set_seed
 from mondegreen.config import Params
 from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
+from mondegreen.scoring.phrases import PHRASES_FILE, write_phrases
 from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
@@ -106,7 +107,7 @@ def finetune(
     masks = look_at_masks(network, prepared.clips, prepared.dev.recordings, params.seed)
     if adapted:
         try_merge(adapted, prepared.clips, prepared.dev.recordings)
-    folder = checkpoints / run_key(params, base.digest, train, dev)
+    folder = checkpoints / run_key(params, base.weights, train, dev)
     encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, prepared.dev.recordings, waveforms=encoder, augment=params.train.augment)
     started = time.perf_counter()
@@ -251,6 +252,9 @@ def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> Non
     for name in _BESIDE_WEIGHTS:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, output / name)
+    (output / PHRASES_FILE).unlink(missing_ok=True)
+    if base.phrases:  # what was mended by a list stays mended by the model that follows
+        write_phrases(output / PHRASES_FILE, base.phrases)
 
 
 def sweep(

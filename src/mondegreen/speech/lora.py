@@ -168,7 +168,7 @@ def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, fol
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in sorted(settings.items())}
     _write_json(folder / "adapter_config.json", ordered)
-    _write_json(folder / "base.json", {"base": base.name, "base_digest": base.digest, "merge_weight": merge_weight})
+    _write_json(folder / "base.json", {"base": base.name, "base_digest": base.weights, "merge_weight": merge_weight})
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from mondegreen.config import Seconds
+from mondegreen.config import Params, Seconds
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import sha256_file
+from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, pipeline_phrases, read_phrases
 from mondegreen.speech.audio import DECODING, SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import (
     ADAPTER_CONFIG,
@@ -47,7 +48,7 @@ FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
-_MODEL_FILES = ("*.json", "*.safetensors", "*.txt")
+_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE)
 CACHE_FOLDER = Path("var/features")
 _SHARD_BYTES = 64 * 2**20
 logger = logging.getLogger(__name__)
@@ -57,18 +58,25 @@ logger = logging.getLogger(__name__)
 class SpeechModel:
     """A loaded CTC model in float32 and evaluation mode.
 
-    `digest` covers configuration, tokenizer and weights; `encoder_digest` only what computes convolutional features,
-    so that a base model and its LoRA or frozen-encoder children share cached features.
+    `weights` covers configuration, tokenizer and weights, `digest` the folder's list of phrases besides, which is a
+    part of the model; `encoder_digest` only what computes convolutional features, so that a base model and its LoRA or
+    frozen-encoder children share cached features.
     """
 
     name: str
     folder: Path
     network: PreTrainedModel
     vocabulary: Vocabulary
-    digest: str
+    weights: str
     encoder_digest: str
     settings: Settings  # how the encoder wants a waveform
     max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
+    phrases: PhraseList | None = None  # that it is to hear
+
+    @property
+    def digest(self) -> str:
+        """The identity of weights and phrases."""
+        return digest_with(self.weights, self.phrases)
 
     @property
     def frame_seconds(self) -> float:
@@ -110,11 +118,18 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
         folder=folder,
         network=network,
         vocabulary=vocabulary,
-        digest=model_digest(folder),
+        weights=weights_digest(folder),
         encoder_digest=encoder_digest(network, settings),
         settings=settings,
         max_seconds=limit,
+        phrases=phrases_in(folder),
     )
+
+
+def load_base(params: Params) -> SpeechModel:
+    """The base model as the pipeline hears with it: with the list of transcribe.phrases, else with its own."""
+    model = load_model(params.model.base)
+    return replace(model, phrases=pipeline_phrases(params) or model.phrases)
 
 
 def resolve_model(name: str) -> Path:
@@ -144,7 +159,18 @@ def _from_hub(name: str) -> Path:
 
 
 def model_digest(folder: Path) -> str:
-    """sha256 over configuration, tokenizer and weights: what can change a transcript, and nothing else."""
+    """The identity of a model's folder: of its weights, and of its list of phrases where it has one."""
+    return digest_with(weights_digest(folder), phrases_in(folder))
+
+
+def phrases_in(folder: Path) -> PhraseList | None:
+    """The list that is a part of a model; raises UsageError where it cannot be read."""
+    path = folder / PHRASES_FILE
+    return read_phrases(path) if path.is_file() else None
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over configuration, tokenizer and weights: what can change a lattice, and nothing else."""
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
     names += ["adapter_config.json", "base.json"]  # of an adapter that stands alone
     if nested_settings(folder) is not None:  # else it says nothing that changes a transcript

@@ -59,7 +59,7 @@ class Labeller:
             if token == unicodedata.normalize("NFC", token)
         }
         blank = self._ids.pop(" ", None)
-        self._delimiter = blank if vocabulary.delimiter_id is None else vocabulary.delimiter_id
+        self.delimiter = blank if vocabulary.delimiter_id is None else vocabulary.delimiter_id
         self._longest = max((len(_units(token)) for token in tokens), default=1)
         self._apostrophes = [mark for mark in _APOSTROPHES if self._can(mark)]
         self._inside = [mark for mark in _APOSTROPHES if any(mark in token and token != mark for token in tokens)]
@@ -103,7 +103,7 @@ class Labeller:
                     ids += found[0]
                     unwritten += found[1]
                 place += taken
-            labels += [self._delimiter] if labels and ids and self._delimiter is not None else []
+            labels += [self.delimiter] if labels and ids and self.delimiter is not None else []
             labels += ids
         return Written(labels, tuple(lacking), tuple(unwritten))
 

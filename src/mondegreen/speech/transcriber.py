@@ -19,6 +19,7 @@ from torch import Tensor
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.records import Alternative, Word
+from mondegreen.scoring.phrases import PhraseList, digest_with
 from mondegreen.speech.audio import (
     MAX_MISSING_SHARE,
     SAMPLE_RATE,
@@ -27,6 +28,7 @@ from mondegreen.speech.audio import (
     load_audio,
     stream_windows,
 )
+from mondegreen.speech.boosting import Boost, boosted_search
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.model import FeatureCache, batches, encode, load_model, log_probabilities
@@ -83,6 +85,8 @@ class BaselineSTTModel:
         max_duration: longer recordings are taken in overlapping windows.
         max_missing_share: most of a recording, 0..1, that may be damaged or not there.
         cached: keep the encoder's features of files on disk, for the next run over the same files.
+        phrases: what it shall hear (see `boosting`); the list in the model's folder, if there is one, when not given.
+            An empty list is none.
     """
 
     def __init__(
@@ -95,16 +99,27 @@ class BaselineSTTModel:
         max_duration: Seconds = 30.0,
         max_missing_share: float = MAX_MISSING_SHARE,
         cached: bool = False,
+        phrases: PhraseList | None = None,
     ) -> None:
         self.model = load_model(model_name)
+        self.phrases = self.model.phrases if phrases is None else phrases
+        self.boost = self.boost_of(self.phrases)
         self.batch_seconds, self.max_duration = batch_seconds, max_duration
         self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
 
     @property
     def digest(self) -> str:
-        """The model's identity in every record."""
-        return self.model.digest
+        """The identity of weights and phrases in every record."""
+        return digest_with(self.model.weights, self.phrases)
+
+    def boost_of(self, phrases: PhraseList | None) -> Boost | None:
+        """The phrases in this model's tokens; None where none has a weight.
+
+        Raises:
+            VocabularyError: its tokens are phonemes, which no spelling tells.
+        """
+        return Boost(phrases, self.model.vocabulary) if phrases and phrases.active else None
 
     def transcribe(self, path: str | Path) -> Transcription:
         """Transcribes one recording of any length.
@@ -197,6 +212,10 @@ class BaselineSTTModel:
             )
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
+        if self.boost:
+            return boosted_search(
+                lattice, self.model.vocabulary, self.model.frame_seconds, self.boost, self.beam_width, self.nbest
+            )
         best = greedy(lattice, self.model.vocabulary, self.model.frame_seconds)
         if not self.nbest:
             return best, []

@@ -12,6 +12,7 @@ from mondegreen.progress import progress, run_stage
 from mondegreen.records import RegressionResults, Trial
 from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_registered
 from mondegreen.regression.runner import run_suites
+from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber
 from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import load_transcriber
@@ -39,8 +40,9 @@ def _not_run(reason: str, registered: bool) -> RegressionResults:
 
 
 def _run(params: Params) -> RegressionResults:
-    baseline = corpus_transcriber(load_transcriber(params.model.base, params))
-    candidate = corpus_transcriber(load_transcriber(str(MODEL), params))
+    phrases = pipeline_phrases(params)
+    baseline = corpus_transcriber(load_transcriber(params.model.base, params, phrases=phrases))
+    candidate = corpus_transcriber(load_transcriber(str(MODEL), params, phrases=phrases))
     version = candidate.digest[:12]
     return run_suites(params.regress.suites, candidate, baseline, params, model_version=version, track=progress)
 

@@ -12,7 +12,7 @@ from mondegreen.progress import run_stage
 from mondegreen.records import Example, RunInfo
 from mondegreen.registry.runs import lineage_tags, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
-from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.model import SpeechModel, load_base
 from mondegreen.speech.training import OnEpoch
 
 SELECTED, OUTPUT, CHECKPOINTS = Path("build/select"), Path("build/train"), Path("var/checkpoints")
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Writes build/train/model/, run.json and history.json; with several processes the first one writes."""
     params = load_params()
-    base = load_model(params.model.base)
+    base = load_base(params)
     if not PartialState().is_main_process:
         logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the first process speaks for all
         _finetune(base, params, None)

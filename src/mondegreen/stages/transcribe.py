@@ -7,6 +7,7 @@ from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.progress import progress, run_stage
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import metrics_file
+from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.transcriber import load_transcriber
 
@@ -16,8 +17,9 @@ OUTPUT = Path("build/transcribe")
 def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
+    base = load_transcriber(params.model.base, params, phrases=pipeline_phrases(params))
     with progress("transcribing", len(utterances)) as advance:
-        hypotheses = transcribe_corpus(utterances, load_transcriber(params.model.base, params), on_progress=advance)
+        hypotheses = transcribe_corpus(utterances, base, on_progress=advance)
     write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
     write_json(OUTPUT / "metrics.json", metrics_file(utterances, hypotheses, params.score.normalizer))
 

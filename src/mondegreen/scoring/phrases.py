@@ -1,0 +1,231 @@
+"""A list of phrases that a recogniser shall hear: names, products, commands; read from phrases.yaml and written there.
+
+A phrase that cannot be read is an error with its line; what a model cannot write of a list is for `speech.boosting`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from mondegreen.config import Params
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text, write_text
+
+PHRASES_FILE = "phrases.yaml"  # its name in a model's folder, where it is a part of the model
+# Changes whenever the same list makes another transcript: hypotheses of another version are not used.
+_VERSION = "1"
+_LONGEST = 200  # characters of a phrase
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST)]
+Weight = Annotated[float, Field(ge=0, le=10)]
+_NEXT = "Correct the line; docs/phrases.md shows every field."
+
+
+class Phrase(BaseModel):
+    """What shall be heard.
+
+    `weight` makes it stronger or weaker than the list's strength, and stands before that of its class. `sounds_like`
+    are other spellings that are heard as the phrase and written as it. With `case: keep` it is written as it stands
+    here, else in the model's letters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    phrase: Text
+    weight: Weight | None = None
+    class_: Text | None = Field(None, alias="class")
+    sounds_like: tuple[Text, ...] = ()
+    case: Literal["model", "keep"] = "model"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, given: Any) -> Any:
+        """A phrase alone, and one spelling alone, need no more than the text."""
+        if isinstance(given, str):
+            return {"phrase": given}
+        if isinstance(given, dict) and isinstance(given.get("sounds_like"), str):
+            return given | {"sounds_like": [given["sounds_like"]]}
+        return given
+
+
+class PhraseList(BaseModel):
+    """Phrases with their weights. `strength` is the log probability that a character of a phrase is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    version: Literal[1] = 1
+    strength: Weight = 1.0
+    classes: dict[Text, Weight] = Field(default_factory=dict)
+    phrases: tuple[Phrase, ...] = ()
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> Self:
+        unknown = [item for item in self.phrases if item.class_ and item.class_ not in self.classes]
+        if unknown:
+            raise ValueError(f"phrase {unknown[0].phrase!r}: class {unknown[0].class_!r} is not among the classes")
+        return self
+
+    def weight_of(self, phrase: Phrase) -> float:
+        """Log probability that each character of the phrase is given; 0: none."""
+        weight = self.classes[phrase.class_] if phrase.weight is None and phrase.class_ else phrase.weight
+        return self.strength * (1.0 if weight is None else weight)
+
+    @property
+    def active(self) -> tuple[Phrase, ...]:
+        """The phrases that have a weight: without any the search is the plain one."""
+        return tuple(item for item in self.phrases if self.weight_of(item) > 0)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what changes a transcript; "" where nothing does. Order and comments do not."""
+        rows = sorted((p.phrase, self.weight_of(p), sorted(p.sounds_like), p.case) for p in self.active)
+        return hashlib.sha256(json.dumps([_VERSION, rows]).encode()).hexdigest() if rows else ""
+
+    def at(self, strength: float) -> "PhraseList":
+        """The same list with another strength."""
+        return self.model_copy(update={"strength": strength})
+
+    def dump(self) -> str:
+        """As YAML that `read_phrases` reads to the same list."""
+        stream = StringIO()
+        tree = self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"version": self.version}
+        tree["strength"] = self.strength
+        order = ("version", "strength", "classes", "phrases")
+        rows = [row["phrase"] if set(row) == {"phrase"} else row for row in tree.get("phrases", [])]
+        yaml.safe_dump(
+            {key: rows if key == "phrases" else tree[key] for key in order if key in tree or key == "phrases"},
+            stream,
+            sort_keys=False,
+            allow_unicode=True,
+            width=120,
+        )
+        return stream.getvalue()
+
+
+def digest_with(model: str, phrases: PhraseList | None) -> str:
+    """The identity of weights that decode with a list: another one than that of the weights where the list does it."""
+    listed = phrases.digest if phrases else ""
+    return hashlib.sha256(f"{model}\0{listed}".encode()).hexdigest() if listed else model
+
+
+def read_phrases(path: Path) -> PhraseList:
+    """Reads a list.
+
+    Raises:
+        UsageError: it is missing, no YAML, or a field is wrong: with the line.
+    """
+    return parse_phrases(path_text(path) if path.is_file() else _missing(path), str(path))
+
+
+def pipeline_phrases(params: Params) -> PhraseList | None:
+    """The list that base model and candidate both hear by (transcribe.phrases); None where it is empty or not named.
+
+    Raises:
+        UsageError: as `read_phrases` does.
+    """
+    found = read_phrases(Path(params.transcribe.phrases)) if params.transcribe.phrases else None
+    return found if found and found.phrases else None
+
+
+def write_phrases(path: Path, phrases: PhraseList) -> None:
+    """Writes a list so that `read_phrases` finds the same."""
+    write_text(path, phrases.dump())
+
+
+def list_of(phrases: Sequence[str | Mapping[str, Any]], where: str, strength: float | None = None) -> PhraseList:
+    """A list of phrases that stand in no file, such as a request's; raises UsageError naming the phrase's number."""
+    tree: dict[str, Any] = {"phrases": list(phrases)}
+    if strength is not None:
+        tree["strength"] = strength
+    try:
+        found = PhraseList.model_validate(tree)
+    except ValidationError as error:
+        place, message = _first(error)
+        number = f"number {place[1] + 1}: " if len(place) > 1 and isinstance(place[1], int) else ""
+        raise UsageError(f"{where}: {number}{message}.", _NEXT) from None
+    if double := _double(found):
+        raise UsageError(f"{where}: {found.phrases[double[1]].phrase!r} stands twice.", "Name it once.")
+    return found
+
+
+def parse_phrases(text: str, where: str) -> PhraseList:
+    """A list from the text of a file; raises UsageError as `read_phrases` does."""
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{where}{line}: it is not YAML: {getattr(error, 'problem', error)}.", _NEXT) from None
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: it is no list of phrases.", "Write `phrases:` and below it one a line with a dash.")
+    _no_key_twice(node, where)
+    try:
+        found = PhraseList.model_validate(tree)
+    except ValidationError as error:
+        place, message = _first(error)
+        field = ".".join(str(part) for part in place if part != "phrases") or "phrases"
+        raise UsageError(f"{where}:{_line(node, place)}: field {field}: {message}.", _NEXT) from None
+    if double := _double(found):
+        first, again = (_line(node, ("phrases", index)) for index in double)
+        raise UsageError(
+            f"{where}:{again}: {found.phrases[double[1]].phrase!r} stands in line {first} already.", "Keep one of them."
+        )
+    return found
+
+
+def _missing(path: Path) -> str:
+    raise UsageError(f"{path} does not exist.", "Name a list of phrases; docs/phrases.md shows one.")
+
+
+def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+    """Where the first fault is, and what it is."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "model_attributes_type", "string_type"):
+        message += " (quote what YAML takes for a number, a date or a yes)"
+    return first["loc"], message
+
+
+def _double(found: PhraseList) -> tuple[int, int] | None:
+    """The numbers of two entries of one phrase."""
+    seen: dict[str, int] = {}
+    for index, item in enumerate(found.phrases):
+        if (first := seen.setdefault(" ".join(item.phrase.casefold().split()), index)) != index:
+            return first, index
+    return None
+
+
+def _line(node: Any, place: Sequence[int | str]) -> int:
+    """The line of a field, or of the nearest thing around it."""
+    for part in place:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(node, yaml.MappingNode):
+            found = [value for key, value in node.value if key.value == part]
+            node = found[0] if found else node
+    return int(node.start_mark.line) + 1
+
+
+def _no_key_twice(node: Any, where: str) -> None:
+    """YAML's reader would keep the last one and say nothing."""
+    waiting, met = [node], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in met:  # an anchor, which may stand within itself
+            continue
+        met.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    raise UsageError(f"{where}:{key.start_mark.line + 1}: field {key.value} stands twice.", _NEXT)
+                seen.add(key.value)
+                waiting.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
