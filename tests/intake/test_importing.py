@@ -375,3 +375,28 @@ def test_channels_of_kaldi_segments_and_any_line_end(ends: str) -> None:
     assert [part.shape for part in heard] == [(RATE // 2,)] * 3 + [(RATE // 2, 2)]
     assert [part[0] for part in heard[:3]] == [8192, 16384, 16384]
     assert report.left_out.keys() == {"no_channel", "bad_row"}
+
+
+def test_recordings_and_tables_in_linked_folders_are_found() -> None:
+    for name in ("a", "b"):
+        tone(Path(f"elsewhere/wav/{name}.wav"), pitch=400 + ord(name))
+    Path("elsewhere/1-2.trans.txt").write_text("1-2-0000 ONE\n")
+    tone(Path("elsewhere/1-2-0000.wav"))
+    Path("set").mkdir()
+    Path("set/linked").symlink_to(Path("elsewhere").resolve())
+    Path("elsewhere/loop").symlink_to(Path("set").resolve())
+    source = manifest(Path("set/m.json"), {"audio_filepath": "/export/wav/a.wav", "text": "one"})
+    report, rows = taken("nemo", source)
+    assert (report.taken, report.unlisted.count, len(rows)) == (1, 2, 1)
+    assert taken("librispeech", "set", "libri")[0].taken == 1
+
+
+def test_speakers_who_may_be_one_or_several_are_said() -> None:
+    names = ("Anna", "anna", "unknown", "", "Zo")
+    rows = [{"audio_filepath": f"{n}.wav", "text": str(n), "speaker": name} for n, name in enumerate(names)]
+    for n in range(len(names)):
+        tone(Path(f"set/{n}.wav"), pitch=400 + 30 * n)
+    report, _ = taken("nemo", manifest(Path("set/m.json"), *rows))
+    said = "\n".join(report.notices)
+    assert "Anna and anna; write one person's name in one way" in said and "Zo" not in said
+    assert "counts as one person: unknown" in said and "the speaker is empty in 1 of 5 rows" in said

@@ -258,7 +258,7 @@ def test_each_channel_of_a_call_is_an_utterance_with_its_own_reference() -> None
 
 def test_files_that_are_not_taken_are_in_the_report() -> None:
     record("a.wav")
-    for name in ("notes.txt", "._a.wav"):
+    for name in ("notes.txt", "._a.wav", "README.md", "report.json"):  # the last two come with the sample
         Path("data", name).write_bytes(b"x")
     _, report = build(Path("data"), Params(prepare=ALL_TRAIN))
     said = {problem.reason: problem.message for problem in report.problems}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice
 from mondegreen.scoring.recording_names import RecordingNames
-from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.speech.folders import look_through
 
 Format = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
 EXAMPLES = 5  # of what was left out for one reason
@@ -101,9 +101,13 @@ class Corpus:
 
     def _index(self, place: Path) -> RecordingNames:
         if place not in self.indexes:
-            files = (path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
-            self.indexes[place] = RecordingNames(place, (path.relative_to(place).as_posix() for path in files))
+            found = look_through(place).recordings
+            self.indexes[place] = RecordingNames(place, (path.relative_to(place).as_posix() for path in found))
         return self.indexes[place]
+
+    def tables(self, *endings: str) -> list[Path]:
+        """The files of these kinds in the source, also below linked folders."""
+        return [path for path in look_through(self.source).others if path.name.endswith(endings)]
 
     def name_of(self, audio: Path) -> str:
         """What a whole recording is called: its path below one of the places, else from here; without suffix."""

@@ -93,7 +93,7 @@ def read_librispeech(corpus: Corpus) -> Iterator[Row]:
 
     Source: Panayotov et al., "LibriSpeech: an ASR corpus based on public domain audio books", ICASSP 2015.
     """
-    tables = sorted(corpus.source.rglob("*.trans.txt"))
+    tables = corpus.tables(".trans.txt")
     if not tables:
         raise UsageError(f"{corpus.source} holds no *.trans.txt.", "Name a folder of LibriSpeech, such as test-clean.")
     for table in tables:
@@ -114,7 +114,7 @@ def read_stm(corpus: Corpus) -> Iterator[Row]:
 
     Source: NIST SCTK, sclite's doc/infmts.htm.
     """
-    tables = sorted(corpus.source.rglob("*.stm")) if corpus.source.is_dir() else [corpus.source]
+    tables = corpus.tables(".stm") if corpus.source.is_dir() else [corpus.source]
     if not tables:
         raise UsageError(f"{corpus.source} holds no .stm.", "Name an .stm file, or a folder with some.")
     for table in tables:

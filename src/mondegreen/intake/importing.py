@@ -1,7 +1,7 @@
 """A corpus from outside becomes recordings and references of a data folder, and every row of it is accounted for."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mondegreen.errors import UsageError
@@ -9,7 +9,8 @@ from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportRep
 from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
 from mondegreen.intake.taking import Track, take
-from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.scoring.references import odd_speakers
+from mondegreen.speech.folders import EXTENSIONS, look_through
 
 READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
     "nemo": read_nemo,
@@ -67,8 +68,18 @@ def import_corpus(
         left_out=reasons(done.left),
         moved=_moved(corpus),
         unlisted=_unlisted(corpus, rows, into),
-        notices=list(dict.fromkeys(map(shown, corpus.notices))),
+        notices=list(dict.fromkeys(map(shown, [*corpus.notices, *_speakers(entries)]))),
     )
+
+
+def _speakers(entries: Sequence[Entry]) -> Iterator[str]:
+    """Who may be one person, or several, and whom nobody names: what `data check` says of them later."""
+    nameless = sum(not entry.speaker for entry in entries)
+    if 0 < nameless < len(entries):
+        message = "what they say may judge a model that has learnt from the same person"
+        yield f"the speaker is empty in {nameless} of {len(entries)} rows; {message}"
+    for _, message, _ in odd_speakers([entry.speaker for entry in entries]):
+        yield f"speakers: {message}"
 
 
 def _moved(corpus: Corpus) -> Reason:
@@ -84,7 +95,9 @@ def _real(path: Path) -> Path:
 def _unlisted(corpus: Corpus, rows: list[Row], into: Path) -> Reason:
     """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
     named = {_real(row.audio) for row in rows if isinstance(row, Entry)}
-    below = {_real(path) for path in corpus.folder.rglob("*") if path.suffix.lower() in EXTENSIONS}
+    found = look_through(corpus.folder)
+    unheard = [path for path, _ in found.unheard if path.suffix.lower() in EXTENSIONS]
+    below = {_real(path) for path in [*found.recordings, *unheard]}
     below = {path for path in below if not path.is_relative_to(_real(into))}
     lines = sorted(map(shown, below - named)) if below & named else []
     return Reason(count=len(lines), examples=lines[:EXAMPLES])

@@ -66,9 +66,9 @@ def read_audiofolder(corpus: Corpus) -> Iterator[Row]:
 
     Source: huggingface.co/docs/datasets/audio_dataset.
     """
-    found = sorted(path for path in corpus.source.rglob("metadata.*") if path.suffix in (".csv", ".tsv", ".jsonl"))
+    found = [path for path in corpus.tables(".csv", ".tsv", ".jsonl") if path.stem == "metadata"]
     if not found:
-        parquet = any(corpus.source.rglob("*.parquet"))
+        parquet = corpus.tables(".parquet")
         step = "Save it as metadata.csv: `pandas.read_parquet(F).to_csv(G)`." if parquet else "Name the folder with it."
         raise UsageError(f"{corpus.source} holds no metadata.csv and no metadata.jsonl.", step)
     for path in found:

@@ -6,7 +6,7 @@ and what `mondegreen compare` takes.
 
 import os
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -113,22 +113,22 @@ def _doubts(
         message = f"field speaker: it is empty in {len(blank)} of {len(rows)} rows: lines {some(blank)}; "
         message += "what they say may judge a model that has learnt from the same person"
         tell(Notice("no_speaker", message, str(path), blank[0]), notices)
-    _odd_speakers(path, rows, notices)
+    for code, message, name in odd_speakers(row.speaker for row in rows):
+        line = next(row.line for row in rows if row.speaker == name)
+        tell(Notice(code, f"field speaker: {message}", str(path), line), notices)
 
 
-def _odd_speakers(path: Path, rows: Sequence[Row], notices: list[Notice] | None) -> None:
-    """Says of speakers that may be one person, or several: no person may stand on both sides of a split."""
-    spellings: dict[str, dict[str, int]] = {}
-    for row in rows:
-        spellings.setdefault(" ".join(row.speaker.casefold().split()), {}).setdefault(row.speaker, row.line)
-    if nobody := [(name, line) for key in spellings if key in _NOBODY for name, line in spellings[key].items()]:
-        message = f"each of these counts as one person: {some([name for name, _ in nobody])}; "
-        message += "leave the speaker empty where nobody knows it"
-        tell(Notice("speaker_placeholder", f"field speaker: {message}", str(path), nobody[0][1]), notices)
-    if twins := [found for key, found in spellings.items() if len(found) > 1 and key not in _NOBODY]:
+def odd_speakers(speakers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """What may be one person, or several: a code, a message and the first name; nobody may stand on two sides."""
+    spellings: dict[str, dict[str, None]] = {}
+    for speaker in speakers:
+        spellings.setdefault(" ".join(normalize("NFC", speaker).casefold().split()), {}).setdefault(speaker)
+    if nobody := [name for key in spellings if key in _NOBODY for name in spellings[key]]:
+        message = f"each of these counts as one person: {some(nobody)}; leave the speaker empty where nobody knows it"
+        yield "speaker_placeholder", message, nobody[0]
+    if twins := [list(found) for key, found in spellings.items() if len(found) > 1 and key not in _NOBODY]:
         message = f"each spelling counts as a person: {some([' and '.join(found) for found in twins])}; "
-        message += "write one person's name in one way"
-        tell(Notice("speaker_twins", f"field speaker: {message}", str(path), min(twins[0].values())), notices)
+        yield "speaker_twins", message + "write one person's name in one way", twins[0][0]
 
 
 def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, Row]:

@@ -17,6 +17,7 @@ from mondegreen.speech.audio import named_channels
 from mondegreen.speech.folders import look_through
 
 _TABLES = (".csv", ".tsv")
+_OF_THE_SAMPLE = ("README.md", "report.json")  # what scripts/get_sample.py writes beside its recordings
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
 NOT_SCANNED = frozenset({"regression", "failed_cases"})
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -84,7 +85,8 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], c
     if files.recordings and (others := sorted(printable(path) for path in tables if path != table)):
         message = f"{len(others)} tables are not read, since only this one holds references: {some(others)}"
         notices.append(Notice("table_not_read", message, str(table)))
-    notices += [Notice(code, message, folder.as_posix()) for code, message in files.not_taken(tables)]
+    known = [*tables, *(folder / name for name in _OF_THE_SAMPLE)]
+    notices += [Notice(code, message, folder.as_posix()) for code, message in files.not_taken(known)]
     heard = [(file, path) for file in files.recordings if file not in odd for path in named_channels(file, channel)]
     named = {path.relative_to(folder).as_posix(): (file, path) for file, path in heard}
     rows = match_recordings(table, RecordingNames(folder, named), notices) if table.exists() else {}
