@@ -347,6 +347,28 @@ def test_what_stands_behind_a_file_and_is_no_sound_is_said() -> None:
     assert found == 2.5 and "a part at 2.50 s cannot be decoded" in said["incomplete"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "at", "size"), [("aiff", 4, 4), ("w64", 16, 8), ("asf", 16, 8), ("caf", 12, 8), ("mp4", 0, 4)]
+)
+@pytest.mark.parametrize("value", [0, 1, 25, 2**31 - 1])
+def test_a_size_that_is_wrong_ends_no_search_and_loses_nothing_in_silence(
+    kind: str, at: int, size: int, value: int
+) -> None:
+    content = of_kind(kind)
+    spoilt = content[:at] + value.to_bytes(size, "little" if kind in ("w64", "asf") else "big") + content[at + size :]
+    try:
+        found, said = heard(spoilt)
+    except AudioError:
+        return
+    assert said or found > 2.45
+
+
+@pytest.mark.parametrize("kind", ["caf", "w64", "aiff", "au", "webm"])
+def test_an_end_that_is_missing_is_said(kind: str) -> None:
+    content = of_kind(kind)
+    assert "incomplete" in heard(content[: -len(content) // 20])[1]
+
+
 def ape(version: int, header: bool) -> bytes:
     items = struct.pack("<II", 20, 0) + b"Artist\0" + b"a" * 20
     head, foot = (

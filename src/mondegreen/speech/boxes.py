@@ -27,15 +27,18 @@ def begins(head: bytes) -> bool:
 
 
 def end_of(stream: BinaryIO, start: int) -> int:
-    """Where the file ends that starts there; that of the stream, where ffmpeg reads on or nobody knows."""
+    """Where the file ends that starts there; where the stream does, if ffmpeg reads on or nobody knows.
+
+    It is behind the end of the stream when the file says that it is longer.
+    """
     size = stream.seek(0, os.SEEK_END)
     head = _at(stream, start)
     if _AMR.match(head):
         return _next_amr(stream, start + 1, size)
     if head[4:8] == b"ftyp":
         return _walk(stream, start, size, _box)
-    kinds: dict[bytes, Length] = {b"FORM": _form, b"caff": _caf_chunk, _ASF[:4]: _asf_object, _WAVE64[:4]: _wave64}
-    return _walk(stream, start, size, kinds[head[:4]]) if head[:4] in kinds else size
+    length_of = _KINDS.get(head[:4])
+    return _walk(stream, start, size, length_of) if length_of else size
 
 
 def _at(stream: BinaryIO, position: int, size: int = 24) -> bytes:
@@ -52,9 +55,9 @@ def _walk(stream: BinaryIO, start: int, size: int, length_of: Length) -> int:
             break
         length = length_of(head)
         if not length:
-            return size if length is None else position
+            return position if length == 0 and position > start else size
         position += length
-    return min(position, size)
+    return position
 
 
 def _box(head: bytes) -> int | None:
@@ -65,9 +68,11 @@ def _box(head: bytes) -> int | None:
     return length if length >= 8 else 0
 
 
-def _form(head: bytes) -> int:
+def _aiff_chunk(head: bytes) -> int:
+    if head[:4] == b"FORM":
+        return 12  # its own size is often wrong, and ffmpeg does not ask it
     length = int.from_bytes(head[4:8], "big")
-    return 8 + length + length % 2 if head[:4] == b"FORM" else 0
+    return 8 + length + length % 2 if _printable(head[:4]) else 0
 
 
 def _caf_chunk(head: bytes) -> int | None:
@@ -84,8 +89,19 @@ def _asf_object(head: bytes) -> int:
     return length if length >= 24 else 0
 
 
-def _wave64(head: bytes) -> int:
-    return -(-int.from_bytes(head[16:24], "little") // 8) * 8 if head[:16] == _WAVE64 else 0
+def _wave64_chunk(head: bytes) -> int:
+    if head[:16] == _WAVE64:
+        return 40
+    length = int.from_bytes(head[16:24], "little")
+    return -(-length // 8) * 8 if length >= 24 else 0
+
+
+_KINDS: dict[bytes, Length] = {
+    b"FORM": _aiff_chunk,
+    b"caff": _caf_chunk,
+    _ASF[:4]: _asf_object,
+    _WAVE64[:4]: _wave64_chunk,
+}
 
 
 def _printable(name: bytes) -> bool:

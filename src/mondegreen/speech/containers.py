@@ -47,6 +47,7 @@ _LAYER_3_KBPS = {
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _BOS, _EOS = 2, 4
+_SILENT = (b"caff", b"riff")  # of which ffmpeg says nothing when their end is not there
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def _foreign(stream: BinaryIO, size: int, start: int) -> Layout | None:
     layout, following = Layout(), start
     while following < size and begins(_at(stream, following, 24)):
         begin, following = following, end_of(stream, following)
-        layout.parts.append(Part((range(begin, following),), foreign=True))
+        layout.parts.append(Part((range(begin, min(following, size)),), foreign=True))
+        if following > size and _at(stream, begin, 4) in _SILENT:
+            layout.losses.append(Loss(f"{following - size} bytes are missing at its end", None))
     if following < size and not _behind(stream, following, layout) and any(_at(stream, following, _BLOCK)):
         layout.losses.append(Loss(f"{size - following} bytes behind its end are no sound that is known", None))
     return layout if start or len(layout.parts) > 1 or layout.losses else None
@@ -243,7 +246,7 @@ def _data(stream: BinaryIO, size: int, position: int, form: _Form, layout: Layou
         stop = min(begin + promised, size)
         if promised > there and not open_end:
             said = f"its header says {promised} bytes of audio, {there} are there"
-            layout.losses.append(Loss(said, (promised - there) / second))
+            layout.losses.append(Loss(said, (promised - there) / second if form.bytes_a_second > 1 else None))
     long = open_end and form.magic == b"RF64"
     whole = form.tidy and rest == "chunks" and (promised <= there or open_end) and not long
     head = _riff_head(form.magic, form.order, form.kept, stop - begin)
