@@ -1,10 +1,7 @@
-"""Makes data/, the sample of 200 real recordings. The work is in scripts/sample/; `--help` lists the options."""
+"""Makes data/, the sample of 200 real recordings. The work is in mondegreen.sample; `--help` lists the options."""
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from mondegreen.sample.__main__ import main
 
-from scripts.sample.__main__ import main
-
-main()
+main(Path(__file__).resolve().parents[1])

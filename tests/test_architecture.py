@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # A folder imports only folders of a lower rank, or itself.
 RANKS = {
     "scoring": 0,
+    "sample": 0,
     "speech": 1,
     "cases": 2,
     "detector": 2,
     "labels": 2,
     "intake": 3,
+    "project": 3,
     "registry": 3,
     "monitoring": 4,
     "reports": 5,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.sample import __main__ as sample
+from mondegreen.sample import __main__ as sample
 
 
 def test_recordings_of_ones_own_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,4 +21,4 @@ def test_what_a_killed_run_left_is_not_taken_for_a_users(tmp_path: Path) -> None
     name = next(name for name in sample._expected() if name.startswith("regression/"))
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).write_bytes(b"")
-    assert not sample._holds_own_recordings(tmp_path)
+    assert not sample.holds_own_recordings(tmp_path)

@@ -7,9 +7,9 @@ from math import log10
 import numpy as np
 import pytest
 
-from scripts.sample import mixing, noise
-from scripts.sample.audio import wav_bytes
-from scripts.sample.noise import Signal
+from mondegreen.sample import mixing, noise
+from mondegreen.sample.audio import wav_bytes
+from mondegreen.sample.noise import Signal
 
 SPEECH = noise.hum(16_000, 210, 3) // 3 + noise.white(16_000, 4) // 50
 BEDS: dict[str, Signal] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import UsageError
-from scripts.sample import apt, sources
+from mondegreen.sample import apt, sources
 
 FILES = {"texts/core-sounds-en.txt": b"a: Please try again\n", "prompts/dir/a.g722": b"speech", "music/m.g722": b"tune"}
 PINS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.sample.texts import Prompt, entities, parse, spoken
+from mondegreen.sample.texts import Prompt, entities, parse, spoken
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,15 @@ from mondegreen.errors import UsageError
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour, variants, violations
 from mondegreen.regression.suites import load_index, read_suite_data
+from mondegreen.sample import __main__ as sample
+from mondegreen.sample import audio, mixing, sources
+from mondegreen.sample.dvc import folder_digest
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.references import read_table
-from scripts.sample import __main__ as sample
-from scripts.sample import audio, mixing, sources
-from scripts.sample.dvc import folder_digest
 from tests.scoring.examples import hypothesis
 
-CACHE = sample.ROOT / "var/sample"
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "var/sample"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def samples(path: Path) -> np.ndarray:
 
 
 def test_bytes_are_those_that_data_dvc_names(made: Path) -> None:
-    pinned = yaml.safe_load((sample.ROOT / "data.dvc").read_text())["outs"][0]
+    pinned = yaml.safe_load((ROOT / "data.dvc").read_text())["outs"][0]
     assert folder_digest(made) == pinned["md5"]
 
 
@@ -114,7 +115,7 @@ def test_entities_stand_in_their_texts_in_order_and_the_reader_keeps_them(made: 
 
 def test_the_starter_meets_the_guards_and_behaviours_and_a_broken_one_does_not(made: Path, tmp_path: Path) -> None:
     data = read_suite_data("critical-prompts", made / "regression/critical-prompts/references.csv", "spoken")
-    model = BaselineSTTModel(str(sample.ROOT / "starter/model"))
+    model = BaselineSTTModel(str(ROOT / "starter/model"))
     paths = {row.id: row.path for row in data.utterances}
     for rule in data.must_contain:
         text = f" {normalize(model.transcribe(paths[rule.id]).text, 'spoken')} "
@@ -132,7 +133,7 @@ def test_the_starter_meets_the_guards_and_behaviours_and_a_broken_one_does_not(m
         return violations(behaviour, sounds, hypotheses, "spoken").rate
 
     assert broken(model, loudness, data.utterances[:4]) == broken(model, silence, ()) == 0
-    spoilt = shutil.copytree(sample.ROOT / "starter/model", tmp_path / "spoilt")
+    spoilt = shutil.copytree(ROOT / "starter/model", tmp_path / "spoilt")
     settings = spoilt / "preprocessor_config.json"
     settings.write_text(settings.read_text().replace('"do_normalize": true', '"do_normalize": false'))
     weights = load_file(spoilt / "model.safetensors")

@@ -202,7 +202,7 @@ def test_stage_writes_the_same_bytes_twice() -> None:
 def test_stage_exits_with_the_errors_code_and_its_message() -> None:
     done = subprocess.run([sys.executable, "-m", "mondegreen.stages.prepare"], capture_output=True, text=True)
     assert done.returncode == UsageError.exit_code
-    assert "get_sample.py" in done.stderr
+    assert "init . --sample" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -21,6 +21,7 @@ from mondegreen.cli import (
     labels,
     llm,
     models,
+    project,
     regression,
     review,
     serve,
@@ -55,6 +56,7 @@ cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
 # The panels of `--help`, in the order in which somebody meets them.
 _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Begin": {"init": project.init, "upgrade": project.upgrade},
     "Data": {"data": data.app, "transcribe": transcribe.transcribe, "detector": detector.app, "cases": cases.app},
     "People, and a language model": {"review": review.review, "labels": labels.app, "llm": llm.app},
     "Train": {"finetune": finetune.finetune, "trials": trials.trials, "cloud": finetune.cloud},

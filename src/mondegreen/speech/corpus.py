@@ -58,7 +58,8 @@ def discover(data: Path, notices: list[Notice] | None = None, channel: Channel =
     """
     if not data.is_dir():
         raise UsageError(
-            f"{data}/ does not exist.", "Run `python scripts/get_sample.py`, or put your recordings in data/clean."
+            f"{data}/ does not exist.",
+            "Put your recordings in data/audio; `mondegreen init . --sample` makes the sample.",
         )
     known: tuple[Domain, ...] = ("retention", "replay")
     said: list[Notice] = [] if notices is None else notices

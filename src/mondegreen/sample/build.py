@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.sample import readme, texts
-from scripts.sample.audio import Beds, decode, wav_bytes
-from scripts.sample.choose import CRITICAL, RATE, SAMPLES_A_BYTE, Choice, Noisy, choose
-from scripts.sample.sources import MUSIC, PROMPTS
-from scripts.sample.texts import Prompt
+from mondegreen.sample import readme, texts
+from mondegreen.sample.audio import Beds, decode, wav_bytes
+from mondegreen.sample.choose import CRITICAL, RATE, SAMPLES_A_BYTE, Choice, Noisy, choose
+from mondegreen.sample.sources import MUSIC, PROMPTS
+from mondegreen.sample.texts import Prompt
 
 HEADER = ("path", "text", "speaker", "condition", "source", "licence", "entities")
 GUARDS = ("must_contain", "must_not_contain")

@@ -5,7 +5,7 @@ from math import isqrt
 
 import numpy as np
 
-from scripts.sample.noise import Signal
+from mondegreen.sample.noise import Signal
 
 PEAK = 32767
 _RATIO_DIGITS = 12

@@ -1,4 +1,4 @@
-"""Makes data/: `python -m scripts.sample` (or `python scripts/get_sample.py`). A second run checks and stops."""
+"""Makes data/: `python -m mondegreen.sample` (or `mondegreen init --sample`). A second run checks and stops."""
 
 import argparse
 import sys
@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from mondegreen.errors import MondegreenError
 from mondegreen.files import lock, sha256_file, write_bytes
-from scripts.sample import dvc, sources
+from mondegreen.progress import progress
+from mondegreen.sample import dvc, sources
 
-ROOT = Path(__file__).resolve().parents[2]
+STARTER = Path(__file__).resolve().parents[1] / "starter"
 OUTPUTS = Path(__file__).with_name("outputs.sha256")
-SPOKEN = {"retention": ROOT / "starter/heldout", "replay": ROOT / "starter/replay"}  # copied below data/
+SPOKEN = {"retention": STARTER / "heldout", "replay": STARTER / "replay"}  # copied below data/
 err = Console(stderr=True)
 
 
-def main() -> None:
-    """Parses the command line, makes the sample and reports."""
+def main(root: Path = Path()) -> None:
+    """Parses the command line, makes the sample of the project in `root` and reports."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "data", help="where the sample goes (data/)")
+    parser.add_argument("--out", type=Path, default=root / "data", help="where the sample goes (data/)")
     parser.add_argument(
-        "--cache", type=Path, default=ROOT / "var/sample", help="where downloads are kept (var/sample/)"
+        "--cache", type=Path, default=root / "var/sample", help="where downloads are kept (var/sample/)"
     )
     parser.add_argument("--mirror", default=sources.UPSTREAM, help="folder URL of the upstream tarballs")
     parser.add_argument("--pin", action="store_true", help="for maintainers: accept what was made and pin its digests")
@@ -31,39 +31,44 @@ def main() -> None:
     try:
         with lock(options.cache.parent / "sample.lock"):
             run(options.out, options.cache, options.mirror, options.pin)
-            if options.out.resolve() == ROOT / "data" and not options.pin and (remark := dvc.record(ROOT)):
+            if options.out.resolve() == (root / "data").resolve() and not options.pin and (remark := dvc.record(root)):
                 err.print(remark, markup=False, highlight=False)
     except MondegreenError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False)
         sys.exit(error.exit_code)
 
 
-def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = False) -> None:
-    """Brings `out` to what the digest table says, writing only what is missing or different."""
+def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = False, tell: Console | None = None) -> None:
+    """Brings `out` to what the digest table says, writing only what is missing or different.
+
+    Args:
+        tell: where to say what was made; stdout when None.
+    """
     _sweep(out)
-    if _holds_own_recordings(out):
+    if holds_own_recordings(out):
         err.print(f"{out} holds recordings of your own: left as it is.", markup=False)
         return
     if not pin and not _stale(out):
         err.print(f"{out}: all files are there and unchanged: nothing to do.", markup=False)
         return
     # Here and not above: checking takes no numpy.
-    from scripts.sample import build
+    from mondegreen.sample import build
 
     pins = {} if pin else sources.read_pins()
     choice = build.plan(sources.obtain(cache, mirror=mirror, pins=pins))
     if pin:
         sources.write_pins(sources.PINS, {name: sha256_file(cache / name) for name in build.used(choice, cache)})
-    total = len(build.clips(choice)) + 6
-    made = {}
-    for name, content in track(build.contents(choice, cache), "mixing", total, console=err):
-        if not (out / name).is_file() or (out / name).read_bytes() != content:
-            write_bytes(out / name, content)
-        made[name] = sha256_file(out / name)
+    made: dict[str, str] = {}
+    with progress("mixing", len(build.clips(choice)) + 6) as advance:
+        for name, content in build.contents(choice, cache):
+            if not (out / name).is_file() or (out / name).read_bytes() != content:
+                write_bytes(out / name, content)
+            made[name] = sha256_file(out / name)
+            advance(len(made))
     _copy_spoken(out, prune=pin)
     if pin:
         sources.write_pins(OUTPUTS, made)
-    _tell(out, build.report(choice, cache / sources.PROMPTS.name))
+    _tell(tell or Console(highlight=False, soft_wrap=True), out, build.report(choice, cache / sources.PROMPTS.name))
     if stale := _stale(out):
         raise MondegreenError(
             f"{len(stale)} files differ from {OUTPUTS.name}, first {stale[0]}.",
@@ -71,7 +76,7 @@ def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = Fals
         )
 
 
-def _holds_own_recordings(out: Path) -> bool:
+def holds_own_recordings(out: Path) -> bool:
     """Whether somebody replaced the sample: nothing of data/audio is ours, and something of the rest is not."""
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     expected = _expected().keys()
@@ -117,8 +122,7 @@ def _sweep(out: Path) -> None:
             path.unlink()
 
 
-def _tell(out: Path, report: dict[str, Any]) -> None:
-    tell = Console(highlight=False, soft_wrap=True)
+def _tell(tell: Console, out: Path, report: dict[str, Any]) -> None:
     for name in ("clips", "minutes", "kinds", "suites"):
         tell.print(f"{name}: {', '.join(f'{number} {kind}' for kind, number in report[name].items())}", markup=False)
     for reason, count in report["left_out_counts"].items():

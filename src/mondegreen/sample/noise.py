@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from scripts.sample.tables import SINE, TELEPHONE
+from mondegreen.sample.tables import SINE, TELEPHONE
 
 Signal = npt.NDArray[np.int64]
 

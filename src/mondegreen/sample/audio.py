@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from G722 import G722
 
-from scripts.sample import mixing, noise
-from scripts.sample.choose import RATE, Noisy, draw
-from scripts.sample.noise import Signal
+from mondegreen.sample import mixing, noise
+from mondegreen.sample.choose import RATE, Noisy, draw
+from mondegreen.sample.noise import Signal
 
 
 def decode(path: Path) -> Signal:

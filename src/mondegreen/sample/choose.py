@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scripts.sample.texts import Prompt
+from mondegreen.sample.texts import Prompt
 
 SEED = "mondegreen-1"
 CLIPS = 100  # of each condition

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file, write_bytes
-from scripts.sample import apt
+from mondegreen.sample import apt
 
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 PINS = Path(__file__).with_name("sources.sha256")

@@ -1,0 +1,108 @@
+"""The files of a project: this repository's own, but for where its code and its base model come from."""
+
+import json
+import re
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+import yaml
+
+from mondegreen.errors import UsageError
+
+TEMPLATES = Path(__file__).with_name("templates")
+STARTER_FILES = Path(__file__).resolve().parents[1] / "starter" / "model"
+STARTER = "starter/model"  # where a project has it
+BASE = Path(".mondegreen/pipeline")  # dvc.yaml as it was made: what differs from it is the user's own
+# By the path in a project. params.yaml, dvc.yaml and requirements.txt are made; these are copies.
+COPIES = {
+    "phrases.yaml": "phrases.yaml",
+    "params.schema.json": "params.schema.json",
+    ".gitignore": "gitignore",
+    ".gitattributes": "gitattributes",
+    ".dvcignore": "dvcignore",
+    ".github/workflows/mondegreen.yml": "github.yml",
+    ".gitlab-ci.yml": "gitlab.yml",
+}
+_CODE = "    deps:\n      - src/mondegreen\n"
+_ASKED = "    # The package lies outside the project: what its code does is asked every time, which takes seconds.\n"
+_MODEL = f"      - {STARTER}\n"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def template(name: str) -> str:
+    """The text of a template."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def pipeline(base: str, project: Path) -> str:
+    """dvc.yaml of a project.
+
+    Args:
+        base: `model.base`. A folder is a dependency of the stages that load it; what a hub or a registry holds is none.
+    """
+    text = template("dvc.yaml")
+    if text.count(_CODE) != 1 or _MODEL not in text:
+        raise AssertionError("dvc.yaml has no stage `code` or no starter: mondegreen.project.layout must follow it")
+    text = text.replace(_CODE, _ASKED + "    always_changed: true\n")
+    if base == STARTER:
+        return text
+    entry = yaml.safe_dump([base], allow_unicode=True, width=1_000_000).strip()
+    return text.replace(_MODEL, f"      {entry}\n" if is_folder(base, project) else "")
+
+
+def is_folder(base: str, project: Path) -> bool:
+    """Whether a model name means files of this machine: what else it may be are a hub's name and models:/…."""
+    return (project / base).is_dir() or base.startswith((".", "/"))
+
+
+def base_model(model: str, project: Path) -> tuple[str, str]:
+    """`model.base` for a model that somebody named, and what they should know about it.
+
+    Args:
+        model: `starter`, a folder (from where the command runs), a hub name or models:/name@alias.
+
+    Raises:
+        UsageError: it is none of these, or the folder holds no model.
+    """
+    if model in ("starter", STARTER):
+        return STARTER, ""
+    if model.startswith("models:/"):
+        return model, ""
+    folder = Path(model)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise UsageError(
+                f"--model: {folder} holds no model: it has no config.json.", "Name the folder with config.json."
+            )
+        if folder.resolve().is_relative_to(project.resolve()):
+            return folder.resolve().relative_to(project.resolve()).as_posix(), ""
+        return str(folder.resolve()), (
+            f"{folder.resolve()} lies outside the project, so that other machines lack it. Move it into the project "
+            "and name it there, or name a hub's model."
+        )
+    if not _HUB_NAME.fullmatch(model):
+        raise UsageError(
+            f"--model {model} is no folder, and no hub name such as facebook/wav2vec2-base-960h.",
+            "Name one of these, models:/name@alias, or starter.",
+        )
+    return model, f"{model} is no folder here, so it is taken for a hub name: the first run fetches it."
+
+
+def requirement() -> tuple[str, str]:
+    """The line of requirements.txt that installs what runs here, and what to know where an index may not have it.
+
+    How it was installed is what pip wrote down (PEP 610, direct_url.json).
+    """
+    try:
+        pinned = f"mondegreen=={version('mondegreen')}"
+        origin = json.loads(distribution("mondegreen").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        return "mondegreen", "mondegreen is not installed here: say in requirements.txt which one the project needs."
+    url = str(origin.get("url", ""))
+    if commit := origin.get("vcs_info", {}).get("commit_id"):
+        return f"mondegreen @ git+{url}@{commit}", ""
+    if url.startswith("http"):
+        return f"mondegreen @ {url}", ""
+    if url:
+        return pinned, f"requirements.txt says {pinned}, which was installed from {url}: put its URL there for CI."
+    return pinned, ""

@@ -1,0 +1,239 @@
+"""`mondegreen init`: a project in a folder. What is there stays as it is; a second run completes what is missing."""
+
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import load_params
+from mondegreen.errors import MondegreenError, UsageError
+from mondegreen.files import lock, sha256_file, write_bytes, write_text
+from mondegreen.git import dvc, git, git_or_nothing
+from mondegreen.project.layout import (
+    BASE,
+    COPIES,
+    STARTER,
+    STARTER_FILES,
+    base_model,
+    pipeline,
+    requirement,
+    template,
+)
+
+State = Literal["made", "there", "kept"]
+
+
+class Item(BaseModel):
+    """A file of the project: made now, there already as it would be made, or kept as it is where it differs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    state: State
+    next_step: str = ""
+
+
+class Made(BaseModel):
+    """What `init` did."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    model: str  # model.base
+    remote: str  # URL of DVC's default remote, "" when there is none
+    items: list[Item]
+    notices: list[str]
+    next_steps: list[str]
+    complete: bool  # False: a file of the user's stands where the pipeline's should
+
+
+def init(folder: Path, model: str | None = None, remote: str | None = None, sample: bool = False) -> Made:
+    """Makes a project, or completes one.
+
+    Args:
+        model: `starter`, a folder, a hub name or models:/name@alias; None: what params.yaml says, or the starter.
+        remote: where DVC pushes recordings and outputs: a folder or an URL.
+        sample: makes the sample of 200 recordings in data/, too, and records it with DVC.
+
+    Raises:
+        UsageError: the folder or the model cannot be that, or the project has another model or remote already.
+        MondegreenError: git or DVC refuses, or the sample cannot be had.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file.", "Name a folder; a new one is made.")
+    base, notice = _base(folder, model)
+    line, from_file = requirement()
+    if sample:
+        _refuse_own_recordings(folder / "data")
+    if remote and "://" not in remote:
+        remote = str(Path(remote).resolve())
+    try:
+        items = [*_files(folder, base, line), *(_starter(folder) if base == STARTER else [])]
+        _repositories(folder)
+    except OSError as refused:
+        raise UsageError(f"{folder} cannot be written: {refused}.", "Mend that, and run it again.") from None
+    url = _remote(folder, remote)
+    if sample:
+        _sample(folder)
+    requirement_made = any(item.path == "requirements.txt" and item.state == "made" for item in items)
+    return Made(
+        folder=str(folder.resolve()),
+        model=base,
+        remote=url,
+        items=items,
+        notices=list(filter(None, [notice, from_file if requirement_made else "", _nested(folder)])),
+        next_steps=_next_steps(folder, url),
+        complete=not any(item.path == "dvc.yaml" and item.state == "kept" for item in items),
+    )
+
+
+def _base(folder: Path, model: str | None) -> tuple[str, str]:
+    """`model.base`, which an existing params.yaml decides, and what to know about it."""
+    path = folder / "params.yaml"
+    if not path.exists():
+        return base_model(model or "starter", folder)
+    known = load_params(path).model.base
+    if model and base_model(model, folder)[0] != known:
+        raise UsageError(
+            f"{path} names {known} as model.base.",
+            "Change it there; `mondegreen upgrade --write` takes dvc.yaml along.",
+        )
+    return known, ""
+
+
+def _files(folder: Path, base: str, requirement: str) -> list[Item]:
+    """Writes what is missing, params.yaml first, since a second run asks it for the model."""
+    wanted = {"params.yaml": _params(base), "dvc.yaml": pipeline(base, folder), "requirements.txt": requirement + "\n"}
+    wanted |= {path: template(name) for path, name in COPIES.items()}
+    items = [_file(folder, path, text) for path, text in wanted.items()]
+    if any(item.path == "dvc.yaml" and item.state != "kept" for item in items) and not (folder / BASE).exists():
+        write_text(folder / BASE, wanted["dvc.yaml"])
+    if not (folder / "data").exists():
+        (folder / "data/audio").mkdir(parents=True)
+        items.append(_file(folder, "data/README.md", template("data.md")))
+    return items
+
+
+def _file(folder: Path, name: str, text: str) -> Item:
+    path = folder / name
+    if not path.exists():
+        write_text(path, text)
+        return Item(path=name, state="made")
+    if not path.is_file():
+        raise UsageError(f"{path} is a folder; a project has a file there.", "Move it away, and run it again.")
+    if path.read_bytes() == text.encode():
+        return Item(path=name, state="there")
+    advice = {
+        "dvc.yaml": "`mondegreen upgrade` shows what it lacks",
+        "params.yaml": "`mondegreen upgrade` shows the knobs that it lacks",
+        "params.schema.json": "`mondegreen upgrade --write` brings it up to date",
+        ".gitignore": "it should hold /data, /build/, /mlruns/ and /var/",
+    }
+    return Item(path=name, state="kept", next_step=advice.get(name, "compare it with that of a new project"))
+
+
+def _params(base: str) -> str:
+    """params.yaml of this repository with the model's name, as DVC's own writer puts it."""
+    if base == STARTER:
+        return template("params.yaml")
+    import tempfile
+
+    from dvc.utils.serialize import modify_yaml
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "params.yaml"
+        write_text(path, template("params.yaml"))
+        with modify_yaml(str(path)) as tree:
+            tree["model"]["base"] = base
+        return path.read_text(encoding="utf-8")
+
+
+def _starter(folder: Path) -> list[Item]:
+    """Copies the starter model, whole files at a time."""
+    items = []
+    for source in sorted(path for path in STARTER_FILES.iterdir() if path.is_file()):
+        name, target = f"{STARTER}/{source.name}", folder / STARTER / source.name
+        if not target.exists():
+            write_bytes(target, source.read_bytes())
+            items.append(Item(path=name, state="made"))
+        elif sha256_file(target) == sha256_file(source):
+            items.append(Item(path=name, state="there"))
+        else:
+            items.append(Item(path=name, state="kept", next_step="it is another model's: name that in model.base"))
+    return items
+
+
+def _repositories(folder: Path) -> None:
+    """git, unless the folder lies in a repository already, and DVC."""
+    if not git_or_nothing(folder, "rev-parse", "--show-toplevel"):
+        git(folder, "init", "--quiet", "--initial-branch=main", error=UsageError)
+    config = folder / ".dvc" / "config"
+    if not (folder / ".dvc").is_dir():
+        dvc(folder, "init", "--quiet", *(["--subdir"] if _above(folder) else []), error=UsageError)
+    if not config.exists() or not config.read_text(encoding="utf-8").strip():  # new, or `dvc init` was killed
+        write_text(config, "[core]\n    analytics = false\n")
+
+
+def _above(folder: Path) -> bool:
+    """Whether the folder lies within a larger repository."""
+    top = git_or_nothing(folder, "rev-parse", "--show-toplevel")
+    return bool(top) and Path(top).resolve() != folder.resolve()
+
+
+def _nested(folder: Path) -> str:
+    if not _above(folder):
+        return ""
+    return "The project lies within a larger git repository: CI reads workflows at its top only. Move them there."
+
+
+def _remote(folder: Path, wanted: str | None) -> str:
+    """URL of the default remote, which is added when there is none."""
+    config = ConfigParser(interpolation=None)
+    config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"], encoding="utf-8")
+    urls = {name: config[name].get("url", "") for name in config.sections() if name.startswith("'remote ")}
+    default = config.get("core", "remote", fallback="")
+    known = urls.get(f"'remote \"{default}\"'", next(iter(urls.values()), ""))
+    if not wanted or known == wanted:
+        return known
+    if known:
+        raise UsageError(
+            f"DVC's remote is {known} already.",
+            f"`dvc remote modify NAME url {wanted}` changes it, `dvc remote list` shows.",
+        )
+    dvc(folder, "remote", "add", "--quiet", "--default", "storage", wanted, error=UsageError)
+    return wanted
+
+
+def _refuse_own_recordings(data: Path) -> None:
+    from mondegreen.sample.__main__ import holds_own_recordings
+
+    if holds_own_recordings(data):
+        raise UsageError(f"{data} holds recordings of your own.", "Run it without --sample, or in another folder.")
+
+
+def _sample(folder: Path) -> None:
+    """Makes the sample and records it."""
+    from rich.console import Console
+
+    from mondegreen.sample.__main__ import run
+
+    cache = folder / "var" / "sample"
+    with lock(cache.parent / "sample.lock"):
+        run(folder / "data", cache, tell=Console(stderr=True, highlight=False, soft_wrap=True))
+    if not (folder / "data.dvc").exists():
+        dvc(folder, "add", "--quiet", "data", error=MondegreenError)
+
+
+def _next_steps(folder: Path, remote: str) -> list[str]:
+    steps = [] if folder.resolve() == Path.cwd() else [f"cd {folder}"]
+    if not (folder / "data.dvc").exists():
+        steps.append("Put recordings into data/ (data/README.md), `mondegreen data check`, `dvc add data`.")
+    if not git_or_nothing(folder, "ls-files", "dvc.yaml"):
+        steps.append('git add . && git commit --message "A speech recogniser\'s memory"')
+    steps.append("dvc repro && mondegreen summary")
+    if not remote:
+        steps.append(
+            "dvc remote add --default storage URL  # s3://…, gs://…, ssh://…, a folder: for others, and for CI"
+        )
+    return steps

@@ -1,0 +1,171 @@
+"""`mondegreen init`: a project from nothing, completed by a second run, and nobody's file overwritten."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from mondegreen.cli.main import app
+from mondegreen.errors import UsageError
+from mondegreen.git import dvc, git
+from mondegreen.project.layout import COPIES, STARTER, TEMPLATES, base_model, pipeline
+from mondegreen.project.params_file import schema
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = ("params.yaml", "dvc.yaml", "params.schema.json", "phrases.yaml")
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["init", *arguments])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own") / "my asr"
+    result = init(str(folder), "--remote", str(folder.parent / "remote"))
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "project", symlinks=True))
+
+
+def stages(path: Path) -> dict[str, dict[str, object]]:
+    return dict(yaml.safe_load((path / "dvc.yaml").read_text())["stages"])
+
+
+def test_dvc_reads_the_pipeline_and_git_sees_all_but_recordings(made: Path) -> None:
+    assert [line.split()[0] for line in dvc(made, "stage", "list").splitlines()] == list(stages(ROOT))
+    assert git(made, "check-ignore", "data", "build/x", "var/x", "mlruns/x").split() == [
+        "data", "build/x", "var/x", "mlruns/x"
+    ]  # fmt: skip
+    untracked = git(made, "ls-files", "--others", "--exclude-standard", "--cached").splitlines()
+    assert {"params.yaml", "dvc.yaml", ".gitignore", f"{STARTER}/model.safetensors", ".dvc/config"} <= set(untracked)
+
+
+def test_the_pipeline_is_the_repositorys_but_for_its_code(made: Path) -> None:
+    own, ours = stages(made), stages(ROOT)
+    code = {**ours.pop("code"), "always_changed": True}
+    assert code.pop("deps") == ["src/mondegreen"] and own.pop("code") == code
+    assert own == ours
+    assert (made / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_all_that_a_stage_depends_on_is_there_or_made_by_another(made: Path) -> None:
+    for name, stage in stages(made).items():
+        for dependency in stage.get("deps", []):  # type: ignore[attr-defined]
+            assert dependency.startswith("build/") or (made / dependency).exists(), f"{name}: {dependency}"
+
+
+@pytest.mark.parametrize("name", REPOSITORY)
+def test_a_template_is_the_repositorys_file(name: str) -> None:
+    assert (TEMPLATES / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_schema_is_current() -> None:
+    wanted = schema((ROOT / "params.yaml").read_text())
+    assert json.loads((ROOT / "params.schema.json").read_text()) == wanted, "run `python scripts/params_schema.py`"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in COPIES.values() if name.endswith(".yml")))
+def test_a_workflow_is_yaml_whose_shell_parses(name: str) -> None:
+    tree = yaml.safe_load((TEMPLATES / name).read_text())
+    if name == "github.yml":
+        scripts = [step["run"] for step in tree["jobs"]["pipeline"]["steps"] if "run" in step]
+    else:
+        scripts = tree["mondegreen"]["script"]
+    assert any("dvc repro" in script for script in scripts)
+    for script in scripts:
+        plain = script.replace("${{ github.event.pull_request.number }}", "1")
+        subprocess.run(["bash", "-n"], input=plain, text=True, check=True)
+
+
+def test_a_second_run_makes_what_is_missing_and_leaves_the_rest(project: Path) -> None:
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("epochs: 12", "epochs: 3"))
+    (project / ".gitlab-ci.yml").unlink()
+    (project / "data/references.csv").write_text("path,text\n")
+    result = init(str(project), "--json")
+    facts = json.loads(result.stdout)
+    assert result.exit_code == 0 and facts["complete"] and facts["remote"].endswith("remote")
+    states = {item["path"]: item["state"] for item in facts["items"]}
+    assert states.pop(".gitlab-ci.yml") == "made" and states.pop("params.yaml") == "kept"
+    assert set(states.values()) == {"there"}
+    assert "epochs: 3" in (project / "params.yaml").read_text()
+    assert (project / "data/references.csv").read_text() == "path,text\n"
+
+
+def test_a_pipeline_of_ones_own_is_kept_named_and_exits_with_1(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / ".dvc").mkdir()  # as a killed `dvc init` leaves it
+    result = init(str(tmp_path))
+    assert result.exit_code == 1 and "dvc.yaml: kept" in result.stdout and "mondegreen upgrade" in result.stdout
+    assert (tmp_path / "dvc.yaml").read_text() == "stages: {}\n"
+    assert (tmp_path / ".dvc/config").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["params.yaml"], "is a file"),
+        ([".", "--model", "facebook/other"], "names starter/model as model.base"),
+        ([".", "--remote", "s3://another"], "DVC's remote is"),
+        ([".", "--sample"], "recordings of your own"),
+        (["new", "--model", "no such model"], "no hub name"),
+        (["new", "--model", "data"], "no config.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    project: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    (project / "data/mine.wav").write_bytes(b"mine")
+    monkeypatch.chdir(project)
+    before = sorted(project.rglob("*"))
+    result = init(*arguments)
+    assert result.exit_code == 2 and said in result.stderr and "What now" in result.stderr
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "dependency", "note"),
+    [
+        ("starter", STARTER, STARTER, ""),
+        ("models/own", "models/own", "models/own", ""),
+        ("facebook/wav2vec2-base-960h", "facebook/wav2vec2-base-960h", None, "hub name"),
+        ("models:/name@champion", "models:/name@champion", None, ""),
+        ("../elsewhere", "{outside}", "{outside}", "outside the project"),
+    ],
+)
+def test_stages_depend_on_a_model_that_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, base: str, dependency: str | None, note: str
+) -> None:
+    project, outside = tmp_path / "p", tmp_path / "elsewhere"
+    for folder in (project / "models/own", outside):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    monkeypatch.chdir(project)
+    found, said = base_model(model, project)
+    assert found == base.format(outside=outside) and note in said and bool(said) == bool(note)
+    deps = yaml.safe_load(pipeline(found, project))["stages"]["train"]["deps"]
+    others = [name for name in stages(ROOT)["train"]["deps"] if name != STARTER]  # type: ignore[attr-defined]
+    assert sorted(set(deps) - set(others)) == ([dependency.format(outside=outside)] if dependency else [])
+
+
+def test_a_folder_within_a_repository_gets_dvc_of_its_own(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    result = init(str(tmp_path / "asr"), "--model", "facebook/wav2vec2-base-960h")
+    assert result.exit_code == 0 and "larger git repository" in result.stdout, result.output
+    assert not (tmp_path / "asr/.git").exists() and dvc(tmp_path / "asr", "root") == "."
+    assert "base: facebook/wav2vec2-base-960h" in (tmp_path / "asr/params.yaml").read_text()
+
+
+def test_a_model_name_that_is_nothing_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no hub name"):
+        base_model("no/such/folder", Path())
