@@ -259,8 +259,10 @@ class _Recording:
         """
         for loss in self.layout.losses if self.layout else ():
             lose(loss)
-        if self.layout is None or not self._readable(self.layout):
-            yield from self._foreign(self._whole(), lose)
+        alone = self.layout.parts[0] if self.layout and len(self.layout.parts) == 1 else None
+        if self.layout is None or (alone and alone.foreign) or not self._readable(self.layout):
+            stream = Spliced(self.stream, alone.pieces) if alone and alone.foreign else self._whole()
+            yield from self._foreign(stream, lose)
             return
         offset = 0.0
         for part in self.layout.parts:
@@ -339,7 +341,7 @@ class _Recording:
         try:
             yield from _merged(foreign.blocks(stream, lose))
         except ValueError as error:
-            if self.layout:
+            if self.layout and not self.layout.parts[0].foreign:
                 raise AudioError(f"{self.name} is truncated or damaged: {error}.", _AGAIN, "truncated") from None
             raise AudioError(f"{self.name} is not audio that can be decoded: {error}.", _CONVERT, "not_audio") from None
 
