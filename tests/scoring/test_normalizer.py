@@ -91,6 +91,8 @@ def test_scoring_imports_neither_torch_nor_mlflow() -> None:
         ("I am in Kadıköy", "i am in kadıköy", 0),  # English among it
         ("Die Straße ist weiß", "DIE STRASSE IST WEISS", 0),
         ("ΟΔΟΣ", "οδος", 0),
+        ("Ο δρόμος προς το χαΐρι", "Ο ΔΡΟΜΟΣ ΠΡΟΣ ΤΟ ΧΑΪΡΙ", 0),
+        ("ο δρόμος", "Ο δρομος", 1),  # a missing accent, where accents are written
         ("Բարև ձեզ և արև", "ԲԱՐԵՎ ՁԵԶ ԵՎ ԱՐԵՎ", 0),
         ("\u0e19\u0e49\u0e33", "\u0e19\u0e4d\u0e49\u0e32", 0),  # the tone within the vowel am
         ("\u0e19\u0e49\u0e33", "\u0e19\u0e33\u0e49", 0),  # behind it

@@ -19,6 +19,10 @@ FILES = {
     "validated.tsv": CV,
     "table.csv": "path,text\nclips/b.flac,good night\nclips/a.flac,hello you\n",
     "ids.trn": "hello you (a)\ngood night (b)\n",
+    "metadata.jsonl": "".join(
+        json.dumps({"file_name": f"x/{name}.wav", "transcription": text, "speaker_id": "s"}) + "\n"
+        for name, text in (("a", "hello you"), ("b", "good night"))
+    ),
 }
 
 

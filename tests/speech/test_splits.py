@@ -223,6 +223,7 @@ def test_leakage_names_both_files(shared: dict[str, str]) -> None:
 
 
 def test_a_sentence_in_capitals_is_the_same_whichever_small_letter_its_i_is() -> None:
+    assert text_key("Ο ΔΡΟΜΟΣ") == text_key("ο δρόμος") and text_key("café") != text_key("cafe")
     texts = {"a": "IŞIK AÇIK", "b": "ışık açık", "c": "Işık", **{str(n): f"text {n}" for n in range(6)}}
     corpus = [utterance(path, reference=text) for path, text in texts.items()]
     rule = Rule(text_key, by_speaker=False)

@@ -36,6 +36,8 @@ _TOGETHER = (
 )
 _WRITTEN_TOGETHER = re.compile(_TOGETHER)
 _BLANK_BESIDE = re.compile(f"(?<={_TOGETHER}) | (?={_TOGETHER})")
+_GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
+_GREEK_ACCENT = re.compile("([\u0370-\u03ff]\u0308?)\u0301")
 _TURKIC = str.maketrans("I", "ı")
 _DOTS = re.compile("i\u0307+")
 _LONE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
@@ -64,25 +66,39 @@ def normalize(text: str, name: NormalizerName = "spoken") -> str:
 
 
 def text_key(text: str, name: NormalizerName = "spoken") -> str:
-    """What two texts share that may be the same sentence: normalised, and with i for ı.
+    """What two texts share that may be the same sentence: normalised, with i for ı, and Greek without accents.
 
-    Nobody can say of one text alone which small letter its capital I is (`readings`), and where a sentence must not
+    Nobody can say of one text alone which small letters its capitals are (`readings`), and where a sentence must not
     stand on both sides of a split, one that is kept apart needlessly costs little.
     """
-    return normalize(text, name).replace("ı", "i")
+    key = normalize(text, name).replace("ı", "i")
+    return key if key.isascii() else _without_accents(key)
 
 
 def readings(reference: str, hypothesis: str, name: NormalizerName = "spoken") -> list[tuple[str, str]]:
-    """Both texts as they are read: twice where nobody can say which small letter a capital I is.
+    """Both texts as they are read: twice where nobody can say which small letter a capital is.
 
     Where one side holds ı and either an I, that may be the capital of ı (Turkish, Azeri) or of i: the second pair is
-    read so. The right reading is the one with fewer errors; other texts have one reading.
+    read so. Greek is written without its accents in capitals: beside such a text the second pair has none. The right
+    reading is the one with fewer errors; other texts have one reading.
     """
     both = reference + hypothesis
-    if name != "spoken" or "ı" not in both or "I" not in both:
-        return [(reference, hypothesis)]
-    first, second = (unicodedata.normalize("NFC", text).translate(_TURKIC) for text in (reference, hypothesis))
-    return [(reference, hypothesis), (first, second)]
+    if name == "spoken" and "ı" in both and "I" in both:
+        first, second = (unicodedata.normalize("NFC", text).translate(_TURKIC) for text in (reference, hypothesis))
+        return [(reference, hypothesis), (first, second)]
+    if name == "spoken" and (_in_greek_capitals(reference) or _in_greek_capitals(hypothesis)):
+        return [(reference, hypothesis), (_without_accents(reference), _without_accents(hypothesis))]
+    return [(reference, hypothesis)]
+
+
+def _in_greek_capitals(text: str) -> bool:
+    letters = "" if text.isascii() else "".join(_GREEK.findall(text))
+    return letters.isupper() and not _GREEK_ACCENT.search(unicodedata.normalize("NFD", letters))
+
+
+def _without_accents(text: str) -> str:
+    """Greek letters without theirs, other letters with them."""
+    return unicodedata.normalize("NFC", _GREEK_ACCENT.sub(r"\1", unicodedata.normalize("NFD", text)))
 
 
 def words_of(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from mondegreen.delimited import Notice, decoded, some, tell, wrong
+from mondegreen.delimited import REFERENCE_COLUMNS, Notice, decoded, some, tell, wrong
 from mondegreen.errors import UsageError
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
 from mondegreen.scoring.alternatives import check_notation
@@ -175,6 +175,8 @@ def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
+        if isinstance(row, dict):
+            row = _by_our_names(row)
         if isinstance(row, dict) and row.get("audio_filepath"):
             yield _checked(path, number, {"number": number, **_nemo(path, row)})
             continue
@@ -185,6 +187,17 @@ def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
         text = row.get("reference", "" if row.get("error") else row.get("text"))
         fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
         yield _checked(path, number, {**known, **fields})
+
+
+def _by_our_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A line with what it lacks of path, text and speaker, where it has that under a name that tables know it by."""
+    if "audio_filepath" in row or ((row.get("id") or row.get("path")) and ("text" in row or "reference" in row)):
+        return row
+    more = {
+        ours: row[name] for ours in ("path", "text", "speaker") if ours not in row for name in REFERENCE_COLUMNS[ours]
+        if name in row
+    }  # fmt: skip
+    return row | more
 
 
 def _nemo(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
