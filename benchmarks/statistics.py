@@ -13,7 +13,7 @@ import jiwer
 import numpy as np
 from scipy import stats
 
-from benchmarks import production_wer
+from benchmarks import guarding, production_wer
 from benchmarks.common import table
 from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
@@ -126,6 +126,7 @@ def report(trials: int, verdicts: int) -> Iterator[str]:
             f"The WER in production: coverage of 95 % intervals, in per cent of {trials} windows of some 3,000 "
             f"inferences of 300 callers, and median half widths in points of WER:\n\n{table(_produced(produced))}"
         )
+        yield guarding.report(pool, trials, verdicts)
     yield speed()
 
 

@@ -160,10 +160,10 @@ class DeployParams(_Section):
     auto_backup_before_deploy: bool = True
     backup_to_bucket: bool = False
     auto_rollback: bool = False
-    guard_min_inferences: int = Field(200, ge=20)
     guard_alpha: float = Field(0.05, gt=0, lt=0.5)
     guard_error_margin: Fraction = 0.02
     guard_latency_margin: float = Field(0.25, ge=0)
+    guard_disagreement: Fraction = 0.5
 
 
 class CasesParams(_Section):
@@ -257,6 +257,14 @@ class ServeParams(_Section):
     max_seconds: Seconds = Field(14_400.0, gt=0)
     poll_seconds: Seconds = Field(5.0, gt=0)
     spool_megabytes: float = Field(2000.0, gt=0)
+    canary_share: Fraction = 0.05
+    shadow_share: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.canary_share + self.shadow_share > 1:
+            raise ValueError("canary_share and shadow_share are more than 1 together")
+        return self
 
 
 class RetentionDays(_Section):

@@ -103,7 +103,8 @@ def test_without_json_nothing_but_json_is_printed(project: Path) -> None:
     assert of("models", "list") == [] and of("models", "history") == [] and of("models", "verify") == []
     assert run("models", "show", "7").exit_code == 1 and run("models", "show", "seven").exit_code == 2
     guard = of("models", "guard")
-    assert guard["decision"] == "nothing to guard"
+    assert guard["canary"]["decision"] == guard["deployment"]["decision"] == "nothing to guard"
+    assert of("models", "canary", "stop") == {"stopped": None} and of("models", "canary", "status")["running"] is None
 
 
 def test_shadow_lets_both_hear_what_the_service_kept(project: Path) -> None:
@@ -140,27 +141,50 @@ def test_guard_takes_back_what_is_worse_in_production(project: Path) -> None:
     hear(project, 1, errors=20)
     deployer(auto_backup_before_deploy=False).deploy_model(add(project, 2))
     assert [path.name for path in (project / "var/backups" / NAME).iterdir()] == ["1"]
-    assert of("models", "guard")["decision"] == "too few"
+    assert of("models", "guard")["deployment"]["decision"] == "too few"
     hear(project, 2, errors=90)
     worse = run("models", "guard")
-    assert worse.exit_code == 1 and "worse: Version 2 is worse than version 1" in worse.stdout
+    assert worse.exit_code == 1 and "deployment: worse: Version 2 is worse than version 1" in worse.stdout
     assert stages_and_aliases()[2][0] == "Production"
     done = run("models", "guard", "--rollback")
-    assert done.exit_code == 1 and done.stdout.startswith("rolled back: Rolled back to version 1.")
+    assert done.exit_code == 1 and "deployment: rolled back: Rolled back to version 1." in done.stdout
     assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Archived", [])}
-    assert "auto-rollback" in deployer().history(1)[0].reason
+    assert deployer().history(1)[0].reason.startswith("guard: ")
     assert run("models", "guard").exit_code == 0
 
 
-def hear(project: Path, number: int, errors: int) -> None:
+def test_a_canary_from_its_start_to_the_guard_that_stops_it(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    assert run("models", "canary", "start").exit_code == 1  # nobody is @challenger
+    add(project, 2)
+    assert run("models", "canary", "start", "--share", "0.7", "--shadow", "0.7").exit_code == 2
+    begun = of("models", "canary", "start", "--share", "0.5", "--shadow", "0", "--reason", "first try")
+    assert (begun["version"], begun["champion"], begun["share"], begun["shadow"]) == (2, 1, 0.5, 0.0)
+    status = of("models", "canary", "status")
+    assert status["running"] == begun and status["found"]["decision"] == "too few"
+    assert "answers 50.0 % of the callers" in run("models", "canary", "status").stdout
+    hear(project, 1, errors=10, role="champion", canary=begun["entry"])
+    hear(project, 2, errors=95, role="canary", canary=begun["entry"], first=200)
+    assert "error score" in run("models", "canary", "status").stdout  # which stops nothing
+    assert of("models", "guard")["canary"]["decision"] == "stopped"
+    assert run("models", "guard").exit_code == 0 and of("models", "canary", "status")["running"] is None
+    entries = of("models", "history", "--limit", "2")
+    assert [entry["action"] for entry in entries] == ["canary stop", "canary start"]
+    assert "guard: Version 2 is worse" in " ".join(run("models", "history", "--limit", "1").stdout.split())
+
+
+def hear(
+    project: Path, number: int, errors: int, role: str = "champion", canary: int | None = None, first: int = 0
+) -> None:
     """Two hundred inferences of a version, so many of a hundred misheard."""
     digest = deployer().get_version(number).digest
     rows = [
         {
-            "at": datetime.now(UTC), "model_version": digest, "audio_sha256": "0" * 64,
+            "at": datetime.now(UTC), "model_version": digest, "audio_sha256": f"{index:064x}",
             "duration": 4.0, "latency": 0.5 + index % 7 / 100, "is_error": index % 100 < errors,
+            "error_score": float(index % 100 < errors), "role": role, "canary": canary,
         }
-        for index in range(200)
+        for index in range(first, first + 200)
     ]  # fmt: skip
     with transaction(open_database(project / "var")) as session:
         session.execute(insert(InferenceRow), rows)

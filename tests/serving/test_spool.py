@@ -21,13 +21,18 @@ BYTES = 1000
 
 
 def put(spool: Spool, request_id: str) -> None:
+    spool.add(answer_of(spool, request_id))
+
+
+def answer_of(spool: Spool, request_id: str) -> Answer:
+    """An answer whose recording is in the spool."""
     recording = spool.place(request_id, "../../a call.wav")
     recording.write_bytes(bytes(BYTES))
     heard = Transcription(
         path=str(recording), text="HI", confidence=0.9, duration=1, words=[], nbest=[], real_time_factor=0.1, model="m"
     )
     now = datetime.now(UTC)
-    spool.add(Answer(request_id=request_id, at=now, served="stt/1", audio_sha256="0" * 64, transcription=heard))
+    return Answer(request_id=request_id, at=now, served="stt/1", audio_sha256="0" * 64, transcription=heard)
 
 
 class Store:

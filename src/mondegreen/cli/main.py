@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from mondegreen.cli import (
     audit,
+    canary,
     case_exchange,
     cases,
     compare,
@@ -54,6 +55,8 @@ app = typer.Typer(
 )
 cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
+models.app.add_typer(canary.app, name="canary")
+models.app.command()(canary.guard)
 # The panels of `--help`, in the order in which somebody meets them.
 _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Begin": {"init": project.init, "upgrade": project.upgrade},

@@ -211,39 +211,6 @@ def shadow(
     answer(report, _shadow(report), as_json)
 
 
-@app.command()
-def guard(
-    act: Annotated[
-        bool | None, typer.Option("--rollback/--no-rollback", help="deploy.auto_rollback when not given.")
-    ] = None,
-    name: NameOption = None,
-    store: LiveOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Is the new champion worse than the one before, by what the service logged? Then back, if that is wanted.
-
-    The exit code is 1 when it is worse, rolled back or not.
-    """
-    from mondegreen.config import params_of
-    from mondegreen.monitoring.canary import act_on_canary
-    from mondegreen.registry.ledger import Ledger
-
-    found, params = deployer(name, store), params_of()
-    ledger = Ledger.open(found.folder, found.model_name)
-    try:
-        report = act_on_canary(
-            ledger.engine, found.model_name, params, found.folder,
-            act=params.deploy.auto_rollback if act is None else act,
-        )  # fmt: skip
-    finally:
-        ledger.engine.dispose()
-    answer(report, f"{report.decision}: {report.text}", as_json)
-    if report.decision in ("worse", "rolled back"):
-        if report.decision == "worse" and not as_json:
-            typer.echo("What now: `mondegreen models rollback`, or deploy.auto_rollback: true.", err=True)
-        raise typer.Exit(1)
-
-
 def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json: bool) -> None:
     """What was recovered or seen to have changed goes beside the answer, not into it."""
     for note in found.notes:

@@ -295,11 +295,11 @@ def watch(
     )
 
     def once() -> WatchTurn:
-        from mondegreen.monitoring.canary import watch_canary
+        from mondegreen.monitoring.guard import watch_guard
 
         with open_orchestrator() as orchestrator, progress() as on_progress:
             params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
-            if said := watch_canary(orchestrator.jobs.engine, params, folder):
+            if said := watch_guard(orchestrator.jobs.engine, params, folder):
                 warn(said)
             return take_turn(orchestrator, on_progress)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Engine, select
@@ -37,7 +37,7 @@ _LONGEST = timedelta(days=36_525)
 _UNKNOWN: Mapping[str, str] = MappingProxyType({})
 _COLUMNS = {
     *("model_version", "duration", "latency", "confidence", "error_score", "is_error"),
-    *("request_id", "served", "caller", "speaker", "recording", "channel"),
+    *("request_id", "served", "caller", "speaker", "recording", "channel", "role", "canary"),
 }
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -72,6 +72,8 @@ class Inference(BaseModel):
         speaker: who spoke.
         recording: what the audio is a piece of; with the speaker it keeps what judges out of training.
         channel: of the recording that was heard.
+        role: of the version that answered, while a canary may run: champion or canary.
+        canary: the ledger's entry of the canary that the answer takes part in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -96,6 +98,8 @@ class Inference(BaseModel):
     speaker: str | None = None
     recording: str | None = None
     channel: str | None = None
+    role: Literal["champion", "canary"] | None = None
+    canary: int | None = None
 
 
 class MetadataTracker:

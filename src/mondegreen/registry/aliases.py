@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -287,9 +287,16 @@ def alone(registry: Registry, patience: float = 60.0) -> Iterator[None]:
     Raises:
         BusyError: somebody else has the lock for longer than `patience` seconds.
     """
+    with alone_in(registry.ledger.engine, patience):
+        yield
+
+
+@contextmanager
+def alone_in(engine: Engine, patience: float = 60.0) -> Iterator[None]:
+    """The same for who only writes to the ledger, in this database, and needs no MLflow."""
     path = lock_path(LOCK)
     try:
-        with lock(path, timeout=patience), advisory_lock(registry.ledger.engine, Advisory.REGISTRY) as free:
+        with lock(path, timeout=patience), advisory_lock(engine, Advisory.REGISTRY) as free:
             if not free:
                 raise BusyError("Another machine is moving models.", "Wait until it has done, then look and run again.")
             yield

@@ -49,9 +49,9 @@ class Refusal:
 class DeploymentRefusedError(RegistryError):
     """The version may not go to production; `refusals` holds every reason."""
 
-    def __init__(self, version: str, refusals: Sequence[Refusal]) -> None:
+    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = "is not deployed") -> None:
         self.refusals = tuple(refusals)
-        problem = " ".join([f"{version} is not deployed.", *(refusal.problem for refusal in refusals)])
+        problem = " ".join([f"{version} {done}.", *(refusal.problem for refusal in refusals)])
         step = refusals[0].next_step
         if not any(refusal.final for refusal in refusals):
             step += ' To do it all the same: --force --reason "…", which the ledger keeps.'

@@ -12,9 +12,9 @@ from mondegreen.config import DeployParams, GuideConfig, params_of
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
-from mondegreen.registry import deploy, versions
-from mondegreen.registry.aliases import BusyError, Registry, alone, opened
-from mondegreen.registry.ledger import CHAMPION, Aliases, LedgerEntry
+from mondegreen.registry import canary, deploy, versions
+from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, opened
+from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
 from mondegreen.registry.recovery import recover
@@ -200,6 +200,30 @@ class ModelDeployer:
             after = f", {_called(former)} was taken back" if former else ""
             text = f"{name} version {entry.version} is Production/@champion again{after}."
             return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)
+
+    def start_canary(self, share: float, shadow: float, *, force: bool = False, reason: str = "") -> canary.Canary:
+        """Lets @challenger answer a share of the callers, and hear another one beside the champion.
+
+        Args:
+            share, shadow: of the callers, 0 to 1.
+            force: also one that may not be deployed; the ledger keeps that, and `reason`.
+
+        Raises:
+            DeploymentRefusedError: it may not be deployed, and so may answer nobody.
+            RegistryError: nobody is @challenger or @champion.
+            UsageError: shares that cannot be; `force` without a reason.
+        """
+        with self._moving(self.model_name) as registry:
+            return canary.start(registry, share, shadow, force=force, reason=reason)
+
+    def stop_canary(self, *, reason: str = "", entry: int | None = None) -> LedgerEntry | None:
+        """Stops the canary, also while MLflow is away; None when there is none, or `entry`, its start, is another's."""
+        ledger = Ledger.open(self.folder, self.model_name)
+        try:
+            with alone_in(ledger.engine):
+                return canary.stop(ledger, reason=reason, entry=entry)
+        finally:
+            ledger.engine.dispose()
 
     def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[versions.Version]:
         """Versions, newest first."""

@@ -32,7 +32,7 @@ class LedgerEntry(BaseModel):
     id: int
     at: datetime
     model_name: str
-    action: str  # found, register, deploy, rollback, by hand, prune, restore, delete
+    action: str  # found, register, deploy, rollback, by hand, prune, restore, delete, canary start, canary stop
     state: State
     intent: int | None
     version: int | None
@@ -122,10 +122,18 @@ class Ledger:
         ended = {row.intent for row in rows}
         return [row for row in rows if row.state == "intended" and row.id not in ended]
 
+    def last(self, *actions: str) -> LedgerEntry | None:
+        """The newest of what was done; of these actions when any are named."""
+        query = select(DeploymentRow).where(DeploymentRow.model_name == self.model_name, DeploymentRow.state == "done")
+        query = query.where(DeploymentRow.action.in_(actions)) if actions else query
+        with reading(self.engine) as session:
+            row = session.scalar(query.order_by(DeploymentRow.id.desc()).limit(1))
+            return LedgerEntry.model_validate(row) if row else None
+
     def aliases(self) -> Aliases | None:
         """Who held which alias after the last entry; None before the first one."""
-        entries = self.entries()
-        return entries[-1].after if entries else None
+        last = self.last()
+        return last.after if last else None
 
     def succession(self) -> Succession:
         """Who was in production, from the entries."""

@@ -27,11 +27,13 @@ from starlette.types import Message, Receive
 from mondegreen.config import ServeParams
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.serving.batcher import Batcher, Heard
+from mondegreen.serving.challenger import Asker, Challenger
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.fields import Asked, read_fields, served_names
 from mondegreen.serving.formats import render
 from mondegreen.serving.metrics import Metrics
 from mondegreen.serving.refusal import RefusedError
+from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.audio import duration_of
 from mondegreen.speech.transcriber import Failure
@@ -51,7 +53,9 @@ class Server:
     """What the routes work with. `inside`: requests that were let in and are not answered."""
 
     champion: Champion
+    challenger: Challenger
     batcher: Batcher
+    shadow: Shadow
     spool: Spool
     metrics: Metrics
     params: ServeParams
@@ -123,6 +127,7 @@ def ready(request: Request) -> Response:
         "answers_waiting": spool.waiting,
         "answers_dropped": spool.dropped,
         "answers_refused": spool.refused,
+        "canary": _canary(server),
     }
     return JSONResponse(facts, 503 if server.stopping else 200)
 
@@ -131,8 +136,15 @@ def ready(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """In Prometheus' text format."""
     server = _server(request)
-    text, kind = server.metrics.text(server.spool.state, bool(server.champion.problem))
+    text, kind = server.metrics.text(server.spool.state, bool(server.champion.problem), bool(server.challenger.problem))
     return Response(text, media_type=kind)
+
+
+def _canary(server: Server) -> dict[str, Any] | None:
+    canary, problem = server.challenger.canary, server.challenger.problem
+    if canary is None:
+        return {"problem": problem} if problem else None
+    return {**canary.model_dump(include={"version", "share", "shadow"}), "problem": problem or None}
 
 
 async def _answer(request: Request, server: Server) -> Response:
@@ -140,20 +152,24 @@ async def _answer(request: Request, server: Server) -> Response:
     recording: Path | None = None
     try:
         async with _form(request, server.params) as form:
+            names = served_names(server.champion.model, server.champion.current.name)
             asked = read_fields(
                 form,
                 server.params.language,
-                served_names(server.champion.model, server.champion.current.name),
+                names,
                 request.headers,
             )
             upload = cast(UploadFile, form["file"])
             recording = server.spool.place(request_id, upload.filename or "")
             digest = await run_in_threadpool(_save, upload, recording)
         seconds = await run_in_threadpool(_seconds, recording, server.params)
-        heard = await _heard(request, server, server.batcher.submit(recording, seconds))
+        # Who names @champion or a version gets that one; who names the model takes part in a canary.
+        asker = Asker(asked.caller, digest) if asked.model == names[0] else None
+        heard = await _heard(request, server, server.batcher.submit(recording, seconds, asker))
         if isinstance(heard.result, Failure):
             raise RefusedError(400, f"file: {heard.result.error}", "file")
         answer = _to_store(request_id, asked, heard, digest)
+        await run_in_threadpool(server.shadow.take, answer, heard.choice)
         await run_in_threadpool(server.spool.add, answer)
         recording = None  # the spool's now
         server.metrics.heard(heard)
@@ -179,6 +195,8 @@ def _to_store(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answe
         speaker=asked.speaker,
         recording=asked.recording,
         channel=asked.channel,
+        role=heard.choice.role,
+        canary=heard.choice.canary,
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mondegreen.config import Seconds, ServeParams
 
 if TYPE_CHECKING:
+    from mondegreen.serving.challenger import Asker, Choice
     from mondegreen.serving.champion import Served
     from mondegreen.speech.transcriber import Failure, Transcription
 
@@ -27,15 +28,21 @@ _log = logging.getLogger(__name__)
 class Heard:
     """What came of a recording, and which model it was that heard it."""
 
-    served: "Served"
+    choice: "Choice"
     result: "Transcription | Failure"
     batch: int  # recordings that were heard together
+
+    @property
+    def served(self) -> "Served":
+        """The model."""
+        return self.choice.served
 
 
 @dataclass
 class _Job:
     path: Path
     seconds: Seconds
+    asker: "Asker | None"
     future: "Future[Heard]" = field(default_factory=Future)
 
 
@@ -43,21 +50,36 @@ class Batcher:
     """Takes recordings from many threads and hears them in batches.
 
     Args:
-        current: the model that serves at this moment; asked once a batch.
+        choose: who answers somebody at this moment; asked when a batch begins.
         params: `serve` of params.yaml.
         long: recordings of more seconds go to the thread of long ones.
+        failed: told of a canary's challenger that broke; the champion hears its recordings then.
     """
 
-    def __init__(self, current: "Callable[[], Served]", params: ServeParams, long: Seconds) -> None:
-        self._current, self._params, self._long = current, params, long
+    def __init__(
+        self,
+        choose: "Callable[[Asker | None], Choice]",
+        params: ServeParams,
+        long: Seconds,
+        failed: "Callable[[Served, BaseException], None]" = lambda served, error: None,
+    ) -> None:
+        self._choose, self._params, self._long, self._failed = choose, params, long, failed
+        self._inside, self._lock = 0, threading.Lock()
         self._lanes = [queue.SimpleQueue[_Job | None]() for _ in range(2)]
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in self._lanes]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, path: Path, seconds: Seconds) -> "Future[Heard]":
+    @property
+    def busy(self) -> bool:
+        """Whether a recording is being heard, or waits."""
+        return self._inside > 0
+
+    def submit(self, path: Path, seconds: Seconds, asker: "Asker | None" = None) -> "Future[Heard]":
         """Queues a recording. A future that is cancelled before its turn costs nothing more."""
-        job = _Job(path, seconds)
+        job = _Job(path, seconds, asker)
+        self._count(1)
+        job.future.add_done_callback(lambda _: self._count(-1))
         self._lanes[seconds > self._long].put(job)
         return job.future
 
@@ -93,13 +115,28 @@ class Batcher:
             jobs.append(job)
         return True
 
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._inside += change
+
     def _hear(self, jobs: list[_Job]) -> None:
+        """Each model hears its own: what shares a batch is of one model."""
+        chosen = [(self._choose(job.asker), job) for job in jobs]
+        for model in dict.fromkeys(choice.served for choice, _ in chosen):
+            self._heard_by(model, [(choice, job) for choice, job in chosen if choice.served is model])
+
+    def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Choice, _Job]]") -> None:
+        jobs = [job for _, job in chosen]
         try:
-            served = self._current()
-            results = served.stt.transcribe_many([job.path for job in jobs])
-            for job, result in zip(jobs, results, strict=True):
-                job.future.set_result(Heard(served, result, len(jobs)))
+            results = model.stt.transcribe_many([job.path for job in jobs])
+            for (choice, job), result in zip(chosen, results, strict=True):
+                job.future.set_result(Heard(choice, result, len(jobs)))
         except BaseException as error:  # whatever it is, nobody may wait for ever
+            left = [job for job in jobs if not job.future.done()]
+            if left and chosen[0][0].role == "canary":
+                self._failed(model, error)
+                champion = self._choose(None)
+                return self._heard_by(champion.served, [(champion, job) for job in left])
             _log.exception("A batch of %d recordings failed.", len(jobs))
             for job in jobs:
                 if not job.future.done():

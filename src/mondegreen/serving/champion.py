@@ -35,6 +35,16 @@ class Served:
         return self.stt.digest
 
 
+def load(uri: str, name: str, params: Params) -> Served:
+    """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises."""
+    from mondegreen.speech.transcriber import load_transcriber
+
+    stt = load_transcriber(uri, params, cached=False)
+    noise = np.random.default_rng(0).normal(0, 0.1, _SAMPLES).astype(np.float32)
+    stt.transcribe_waveforms([noise])  # what is slow or breaks the first time does so before anybody waits
+    return Served(name, stt)
+
+
 class Champion:
     """What answers now, and the thread that looks for what is to answer next.
 
@@ -62,8 +72,13 @@ class Champion:
     def start(self) -> None:
         """Begins to follow the alias."""
         self._on_change(self.current, self.problem)
-        if "@" in self.model and self.model.startswith("models:/"):
+        if self.follows:
             self._thread.start()
+
+    @property
+    def follows(self) -> bool:
+        """Whether an alias says what serves."""
+        return "@" in self.model and self.model.startswith("models:/")
 
     def stop(self) -> None:
         """Looks no more; what serves goes on."""
@@ -77,7 +92,7 @@ class Champion:
         try:
             wanted = self._wanted()
             if wanted != self.current.name:
-                self.current = self._load(f"models:/{wanted}", wanted)
+                self.current = load(f"models:/{wanted}", wanted, self.params)
                 _log.warning("%s serves now.", wanted)
             self.problem = ""
         except MondegreenError as error:
@@ -92,27 +107,19 @@ class Champion:
     def _first(self) -> Served:
         """Raises MondegreenError when neither the registry nor a backup has a model that can be loaded."""
         name = self.model
-        if "@" in self.model and self.model.startswith("models:/"):
+        if self.follows:
             try:
                 name = self._wanted()
-                return self._load(f"models:/{name}", name)
+                return load(f"models:/{name}", name, self.params)
             except MondegreenError as error:
                 self.problem = error.problem
                 name = self.model  # by its alias, so that the last known champion's backup may answer
-        return self._load(self.model, name.removeprefix("models:/"))
+        return load(self.model, name.removeprefix("models:/"), self.params)
 
     def _wanted(self) -> str:
         from mondegreen.registry.resolving import holder
 
         return holder(self.model)
-
-    def _load(self, uri: str, name: str) -> Served:
-        from mondegreen.speech.transcriber import load_transcriber
-
-        stt = load_transcriber(uri, self.params, cached=False)
-        noise = np.random.default_rng(0).normal(0, 0.1, _SAMPLES).astype(np.float32)
-        stt.transcribe_waveforms([noise])  # what is slow or breaks the first time does so before anybody waits
-        return Served(name, stt)
 
     def _follow(self) -> None:
         while not self._stop.wait(self.every):

@@ -23,6 +23,7 @@ CALLER = "x-caller-id"
 class Asked:
     """A request's fields, checked. `caller`: an opaque id of the client's own."""
 
+    model: str
     response_format: ResponseFormat
     language: str
     granularities: tuple[Granularity, ...]
@@ -70,6 +71,7 @@ def read_fields(form: FormData, language: str, names: Sequence[str], headers: Ma
             "channel",
         )
     return Asked(
+        model,
         cast(ResponseFormat, form_name),
         language,
         tuple(cast(list[Granularity], granularities)),

@@ -46,6 +46,19 @@ class Metrics:
             registry=found,
             multiprocess_mode="livemax",
         )
+        self.roles = Counter("mondegreen_answered", "Recordings by who answered.", ["role"], registry=found)
+        self.shadow = Counter(
+            "mondegreen_shadow",
+            "Recordings that the challenger was to hear beside the champion: heard, dropped, failed.",
+            ["state"],
+            registry=found,
+        )
+        self.canary = Gauge(
+            "mondegreen_canary_problem",
+            "1 while a canary's challenger should answer and does not.",
+            registry=found,
+            multiprocess_mode="livemax",
+        )
         self.answers = Gauge(
             "mondegreen_answers",
             "Answers on their way into the store: waiting, written, dropped, refused.",
@@ -63,15 +76,17 @@ class Metrics:
         """A recording was transcribed."""
         self.audio.inc(getattr(heard.result, "duration", 0.0))
         self.batch.observe(heard.batch)
+        self.roles.labels(heard.choice.role).inc()
 
     def serves(self, served: "Served") -> None:
         """Another model took over."""
         self.model.clear()
         self.model.labels(served.name, served.digest[:12]).set(1)
 
-    def text(self, spool: SpoolState, problem: bool) -> tuple[bytes, str]:
+    def text(self, spool: SpoolState, problem: bool, canary_problem: bool) -> tuple[bytes, str]:
         """The page and its media type."""
         self.problem.set(problem)
+        self.canary.set(canary_problem)
         for state in ("waiting", "written", "dropped", "refused"):
             self.answers.labels(state).set(getattr(spool, state))
         registry = self.registry

@@ -7,6 +7,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,12 +18,15 @@ from mondegreen.cases.erased import without_erased
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
+from mondegreen.monitoring.pairs import ShadowPair, log_pairs, pair_of
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
+from mondegreen.serving.challenger import Challenger
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.metrics import SHARED, Metrics
+from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import Answer, Spool
 
 if TYPE_CHECKING:
@@ -47,10 +51,13 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     """
     metrics = Metrics()
     champion = Champion(model, params, params.serve.poll_seconds, lambda served, _: metrics.serves(served))
-    batcher = Batcher(lambda: champion.current, params.serve, params.audio.max_duration)
+    challenger = Challenger(champion, store)
+    batcher = Batcher(challenger.choose, params.serve, params.audio.max_duration, challenger.failed)
     spool = Spool(store / "serve", Store(store, params), int(params.serve.spool_megabytes * 1_000_000))
-    server = Server(champion, batcher, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
+    shadow = Shadow(spool, lambda: batcher.busy, params.audio.max_duration, metrics.shadow)
+    server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
     champion.start()
+    challenger.start()
     config = uvicorn.Config(
         create_app(server),
         lifespan="off",
@@ -65,7 +72,9 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     finally:
         server.stopping = True
         champion.stop()
+        challenger.stop()
         batcher.close()
+        shadow.close()
         spool.close()
 
 
@@ -78,21 +87,27 @@ class Store:
 
     def __call__(self, answers: Sequence[Answer]) -> None:
         """Raises CaseError while the database is away; what is there already is not written again."""
-        from mondegreen.detector.detector import ErrorDetector
-
         with reading(self._tracker.engine) as session:  # what was erased while it waited does not come back
             answers = without_erased(session, answers)
         known = self._tracker.logged([answer.request_id for answer in answers])
-        detectors: dict[str, ErrorDetector | None] = {}
+        detector = cache(self._detector)
         inferences = []
-        for answer in (answer for answer in answers if answer.request_id not in known):
-            digest = answer.transcription.model
-            if digest not in detectors:
-                detectors[digest] = self._detector(digest)
-            found = inference_of(answer.transcription, detectors[digest], self._params.audio.max_duration)
-            extra = answer.model_dump(exclude={"transcription"})
-            inferences.append(found.model_copy(update=extra))
-        self._tracker.log_inferences(inferences)
+        for answer in answers:
+            if answer.beside or answer.request_id in known:
+                continue
+            heard = answer.transcription
+            found = inference_of(heard, detector(heard.model), self._params.audio.max_duration)
+            inferences.append(found.model_copy(update=answer.model_dump(exclude={"transcription", "shadow", "beside"})))
+        try:
+            self._tracker.log_inferences(inferences)
+        finally:  # a recording that cannot be kept is no reason to lose a pair
+            log_pairs(self._tracker.engine, [self._pair(answer, detector) for answer in answers if answer.beside])
+
+    def _pair(self, answer: Answer, detector: "Callable[[str], ErrorDetector | None]") -> ShadowPair:
+        assert answer.beside
+        heard = answer.beside, answer.transcription
+        facts = answer.model_dump(include={"request_id", "at", "canary", "served", "shadow"})
+        return pair_of(heard, [detector(one.model) for one in heard], self._params, **facts)
 
     def _detector(self, digest: str) -> "ErrorDetector | None":
         from mondegreen.detector.detector import ErrorDetector

@@ -16,6 +16,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,6 +45,10 @@ class Answer(BaseModel):
     speaker: str | None = None
     recording: str | None = None
     channel: str | None = None
+    role: Literal["champion", "canary"] = "champion"  # of the version that answered
+    canary: int | None = None  # the ledger's entry of the canary that it takes part in
+    shadow: str | None = None  # of a shadow pair: the version that heard it too, whose transcription this is
+    beside: Transcription | None = None  # and what was answered
 
 
 @dataclass
@@ -96,7 +101,7 @@ class Spool:
 
     def add(self, answer: Answer) -> None:
         """Puts an answer on the disk; called before the client has it."""
-        line = answer.model_dump_json().encode() + b"\n"
+        line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
         size = len(line) + Path(answer.transcription.path).stat().st_size
         with self._lock:
             full = self._bytes + size > self._most

@@ -1,0 +1,189 @@
+"""`mondegreen models canary` and `mondegreen models guard`: the challenger on a share of the traffic, and its judge."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mondegreen.cli.common import Column, JsonOption, answer, duration, table, terminable
+from mondegreen.cli.models import LiveOption, NameOption, ReasonOption, deployer
+from mondegreen.errors import CaseError, RegistryError
+from mondegreen.scoring.wording import percent, points
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mondegreen.monitoring.comparing import Comparison
+    from mondegreen.monitoring.guard import Guarded, GuardReport
+    from mondegreen.registry.canary import Canary
+    from mondegreen.registry.ledger import Ledger
+
+app = typer.Typer(help="Let @challenger answer a share of the callers, and hear others beside.", no_args_is_help=True)
+ShareOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Of the callers, answered by the challenger; serve.canary_share when not given."),
+]
+ShadowOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Of the callers, heard by both, answered by the champion; serve.shadow_share when not given."
+    ),
+]
+
+
+@app.command()
+def start(
+    share: ShareOption = None,
+    shadow: ShadowOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also one that may not be deployed; needs --reason.")] = False,
+    reason: ReasonOption = "",
+    name: NameOption = None,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start it, or start it anew with other shares. Servers see it at their next look (serve.poll_seconds)."""
+    from mondegreen.config import params_of
+
+    serve = params_of().serve
+    found = deployer(name, store)
+    begun = found.start_canary(
+        serve.canary_share if share is None else share,
+        serve.shadow_share if shadow is None else shadow,
+        force=force,
+        reason=reason,
+    )
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    answer(begun.model_dump(exclude={"salt"}), f"{_shares(begun)} `mondegreen models guard` compares them.", as_json)
+
+
+@app.command()
+def stop(
+    reason: ReasonOption = "", name: NameOption = None, store: LiveOption = None, as_json: JsonOption = False
+) -> None:
+    """Stop it: the champion answers everybody. What was gathered stays in the store."""
+    entry = deployer(name, store).stop_canary(reason=reason)
+    text = f"The canary of version {entry.version} is stopped." if entry else "There was none to stop."
+    answer({"stopped": entry.version if entry else None}, text, as_json)
+
+
+@app.command()
+def status(name: NameOption = None, store: LiveOption = None, as_json: JsonOption = False) -> None:
+    """Whether one runs, and what it gathered so far. Nothing is stopped; `mondegreen models guard` does that."""
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.guard import look_at_canary
+
+    with _ledger(name, store) as ledger:
+        canary, report = look_at_canary(ledger, params_of())
+    facts = {"running": canary.model_dump(exclude={"salt"}) if canary else None, "found": report.model_dump()}
+    answer(facts, _screen(canary, report), as_json)
+
+
+def guard(
+    roll_back: Annotated[
+        bool | None,
+        typer.Option("--rollback/--no-rollback", help="Of a deployment; deploy.auto_rollback when not given."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking, until ctrl-C.")] = False,
+    interval: Annotated[str, typer.Option(help="With --watch, look so often: 30s, 5m, 1h.")] = "1m",
+    name: NameOption = None,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is the canary, or the new champion, worse in production? A worse canary is stopped; a champion taken back.
+
+    Look as often as you like: the test allows for it. The exit code is 1 when one is worse, whatever was done about it.
+    With --watch a line is printed (--json: an object a line) when something has changed.
+    """
+    pause = duration(interval, "--interval", "smh", "Write 30s, 5m or 1h.").total_seconds()
+    if not watch:
+        found = _look(name, store, roll_back)
+        answer(found, _decisions(found), as_json)
+        if found.worse:
+            if found.deployment.decision == "worse" and not as_json:
+                typer.echo("What now: `mondegreen models rollback`, or deploy.auto_rollback: true.", err=True)
+            raise typer.Exit(1)
+        return
+    said: list[str] = []
+    try:
+        with terminable():
+            while True:
+                said = _look_again(name, store, roll_back, said, as_json)
+                time.sleep(pause)
+    except KeyboardInterrupt:
+        return
+
+
+def _look(name: str | None, store: Any, roll_back: bool | None) -> "Guarded":
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.guard import guard as look
+
+    params = params_of()
+    allowed = params.deploy.auto_rollback if roll_back is None else roll_back
+    with _ledger(name, store) as ledger:
+        return look(ledger.engine, ledger.model_name, params, deployer(name, store).folder, roll_back=allowed)
+
+
+def _look_again(name: str | None, store: Any, roll_back: bool | None, said: list[str], as_json: bool) -> list[str]:
+    """One of many looks: a database or a registry that is away is waited for."""
+    try:
+        found = _look(name, store, roll_back)
+    except (CaseError, RegistryError) as error:
+        if said != [error.problem]:
+            typer.echo(f"error: {error.problem}", err=True)
+        return [error.problem]
+    now = [f"{report.decision} {report.version}" for report in found.reports]
+    if now != said:
+        answer(found, _decisions(found), as_json)
+    return now
+
+
+@contextmanager
+def _ledger(name: str | None, store: Any) -> "Iterator[Ledger]":
+    from mondegreen.registry.ledger import Ledger
+
+    found = deployer(name, store)
+    ledger = Ledger.open(found.folder, found.model_name)
+    try:
+        yield ledger
+    finally:
+        ledger.engine.dispose()
+
+
+def _shares(canary: "Canary") -> str:
+    return (
+        f"Version {canary.version} answers {percent(canary.share)} of the callers and hears {percent(canary.shadow)} "
+        f"beside version {canary.champion}, which answers the rest."
+    )
+
+
+def _decisions(found: "Guarded") -> str:
+    return "\n".join(f"{report.subject}: {report.decision}: {report.text}" for report in found.reports)
+
+
+def _screen(canary: "Canary | None", report: "GuardReport") -> "Iterator[str | RenderableType]":
+    yield _shares(canary) if canary else report.text
+    if canary:
+        yield f"{report.decision}: {report.inferences:,} inferences of it" if report.comparisons else report.text
+    if report.comparisons:
+        yield table(
+            report.comparisons,
+            Column("", lambda one: one.metric),
+            Column(f"version {report.former}", lambda one: _value(one, one.before)),
+            Column(f"version {report.version}", lambda one: _value(one, one.after)),
+            Column("lost", lambda one: _lost(one, one.lost)),
+            Column("at least", lambda one: _lost(one, one.lower_bound)),
+            Column("allowed", lambda one: _lost(one, one.margin)),
+            Column("evidence", lambda one: f"{one.evidence:.3g} of {one.needed:.3g}"),
+            Column("callers", lambda one: f"{one.callers:,}"),
+        )
+
+
+def _value(one: "Comparison", value: float | None) -> str:
+    return f"{value:.3g} s/s" if one.metric == "latency" and value is not None else percent(value)
+
+
+def _lost(one: "Comparison", value: float) -> str:
+    return percent(value) if one.metric == "latency" else points(value)

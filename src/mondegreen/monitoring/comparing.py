@@ -1,0 +1,258 @@
+"""Two versions on what the service logged: error score, disagreement and latency, each with its evidence."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Engine, select
+
+from mondegreen.config import DeployParams
+from mondegreen.db import reading
+from mondegreen.monitoring.evidence import (
+    Indices,
+    Scales,
+    Values,
+    evidence,
+    least_loss,
+    loss,
+    matched,
+    one_after_the_other,
+    side_by_side,
+    slowdown,
+)
+from mondegreen.monitoring.records import MonitorRecord
+from mondegreen.registry.canary import Canary, unit_of
+from mondegreen.scoring.wording import confidence, percent, points, unsigned
+from mondegreen.tables import InferenceRow, ShadowPairRow
+
+Metric = Literal["shadow error score", "shadow disagreement", "error score", "latency"]
+_MOST = 50_000  # inferences of a former champion that are looked at, the newest ones
+Flags = npt.NDArray[np.bool_]
+_LOSSES, _SLOWDOWNS = (-0.999, 1.0), (-0.9, 9.0)  # between which a lower bound is looked for
+NOT_ALIKE = "Error scores do not compare: the detector is calibrated for one of the two only."
+
+
+class Comparison(MonitorRecord):
+    """One quantity under two versions, and whether the later one lost more than the margin."""
+
+    metric: Metric
+    before: float | None  # mean over the callers; of a disagreement None
+    after: float
+    lost: float  # absolute; of a latency relative
+    lower_bound: float  # of what was lost: one-sided at `level`, valid however often somebody looks
+    margin: float
+    level: float
+    evidence: float  # the largest there was so far
+    needed: float
+    callers: int  # or recordings without one, of the later version
+    inferences: int
+
+    @property
+    def worse(self) -> bool:
+        """Whether a loss of more than the margin is proven."""
+        return self.evidence >= self.needed
+
+    @property
+    def text(self) -> str:
+        """Values, loss with its bound, what is allowed, and the evidence."""
+        if self.metric == "latency":
+            values = f"{self.before:.3g} -> {self.after:.3g} s for a second of audio"
+            lost, least, allowed = map(percent, (self.lost, self.lower_bound, self.margin))
+        else:
+            values = percent(self.after) if self.before is None else f"{percent(self.before)} -> {percent(self.after)}"
+            lost, least, allowed = points(self.lost), points(self.lower_bound), unsigned(self.margin)
+        return (
+            f"{self.metric} {values} over {self.callers:,} callers, a loss of {lost}, at least {least} "
+            f"({confidence(self.level)}, at any time); {allowed} are allowed, evidence {self.evidence:.3g} of the "
+            f"{self.needed:.4g} that would prove more"
+        )
+
+
+class Compared(NamedTuple):
+    """What was compared, of how many inferences of the later version, and what cannot be."""
+
+    comparisons: tuple[Comparison, ...]
+    inferences: int
+    notes: tuple[str, ...]
+
+
+class _Rows(NamedTuple):
+    """Inferences in the order in which they were logged; (num_inferences,) each."""
+
+    units: Indices  # of the caller
+    later: Flags  # of the later version
+    score: Values  # the detector's; NaN where there is none
+    calibrated: Flags
+    work: Values  # seconds for a second of audio
+
+    def of(self, kept: Flags) -> "_Rows":
+        return _Rows(
+            self.units[kept], self.later[kept], self.score[kept], self.calibrated[kept], self.work[kept]
+        )  # fmt: skip
+
+
+class _Side(NamedTuple):
+    """A quantity, for the callers of each side."""
+
+    scales: Scales
+    before: float | None
+    after: float
+    callers: int
+    inferences: int
+
+
+def compare_canary(engine: Engine, canary: Canary, params: DeployParams) -> Compared:
+    """The challenger of a canary against the champion: callers side by side, and shadow pairs. Raises CaseError."""
+    rows, pairs = _inferences(engine, InferenceRow.canary == canary.entry), _shadow_pairs(engine, canary.entry)
+    alike, notes = _alike(rows)
+    scored = pairs[(pairs[:, 4] == 1) & ~np.isnan(pairs[:, 1:3]).any(axis=1)]
+    sides: dict[Metric, _Side] = {
+        "error score": _beside(alike, alike.score, canary.share),
+        "latency": _beside(rows, rows.work, canary.share),
+        "shadow error score": _itself(scored[:, 0], scored[:, 1], scored[:, 2]),
+        "shadow disagreement": _itself(pairs[:, 0], None, pairs[:, 3]),
+    }
+    tests = 2 * (canary.share > 0) + 2 * (canary.shadow > 0)
+    return Compared(_judge(sides, params, tests), int(rows.later.sum()) + len(pairs), notes)
+
+
+def compare_deployment(engine: Engine, digests: tuple[str, str], marker: int, params: DeployParams) -> Compared:
+    """A champion against the one before it. Raises CaseError.
+
+    Args:
+        digests: of the former champion and of the new one.
+        marker: the number of the newest inference when it was deployed.
+    """
+    old, new = digests
+    model, number = InferenceRow.model_version, InferenceRow.id
+    rows = _inferences(
+        engine, ((model == old) & (number <= marker)) | ((model == new) & (number > marker)), later=number > marker
+    )
+    alike, notes = _alike(rows)
+    sides: dict[Metric, _Side] = {"error score": _before(alike, alike.score), "latency": _before(rows, rows.work)}
+    return Compared(_judge(sides, params, len(sides)), int(rows.later.sum()), notes)
+
+
+def _inferences(engine: Engine, wanted: ColumnElement[bool], later: ColumnElement[bool] | None = None) -> _Rows:
+    """In the order of their numbers, whatever the clock said.
+
+    Args:
+        later: of the later version; those of a canary's role when not given.
+    """
+    role = InferenceRow.role == "canary" if later is None else later
+    columns = (InferenceRow.caller, InferenceRow.audio_sha256, role, InferenceRow.error_score, InferenceRow.is_error)
+    query = select(*columns, InferenceRow.latency, InferenceRow.duration).where(wanted, InferenceRow.duration > 0)
+    units: dict[str, int] = {}
+    found: list[tuple[float, ...]] = []
+    with reading(engine) as session:
+        for caller, audio, is_later, score, is_error, latency, duration in session.execute(
+            query.order_by(InferenceRow.id).execution_options(yield_per=10_000)
+        ):
+            unit = units.setdefault(unit_of(caller, audio), len(units))
+            value = np.nan if score is None else score
+            found.append((unit, bool(is_later), value, is_error is not None, latency / duration))
+    table = np.array(found, np.float64).reshape(-1, 5).T
+    return _Rows(table[0].astype(np.int64), table[1] == 1, table[2], table[3] == 1, table[4])
+
+
+def _shadow_pairs(engine: Engine, entry: int) -> Values:
+    """Caller, both error scores, disagreement (0 to 1), whether the scores compare: float64 (num_pairs, 5)."""
+    pair = ShadowPairRow
+    query = (
+        select(InferenceRow.caller, InferenceRow.audio_sha256, pair.served_score, pair.shadow_score, pair.errors)
+        .add_columns(pair.words, pair.comparable)
+        .join(InferenceRow, InferenceRow.request_id == pair.request_id)
+        .where(pair.canary == entry)
+        .order_by(pair.id)
+    )
+    units: dict[str, int] = {}
+    found = []
+    with reading(engine) as session:
+        for caller, audio, *scores, errors, words, comparable in session.execute(query):
+            old, new = (np.nan if score is None else score for score in scores)
+            unit = units.setdefault(unit_of(caller, audio), len(units))
+            found.append((unit, old, new, min(1.0, errors / max(words, 1)), comparable))
+    return np.array(found, np.float64).reshape(-1, 5)
+
+
+def _alike(rows: _Rows) -> tuple[_Rows, tuple[str, ...]]:
+    """Rows whose error scores compare: the detector is calibrated for both versions, or for neither."""
+    scored = rows.of(~np.isnan(rows.score))
+    known = [bool(scored.calibrated[scored.later == later].any()) for later in (False, True)]
+    there = [bool((scored.later == later).any()) for later in (False, True)]
+    if all(there) and known[0] != known[1]:
+        return scored.of(np.zeros(len(scored.units), bool)), (NOT_ALIKE,)
+    return (scored.of(scored.calibrated) if all(known) else scored), ()
+
+
+def _beside(rows: _Rows, values: Values, share: float) -> _Side:
+    """Whoever changed sides, which no draw makes anybody do, stays where he was first."""
+    first = np.full(rows.units.max(initial=-1) + 1, -1)
+    order = np.arange(len(rows.units))[::-1]
+    first[rows.units[order]] = rows.later[order]
+    kept = first[rows.units] == rows.later
+    units, later, values = rows.units[kept], rows.later[kept], values[kept]
+    scales = side_by_side(units, values, later, share) if 0 < share < 1 else []
+    return _side(scales, units, values, later)
+
+
+def _before(rows: _Rows, values: Values) -> _Side:
+    """The former champion's newest callers are used first."""
+    now, then = rows.later, np.flatnonzero(~rows.later)[::-1][:_MOST]
+    scales = one_after_the_other((rows.units[then], values[then]), (rows.units[now], values[now]))
+    return _side(scales, rows.units, values, rows.later)
+
+
+def _side(scales: Scales, units: Indices, values: Values, later: Flags) -> _Side:
+    sides = [(units[later == which], values[later == which]) for which in (False, True)]
+    old, new = (_mean(*side) for side in sides)
+    return _Side(scales, old, new, len(np.unique(sides[1][0])), int(later.sum()))
+
+
+def _itself(callers: Values, before: Values | None, after: Values) -> _Side:
+    units = callers.astype(np.int64)
+    scales = matched(units, after, np.zeros_like(after) if before is None else before)
+    old = None if before is None else _mean(units, before)
+    return _Side(scales, old, _mean(units, after), len(np.unique(units)), len(units))
+
+
+def _mean(units: Indices, values: Values) -> float:
+    """Over the callers of their means."""
+    counts = np.bincount(units)
+    there = counts > 0
+    return float((np.bincount(units, values)[there] / counts[there]).mean()) if len(units) else 0.0
+
+
+def _judge(sides: Mapping[Metric, _Side], params: DeployParams, tests: int) -> tuple[Comparison, ...]:
+    """Those that have a pair of callers; each has an equal share of alpha."""
+    margins: dict[Metric, float] = {
+        "latency": params.guard_latency_margin,
+        "shadow disagreement": params.guard_disagreement,
+    }
+    alpha = params.guard_alpha / tests
+    return tuple(
+        _compared(metric, side, margins.get(metric, params.guard_error_margin), alpha)
+        for metric, side in sides.items()
+        if any(len(pairs.block) for pairs in side.scales)
+    )
+
+
+def _compared(metric: Metric, side: _Side, margin: float, alpha: float) -> Comparison:
+    slower = metric == "latency"
+    gain, bounds = (slowdown, _SLOWDOWNS) if slower else (loss, _LOSSES)
+    before = side.before or 0.0
+    ratio = side.after / before - 1 if before else 0.0
+    return Comparison(
+        metric=metric,
+        before=side.before,
+        after=side.after,
+        lost=ratio if slower else side.after - before,
+        lower_bound=least_loss(side.scales, gain, 1 / alpha, bounds),
+        margin=margin,
+        level=1 - alpha,
+        evidence=evidence(side.scales, gain, margin),
+        needed=1 / alpha,
+        callers=side.callers,
+        inferences=side.inferences,
+    )
