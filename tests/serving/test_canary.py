@@ -23,7 +23,7 @@ from mondegreen.registry.ledger import Ledger
 from mondegreen.serving.challenger import Choice
 from mondegreen.serving.champion import Served
 from mondegreen.serving.shadow import Shadow
-from mondegreen.serving.spool import Spool
+from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
 from mondegreen.speech.model import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import InferenceRow, ShadowPairRow
@@ -31,7 +31,7 @@ from tests.registry.registered import NAME, Result, deployer, weights
 from tests.serving.conftest import noise, register, settings, until
 from tests.serving.conftest import running as serving
 from tests.serving.test_serving import post
-from tests.serving.test_spool import answer_of
+from tests.serving.test_spool import answer_of, away
 
 NOBODY = "0" * 64
 
@@ -242,6 +242,18 @@ def test_the_shadow_waits_for_nothing_and_is_dropped_first(
     assert done["failed"] >= heard and sum(done.values()) == 40 and done["dropped"] >= 20
     assert not list(tmp_path.rglob("*-shadow*"))
     spool.close()
+
+
+def test_erasing_takes_the_recording_that_a_shadow_heard_too(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, away, 10**9)
+    answer = answer_of(spool, "r0")
+    kept = spool.place("r0" + BESIDE, "call.wav")
+    Path(answer.transcription.path).rename(kept)
+    heard = answer.transcription.model_copy(update={"path": str(kept)})
+    spool.add(answer.model_copy(update={"transcription": heard, "beside": heard, "shadow": "stt/2", "canary": 1}))
+    spool.close()
+    assert kept.is_file() and erase_spooled(tmp_path, lambda _: True, ()).answers == 1
+    assert not list(tmp_path.rglob("*.wav"))
 
 
 def unproven(_: Path, models: list[Path]) -> None:

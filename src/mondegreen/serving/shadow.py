@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from mondegreen.config import Seconds
 from mondegreen.serving.challenger import Choice
 from mondegreen.serving.champion import Served
-from mondegreen.serving.spool import Answer, Spool
+from mondegreen.serving.spool import BESIDE, Answer, Spool
 from mondegreen.speech.transcriber import Failure
 
 _MOST = 16  # recordings that wait
@@ -50,7 +50,7 @@ class Shadow:
         if self._closing or self._spool.state.problem or self._waiting.full() or heard.duration > self._longest:
             return self._count("dropped")
         recording = Path(heard.path)
-        kept = self._spool.place(f"{answer.request_id}-shadow", recording.name)
+        kept = self._spool.place(answer.request_id + BESIDE, recording.name)
         try:
             os.link(recording, kept)
             self._waiting.put_nowait((answer, choice.shadow, kept))

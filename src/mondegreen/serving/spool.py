@@ -25,6 +25,7 @@ from mondegreen.files import flock, sha256_file, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.speech.transcriber import Transcription
 
+BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
 _CURRENT, _AUDIO, _REFUSED, _LOCK = "current.jsonl", "audio", "refused", ".lock"
 _PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
 _TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
@@ -288,7 +289,7 @@ def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
         count += 1
         if apply:
             recording = Path(answer.transcription.path)
-            if recording.parent.name == answer.request_id:
+            if recording.parent.name.removesuffix(BESIDE) == answer.request_id:
                 shutil.rmtree(recording.parent, ignore_errors=True)
             (lines.parent / f"{answer.request_id}-{recording.name}").unlink(missing_ok=True)
     if apply and count:
