@@ -117,7 +117,7 @@ def test_a_pipeline_of_ones_own_is_kept_named_and_exits_with_1(tmp_path: Path) -
         (["params.yaml"], "is a file"),
         ([".", "--model", "facebook/other"], "names starter/model as model.base"),
         ([".", "--remote", "s3://another"], "DVC's remote is"),
-        ([".", "--sample"], "recordings of your own"),
+        ([".", "--sample"], "files of your own, first mine.wav"),
         (["new", "--model", "no such model"], "no hub name"),
         (["new", "--model", "data"], "no config.json"),
     ],
@@ -131,6 +131,20 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     result = init(*arguments)
     assert result.exit_code == 2 and said in result.stderr and "What now" in result.stderr
     assert sorted(project.rglob("*")) == before
+
+
+def test_the_sample_comes_into_the_project_and_replaces_no_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def obtain(cache: Path, **_: object) -> Path:
+        assert cache == project / "var/sample", "apt-get works in folders of its own"
+        raise UsageError("There is no network.", "Try later.")
+
+    monkeypatch.setattr("mondegreen.sample.sources.obtain", obtain)
+    monkeypatch.chdir(project.parent)
+    result = init("project", "--sample")
+    assert result.exit_code == 2 and "no network" in result.stderr
+    (project / "data/references.csv").write_text("path,text\n")
+    result = init("project", "--sample")
+    assert result.exit_code == 2 and "files of your own, first references.csv" in result.stderr
 
 
 @pytest.mark.parametrize(

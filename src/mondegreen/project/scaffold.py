@@ -65,7 +65,7 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
     base, notice = _base(folder, model)
     line, from_file = requirement()
     if sample:
-        _refuse_own_recordings(folder / "data")
+        _refuse_own_files(folder / "data")
     if remote and "://" not in remote:
         remote = str(Path(remote).resolve())
     try:
@@ -205,11 +205,16 @@ def _remote(folder: Path, wanted: str | None) -> str:
     return wanted
 
 
-def _refuse_own_recordings(data: Path) -> None:
-    from mondegreen.sample.__main__ import holds_own_recordings
+def _refuse_own_files(data: Path) -> None:
+    from mondegreen.sample.__main__ import others
 
-    if holds_own_recordings(data):
-        raise UsageError(f"{data} holds recordings of your own.", "Run it without --sample, or in another folder.")
+    readme = data / "README.md"
+    ours = readme.is_file() and readme.read_bytes() == template("data.md").encode()
+    if own := [name for name in others(data) if not (ours and name == readme.name)]:
+        raise UsageError(
+            f"{data} holds {len(own)} files of your own, first {own[0]}.",
+            "Run it without --sample, or in another folder.",
+        )
 
 
 def _sample(folder: Path) -> None:

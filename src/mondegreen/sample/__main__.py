@@ -55,6 +55,7 @@ def run(out: Path, cache: Path, mirror: str = sources.UPSTREAM, pin: bool = Fals
     from mondegreen.sample import build
 
     pins = {} if pin else sources.read_pins()
+    cache = cache.resolve()  # apt-get and dpkg work in folders of their own below it
     choice = build.plan(sources.obtain(cache, mirror=mirror, pins=pins))
     if pin:
         sources.write_pins(sources.PINS, {name: sha256_file(cache / name) for name in build.used(choice, cache)})
@@ -81,6 +82,14 @@ def holds_own_recordings(out: Path) -> bool:
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     expected = _expected().keys()
     return bool(files - expected) and not any(name.startswith("audio/") for name in files & expected)
+
+
+def others(out: Path) -> list[str]:
+    """Files below `out` that are not the sample's: of other names, or of other bytes under one of its names."""
+    _sweep(out)
+    expected = _expected()
+    names = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
+    return [name for name, path in names.items() if name not in expected or sha256_file(path) != expected[name]]
 
 
 def _stale(out: Path) -> list[str]:
