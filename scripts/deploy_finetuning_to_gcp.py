@@ -1,10 +1,9 @@
 """The fine-tuning guide's entry point: `python scripts/deploy_finetuning_to_gcp.py --create-vm --prepare-dataset …`."""
 
-import typer
-
 from mondegreen.cli.finetune import cloud
+from mondegreen.cli.help import run_alone
 from mondegreen.progress import exit_on_error
 
 if __name__ == "__main__":
     with exit_on_error():
-        typer.run(cloud)
+        run_alone(cloud)

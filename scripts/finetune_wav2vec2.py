@@ -1,10 +1,9 @@
 """The fine-tuning guide's entry point: `python scripts/finetune_wav2vec2.py --audio_dir recordings/`."""
 
-import typer
-
 from mondegreen.cli.finetune import finetune
+from mondegreen.cli.help import run_alone
 from mondegreen.progress import exit_on_error
 
 if __name__ == "__main__":
     with exit_on_error():
-        typer.run(finetune)
+        run_alone(finetune)

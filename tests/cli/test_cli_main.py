@@ -1,7 +1,13 @@
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
@@ -43,3 +49,30 @@ def test_an_error_is_a_message_and_an_exit_code(monkeypatch: pytest.MonkeyPatch,
     result = CliRunner().invoke(app, ["transcribe", "a.wav"])
     assert result.exit_code == code
     assert result.stderr == "error: Odd.\n  What now: Even it.\n" and result.stdout == ""
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*path, name))
+
+
+def test_help_shows_whole_names_and_flowing_paragraphs_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+    for path, command in _commands(get_command(app)):
+        text = CliRunner().invoke(app, [*path, "--help"]).stdout
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= 80
+        for option in (name for item in command.params for name in (*item.opts, *item.secondary_opts)):
+            if option.startswith("--"):
+                assert re.search(rf"{option}(?![\w-])", text), f"{path}: {option}"
+        prose = text.split("╭")[0].splitlines()
+        for line, following in pairwise(prose):
+            word = following.split()[0] if following.strip() and line.strip() else ""
+            assert not word or len(line.rstrip()) + 1 + len(word) >= 79, f"{path}: a line ends early: {line}"
+
+
+@pytest.mark.parametrize("spelling", ["--audio_dir", "--audio-dir"])
+def test_an_underscore_in_an_option_is_a_hyphen(spelling: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["finetune", spelling, str(tmp_path / "none")])
+    assert "does not exist" in result.stderr

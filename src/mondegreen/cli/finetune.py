@@ -23,40 +23,36 @@ if TYPE_CHECKING:
 def finetune(
     audio_dir: Annotated[
         Path,
-        typer.Option("--audio-dir", "--audio_dir", help="clean/ and noisy/, or the recordings themselves."),
+        typer.Option("--audio-dir", help="clean/ and noisy/, or the recordings themselves."),
     ],
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "--output_dir", help="Takes the model; logs go into its logs/.")
-    ] = Path("models/finetuned_wav2vec2"),
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Takes the model; logs go into its logs/.")] = Path(
+        "models/finetuned_wav2vec2"
+    ),
     model: Annotated[
         str | None, typer.Option(help="Folder, hub name or models:/name@champion; else model.base of params.yaml.")
     ] = None,
     references: Annotated[
         Path | None, typer.Option(help="CSV with the columns path,text; else references.csv or .txt files.")
     ] = None,
-    num_epochs: Annotated[int, typer.Option("--num-epochs", "--num_epochs", min=1)] = 3,
+    num_epochs: Annotated[int, typer.Option("--num-epochs", min=1)] = 3,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", "--batch_size", min=1, help="Recordings of average length in a batch.")
+        int, typer.Option("--batch-size", min=1, help="Recordings of average length in a batch.")
     ] = 4,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             "--learning-rate",
-            "--learning_rate",
             min=1e-9,
             help="By method when not given: full 3e-5; LoRA 3e-4, since it learns little at the guide's 3e-5.",
         ),
     ] = None,
-    use_lora: Annotated[
-        bool, typer.Option("--use-lora/--no-lora", "--use_lora/--no_lora", help="LoRA, or every weight.")
-    ] = True,
-    lora_rank: Annotated[int, typer.Option("--lora-rank", "--lora_rank", min=1)] = 8,
-    lora_alpha: Annotated[int, typer.Option("--lora-alpha", "--lora_alpha", min=1)] = 16,
+    use_lora: Annotated[bool, typer.Option("--use-lora/--no-lora", help="LoRA, or every weight.")] = True,
+    lora_rank: Annotated[int, typer.Option("--lora-rank", min=1)] = 8,
+    lora_alpha: Annotated[int, typer.Option("--lora-alpha", min=1)] = 16,
     held_out: Annotated[
         float,
         typer.Option(
             "--held-out",
-            "--held_out",
             min=0.01,
             max=0.98,
             help="Share of the recordings that judges and never teaches.",
@@ -71,7 +67,7 @@ def finetune(
     ] = False,
     adapter_only: Annotated[
         bool,
-        typer.Option("--adapter-only", "--adapter_only", help="Save the LoRA adapter alone: small, needs its base."),
+        typer.Option("--adapter-only", help="Save the LoRA adapter alone: small, needs its base."),
     ] = False,
 ) -> None:
     """Transcribe a folder, fine-tune on what was misheard, and compare on what was held out."""

@@ -33,6 +33,7 @@ from mondegreen.cli import (
     validate,
 )
 from mondegreen.cli.common import never_fail_to_print
+from mondegreen.cli.help import SPELLINGS, readable
 from mondegreen.errors import MondegreenError
 
 
@@ -52,6 +53,7 @@ app = typer.Typer(
     help="A speech recogniser's memory of what it misheard: collect, label, fine-tune, prove, promote, roll back.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    context_settings=SPELLINGS,
 )
 cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
@@ -92,6 +94,7 @@ for panel, commands in _PANELS.items():
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
             app.command(name, rich_help_panel=panel)(command)
+readable(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,7 +113,10 @@ _IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 def options(
     ctx: typer.Context,
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, metavar="", help="Print the version and stop."
+        ),
     ] = False,
 ) -> None:
     """Options before the command."""
