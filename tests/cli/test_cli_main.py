@@ -76,3 +76,22 @@ def test_help_shows_whole_names_and_flowing_paragraphs_at_80_columns(monkeypatch
 def test_an_underscore_in_an_option_is_a_hyphen(spelling: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["finetune", spelling, str(tmp_path / "none")])
     assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status", "check", "jobs", "watch --once", "monitor --html page.html", "doctor", "summary", "trials", "report",
+        "models list", "models status", "models verify", "models history", "models deploy 1", "models rollback",
+        "cases list", "cases stats", "cases verify", "cases versions", "labels audit", "detector evaluate",
+        "regression list", "regression report", "audit status", "data check", "transcribe x.wav", "review", "upgrade",
+    ],
+)  # fmt: skip
+def test_outside_of_a_project_nothing_is_written(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MONDEGREEN_DATABASE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command.split())
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert result.exit_code == 0 or "What now" in result.stderr

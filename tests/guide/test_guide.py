@@ -15,6 +15,7 @@ from typer import Typer
 from typer.main import get_command
 
 from mondegreen.cli.finetune import finetune
+from mondegreen.cli.help import hyphenated
 from mondegreen.loop.alpha_ledger import open_ledger
 from tests.guide.snippets import ADDED, DEMO, GUIDE, NOT_RUN, OTHER_DEFAULTS, commands, options, python_snippets
 from tests.registry.registered import stages_and_aliases
@@ -138,10 +139,11 @@ def test_the_script_has_the_options_and_defaults_of_the_guides_list() -> None:
         if parameter.param_type_name == "option"
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
-    listed = options()
+    listed = {hyphenated(name): default for name, default in options().items()}
+    others = {hyphenated(name): defaults for name, defaults in OTHER_DEFAULTS.items()}
     assert len(listed) == 9 and listed.keys() <= ours.keys()
     for name, default in listed.items():
-        if name in OTHER_DEFAULTS:
-            assert (default, ours[name]) == OTHER_DEFAULTS[name]
+        if name in others:
+            assert (default, ours[name]) == others[name]
         elif default:
             assert str(ours[name]) == default, name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import STORE, ObjectOption, StoreOption, answer, duration
+from mondegreen.cli.common import STORE, ObjectOption, StoreOption, answer, duration, require_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ def _report(store: "Path", since: str) -> "ProductionReport":
     from mondegreen.config import params_of
     from mondegreen.monitoring.tracker import MetadataTracker
 
+    require_project(store)
     window, params = duration(since, "--since", "hd", "Give hours or days: 24h, 84d."), params_of()
     audit = params.audit.model_copy(update={"window_days": window / timedelta(days=1)})
     return MetadataTracker(store).production_wer(window, audit, params.score.normalizer)

@@ -3,6 +3,7 @@
 import codecs
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -58,6 +59,10 @@ MetadataOption = Annotated[
 ]
 
 _NAMED = 10  # phrases that are left out, each in a line of its own
+# What makes a folder a project, and what names one that is elsewhere.
+_MARKS = ("params.yaml", "dvc.yaml", "var/mondegreen.db", "mlruns/mlflow.db", "data/regression/suites.yaml")
+_SERVERS = ("MONDEGREEN_DATABASE_URL", "MLFLOW_TRACKING_URI")
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 # Options of a table without lines and headings.
@@ -158,6 +163,23 @@ def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
         cells = (column.value(row) for column in columns)
         found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
     return found
+
+
+def require_project(store: Path = STORE) -> None:
+    """Before a command that looks at a project's databases, which opening them would make.
+
+    Raises:
+        UsageError: here is neither a project nor a store, and no server is named.
+    """
+    from mondegreen.registry.mlflow_store import tracking_root
+
+    root = tracking_root()
+    marks = (store / "mondegreen.db", *(root / name for name in _MARKS), *map(Path, _MARKS))
+    if not any(mark.exists() for mark in marks) and not any(os.environ.get(name) for name in _SERVERS):
+        raise UsageError(
+            f"There is no project here: neither params.yaml nor a case store in {store}.",
+            "Run from the project root (where dvc.yaml is); `mondegreen init FOLDER` makes a project.",
+        )
 
 
 def named_model(model: str | None, advice: str) -> "tuple[str, Params]":

@@ -14,6 +14,7 @@ from mondegreen.cli.common import (
     StoreOption,
     answer,
     duration,
+    require_project,
     round_progress,
     table,
     terminable,
@@ -37,16 +38,10 @@ def orchestrator(store: Path) -> "Iterator[FinetuningOrchestrator]":
     Raises:
         UsageError: here is neither a project nor a store.
     """
-    import os
-
     from mondegreen.loop.jobs import LiveState
     from mondegreen.loop.orchestrator import FinetuningOrchestrator
 
-    known = os.environ.get("MONDEGREEN_DATABASE_URL") or (store / "mondegreen.db").is_file()
-    if not (known or Path("params.yaml").is_file()):
-        raise UsageError(
-            f"Here is no params.yaml, and no case store in {store}.", "Run from the project root (where dvc.yaml is)."
-        )
+    require_project(store)
     live = LiveState(store)
     try:
         yield FinetuningOrchestrator(live)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import GRID, Column, JsonOption, answer, moment, table
+from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, moment, require_project, table
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, probability
 
@@ -36,6 +36,7 @@ def deployer(name: str | None, store: Path | None) -> "ModelDeployer":
     from mondegreen.config import params_of
     from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
+    require_project(store or STORE)
     params = params_of()
     return ModelDeployer(
         DeploymentConfig.from_params(params),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import Column, JsonOption, answer, table
+from mondegreen.cli.common import STORE, Column, JsonOption, answer, require_project, table
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent
@@ -165,6 +165,7 @@ def report(
 def _tester(store: Path | None) -> "RegressionTester":
     from mondegreen.regression.tester import RegressionTester
 
+    require_project(store or STORE)
     return RegressionTester(store=store)
 
 

@@ -17,6 +17,7 @@ from mondegreen.cli.common import (
     StoreOption,
     answer,
     duration,
+    require_project,
     table,
 )
 from mondegreen.cli.jobs import orchestrator
@@ -58,6 +59,7 @@ def monitor(
     from mondegreen.monitoring.tracker import MetadataTracker
     from mondegreen.reports.monitor import render
 
+    require_project()
     params = params_of()
     report = MetadataTracker("var").monitor(
         window, params.monitor, audit=params.audit, normalizer=params.score.normalizer, send=notify
