@@ -9,6 +9,7 @@ from mondegreen import db
 from mondegreen.db import open_database
 from mondegreen.errors import CaseError
 from mondegreen.registry.mlflow_store import RegistryAwayError, connect
+from tests.support.libraries import printed_and_loaded
 from tests.support.silent import Manner, useless_server
 
 
@@ -34,3 +35,20 @@ def test_an_mlflow_that_is_silent_is_waited_for_once(monkeypatch: pytest.MonkeyP
         with pytest.raises(RegistryAwayError):
             connect()
         assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize("manner", ["reset", "silent"])
+def test_a_server_that_is_no_mlflow_is_said_before_a_model_library_is_loaded(
+    manner: Manner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with useless_server(manner) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        code = (
+            "from typer.testing import CliRunner\nfrom mondegreen.cli.main import app\n"
+            "found = CliRunner().invoke(app, ['transcribe', 'a.wav', '--model', 'models:/stt@champion'])\n"
+            "assert found.exit_code == 1, found.output\n"
+            "assert 'cannot be used' in str(found.output) and 'Pool' not in found.output, found.output"
+        )
+        assert printed_and_loaded(code, "torch", "mlflow", "transformers") == "[]"

@@ -73,9 +73,9 @@ def erasures(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """List what was erased: when, by whom, why, and how much."""
     import json
 
-    from mondegreen.erasure.erase import history
+    from mondegreen.erasure.overdue import history
 
-    found = history(open_store(store))
+    found = history(open_store(store).engine)
     lines = [
         f"{row['id']:>4}  {local(row['at'])}  {row['what']:<10} {row['who']}: {row['reason']}"  # type: ignore[arg-type]
         f"{'' if row['finished_at'] else '  (interrupted: `mondegreen cases erase` goes on)'}"

@@ -106,7 +106,7 @@ def _print_version(wanted: bool) -> None:
 # What somebody waits for on a screen, and the server: an MLflow that does not answer is said within seconds. Stages and
 # rounds keep MLflow's patience, minutes, because a training is not to fail with a server that starts anew.
 _LOOKING = ("models", "status", "doctor", "monitor", "summary", "report", "transcribe", "serve", "ui")
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 @app.callback()
@@ -123,3 +123,7 @@ def options(
     if ctx.invoked_subcommand in _LOOKING:
         for name, value in _IMPATIENT.items():
             os.environ.setdefault(name, value)
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            from mondegreen.registry.mlflow_store import ask_early
+
+            ask_early()

@@ -57,12 +57,16 @@ def transcribe(
     inference could not be logged. What was not heard of a recording, and which files of a folder are no recordings,
     stands on stderr too.
     """
+    name, params = named_model(model, "Give one: --model NAME.")
+    if name.startswith("models:/"):  # before torch is loaded: a registry that is away is said within seconds
+        from mondegreen.registry.resolving import resolve_uri
+
+        name = str(resolve_uri(name))
     from mondegreen.scoring.phrases import read_phrases
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
-    name, params = named_model(model, "Give one: --model NAME.")
     paths = [name for path in expanded(files) for name in named_channels(path, channel or params.audio.channel)]
     if not log and any((speaker, recording, metadata)):
         raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from mondegreen.cases.erasing import (
     begin_erasure,
@@ -26,13 +26,13 @@ from mondegreen.db import reading, transaction
 from mondegreen.erasure.content import Content
 from mondegreen.erasure.copies import Copy, copies_left
 from mondegreen.erasure.files import FoundFile, erase_in_file, files_below, holds
+from mondegreen.erasure.overdue import JOURNAL
 from mondegreen.errors import CaseError
 from mondegreen.files import flock, read_json, write_json
 from mondegreen.registry.mlflow_store import registry_file
 from mondegreen.serving.spool import Answer, erase_spooled
 from mondegreen.tables import ErasureRow
 
-JOURNAL = "erasure.json"  # in the folder of live state, while an erasure is under way
 ANSWERS = "llm"  # below it: answers of a language model, which tell nobody whose words they are
 _DRAIN = 5.0  # seconds for a running server to write down what waits
 Advance = Callable[[int], None]
@@ -269,23 +269,3 @@ def goes(selection: Selection) -> Callable[[Answer], bool]:
         return bool(named or old or answer.audio_sha256 in recordings)
 
     return erased
-
-
-def overdue(engine: Engine, folder: Path, days: RetentionDays) -> dict[str, int]:
-    """How much is older than retention_days allows: cases, recordings of cases that stay, inferences; and 1 for an
-    erasure that was interrupted."""
-    interrupted = {"interrupted": 1} if (folder / JOURNAL).is_file() else {}
-    if days == RetentionDays():
-        return interrupted
-    with reading(engine) as session:
-        found = select_for_erasure(session, Wanted("expired"), days, datetime.now(UTC))
-    counts = {"cases": len(found.cases), "recordings": len(found.silenced), "inferences": found.inferences}
-    return {name: count for name, count in counts.items() if count} | interrupted
-
-
-def history(manager: DataManager) -> list[dict[str, object]]:
-    """The record of erasures, newest first."""
-    columns = ErasureRow.id, ErasureRow.at, ErasureRow.who, ErasureRow.reason, ErasureRow.what, ErasureRow.finished_at
-    with reading(manager.engine) as session:
-        rows = session.execute(select(*columns, ErasureRow.counts).order_by(ErasureRow.id.desc()))
-        return [dict(row._mapping) for row in rows]

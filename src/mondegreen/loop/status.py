@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.config import params_of
-from mondegreen.erasure.erase import overdue
+from mondegreen.erasure.overdue import overdue
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator

@@ -3,7 +3,10 @@
 import logging
 import os
 import re
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "mondegreen"
 _REMEMBERED = 10.0  # seconds for which a command does not wait again for what has just not answered
+_ASKING = threading.Lock()
 _AWAY: "dict[str, tuple[float, RegistryAwayError]]" = {}
 
 
@@ -76,19 +80,61 @@ def connect() -> "MlflowClient":
     Raises:
         RegistryAwayError: MLflow cannot be used.
     """
+    uri = tracking_uri()
+    check_answers()
     import mlflow
 
-    uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
+    with _remembering(uri):
+        _initialise(uri)
+    return mlflow.MlflowClient(uri)
+
+
+def check_answers() -> None:
+    """Asks an MLflow server whether it is there, before MLflow is loaded, which alone takes seconds.
+
+    Only where somebody waits for a screen (MLFLOW_HTTP_REQUEST_MAX_RETRIES is 0); else MLflow's patience counts.
+
+    Raises:
+        RegistryAwayError: it is not there, or says nothing.
+    """
+    uri = tracking_uri()
+    if not uri.startswith(("http://", "https://")) or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") != "0":
+        return
+    import requests
+
+    with _ASKING, _remembering(uri):
+        try:
+            patience = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT") or 5)
+            requests.get(f"{uri.rstrip('/')}/health", timeout=patience, stream=True).close()
+        except requests.exceptions.SSLError:
+            return  # it is there; MLflow knows which certificates are trusted
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+            raise _away(uri, str(error)) from error
+
+
+def ask_early() -> None:
+    """Begins to ask while libraries are still being loaded; whoever needs the answer waits for the rest."""
+
+    def ask() -> None:
+        with suppress(RegistryAwayError):
+            check_answers()
+
+    if tracking_uri().startswith(("http://", "https://")):
+        threading.Thread(target=ask, daemon=True).start()
+
+
+@contextmanager
+def _remembering(uri: str) -> Iterator[None]:
+    """A command that asks twice waits once."""
     since, problem = _AWAY.get(uri, (0.0, None))
     if problem and time.monotonic() - since < _REMEMBERED:
         raise problem
     try:
-        _initialise(uri)
+        yield
     except RegistryAwayError as error:
         _AWAY[uri] = time.monotonic(), error
         raise
-    return mlflow.MlflowClient(uri)
 
 
 def experiment_id(client: "MlflowClient") -> str:
@@ -119,11 +165,15 @@ def _initialise(uri: str) -> None:
                 # MLflow 3 opens an experiment that nobody described on its pages for chat and agents.
                 client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
     except MlflowException as error:
-        raise RegistryAwayError(
-            f"MLflow at {_named(uri)} cannot be used: {_brief(str(error.message))}",
-            "Check MLFLOW_TRACKING_URI and that its server runs; for a database of an older MLflow run "
-            "`mlflow db upgrade URI`.",
-        ) from error
+        raise _away(uri, str(error.message)) from error
+
+
+def _away(uri: str, message: str) -> RegistryAwayError:
+    return RegistryAwayError(
+        f"MLflow at {_named(uri)} cannot be used: {_brief(message)}",
+        "Check MLFLOW_TRACKING_URI and that its server runs; for a database of an older MLflow run "
+        "`mlflow db upgrade URI`.",
+    )
 
 
 def _named(uri: str) -> str:
@@ -135,5 +185,7 @@ def _named(uri: str) -> str:
 
 def _brief(message: str) -> str:
     """What urllib3 found, of a message that also tells how often and where it looked."""
-    found = re.search(r"Caused by \w+\((?P<said>.*)\)\)$", message)
+    if found := re.search(r"\w+Error\(\d+, '([^']+)'\)", message):
+        return found[1]
+    found = re.search(r"Caused by \w+\((?P<said>.*)\)\)$", message) or re.search(r"Pool\(.*?\)(?P<said>: .*)", message)
     return found["said"].strip("\"'").rpartition(": ")[2] if found else message

@@ -14,7 +14,7 @@ from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.aliases import local_folder
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
-from mondegreen.registry.mlflow_store import RegistryAwayError, connect, live_state, registry_file
+from mondegreen.registry.mlflow_store import RegistryAwayError, check_answers, connect, live_state, registry_file
 from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Backups, differences, from_tag, packaged_model
 from mondegreen.speech.spelling import local_model
 
@@ -77,11 +77,12 @@ def holder(uri: str) -> str:
         NobodyHoldsError: nobody does.
         RegistryError: the registry cannot be asked.
     """
-    import mlflow
-
     found = _URI.fullmatch(uri)
     if not found or not found["alias"]:
         raise RegistryError(f"{uri} names no alias.", "Write models:/NAME@champion.")
+    check_answers()
+    import mlflow
+
     if (file := registry_file()) and not file.is_file():
         raise RegistryAwayError(f"{uri} cannot be looked up: {file} is gone.", "Put mlruns/ back.")
     try:
@@ -105,10 +106,14 @@ def resolve_uri(uri: str) -> Path:
         RegistryError: no such model, version or alias; one that `log_model` did not write; its files are not what was
             registered, and there is no backup of them.
     """
-    import mlflow
-
     found = _URI.fullmatch(uri)
     name, alias = (found["name"], found["alias"]) if found else ("", "")
+    try:
+        check_answers()
+    except RegistryAwayError as error:
+        return _last_resort(uri, name, alias, error)
+    import mlflow
+
     try:
         if (file := registry_file()) and not file.is_file():
             raise RegistryAwayError(f"{uri} cannot be loaded: {file} is gone.", "Put mlruns/ back, or run `dvc repro`.")
@@ -127,7 +132,14 @@ def resolve_uri(uri: str) -> Path:
             problem = _nobody(uri, alias)
     except RegistryAwayError as error:
         away, problem = True, error
-    if away and alias == CHAMPION and (package := _last_known(name)):
+    if away:
+        return _last_resort(uri, name, alias, problem)
+    raise problem
+
+
+def _last_resort(uri: str, name: str, alias: str, problem: RegistryError) -> Path:
+    """The backup of the last known champion; raises the problem where there is none, or another version was asked."""
+    if alias == CHAMPION and (package := _last_known(name)):
         _log.warning("%s The last known champion answers, from its backup %s.", problem.problem, package)
         return packaged_model(package, uri)
     raise problem
