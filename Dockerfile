@@ -8,6 +8,11 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin mondegreen \
 
 WORKDIR /opt/mondegreen
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+# what `mondegreen init` makes projects of; links in src lead there
+COPY params.yaml dvc.yaml params.schema.json phrases.yaml Dockerfile compose.yaml ./
+COPY starter/model ./starter/model
+COPY starter/heldout ./starter/heldout
+COPY starter/replay ./starter/replay
 COPY src ./src
 RUN pip install --constraint constraints.txt ".[av]"
 

@@ -17,7 +17,7 @@ from mondegreen.project.layout import COPIES, STARTER, TEMPLATES, base_model, pi
 from mondegreen.project.params_file import schema
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = ("params.yaml", "dvc.yaml", "params.schema.json", "phrases.yaml")
+REPOSITORY = ("params.yaml", "dvc.yaml", "params.schema.json", "phrases.yaml", "Dockerfile", "compose.yaml")
 
 
 def init(*arguments: str) -> Result:
@@ -56,6 +56,14 @@ def test_the_pipeline_is_the_repositorys_but_for_its_code(made: Path) -> None:
     assert code.pop("deps") == ["src/mondegreen"] and own.pop("code") == code
     assert own == ours
     assert (made / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def test_the_image_installs_what_requirements_txt_names_and_is_the_repositorys_else(made: Path) -> None:
+    own, ours = (path.read_text().splitlines() for path in (made / "Dockerfile", ROOT / "Dockerfile"))
+    assert set(own) - set(ours) == {"COPY requirements.txt ./", "RUN pip install --requirement requirements.txt"}
+    copied = {name for line in own if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert copied == {line[1:] for line in (made / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"USER mondegreen", 'ENTRYPOINT ["mondegreen"]'} <= set(own)
 
 
 def test_all_that_a_stage_depends_on_is_there_or_made_by_another(made: Path) -> None:

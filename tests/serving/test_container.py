@@ -104,3 +104,9 @@ def test_a_health_check_fails_where_the_service_does(service: str, status: int) 
     assert (done.returncode == 0) == (status == 200)
     if service == "server":
         assert yaml.safe_load(given("HEALTHCHECK")[0].split("CMD")[1])[-1] == code
+
+
+def test_what_links_of_the_package_lead_to_is_in_the_image() -> None:
+    copied = [ROOT / source for arguments in given("COPY") for source in shlex.split(arguments)[:-1]]
+    for link in (path for path in (ROOT / "src").rglob("*") if path.is_symlink()):
+        assert any(link.resolve() == source or source in link.resolve().parents for source in copied), link

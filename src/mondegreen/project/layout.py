@@ -13,19 +13,22 @@ TEMPLATES = Path(__file__).with_name("templates")
 STARTER_FILES = Path(__file__).resolve().parents[1] / "starter" / "model"
 STARTER = "starter/model"  # where a project has it
 BASE = Path(".mondegreen/pipeline")  # dvc.yaml as it was made: what differs from it is the user's own
-# By the path in a project. params.yaml, dvc.yaml and requirements.txt are made; these are copies.
+# By the path in a project. params.yaml, dvc.yaml, requirements.txt and Dockerfile are made; these are copies.
 COPIES = {
     "phrases.yaml": "phrases.yaml",
     "params.schema.json": "params.schema.json",
     ".gitignore": "gitignore",
     ".gitattributes": "gitattributes",
     ".dvcignore": "dvcignore",
+    ".dockerignore": "dockerignore",
+    "compose.yaml": "compose.yaml",
     ".github/workflows/mondegreen.yml": "github.yml",
     ".gitlab-ci.yml": "gitlab.yml",
 }
 _CODE = "    deps:\n      - src/mondegreen\n"
 _ASKED = "    # The package lies outside the project: what its code does is asked every time, which takes seconds.\n"
 _MODEL = f"      - {STARTER}\n"
+_INSTALL = re.compile(r"(?<=^WORKDIR /opt/mondegreen\n).*?(?=^$)", re.MULTILINE | re.DOTALL)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -48,6 +51,15 @@ def pipeline(base: str, project: Path) -> str:
         return text
     entry = yaml.safe_dump([base], allow_unicode=True, width=1_000_000).strip()
     return text.replace(_MODEL, f"      {entry}\n" if is_folder(base, project) else "")
+
+
+def dockerfile() -> str:
+    """Dockerfile of a project: the repository's, but mondegreen comes from requirements.txt."""
+    install = "COPY requirements.txt ./\nRUN pip install --requirement requirements.txt\n"
+    text, found = _INSTALL.subn(install, template("Dockerfile"))
+    if found != 1:
+        raise AssertionError("Dockerfile installs nothing in /opt/mondegreen: mondegreen.project.layout must follow it")
+    return text
 
 
 def is_folder(base: str, project: Path) -> bool:

@@ -16,6 +16,7 @@ from mondegreen.project.layout import (
     STARTER,
     STARTER_FILES,
     base_model,
+    dockerfile,
     pipeline,
     requirement,
     template,
@@ -104,7 +105,12 @@ def _base(folder: Path, model: str | None) -> tuple[str, str]:
 
 def _files(folder: Path, base: str, requirement: str) -> list[Item]:
     """Writes what is missing, params.yaml first, since a second run asks it for the model."""
-    wanted = {"params.yaml": _params(base), "dvc.yaml": pipeline(base, folder), "requirements.txt": requirement + "\n"}
+    wanted = {
+        "params.yaml": _params(base),
+        "dvc.yaml": pipeline(base, folder),
+        "requirements.txt": requirement + "\n",
+        "Dockerfile": dockerfile(),
+    }
     wanted |= {path: template(name) for path, name in COPIES.items()}
     items = [_file(folder, path, text) for path, text in wanted.items()]
     if any(item.path == "dvc.yaml" and item.state != "kept" for item in items) and not (folder / BASE).exists():
