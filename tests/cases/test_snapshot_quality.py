@@ -47,7 +47,7 @@ def test_each_gate_names_value_threshold_culprits_and_the_way_on() -> None:
     assert "cases.min_uniqueness: 0.3333 is below 0.8 (recording x is 3 cases)" in said
 
     said = refused([], [], min_cases=2)
-    assert "cases.min_cases: 0 is below 2 (3 cases wait for a correction)" in said and "cases correct" in said
+    assert "cases.min_cases: 0 is below 2 (waiting for a correction: 3 cases)" in said and "cases correct" in said
 
 
 def test_gates_open_at_their_thresholds() -> None:

@@ -112,7 +112,7 @@ def test_a_version_whose_files_are_not_here_is_named_before_anything_changes(pro
     before, repository = tree(project / "data"), Repository(project)
     gone = repository.listing("failed-cases/v1")["failed_cases/cases.jsonl"]
     repository.cached(gone).unlink()
-    with pytest.raises(CaseError, match=r"1 files of version 1 are not in DVC's cache.*\n.*dvc fetch --all-tags"):
+    with pytest.raises(CaseError, match=r"DVC's cache lacks 1 file of version 1, .*\n.*dvc fetch --all-tags"):
         checkout_version(1, project)
     with pytest.raises(CaseError, match=r"dvc fetch --all-tags data\.dvc"):
         diff_versions(1, 2, project)

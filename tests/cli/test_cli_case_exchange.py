@@ -32,9 +32,9 @@ def test_cases_travel_to_another_store(store: DataManager) -> None:
     assert "2 cases are in out/cases.json" in run("export", "out/cases.json", "--with-audio", "--audio-prefix", "/d/")
     assert json.loads(Path("out/cases.json").read_text())[0]["data"]["audio"].startswith("/d/audio/")
     dry = run("import", "out/cases.csv", "--store", "other", "--dry-run")
-    assert "Nothing was changed. There would be 1 new cases" in dry
+    assert "Nothing was changed. There would be 1 new case," in dry
     assert DataManager("other").find_cases().cases == []
-    assert "Imported 1 new cases, 0 new corrections" in run("import", "out/cases.csv", "--store", "other")
+    assert "Imported 1 new case, 0 new corrections" in run("import", "out/cases.csv", "--store", "other")
     report = json.loads(run("import", "out/cases.json", "--store", "other", "--json"))
     assert (report["new_cases"], report["new_corrections"]) == (1, 1)
     assert {case.id for case in DataManager("other").find_cases().cases} == {one, two}

@@ -62,4 +62,4 @@ def test_a_model_that_is_not_here_leaves_the_alphabet_unchecked_and_says_so(proj
     (project / "params.yaml").write_text("model: {base: somebody/not-fetched}\n")
     add_case(DataManager("var"), "one", "price 5")
     said = run("snapshot")
-    assert "v1: 1 cases" in said and "not checked against the alphabet of somebody/not-fetched" in said
+    assert "v1: 1 case," in said and "not checked against the alphabet of somebody/not-fetched" in said

@@ -47,7 +47,7 @@ def test_a_case_is_added_listed_shown_and_corrected(recordings: list[Path]) -> N
     assert [entry["author"] for entry in shown["corrections"]] == ["Zoë"]  # type: ignore[attr-defined]
     text = cases("show", key).stdout
     assert "a small thing" in text and "A SMALL [bold]SING" in text and "noise" in text and "m1" in text
-    assert facts("stats")["correction_rate"] == 1.0 and "1 cases, 1 corrected (100.0 %)" in cases("stats").stdout
+    assert facts("stats")["correction_rate"] == 1.0 and "1 case, 1 corrected (100.0 %)" in cases("stats").stdout
 
 
 def test_a_table_or_an_option_says_whose_voice_it_is(recordings: list[Path], tmp_path: Path) -> None:

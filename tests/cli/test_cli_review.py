@@ -61,7 +61,7 @@ def review(*arguments: str) -> tuple[int, str, str]:
 
 def test_a_summary_says_how_far_the_reviews_are(store: DataManager) -> None:
     code, out, _ = review("--summary")
-    assert code == 0 and out.startswith("1 cases wait")
+    assert code == 0 and out.startswith("Waiting: 1 case, ")
     key = store.find_cases().cases[0].id
     says(store, key, "ann", "please hold the line", params=DOUBLE)
     says(store, key, "ben", "please fold the line", params=DOUBLE)

@@ -67,7 +67,7 @@ def test_one_round_is_no_trend(project: Path) -> None:  # noqa: F811
     found = MetadataTracker("var").get_performance_trend("wer")
     assert (found["latest"], found["mean"]) == (0.3, 0.3)
     assert math.isnan(found["slope"]) and math.isnan(found["improvement"])
-    assert "1 rounds" in found["reason"] and "two" in found["reason"]
+    assert "1 round " in found["reason"] and "two" in found["reason"]
 
 
 def test_a_run_that_stands_in_for_another_is_not_a_second_round(

@@ -3,11 +3,13 @@
 import html
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mondegreen.git import git
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.validation import Findings, code, escaped, find, render_markdown
 from mondegreen.scoring.normalizer import normalizer_id
@@ -25,6 +27,22 @@ def test_it_holds_verdict_rates_tests_changes_suites_and_lineage(found: Findings
     assert f"| **all** | 30 | 210 | {100 * both.baseline.wer.rate:.1f} % |" in text
     assert "| cluster-robust t |" in text and "~~brown~~ **crown**" in text and "abc.dir" in text
     assert "**Not passed**: digits." in text and "| digits | critical | fail |" in text
+
+
+def test_models_and_the_day_of_their_commit_stand_on_top(outputs: StageOutputs, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    who = ("-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    git(tmp_path, *who, "commit", "--quiet", "--allow-empty", "--message", "m", "--date", "2001-02-03T04:05:06Z")
+    commit, day = git(tmp_path, "rev-parse", "HEAD"), git(tmp_path, "show", "--no-patch", "--format=%cs")
+    assert outputs.run
+    run = outputs.run.model_copy(update={"data": {"git.commit": commit}})
+    said = f"Candidate new, LoRA of {outputs.run.base}, against baseline {outputs.run.base} (old)"
+    text = render_markdown(find(replace(outputs, run=run, project=tmp_path)))
+    assert text.splitlines()[2] == escaped(f"{said}, trained at commit {commit[:7]} of {day}.")
+    elsewhere = run.model_copy(update={"data": {"git.commit": "0" * 40}})
+    assert "at commit 0000000." in render_markdown(find(replace(outputs, run=elsewhere, project=tmp_path)))
+    bare = render_markdown(find(replace(outputs, run=None)))
+    assert bare.splitlines()[2] == "Candidate new against baseline old."
 
 
 def test_it_is_the_same_every_time_and_fits_a_comment(found: Findings, outputs: StageOutputs) -> None:

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.records import RegisteredVersion
+from mondegreen.reports.monitor_page import write_page as write_monitor
 from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.validation import find, write_page
 from mondegreen.scoring.verdict import Look
 from tests.browser import PHONE, launch, low_contrast, scrolls_sideways, visit
+from tests.monitoring.inferences import NOW, insert_rows, service
 
 DESK = {"width": 1200, "height": 900}
 pytestmark = pytest.mark.xdist_group("browser")
@@ -44,6 +48,22 @@ def test_it_fits_it_can_be_read_and_nothing_leaves_it(
         opened.page.wait_for_load_state("networkidle")
         assert opened.requests == [page.as_uri()] and opened.errors == []
         assert scrolls_sideways(opened.page) == [] and low_contrast(opened.page) == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_monitors_page_is_read_on_a_phone_without_turning_it(
+    browser: Any, tmp_path: Path, viewport: dict[str, int]
+) -> None:
+    tracker = MetadataTracker(tmp_path)
+    insert_rows(tracker, service(range(9), 40, model_version="a" * 64) + service(range(3), 40, model_version="b"))
+    write_monitor(tmp_path / "page.html", tracker.monitor(timedelta(days=2), send=False, now=NOW))
+    with visit(browser, (tmp_path / "page.html").as_uri(), viewport=viewport) as opened:
+        assert opened.errors == [] and scrolls_sideways(opened.page) == [] and low_contrast(opened.page) == []
+        wide = "[...document.querySelectorAll('.wide')].filter(box => box.scrollWidth > box.clientWidth).length"
+        assert opened.page.evaluate(wide) == 0
+        assert opened.page.get_by_text("real-time factor").count() == 1
+        shown = "getComputedStyle(document.querySelector('[data-is=errors]'), '::before').content"
+        assert ("errors" in opened.page.evaluate(shown)) == (viewport == PHONE)
 
 
 def test_what_people_said_does_not_run(browser: Any, page: Path) -> None:

@@ -16,6 +16,7 @@ from mondegreen.config import CasesParams, Seconds
 from mondegreen.errors import CaseError
 from mondegreen.files import read_json
 from mondegreen.records import FailedCase
+from mondegreen.scoring.wording import many
 
 CARD = "card.json"
 README = "README.md"
@@ -129,7 +130,7 @@ def render(card: Card) -> str:
         "Recordings that a model misheard, with their corrections; `mondegreen cases snapshot` wrote this folder. They",
         "teach and never judge: `prepare` lets them into the training set only.",
         "",
-        f"- {card.cases} cases, {card.seconds / 60:.1f} minutes of audio",
+        f"- {many(card.cases, 'case')}, {card.seconds / 60:.1f} minutes of audio",
         f"- follows {parent}; {card.new} new, {card.changed} corrected anew, {card.removed} removed",
         f"- completeness {quality.completeness:.1%}, validity {quality.validity:.1%}, "
         f"uniqueness {quality.uniqueness:.1%}",
@@ -204,7 +205,10 @@ def _gates(params: CasesParams, quality: Quality, contents: Contents) -> Iterato
         "cases.min_cases",
         len(kept),
         params.min_cases,
-        [f"{contents.waiting} cases wait for a correction", *(f"{item.id}: {item.message}" for item in left_out)],
+        [
+            f"waiting for a correction: {many(contents.waiting, 'case')}",
+            *(f"{item.id}: {item.message}" for item in left_out),
+        ],
         'Correct cases with `mondegreen cases correct ID "text"`; `mondegreen cases list` shows them.',
     )
     missing = [f"{item.id}: no audio" for item in left_out if item.reason == MISSING_AUDIO]

@@ -20,6 +20,7 @@ from mondegreen.config import Seconds
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import flock, read_json, write_json
 from mondegreen.records import FailedCase
+from mondegreen.scoring.wording import many
 from mondegreen.speech.manifest import CASES_FILE
 
 TAGS = "failed-cases"
@@ -125,8 +126,8 @@ def checkout_version(name: str | int, root: Path = Path()) -> DatasetVersion:
         missing = repository.missing(repository.listing(version.commit))
         if missing:
             raise CaseError(
-                f"{len(missing)} files of version {version.number} are not in DVC's cache, data/{missing[0]} among "
-                "them. Nothing was changed.",
+                f"DVC's cache lacks {many(len(missing), 'file')} of version {version.number}, first data/{missing[0]}. "
+                "Nothing was changed.",
                 f"`dvc fetch --all-tags {POINTER}` gets them.",
             )
         repository.git("checkout", "--quiet", version.commit, "--", POINTER)

@@ -29,6 +29,7 @@ from mondegreen.cli.common import (
     table,
 )
 from mondegreen.progress import adding, progress, track
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -114,8 +115,9 @@ def import_cases(
         )
     would = "Nothing was changed. There would be" if dry_run else "Imported"
     lines = [
-        f"{would} {found.new_cases} new cases, {found.new_corrections} new corrections and {found.new_metadata} cases "
-        f"with new metadata ({found.cases} cases in {file}, {found.known_corrections} corrections known already).",
+        f"{would} {many(found.new_cases, 'new case')}, {many(found.new_corrections, 'new correction')} and "
+        f"{many(found.new_metadata, 'case')} with new metadata ({many(found.cases, 'case')} in {file}, "
+        f"{many(found.known_corrections, 'correction')} known already).",
         *(f"Note: {notice}" for notice in found.notices),
     ]
     answer(found, lines, as_json)
@@ -183,9 +185,9 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
 def _snapshot(found: "DatasetVersion") -> Iterator[str]:
     if found.created:
         after = f" after v{found.parent}" if found.parent else ""
-        yield f"v{found.number}: {found.cases} cases, {found.new} new{after}, commit {found.commit[:10]}."
+        yield f"v{found.number}: {many(found.cases, 'case')}, {found.new} new{after}, commit {found.commit[:10]}."
     else:
-        yield f"Nothing new since v{found.number} ({found.cases} cases, {local(found.date)})."
+        yield f"Nothing new since v{found.number} ({many(found.cases, 'case')}, {local(found.date)})."
     if found.left_out:
         yield f"Left out: {', '.join(f'{count} {reason}' for reason, count in found.left_out.items())}."
     yield from (f"Note: {note}" for note in found.notes)

@@ -35,7 +35,7 @@ from mondegreen.cli.common import (
 )
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.progress import adding, progress
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -278,7 +278,7 @@ def _show_case(manager: "DataManager", case: "Case", as_json: bool) -> None:
 
 
 def _statistics(found: "Statistics") -> Iterator[str]:
-    yield f"{found.total} cases, {found.corrected} corrected ({percent(found.correction_rate)})"
+    yield f"{many(found.total, 'case')}, {found.corrected} corrected ({percent(found.correction_rate)})"
     yield f"{found.unused} in no dataset version yet, {found.unused_corrected} of them corrected"
     groups = {
         "corrected by": found.by_method,
@@ -293,7 +293,7 @@ def _statistics(found: "Statistics") -> Iterator[str]:
 
 def _verification(found: "Verification") -> Iterator[str]:
     """What is wrong, and what to do about it."""
-    yield f"{found.blobs} recordings of {found.cases} cases were hashed again."
+    yield f"Hashed again: {many(found.blobs, 'recording')} of {many(found.cases, 'case')}."
     yield from (f"corrupt: {digest}" for digest in found.corrupt)
     yield from (f"missing: {digest}" for digest in found.missing)
     if found.damaged_cases:
@@ -304,8 +304,8 @@ def _verification(found: "Verification") -> Iterator[str]:
     if found.swept_leftovers:
         yield f"Removed {found.swept_leftovers} half-written files of killed writers."
     if found.deleted_orphans:
-        yield f"Deleted {found.deleted_orphans} recordings that belonged to no case."
+        yield f"Deleted {many(found.deleted_orphans, 'recording')} that belonged to no case."
     elif found.orphans:
-        yield f"{len(found.orphans)} recordings belong to no case; --delete-orphans removes them."
+        yield f"Of no case: {many(len(found.orphans), 'recording')}; --delete-orphans removes them."
     if found.is_sound:
         yield "All is well."

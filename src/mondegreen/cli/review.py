@@ -9,7 +9,7 @@ import typer
 from mondegreen.cli.cases import open_store
 from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, terminable
 from mondegreen.errors import UsageError
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
     from mondegreen.cases.store import DataManager
@@ -96,7 +96,7 @@ def _summary(manager: "DataManager", params: "Params", as_json: bool, *, audit: 
     }
 
     def lines() -> Iterator[str]:
-        yield f"{progress.left} cases wait, {progress.second} of them for a second person"
+        yield f"Waiting: {many(progress.left, 'case')}, {progress.second} of them for a second person"
         for person in people:
             pace = "" if person.pace is None else f", {person.pace:.0f} s each"
             kinds = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in person.actions.items())

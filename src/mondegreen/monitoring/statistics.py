@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.monitoring.records import TimeStep, Trend
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -203,10 +204,10 @@ def performance_trends(engine: Engine, metrics: Sequence[str], since: datetime, 
     for metric in metrics:
         if metric in ROUND_METRICS:
             values, problem = round_values(metric, since, until)
-            too_few = problem or f"{len(values)} rounds in the window, two at different times are needed"
+            too_few = problem or f"{many(len(values), 'round')} in the window, two at different times are needed"
         else:
             values = [(day.start, value) for day in days if (value := _DAILY[metric](day)) is not None]
-            too_few = f"{len(values)} days in the window have a value, two are needed"
+            too_few = f"{many(len(values), 'day')} with a value in the window, two are needed"
         found.append(trend_through(metric, values, too_few))
     return found
 

@@ -27,6 +27,7 @@ from mondegreen.regression.judging import PreparedSuite, prepare_data, stored_ba
 from mondegreen.regression.runner import ProgressBar, measure, provenance, run_suites, untracked
 from mondegreen.regression.suites import Suite, SuiteData, load_index, put_suite, read_suite_data, set_fields, suite_of
 from mondegreen.reports.regression import SUITE_METRICS, suite_rate
+from mondegreen.scoring.wording import many
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.corpus_transcription import TranscribeFn, corpus_transcriber
 
@@ -245,7 +246,7 @@ def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
         for suite in run.results.suites
         if suite.name == name and (value := suite_rate(suite, metric)) is not None
     ]
-    too_few = f"{len(values)} runs of suite {name} have a value, two at different times are needed"
+    too_few = f"{many(len(values), 'run')} of suite {name} with a value, two at different times are needed"
     return trend_through(metric, values, too_few)
 
 

@@ -9,7 +9,7 @@ from mondegreen.files import write_text
 from mondegreen.intake.check import DataReport, Example
 from mondegreen.records import Utterance
 from mondegreen.reports.page import embed, templates
-from mondegreen.scoring.wording import unsigned
+from mondegreen.scoring.wording import many, unsigned
 
 # What goes to one split together: docs/splits.md.
 _UNITS = {
@@ -33,11 +33,11 @@ class SplitRow(NamedTuple):
 def facts(report: DataReport) -> list[tuple[str, str]]:
     """What is in the folder: (name, value) by line."""
     lines = [
-        ("folder", f"{report.folder}: {report.files} files, {_length(report.seconds)}, {report.usable} usable"),
+        ("folder", f"{report.folder}: {many(report.files, 'file')}, {_length(report.seconds)}, {report.usable} usable"),
         ("rates", _kinds(report.rates, " Hz")),
         ("channels", _kinds(report.channels)),
         ("codecs", _kinds(report.codecs)),
-        ("texts", f"{report.with_reference} references, {report.words} words"),
+        ("texts", f"{many(report.with_reference, 'reference')}, {many(report.words, 'word')}"),
         ("speakers", _speakers(report)),
         ("unit", _UNITS.get(report.unit, "")),
         ("vocabulary", _vocabulary(report)),
@@ -96,7 +96,7 @@ def outlook(report: DataReport) -> Iterator[str]:
     if found is None:
         yield f"NOTHING CAN BE PREPARED: {report.stopped}"
         return
-    size = f"{found.clusters} {found.unit}s, {found.utterances} utterances, {found.words} words"
+    size = f"{many(found.clusters, found.unit)}, {many(found.utterances, 'utterance')}, {many(found.words, 'word')}"
     if found.reachable:
         yield f"A verdict can be reached: the test set has {size}."
     else:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import no_collection, write_text
+from mondegreen.git import git_or_nothing
 from mondegreen.records import Utterance
 from mondegreen.reports import figures
 from mondegreen.reports.outputs import StageOutputs
@@ -117,6 +118,24 @@ class Findings:
             "normaliser": verdict.normalizer,
             "seed": str(self.outputs.params.seed),
         }
+
+    @property
+    def models(self) -> str:
+        """Which models these are, and of which day: the commit's, so that equal runs write equal pages."""
+        verdict, run = self.verdict, self.outputs.run
+        candidate, baseline = _named(verdict.candidate_model), _named(verdict.baseline_model)
+        if run is None:
+            return f"Candidate {candidate} against baseline {baseline}."
+        method = "LoRA" if run.method == "lora" else "full fine-tuning"
+        if commit := run.data.get("git.commit", ""):
+            day = git_or_nothing(self.outputs.project, "show", "--no-patch", "--format=%cs", commit)
+            commit = f", trained at commit {commit[:7]}" + (f" of {day}" if day else "")
+        return f"Candidate {candidate}, {method} of {run.base}, against baseline {run.base} ({baseline}){commit}."
+
+
+def _named(model: str) -> str:
+    """A digest as its beginning, another name as it is."""
+    return model[:12] if re.fullmatch("[0-9a-f]{64}", model) else model
 
 
 def find(outputs: StageOutputs) -> Findings:
@@ -269,7 +288,10 @@ def _known(label: str, value: float | None, otherwise: str) -> str:
 
 
 def key_figures(found: Findings) -> list[tuple[str, str, str]]:
-    """(name, value, what belongs to it) of error rate, improvement, chance, forgetting and regression suites."""
+    """(name, value, what belongs to it) of error rate, improvement, p-value, forgetting and regression suites.
+
+    Above zero is better, in all of them and in the tables.
+    """
     verdict, kept, regression = found.verdict, found.verdict.retention, found.outputs.regression
     lines = []
     if both := verdict.slices.get(verdict.split):
@@ -282,12 +304,12 @@ def key_figures(found: Findings) -> list[tuple[str, str, str]]:
     if verdict.p_value is not None:
         allowed = f"allowed {verdict.spendable:.3g}" + (f", look {verdict.look.number}" if verdict.look else "")
         chance = "< 0.0001" if verdict.p_value < 0.0001 else probability(verdict.p_value)
-        lines.append(("chance (p)", chance, f"{allowed}; {verdict.clusters} {verdict.unit}s"))
+        lines.append(("p-value", chance, f"{allowed}; {verdict.clusters} {verdict.unit}s"))
     if kept.loss is None:
         lines.append(("forgetting", "NOT MEASURED", "no retention test set"))
     else:
         may = f"{kept.outcome}; may lose {unsigned(kept.margin)}"
-        lines.append(("change on what it knew", points(-kept.loss), may))
+        lines.append(("improvement on what it knew", points(-kept.loss), may))
     if regression and not regression.registered:
         lines.append(("regression suites", "none", "none are registered"))
     elif regression and not regression.suites:

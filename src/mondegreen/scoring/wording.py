@@ -30,6 +30,21 @@ def unsigned(difference: float | None) -> str:
     return "–" if difference is None else f"{100 * difference:.2f} points"
 
 
+def moved(loss: float) -> str:
+    """Where an error rate went, without a sign, which stands for improvements: "rose by 1.23 points"."""
+    return f"{'fell' if loss < 0 else 'rose'} by {unsigned(abs(loss))}"
+
+
+def at_most(upper: float) -> str:
+    """An upper bound of a loss: "rose by at most 1.23 points"."""
+    return f"fell by at least {unsigned(-upper)}" if upper < 0 else f"rose by at most {unsigned(upper)}"
+
+
+def many(number: int, noun: str) -> str:
+    """A count with its noun: "1 round", "2 rounds"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def span(low: float, high: float) -> str:
     """An interval of differences, in points."""
     return f"{100 * low:+.2f} to {100 * high:+.2f}"
