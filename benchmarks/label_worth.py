@@ -24,9 +24,10 @@ from mondegreen.labels.llm_labels import Corpus, LlmLabels, correctors, label_wi
 from mondegreen.labels.prompt import Shot
 from mondegreen.labels.selection import Selection, select
 from mondegreen.records import Hypothesis, Label, Utterance
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
 from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import normalize
+from mondegreen.scoring.paired_sets import pair_test_sets
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.scoring.wer import ErrorCounts, count_words
 from mondegreen.scoring.wording import percent, points, probability, span

@@ -26,7 +26,8 @@ from mondegreen.files import sha256_file, write_json, write_jsonl
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.reports.outputs import read_outputs
 from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
 
 WORDS = [f"{first}{second}{third}" for first in "bdfgklmnprst" for second in "aeiou" for third in "bdgklmnprst"]
 RATES = {"old": 0.30, "new": 0.27}

@@ -19,7 +19,8 @@ from benchmarks.simulated_speakers import TestSet, as_records, draw
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare, gather
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
 from mondegreen.scoring.significance import (
     block_bootstrap,
     cluster_t_test,

@@ -17,7 +17,7 @@ from sqlalchemy import event
 from mondegreen.errors import CaseError
 from mondegreen.loop.alpha_ledger import LookLedger, judge, open_ledger
 from mondegreen.records import Utterance
-from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
+from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.significance import sign_flip_test
 from tests.cases.conftest import database, postgres  # noqa: F401
@@ -130,7 +130,7 @@ _ONE_LOOK = """
 import sys
 from pathlib import Path
 from mondegreen.loop.alpha_ledger import open_ledger
-from mondegreen.scoring.decision import pair_test_sets
+from mondegreen.scoring.paired_sets import pair_test_sets
 from tests.scoring.verdict_corpus import corpus, hyps, params
 rows = corpus(20)
 sets = pair_test_sets(rows, hyps(rows, lambda n: 4), hyps(rows, lambda n: 2, sys.argv[2]), params())
@@ -150,7 +150,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mondegreen.loop import alpha_ledger
-from mondegreen.scoring.decision import pair_test_sets
+from mondegreen.scoring.paired_sets import pair_test_sets
 from tests.scoring.verdict_corpus import corpus, hyps, params
 rows = corpus(20)
 sets = pair_test_sets(rows, hyps(rows, lambda n: 4), hyps(rows, lambda n: 2, "tuned"), params())

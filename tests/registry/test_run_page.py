@@ -14,7 +14,7 @@ from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.run_logs import log_verdict
 from mondegreen.registry.run_page import log_run_page
 from mondegreen.registry.runs import start_run
-from mondegreen.scoring.decision import pair_test_sets
+from mondegreen.scoring.paired_sets import pair_test_sets
 from tests.registry.test_runs import told
 
 

@@ -24,7 +24,8 @@ from mondegreen.records import (
     Utterance,
 )
 from mondegreen.reports.outputs import StageOutputs
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
 from mondegreen.speech.manifest import Report
 
 MARKUP = "<script>document.title='pwned'</script> & <img src=x onerror=alert(1)>"

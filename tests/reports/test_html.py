@@ -14,7 +14,8 @@ from mondegreen.records import Hypothesis, RegressionResults
 from mondegreen.registry.regression_runs import RegressionRun
 from mondegreen.reports.outputs import StageOutputs, read_outputs
 from mondegreen.reports.validation import Findings, find, write_page
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
 from mondegreen.scoring.verdict import Look
 from tests.reports.conftest import SUITES
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json, write_json
-from mondegreen.scoring.decision import judge_suite
+from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.verdict import Verdict
 from tests.scoring.verdict_corpus import Wrong, corpus, hyps, judge, params, verdict_on
 

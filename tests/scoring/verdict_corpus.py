@@ -5,7 +5,8 @@ from typing import Any
 
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.decision import decide, pair_test_sets
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
 from mondegreen.scoring.verdict import Look, Verdict
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from mondegreen.config import Params
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.scoring.decision import PairedTestSets, decide
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
 from mondegreen.tables import TestSpendRow

@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Metrics, Problem, Utterance
 from mondegreen.scoring.comparison import Comparison, compare, gather
-from mondegreen.scoring.decision import is_finite
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Unit
@@ -94,8 +93,8 @@ def report_on(
         unit=compared.unit,
         clusters=compared.clusters,
         wer_improvement=evidence.improvement,
-        interval=Interval(low=low, high=high, level=evidence.level) if is_finite(evidence) else None,
-        p_value=evidence.p_better if is_finite(evidence) else None,
+        interval=Interval(low=low, high=high, level=evidence.level) if evidence.is_finite else None,
+        p_value=evidence.p_better if evidence.is_finite else None,
     )
     return report, (old, new)
 

@@ -12,8 +12,8 @@ from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
-from mondegreen.scoring.decision import PairedTestSets, pair_test_sets
 from mondegreen.scoring.metrics import Scored
+from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
 from mondegreen.scoring.trial import try_out
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, some

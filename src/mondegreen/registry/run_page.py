@@ -13,7 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIF
 from mondegreen.records import Utterance
 from mondegreen.registry.mlflow_store import connect, experiment_id
 from mondegreen.registry.runs import own_run
-from mondegreen.scoring.decision import PairedTestSets
+from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.verdict import Verdict
 
 TABLE = "validate/utterances.json"

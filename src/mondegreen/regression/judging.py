@@ -16,8 +16,8 @@ from mondegreen.config import Params
 from mondegreen.records import Hypothesis, Outcome, SliceMetrics, SuiteResult, Utterance
 from mondegreen.regression.behaviour import Hypotheses, Variant, Violations, variants, violations
 from mondegreen.regression.suites import MustContain, Suite, SuiteData, read_suite_data
-from mondegreen.scoring.decision import judge_suite
 from mondegreen.scoring.metrics import join, score
+from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.wording import percent, points, sentence, some, unsigned
 

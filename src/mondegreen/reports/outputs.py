@@ -32,7 +32,7 @@ from mondegreen.scoring.wording import confidence, percent, points, probability,
 
 if TYPE_CHECKING:
     from mondegreen.registry.regression_runs import RegressionRun
-    from mondegreen.scoring.decision import PairedTestSets
+    from mondegreen.scoring.paired_sets import PairedTestSets
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -74,7 +74,7 @@ def read_outputs(build: Path = Path("build")) -> StageOutputs:
         UsageError: validate has not run yet, a file is damaged, or hypotheses, manifest and params do not belong
             together.
     """
-    from mondegreen.scoring.decision import pair_test_sets
+    from mondegreen.scoring.paired_sets import pair_test_sets
     from mondegreen.speech.manifest import Report
 
     verdict = Verdict.read(build / "validate" / "verdict.json")

@@ -22,8 +22,8 @@ from mondegreen.reports.outputs import StageOutputs
 from mondegreen.reports.page import embed, facts, noise, templates
 from mondegreen.reports.regression import rates, rates_svg, series, why
 from mondegreen.scoring.comparison import ROLES, Comparison, resample
-from mondegreen.scoring.decision import PairedTestSets
 from mondegreen.scoring.metrics import Scored
+from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.significance import Bootstrap
 from mondegreen.scoring.slices import Confusion, Kind, Slice, confusion_changes, slices
 from mondegreen.scoring.verdict import Verdict, slice_label

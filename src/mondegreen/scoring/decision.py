@@ -10,21 +10,19 @@ for (an intersection-union test: Berger, "Multiparameter hypothesis testing and 
 better. Several candidates on one test set are such a case too, and there `Look.alpha` is what each may spend.
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil, inf, isfinite
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from mondegreen.config import Params, ValidateParams
-from mondegreen.records import Domain, Hypothesis, Outcome, SuiteResult, Utterance
-from mondegreen.scoring.comparison import ROLES, Comparison, compare, gather
+from mondegreen.records import Outcome
+from mondegreen.scoring.comparison import ROLES, Comparison, gather
 from mondegreen.scoring.corrected import describe, measure_corrected
-from mondegreen.scoring.metrics import check_ids, corrected_slice, llm_references, model_of, score, slice_metrics
-from mondegreen.scoring.normalizer import Measure, normalizer_id, text_key
+from mondegreen.scoring.metrics import score
+from mondegreen.scoring.noninferiority import judge_retention, too_small
+from mondegreen.scoring.normalizer import Measure, normalizer_id
+from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
-from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, SideBySide, Verdict
+from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, Verdict
 from mondegreen.scoring.wording import (
     BY_CHARACTER,
     confidence,
@@ -42,97 +40,6 @@ _FRESH = (
     "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
     "(data/audio, data/references.csv), then `dvc add data` and `dvc repro`"
 )
-
-
-@dataclass(frozen=True)
-class PairedTestSets:
-    """Both models side by side on the two sets that judge, or, in a trial, on their dev parts."""
-
-    test: Comparison
-    retention: Comparison
-    corrected: Comparison  # failed cases that are held out of training; they decide nothing
-    baseline_model: str  # digest
-    candidate_model: str
-    llm_references: int
-    split: Literal["test", "dev"] = "test"
-    seen_texts: int = 0  # utterances of the test set whose text the training data hold too
-    seen_cases: int = 0  # the same of `corrected`
-
-    @property
-    def judging(self) -> list[Utterance]:
-        """The utterances of the test set that have a reference."""
-        return [pair.utterance for pair in self.test.baseline]
-
-    @property
-    def reference_digest(self) -> str:
-        """sha256 over the IDs and references of the test set."""
-        lines = sorted(f"{utterance.id}\t{utterance.reference}\n" for utterance in self.judging)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    @property
-    def slices(self) -> dict[str, SideBySide]:
-        """test, test/clean, … and retention/test under both models; in a trial dev, dev/clean, … and retention/dev."""
-        parts = (self.test, self.retention, self.corrected)
-        old = slice_metrics([pair for part in parts for pair in part.baseline])
-        new = slice_metrics([pair for part in parts for pair in part.candidate])
-        whole = (f"retention/{self.split}", corrected_slice(self.split))
-        names = [name for name in old if name.split("/")[0] == self.split or name in whole]
-        return {name: SideBySide(baseline=old[name], candidate=new[name]) for name in names}
-
-
-def pair_test_sets(
-    utterances: Sequence[Utterance],
-    baseline: Sequence[Hypothesis],
-    candidate: Sequence[Hypothesis],
-    params: Params,
-    trial: bool = False,
-) -> PairedTestSets:
-    """Joins both models' hypotheses with target/test and retention/test, after every check that can refuse them.
-
-    Args:
-        utterances: the whole manifest; every split must be complete, but only test judges.
-        baseline: one hypothesis for each utterance.
-        candidate: the same of the candidate.
-        params: `validate` and `score` are read.
-        trial: join dev instead, of which alone the candidate needs hypotheses.
-
-    Raises:
-        UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
-            machine wrote references that judge.
-    """
-
-    def text(utterance: Utterance) -> str:
-        return text_key(utterance.reference, params.score.normalizer)
-
-    taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
-    split: Literal["test", "dev"] = "dev" if trial else "test"
-    tests = [utterance for utterance in utterances if utterance.split == split]
-    if trial:
-        chosen_ids = {utterance.id for utterance in tests}
-        utterances = tests
-        baseline, candidate = ([row for row in side if row.id in chosen_ids] for side in (baseline, candidate))
-    ids = [utterance.id for utterance in utterances]
-    for side in (baseline, candidate):
-        check_ids(ids, [hypothesis.id for hypothesis in side])
-    machines = llm_references(tests, params.validate_.allow_llm_references)
-
-    def compared(domain: Domain) -> Comparison:
-        chosen = {utterance.id: utterance for utterance in tests if utterance.domain == domain}
-        old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in (baseline, candidate))
-        return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
-
-    seen = Counter(utterance.domain for utterance in tests if text(utterance) in taught)
-    return PairedTestSets(
-        test=compared("target"),
-        retention=compared("retention"),
-        corrected=compared("corrected"),
-        baseline_model=model_of(baseline),
-        candidate_model=model_of(candidate),
-        llm_references=machines,
-        split=split,
-        seen_texts=seen["target"],
-        seen_cases=seen["corrected"],
-    )
 
 
 def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Verdict:
@@ -156,7 +63,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     asked = sets.retention.clusters > 0 if rules.require_retention is None else rules.require_retention
     doubts += [retention.reason] * (retention.outcome == "inconclusive" and asked)
     outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
-    if evidence and not is_finite(evidence):
+    if evidence and not evidence.is_finite:
         evidence = None
     reasons = fails or doubts or [*_waived(rules), *_unmeasured(retention), retention.reason, _claim(sets)]
     return Verdict(
@@ -195,7 +102,7 @@ def judge_test(
     rules = params.validate_
     if evidence is None or degradation is None:
         return [], ["no utterance of the test set has a reference, so nothing can be judged"]
-    if not is_finite(evidence):
+    if not evidence.is_finite:
         return [], ["the statistics are not numbers, so nothing can be judged"]
     small = too_small(test, rules.min_clusters, "test set")
     if (words := int(test.words.sum())) < rules.min_words:
@@ -369,164 +276,3 @@ def _look_notes(look: Look | None, rules: ValidateParams) -> list[str]:
     else:
         before = "the database knows of none before, and the count is only as good as the database"
     return [f"look {look.number} at this test set: {before}; it may spend {look.alpha:.2g} of alpha {rules.alpha:g}"]
-
-
-def regression_outcome(
-    comparison: Comparison, evidence: Evidence, margin: float, min_clusters: int
-) -> tuple[Outcome, str]:
-    """Non-inferiority: does the one-sided upper bound of the loss lie below the margin?
-
-    Returns:
-        fail when the observed loss is above the margin; pass when the bound lies below it or no utterance lost a word;
-        else inconclusive, and so is a missing transcript or a bound over fewer than `min_clusters` (it is too narrow).
-        With the reason.
-    """
-    loss, upper, allowed = evidence.loss, evidence.loss_bounds[1], unsigned(margin)
-    if loss > margin:
-        return "fail", f"{comparison.measure} rose by {unsigned(loss)}, {allowed} are allowed"
-    # A file that neither model can transcribe loses no word, and shows nothing.
-    if failed := comparison.failed("candidate"):
-        return "inconclusive", f"the candidate has no transcript for {len(failed)} utterance(s)"
-    if unfair := comparison.failed_by_baseline_only():
-        return "inconclusive", f"the baseline failed on {len(unfair)} utterance(s) that the candidate transcribed"
-    if not (lost := comparison.lost()):
-        return "pass", f"no utterance lost a word (change of {comparison.measure} {points(loss)})"
-    if small := too_small(comparison, min_clusters, "set"):
-        return "inconclusive", f"{small[0]} to bound the loss, and {len(lost)} utterance(s) lost words"
-    level = confidence(evidence.level)
-    bound = f"the change of {comparison.measure} is {points(loss)}, at most {points(upper)} with {level} confidence"
-    if upper < margin:
-        return "pass", f"{bound}, below the margin of {allowed}"
-    return "inconclusive", f"{bound}, which does not stay below the margin of {allowed}"
-
-
-def too_small(compared: Comparison, min_clusters: int, what: str) -> list[str]:
-    """One reason when there are too few clusters to judge by, else none."""
-    if compared.clusters >= min_clusters:
-        return []
-    return [f"the {what} has {compared.clusters} {compared.unit}(s), {min_clusters} are needed"]
-
-
-def is_finite(evidence: Evidence) -> bool:
-    """Whether everything that decides is a number."""
-    deciding = (evidence.improvement, *evidence.interval, *evidence.loss_bounds, evidence.p_better, evidence.p_worse)
-    return all(map(isfinite, deciding))
-
-
-def judge_retention(retention: Comparison, params: Params) -> Retention:
-    """Has the candidate lost less than `validate.retention_margin` of what the baseline knew? Bounds at its alpha."""
-    rules, margin = params.validate_, params.validate_.retention_margin
-    if not retention.clusters:
-        reason = "forgetting cannot be judged: no retention test utterance has a reference"
-        reason += " (`mondegreen data retention` picks some)"
-        return Retention(outcome="inconclusive", reason=reason, margin=margin)
-    evidence = gather(retention, params)
-    if not is_finite(evidence):
-        reason = "retention: the statistics are not numbers, so forgetting cannot be judged"
-        return Retention(outcome="inconclusive", reason=reason, margin=margin)
-    outcome, reason = regression_outcome(retention, evidence, margin, rules.min_clusters)
-    # A suite shuts on what was observed; here, to say that the model forgot is a finding and needs the lower bound.
-    if outcome == "fail" and evidence.loss_bounds[0] <= margin:
-        outcome, reason = "inconclusive", f"{reason}, though not significantly more"
-    # A suite is a list of cases to keep; this is a sample, and a small one says nothing of the rest.
-    if small := too_small(retention, rules.min_clusters, "retention test set"):
-        outcome, reason = "inconclusive", small[0]
-    if outcome == "inconclusive" and not retention.failed("candidate"):
-        reason = f"{reason}; {_enough(retention, evidence, params)}"
-    return Retention(
-        outcome=outcome,
-        reason=f"retention: {reason}",
-        margin=margin,
-        unit=retention.unit,
-        clusters=retention.clusters,
-        words=int(retention.words.sum()),
-        loss=evidence.loss,
-        lower_bound=evidence.loss_bounds[0],
-        upper_bound=evidence.loss_bounds[1],
-        level=evidence.level,
-    )
-
-
-def _enough(retention: Comparison, evidence: Evidence, params: Params) -> str:
-    """How large a retention set would do, with the clusters' observed variance, if the candidate loses nothing.
-
-    The standard error falls with the square root of the words, so (detectable effect / margin)^2 times as many show a
-    loss of nothing to be below the margin with the power that the detectable effect has, 80 %.
-    """
-    rules, words = params.validate_, int(retention.words.sum())
-    effect = evidence.minimum_detectable_effect or 0.0
-    shown = (effect / rules.retention_margin) ** 2 if rules.retention_margin else inf
-    times = max(shown, rules.min_clusters / retention.clusters)
-    if not isfinite(times):
-        return "with a margin of 0 no retention set is large enough: raise validate.retention_margin"
-    needed = _rounded_up(words * times)
-    whole = _rounded_up(words * times / (1 - params.prepare.retention_dev_fraction))
-    return (
-        f"it has {words} words, and about {needed} would show that nothing is lost (80 % power); "
-        f"`mondegreen data retention {whole}` picks as many"
-    )
-
-
-def _rounded_up(number: float) -> int:
-    """To two digits that count."""
-    step = int(10 ** max(0, len(str(int(number))) - 2))
-    return ceil(number / step) * step
-
-
-def judge_suite(
-    name: str,
-    kind: str,
-    references: Sequence[Utterance],
-    baseline_hyps: Sequence[Hypothesis],
-    candidate_hyps: Sequence[Hypothesis],
-    margin: float,
-    critical_degradation: float,
-    params: Params,
-) -> SuiteResult:
-    """One regression suite. Only `pass` opens the gate; an empty suite fails.
-
-    Args:
-        name: of the suite.
-        kind: "critical" suites also fail when the observed loss is above `critical_degradation`.
-        references: the suite's utterances; split and domain are not looked at.
-        baseline_hyps: one for each utterance.
-        candidate_hyps: the same of the candidate; one with an error counts as fully wrong and is named in the details.
-        margin: WER that the suite may lose, absolute.
-        critical_degradation: absolute WER.
-        params: `validate`, `score` and `seed` are read.
-
-    Raises:
-        UsageError: the IDs of utterances and hypotheses are not the same.
-    """
-    rules = params.validate_
-    suite = compare(references, baseline_hyps, candidate_hyps, rules, params.score.normalizer)
-    if not suite.clusters:
-        return SuiteResult(name=name, kind=kind, outcome="fail", reason="The suite has no utterance with a reference.")
-    evidence = gather(suite, params)
-    outcome, reason = regression_outcome(suite, evidence, margin, rules.min_clusters)
-    if kind == "critical" and evidence.loss > critical_degradation:
-        outcome, reason = "fail", f"critical: {suite.measure} rose by {unsigned(evidence.loss)}"
-    return SuiteResult(
-        name=name,
-        kind=kind,
-        outcome=outcome,
-        reason=sentence([reason]),
-        baseline=score(suite.baseline),
-        candidate=score(suite.candidate),
-        details=_suite_details(suite, evidence, margin),
-    )
-
-
-def _suite_details(suite: Comparison, evidence: Evidence, margin: float) -> dict[str, Any]:
-    return {
-        "unit": suite.unit,
-        "clusters": suite.clusters,
-        "margin": margin,
-        "loss": evidence.loss,
-        "loss_upper_bound": evidence.loss_bounds[1],
-        "level": evidence.level,
-        "lost_words_in": suite.lost(),
-        "candidate_errors_in": suite.failed("candidate"),
-        "baseline_errors_in": suite.failed("baseline"),
-        "without_reference": suite.without_reference,
-    }

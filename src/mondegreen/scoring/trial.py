@@ -2,7 +2,8 @@
 
 from mondegreen.config import Params
 from mondegreen.scoring.comparison import gather
-from mondegreen.scoring.decision import PairedTestSets, decide, is_finite, measured
+from mondegreen.scoring.decision import decide, measured
+from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.scoring.wording import confidence, points, sentence
 
@@ -19,7 +20,7 @@ def try_out(sets: PairedTestSets, params: Params) -> Verdict:
     """
     found, dev = decide(sets, params), sets.test
     evidence = gather(dev, params) if dev.clusters else None
-    known = evidence is not None and is_finite(evidence)
+    known = evidence is not None and evidence.is_finite
     numbers = measured(dev, evidence) if evidence and known else "no utterance of the dev set has a reference"
     reasons = (f"on dev {numbers}", _kept(found.retention), _FLATTERED, _JUDGE)
     return found.model_copy(update={"outcome": "trial", "passed": False, "reason": sentence(reasons)}).sealed()

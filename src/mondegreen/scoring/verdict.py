@@ -6,6 +6,7 @@ A difference is baseline - candidate: positive means that the candidate makes fe
 import hashlib
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -82,6 +83,12 @@ class Evidence:
     def loss(self) -> float:
         """The observed loss; 0 and never -0, which would be written to a file as such."""
         return 0.0 - self.improvement
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether everything that decides is a number."""
+        deciding = (self.improvement, *self.interval, *self.loss_bounds, self.p_better, self.p_worse)
+        return all(map(isfinite, deciding))
 
 
 VerdictOutcome = Outcome | Literal["trial"]

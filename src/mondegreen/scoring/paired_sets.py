@@ -1,0 +1,105 @@
+"""Both models' hypotheses side by side on what judges: the test set, the retention set, held-out failed cases."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mondegreen.config import Params
+from mondegreen.records import Domain, Hypothesis, Utterance
+from mondegreen.scoring.comparison import Comparison, compare
+from mondegreen.scoring.metrics import check_ids, corrected_slice, llm_references, model_of, slice_metrics
+from mondegreen.scoring.normalizer import text_key
+from mondegreen.scoring.verdict import SideBySide
+
+
+@dataclass(frozen=True)
+class PairedTestSets:
+    """Both models side by side on the two sets that judge, or, in a trial, on their dev parts."""
+
+    test: Comparison
+    retention: Comparison
+    corrected: Comparison  # failed cases that are held out of training; they decide nothing
+    baseline_model: str  # digest
+    candidate_model: str
+    llm_references: int
+    split: Literal["test", "dev"] = "test"
+    seen_texts: int = 0  # utterances of the test set whose text the training data hold too
+    seen_cases: int = 0  # the same of `corrected`
+
+    @property
+    def judging(self) -> list[Utterance]:
+        """The utterances of the test set that have a reference."""
+        return [pair.utterance for pair in self.test.baseline]
+
+    @property
+    def reference_digest(self) -> str:
+        """sha256 over the IDs and references of the test set."""
+        lines = sorted(f"{utterance.id}\t{utterance.reference}\n" for utterance in self.judging)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def slices(self) -> dict[str, SideBySide]:
+        """test, test/clean, … and retention/test under both models; in a trial dev, dev/clean, … and retention/dev."""
+        parts = (self.test, self.retention, self.corrected)
+        old = slice_metrics([pair for part in parts for pair in part.baseline])
+        new = slice_metrics([pair for part in parts for pair in part.candidate])
+        whole = (f"retention/{self.split}", corrected_slice(self.split))
+        names = [name for name in old if name.split("/")[0] == self.split or name in whole]
+        return {name: SideBySide(baseline=old[name], candidate=new[name]) for name in names}
+
+
+def pair_test_sets(
+    utterances: Sequence[Utterance],
+    baseline: Sequence[Hypothesis],
+    candidate: Sequence[Hypothesis],
+    params: Params,
+    trial: bool = False,
+) -> PairedTestSets:
+    """Joins both models' hypotheses with target/test and retention/test, after every check that can refuse them.
+
+    Args:
+        utterances: the whole manifest; every split must be complete, but only test judges.
+        baseline: one hypothesis for each utterance.
+        candidate: the same of the candidate.
+        params: `validate` and `score` are read.
+        trial: join dev instead, of which alone the candidate needs hypotheses.
+
+    Raises:
+        UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
+            machine wrote references that judge.
+    """
+
+    def text(utterance: Utterance) -> str:
+        return text_key(utterance.reference, params.score.normalizer)
+
+    taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
+    split: Literal["test", "dev"] = "dev" if trial else "test"
+    tests = [utterance for utterance in utterances if utterance.split == split]
+    if trial:
+        chosen_ids = {utterance.id for utterance in tests}
+        utterances = tests
+        baseline, candidate = ([row for row in side if row.id in chosen_ids] for side in (baseline, candidate))
+    ids = [utterance.id for utterance in utterances]
+    for side in (baseline, candidate):
+        check_ids(ids, [hypothesis.id for hypothesis in side])
+    machines = llm_references(tests, params.validate_.allow_llm_references)
+
+    def compared(domain: Domain) -> Comparison:
+        chosen = {utterance.id: utterance for utterance in tests if utterance.domain == domain}
+        old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in (baseline, candidate))
+        return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
+
+    seen = Counter(utterance.domain for utterance in tests if text(utterance) in taught)
+    return PairedTestSets(
+        test=compared("target"),
+        retention=compared("retention"),
+        corrected=compared("corrected"),
+        baseline_model=model_of(baseline),
+        candidate_model=model_of(candidate),
+        llm_references=machines,
+        split=split,
+        seen_texts=seen["target"],
+        seen_cases=seen["corrected"],
+    )
