@@ -18,10 +18,13 @@ from mondegreen.cloud.job import (
     prepare,
     run_job,
 )
+from mondegreen.cloud.vm import TrainingMachine
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
+from tests.cloud.compute import Compute
 from tests.cloud.conftest import dvc, git
+from tests.guide.snippets import run_script, scripts
 
 BREAKS = (sys.executable, "-c", "print('the disk is full'); raise SystemExit(1)")
 
@@ -30,8 +33,12 @@ BREAKS = (sys.executable, "-c", "print('the disk is full'); raise SystemExit(1)"
 def elsewhere(bucket: Bucket, project: Path, tmp_path: Path) -> Path:
     """The clone that the start-up script makes of the uploaded bundle."""
     prepare(project, bucket, "first")
-    bundle, clone = tmp_path / SOURCE, tmp_path / "machine" / "project"
-    bucket.download(f"datasets/first/{SOURCE}", bundle)
+    return clone_of(bucket, "first", tmp_path)
+
+
+def clone_of(bucket: Bucket, dataset_id: str, folder: Path) -> Path:
+    bundle, clone = folder / SOURCE, folder / "machine" / "project"
+    bucket.download(f"datasets/{dataset_id}/{SOURCE}", bundle)
     subprocess.run(["git", "clone", "--quiet", str(bundle), str(clone)], check=True)
     return clone
 
@@ -45,6 +52,29 @@ def test_trained_elsewhere_judged_here(bucket: Bucket, project: Path, elsewhere:
     assert not (project / "build/evaluate").exists()  # judged here
     said = dvc(project, "repro")
     assert said.count("skipping") == 6 and "Running stage 'evaluate'" in said  # data.dvc and five stages
+
+
+def test_the_guides_command_makes_a_machine_trains_there_and_adopts_what_comes_back(
+    bucket: Bucket,
+    compute: Compute,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = TrainingMachine.start_training
+
+    def start_and_train(machine: TrainingMachine) -> None:
+        start(machine)
+        run_job(bucket, machine.dataset_id, clone_of(bucket, machine.dataset_id, tmp_path))
+
+    monkeypatch.setattr(TrainingMachine, "start_training", start_and_train)
+    (command,) = scripts("deploy_finetuning_to_gcp")
+    assert command[-2:] == ["--dataset-id", "your_dataset_id"]
+    run_script(command, monkeypatch)
+    assert "adopted: build/ holds what was trained" in capsys.readouterr().out
+    assert list(compute.instances) == ["mondegreen-your-dataset-id"]
+    assert (project / "build/train/words.txt").read_text() == "please hold the line\n"
 
 
 def test_a_finished_training_is_not_run_again(bucket: Bucket, elsewhere: Path) -> None:

@@ -22,17 +22,15 @@ from tests.speech.tones import tone_example
 from tests.tiny import save_model
 
 __all__ = ["database_template"]  # a fixture
-ROOT = Path(__file__).parents[2]
 SPOKEN = ("ab", "bc", "cd", "de", "ef", "fa", "ace", "bed", "cab", "dab", "fed", "bad")
 RULES = "bootstrap_samples: 1000, permutations: 1000, require_retention: false"
 
 
 @pytest.fixture
 def place(tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project with the repository's scripts; it is the working directory."""
+    """An empty project ; it is the working directory."""
     folder = without_code(enter(make_project(tmp_path / "project", database_template), monkeypatch), monkeypatch)
-    (folder / "params.yaml").write_text(f"model: {{base: base}}\nvalidate: {{{RULES}}}\ngcp: {{project_id: speech}}\n")
-    (folder / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "params.yaml").write_text(f"model: {{base: base}}\nvalidate: {{{RULES}}}\n")
     return folder
 
 

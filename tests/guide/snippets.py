@@ -1,10 +1,16 @@
 """The snippets of guide.md, and how each is run: as it stands, or with what is said here."""
 
 import re
+import runpy
 import shlex
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+ROOT = Path(__file__).parents[2]
 GUIDE = Path(__file__).with_name("guide.md")
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(python [^`\n]+)`")
@@ -31,9 +37,11 @@ NOT_RUN = {
     "export": "sets a port of the server",
     "df": "looks at the disk",
 }
-# Scripts that are run otherwise.
-DEMO = "experiments/demo_finetuning_orchestration.py"  # five minutes: tests/end_to_end/test_demo.py runs it to its end
-ADDED = {"scripts/deploy_finetuning_to_gcp.py": ["--dry-run"]}  # a machine costs money; tests/cloud has one to train on
+# Scripts that are run elsewhere.
+ELSEWHERE = {
+    "experiments/demo_finetuning_orchestration.py": "end_to_end/test_demo.py",  # five minutes
+    "scripts/deploy_finetuning_to_gcp.py": "cloud/test_cloud_training.py",  # needs a bucket and a machine
+}
 # Where an option's default is not the guide's; docs/guide.md says why.
 OTHER_DEFAULTS = {"--learning_rate": ("3e-5", None)}
 
@@ -72,6 +80,19 @@ def commands() -> list[tuple[str, ...]]:
     lines = [line for snippet in _blocks("bash") for line in snippet.code.replace("\\\n", " ").splitlines()]
     parts = [tuple(shlex.split(line, comments=True)) for line in [*lines, *_INLINE.findall(text)]]
     return list(dict.fromkeys(part for part in parts if part))
+
+
+def scripts(*parts: str) -> list[list[str]]:
+    """The guide's commands that run these scripts, without `python`."""
+    return [list(words[1:]) for words in commands() if words[0] == "python" and any(part in words[1] for part in parts)]
+
+
+def run_script(arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:
+    """Runs a script in this process, as `python` would; it must end well."""
+    patch.setattr(sys, "argv", list(arguments))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+    assert not ended.value.code, arguments
 
 
 def options() -> dict[str, str]:

@@ -1,11 +1,7 @@
 """The fine-tuning guide, word for word: every snippet of guide.md is run as it stands there."""
 
-import json
 import math
-import runpy
-import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +13,21 @@ from typer.main import get_command
 from mondegreen.cli.finetune import finetune
 from mondegreen.cli.help import hyphenated
 from mondegreen.loop.alpha_ledger import open_ledger
-from tests.guide.snippets import ADDED, DEMO, GUIDE, NOT_RUN, OTHER_DEFAULTS, commands, options, python_snippets
+from tests.guide.snippets import (
+    ELSEWHERE,
+    GUIDE,
+    NOT_RUN,
+    OTHER_DEFAULTS,
+    ROOT,
+    commands,
+    options,
+    python_snippets,
+    run_script,
+    scripts,
+)
 from tests.registry.registered import stages_and_aliases
 from tests.scoring.verdict_corpus import WORDS
 from tests.support.ollama_server import DIGEST, MODEL, ollama, transcript
-
-ROOT = Path(__file__).parents[2]
 
 
 def hears(misheard: int) -> Any:
@@ -69,13 +74,6 @@ def look_at_what_they_made(names: dict[str, Any]) -> None:
         assert [look.look for look in ledger.history()] == [1, 2, 3]
 
 
-def script(arguments: Sequence[str], patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sys, "argv", list(arguments))
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(arguments[0], run_name="__main__")
-    assert not ended.value.code, arguments
-
-
 def test_the_guides_names_are_of_the_checkout_and_in_no_wheel() -> None:
     found = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
     (folder,) = found["where"]
@@ -85,49 +83,34 @@ def test_the_guides_names_are_of_the_checkout_and_in_no_wheel() -> None:
 
 def test_every_command_is_run_or_named_with_its_reason() -> None:
     assert {words[0] for words in commands()} == {"python", *NOT_RUN}
-    scripts = {words[1] for words in commands() if words[0] == "python"}
-    assert {DEMO, *ADDED} < scripts
-    assert all((ROOT / name).is_file() for name in scripts)
-
-
-def of(*parts: str) -> list[list[str]]:
-    """The guide's commands that run these scripts, without `python`."""
-    return [list(words[1:]) for words in commands() if words[0] == "python" and any(part in words[1] for part in parts)]
+    files = {words[1] for words in commands() if words[0] == "python"}
+    assert ELSEWHERE.keys() < files and all((ROOT / name).is_file() for name in files)
+    for name, test in ELSEWHERE.items():
+        assert Path(name).stem in (ROOT / "tests" / test).read_text(), f"{test} runs {name}"
 
 
 def test_the_checks_of_the_language_model_run(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks = of("test_llm_connection", "check_ollama_models")
+    checks = scripts("test_llm_connection", "check_ollama_models")
     assert len(checks) == 3  # in two places, and the list of models
     with ollama(transcript("please leave a message after the tone"), models={MODEL: DIGEST}) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         for command in checks:
-            script(command, monkeypatch)
+            run_script(command, monkeypatch)
             assert MODEL in capsys.readouterr().out
 
 
 def test_fine_tuning_runs_as_it_is_typed(audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = of("finetune_wav2vec2")
+    runs = scripts("finetune_wav2vec2")
     assert len(runs) == 3  # as it comes, with every option, without LoRA
     for command in runs:
         output = Path("models/finetuned_wav2vec2")
-        script(command, monkeypatch)
+        run_script(command, monkeypatch)
         assert (output / "adapter").exists() == ("--no_lora" not in command)
         logs = {path.name for path in (output / "logs").iterdir()}
         assert logs >= {"finetune.log", "history.json", "report.json"}
         output.rename(output.with_name(f"done{len(list(output.parent.iterdir()))}"))
-
-
-def test_the_machine_at_google_is_asked_for_as_it_is_typed(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MONDEGREEN_GCS_BUCKET", "calls")
-    (command,) = of("deploy_finetuning_to_gcp")
-    script([*command, *ADDED[command[0]]], monkeypatch)
-    requests = json.loads(capsys.readouterr().out)
-    assert requests[0] == {"upload": "gs://calls/mondegreen/datasets/your-dataset-id/source.bundle"}
-    assert [next(iter(request)) for request in requests[3:]] == ["instances.insert", "instances.setMetadata"]
 
 
 def test_the_script_has_the_options_and_defaults_of_the_guides_list() -> None:

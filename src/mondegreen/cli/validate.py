@@ -31,7 +31,7 @@ def validate(
     ] = None,
     baseline: Annotated[str | None, typer.Argument(metavar="BASELINE", help="What it is compared with.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="CSV of the test set: path, text; optional speaker, condition, source.")
+        Path | None, typer.Option(help="Test set, CSV or .jsonl: path, text; optional speaker, condition, source.")
     ] = None,
     retention: Annotated[Path | None, typer.Option(help="The same of what the model must not forget.")] = None,
     no_retention: Annotated[bool, typer.Option("--no-retention", help="Do not ask what was forgotten.")] = False,
