@@ -295,6 +295,8 @@ def command(*words: str, shown: int | None = None, may_refuse: bool = False) -> 
 
     console.print(f"[bold]$ mondegreen {shlex.join(words)}[/]")
     done = CliRunner().invoke(app, words)  # in this process: ten new ones would be a minute of imports
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception  # a fault of the program is no refusal, although it gives 1 too
     refused = may_refuse and done.exit_code == 1
     if done.exit_code and not refused:
         sys.exit(f"error: mondegreen {words[0]} gave {done.exit_code}:\n{done.output}")

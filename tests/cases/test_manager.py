@@ -171,7 +171,7 @@ def test_a_beginning_of_the_id_is_enough_when_it_is_unique(manager: DataManager,
 def test_an_ambiguous_beginning_names_cases(
     manager: DataManager, monkeypatch: pytest.MonkeyPatch, record: Recorder
 ) -> None:
-    monkeypatch.setattr("mondegreen.cases.writing.case_id", lambda sha256, version: f"abcdef{version:>010}")
+    monkeypatch.setattr("mondegreen.cases.writing.case_id", lambda sha256, version, source: f"abcdef{version:>010}")
     for version in "12":
         manager.store_failed_case(record(1), "A", model_version=version)
     with pytest.raises(CaseError, match="abcdef0000000001 and abcdef0000000002"):

@@ -77,4 +77,6 @@ def test_an_empty_store_is_planned_for_and_said() -> None:
     assert "Assumed" in run("audit", "plan").stdout
     assert "no inference was offered" in text_of(run("audit", "status"))
     assert run("audit", "plan", "--half-width", 0).exit_code == 2
+    assert run("audit", "status", "--store", "elsewhere").exit_code == 2 and not Path("elsewhere").exists()
+    assert run("cases", "add", "a.wav", "--text", "HI", "--source", AUDIT).exit_code == 2
     assert run("audit", "status", "--since", "often").exit_code == 2

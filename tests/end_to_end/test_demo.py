@@ -57,6 +57,18 @@ def test_a_rounded_model_loads_and_its_matrices_have_few_values(tmp_path: Path) 
         assert tensor.dim() != 2 or len(tensor.unique()) <= 15
 
 
+def test_a_fault_of_the_program_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("{}")
+
+    def broken(*arguments: object, **named: object) -> None:
+        raise AttributeError("broken")
+
+    monkeypatch.setattr("mondegreen.registry.deployer.ModelDeployer.deploy_model", broken)
+    with pytest.raises(AttributeError, match="broken"):
+        demo.command("models", "deploy", "@challenger", may_refuse=True)
+
+
 @pytest.mark.slow
 def test_the_story_goes_to_its_end(tmp_path: Path) -> None:
     told = subprocess.run(

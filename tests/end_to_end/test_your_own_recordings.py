@@ -33,7 +33,7 @@ _DROPOUTS = (
     *("feat_proj_dropout", "final_dropout", "activation_dropout"),
 )
 # What a tiny model needs to learn as much as a large one does with the defaults.
-_SETTINGS = {"learning_rate: null": "learning_rate: 0.01", "batch_seconds: 30.0": "batch_seconds: 6.0"}
+_SETTINGS = {r"^  learning_rate:[^#\n]*": "  learning_rate: 0.01 ", r"^  batch_seconds: 30.0": "  batch_seconds: 6.0"}
 
 
 def typed(section: str) -> list[list[str]]:
@@ -98,8 +98,8 @@ def clone(work: Path) -> Project:
     params = project.folder / "params.yaml"
     text = params.read_text()
     for default, own in _SETTINGS.items():
-        assert default in text
-        text = text.replace(default, own)
+        text, times = re.subn(default, own, text, flags=re.M)
+        assert times == 1, default
     params.write_text(text)
     project.git("config", "user.name", "Test")
     project.git("config", "user.email", "test@example.org")

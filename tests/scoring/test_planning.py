@@ -49,7 +49,7 @@ def _rows(test: int, retention: int = 12, words: int = 20, **more: object) -> li
         (_rows(12), []),
         (_rows(11), ["the test set has 11 recordings, 12 are needed"]),
         (_rows(12, words=10), ["120 words, 200 are needed"]),
-        (_rows(12, retention=0), ["data/retention has nothing"]),
+        (_rows(12, retention=0), ["nothing in data/retention can judge what is forgotten"]),
         (_rows(12, retention=3), ["the retention test set has 3 recordings"]),
         (_rows(12, reference_source="llm"), ["12 references of the test set were written by a machine"]),
         (_rows(12)[1:], ["train has no utterance with a reference"]),

@@ -46,13 +46,15 @@ def status(since: SinceOption = "84d", store: StoreOption = STORE, as_json: Obje
 
 
 def _report(store: "Path", since: str) -> "ProductionReport":
+    from mondegreen.cli.cases import open_store
     from mondegreen.config import params_of
     from mondegreen.monitoring.tracker import MetadataTracker
 
     require_project(store)
     window, params = duration(since, "--since", "hd", "Give hours or days: 24h, 84d."), params_of()
     audit = params.audit.model_copy(update={"window_days": window / timedelta(days=1)})
-    return MetadataTracker(store).production_wer(window, audit, params.score.normalizer)
+    manager = open_store(store, new=store == STORE)  # a plan is welcome before anything was logged
+    return MetadataTracker(store, data_manager=manager).production_wer(window, audit, params.score.normalizer)
 
 
 def _table(report: "ProductionReport") -> "RenderableType":
