@@ -8,8 +8,7 @@ import pytest
 
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring import decision
-from mondegreen.scoring import decision as module
+from mondegreen.scoring import decision, noninferiority
 from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import smallest_p
 from mondegreen.scoring.planning import share
@@ -161,11 +160,11 @@ def test_statistics_that_are_not_numbers_never_pass(field: str, monkeypatch: pyt
         value = (math.nan, math.nan) if field in ("interval", "loss_bounds") else math.nan
         return dataclasses.replace(gather(*arguments), **{field: value})
 
-    monkeypatch.setattr(module, "gather", broken)
+    monkeypatch.setattr(decision, "gather", broken)
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "not numbers" in verdict.reason and verdict.p_value is None
     monkeypatch.undo()
-    monkeypatch.setattr(decision, "gather", broken)
+    monkeypatch.setattr(noninferiority, "gather", broken)
     verdict = judge(lambda number: 4, lambda number: 2)
     assert verdict.outcome == "inconclusive" and "forgetting cannot be judged" in verdict.reason
 
