@@ -92,7 +92,7 @@ def trial(base: SpeechModel, data: Round, seed: int, params: Params) -> Trial:
         seed: of the training; everything else that is drawn goes by `params.seed`.
     """
     training = params.model_copy(update={"seed": seed})
-    key = _key(base, data, training, params)
+    key = key_of(base, data, training, params)
 
     def measure() -> Trial:
         with tempfile.TemporaryDirectory() as name:
@@ -115,7 +115,8 @@ def trial(base: SpeechModel, data: Round, seed: int, params: Params) -> Trial:
     return remembered(MEASURED, Trial, key, measure)
 
 
-def _key(base: SpeechModel, data: Round, training: Params, params: Params) -> str:
+def key_of(base: SpeechModel, data: Round, training: Params, params: Params) -> str:
+    """Names weights, examples, settings and test sets of a training that is judged."""
     parts = [
         run_key(training, base.digest, data.train, data.dev),
         params.model_dump_json(include={"seed", "audio", "transcribe", "score", "validate_"}),
