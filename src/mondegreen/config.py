@@ -130,6 +130,7 @@ class ValidateParams(_Section):
     max_looks: int = Field(12, ge=1)
     allow_llm_references: bool = False
     report_clips: int = Field(20, ge=0)
+    terms: str | None = Field(None, min_length=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -257,6 +258,8 @@ class ServeParams(_Section):
     max_seconds: Seconds = Field(14_400.0, gt=0)
     poll_seconds: Seconds = Field(5.0, gt=0)
     spool_megabytes: float = Field(2000.0, gt=0)
+    phrases: str | None = Field(None, min_length=1)
+    max_phrases: int = Field(100, ge=0)
     canary_share: Fraction = 0.05
     shadow_share: Fraction = 0.2
 

@@ -1,8 +1,10 @@
 """Properties of the rules: more errors never open a gate, and the stored number is compared exactly."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, SuiteResult, Utterance
 from mondegreen.regression.judging import PreparedSuite, judge_prepared
 from mondegreen.regression.suites import SuiteData, suite_of
@@ -67,3 +69,32 @@ def test_the_stored_number_and_the_margin_are_compared_exactly(after: list[int],
 @settings(max_examples=20, deadline=None)
 def test_the_same_transcripts_always_pass(losses: list[int]) -> None:
     assert judged(losses, losses, margin=0.0, type="critical").outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "least", "outcome"),
+    [
+        (1, 1, None, "pass"),  # "one" is lost by both
+        (0, 1, None, "fail"),  # its recall fell, though the margin of the WER allows it
+        (1, 0, None, "pass"),
+        (1, 1, 0.5, "fail"),
+        (None, 0, None, "inconclusive"),
+        (None, 0, 1.0, "pass"),
+    ],
+)
+def test_the_recall_of_words_that_matter_may_not_fall(
+    before: int | None, after: int, least: float | None, outcome: str
+) -> None:
+    stored = {"baseline_wer": 0.1, "baseline_data": DATA.digest, "baseline_normalizer": normalizer_id("spoken")}
+    fields = entry(terms="terms.txt", margin=0.5, **({} if least is None else {"min_recall": least}))
+    plan = PreparedSuite(suite_of(fields | stored), DATA, terms={("one",): "one", ("eleven",): "eleven"})
+    old = None if before is None else heard([before] * CLIPS)
+    result = judge_prepared(plan, old, heard([after] * CLIPS), small_params())
+    assert result.outcome == outcome, result.reason
+    assert "recall" in result.reason.lower()
+
+
+def test_a_suites_terms_are_checked() -> None:
+    for fields in ({"min_recall": 0.5}, {"terms": "t", "min_recall": 2}):
+        with pytest.raises(UsageError, match="min_recall"):
+            suite_of(entry(**fields))

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.terms import counter, read_terms, term_rates
+from mondegreen.scoring.decision import decide
+from mondegreen.scoring.paired_sets import pair_test_sets
+from mondegreen.scoring.terms import counter, read_terms, term_rates, term_score, terms_of
 from tests.scoring.examples import hypothesis, utterance
 
 words = st.lists(st.sampled_from(["new", "york", "city", "is", "big"]), max_size=12)
@@ -66,3 +68,42 @@ def test_no_word_is_of_two_terms_and_none_that_stands_alone_is_passed_over(
         assert not found or len(term) != 1 or found[term] <= text.count(term[0])
     if terms and all(len(term) == 1 for term in terms):
         assert found == Counter((word,) for word in text if (word,) in terms)
+
+
+def test_recall_and_precision_of_each_model_have_intervals_over_clusters(tmp_path: Path) -> None:
+    said = ["call anna", "call otto", "nobody", "anna and otto", "otto", "anna anna"]
+    heard = ["call anna", "call auto", "anna", "anna and otto", "otto", "anna"]
+    rows = [utterance(f"{n:016x}", reference=text) for n, text in enumerate(said)]
+    side = [hypothesis(row.id, text) for row, text in zip(rows, heard, strict=True)]
+    listed = tmp_path / "phrases.yaml"
+    listed.write_text("phrases: [Anna, {phrase: Otto, sounds_like: auto}]\n")
+    terms = read_terms(listed, "spoken")
+    pairs = compare(rows, side, side, Params().validate_).baseline
+    found = term_score(pairs, terms, "utterance", Params())
+    assert (found.said, found.heard, found.invented) == (7, 5, 1)
+    assert (found.recall, found.precision, found.error_rate) == (5 / 7, 5 / 6, 3 / 7)
+    assert found.recall_interval and found.recall_interval[0] < 5 / 7 < found.recall_interval[1] <= 1
+    few = term_score(pairs[:2], terms, "utterance", Params())
+    assert few.recall == 0.5 and few.recall_interval is None and few.precision == 1.0
+    nothing = term_score(pairs[2:3], terms, "utterance", Params())
+    assert (nothing.recall, nothing.precision, nothing.error_rate) == (None, 0.0, None)
+    with pytest.raises(UsageError, match="holds no word"):
+        terms_of(["..."], "x", "spoken")
+
+
+def test_the_words_that_matter_stand_in_a_verdict_and_decide_nothing(tmp_path: Path) -> None:
+    rows = [
+        utterance(f"{n:016x}", speaker=f"s{n % 12}", reference="call anna now please", split="test") for n in range(24)
+    ]
+    old = [hypothesis(row.id, "call ana now please", model="old") for row in rows]
+    new = [hypothesis(row.id, "call anna now please", model="new") for row in rows]
+    without = Params()
+    path = terms_file(tmp_path, "Anna\nOtto\n")
+    rules = without.validate_.model_copy(update={"terms": str(path)})
+    params = without.model_copy(update={"validate_": rules})
+    verdict, plain = (decide(pair_test_sets(rows, old, new, each), each) for each in (params, without))
+    assert verdict.terms and (verdict.terms.terms, verdict.terms.baseline.recall) == (2, 0.0)
+    assert verdict.terms.candidate.recall == 1.0 and verdict.numbers()["terms_recall"] == 1.0
+    assert any("words that matter, 24 times said: recall 0.0 %" in note for note in verdict.notes)
+    assert (verdict.outcome, verdict.p_value) == (plain.outcome, plain.p_value)
+    assert plain.terms is None and "terms" not in plain.model_dump() and plain.verify() and verdict.verify()

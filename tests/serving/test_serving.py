@@ -1,5 +1,6 @@
 """The service through HTTP: OpenAI's client, exact batches, what is refused, hot swap, every answer stored once."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import requests
 from sqlalchemy import select
 
 from mondegreen.db import open_database, reading
+from mondegreen.scoring.phrases import list_of, read_phrases
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import CaseRow, InferenceRow
 from tests.registry.registered import NAME, deployer
@@ -66,6 +68,23 @@ def test_a_batch_gives_each_request_what_it_would_get_alone(deployed: Path, mode
     assert 'mondegreen_batch_recordings_bucket{le="1.0"} 12.0' not in shared
 
 
+def test_a_request_adds_phrases_to_the_servers_list_for_itself_alone(deployed: Path, models: list[Path]) -> None:
+    plain = BaselineSTTModel(str(models[0]))
+    Path("phrases.yaml").write_text("strength: 0.3\nphrases: [ours]\n")
+    ours = read_phrases(Path("phrases.yaml"))
+    more: list[Any] = [{"phrase": "theirs", "weight": 2, "case": "keep"}]
+    lists = [ours, ours.with_more(list_of(more, "a request")), ours, ours.with_more(list_of(["Zustand"], "a request"))]
+    alone = [plain.with_phrases(each) for each in lists]
+    with running(settings(phrases="phrases.yaml", batch_wait_ms=200)) as url, ThreadPoolExecutor(4) as pool:
+        asked = [{}, {"phrases": json.dumps(more)}, {}, {"phrases": "Zustand\n"}]
+        answers = list(pool.map(lambda fields: post(url, noise(2.0), fields=fields), asked))
+    texts = [answer.json()["text"] for answer in answers]
+    assert texts == [each.transcribe_bytes(noise(2.0)).text for each in alone]
+    assert texts[0].startswith("OURS") and "theirs" in texts[1]
+    assert [answer.headers["x-mondegreen-digest"] for answer in answers] == [each.digest for each in alone]
+    assert sorted(row.model_version for row in until(stored)) == sorted(each.digest for each in alone)
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "said"),
     [
@@ -78,6 +97,10 @@ def test_a_batch_gives_each_request_what_it_would_get_alone(deployed: Path, mode
         ({"beam": "3"}, 400, "beam is not a field"),
         ({"channel": "second"}, 400, "chooses none"),
         ({"speaker": "a\nb"}, 400, "odd ones"),
+        ({"phrases": "Zustand\n4711"}, 400, "DIGIT FOUR"),
+        ({"phrases": "[1"}, 400, "begins as a JSON list and is none"),
+        ({"phrases": '[{"phrase": "a", "weight": -1}]'}, 400, "phrases: number 1: "),
+        ({"phrases": "\n".join(f"A{chr(65 + i % 26) * (1 + i // 26)}" for i in range(101))}, 400, "101; 100 are taken"),
     ],
 )
 def test_a_field_that_would_change_nothing_is_refused_by_name(

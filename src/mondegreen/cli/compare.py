@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mondegreen.scoring.phrases import PhraseList
     from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
     from mondegreen.scoring.transcript_files import References
+    from mondegreen.scoring.verdict import TermScore
 
 _NOTHING = "·"
 _MANY_SPEAKERS = 8  # more are not all shown
@@ -329,12 +330,21 @@ def _terms(found: "TermRates") -> Iterator[str]:
     a, b = (percent(rate) for rate in found.rates)
     bounds = f", A - B {span(*found.interval)} points" if found.interval else ""
     yield f"terms       error rate A {a}, B {b} on {found.said} said{bounds}"
+    for name in ("recall", "precision"):
+        sides = zip("AB", found.scores, strict=True)
+        yield f"            {name} " + ", ".join(f"{letter} {_share(score, name)}" for letter, score in sides)
     for row in found.rows[:_TERMS]:
         missed, invented = (f"{first} and {second}" for first, second in (row.missed, row.invented))
         yield f"            {row.term}: said {row.said}, missed by A and B {missed}, invented {invented}"
     if len(found.rows) > _TERMS or found.never:
         more = max(0, len(found.rows) - _TERMS)
         yield f"            {more} more in --json; {found.never} of {found.file} were neither said nor heard"
+
+
+def _share(score: "TermScore", name: str) -> str:
+    rate, bounds = getattr(score, name), getattr(score, f"{name}_interval")
+    shown = "unknown" if rate is None else percent(rate)
+    return f"{shown} ({percent(bounds[0])} to {percent(bounds[1])})" if bounds else shown
 
 
 def _notes(found: "TwoModels") -> Iterator[str]:

@@ -19,6 +19,8 @@ from mondegreen.regression.suites import MustContain, Suite, SuiteData, read_sui
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.terms import Term, read_terms, term_score
+from mondegreen.scoring.verdict import TermScore
 from mondegreen.scoring.wording import percent, points, sentence, some, unsigned
 
 DIGITS = 6  # of the rates that the index keeps
@@ -34,6 +36,7 @@ class PreparedSuite:
     suite: Suite
     data: SuiteData
     variants: tuple[Variant, ...] = ()  # of a behaviour
+    terms: Mapping[Term, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -56,7 +59,8 @@ def prepare_data(suite: Suite, index: Path, normalizer: NormalizerName) -> Prepa
     """
     if suite.references is None or suite.needs_no_recordings:
         return PreparedSuite(suite, SuiteData())
-    return PreparedSuite(suite, read_suite_data(suite.name, index.parent / suite.references, normalizer))
+    terms = read_terms(index.parent / suite.terms, normalizer) if suite.terms else {}
+    return PreparedSuite(suite, read_suite_data(suite.name, index.parent / suite.references, normalizer), terms=terms)
 
 
 def prepare_suite(suite: Suite, index: Path, folder: Path, normalizer: NormalizerName) -> PreparedSuite:
@@ -162,12 +166,41 @@ def _judge_rates(
         found.baseline, found.details, found.loss = pair.baseline, dict(pair.details), pair.details["loss"]
         found.add(pair.outcome, pair.reason[0].lower() + pair.reason[1:].rstrip("."))
     _judge_stored_rates(prepared, before is not None, params, found)
+    if prepared.terms:
+        old = [before[row.id] for row in rows] if before is not None else None
+        _judge_terms(prepared, old, hypotheses, params, found)
     _name_missing(hypotheses, found)
     rules = prepared.data.must_contain
     broken, excused = _broken_phrases(rules, before, after, normalizer)
     found.details["guards"] = {"checked": len(rules), "broken": broken, "not_met_by_baseline": excused}
     if broken:
         found.add("fail", f"{len(broken)} guard(s) broken: {some(broken, _NAMED)}")
+
+
+def _judge_terms(
+    prepared: PreparedSuite, before: Sequence[Hypothesis] | None, after: Sequence[Hypothesis], params: Params,
+    found: _Findings,
+) -> None:  # fmt: skip
+    """Recall of the words that matter: not below the baseline's, nor below `min_recall`."""
+
+    def scored(hypotheses: Sequence[Hypothesis]) -> TermScore:
+        pairs = join(prepared.data.utterances, hypotheses, params.score.normalizer).scored
+        return term_score(pairs, prepared.terms, "utterance", params)
+
+    new, least = scored(after), prepared.suite.min_recall
+    old = scored(before) if before is not None else None
+    found.details["terms"] = {"candidate": new.model_dump(), "baseline": old.model_dump() if old else None}
+    if new.recall is None:
+        found.add("inconclusive", f"nobody says a term of {prepared.suite.terms}: nothing shows how they are heard")
+        return
+    if old is None and least is None:
+        found.add("inconclusive", "without a baseline model, min_recall must say which share of the terms is enough")
+    if old is not None and old.recall is not None:
+        fell = new.heard < old.heard
+        found.add("fail" if fell else "pass", f"recall of terms {percent(old.recall)} -> {percent(new.recall)}")
+    if least is not None:
+        short = new.recall < least
+        found.add("fail" if short else "pass", f"recall of terms is {percent(new.recall)}, {percent(least)} is asked")
 
 
 def _judge_stored_rates(prepared: PreparedSuite, paired: bool, params: Params, found: _Findings) -> None:

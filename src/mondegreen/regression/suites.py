@@ -48,6 +48,8 @@ class Suite(BaseModel):
     baseline_version: VersionName = ""
     baseline_data: str = ""  # digest of the data that the baseline was measured on
     baseline_normalizer: str = ""
+    terms: Path | None = None  # words that matter, relative to the index: as many must be heard as the baseline hears
+    min_recall: float | None = Field(None, ge=0, le=1)  # share of them that must be heard, whatever the baseline hears
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -61,6 +63,10 @@ class Suite(BaseModel):
             raise ValueError("baseline_violation_rate belongs to suites of type behaviour")
         if self.baseline_cer is not None and self.baseline_wer is None:
             raise ValueError("baseline_cer stands without baseline_wer")
+        if self.terms is not None and self.behaviour is not None:
+            raise ValueError("terms are heard in what was said: a behaviour has none")
+        if self.min_recall is not None and self.terms is None:
+            raise ValueError("min_recall stands without terms")
         return self
 
     @property

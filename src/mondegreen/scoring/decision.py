@@ -22,6 +22,8 @@ from mondegreen.scoring.noninferiority import judge_retention, too_small
 from mondegreen.scoring.normalizer import Measure, normalizer_id
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
+from mondegreen.scoring.terms import describe as describe_terms
+from mondegreen.scoring.terms import words_that_matter
 from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, Verdict
 from mondegreen.scoring.wording import (
     BY_CHARACTER,
@@ -57,6 +59,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     at_alpha = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
     retention = judge_retention(sets.retention, at_alpha)
     cases = measure_corrected(sets.corrected, sets.seen_cases, params)
+    terms = words_that_matter(test, sets.terms, params)
     fails, doubts = judge_test(test, evidence, damage, params, look)
     fails += [retention.reason] * (retention.outcome == "fail")
     # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
@@ -75,7 +78,8 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
         slices=sets.slices,
         retention=retention,
         corrected=cases,
-        notes=(*_notes(sets), *describe(cases, test.measure), *_look_notes(look, rules)),
+        terms=terms,
+        notes=(*_notes(sets), *describe(cases, test.measure), *describe_terms(terms), *_look_notes(look, rules)),
         baseline_model=sets.baseline_model,
         candidate_model=sets.candidate_model,
         normalizer=normalizer_id(params.score.normalizer, test.measure),

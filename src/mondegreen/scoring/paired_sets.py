@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from mondegreen.config import Params
@@ -11,6 +12,7 @@ from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import Comparison, compare
 from mondegreen.scoring.metrics import check_ids, corrected_slice, llm_references, model_of, slice_metrics
 from mondegreen.scoring.normalizer import text_key
+from mondegreen.scoring.terms import Term, read_terms
 from mondegreen.scoring.verdict import SideBySide
 
 
@@ -27,6 +29,7 @@ class PairedTestSets:
     split: Literal["test", "dev"] = "test"
     seen_texts: int = 0  # utterances of the test set whose text the training data hold too
     seen_cases: int = 0  # the same of `corrected`
+    terms: Mapping[Term, str] = field(default_factory=dict)  # of validate.terms
 
     @property
     def judging(self) -> list[Utterance]:
@@ -102,4 +105,5 @@ def pair_test_sets(
         split=split,
         seen_texts=seen["target"],
         seen_cases=seen["corrected"],
+        terms=read_terms(Path(params.validate_.terms), params.score.normalizer) if params.validate_.terms else {},
     )

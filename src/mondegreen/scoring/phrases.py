@@ -90,6 +90,16 @@ class PhraseList(BaseModel):
         """The same list with another strength."""
         return self.model_copy(update={"strength": strength})
 
+    def with_more(self, more: "PhraseList") -> "PhraseList":
+        """With another list's phrases before its own, at its own strength; of what both spell the other's counts."""
+        new = {_key(item.phrase) for item in more.phrases}
+        return self.model_copy(
+            update={
+                "classes": self.classes | more.classes,
+                "phrases": (*more.phrases, *(item for item in self.phrases if _key(item.phrase) not in new)),
+            }
+        )
+
     def dump(self) -> str:
         """As YAML that `read_phrases` reads to the same list."""
         stream = StringIO()
@@ -192,11 +202,15 @@ def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     return first["loc"], message
 
 
+def _key(phrase: str) -> str:
+    return " ".join(phrase.casefold().split())
+
+
 def _double(found: PhraseList) -> tuple[int, int] | None:
     """The numbers of two entries of one phrase."""
     seen: dict[str, int] = {}
     for index, item in enumerate(found.phrases):
-        if (first := seen.setdefault(" ".join(item.phrase.casefold().split()), index)) != index:
+        if (first := seen.setdefault(_key(item.phrase), index)) != index:
             return first, index
     return None
 

@@ -25,7 +25,7 @@ from mondegreen.scoring.significance import (
     signed_rank_test,
     two_sided,
 )
-from mondegreen.scoring.verdict import Evidence, IntervalMethod, Unit
+from mondegreen.scoring.verdict import Evidence, IntervalMethod, TermScore, Unit
 from mondegreen.scoring.wer import align_words, confusions
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
@@ -313,6 +313,7 @@ class TermRates(CompareModel):
     interval: tuple[float, float] | None  # None: too little to say one
     rows: tuple[TermRow, ...]  # those that were said or heard, the most errors first
     never: int  # terms of the file that nobody said or heard
+    scores: tuple[TermScore, TermScore]  # of A, of B
 
 
 class TwoModels(CompareModel):

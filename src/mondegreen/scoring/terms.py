@@ -1,17 +1,20 @@
 """Terms that matter, such as names and products: how often each was said, missed, and heard where nobody said it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.scoring.comparison import Comparison
-from mondegreen.scoring.metrics import cluster_name, cluster_sums, with_words
+from mondegreen.scoring.metrics import Scored, cluster_name, cluster_sums, with_words
 from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
+from mondegreen.scoring.phrases import read_phrases
 from mondegreen.scoring.significance import block_bootstrap
-from mondegreen.scoring.slices import TermRates, TermRow
+from mondegreen.scoring.slices import FEWEST, TermRates, TermRow
+from mondegreen.scoring.verdict import TermScore, Unit, WordsThatMatter
+from mondegreen.scoring.wording import percent
 
 Term = tuple[str, ...]  # its normalised words
 
@@ -19,9 +22,13 @@ Term = tuple[str, ...]  # its normalised words
 def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
     """The terms of a file as written, by their normalised words: one a line, and comments in lines that begin with #.
 
+    A list of phrases (.yaml) is a list of terms too.
+
     Raises:
         UsageError: it cannot be read, holds no term, or a line holds no word; names the line.
     """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return terms_of((item.phrase for item in read_phrases(path).phrases), str(path), normalizer)
     terms: dict[Term, str] = {}
     for number, line in enumerate(path_text(path).splitlines(), 1):
         written = line.strip()
@@ -34,6 +41,85 @@ def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
     if not terms:
         raise UsageError(f"{path} holds no term.", "Write one term a line: a name, a product, a command.")
     return terms
+
+
+def terms_of(written: Iterable[str], where: str, normalizer: NormalizerName) -> dict[Term, str]:
+    """Terms by their normalised words; raises UsageError where one holds no word, or there is none."""
+    terms: dict[Term, str] = {}
+    for text in written:
+        words = tuple(words_of(normalize(text, normalizer)))
+        if not words:
+            raise UsageError(f"{where}: {text!r} holds no word.", "Write it as it is spoken, or leave it out.")
+        terms.setdefault(words, text)
+    if not terms:
+        raise UsageError(f"{where} holds no term.", "Name what people say: a name, a product, a command.")
+    return terms
+
+
+def term_score(
+    pairs: Sequence[Scored], terms: Iterable[Term], unit: Unit, params: Params, fewest: int = FEWEST
+) -> TermScore:
+    """How the hypotheses of one model hold terms, with intervals over clusters of `unit` by the block bootstrap.
+
+    Args:
+        fewest: utterances with a term from which on there is an interval.
+    """
+    count = counter(terms)
+    names = [cluster_name(pair.utterance, unit) for pair in pairs]
+    rows = [(count(pair.reference), count(pair.text)) for pair in pairs]
+    said = [one.total() for one, _ in rows]
+    found = [two.total() for _, two in rows]
+    right = [(one & two).total() for one, two in rows]
+    total, hits, heard = sum(said), sum(right), sum(found)
+
+    def interval(of: list[int]) -> tuple[float, float] | None:
+        groups = with_words(names, of) if sum(of) else []
+        if sum(map(bool, of)) < fewest or len(set(groups)) < 2:
+            return None
+        a, words = cluster_sums(groups, right), cluster_sums(groups, of)
+        sample = block_bootstrap(a, a * 0, words, params.validate_.bootstrap_samples, params.seed)
+        low, high = sample.interval(1 - params.validate_.alpha)
+        return max(0.0, low), min(1.0, high)
+
+    return TermScore(
+        said=total,
+        heard=hits,
+        invented=heard - hits,
+        recall=hits / total if total else None,
+        precision=hits / heard if heard else None,
+        error_rate=(total - hits + heard - hits) / total if total else None,
+        recall_interval=interval(said),
+        precision_interval=interval(found),
+    )
+
+
+def words_that_matter(comparison: Comparison, terms: Mapping[Term, str], params: Params) -> WordsThatMatter | None:
+    """Both models' hearing of terms in what is compared; None where there is no term or nothing was compared."""
+    if not terms or not comparison.clusters:
+        return None
+    old, new = (
+        term_score(side, terms, comparison.unit, params) for side in (comparison.baseline, comparison.candidate)
+    )
+    return WordsThatMatter(terms=len(terms), baseline=old, candidate=new)
+
+
+def describe(found: WordsThatMatter | None) -> list[str]:
+    """A sentence for the notes of a verdict."""
+    if found is None:
+        return []
+    if not found.baseline.said:
+        return [f"words that matter: none of the {found.terms} terms was said"]
+    rates = (f"{name} {_rate(found, name)}" for name in ("recall", "precision"))
+    return [f"words that matter, {found.baseline.said} times said: {', '.join(rates)}"]
+
+
+def _rate(found: WordsThatMatter, name: str) -> str:
+    sides = []
+    for side in (found.baseline, found.candidate):
+        rate, bounds = getattr(side, name), getattr(side, f"{name}_interval")
+        shown = percent(rate) if rate is not None else "unknown"
+        sides.append(f"{shown} ({percent(bounds[0])} to {percent(bounds[1])})" if bounds else shown)
+    return " -> ".join(sides)
 
 
 def counter(terms: Iterable[Term]) -> Callable[[str], Counter[Term]]:
@@ -88,6 +174,9 @@ def term_rates(
         TermRow(term=terms[term], said=said, missed=(a, b), invented=(c, d))
         for term, (said, a, b, c, d) in rows.items()
     ]
+    sides = [
+        term_score(side, terms, comparison.unit, params, fewest) for side in (comparison.baseline, comparison.candidate)
+    ]
     rates = tuple(sum(row[place] for row in sums) / total for place in (1, 2))
     return TermRates(
         file=str(path),
@@ -97,6 +186,7 @@ def term_rates(
         interval=_interval(comparison, sums, params, fewest),
         rows=tuple(sorted(found, key=lambda row: (-sum(row.missed + row.invented), row.term))),
         never=len(terms) - len(found),
+        scores=(sides[0], sides[1]),
     )
 
 

@@ -154,6 +154,31 @@ class Corrected(_Part):
     seen_texts: int  # of the utterances; training holds the same text
 
 
+class TermScore(_Part):
+    """How one model hears the terms that were said. Rates are fractions, intervals over clusters.
+
+    Recall is of what was said, precision of what was heard; the error rate counts what was missed and what was invented
+    for each that was said. None: nothing was said, or heard, or it is too little for an interval.
+    """
+
+    said: int
+    heard: int  # as they were said
+    invented: int
+    recall: float | None
+    precision: float | None
+    error_rate: float | None
+    recall_interval: tuple[float, float] | None = None
+    precision_interval: tuple[float, float] | None = None
+
+
+class WordsThatMatter(_Part):
+    """The terms of validate.terms under both models; they decide nothing."""
+
+    terms: int
+    baseline: TermScore
+    candidate: TermScore
+
+
 class Look(_Part):
     """A candidate's look at a test set, as the ledger of looks counts it (`mondegreen.loop.alpha_ledger`)."""
 
@@ -207,6 +232,7 @@ class Verdict(_Part):
     retention: Retention
     # Reported beside the decision. Left out where there is none, so that an earlier release's seal still fits.
     corrected: Corrected | None = Field(None, exclude_if=lambda value: value is None)
+    terms: WordsThatMatter | None = Field(None, exclude_if=lambda value: value is None)
     notes: tuple[str, ...]
     baseline_model: str  # digest
     candidate_model: str
@@ -339,6 +365,9 @@ class Verdict(_Part):
             "corrected_wer_improvement": cases.wer_improvement if cases else None,
             "corrected_interval_low": cases.interval.low if cases and cases.interval else None,
             "corrected_interval_high": cases.interval.high if cases and cases.interval else None,
+            "terms_recall": self.terms.candidate.recall if self.terms else None,
+            "terms_precision": self.terms.candidate.precision if self.terms else None,
+            "terms_baseline_recall": self.terms.baseline.recall if self.terms else None,
             "look": float(self.look.number) if self.look else None,
             "look_alpha": self.look.alpha if self.look else None,
             "llm_references": float(self.llm_references),

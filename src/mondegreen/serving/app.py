@@ -158,14 +158,17 @@ async def _answer(request: Request, server: Server) -> Response:
                 server.params.language,
                 names,
                 request.headers,
+                server.params.max_phrases,
             )
+            await run_in_threadpool(_check_phrases, server, asked)
             upload = cast(UploadFile, form["file"])
             recording = server.spool.place(request_id, upload.filename or "")
             digest = await run_in_threadpool(_save, upload, recording)
         seconds = await run_in_threadpool(_seconds, recording, server.params)
         # Who names @champion or a version gets that one; who names the model takes part in a canary.
-        asker = Asker(asked.caller, digest) if asked.model == names[0] else None
-        heard = await _heard(request, server, server.batcher.submit(recording, seconds, asker))
+        # Phrases of a request's own would be heard by one of the two alone.
+        asker = Asker(asked.caller, digest) if asked.model == names[0] and not asked.phrases else None
+        heard = await _heard(request, server, server.batcher.submit(recording, seconds, asker, asked.phrases))
         if isinstance(heard.result, Failure):
             raise RefusedError(400, f"file: {heard.result.error}", "file")
         answer = _to_store(request_id, asked, heard, digest)
@@ -177,10 +180,16 @@ async def _answer(request: Request, server: Server) -> Response:
         if recording is not None:
             server.spool.forget(recording)
     body, kind = render(heard.result, asked.response_format, asked.language, asked.granularities)
-    headers = {"x-mondegreen-model": heard.served.name, "x-mondegreen-digest": heard.served.digest}
+    headers = {"x-mondegreen-model": heard.served.name, "x-mondegreen-digest": heard.result.model}
     if isinstance(body, str):
         return PlainTextResponse(body, headers=headers, media_type=kind)
     return JSONResponse(body, headers=headers)
+
+
+def _check_phrases(server: Server, asked: Asked) -> None:
+    boost = server.champion.current.stt.boost_of(asked.phrases)
+    if boost and boost.left_out:
+        raise RefusedError(400, f"phrases: {boost.left_out[0]}. Leave it out, or say what it sounds_like.", "phrases")
 
 
 def _to_store(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answer:

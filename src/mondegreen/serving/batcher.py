@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondegreen.config import Seconds, ServeParams
+from mondegreen.scoring.phrases import PhraseList
 
 if TYPE_CHECKING:
     from mondegreen.serving.challenger import Asker, Choice
@@ -43,6 +44,7 @@ class _Job:
     path: Path
     seconds: Seconds
     asker: "Asker | None"
+    phrases: PhraseList | None = None
     future: "Future[Heard]" = field(default_factory=Future)
 
 
@@ -75,9 +77,15 @@ class Batcher:
         """Whether a recording is being heard, or waits."""
         return self._inside > 0
 
-    def submit(self, path: Path, seconds: Seconds, asker: "Asker | None" = None) -> "Future[Heard]":
-        """Queues a recording. A future that is cancelled before its turn costs nothing more."""
-        job = _Job(path, seconds, asker)
+    def submit(
+        self, path: Path, seconds: Seconds, asker: "Asker | None" = None, phrases: PhraseList | None = None
+    ) -> "Future[Heard]":
+        """Queues a recording. A future that is cancelled before its turn costs nothing more.
+
+        Args:
+            phrases: that shall be heard in this recording besides the model's own.
+        """
+        job = _Job(path, seconds, asker, phrases)
         self._count(1)
         job.future.add_done_callback(lambda _: self._count(-1))
         self._lanes[seconds > self._long].put(job)
@@ -120,15 +128,22 @@ class Batcher:
             self._inside += change
 
     def _hear(self, jobs: list[_Job]) -> None:
-        """Each model hears its own: what shares a batch is of one model."""
-        chosen = [(self._choose(job.asker), job) for job in jobs]
-        for model in dict.fromkeys(choice.served for choice, _ in chosen):
-            self._heard_by(model, [(choice, job) for choice, job in chosen if choice.served is model])
+        """Each model hears its own: what shares a batch is of one model, and of one list of phrases."""
+        groups: dict[tuple[Served, str], list[tuple[Choice, _Job]]] = {}
+        for job in jobs:
+            choice = self._choose(job.asker)
+            listed = job.phrases.digest if job.phrases else ""
+            groups.setdefault((choice.served, listed), []).append((choice, job))
+        for (model, _), chosen in groups.items():
+            self._heard_by(model, chosen)
 
     def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Choice, _Job]]") -> None:
         jobs = [job for _, job in chosen]
         try:
-            results = model.stt.transcribe_many([job.path for job in jobs])
+            stt, more = model.stt, jobs[0].phrases
+            if more:
+                stt = stt.with_phrases(stt.phrases.with_more(more) if stt.phrases else more)
+            results = stt.transcribe_many([job.path for job in jobs])
             for (choice, job), result in zip(chosen, results, strict=True):
                 job.future.set_result(Heard(choice, result, len(jobs)))
         except BaseException as error:  # whatever it is, nobody may wait for ever

@@ -8,12 +8,14 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
+from mondegreen.scoring.phrases import read_phrases
 
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel
@@ -39,7 +41,8 @@ def load(uri: str, name: str, params: Params) -> Served:
     """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises."""
     from mondegreen.speech.transcriber import load_transcriber
 
-    stt = load_transcriber(uri, params, cached=False)
+    listed = read_phrases(Path(params.serve.phrases)) if params.serve.phrases else None
+    stt = load_transcriber(uri, params, cached=False, phrases=listed)
     noise = np.random.default_rng(0).normal(0, 0.1, _SAMPLES).astype(np.float32)
     stt.transcribe_waveforms([noise])  # what is slow or breaks the first time does so before anybody waits
     return Served(name, stt)

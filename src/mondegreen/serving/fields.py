@@ -1,5 +1,6 @@
 """What a request asks for: the fields of OpenAI's "create transcription", and ours. What we cannot do is refused."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
@@ -8,12 +9,14 @@ from starlette.datastructures import FormData
 
 from mondegreen.cases.origin import FIELDS
 from mondegreen.config import Channel
+from mondegreen.errors import UsageError
+from mondegreen.scoring.phrases import PhraseList, list_of
 from mondegreen.serving.formats import FORMATS, Granularity, ResponseFormat
 from mondegreen.serving.refusal import RefusedError
 
 _KNOWN = {
     *("file", "model", "language", "prompt", "response_format", "temperature", "stream", "timestamp_granularities[]"),
-    *(*FIELDS, "user"),
+    *(*FIELDS, "user", "phrases"),
 }
 _MOST = 200  # characters of an id
 CALLER = "x-caller-id"
@@ -27,6 +30,7 @@ class Asked:
     response_format: ResponseFormat
     language: str
     granularities: tuple[Granularity, ...]
+    phrases: PhraseList | None
     caller: str | None
     speaker: str | None
     recording: str | None
@@ -39,7 +43,9 @@ def served_names(model: str, current: str) -> list[str]:
     return list(dict.fromkeys([name.split("@")[0], name, current]))
 
 
-def read_fields(form: FormData, language: str, names: Sequence[str], headers: Mapping[str, str]) -> Asked:
+def read_fields(
+    form: FormData, language: str, names: Sequence[str], headers: Mapping[str, str], most_phrases: int
+) -> Asked:
     """Raises RefusedError naming the field."""
     if unknown := sorted(set(form) - _KNOWN):
         raise RefusedError(400, f"{unknown[0]} is not a field that is understood.", unknown[0])
@@ -51,7 +57,11 @@ def read_fields(form: FormData, language: str, names: Sequence[str], headers: Ma
     if (given := text.get("language") or language).lower() != language.lower():
         raise RefusedError(400, f"language {given!r}: this model hears {language!r} (serve.language).", "language")
     if text.get("prompt"):
-        raise RefusedError(400, "prompt: a CTC model takes none. Leave it out.", "prompt")
+        raise RefusedError(
+            400,
+            "prompt: a CTC model takes none. Leave it out, and send names in phrases.",
+            "prompt",
+        )
     if text.get("temperature", "0") not in ("", "0", "0.0"):
         raise RefusedError(400, "temperature: nothing is drawn here. Leave it out, or send 0.", "temperature")
     if text.get("stream", "false").lower() not in ("", "false"):
@@ -75,9 +85,26 @@ def read_fields(form: FormData, language: str, names: Sequence[str], headers: Ma
         cast(ResponseFormat, form_name),
         language,
         tuple(cast(list[Granularity], granularities)),
+        _phrases(text.get("phrases", ""), most_phrases),
         _id(headers.get(CALLER) or text.get("user"), CALLER),
         *(_id(text.get(name), name) for name in FIELDS),
     )
+
+
+def _phrases(given: str, most: int) -> PhraseList | None:
+    """One phrase a line, or a JSON list of what phrases.yaml lists."""
+    if not given:
+        return None
+    try:
+        rows = json.loads(given) if given.startswith("[") else [line for line in given.splitlines() if line.strip()]
+        found = list_of(rows, "phrases")
+    except ValueError as error:
+        raise RefusedError(400, f"phrases: it begins as a JSON list and is none: {error}.", "phrases") from None
+    except UsageError as error:
+        raise RefusedError(400, f"{error.problem} {error.next_step}", "phrases") from None
+    if len(found.phrases) > most:
+        raise RefusedError(400, f"phrases: {len(found.phrases)}; {most} are taken (serve.max_phrases).", "phrases")
+    return found
 
 
 def _id(given: str | None, name: str) -> str | None:

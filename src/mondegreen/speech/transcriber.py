@@ -5,6 +5,7 @@ holds it whole: away from the edges both agree, and there they are joined. A mod
 that takes each of these in windows of its own (`windows`).
 """
 
+import copy
 import io
 import math
 import time
@@ -120,6 +121,12 @@ class BaselineSTTModel:
             VocabularyError: its tokens are phonemes, which no spelling tells.
         """
         return Boost(phrases, self.model.vocabulary) if phrases and phrases.active else None
+
+    def with_phrases(self, phrases: PhraseList | None) -> "BaselineSTTModel":
+        """The same weights with another list; nothing is loaded again."""
+        other = copy.copy(self)
+        other.phrases, other.boost = phrases, self.boost_of(phrases)
+        return other
 
     def transcribe(self, path: str | Path) -> Transcription:
         """Transcribes one recording of any length.
