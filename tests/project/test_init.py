@@ -1,6 +1,7 @@
 """`mondegreen init`: a project from nothing, completed by a second run, and nobody's file overwritten."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
 from mondegreen.git import dvc, git
-from mondegreen.project.layout import COPIES, STARTER, TEMPLATES, base_model, pipeline
+from mondegreen.project.layout import STARTER, TEMPLATES, base_model, pipeline
 from mondegreen.project.params_file import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,31 +83,39 @@ def test_the_schema_is_current() -> None:
     assert json.loads((ROOT / "params.schema.json").read_text()) == wanted, "run `python scripts/params_schema.py`"
 
 
-@pytest.mark.parametrize("name", sorted(name for name in COPIES.values() if name.endswith(".yml")))
-def test_a_workflow_is_yaml_whose_shell_parses(name: str) -> None:
-    tree = yaml.safe_load((TEMPLATES / name).read_text())
-    if name == "github.yml":
-        scripts = [step["run"] for step in tree["jobs"]["pipeline"]["steps"] if "run" in step]
-    else:
-        scripts = tree["mondegreen"]["script"]
-    assert any("dvc repro" in script for script in scripts)
+WORKFLOWS = [TEMPLATES / "github.yml", TEMPLATES / "gitlab.yml", *sorted((ROOT / ".github/workflows").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_is_yaml_whose_shell_parses(path: Path) -> None:
+    tree = yaml.safe_load(path.read_text())
+    steps = [step for job in tree.get("jobs", {}).values() for step in job["steps"]]
+    scripts = [step["run"] for step in steps if "run" in step] or tree["mondegreen"]["script"]
     for script in scripts:
-        plain = script.replace("${{ github.event.pull_request.number }}", "1")
-        subprocess.run(["bash", "-n"], input=plain, text=True, check=True)
+        subprocess.run(["bash", "-n"], input=re.sub(r"\$\{\{.*?\}\}", "1", script), text=True, check=True)
+    if path.parent == TEMPLATES:
+        assert any("dvc repro" in script for script in scripts)
+        assert any("build/validate/report.md" in script for script in scripts)
 
 
 def test_a_second_run_makes_what_is_missing_and_leaves_the_rest(project: Path) -> None:
     (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("epochs: 12", "epochs: 3"))
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + "\n# mine\n")
     (project / ".gitlab-ci.yml").unlink()
     (project / "data/references.csv").write_text("path,text\n")
     result = init(str(project), "--json")
     facts = json.loads(result.stdout)
     assert result.exit_code == 0 and facts["complete"] and facts["remote"].endswith("remote")
     states = {item["path"]: item["state"] for item in facts["items"]}
-    assert states.pop(".gitlab-ci.yml") == "made" and states.pop("params.yaml") == "kept"
+    assert states.pop(".gitlab-ci.yml") == "made" and states.pop("params.yaml") == states.pop("dvc.yaml") == "kept"
     assert set(states.values()) == {"there"}
     assert "epochs: 3" in (project / "params.yaml").read_text()
     assert (project / "data/references.csv").read_text() == "path,text\n"
+
+
+def test_the_repository_is_such_a_project() -> None:
+    assert pipeline(STARTER, ROOT) == (ROOT / "dvc.yaml").read_text()
+    assert all((ROOT / path).is_file() for path in (*REPOSITORY, ".gitignore", ".dvcignore"))
 
 
 def test_a_pipeline_of_ones_own_is_kept_named_and_exits_with_1(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def pipeline(base: str, project: Path) -> str:
     text = template("dvc.yaml")
     if text.count(_CODE) != 1 or _MODEL not in text:
         raise AssertionError("dvc.yaml has no stage `code` or no starter: mondegreen.project.layout must follow it")
-    text = text.replace(_CODE, _ASKED + "    always_changed: true\n")
+    if not (project / "src" / "mondegreen").is_dir():  # as it is in the repository of mondegreen itself
+        text = text.replace(_CODE, _ASKED + "    always_changed: true\n")
     if base == STARTER:
         return text
     entry = yaml.safe_dump([base], allow_unicode=True, width=1_000_000).strip()

@@ -4,11 +4,12 @@ from configparser import ConfigParser
 from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import load_params
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.files import lock, sha256_file, write_bytes, write_text
+from mondegreen.files import lock, path_text, sha256_file, write_bytes, write_text
 from mondegreen.git import dvc, git, git_or_nothing
 from mondegreen.project.layout import (
     BASE,
@@ -46,7 +47,7 @@ class Made(BaseModel):
     items: list[Item]
     notices: list[str]
     next_steps: list[str]
-    complete: bool  # False: a file of the user's stands where the pipeline's should
+    complete: bool  # False: a dvc.yaml of the user's own lacks stages of the pipeline
 
 
 def init(folder: Path, model: str | None = None, remote: str | None = None, sample: bool = False) -> Made:
@@ -85,8 +86,19 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
         items=items,
         notices=list(filter(None, [notice, from_file if requirement_made else "", _nested(folder)])),
         next_steps=_next_steps(folder, url),
-        complete=not any(item.path == "dvc.yaml" and item.state == "kept" for item in items),
+        complete=not lacking(folder),
     )
+
+
+def lacking(folder: Path) -> list[str]:
+    """The stages that dvc.yaml lacks. Raises UsageError when it is no YAML of stages."""
+    path = folder / "dvc.yaml"
+    try:
+        tree = yaml.safe_load(path_text(path)) or {}
+        own = set(tree.get("stages") or {})
+    except (yaml.YAMLError, AttributeError, TypeError):
+        raise UsageError(f"{path} is no pipeline: it has no stages.", "Correct it, or move it away.") from None
+    return [name for name in yaml.safe_load(template("dvc.yaml"))["stages"] if name not in own]
 
 
 def _base(folder: Path, model: str | None) -> tuple[str, str]:
