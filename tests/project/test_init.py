@@ -191,7 +191,8 @@ def test_stages_depend_on_a_model_that_is_a_folder(
 
 def test_a_folder_within_a_repository_gets_dvc_of_its_own(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
-    result = init(str(tmp_path / "asr"), "--model", "facebook/wav2vec2-base-960h")
+    result = init(str(tmp_path / "asr"), "--model", "facebook/wav2vec2-base-960h", "--remote", "s3://bucket/asr")
+    assert (tmp_path / "asr/requirements.txt").read_text().splitlines()[1:] == ["dvc-s3"]
     assert result.exit_code == 0 and "larger git repository" in result.stdout, result.output
     assert not (tmp_path / "asr/.git").exists() and dvc(tmp_path / "asr", "root") == "."
     assert "base: facebook/wav2vec2-base-960h" in (tmp_path / "asr/params.yaml").read_text()

@@ -238,7 +238,9 @@ def stored_suite(columns: dict[int, dict[str, str]] | None = None, **fields: Any
 
 def test_without_a_baseline_model_the_stored_numbers_and_the_margin_judge() -> None:
     suite = only(run(ToneModel(), None, stored_suite()))
-    assert suite.outcome == "pass" and "WER against the stored baseline of version 7: -10.00 points" in suite.reason
+    assert (
+        suite.outcome == "pass" and "WER fell by 10.00 points against the stored baseline of version 7" in suite.reason
+    )
     suite = only(run(ToneModel(mishear=lose_last), None, stored_suite(margin=0.1)))  # 12 of 59 words: 20.34 %
     assert suite.outcome == "fail" and "WER is 10.34 points above the stored baseline of version 7" in suite.reason
     assert only(run(ToneModel(mishear=lose_last), None, stored_suite(margin=0.15))).outcome == "pass"

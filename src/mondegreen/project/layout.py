@@ -25,6 +25,15 @@ COPIES = {
     ".github/workflows/mondegreen.yml": "github.yml",
     ".gitlab-ci.yml": "gitlab.yml",
 }
+_PLUGINS = {
+    "s3": "dvc-s3",
+    "gs": "dvc-gs",
+    "azure": "dvc-azure",
+    "ssh": "dvc-ssh",
+    "gdrive": "dvc-gdrive",
+    "webdavs": "dvc-webdav",
+    "hdfs": "dvc-hdfs",
+}
 _CODE = "    deps:\n      - src/mondegreen\n"
 _ASKED = "    # The package lies outside the project: what its code does is asked every time, which takes seconds.\n"
 _MODEL = f"      - {STARTER}\n"
@@ -99,6 +108,11 @@ def base_model(model: str, project: Path) -> tuple[str, str]:
             "Name one of these, models:/name@alias, or starter.",
         )
     return model, f"{model} is no folder here, so it is taken for a hub name: the first run fetches it."
+
+
+def plugin(remote: str) -> str:
+    """The package with which DVC reaches a remote, as a line of requirements.txt; "" for a folder."""
+    return next((f"{package}\n" for scheme, package in _PLUGINS.items() if remote.startswith(f"{scheme}://")), "")
 
 
 def requirement() -> tuple[str, str]:

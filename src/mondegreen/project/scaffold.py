@@ -19,6 +19,7 @@ from mondegreen.project.layout import (
     base_model,
     dockerfile,
     pipeline,
+    plugin,
     requirement,
     template,
 )
@@ -68,14 +69,14 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
     line, from_file = requirement()
     if sample:
         _refuse_own_files(folder / "data")
-    if remote and "://" not in remote:
-        remote = str(Path(remote).resolve())
+    known, url = _remotes(folder, remote)
     try:
-        items = [*_files(folder, base, line), *(_starter(folder) if base == STARTER else [])]
+        items = _files(folder, base, f"{line}\n{plugin(url)}") + (_starter(folder) if base == STARTER else [])
         _repositories(folder)
     except OSError as refused:
         raise UsageError(f"{folder} cannot be written: {refused}.", "Mend that, and run it again.") from None
-    url = _remote(folder, remote)
+    if url != known:
+        dvc(folder, "remote", "add", "--quiet", "--default", "storage", url, error=UsageError)
     if sample:
         _sample(folder)
     requirement_made = any(item.path == "requirements.txt" and item.state == "made" for item in items)
@@ -120,7 +121,7 @@ def _files(folder: Path, base: str, requirement: str) -> list[Item]:
     wanted = {
         "params.yaml": _params(base),
         "dvc.yaml": pipeline(base, folder),
-        "requirements.txt": requirement + "\n",
+        "requirements.txt": requirement,
         "Dockerfile": dockerfile(),
     }
     wanted |= {path: template(name) for path, name in COPIES.items()}
@@ -205,22 +206,23 @@ def _nested(folder: Path) -> str:
     return "The project lies within a larger git repository: CI reads workflows at its top only. Move them there."
 
 
-def _remote(folder: Path, wanted: str | None) -> str:
-    """URL of the default remote, which is added when there is none."""
+def _remotes(folder: Path, wanted: str | None) -> tuple[str, str]:
+    """URLs of DVC's default remote as it is and as it shall be, "" for none. Raises UsageError where both are."""
     config = ConfigParser(interpolation=None)
     config.read([folder / ".dvc" / "config", folder / ".dvc" / "config.local"], encoding="utf-8")
     urls = {name: config[name].get("url", "") for name in config.sections() if name.startswith("'remote ")}
     default = config.get("core", "remote", fallback="")
     known = urls.get(f"'remote \"{default}\"'", next(iter(urls.values()), ""))
-    if not wanted or known == wanted:
-        return known
-    if known:
+    if known and "://" not in known:
+        known = str((folder / ".dvc" / known).resolve())
+    if wanted and "://" not in wanted:
+        wanted = str(Path(wanted).resolve())
+    if wanted and known and wanted != known:
         raise UsageError(
             f"DVC's remote is {known} already.",
             f"`dvc remote modify NAME url {wanted}` changes it, `dvc remote list` shows.",
         )
-    dvc(folder, "remote", "add", "--quiet", "--default", "storage", wanted, error=UsageError)
-    return wanted
+    return known, wanted or known
 
 
 def _refuse_own_files(data: Path) -> None:

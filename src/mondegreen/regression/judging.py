@@ -21,7 +21,7 @@ from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.terms import Term, read_terms, term_score
 from mondegreen.scoring.verdict import TermScore
-from mondegreen.scoring.wording import percent, points, sentence, some, unsigned
+from mondegreen.scoring.wording import moved, percent, sentence, some, unsigned
 
 DIGITS = 6  # of the rates that the index keeps
 _EPSILON = 10.0**-DIGITS
@@ -223,7 +223,7 @@ def _judge_stored_rates(prepared: PreparedSuite, paired: bool, params: Params, f
         if loss > suite.margin + _EPSILON:
             found.add("fail", f"{name.upper()} is {unsigned(loss)} above {of}, {unsigned(suite.margin)} are allowed")
         else:
-            found.add("pass", f"{name.upper()} against {of}: {points(loss)}, {unsigned(suite.margin)} are allowed")
+            found.add("pass", f"{name.upper()} {moved(loss)} against {of}, {unsigned(suite.margin)} are allowed")
 
 
 def _judge_behaviour(

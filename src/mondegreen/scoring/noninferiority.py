@@ -9,7 +9,7 @@ from mondegreen.records import Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.metrics import score
 from mondegreen.scoring.verdict import Evidence, Retention
-from mondegreen.scoring.wording import confidence, points, sentence, unsigned
+from mondegreen.scoring.wording import at_most, confidence, moved, sentence, unsigned
 
 
 def regression_outcome(
@@ -31,11 +31,11 @@ def regression_outcome(
     if unfair := comparison.failed_by_baseline_only():
         return "inconclusive", f"the baseline failed on {len(unfair)} utterance(s) that the candidate transcribed"
     if not (lost := comparison.lost()):
-        return "pass", f"no utterance lost a word (change of {comparison.measure} {points(loss)})"
+        return "pass", f"no utterance lost a word ({comparison.measure} {moved(loss)})"
     if small := too_small(comparison, min_clusters, "set"):
         return "inconclusive", f"{small[0]} to bound the loss, and {len(lost)} utterance(s) lost words"
     level = confidence(evidence.level)
-    bound = f"the change of {comparison.measure} is {points(loss)}, at most {points(upper)} with {level} confidence"
+    bound = f"{comparison.measure} {moved(loss)}, and {at_most(upper)} with {level} confidence"
     if upper < margin:
         return "pass", f"{bound}, below the margin of {allowed}"
     return "inconclusive", f"{bound}, which does not stay below the margin of {allowed}"

@@ -5,7 +5,7 @@ from mondegreen.scoring.comparison import gather
 from mondegreen.scoring.decision import decide, measured
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.verdict import Retention, Verdict
-from mondegreen.scoring.wording import confidence, points, sentence
+from mondegreen.scoring.wording import at_most, confidence, moved, sentence
 
 _FLATTERED = "dev chose the epoch and the merge weight, so it flatters the candidate"
 _JUDGE = "`dvc exp apply` and `dvc repro` judge it on test (with validate.on: test)"
@@ -30,5 +30,5 @@ def _kept(retention: Retention) -> str:
     """What was lost on the dev part of the retention set, however small it is."""
     if retention.loss is None or retention.upper_bound is None or retention.level is None:
         return retention.reason
-    bound = f"at most {points(retention.upper_bound)} with {confidence(retention.level)} confidence"
-    return f"the change of WER on the retention set's dev part is {points(retention.loss)}, {bound}"
+    bound = f"{at_most(retention.upper_bound)} with {confidence(retention.level)} confidence"
+    return f"on the retention set's dev part WER {moved(retention.loss)}, and {bound}"

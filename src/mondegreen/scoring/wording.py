@@ -32,7 +32,8 @@ def unsigned(difference: float | None) -> str:
 
 def moved(loss: float) -> str:
     """Where an error rate went, without a sign, which stands for improvements: "rose by 1.23 points"."""
-    return f"{'fell' if loss < 0 else 'rose'} by {unsigned(abs(loss))}"
+    size = unsigned(abs(loss))
+    return "did not move" if size == unsigned(0) else f"{'fell' if loss < 0 else 'rose'} by {size}"
 
 
 def at_most(upper: float) -> str:
