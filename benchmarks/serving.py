@@ -3,6 +3,8 @@
     python -m benchmarks.serving                       requests a second and latencies at 1, 8 and 32 clients
     python -m benchmarks.serving --faults              32 clients for two minutes; deployments, rollbacks and kill -9
 
+    python -m benchmarks.serving --memory              resident memory at the start, after 500 and 5,000 requests
+
 `--faults` deploys and rolls back twice, kills a process of the database (PostgreSQL, where Debian's package is
 installed) and the server itself, and then compares what clients got with what the store holds.
 """
@@ -55,7 +57,7 @@ class Move:
 
 
 @contextmanager
-def project() -> Iterator[Path]:
+def project(model: Path = ROOT / STARTER) -> Iterator[Path]:
     """A folder with a registry of two versions: the starter twice; no weights but a name differ."""
     here = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="mondegreen-load-") as name:
@@ -68,7 +70,7 @@ def project() -> Iterator[Path]:
 
             desk = ModelDeployer()
             for _ in range(2):
-                desk.register_model(NAME, ROOT / STARTER)
+                desk.register_model(NAME, model)
             desk.deploy_model(1, force=True, reason="a load test")
             yield folder
         finally:
@@ -157,6 +159,29 @@ def throughput(seconds: float, sounds: list[bytes]) -> str:
                         "not answered": len(found) - len(good),
                     }
                 )
+    return table(rows)
+
+
+def memory(sounds: list[bytes], counts: tuple[int, ...] = (0, 500, 5_000)) -> str:
+    """Resident memory of the server's process after so many requests, eight at a time."""
+    import psutil
+
+    async def more(url: str, number: int) -> list[Answered]:
+        waiting = iter(itertools.islice(itertools.cycle(sounds), number))
+        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
+
+            async def one(caller: int) -> list[Answered]:
+                return [await ask(client, clip, f"client {caller}") for clip in waiting]
+
+            return [answer for part in await asyncio.gather(*map(one, range(8))) for answer in part]
+
+    rows = []
+    with ours() as (process, url):
+        for before, count in zip((0, *counts), counts, strict=False):
+            found = asyncio.run(more(url, count - before))
+            assert all(item.status == 200 for item in found)
+            resident = psutil.Process(process.pid).memory_info().rss / 2**20
+            rows.append({"requests": f"{count:,}", "resident, MiB": f"{resident:.0f}"})
     return table(rows)
 
 
@@ -253,11 +278,18 @@ def compared(found: list[Answered], moves: list[Move], killed: str, died: float,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--seconds", type=float, help="120 with --faults, 20 for each number of clients without")
     parser.add_argument("--clips", type=int, default=20)
     chosen = parser.parse_args()
     sounds = [path.read_bytes() for path in clips(chosen.clips)]
     print(f"{datetime.date.today()}, {machine()}\n", flush=True)
+    if chosen.memory:
+        from tests.tiny import save_model
+
+        with tempfile.TemporaryDirectory() as folder, project(save_model(Path(folder) / "tiny")):
+            print(memory(sounds))
+        return
     if not chosen.faults:
         with project():
             print(throughput(chosen.seconds or 20, sounds))
