@@ -22,6 +22,7 @@ from mondegreen.cli import (
     labels,
     llm,
     models,
+    phrases,
     project,
     regression,
     review,
@@ -72,7 +73,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "regression": regression.app,
         "compare": compare.compare,
     },
-    "Deploy": {"models": models.app, "serve": serve.serve},
+    "Deploy": {"models": models.app, "phrases": phrases.app, "serve": serve.serve},
     "Run": {
         "status": status.status,
         "check": jobs.check,

@@ -47,18 +47,8 @@ def corrected_cases(
         rows: the manifest, whose dev and test recordings judge.
         advance: told how many cases are done.
     """
-    found = [
-        case
-        for case in manager.each_case(CaseFilter(model_version=model, source="production", corrected=True))
-        if case.label_method in PEOPLE
-    ]
-    rule = Rule(
-        text=lambda text: text_key(text, params.score.normalizer),
-        by_speaker=enough_speakers((row for row in rows if row.condition != FOLDER), params.validate_.min_speakers),
-        repeat_texts=params.prepare.shared_texts == "allow",
-    )
-    pairs = [(_failed(case), _utterance(case)) for case in found]
-    admitted, _ = admitted_cases(pairs, rows, [], rule)
+    where = CaseFilter(model_version=model, source="production", corrected=True)
+    found, admitted = admitted_corrections(manager, where, rows, params)
     by_id = {case.id: case for case in found}
     examples = []
     for done, (sent, utterance) in enumerate(admitted, 1):
@@ -66,6 +56,21 @@ def corrected_cases(
             examples += _example(manager, by_id[sent.id], utterance, params)
         advance(done)
     return CorrectedCases(examples, len(found) - len(admitted), len(admitted) - len(examples))
+
+
+def admitted_corrections(
+    manager: DataManager, where: CaseFilter, rows: Sequence[Utterance], params: Params
+) -> tuple[list[Case], list[tuple[FailedCase, Utterance]]]:
+    """The cases of a filter that people corrected, and those of them that share nothing with what judges."""
+    found = [case for case in manager.each_case(where) if case.label_method in PEOPLE]
+    rule = Rule(
+        text=lambda text: text_key(text, params.score.normalizer),
+        by_speaker=enough_speakers((row for row in rows if row.condition != FOLDER), params.validate_.min_speakers),
+        repeat_texts=params.prepare.shared_texts == "allow",
+    )
+    pairs = [(_failed(case), _utterance(case)) for case in found]
+    admitted, _ = admitted_cases(pairs, rows, [], rule)
+    return found, admitted
 
 
 def _example(manager: DataManager, case: Case, utterance: Utterance, params: Params) -> list[ReferencedUtterance]:

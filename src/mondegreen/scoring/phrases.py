@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
@@ -147,6 +148,18 @@ def write_phrases(path: Path, phrases: PhraseList) -> None:
     write_text(path, phrases.dump())
 
 
+def write_strength(path: Path, strength: float) -> None:
+    """Sets the strength of a list; what people wrote beside it stays."""
+    editor = YAML()
+    editor.preserve_quotes, editor.width = True, 120
+    tree = editor.load(path.read_text(encoding="utf-8"))
+    tree["strength"] = strength
+    stream = StringIO()
+    editor.dump(tree, stream)
+    parse_phrases(stream.getvalue(), str(path))
+    write_text(path, stream.getvalue())
+
+
 def list_of(phrases: Sequence[str | Mapping[str, Any]], where: str, strength: float | None = None) -> PhraseList:
     """A list of phrases that stand in no file, such as a request's; raises UsageError naming the phrase's number."""
     tree: dict[str, Any] = {"phrases": list(phrases)}
@@ -174,6 +187,7 @@ def parse_phrases(text: str, where: str) -> PhraseList:
         raise UsageError(f"{where}{line}: it is not YAML: {getattr(error, 'problem', error)}.", _NEXT) from None
     if not isinstance(tree, dict):
         raise UsageError(f"{where}: it is no list of phrases.", "Write `phrases:` and below it one a line with a dash.")
+    tree = {key: value for key, value in tree.items() if value is not None or key != "phrases"}  # all are comments
     _no_key_twice(node, where)
     try:
         found = PhraseList.model_validate(tree)

@@ -1,0 +1,153 @@
+"""`mondegreen phrases`: candidates from corrections, the strength by dev, a list as a candidate for production."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mondegreen.cli.common import STORE, Column, JsonOption, StoreOption, answer, named_model, table, warn_of_left_out
+from mondegreen.errors import UsageError
+from mondegreen.progress import progress
+from mondegreen.scoring.wording import percent, unsigned
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mondegreen.records import Utterance
+    from mondegreen.speech.phrase_tuning import Tuning
+
+app = typer.Typer(help="Phrases that shall be heard: find, weigh, propose.", no_args_is_help=True)
+MANIFEST = Path("build/prepare/manifest.jsonl")
+ListArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A list, see docs/phrases.md.")]
+
+
+@app.command()
+def mine(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the candidates go, each as a comment.")] = Path(
+        "phrases.mined.yaml"
+    ),
+    at_least: Annotated[int, typer.Option(min=1, help="Times that it was misheard.")] = 2,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Candidates from corrections: what people wrote where the model erred, for a person to choose from.
+
+    Cases that share a recording, a text or a speaker with dev or test are not read, nor those of the audit.
+    """
+    from mondegreen.cases.store import DataManager
+    from mondegreen.config import params_of
+    from mondegreen.files import write_text
+    from mondegreen.monitoring.phrase_mining import as_yaml
+    from mondegreen.monitoring.phrase_mining import mine as found_in
+
+    if output.exists():
+        raise UsageError(f"{output} is there already: somebody may have chosen in it.", "Name another: --output FILE.")
+    found, cases = found_in(DataManager(store), _manifest(), params_of(), at_least)
+    write_text(output, as_yaml(found, cases))
+    facts = {"cases": cases, "output": str(output), "candidates": [row.model_dump() for row in found]}
+    answer(facts, f"{len(found)} candidates of {cases} corrected cases are in {output}: take some, then "
+           f"`mondegreen phrases tune {output}`.", as_json)  # fmt: skip
+
+
+@app.command()
+def tune(
+    file: ListArgument,
+    model: Annotated[str | None, typer.Option(help="Folder, hub name or models:/name@champion.")] = None,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="WER that dev may lose at most (95 % sure).")] = 0.005,
+    false_an_hour: Annotated[
+        float, typer.Option(min=0, help="Phrases that nobody said, for an hour of retention.")
+    ] = 5.0,
+    write: Annotated[bool, typer.Option("--write", help="Put the chosen strength into FILE.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the strength on dev: the best recall whose WER is non-inferior and that invents few phrases.
+
+    The exit code is 1 when no strength helps.
+    """
+    from mondegreen.scoring.phrases import read_phrases, write_strength
+    from mondegreen.speech.phrase_tuning import STRENGTHS
+    from mondegreen.speech.phrase_tuning import tune as chosen_by_dev
+    from mondegreen.speech.transcriber import load_transcriber
+
+    listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), _manifest()
+    stt = load_transcriber(name, params)
+    warn_of_left_out(stt.with_phrases(listed.at(1.0)))
+    dev = sum(row.split == "dev" and row.domain in ("target", "retention") and bool(row.reference) for row in rows)
+    with progress("hearing dev", dev * (len(STRENGTHS) + 1)) as advance:
+        found = chosen_by_dev(stt, listed, rows, params, STRENGTHS, margin, false_an_hour, advance)
+    if write and found.chosen:
+        write_strength(file, found.chosen)
+    answer(found, _tuned(found, file, write), as_json)
+    if not found.chosen:
+        raise typer.Exit(1)
+
+
+@app.command()
+def propose(
+    file: ListArgument,
+    model: Annotated[str | None, typer.Option(help="The weights; the champion when not given.")] = None,
+    on_dev: Annotated[bool, typer.Option("--dev", help="A trial: no look at test, no version.")] = False,
+    store: Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the champion with a list against the champion, on test (a look), and register it as a version.
+
+    `mondegreen models deploy` and `rollback` move it as any other. The exit code is 1 unless it passed, and 0 for a
+    trial.
+    """
+    from mondegreen.cli.models import deployer
+    from mondegreen.config import params_of
+    from mondegreen.loop.phrase_proposal import propose as judged
+    from mondegreen.scoring.phrases import read_phrases
+    from mondegreen.speech.transcriber import load_transcriber
+
+    listed, params = read_phrases(file), params_of()
+    found = deployer(None, store)
+    champion = model or f"models:/{found.model_name}@champion"
+    proposal = judged(found, champion, listed, params, lambda name: load_transcriber(name, params), on_dev)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
+    if proposal.version:
+        lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "
+                     f"`mondegreen models deploy {proposal.version}`")  # fmt: skip
+    answer(proposal.model_dump(mode="json", exclude={"verdict"}) | {"verdict": proposal.verdict.to_dict()},
+           "\n".join(lines), as_json)  # fmt: skip
+    if proposal.version and not proposal.verdict.passed:
+        raise typer.Exit(1)
+
+
+def _manifest() -> "list[Utterance]":
+    from mondegreen.files import read_jsonl
+    from mondegreen.records import Utterance
+
+    if not MANIFEST.is_file():
+        raise UsageError(f"{MANIFEST} is not there: it says what dev and test are.", "Run `dvc repro prepare`.")
+    return read_jsonl(MANIFEST, Utterance)
+
+
+def _tuned(found: "Tuning", file: Path, written: bool) -> "Iterator[str | RenderableType]":
+    yield table(
+        found.rows,
+        Column("strength", lambda row: f"{row.strength:g}", "right"),
+        Column("recall", lambda row: percent(row.phrases.recall or 0.0), "right"),
+        Column("precision", lambda row: _known(row.phrases.precision, percent), "right"),
+        Column("WER", lambda row: percent(row.wer), "right"),
+        Column("may lose", lambda row: unsigned(max(0.0, row.loss_bound)), "right"),
+        Column("invented an hour", lambda row: _known(row.false_an_hour, "{:.1f}".format), "right"),
+        Column("", lambda row: "chosen" if row.strength == found.chosen else "" if row.allowed else "refused"),
+    )  # fmt: skip
+    said = found.rows[0].phrases.said
+    minutes = found.retention_seconds / 60
+    yield f"{said} phrases said in {found.utterances} dev utterances; {minutes:.0f} minutes of retention."
+    if not found.retention_seconds:
+        yield "There are no retention recordings: what is invented elsewhere was not measured."
+    if not found.chosen:
+        yield "No strength hears more of them within the bounds: leave the list out."
+    elif not written:
+        yield f"Set strength: {found.chosen:g} in {file}, or run it again with --write."
+
+
+def _known(value: float | None, shown: Callable[[float], str]) -> str:
+    return "–" if value is None else shown(value)

@@ -1,0 +1,89 @@
+"""A list of phrases as a candidate: the champion's weights with the list, judged and registered as weights are."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.config import Params
+from mondegreen.errors import UsageError
+from mondegreen.loop.validator import ModelValidator, ValidationConfig, ValidationResult
+from mondegreen.progress import progress
+from mondegreen.registry.deployer import ModelDeployer
+from mondegreen.registry.regression_runs import record_run, suites_registered
+from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, write_phrases
+from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
+from mondegreen.speech.transcriber import BaselineSTTModel
+
+FOLDER = Path("build/phrases/model")
+
+
+class Proposal(BaseModel):
+    """What came of it. `version` is None for a trial, which registers nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    champion: str
+    digest: str
+    version: str | None
+    verdict: ValidationResult
+    suites: str  # outcome of the regression suites: pass, fail, none; "" in a trial
+
+
+def propose(
+    deployer: ModelDeployer,
+    champion: str,
+    phrases: PhraseList,
+    params: Params,
+    load: Callable[[str], BaselineSTTModel],
+    on_dev: bool = False,
+    folder: Path = FOLDER,
+) -> Proposal:
+    """Judges the champion with a list against the champion as it is; on test it is registered, Staging/@challenger.
+
+    Args:
+        champion: `models:/name@champion`, or any other model.
+        load: a model by name.
+        on_dev: a trial, which spends no look and registers nothing.
+        folder: where the candidate's files are put together.
+
+    Raises:
+        UsageError: the list does nothing to this model.
+    """
+    old = load(champion)
+    if not phrases.active or phrases.digest == (old.phrases.digest if old.phrases else ""):
+        raise UsageError("The list changes nothing of this model.", "Name phrases that have a weight, or another list.")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(old.model.folder, folder)
+    write_phrases(folder / PHRASES_FILE, phrases)
+    new = load(str(folder))
+    config = ValidationConfig.from_params(params).model_copy(update={"on": "dev"} if on_dev else {})
+    validator = ModelValidator(config, params=params)
+    utterances = validator.utterances()
+    heard = []
+    for name, model in ((champion, old), (str(folder), new)):
+        with progress(name, len(utterances)) as advance:
+            heard.append(transcribe_corpus(utterances, model, on_progress=advance))
+    verdict = validator.judge_hypotheses(utterances, *heard, model_id=str(folder), baseline_id=champion)
+    if on_dev:
+        return Proposal(champion=champion, digest=new.digest, version=None, verdict=verdict, suites="")
+    suites = _suites(old, new, params)
+    version = deployer.register_model(
+        deployer.model_name, folder, verdict,
+        description=f"The weights of {champion} with {len(phrases.active)} phrases.", tags={"regression": suites},
+    )  # fmt: skip
+    return Proposal(champion=champion, digest=new.digest, version=version, verdict=verdict, suites=suites)
+
+
+def _suites(old: BaselineSTTModel, new: BaselineSTTModel, params: Params) -> str:
+    from mondegreen.regression.runner import run_suites
+
+    if not suites_registered(params.regress):
+        return "none"
+    results = run_suites(
+        params.regress.suites, corpus_transcriber(new), corpus_transcriber(old), params,
+        model_version=new.digest[:12], track=progress,
+    )  # fmt: skip
+    record_run(results)
+    return results.outcome
