@@ -10,7 +10,7 @@ from mondegreen.cases.records import AUDIT
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.errors import UsageError
-from mondegreen.speech.manifest import AUDITED_FILE, read_audited, read_failed_cases, without_audited
+from mondegreen.speech.admission import AUDITED_FILE, read_audited, read_failed_cases, without_audited
 from tests.cases.snapshot_project import add_case, dvc_within, make_project, params
 from tests.scoring.examples import utterance
 

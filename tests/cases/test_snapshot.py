@@ -16,7 +16,7 @@ from mondegreen.cases.versions import list_versions
 from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase
-from mondegreen.speech.manifest import read_failed_cases
+from mondegreen.speech.admission import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc, dvc_within, git, make_project, params, tree
 
 # These run DVC as the program does, in a process of its own.

@@ -17,7 +17,7 @@ from mondegreen.cases.snapshots import Freezer, take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import DatasetVersion, Swap, alone, checkout_version, list_versions
 from mondegreen.errors import CaseError
-from mondegreen.speech.manifest import read_failed_cases
+from mondegreen.speech.admission import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, tree
 
 SPAWN = multiprocessing.get_context("fork")

@@ -18,7 +18,7 @@ from mondegreen.cli.main import app
 from mondegreen.config import RetentionDays
 from mondegreen.erasure.erase import Eraser
 from mondegreen.erasure.overdue import JOURNAL
-from mondegreen.speech.manifest import read_failed_cases
+from mondegreen.speech.admission import read_failed_cases
 from tests.cases.snapshot_project import dvc, dvc_within, make_project, params
 from tests.erasure.erasable import OTHER, everywhere, features, fill
 

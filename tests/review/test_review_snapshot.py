@@ -8,7 +8,7 @@ from mondegreen.cases.card import read_card
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.review.decisions import undo
-from mondegreen.speech.manifest import read_failed_cases
+from mondegreen.speech.admission import read_failed_cases
 from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, make_project
 from tests.review.conftest import DOUBLE, SINGLE, says
 

@@ -15,7 +15,8 @@ from mondegreen.errors import LeakageError
 from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.records import FailedCase, Label, Utterance
-from mondegreen.speech.manifest import Manifest, admitted_cases, build_manifest
+from mondegreen.speech.admission import admitted_cases
+from mondegreen.speech.manifest import Manifest, build_manifest
 from mondegreen.speech.splits import Rule
 from mondegreen.stages import label, prepare
 

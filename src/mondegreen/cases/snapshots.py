@@ -60,8 +60,8 @@ from mondegreen.db import batched, reading
 from mondegreen.errors import AudioError, CaseError, VocabularyError
 from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase, Writer
+from mondegreen.speech.admission import AUDITED_FILE, CASES_FILE
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
-from mondegreen.speech.manifest import AUDITED_FILE, CASES_FILE
 from mondegreen.speech.spelling import FindModel, labeller, local_model
 from mondegreen.speech.text import Labeller
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow

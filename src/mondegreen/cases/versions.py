@@ -21,7 +21,7 @@ from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import flock, read_json, write_json
 from mondegreen.records import FailedCase
 from mondegreen.scoring.wording import many
-from mondegreen.speech.manifest import CASES_FILE
+from mondegreen.speech.admission import CASES_FILE
 
 TAGS = "failed-cases"
 _FORMAT = "%(refname:lstrip=2)%00%(*objectname)%00%(objectname)%00%(creatordate:iso-strict)%00%(contents)%01"

@@ -45,8 +45,8 @@ from mondegreen.files import write_json
 from mondegreen.records import Hypothesis, Split, Utterance
 from mondegreen.scoring.metrics import Scored, join, model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
+from mondegreen.speech.admission import FOLDER
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.manifest import FOLDER
 
 Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ from mondegreen.errors import AudioError, CaseError
 from mondegreen.records import FailedCase, Hypothesis, Utterance
 from mondegreen.scoring.metrics import join
 from mondegreen.scoring.normalizer import text_key
+from mondegreen.speech.admission import FOLDER, admitted_cases
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.manifest import FOLDER, admitted_cases
 from mondegreen.speech.splits import Rule, enough_speakers
 
 

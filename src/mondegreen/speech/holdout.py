@@ -26,7 +26,7 @@ def hold_out(
     recording that is held out has no use.
 
     Args:
-        cases: see `manifest.admitted_cases`.
+        cases: see `admission.admitted_cases`.
         teaches: whether a recording is in train already.
         fraction: of the speakers and recordings that measure, `round.holdout_fraction`.
         steering: of those that steer, `train.dev_cases`.

@@ -1,0 +1,159 @@
+"""What may teach beside the recordings of data/: failed cases, replay; and what the audit drew, which may not."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from mondegreen.errors import UsageError
+from mondegreen.files import read_jsonl
+from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
+from mondegreen.speech.corpus import Found
+from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.speech.splits import Key, Rule
+
+FOLDER = "failed_cases"
+AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
+CASES_FILE = "cases.jsonl"
+
+
+def read_failed_cases(data: Path) -> list[FailedCase]:
+    """The snapshot's rows, a person's corrections before a machine's; [] without a snapshot."""
+    path = data / FOLDER / CASES_FILE
+    rows = read_jsonl(path, FailedCase) if path.exists() else []
+    return sorted(rows, key=lambda case: (case.method == "llm", case.id))
+
+
+def read_audited(data: Path) -> frozenset[str]:
+    """sha256 of the recordings that judge the service in production; empty without a snapshot that names some.
+
+    Raises:
+        UsageError: a line is no sha256.
+    """
+    path = data / FOLDER / AUDITED_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        if not re.fullmatch("[0-9a-f]{64}", line):
+            raise UsageError(f"{path}, line {number}: not a sha256.", "`dvc checkout data.dvc` brings the file back.")
+    return frozenset(lines)
+
+
+def without_audited(rows: Sequence[Utterance], audited: frozenset[str]) -> tuple[list[Utterance], list[Problem]]:
+    """The rows without those that would teach and are in the audit sample, and what is said of these."""
+    drawn = [row for row in rows if row.split == "train" and row.sha256 in audited]
+    return [row for row in rows if row not in drawn] if drawn else list(rows), [_audited(row.path) for row in drawn]
+
+
+def _audited(path: str) -> Problem:
+    return Problem(path=path, reason="audited", message="it is in the audit sample, which judges and never teaches")
+
+
+def found_case(case: FailedCase, data: Path) -> Found:
+    """The case's recording as prepare sees any other; what a machine wrote is no reference."""
+    reference = "" if case.method == "llm" else case.text
+    recording = case.recording or f"{FOLDER}/{case.sha256}"
+    return Found(data / FOLDER / case.path, "target", FOLDER, case.speaker, recording, reference)
+
+
+def case_label(case: FailedCase, utterance: Utterance) -> Label:
+    """The case's correction as a gold transcript."""
+    note = f"case {case.id}" + (f", by {case.author}" if case.author else "")
+    source: Source = "llm" if case.method == "llm" else "human"
+    return Label(id=utterance.id, text=case.text, source=source, note=note, writer=case.writer)
+
+
+def admitted_cases(
+    pairs: Iterable[tuple[FailedCase, Utterance]],
+    rows: Sequence[Utterance],
+    withheld: Sequence[Utterance],
+    rule: Rule,
+    audited: frozenset[str] = frozenset(),
+) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
+    """Cases that may be trained on beside `rows`, and why the others may not.
+
+    The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
+    case that stays out when it shares bytes, a recording, a text or (by speaker) a speaker with what judges, or with
+    the `withheld` recordings that were left out because they share something with that. A case names its recording as
+    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` stays out too.
+    """
+    taken: dict[Key, str] = {}
+    judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
+    for row in (*withheld, *judging):
+        names = [("recording", name) for name in (*bare_names(row.path), bare_name(row.recording))]
+        taken.update(dict.fromkeys((*rule.keys(row), *names), row.path))
+    known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
+    kept: list[tuple[FailedCase, Utterance]] = []
+    problems: list[Problem] = []
+    for case, utterance in pairs:
+        keys = [*rule.keys(utterance, case.text), ("recording", bare_name(utterance.recording))]
+        drawn = _audited(utterance.path) if utterance.sha256 in audited else None
+        problem = drawn or _refusal(case, utterance, taken, known, keys)
+        if problem:
+            problems.append(problem)
+        else:
+            known[utterance.sha256] = utterance.path
+            kept.append((case, utterance))
+    return kept, problems
+
+
+def bare_name(recording: str) -> str:
+    """A recording's name without the ending of an audio file."""
+    path = PurePosixPath(recording.strip())
+    return path.with_suffix("").as_posix() if path.suffix.lower() in EXTENSIONS else path.as_posix()
+
+
+def bare_names(path: str) -> list[str]:
+    """What people may call a file: its path and every end of it, without the ending."""
+    parts = PurePosixPath(bare_name(path)).parts
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def admitted_replay(
+    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: Rule
+) -> tuple[list[Utterance], list[Problem]]:
+    """Recordings of data/replay that may be trained on beside `rows`, and why the others may not.
+
+    It is the replay that stays out when it shares bytes, a recording, a text or a named speaker with what judges, or
+    with the `withheld` recordings, which share something with that.
+    """
+    taken: dict[Key, str] = {}
+    for row in (*withheld, *(row for row in rows if row.split != "train")):
+        taken.update(dict.fromkeys(_replay_keys(row, rule), row.path))
+    kept: list[Utterance] = []
+    problems: list[Problem] = []
+    for row in recordings:
+        shared = next((key for key in _replay_keys(row, rule) if key in taken), None)
+        if shared:
+            reason = f"held_out_{shared[0]}"
+            message = f"replay shares its {shared[0]} with {taken[shared]}, which is held out"
+            problems.append(Problem(path=row.path, reason=reason, message=message))
+        elif not row.reference:
+            message = "replay has no reference, so nobody knows whether it is heard rightly"
+            problems.append(Problem(path=row.path, reason="no_reference", message=message))
+        else:
+            kept.append(row)
+    return kept, problems
+
+
+def _refusal(
+    case: FailedCase,
+    utterance: Utterance,
+    taken: Mapping[Key, str],
+    known: Mapping[str, str],
+    keys: Sequence[Key],
+) -> Problem | None:
+    shared = next((key for key in keys if key in taken), None)
+    if utterance.sha256 != case.sha256:
+        reason, message = "corrupt", f"its bytes are not those of case {case.id}; run `dvc checkout data.dvc`"
+    elif shared:
+        reason = f"held_out_{shared[0]}"
+        message = f"case {case.id} shares its {shared[0]} with {taken[shared]}, which is held out"
+    elif utterance.sha256 in known:
+        reason, message = "known", f"case {case.id} is the recording {known[utterance.sha256]}, which has a text"
+    else:
+        return None
+    return Problem(path=utterance.path, reason=reason, message=message)
+
+
+def _replay_keys(row: Utterance, rule: Rule) -> list[Key]:
+    """Beside the others a named speaker of any domain: replay may not teach the voices that judge."""
+    return [*rule.keys(row), *([("speaker", row.speaker)] if row.speaker else [])]
