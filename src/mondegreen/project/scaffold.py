@@ -1,5 +1,6 @@
 """`mondegreen init`: a project in a folder. What is there stays as it is; a second run completes what is missing."""
 
+import shlex
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Literal
@@ -251,7 +252,7 @@ def _sample(folder: Path) -> None:
 
 
 def _next_steps(folder: Path, remote: str) -> list[str]:
-    steps = [] if folder.resolve() == Path.cwd() else [f"cd {folder}"]
+    steps = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     if not (folder / "data.dvc").exists():
         steps.append("Put recordings into data/ (data/README.md), `mondegreen data check`, `dvc add data`.")
     if not git_or_nothing(folder, "ls-files", "dvc.yaml"):

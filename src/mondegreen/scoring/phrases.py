@@ -193,14 +193,21 @@ def parse_phrases(text: str, where: str) -> PhraseList:
         found = PhraseList.model_validate(tree)
     except ValidationError as error:
         place, message = _first(error)
-        field = ".".join(str(part) for part in place if part != "phrases") or "phrases"
-        raise UsageError(f"{where}:{_line(node, place)}: field {field}: {message}.", _NEXT) from None
+        field = _field(place)
+        raise UsageError(f"{where}:{_line(node, place)}: {field}: {message}.", _NEXT) from None
     if double := _double(found):
         first, again = (_line(node, ("phrases", index)) for index in double)
         raise UsageError(
             f"{where}:{again}: {found.phrases[double[1]].phrase!r} stands in line {first} already.", "Keep one of them."
         )
     return found
+
+
+def _field(place: Sequence[int | str]) -> str:
+    """`phrase 2, field weight`, counted from one as people do."""
+    number = [f"phrase {place[1] + 1}"] if len(place) > 1 and isinstance(place[1], int) else []
+    rest = ".".join(str(part) for part in place[2 if number else 0 :])
+    return ", ".join([*number, *([f"field {rest}"] if rest else [])]) or "field phrases"
 
 
 def _missing(path: Path) -> str:
@@ -212,7 +219,7 @@ def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("model_type", "model_attributes_type", "string_type"):
-        message += " (quote what YAML takes for a number, a date or a yes)"
+        message = f"{first['input']!r} is no text (quote what YAML takes for a number, a date or a yes)"
     return first["loc"], message
 
 
