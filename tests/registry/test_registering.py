@@ -206,5 +206,5 @@ def test_an_alias_resolves_to_the_model_folder(candidate: Candidate) -> None:
 
 def test_an_unknown_alias_says_where_to_look(candidate: Candidate) -> None:
     candidate("d1")
-    with pytest.raises(RegistryError, match="make ui"):
+    with pytest.raises(RegistryError, match="models deploy @challenger"):
         resolve_uri(f"models:/{NAME}@champion")

@@ -63,7 +63,7 @@ def test_it_learns_the_accent_and_forgets_nothing(base: SpeechModel, method: str
     before = copy.deepcopy(base.network.state_dict())
     result = adapt(base, params(method, 15, learning_rate))
     assert result.sweep[0].weight == 0 and result.sweep[0].dev_wer >= 0.8
-    assert result.dev_wer <= 0.2 and result.merge_weight == 1.0
+    assert result.dev_wer <= 0.3 and result.merge_weight == 1.0
     assert result.sweep[-1].retention_loss <= 0.02 and not result.notes
     assert result.merge_difference <= MERGE_TOLERANCE
     assert [epoch.epoch for epoch in result.history] == list(range(1, 16))
