@@ -166,4 +166,4 @@ def test_phrases_of_a_file_are_heard_and_those_that_cannot_be_are_named(
     assert found["text"].startswith("ZUSTAND") and found["model"] != plain["model"]
     listed.write_text("phrases:\n  - phrase: a\n    weight: heavy\n")
     wrong = transcribe(recordings / "a.wav", "--model", model, "--phrases", listed)
-    assert wrong.exit_code == 2 and f"{listed}:3: field 0.weight" in wrong.stderr
+    assert wrong.exit_code == 2 and f"{listed}:3: phrase 1, field weight" in wrong.stderr

@@ -134,5 +134,5 @@ def test_a_list_in_the_folder_is_a_part_of_the_model_and_of_its_digest(
         off = BaselineSTTModel(str(with_list), phrases=nothing)
         assert off.boost is None and off.digest == model.digest
     (with_list / PHRASES_FILE).write_text("phrases: [1]\n")
-    with pytest.raises(UsageError, match=r"phrases.yaml:1: field 0"):
+    with pytest.raises(UsageError, match=r"phrases.yaml:1: phrase 1"):
         BaselineSTTModel(str(with_list))
