@@ -21,7 +21,18 @@ from mondegreen.registry.mlflow_store import connect, experiment_id, experiment_
 EXPERIMENT_TAG = "dvc.experiment"
 _RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
 # They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
-_NOT_OF_A_CANDIDATE = {"audit", "cases", "deploy", "detector", "gcp", "monitor", "review", "serve", "trigger"}
+_NOT_OF_A_CANDIDATE = {
+    "audit",
+    "cases",
+    "deploy",
+    "detector",
+    "gcp",
+    "monitor",
+    "retention_days",
+    "review",
+    "serve",
+    "trigger",
+}
 
 
 @contextmanager
