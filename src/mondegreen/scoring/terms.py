@@ -29,15 +29,12 @@ def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         return terms_of((item.phrase for item in read_phrases(path).phrases), str(path), normalizer)
-    terms: dict[Term, str] = {}
-    for number, line in enumerate(path_text(path).splitlines(), 1):
-        written = line.strip()
-        if not written or written.startswith("#"):
-            continue
-        words = tuple(words_of(normalize(written, normalizer)))
-        if not words:
-            raise UsageError(f"{path}:{number}: {written!r} holds no word.", "Write one term a line.")
-        terms.setdefault(words, written)
+    lines = ((number, line.strip()) for number, line in enumerate(path_text(path).splitlines(), 1))
+    terms = _by_words(
+        ((f"{path}:{number}", line) for number, line in lines if line and not line.startswith("#")),
+        normalizer,
+        "Write one term a line.",
+    )
     if not terms:
         raise UsageError(f"{path} holds no term.", "Write one term a line: a name, a product, a command.")
     return terms
@@ -45,14 +42,21 @@ def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
 
 def terms_of(written: Iterable[str], where: str, normalizer: NormalizerName) -> dict[Term, str]:
     """Terms by their normalised words; raises UsageError where one holds no word, or there is none."""
-    terms: dict[Term, str] = {}
-    for text in written:
-        words = tuple(words_of(normalize(text, normalizer)))
-        if not words:
-            raise UsageError(f"{where}: {text!r} holds no word.", "Write it as it is spoken, or leave it out.")
-        terms.setdefault(words, text)
+    advice = "Write it as it is spoken, or leave it out."
+    terms = _by_words(((where, text) for text in written), normalizer, advice)
     if not terms:
         raise UsageError(f"{where} holds no term.", "Name what people say: a name, a product, a command.")
+    return terms
+
+
+def _by_words(written: Iterable[tuple[str, str]], normalizer: NormalizerName, advice: str) -> dict[Term, str]:
+    """Terms by their normalised words, from where each stands and how it is written; the first spelling stays."""
+    terms: dict[Term, str] = {}
+    for where, text in written:
+        words = tuple(words_of(normalize(text, normalizer)))
+        if not words:
+            raise UsageError(f"{where}: {text!r} holds no word.", advice)
+        terms.setdefault(words, text)
     return terms
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from mondegreen.files import write_text
@@ -75,7 +76,8 @@ def reached(module: Path) -> set[Path]:
     return (seen | templates) - {PACKAGE / "__init__.py"}
 
 
-def imported(module: Path, types: bool = True) -> set[Path]:
+@cache  # the stages share most of what they reach
+def imported(module: Path, types: bool = True) -> frozenset[Path]:
     """The package's files that a file imports, inside functions too.
 
     Args:
@@ -91,7 +93,7 @@ def imported(module: Path, types: bool = True) -> set[Path]:
             continue
         for name in names:
             found.update(_files(name))
-    return found
+    return frozenset(found)
 
 
 def _nodes(tree: ast.AST, types: bool) -> Iterator[ast.AST]:
