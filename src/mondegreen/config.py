@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 
 Seconds = float
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -345,10 +345,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        fault = first_fault(error)
         raise UsageError(
-            f"{path}: {field}: {first['msg']}.", "Correct it; params.yaml in git shows every knob."
+            f"{path}: {fault.field}: {fault.message}.", "Correct it; params.yaml in git shows every knob."
         ) from None
 
 

@@ -1,5 +1,10 @@
 """Exceptions whose message ends with the user's next step."""
 
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class MondegreenError(Exception):
     """Something the user can act on.
@@ -57,3 +62,29 @@ class CloudError(MondegreenError):
 
 class JobError(MondegreenError):
     """A round cannot be asked for or go on, or a job is not in the state that was expected."""
+
+
+class Fault(NamedTuple):
+    """What pydantic finds wrong with one field.
+
+    Args:
+        place: names and indices from the root.
+        kind: pydantic's name of the error, as in `string_type`.
+        given: the field's value.
+    """
+
+    place: tuple[int | str, ...]
+    message: str
+    kind: str
+    given: object
+
+    @property
+    def field(self) -> str:
+        """The place in dots, as in `train.epochs`."""
+        return ".".join(map(str, self.place)) or "the whole record"
+
+
+def first_fault(error: "ValidationError") -> Fault:
+    """The first of what pydantic found: people correct one field after the other."""
+    first = error.errors()[0]
+    return Fault(first["loc"], first["msg"].removeprefix("Value error, "), first["type"], first["input"])

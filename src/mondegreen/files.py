@@ -15,7 +15,7 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -90,10 +90,9 @@ def _parse(path: Path, text: str, kind: type[Record], where: str) -> Record:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole record"
+        fault = first_fault(error)
         raise UsageError(
-            f"{where}: field {field}: {first['msg']} ({kind.__name__}).",
+            f"{where}: field {fault.field}: {fault.message} ({kind.__name__}).",
             f"Correct {path.name}, or rerun the stage that writes it.",
         ) from None
 

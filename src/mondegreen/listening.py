@@ -2,8 +2,12 @@
 
 import ipaddress
 import socket
+from typing import TYPE_CHECKING
 
 from mondegreen.errors import UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def is_loopback(host: str) -> bool:
@@ -40,3 +44,23 @@ def bound(host: str, port: int) -> socket.socket:
             f"{host}:{port} cannot be bound: {reason}.", "Give another one: --port 0 takes any that is free."
         ) from None
     return listening
+
+
+def run_app(app: "FastAPI", listening: socket.socket, grace_seconds: int) -> None:
+    """Serves until SIGINT or SIGTERM; what a client says of its address and ours of its software goes nowhere.
+
+    Args:
+        grace_seconds: how long open connections may last from then on.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import AudioError
 from mondegreen.speech.audio import SAMPLE_RATE, duration_of, load_audio, named_channels
-from mondegreen.speech.containers import _checksum, inspect
+from mondegreen.speech.containers import inspect
+from mondegreen.speech.ogg import page_checksum
 
 Said = dict[str, str]
 SECONDS = 3.0
@@ -76,7 +77,7 @@ def unmarked(content: bytes) -> bytes:
     at = content.rindex(b"OggS")
     page = bytearray(content[at:])
     page[5] &= ~4 & 0xFF
-    page[22:26] = _checksum(bytes(page))
+    page[22:26] = page_checksum(bytes(page))
     return content[:at] + bytes(page)
 
 
@@ -103,7 +104,7 @@ def renumbered(content: bytes, serial: int) -> list[bytes]:
     for begin, end in pairwise([*starts, len(content)]):
         page = bytearray(content[begin:end])
         page[14:18] = struct.pack("<I", serial)
-        page[22:26] = _checksum(bytes(page))
+        page[22:26] = page_checksum(bytes(page))
         pages.append(bytes(page))
     return pages
 

@@ -7,6 +7,7 @@ loses the rows of those that are erased, and what leads to these rows. Tables th
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
@@ -180,25 +181,19 @@ def overwrite_freed(engine: Engine) -> None:
     Raises:
         CaseError: the disk has no room for a second copy of SQLite's file, or others keep it busy.
     """
-    sqlite = engine.dialect.name == "sqlite"
-    raw = engine.raw_connection()  # both vacuum outside of any transaction
-    try:
-        raw.rollback()
-        if not sqlite:
-            raw.driver_connection.autocommit = True  # type: ignore[union-attr]  # pg8000's
-        cursor = raw.cursor()
-        if not sqlite:
+    if engine.dialect.name != "sqlite":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for name in sorted(erased_tables()):
-                cursor.execute(f"VACUUM {name}")
-            return
-        cursor.execute("INSERT INTO case_words(case_words) VALUES ('rebuild')")
-        cursor.execute("VACUUM")
-        busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.Error as error:
-        raise CaseError(f"What was removed is not overwritten yet: {error}.", _AGAIN) from error
-    finally:
-        if not sqlite:
-            raw.driver_connection.autocommit = False  # type: ignore[union-attr]
-        raw.close()
+                connection.exec_driver_sql(f"VACUUM {name}")
+        return
+    with closing(engine.raw_connection()) as raw:  # both vacuum outside of any transaction
+        raw.rollback()
+        cursor = raw.cursor()
+        try:
+            cursor.execute("INSERT INTO case_words(case_words) VALUES ('rebuild')")
+            cursor.execute("VACUUM")
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise CaseError(f"What was removed is not overwritten yet: {error}.", _AGAIN) from error
     if busy:
         raise CaseError("What was removed is not overwritten yet: others read the database.", _AGAIN)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from mondegreen.config import Seconds
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 from mondegreen.records import CorrectionMethod
 
 PEOPLE: tuple[CorrectionMethod, ...] = ("manual", "import")  # their word beats a machine's
@@ -209,6 +209,5 @@ def checked(kind: type[Record], **fields: Any) -> Record:
     try:
         return kind(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{field}: {first['msg']}.", f"Give a {field} that can be stored.") from None
+        fault = first_fault(error)
+        raise UsageError(f"{fault.field}: {fault.message}.", f"Give a {fault.field} that can be stored.") from None

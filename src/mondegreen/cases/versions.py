@@ -17,7 +17,7 @@ from mondegreen.cases.card import CARD, Card, correction, read_card
 from mondegreen.cases.records import CaseRecord
 from mondegreen.cases.repository import FOLDER, POINTER, Repository, directory_md5
 from mondegreen.config import Seconds
-from mondegreen.errors import CaseError, UsageError
+from mondegreen.errors import CaseError, UsageError, first_fault
 from mondegreen.files import flock, read_json, write_json
 from mondegreen.records import FailedCase
 from mondegreen.scoring.wording import many
@@ -142,10 +142,9 @@ def cases_of(repository: Repository, revision: str) -> list[FailedCase]:
     try:
         return [FailedCase.model_validate_json(line) for line in lines if line.strip()]
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "the whole record"
+        fault = first_fault(error)
         raise CaseError(
-            f"{revision}: data/{FOLDER}/{CASES_FILE}: field {name}: {first['msg']}.",
+            f"{revision}: data/{FOLDER}/{CASES_FILE}: field {fault.field}: {fault.message}.",
             "This version was not written by `mondegreen cases snapshot`, or by a newer one.",
         ) from None
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -77,7 +77,7 @@ def erasures(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
 
     found = history(open_store(store).engine)
     lines = [
-        f"{row['id']:>4}  {local(row['at'])}  {row['what']:<10} {row['who']}: {row['reason']}"  # type: ignore[arg-type]
+        f"{row['id']:>4}  {local(row['at'])}  {row['what']:<10} {row['who']}: {row['reason']}"
         f"{'' if row['finished_at'] else '  (interrupted: `mondegreen cases erase` goes on)'}"
         for row in found
     ]
@@ -97,11 +97,16 @@ def _wanted(
         return Wanted("older_than", before=datetime.now(UTC) - age)
     if expired:
         return Wanted("expired")
-    for what, value in (("case", case), ("speaker", speaker), ("caller", caller)):
+    named: list[tuple[Literal["case", "speaker", "caller"], str | None]] = [
+        ("case", case),
+        ("speaker", speaker),
+        ("caller", caller),
+    ]
+    for what, value in named:
         if value is not None:
             if not value.strip():
                 raise UsageError(f"--{what} is empty.", _WHICH)
-            return Wanted(what, value.strip())  # type: ignore[arg-type]
+            return Wanted(what, value.strip())
     raise AssertionError("unreachable")
 
 

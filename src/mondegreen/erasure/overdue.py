@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, select
 
@@ -25,7 +26,7 @@ def overdue(engine: Engine, folder: Path, days: RetentionDays) -> dict[str, int]
     return {name: count for name, count in counts.items() if count} | interrupted
 
 
-def history(engine: Engine) -> list[dict[str, object]]:
+def history(engine: Engine) -> list[dict[str, Any]]:
     """The record of erasures, newest first."""
     columns = ErasureRow.id, ErasureRow.at, ErasureRow.who, ErasureRow.reason, ErasureRow.what, ErasureRow.finished_at
     with reading(engine) as session:

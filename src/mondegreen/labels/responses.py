@@ -4,6 +4,7 @@ import unicodedata
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mondegreen.errors import first_fault
 from mondegreen.labels.prompt import FAST, SYSTEM, Question
 from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.wer import count_characters
@@ -43,7 +44,7 @@ def parse_response(answer: str, question: Question) -> str:
     try:
         text = _Response.model_validate_json(answer).transcript.strip()
     except ValidationError as error:
-        broken = error.errors()[0]["type"] == "json_invalid"
+        broken = first_fault(error).kind == "json_invalid"
         what = "not JSON" if broken else 'JSON, but not {"transcript": text}'
         raise InvalidResponseError(f"the answer is {what}: {_quoted(answer)}") from None
     guesses = question.guesses

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.config import DeployParams, GuideConfig, params_of
-from mondegreen.errors import RegistryError, UsageError
+from mondegreen.errors import RegistryError, UsageError, first_fault
 from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import canary, deploy, versions
@@ -349,12 +349,11 @@ def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | Non
     try:
         verdict = Verdict.model_validate(inner)
     except ValidationError as error:
-        first = error.errors()[0]
-        wrong = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        fault = first_fault(error)
         return None, (
-            f"validation_result is no verdict of mondegreen's ({wrong}), so it proves nothing: the version counts as "
-            "not judged, and is not deployed without force. Give what ModelValidator.validate_model returned, or its "
-            "to_dict()."
+            f"validation_result is no verdict of mondegreen's ({fault.field}: {fault.message}), so it proves nothing: "
+            "the version counts as not judged, and is not deployed without force. Give what "
+            "ModelValidator.validate_model returned, or its to_dict()."
         )
     verdict.verify()
     told = given if "verdict" in given else {}

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, Select, case, func, select
 
 from mondegreen.config import RegressParams
 from mondegreen.db import open_database, reading, transaction
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, first_fault
 from mondegreen.records import RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.tables import RegressionRunRow
@@ -130,9 +130,8 @@ def _run(row: RegressionRunRow) -> RegressionRun:
     try:
         return RegressionRun.model_validate(row, from_attributes=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        fault = first_fault(error)
         raise CaseError(
-            f"Run {row.id} of regression_runs: field {field}: {first['msg']}.",
+            f"Run {row.id} of regression_runs: field {fault.field}: {fault.message}.",
             "It was changed by hand or written by another version: run the suites again.",
         ) from None

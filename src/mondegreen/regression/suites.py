@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import lock, sha256_file, write_text
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
@@ -91,10 +91,9 @@ def suite_of(fields: Mapping[str, Any]) -> Suite:
     try:
         return Suite.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ": ".join(map(str, first["loc"]))
+        fault = first_fault(error)
         raise UsageError(
-            f"Suite {fields['name']}: {field + ': ' if field else ''}{first['msg']}.",
+            f"Suite {fields['name']}: {fault.field + ': ' if fault.place else ''}{fault.message}.",
             "Correct it; docs/regression.md lists the fields.",
         ) from None
 
@@ -124,9 +123,9 @@ def parse_index(text: str, path: Path) -> list[Suite]:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        fault = first_fault(error)
         raise UsageError(
-            f"{path}: {_place(first['loc'], tree)}: {first['msg']}.", "Correct the entry; docs/regression.md shows all."
+            f"{path}: {_place(fault.place, tree)}: {fault.message}.", "Correct the entry; docs/regression.md shows all."
         ) from None
     if doubles := [name for name, count in Counter(suite.name for suite in suites).items() if count > 1]:
         raise UsageError(f"{path}: suite names stand twice: {', '.join(sorted(doubles))}.", "Rename one of each.")

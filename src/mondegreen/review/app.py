@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-import uvicorn
 from fastapi import APIRouter, FastAPI, Form, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -19,7 +18,7 @@ from starlette.background import BackgroundTask
 
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.listening import bound
+from mondegreen.listening import bound, run_app
 from mondegreen.review import history as reviews
 from mondegreen.review import session
 from mondegreen.review.decisions import (
@@ -72,17 +71,8 @@ def serve(state: ReviewState, port: int, on_ready: Callable[[str], None]) -> Non
     release(state.manager.engine, state.params)
     with bound(state.access.host, port) as listening:
         listening.listen(128)
-        config = uvicorn.Config(
-            create_app(state),
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,  # seconds; a browser may hold a connection open
-        )
         on_ready(address(state, listening.getsockname()[1]))
-        uvicorn.Server(config).run(sockets=[listening])
+        run_app(create_app(state), listening, grace_seconds=2)  # a browser may hold a connection open
 
 
 def address(state: ReviewState, port: int) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ruamel.yaml import YAML
 
 from mondegreen.config import Params
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import path_text, write_text
 
 PHRASES_FILE = "phrases.yaml"  # its name in a model's folder, where it is a part of the model
@@ -216,11 +216,10 @@ def _missing(path: Path) -> str:
 
 def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     """Where the first fault is, and what it is."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("model_type", "model_attributes_type", "string_type"):
-        message = f"{first['input']!r} is no text (quote what YAML takes for a number, a date or a yes)"
-    return first["loc"], message
+    fault = first_fault(error)
+    if fault.kind in ("model_type", "model_attributes_type", "string_type"):
+        return fault.place, f"{fault.given!r} is no text (quote what YAML takes for a number, a date or a yes)"
+    return fault.place, fault.message
 
 
 def _key(phrase: str) -> str:

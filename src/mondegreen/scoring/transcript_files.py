@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mondegreen.delimited import REFERENCE_COLUMNS, Notice, decoded, some, tell, wrong
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
 from mondegreen.scoring.alternatives import check_notation
 from mondegreen.scoring.pairing import pair
@@ -218,8 +218,8 @@ def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
     try:
         return _LINE.validate_python(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise wrong(path, number, f"field {first['loc'][0]}: {first['msg']}", "Correct it.") from None
+        fault = first_fault(error)
+        raise wrong(path, number, f"field {fault.place[0]}: {fault.message}", "Correct it.") from None
 
 
 Part = Literal["test", "dev", "train", "retention", "all"]

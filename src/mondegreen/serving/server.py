@@ -12,12 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from mondegreen.cases.erased import without_erased
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
+from mondegreen.listening import run_app
 from mondegreen.monitoring.pairs import ShadowPair, log_pairs, pair_of
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
@@ -58,17 +57,9 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
     champion.start()
     challenger.start()
-    config = uvicorn.Config(
-        create_app(server),
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
     try:
         on_ready(champion.current.name)
-        uvicorn.Server(config).run(sockets=[listening])
+        run_app(create_app(server), listening, _GRACE)
     finally:
         server.stopping = True
         champion.stop()

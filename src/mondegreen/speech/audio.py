@@ -23,7 +23,8 @@ from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
 from mondegreen.speech.channels import Instead, better_channels, channel_of
-from mondegreen.speech.containers import Layout, Loss, Part, Spliced, inspect
+from mondegreen.speech.containers import inspect
+from mondegreen.speech.layout import Layout, Loss, Part, Spliced
 from mondegreen.speech.tags import end_before_tags
 
 Hertz = int

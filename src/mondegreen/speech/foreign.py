@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mondegreen.config import Seconds
-from mondegreen.speech.containers import Loss, Spliced
+from mondegreen.speech.layout import Loss, Spliced
 
 if TYPE_CHECKING:
     import av
