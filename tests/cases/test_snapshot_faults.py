@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from mondegreen.cases.freezing import Freezer
 from mondegreen.cases.repository import Repository
-from mondegreen.cases.snapshots import Freezer, take_snapshot
+from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import DatasetVersion, Swap, alone, checkout_version, list_versions
 from mondegreen.errors import CaseError

@@ -11,15 +11,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from mondegreen.config import DetectorParams
 from mondegreen.detector.calibration import (
-    STRENGTHS,
     ReferencedUtterance,
-    _cross_fitted,
     _groups,
     _other_definition,
     calibrate,
-    choose_strength,
     collect,
-    fit,
     fits,
     save,
     type_thresholds,
@@ -27,6 +23,7 @@ from mondegreen.detector.calibration import (
 from mondegreen.detector.detector import Calibration, ErrorDetector, TypeThresholds, error_types
 from mondegreen.detector.evaluation import report
 from mondegreen.detector.features import UNKNOWN_ACOUSTICS, Acoustics, Features
+from mondegreen.detector.logistic import STRENGTHS, _cross_fitted, choose_strength, fit
 from mondegreen.errors import CaseError
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.metrics import join

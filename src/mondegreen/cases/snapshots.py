@@ -1,13 +1,9 @@
 """Freezes corrected cases into data/failed_cases: a dataset version is a commit whose data.dvc names it, and a tag."""
 
 import contextlib
-import hashlib
-import io
 import logging
-import os
-import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +11,10 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.card import (
-    AUDITED,
     CARD,
-    EMPTY,
-    MISSING_AUDIO,
     README,
     Card,
     Contents,
-    LeftOut,
     check_gates,
     correction,
     make_card,
@@ -31,6 +23,7 @@ from mondegreen.cases.card import (
     render,
 )
 from mondegreen.cases.erased import erased_cases
+from mondegreen.cases.freezing import Freezer, Track
 from mondegreen.cases.origin import merged as with_more
 from mondegreen.cases.origin import origin_of
 from mondegreen.cases.queries import (
@@ -57,20 +50,15 @@ from mondegreen.cases.versions import (
 )
 from mondegreen.config import Params, Seconds
 from mondegreen.db import batched, reading
-from mondegreen.errors import AudioError, CaseError, VocabularyError
+from mondegreen.errors import CaseError
 from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase, Writer
 from mondegreen.speech.admission import AUDITED_FILE, CASES_FILE
-from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.spelling import FindModel, labeller, local_model
-from mondegreen.speech.text import Labeller
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow
-
-Track = Callable[[Sequence[FailedCase]], Iterable[FailedCase]]
 
 _WARNINGS = 20  # left-out cases named one by one
 logger = logging.getLogger(__name__)
-_CORRUPT = "corrupt_audio"
 
 
 def take_snapshot(
@@ -322,97 +310,6 @@ def merged(
         newer = case if case.method in PEOPLE or known.method not in PEOPLE else known
         cases[case.id] = newer.model_copy(update=with_more(origin_of(vars(known)), origin_of(vars(case))))
     return [cases[key] for key in sorted(cases)]
-
-
-class Freezer:
-    """Checks cases one by one and places the audio of the good ones in `target`/audio.
-
-    Args:
-        data_manager: has the audio of the new cases.
-        present: data/failed_cases as it is, whose audio was checked before.
-        before: its rows.
-        target: the folder of the new version.
-        max_duration: of a recording.
-        labeller: writes labels as training will; None leaves the alphabet unchecked.
-        audited: recordings that judge the service, so that none of them may teach.
-    """
-
-    def __init__(
-        self,
-        data_manager: DataManager,
-        present: Path,
-        before: Sequence[FailedCase],
-        target: Path,
-        max_duration: Seconds,
-        labeller: Labeller | None,
-        audited: Audited,
-    ) -> None:
-        self._audited = audited
-        self._manager, self._present, self._target = data_manager, present, target
-        self._known = {case.sha256: case for case in before}
-        self._max_duration, self._labeller = max_duration, labeller
-        self._placed: dict[str, tuple[str, Seconds]] = {}  # path and duration by sha256
-        self._refused: dict[str, tuple[str, str]] = {}  # reason and message by sha256
-
-    def freeze(self, cases: Sequence[FailedCase], track: Track) -> Contents:
-        """Raises OSError when the disk refuses."""
-        (self._target / "audio").mkdir(parents=True)
-        contents = Contents()
-        for case in track(cases):
-            reason, message = self._check_audit(case) or self._check_text(case) or self._check_audio(case)
-            if reason:
-                contents.left_out.append(LeftOut(id=case.id, reason=reason, message=message))
-            else:
-                path, duration = self._placed[case.sha256]
-                contents.kept.append(case.model_copy(update={"path": path, "duration": duration}))
-        return contents
-
-    def _check_audit(self, case: FailedCase) -> tuple[str, str] | None:
-        drawn = self._audited.holds(case.sha256, case.recording)
-        return (AUDITED, "its recording is in the audit sample, which judges and never teaches") if drawn else None
-
-    def _check_text(self, case: FailedCase) -> tuple[str, str] | None:
-        try:
-            silent = not (self._labeller.encode(case.text, "its correction") if self._labeller else case.text.strip())
-        except VocabularyError as error:
-            return "vocabulary", error.problem
-        return (EMPTY, "its correction has no words") if silent else None
-
-    def _check_audio(self, case: FailedCase) -> tuple[str, str]:
-        if case.sha256 not in self._placed and case.sha256 not in self._refused:
-            try:
-                self._placed[case.sha256] = self._keep(case.sha256) or self._take(case.sha256)
-            except AudioError as error:
-                self._refused[case.sha256] = error.reason, error.problem
-            except CaseError as error:
-                self._refused[case.sha256] = MISSING_AUDIO, error.problem
-        return self._refused.get(case.sha256, ("", ""))
-
-    def _keep(self, sha256: str) -> tuple[str, Seconds] | None:
-        """Takes over what the present version has; data/ was found unchanged, so it needs no second look."""
-        known = self._known.get(sha256)
-        if known is None or not (source := self._present / known.path).is_file():
-            return None
-        if known.duration > self._max_duration:
-            raise AudioError(f"it is {known.duration:.1f} s long, {self._max_duration:g} s are allowed", "", "too_long")
-        target = self._target / "audio" / source.name
-        try:
-            os.link(source.resolve(), target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, target)
-        return f"audio/{source.name}", known.duration
-
-    def _take(self, sha256: str) -> tuple[str, Seconds]:
-        path = self._manager.blobs.path(sha256)
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise AudioError(f"the bytes of {path} are not those that were stored", "", _CORRUPT)
-        stream = io.BytesIO(content)
-        stream.name = f"recording {sha256[:16]}"
-        waveform = load_audio(stream, self._max_duration)
-        name = f"audio/{sha256}{path.suffix}"
-        (self._target / name).write_bytes(content)
-        return name, round(len(waveform) / SAMPLE_RATE, 6)
 
 
 def _read(session: Session, ids: Sequence[str]) -> Iterator[FailedCase]:

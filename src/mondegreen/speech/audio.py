@@ -6,9 +6,8 @@ passed over; everything else by PyAV (`foreign`). What is not there is warned of
 
 import io
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,32 +20,20 @@ import soxr
 
 from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
-from mondegreen.speech import foreign
 from mondegreen.speech.channels import Instead, better_channels, channel_of
 from mondegreen.speech.containers import inspect
-from mondegreen.speech.layout import Layout, Loss, Part, Spliced
-from mondegreen.speech.tags import end_before_tags
+from mondegreen.speech.layout import Loss
+from mondegreen.speech.recording import AGAIN, Block, Hertz, Recording, Warn
 
-Hertz = int
 Waveform = npt.NDArray[np.float32]
-Block = npt.NDArray[np.float32]  # (frames, channels)
 Source = Path | str | BinaryIO
-Warn = Callable[[str, str], None]  # is told a stable code and a message
-Lose = Callable[[Loss], None]
 
 SAMPLE_RATE: Hertz = 16_000
 DECODING = 4  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
-FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
 MAX_MISSING_SHARE = AudioParams().max_missing_share
-_BLOCK: Seconds = 10.0
-_BLOCK_SAMPLES = 4_000_000  # over all channels: a damaged header may claim a thousand of them
 _NAMED = 3  # losses in one message
-_READ = 4_096  # frames decoded at a time: what a decoder fails in is lost as a whole
-_TOLERANCE: Seconds = 0.05
-_CONVERT = "Convert it, for example with `ffmpeg -i IN -ar 16000 -ac 1 OUT.wav`."
-_AGAIN = "Copy or record it again, or leave it out."
 logger = logging.getLogger(__name__)
 
 
@@ -191,206 +178,8 @@ def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
     return [("clipped", f"{clipped:.1%} of the samples are at full scale")] if clipped > 0.01 else []
 
 
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads on from where it is.
-
-    soundfile seeks after every read of a seekable file, which a FLAC of unknown length cannot do, and which makes mp3
-    decoding complain to stderr.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-@dataclass(frozen=True)
-class _Recording:
-    """An open file that holds audio."""
-
-    stream: BinaryIO
-    name: str
-    channel: int | None  # 1 is the first; None for all
-    warn: Warn
-    layout: Layout | None  # None: PyAV reads it
-
-    def promised(self) -> Seconds | None:
-        """Its length by its headers; None when they do not say."""
-        total = 0.0
-        for part in self.layout.parts if self.layout else ():
-            if part.foreign:
-                return None
-            try:
-                with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
-                    length = part.seconds or _header_seconds(file)
-            except soundfile.LibsndfileError:
-                return None
-            if not length:
-                return None
-            total += length
-        return total or None
-
-    def described(self) -> tuple[Hertz, int, str]:
-        """Rate, channels and codec of the first part."""
-        first = self.layout.parts[0] if self.layout and self.layout.parts else None
-        if self.layout and first and not first.foreign and self._readable(self.layout):
-            with _ForwardFile(Spliced(self.stream, first.pieces)) as file:
-                return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
-        try:
-            return foreign.described(self._whole() if first is None else Spliced(self.stream, first.pieces))
-        except (ImportError, ValueError) as error:
-            raise AudioError(f"{self.name} cannot be decoded: {error}.", _CONVERT, "not_audio") from None
-
-    def channels(self) -> int:
-        """How many channels the part has that has most."""
-        counts = [1]
-        for part in self.layout.parts if self.layout and self._readable(self.layout) else ():
-            stream = Spliced(self.stream, part.pieces)
-            with suppress(soundfile.LibsndfileError, ImportError, ValueError):
-                if part.foreign:
-                    counts.append(foreign.described(stream)[1])
-                    continue
-                with _ForwardFile(stream) as file:
-                    counts.append(int(file.channels))
-        first = next((block.shape[1] for _, block in self.blocks(lambda loss: None)), 1)
-        return max(first, *counts)
-
-    def blocks(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
-        """Rate, and float32 (frames, channels) of about ten seconds; AudioError where there is no audio.
-
-        Every pass decodes the file anew; `lose` is told what is missing.
-        """
-        for loss in self.layout.losses if self.layout else ():
-            lose(loss)
-        alone = self.layout.parts[0] if self.layout and len(self.layout.parts) == 1 else None
-        if self.layout is None or (alone and alone.foreign) or not self._readable(self.layout):
-            stream = Spliced(self.stream, alone.pieces) if alone and alone.foreign else self._whole()
-            yield from self._foreign(stream, lose)
-            return
-        offset = 0.0
-        for part in self.layout.parts:
-            decode = self._foreign_part if part.foreign else self._part
-            for rate, block in decode(part, offset, lose):
-                if not 1_000 <= rate <= 768_000:
-                    raise AudioError(f"{self.name} says that its rate is {rate} Hz.", _CONVERT, "not_audio")
-                offset += len(block) / rate
-                yield rate, block
-
-    def _whole(self) -> Spliced:
-        return Spliced(self.stream, [range(end_before_tags(self.stream))])
-
-    def _readable(self, layout: Layout) -> bool:
-        """Whether libsndfile knows what the first part is written in, or need not."""
-        if layout.parts and layout.parts[0].foreign:
-            return True
-        try:
-            with _ForwardFile(Spliced(self.stream, layout.parts[0].pieces)) as file:
-                return file.format in FORMATS
-        except soundfile.LibsndfileError:
-            return False
-        except IndexError:  # what is missing, is all of it
-            return True
-
-    def _part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
-        decoded, rate, promised, tolerance, fault, place = 0, 1, part.seconds or 0.0, _TOLERANCE, "", None
-        try:
-            with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
-                rate, promised = int(file.samplerate), part.seconds or _header_seconds(file)
-                # The frames of an mp3 were counted; its decoder may drop one or two of the encoder's delay.
-                tolerance = 4 * 1152 / rate if file.format == "MP3" else _TOLERANCE
-                for block in _gathered(file):
-                    decoded += len(block)
-                    yield rate, block
-        except soundfile.LibsndfileError as error:
-            fault, place = f" ({error.error_string.strip(' .:')})", offset + decoded / rate
-            for block in self._behind_damage(part, decoded, rate):
-                decoded += len(block)
-                yield rate, block
-        missing = max(promised, part.frames) - decoded / rate
-        if fault or missing > tolerance:
-            place = offset + decoded / rate if place is None else place
-            lose(Loss(f"a part at {place:.2f} s cannot be decoded{fault}", missing if missing > 0 else None))
-
-    def _behind_damage(self, part: Part, decoded: int, rate: Hertz) -> Iterator[Block]:
-        """What PyAV finds of a part after what libsndfile decoded of it: it steps over damage."""
-        if not foreign.installed():
-            return
-        with suppress(ValueError):
-            for other, block in foreign.blocks(Spliced(self.stream, part.pieces), lambda loss: None):
-                if other != rate:
-                    return
-                if len(block) > decoded:
-                    yield block[decoded:]
-                decoded = max(0, decoded - len(block))
-
-    def _foreign_part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
-        """A file of another kind among several: the others are heard without it, too."""
-        if not foreign.installed():
-            lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
-            return
-        try:
-            for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose)):
-                offset += len(block) / rate
-                yield rate, block
-        except ValueError as error:
-            lose(Loss(f"a part at {offset:.2f} s cannot be decoded ({error})", None))
-
-    def _foreign(self, stream: Spliced, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
-        kind = (
-            "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
-        )
-        if not foreign.installed():
-            raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {_CONVERT}", "not_audio")
-        try:
-            yield from _merged(foreign.blocks(stream, lose))
-        except ValueError as error:
-            if self.layout and not self.layout.parts[0].foreign:
-                raise AudioError(f"{self.name} is truncated or damaged: {error}.", _AGAIN, "truncated") from None
-            raise AudioError(f"{self.name} is not audio that can be decoded: {error}.", _CONVERT, "not_audio") from None
-
-
-def _merged(blocks: Iterator[tuple[Hertz, Block]]) -> Iterator[tuple[Hertz, Block]]:
-    """Blocks of about ten seconds out of ffmpeg's, of some milliseconds each: channels are judged by the block."""
-    held: list[Block] = []
-    kind, frames = (0, 0), 0
-    try:
-        for rate, block in blocks:
-            if held and (kind != (rate, block.shape[1]) or frames >= _BLOCK * rate):
-                yield kind[0], np.concatenate(held)
-                held, frames = [], 0
-            kind, frames = (rate, block.shape[1]), frames + len(block)
-            held.append(block)
-    except ValueError:
-        if held:
-            yield kind[0], np.concatenate(held)
-        raise
-    if held:
-        yield kind[0], np.concatenate(held)
-
-
-def _gathered(file: _ForwardFile) -> Iterator[Block]:
-    """Blocks of about ten seconds, and what was decoded before the decoder failed."""
-    size = int(min(_BLOCK * file.samplerate, _BLOCK_SAMPLES / file.channels))
-    held: list[Block] = []
-    try:
-        while len(block := file.read(_READ, dtype="float32", always_2d=True)):
-            held.append(block)
-            if len(held) * _READ >= size:
-                yield np.concatenate(held)
-                held = []
-    except soundfile.LibsndfileError:
-        if held:
-            yield np.concatenate(held)
-        raise
-    if held:
-        yield np.concatenate(held)
-
-
-def _header_seconds(file: _ForwardFile) -> Seconds:
-    """Length that the header promises, 0 when it does not say (libsndfile then gives a huge number)."""
-    return file.frames / file.samplerate if 0 < file.frames < 2**48 else 0.0
-
-
 @contextmanager
-def _opened(source: Source, warn: Warn | None) -> Iterator[_Recording]:
+def _opened(source: Source, warn: Warn | None) -> Iterator[Recording]:
     """An open file that may hold audio."""
     path, channel = channel_of(source) if isinstance(source, Path | str) else (None, None)
     name = str(source if path else getattr(source, "name", "the audio stream"))
@@ -402,15 +191,15 @@ def _opened(source: Source, warn: Warn | None) -> Iterator[_Recording]:
         # Copying an upload to memory makes it seekable.
         with path.open("rb") if path else io.BytesIO(source.read()) as stream:  # type: ignore[union-attr]
             if not stream.read(1):
-                raise AudioError(f"{name} is empty (0 bytes).", _AGAIN, "empty")
-            yield _Recording(stream, name, channel, warn or partial(_log, name), inspect(stream))
+                raise AudioError(f"{name} is empty (0 bytes).", AGAIN, "empty")
+            yield Recording(stream, name, channel, warn or partial(_log, name), inspect(stream))
     except FileNotFoundError:
         raise AudioError(f"{name} does not exist.", "Check the path.", "missing") from None
     except OSError as error:
         raise AudioError(f"{name} cannot be read: {error.strerror}.", "Check its permissions.", "unreadable") from None
 
 
-def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_share: float) -> Iterator[Waveform]:
+def _resampled(recording: Recording, max_duration: Seconds | None, max_missing_share: float) -> Iterator[Waveform]:
     """Decodes block by block to mono 16 kHz and checks what only decoding shows."""
     name, heard, rate, losses = recording.name, 0.0, SAMPLE_RATE, list[Loss]()
     _check_length(name, recording.promised() or 0.0, max_duration)
@@ -419,7 +208,7 @@ def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_
         if not np.isfinite(block).all():
             second = heard + int(np.argmin(np.isfinite(block).all(axis=1))) / block_rate
             raise AudioError(
-                f"{name} has samples that are not numbers (NaN or infinite), first at {second:.3f} s.", _AGAIN, "nan"
+                f"{name} has samples that are not numbers (NaN or infinite), first at {second:.3f} s.", AGAIN, "nan"
             )
         if not asked and block.shape[1] > 1:
             instead, asked = _instead_of_the_mix(recording), True
@@ -437,7 +226,7 @@ def _resampled(recording: _Recording, max_duration: Seconds | None, max_missing_
     _check_losses(recording, heard, losses, max_missing_share)
 
 
-def _mono(block: Block, better: int | None, recording: _Recording) -> Waveform:
+def _mono(block: Block, better: int | None, recording: Recording) -> Waveform:
     """The channel that was asked for, or the better one, or the mix."""
     if recording.channel is not None and recording.channel > block.shape[1]:
         raise AudioError(
@@ -452,7 +241,7 @@ def _mono(block: Block, better: int | None, recording: _Recording) -> Waveform:
     return np.ascontiguousarray(block[:, wanted])
 
 
-def _instead_of_the_mix(recording: _Recording) -> Instead | None:
+def _instead_of_the_mix(recording: Recording) -> Instead | None:
     """The channels to hear where the mix would cancel."""
     found = better_channels(recording.blocks(lambda loss: None))
     if found:
@@ -463,22 +252,22 @@ def _instead_of_the_mix(recording: _Recording) -> Instead | None:
     return found
 
 
-def _check_losses(recording: _Recording, heard: Seconds, losses: list[Loss], max_missing_share: float) -> None:
+def _check_losses(recording: Recording, heard: Seconds, losses: list[Loss], max_missing_share: float) -> None:
     name, missing = recording.name, sum(loss.seconds or 0.0 for loss in losses)
     clauses = [loss.message + (f" ({loss.seconds:.3f} s)" if loss.seconds else "") for loss in losses]
     said = "; ".join([*clauses[:_NAMED], *([f"and {len(clauses) - _NAMED} more"] if len(clauses) > _NAMED else [])])
     if losses and not heard:
-        raise AudioError(f"{name} is truncated: {said}.", _AGAIN, "truncated")
+        raise AudioError(f"{name} is truncated: {said}.", AGAIN, "truncated")
     if not heard:
-        raise AudioError(f"{name} holds no samples.", _AGAIN, "zero_length")
+        raise AudioError(f"{name} holds no samples.", AGAIN, "zero_length")
     if missing > max_missing_share * (heard + missing):
         raise AudioError(
             f"{name} is truncated or damaged: {said}; {missing:.2f} of {heard + missing:.2f} s are missing.",
-            f"{_AGAIN} audio.max_missing_share ({max_missing_share:g}) in params.yaml takes what is there.",
+            f"{AGAIN} audio.max_missing_share ({max_missing_share:g}) in params.yaml takes what is there.",
             "truncated",
         )
     if heard < SHORTEST - 1e-9:
-        raise AudioError(f"{name} is {1000 * heard:.1f} ms long; 25 ms is the least.", _AGAIN, "too_short")
+        raise AudioError(f"{name} is {1000 * heard:.1f} ms long; 25 ms is the least.", AGAIN, "too_short")
     if losses:
         recording.warn("incomplete", f"{said}; what is there was heard")
     for note in recording.layout.notes if recording.layout else ():

@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mondegreen.errors import UsageError
-from mondegreen.speech.audio import SAMPLE_RATE, Hertz
+from mondegreen.speech.audio import SAMPLE_RATE
 from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.recording import Hertz
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."

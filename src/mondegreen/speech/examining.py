@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import AudioParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
-from mondegreen.speech.audio import SAMPLE_RATE, Hertz, audio_warnings, described, load_audio
+from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, described, load_audio
 from mondegreen.speech.channels import content_digest
+from mondegreen.speech.recording import Hertz
 
 _FEW = 100  # recordings that are done before other processes have started
 _CHUNK = 16
