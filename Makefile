@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: repro data test test-slow test-llm lint types bench bench-stats ui starter clean
+.PHONY: repro data test test-slow test-llm lint types docs bench bench-stats ui starter clean
 
 repro: data
 	dvc repro
@@ -30,6 +30,11 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	mypy
+
+# The pages as a site, in build/site; a link that leads nowhere, or a page that no menu names, fails it.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 bench: data
 	python -m benchmarks
