@@ -50,9 +50,10 @@ class Answered:
 
 @dataclass
 class Move:
-    """The alias went to a version; `done`: when the command that moved it ended."""
+    """The alias went to a version, between the start and the end of the command that moved it."""
 
     version: str
+    begun: float
     done: float
 
 
@@ -187,7 +188,7 @@ def memory(sounds: list[bytes], counts: tuple[int, ...] = (0, 500, 5_000)) -> st
 
 async def faults(seconds: float, sounds: list[bytes], database: str) -> str:
     """Loads the server while a plan of deployments and kills runs."""
-    moves = [Move(f"{NAME}/1", 0.0)]
+    moves = [Move(f"{NAME}/1", 0.0, 0.0)]
     with ours() as (first, url):
         port = int(url.rsplit(":", 1)[1])
         running = asyncio.create_task(load(url, 32, seconds, sounds))
@@ -215,10 +216,31 @@ async def faults(seconds: float, sounds: list[bytes], database: str) -> str:
 async def move(version: int) -> Move:
     """Deploys version 2, or rolls back to 1, in a process of its own, as an operator does."""
     word = ["deploy", "2", "--force"] if version == 2 else ["rollback"]
-    command = [MONDEGREEN, "models", *word, "--reason", "a load test"]
+    command, begun = [MONDEGREEN, "models", *word, "--reason", "a load test"], time.time()
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return Move(f"{NAME}/{version}", time.time())
+    return Move(f"{NAME}/{version}", begun, time.time())
+
+
+def outdated(found: list[Answered], moves: list[Move]) -> list[float]:
+    """Answers by a version that was in production at no moment between request and answer: for how long it was gone.
+
+    A version is in production from the start of the move to it to the end of the move away from it.
+    """
+    ends = [*(move.done for move in moves[1:]), float("inf")]
+    spans = [(move.version, move.begun, end) for move, end in zip(moves, ends, strict=True)]
+    gone = []
+    for item in found:
+        mine = [(begun, end) for version, begun, end in spans if version == item.model]
+        if not any(begun < item.got and item.sent < end for begun, end in mine):
+            gone.append(item.sent - max((end for _, end in mine if end <= item.sent), default=0.0))
+    return gone
+
+
+def on_disk(folder: Path) -> set[str]:
+    """Requests whose answers wait for the next server."""
+    lines = [line for path in folder.rglob("*") if path.suffix in (".jsonl", ".ready") for line in path.open()]
+    return {json.loads(line)["request_id"] for line in lines}
 
 
 def kill_database(database: str) -> str:
@@ -250,17 +272,13 @@ def compared(found: list[Answered], moves: list[Move], killed: str, died: float,
     missing = [item for item in good if item.request_id not in stored]
     broken = [item for item in found if item.status == 0]
     outside = [item for item in broken if not (item.sent <= back and item.got >= died - 1)]
-    until = [*(move.done for move in moves[1:]), float("inf")]
-    late = [
-        item.sent - end
-        for former, end, following in zip(moves, until, until[1:], strict=False)
-        for item in good
-        if item.model == former.version and end < item.sent < following
-    ]
+    late, waiting = outdated(good, moves), on_disk(Path("var/serve"))
+    took = [move.done - move.begun for move in moves[1:]]
     rows = [
         ("answers that clients got", len(good)),
         ("of them by version 1 and 2", " and ".join(str(sum(i.model.endswith(v) for i in good)) for v in ("/1", "/2"))),
         ("of them not in the store", len(missing)),
+        ("of these on disk for the next server", sum(item.request_id in waiting for item in missing)),
         ("in the store more than once", sum(count > 1 for count in stored.values())),
         ("in the store, the client was gone (killed server)", len(set(stored) - {item.request_id for item in good})),
         ("killed", killed),
@@ -268,8 +286,10 @@ def compared(found: list[Answered], moves: list[Move], killed: str, died: float,
         ("connections that broke otherwise", len(outside)),
         ("refused (429)", sum(item.status == 429 for item in found)),
         ("other statuses", dict(Counter(i.status for i in found if i.status not in (0, 200, 429))) or 0),
-        ("sent after a move had ended, answered by the former version", len(late)),
-        ("the last of them so long after it, s", f"{max(late, default=0):.1f}"),
+        ("answered by a version that was not in production from request to answer", len(late)),
+        ("sent so long after its move away had ended at most, s", f"{max(late, default=0):.1f}"),
+        ("deployments and rollbacks took, until the server answered with it, s", " ".join(f"{s:.1f}" for s in took)),
+        ("longest wait for an answer, s", f"{max(item.got - item.sent for item in good):.1f}"),
         ("server dead for, s", f"{back - died:.1f}"),
     ]
     return table([{"what": what, "seen": seen} for what, seen in rows])

@@ -257,6 +257,7 @@ class ServeParams(_Section):
     max_megabytes: float = Field(200.0, gt=0)
     max_seconds: Seconds = Field(14_400.0, gt=0)
     poll_seconds: Seconds = Field(5.0, gt=0)
+    switch_seconds: Seconds = Field(30.0, ge=0)
     spool_megabytes: float = Field(2000.0, gt=0)
     phrases: str | None = Field(None, min_length=1)
     max_phrases: int = Field(100, ge=0)

@@ -1,7 +1,11 @@
 """Where our servers listen."""
 
 import ipaddress
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mondegreen.errors import UsageError
@@ -49,6 +53,8 @@ def bound(host: str, port: int) -> socket.socket:
 def run_app(app: "FastAPI", listening: socket.socket, grace_seconds: int) -> None:
     """Serves until SIGINT or SIGTERM; what a client says of its address and ours of its software goes nowhere.
 
+    After SIGTERM it returns, so that the caller can end what it began.
+
     Args:
         grace_seconds: how long open connections may last from then on.
     """
@@ -63,4 +69,18 @@ def run_app(app: "FastAPI", listening: socket.socket, grace_seconds: int) -> Non
         proxy_headers=False,
         timeout_graceful_shutdown=grace_seconds,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with _outliving_sigterm():
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def _outliving_sigterm() -> Iterator[None]:
+    """uvicorn stops at SIGTERM and raises it once more when it has, which would end the process there and then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

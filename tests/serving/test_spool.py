@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from mondegreen.errors import CaseError
 from mondegreen.files import flock
 from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.serving import spool as spool_module
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.transcriber import Transcription
 from tests.serving.conftest import until
@@ -84,6 +87,71 @@ def test_what_a_killed_process_answered_is_stored_by_the_next_one(tmp_path: Path
     spool.close()
     assert sorted(store.taken) == [f"r{number}" for number in range(5)]
     assert left(tmp_path) == []
+
+
+def test_a_whole_line_that_cannot_be_read_is_kept_for_a_person(tmp_path: Path) -> None:
+    killed(tmp_path, torn=b'{"request_id": "r5"}\n')
+    store = Store()
+    spool = Spool(tmp_path, store, 10**6)
+    until(lambda: spool.state.refused == 1 and len(store.taken) == 5)
+    assert [path.read_bytes() for path in (tmp_path / "refused").iterdir()] == [b'{"request_id": "r5"}\n']
+    spool.close()
+
+
+def test_the_folder_of_a_killed_process_that_left_no_answer_goes(tmp_path: Path) -> None:
+    def work() -> None:
+        spool = Spool(tmp_path, away, 10**6)
+        spool.place("asked and not answered", "a.wav").write_bytes(b"RIFF")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join(60)
+    spool = Spool(tmp_path, Store(), 10**6)
+    until(lambda: [path.name for path in tmp_path.iterdir()] == [spool.own.name])
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_is_synced_before_it_is_given_and_shares_that_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+
+    def slowly(file: int) -> None:
+        seen = (spool.own / "current.jsonl").read_bytes()
+        time.sleep(0.1)
+        synced.append(seen)
+
+    spool = Spool(tmp_path, away, 10**9)
+    monkeypatch.setattr(Spool, "_rotate", lambda self: None)
+    monkeypatch.setattr("os.fdatasync", slowly)
+
+    def one(number: int) -> bool:
+        put(spool, f"r{number}")
+        return any(f'"r{number}"'.encode() in seen for seen in synced)
+
+    with ThreadPoolExecutor(24) as pool:
+        assert all(pool.map(one, range(24)))
+    assert len(synced) <= 4
+    monkeypatch.undo()
+    spool.close()
+
+
+def test_a_full_disk_drops_an_answer_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    spool = Spool(tmp_path, away, 10**9)
+    monkeypatch.setattr(Spool, "_rotate", lambda self: None)
+    put(spool, "r0")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", lambda file, line: write(file, line[:40]))
+        put(spool, "r1")
+    put(spool, "r2")
+    assert (spool.state.dropped, spool.state.waiting) == (1, 2)
+    answers, unreadable = spool_module._read(spool.own / "current.jsonl")
+    assert ([answer.request_id for answer in answers], unreadable) == (["r0", "r2"], [])
+    monkeypatch.undo()
+    spool.close()
 
 
 def test_two_processes_never_take_the_same_answers(tmp_path: Path) -> None:

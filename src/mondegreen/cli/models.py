@@ -9,7 +9,7 @@ import typer
 
 from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, moment, require_project, table
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent, probability
+from mondegreen.scoring.wording import many, percent, probability
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +27,10 @@ NameOption = Annotated[str | None, typer.Option("--name", help="Registered model
 LiveOption = Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, NAME/NUMBER, or @challenger.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
+WaitOption = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for the servers of this machine that follow the alias.")
+]
+_WAIT = 60.0
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
@@ -71,29 +75,32 @@ def deploy(
     version: VersionArgument,
     force: Annotated[bool, typer.Option("--force", help="Also when it is refused; needs --reason.")] = False,
     reason: ReasonOption = "",
+    wait: WaitOption = _WAIT,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """To production, if its proof holds: verdict, regression suites, files, and the champion it was judged beside.
 
-    The exit code is 1 when it is refused; then nothing was moved.
+    It ends when the servers of this machine answer with it, or says which do not. The exit code is 1 when it is
+    refused; then nothing was moved.
     """
     found = deployer(name, store)
-    _deployed(found, found.deploy_model(version, force=force, reason=reason), as_json)
+    _deployed(found, found.deploy_model(version, force=force, reason=reason), wait, as_json)
 
 
 @app.command()
 def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A version that was in production once.")] = None,
     reason: ReasonOption = "",
+    wait: WaitOption = _WAIT,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Back to the version in production before; a second time, one further back."""
+    """Back to the version in production before; a second time, one further back. It waits for servers, too."""
     found = deployer(name, store)
-    _deployed(found, found.rollback(to, reason=reason), as_json)
+    _deployed(found, found.rollback(to, reason=reason), wait, as_json)
 
 
 @app.command()
@@ -219,8 +226,22 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
     answer(facts, screen, as_json)
 
 
-def _deployed(found: "ModelDeployer", deployment: "Deployment", as_json: bool) -> None:
-    _answer(found, deployment.to_dict() | {"notes": found.notes}, deployment.text, as_json)
+def _deployed(found: "ModelDeployer", deployment: "Deployment", wait: float, as_json: bool) -> None:
+    """Says what was moved, and which servers of this machine answer with it by now."""
+    from mondegreen.serving.followers import await_servers
+
+    name, _, _ = deployment.version_id.rpartition("/")
+    with progress("servers follow") as advance:
+        uri, version = f"models:/{name}@champion", deployment.version_id
+        servers = await_servers(found.folder / "serve", uri, version, wait, advance)
+    facts = {"notes": found.notes, "servers": [one.model_dump(mode="json") for one in servers]}
+    follow = sum(one.serves == version for one in servers)
+    said = f" {many(follow, 'server')} of this machine answer{'s' * (follow == 1)} with it." if follow else ""
+    _answer(found, deployment.to_dict() | facts, deployment.text + said, as_json)
+    for one in servers:
+        if one.serves != version:
+            why = one.problem or (f"{one.loading} is being loaded" if one.loading else "it has not seen the move")
+            typer.echo(f"warning: the server with process {one.pid} still answers with {one.serves}: {why}", err=True)
 
 
 def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:

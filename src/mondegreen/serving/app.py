@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -122,6 +123,7 @@ def ready(request: Request) -> Response:
         "model": current.name,
         "digest": current.digest,
         "follows": server.champion.model,
+        "loading": _loading(server.champion),
         "problem": server.champion.problem or None,
         "store": spool.problem or None,
         "answers_waiting": spool.waiting,
@@ -138,6 +140,11 @@ def metrics(request: Request) -> Response:
     server = _server(request)
     text, kind = server.metrics.text(server.spool.state, bool(server.champion.problem), bool(server.challenger.problem))
     return Response(text, media_type=kind)
+
+
+def _loading(champion: Champion) -> dict[str, Any] | None:
+    loading = champion.loading
+    return {"model": loading.name, "since": loading.since.isoformat(timespec="seconds")} if loading else None
 
 
 def _canary(server: Server) -> dict[str, Any] | None:
@@ -257,6 +264,8 @@ def _save(upload: UploadFile, target: Path) -> str:
     """Writes the recording down; its sha256."""
     with target.open("wb") as file:
         shutil.copyfileobj(upload.file, file)
+        file.flush()
+        os.fdatasync(file.fileno())  # it is there when its answer is
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

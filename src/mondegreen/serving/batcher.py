@@ -56,6 +56,7 @@ class Batcher:
         params: `serve` of params.yaml.
         long: recordings of more seconds go to the thread of long ones.
         failed: told of a canary's challenger that broke; the champion hears its recordings then.
+        settle: returns when a batch may begin.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class Batcher:
         params: ServeParams,
         long: Seconds,
         failed: "Callable[[Served, BaseException], None]" = lambda served, error: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        self._choose, self._params, self._long, self._failed = choose, params, long, failed
+        self._choose, self._params, self._long, self._failed, self._settle = choose, params, long, failed, settle
         self._inside, self._lock = 0, threading.Lock()
         self._lanes = [queue.SimpleQueue[_Job | None]() for _ in range(2)]
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in self._lanes]
@@ -106,6 +108,7 @@ class Batcher:
                 return
             jobs = [first]
             open_ = self._gather(lane, jobs)
+            self._settle()
             waiting = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if waiting:
                 self._hear(waiting)

@@ -1,13 +1,18 @@
 """The model that serves: it follows an alias of the registry without a pause and without a restart.
 
-A new version is loaded beside the one that answers, hears a second of noise, and takes over between two batches. One
-that cannot be loaded changes nothing but what /readyz says. Without a registry the champion's verified backup serves.
+A new version is loaded beside the one that answers, hears a second of noise, and takes over between two batches. While
+it is loaded no batch begins: nobody who asks then is answered by a version that has left production, and the work has
+the processor to itself. That ends after serve.switch_seconds; and a version that cannot be loaded is waited for once,
+and changes nothing but what /readyz says. Without a registry the champion's verified backup serves.
 """
 
 import logging
+import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +21,7 @@ import numpy as np
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
 from mondegreen.scoring.phrases import read_phrases
+from mondegreen.serving.followers import Following
 
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel
@@ -37,6 +43,15 @@ class Served:
         return self.stt.digest
 
 
+@dataclass(frozen=True)
+class Loading:
+    """A version that is to answer. `until`: by time.monotonic, for how long batches wait for it."""
+
+    name: str
+    until: float
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
 def load(uri: str, name: str, params: Params) -> Served:
     """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises."""
     from mondegreen.speech.transcriber import load_transcriber
@@ -55,7 +70,7 @@ class Champion:
         model: `models:/name@alias` is followed; a folder, a hub name or a fixed version stays.
         params: of the project.
         every: seconds between two looks at the alias.
-        on_change: told the new model and what is wrong ("" when nothing is) after each look that changed either.
+        on_change: told whenever what serves, what is loaded or what is wrong has changed.
     """
 
     def __init__(
@@ -63,18 +78,21 @@ class Champion:
         model: str,
         params: Params,
         every: Seconds,
-        on_change: "Callable[[Served, str], None]" = lambda served, problem: None,
+        on_change: "Callable[[Champion], None]" = lambda champion: None,
     ) -> None:
         self.model, self.params, self.every = model, params, every
         self._on_change = on_change
-        self._stop = threading.Event()
+        self._stop, self._settled = threading.Event(), threading.Event()
+        self._settled.set()
         self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._failed = ""  # the version that could not be loaded when it was tried last
+        self.loading: Loading | None = None
         self.problem = ""  # why what is in production by the registry does not serve; "" when it does
-        self.current = self._first()
+        self.current, self.since = self._first(), datetime.now(UTC)
 
     def start(self) -> None:
         """Begins to follow the alias."""
-        self._on_change(self.current, self.problem)
+        self._on_change(self)
         if self.follows:
             self._thread.start()
 
@@ -95,9 +113,8 @@ class Champion:
         try:
             wanted = self._wanted()
             if wanted != self.current.name:
-                self.current = load(f"models:/{wanted}", wanted, self.params)
-                _log.warning("%s serves now.", wanted)
-            self.problem = ""
+                self._switch(wanted)
+            self._failed = self.problem = ""
         except MondegreenError as error:
             self.problem = error.problem
         except Exception as error:  # a damaged version may fail in many ways, and none of them may end the service
@@ -105,7 +122,44 @@ class Champion:
         if (self.current, self.problem) != before:
             if self.problem:
                 _log.error("%s goes on serving: %s", self.current.name, self.problem)
-            self._on_change(self.current, self.problem)
+            self._on_change(self)
+
+    def settle(self) -> None:
+        """Waits while another version is loaded, for as long as that one is waited for."""
+        if loading := self.loading:
+            self._settled.wait(max(0.0, loading.until - time.monotonic()))
+
+    def following(self) -> Following:
+        """What a deployment on this machine reads of it."""
+        return Following(
+            pid=os.getpid(),
+            follows=self.model,
+            serves=self.current.name,
+            since=self.since,
+            loading=self.loading.name if self.loading else "",
+            problem=self.problem,
+            failed=self._failed,
+        )
+
+    def _switch(self, name: str) -> None:
+        """Loads a version and lets it answer. Raises whatever a damaged one raises."""
+        patience = 0.0 if name == self._failed else self.params.serve.switch_seconds
+        began = time.monotonic()
+        self._settled.clear()
+        self.loading = Loading(name, began + patience)
+        self._on_change(self)
+        if patience:
+            _log.warning("%s is being loaded; who asks now waits for it, %g s at most.", name, patience)
+        try:
+            self.current, self.since = load(f"models:/{name}", name, self.params), datetime.now(UTC)
+            _log.warning("%s serves now, after %.1f s.", name, time.monotonic() - began)
+        except BaseException:
+            self._failed = name
+            raise
+        finally:
+            self.loading = None
+            self._settled.set()
+            self._on_change(self)
 
     def _first(self) -> Served:
         """Raises MondegreenError when neither the registry nor a backup has a model that can be loaded."""

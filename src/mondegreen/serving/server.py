@@ -24,6 +24,7 @@ from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
 from mondegreen.serving.challenger import Challenger
 from mondegreen.serving.champion import Champion
+from mondegreen.serving.followers import write_following
 from mondegreen.serving.metrics import SHARED, Metrics
 from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import Answer, Spool
@@ -49,11 +50,17 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
         MondegreenError: no model can be loaded.
     """
     metrics = Metrics()
-    champion = Champion(model, params, params.serve.poll_seconds, lambda served, _: metrics.serves(served))
+
+    def changed(champion: Champion) -> None:
+        metrics.serves(champion.current)
+        write_following(spool.own, champion.following())
+
+    champion = Champion(model, params, params.serve.poll_seconds, changed)
     challenger = Challenger(champion, store)
-    batcher = Batcher(challenger.choose, params.serve, params.audio.max_duration, challenger.failed)
-    spool = Spool(store / "serve", Store(store, params), int(params.serve.spool_megabytes * 1_000_000))
-    shadow = Shadow(spool, lambda: batcher.busy, params.audio.max_duration, metrics.shadow)
+    batcher = Batcher(challenger.choose, params.serve, params.audio.max_duration, challenger.failed, champion.settle)
+    written = Store(store, params, champion.settle)
+    spool = Spool(store / "serve", written, int(params.serve.spool_megabytes * 1_000_000))
+    shadow = Shadow(spool, lambda: batcher.busy or bool(champion.loading), params.audio.max_duration, metrics.shadow)
     server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
     champion.start()
     challenger.start()
@@ -70,14 +77,19 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
 
 
 class Store:
-    """Writes answers down as `transcribe --log` does; the detector of each model is loaded when it is first needed."""
+    """Writes answers down as `transcribe --log` does; the detector of each model is loaded when it is first needed.
 
-    def __init__(self, folder: Path, params: Params) -> None:
+    Args:
+        settle: returns when there is time for it.
+    """
+
+    def __init__(self, folder: Path, params: Params, settle: Callable[[], None] = lambda: None) -> None:
         self._tracker = MetadataTracker(folder, sampling=AuditSampling(params.audit, params.seed))
-        self._params = params
+        self._params, self._settle = params, settle
 
     def __call__(self, answers: Sequence[Answer]) -> None:
         """Raises CaseError while the database is away; what is there already is not written again."""
+        self._settle()
         with reading(self._tracker.engine) as session:  # what was erased while it waited does not come back
             answers = without_erased(session, answers)
         known = self._tracker.logged([answer.request_id for answer in answers])

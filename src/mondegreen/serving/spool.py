@@ -1,17 +1,19 @@
 """Answers on their way into the store: on disk before the client has them, in the database when it has time.
 
 Each process appends to a file of its own and holds a lock on its folder; what a killed one left behind is taken over by
-whoever finds the lock free. Rows carry the request's id, so that what is written twice counts once. A database that is
-slow or away delays no answer; only when the disk's share is full is something dropped, and then it is counted and said.
+whoever finds the lock free. An answer is synced before it is given, together with those that come at the same moment.
+Rows carry the request's id, so that what is written twice counts once. A database that is slow or away delays no
+answer; only when the disk's share is full is something dropped, and then it is counted and said.
 """
 
+import errno
 import json
 import logging
 import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,10 +25,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mondegreen.errors import CaseError
 from mondegreen.files import flock, sha256_file, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.serving.followers import LOCK
 from mondegreen.speech.transcriber import Transcription
 
 BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
-_CURRENT, _AUDIO, _REFUSED, _LOCK = "current.jsonl", "audio", "refused", ".lock"
+_CURRENT, _AUDIO, _REFUSED = "current.jsonl", "audio", "refused"
 _PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
 _TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
 _log = logging.getLogger(__name__)
@@ -76,15 +79,17 @@ class Spool:
         self.state = SpoolState()
         self._all, self._write_down, self._most = folder, write_down, most_bytes
         self.own = folder / secrets.token_hex(8)
-        self._locks = ExitStack()
+        held = ExitStack()
         # Locked before it has the name by which others find it: they would take it over, and we would wait for ever.
         hidden = folder / f".{self.own.name}"
-        self._locks.enter_context(flock(hidden / _LOCK))
+        held.enter_context(flock(hidden / LOCK))
         (hidden / _AUDIO).mkdir()
         hidden.rename(self.own)
         self._file = self._open()
         self._bytes, self._lock = 0, threading.Lock()
-        self._folders: dict[Path, None] = {self.own: None}  # ours, and those that were taken over
+        self._added = self._synced = 0  # answers since the process began
+        self._syncing = threading.Lock()  # taken before the other one
+        self._folders = {self.own: held}  # ours, and those that were taken over, with their locks
         self._failures: dict[Path, int] = {}
         self._wake, self._closing = threading.Event(), False
         self._thread = threading.Thread(target=self._drain, daemon=True)
@@ -101,20 +106,45 @@ class Spool:
         shutil.rmtree(recording.parent, ignore_errors=True)
 
     def add(self, answer: Answer) -> None:
-        """Puts an answer on the disk; called before the client has it."""
+        """Puts an answer on the disk and syncs it; called before the client has it."""
         line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
         size = len(line) + Path(answer.transcription.path).stat().st_size
         with self._lock:
-            full = self._bytes + size > self._most
+            full = self._bytes + size > self._most or not self._append(line)
             if not full:
-                os.write(self._file, line)  # one call, so that a kill leaves whole lines or half of the last one
                 self._bytes += size
                 self.state.waiting += 1
+                self._added += 1
+            number = self._added
         if full:
             self.state.dropped += 1
             _log.error("The spool %s is full: answer %s is not logged.", self._all, answer.request_id)
             self.forget(Path(answer.transcription.path))
+        else:
+            self._sync(number)
         self._wake.set()
+
+    def _append(self, line: bytes) -> bool:
+        """In one call, so that a kill leaves whole lines or half of the last one; False when the disk is full."""
+        before = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) == len(line):
+                return True
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        os.ftruncate(self._file, before)  # half a line would spoil the next one
+        return False
+
+    def _sync(self, number: int) -> None:
+        """Returns when so many answers are on the disk; whoever waited for another's sync mostly finds it done."""
+        with self._syncing:
+            if self._synced >= number:
+                return
+            with self._lock:
+                added = self._added
+            os.fdatasync(self._file)
+            self._synced = added
 
     def close(self) -> None:
         """Writes down what can be; the rest waits on disk for the next process."""
@@ -124,10 +154,17 @@ class Spool:
         os.close(self._file)
         if not self.state.waiting:
             shutil.rmtree(self.own, ignore_errors=True)
-        self._locks.close()
+        for held in self._folders.values():
+            held.close()
 
     def _open(self) -> int:
-        return os.open(self.own / _CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        file = os.open(self.own / _CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        folder = os.open(self.own, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the file's name
+        finally:
+            os.close(folder)
+        return file
 
     def _drain(self) -> None:
         pause = _PAUSE
@@ -160,11 +197,10 @@ class Spool:
             if folder in self._folders or hidden or not folder.is_dir() or folder.name == _REFUSED:
                 continue
             held = ExitStack()
-            if held.enter_context(flock(folder / _LOCK, 0)) is None:
+            if held.enter_context(flock(folder / LOCK, 0)) is None:
                 held.close()
                 continue
-            self._locks.push(held.pop_all().__exit__)
-            self._folders[folder] = None
+            self._folders[folder] = held
             if (left := folder / _CURRENT).is_file():
                 left.rename(folder / f"{secrets.token_hex(8)}.ready")
             waiting = sum(_count(lines) for lines in _ready(folder))
@@ -172,19 +208,28 @@ class Spool:
                 self.state.waiting += waiting
             if waiting:
                 _log.warning("%d answers of a process that was killed are written down now.", waiting)
+            self._let_go(folder)
+
+    def _let_go(self, folder: Path) -> None:
+        """Removes a folder that was taken over, once nothing waits in it."""
+        if folder != self.own and not _ready(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            self._folders.pop(folder).close()
 
     def _rotate(self) -> None:
         """The lines so far are a file that nobody writes to any more."""
-        with self._lock:
+        with self._syncing, self._lock:
             current = self.own / _CURRENT
             if current.stat().st_size:
+                os.fdatasync(self._file)
+                self._synced = self._added
                 os.close(self._file)
                 current.rename(self.own / f"{secrets.token_hex(8)}.ready")
                 self._file = self._open()
 
     def _written(self, lines: Path) -> bool:
         """Writes one file's answers down and removes it; False when it has to wait."""
-        answers = list(_read(lines))
+        answers, unreadable = _read(lines)
         try:
             if answers:
                 self._write_down(answers)
@@ -198,6 +243,8 @@ class Spool:
             if self._failures[lines] < _TRIES:
                 return self._later(f"{type(error).__name__}: {error}")
             return self._set_aside(lines, answers, error)
+        if unreadable:
+            self._keep(lines, unreadable, [], "they are no answers that this version can read")
         self._remove(lines, answers)
         self.state.written += len(answers)
         return True
@@ -209,18 +256,21 @@ class Spool:
         return False
 
     def _set_aside(self, lines: Path, answers: Sequence[Answer], error: Exception) -> bool:
+        self._keep(lines, list(filter(None, lines.read_bytes().split(b"\n"))), answers, str(error))
+        self._remove(lines, answers)
+        return True
+
+    def _keep(self, lines: Path, kept: Sequence[bytes], answers: Sequence[Answer], why: str) -> None:
         """Keeps what cannot be stored where a person finds it, so that it holds up nothing else."""
         aside = self._all / _REFUSED
         aside.mkdir(exist_ok=True)
-        shutil.copyfile(lines, aside / lines.with_suffix(".jsonl").name)
+        write_bytes(aside / lines.with_suffix(".jsonl").name, b"".join(line + b"\n" for line in kept))
         for answer in answers:
             recording = Path(answer.transcription.path)
             if recording.is_file():
                 shutil.copyfile(recording, aside / f"{answer.request_id}-{recording.name}")
-        _log.error("%d answers cannot be stored and are kept in %s: %s", len(answers), aside, error)
-        self._remove(lines, answers)
-        self.state.refused += len(answers)
-        return True
+        _log.error("%d answers cannot be stored and are kept in %s: %s", len(kept), aside, why)
+        self.state.refused += len(kept)
 
     def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
         size, count = lines.stat().st_size, _count(lines)
@@ -234,9 +284,7 @@ class Spool:
             self.state.waiting -= count
             if lines.parent == self.own:
                 self._bytes -= size
-        if lines.parent != self.own and not list(_ready(lines.parent)):
-            shutil.rmtree(lines.parent, ignore_errors=True)
-            self._folders.pop(lines.parent, None)
+        self._let_go(lines.parent)
 
 
 @dataclass(frozen=True)
@@ -260,13 +308,13 @@ def erase_spooled(
     """
     taken = held = 0
     for own in sorted(path for path in folder.glob("*") if path.is_dir()):
-        with flock(own / _LOCK, 0) if own.name != _REFUSED else nullcontext(0) as ours:
+        with flock(own / LOCK, 0) if own.name != _REFUSED else nullcontext(0) as ours:
             files = [path for path in own.glob("*") if path.suffix in (".jsonl", ".ready")]
             count = sum(_without(lines, goes, apply and ours is not None) for lines in files)
             taken, held = (taken + count, held) if ours is not None else (taken, held + count)
             if apply and ours is not None:
                 for path in [path for path in own.rglob("*") if path.is_file() and path.suffix != ".ready"]:
-                    if path.name not in (_LOCK, _CURRENT) and sha256_file(path) in recordings:
+                    if path.name not in (LOCK, _CURRENT) and sha256_file(path) in recordings:
                         path.unlink()
     return SpoolErased(taken, held)
 
@@ -306,12 +354,19 @@ def _count(lines: Path) -> int:
     return lines.read_bytes().count(b"\n")
 
 
-def _read(lines: Path) -> Iterator[Answer]:
-    """The whole lines. Half of the last one was written when its process was killed: that answer was never sent."""
-    for number, line in enumerate(lines.read_bytes().split(b"\n"), 1):
-        if not line:
-            continue
+def _read(lines: Path) -> tuple[list[Answer], list[bytes]]:
+    """The answers, and whole lines that are none.
+
+    Half of the last line was written when its process was killed: that answer was never sent.
+    """
+    *whole, last = lines.read_bytes().split(b"\n")
+    answers, unreadable = [], []
+    for line in filter(None, [*whole, last]):
         try:
-            yield Answer.model_validate(json.loads(line))
+            answers.append(Answer.model_validate(json.loads(line)))
         except (ValueError, ValidationError):
-            _log.warning("%s, line %d: half an answer, which was never sent, is left out.", lines, number)
+            if line is last:
+                _log.warning("%s: half an answer, which was never sent, is left out.", lines)
+            else:
+                unreadable.append(line)
+    return answers, unreadable
