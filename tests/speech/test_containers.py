@@ -270,6 +270,13 @@ ELSEWHERE = [
         wav pcm_s24le 48000
         wav pcm_alaw 8000
         wav adpcm_ima_wav 22050
+        avi pcm_s16le 16000
+        flv aac 44100
+        tta tta 16000
+        voc pcm_s16le 16000
+        sox pcm_s32le 16000
+        wv wavpack 16000
+        nut pcm_s16le 16000
         """.strip().splitlines(),
     )
 ]
@@ -283,6 +290,8 @@ def encoded_by_ffmpeg(kind: str, codec: str, rate: int, seconds: float = 2.5) ->
         samples = (speech_like(seconds, rate) * 32767).astype(np.int16)[None]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = rate
+        if kind == "oga":  # its last packet needs a time
+            frame.pts = 0
         track.bit_rate = 48_000 if codec != "libopencore_amrnb" else 12_200
         wanted = track.codec_context.format
         resampler = av.AudioResampler(wanted, "mono", rate, frame_size=track.codec_context.frame_size or None)
@@ -319,14 +328,24 @@ def test_other_containers_that_are_cut_are_refused_or_said(kind: str, codec: str
             assert "incomplete" in said or abs(found - ffmpeg_seconds(content)) < 0.05
 
 
+def sphere(seconds: float) -> bytes:
+    samples = encoded(WAV, seconds)[44:]
+    head = f"NIST_1A\n   1024\nsample_count -i {len(samples) // 2}\nsample_rate -i 16000\nchannel_count -i 1\n"
+    head += "sample_n_bytes -i 2\nsample_byte_format -s2 01\nsample_sig_bits -i 16\nsample_coding -s3 pcm\nend_head\n"
+    return head.encode().ljust(1024) + samples
+
+
 def of_kind(kind: str, seconds: float = 2.5) -> bytes:
+    if kind == "sphere":
+        return sphere(seconds)
     own = {"wav": WAV, "flac": FLAC, "mp3": MP3, "opus": OPUS}
     if kind in own:
         return encoded(own[kind], seconds)
     return encoded_by_ffmpeg(*next(one for one in ELSEWHERE if one[0] == kind), seconds)
 
 
-OTHERS = ("mp4", "mov", "aiff", "asf", "caf", "w64", "amr", "webm", "au")
+OTHERS = ("mp4", "mov", "aiff", "asf", "caf", "w64", "amr", "webm", "au", "sphere")
+OTHERS += ("avi", "flv", "tta", "voc", "sox", "wv", "nut")
 
 
 @pytest.mark.parametrize(
@@ -340,6 +359,12 @@ def test_files_of_any_kind_one_after_the_other_are_all_heard(kinds: tuple[str, .
     found, said = heard(b"".join(files))
     assert not said and found == pytest.approx(sum(heard(file)[0] for file in files), abs=0.01)
     assert duration_of(io.BytesIO(b"".join(files))) == pytest.approx(found, abs=0.01)
+
+
+def test_the_last_chunk_of_a_wave64_file_may_lack_its_padding() -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, speech_like(2001 / SAMPLE_RATE), SAMPLE_RATE, format="W64", subtype="PCM_16")
+    assert len(stream.getvalue()) % 8 and heard(stream.getvalue()) == (2001 / SAMPLE_RATE, {})
 
 
 def test_what_stands_behind_a_file_and_is_no_sound_is_said() -> None:
@@ -364,10 +389,27 @@ def test_a_size_that_is_wrong_ends_no_search_and_loses_nothing_in_silence(
     assert said or found > 2.45
 
 
-@pytest.mark.parametrize("kind", ["caf", "w64", "aiff", "au", "webm"])
-def test_an_end_that_is_missing_is_said(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["caf", "w64", "aiff", "au", "webm", "avi", "flv", "voc", "sox", "sphere"])
+def test_an_end_that_is_missing_is_said_and_above_the_share_refused(kind: str) -> None:
     content = of_kind(kind)
-    assert "incomplete" in heard(content[: -len(content) // 20])[1]
+    found, said = heard(content[: -len(content) // 20])
+    assert 2.3 < found < 2.45 and re.search(r"\(0\.[01]\d\d s\)", said["incomplete"])
+    if kind != "voc":  # of which each block says its own length alone
+        with pytest.raises(AudioError, match=r"of 2\.\d\d s are missing"):
+            heard(content[: len(content) * 6 // 10])
+
+
+def test_a_codec_whose_header_has_no_bytes_a_second_is_refused_above_the_share_all_the_same() -> None:
+    content = encoded_by_ffmpeg("wav", "adpcm_ima_wav", 22_050)
+    silent = content[:28] + bytes(4) + content[32:]
+    with pytest.raises(AudioError, match="are missing"):
+        heard(silent[: len(silent) // 2])
+
+
+def test_damage_of_flac_in_ogg_has_its_place_and_seconds() -> None:
+    content = encoded_by_ffmpeg("oga", "flac", 16_000)
+    said = heard(content[: len(content) * 95 // 100])[1]["incomplete"]
+    assert "it breaks off at 2.02 s" in said
 
 
 def ape(version: int, header: bool) -> bytes:
@@ -386,6 +428,7 @@ BEHIND: dict[str, bytes] = {
     "ID3v2 with a footer": b"ID3\x04\0\x10\0\0\0\x14" + bytes(20) + b"3DI\x04\0\x10\0\0\0\x14",
     "APE 1": ape(1000, header=False),
     "APE 2": ape(2000, header=True),
+    "APE 2 whose footer promises a header": ape(2000, header=True)[32:],
     "APE 2 without a header, ID3v1": ape(2000, header=False) + b"TAG" + b"x" * 125,
     "Lyrics3": LYRICS + b"%06dLYRICS200" % len(LYRICS),
 }

@@ -29,7 +29,7 @@ Waveform = npt.NDArray[np.float32]
 Source = Path | str | BinaryIO
 
 SAMPLE_RATE: Hertz = 16_000
-DECODING = 4  # goes up when files are heard otherwise than before: what was computed from them is computed anew
+DECODING = 5  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 MAX_MISSING_SHARE = AudioParams().max_missing_share
@@ -253,8 +253,10 @@ def _instead_of_the_mix(recording: Recording) -> Instead | None:
 
 
 def _check_losses(recording: Recording, heard: Seconds, losses: list[Loss], max_missing_share: float) -> None:
-    name, missing = recording.name, sum(loss.seconds or 0.0 for loss in losses)
-    clauses = [loss.message + (f" ({loss.seconds:.3f} s)" if loss.seconds else "") for loss in losses]
+    name = recording.name
+    seconds = [loss.share * heard if loss.seconds is None else loss.seconds for loss in losses]
+    missing = sum(seconds)
+    clauses = [loss.message + (f" ({lost:.3f} s)" if lost else "") for loss, lost in zip(losses, seconds, strict=True)]
     said = "; ".join([*clauses[:_NAMED], *([f"and {len(clauses) - _NAMED} more"] if len(clauses) > _NAMED else [])])
     if losses and not heard:
         raise AudioError(f"{name} is truncated: {said}.", AGAIN, "truncated")

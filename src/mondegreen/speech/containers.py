@@ -28,7 +28,6 @@ _NOT_AUDIO = tuple(
 # How files begin in which an mp3 frame or a RIFF header is somebody else's.
 _FOREIGN = re.compile(rb"....ftyp|\x1aE\xdf\xa3|0&\xb2u|FORM|caff|\.snd|#!AMR|NIST_1A|riff|PK\x03\x04", re.DOTALL)
 _WAVS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
-_SILENT = (b"caff", b"riff")  # of which ffmpeg says nothing when their end is not there
 
 
 def inspect(stream: BinaryIO, start: int = 0) -> Layout | None:
@@ -69,13 +68,14 @@ def _foreign(stream: BinaryIO, size: int, start: int) -> Layout | None:
     """Files that ffmpeg reads, one after the other, and what else follows them; None when there is but one file."""
     layout, following = Layout(), start
     while following < size and begins(read_at(stream, following, 24)):
-        begin, following = following, end_of(stream, following)
-        layout.parts.append(Part((range(begin, min(following, size)),), foreign=True))
-        if following > size and read_at(stream, begin, 4) in _SILENT:
-            layout.losses.append(Loss(f"{following - size} bytes are missing at its end", None))
+        begin, following = following, end_of(stream, following, size)
+        missing = max(0, following - size)
+        layout.parts.append(Part((range(begin, min(following, size)),), foreign=True, missing=missing))
+        while following < size and (tag := tag_bytes(read_at(stream, following, 32))):
+            following += tag
     if following < size and not _behind(stream, following, layout) and any(read_at(stream, following, BLOCK)):
         layout.losses.append(Loss(f"{size - following} bytes behind its end are no sound that is known", None))
-    return layout if start or len(layout.parts) > 1 or layout.losses else None
+    return layout if start or len(layout.parts) > 1 or layout.losses or layout.parts[0].missing else None
 
 
 def _wav(stream: BinaryIO, size: int, start: int) -> Layout:
@@ -163,7 +163,8 @@ def _data(stream: BinaryIO, size: int, position: int, form: _Form, layout: Layou
         stop = min(begin + promised, size)
         if promised > there and not open_end:
             said = f"its header says {promised} bytes of audio, {there} are there"
-            layout.losses.append(Loss(said, (promised - there) / second if form.bytes_a_second > 1 else None))
+            seconds = (promised - there) / second if form.bytes_a_second > 1 else None
+            layout.losses.append(Loss(said, seconds, (promised - there) / size))
     long = open_end and form.magic == b"RF64"
     whole = form.tidy and rest == "chunks" and (promised <= there or open_end) and not long
     head = _riff_head(form.magic, form.order, form.kept, stop - begin)

@@ -12,7 +12,8 @@ EXTENSIONS = frozenset(
     {
         *(".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga"),
         *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".webm", ".mka", ".mkv", ".avi", ".wma", ".asf", ".ac3"),
-        *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".amr", ".awb", ".sph", ".ape", ".wv"),
+        *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".amr", ".awb", ".sph", ".ape", ".wv", ".tta", ".voc"),
+        *(".3g2", ".flv", ".mpg", ".mpeg", ".eac3"),
     }
 )
 _NAMED = 20

@@ -41,11 +41,12 @@ def described(stream: Spliced) -> tuple[int, int, str]:
         raise ValueError(error.strerror) from None
 
 
-def blocks(stream: Spliced, lose: Callable[[Loss], None]) -> Iterator[tuple[int, Block]]:
+def blocks(stream: Spliced, lose: Callable[[Loss], None], missing: int = 0) -> Iterator[tuple[int, Block]]:
     """Decodes the first sound track.
 
     Args:
         lose: is told what the file should hold and what could not be decoded.
+        missing: bytes that should follow it.
 
     Yields:
         The rate, and float32 (frames, channels).
@@ -59,12 +60,14 @@ def blocks(stream: Spliced, lose: Callable[[Loss], None]) -> Iterator[tuple[int,
         with av.open(stream, "r", metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise ValueError("it holds no sound")
-            yield from _track(container, lose)
+            yield from _track(container, lose, missing)
     except av.FFmpegError as error:
         raise ValueError(error.strerror) from None
 
 
-def _track(container: "av.container.InputContainer", lose: Callable[[Loss], None]) -> Iterator[tuple[int, Block]]:
+def _track(
+    container: "av.container.InputContainer", lose: Callable[[Loss], None], missing: int
+) -> Iterator[tuple[int, Block]]:
     import av
 
     track = container.streams.audio[0]
@@ -102,6 +105,8 @@ def _track(container: "av.container.InputContainer", lose: Callable[[Loss], None
     promised = _promised(container, track)
     if promised - heard - lost > _GAP:
         lose(Loss(f"its header says {promised:.2f} s, {heard:.2f} s are there", promised - heard - lost))
+    elif missing:
+        lose(Loss(f"{missing} bytes are missing at its end", None, missing / container.size))
 
 
 def _promised(container: "av.container.InputContainer", track: "av.AudioStream") -> Seconds:

@@ -27,6 +27,7 @@ class Loss:
 
     message: str
     seconds: Seconds | None
+    share: float = 0.0  # by bytes, of what the file holds: where the seconds follow from what is heard of it
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Part:
     pieces: tuple[Piece, ...]
     seconds: Seconds | None = None
     foreign: bool = False  # ffmpeg is to read it
+    missing: int = 0  # bytes that should stand behind it, by its own headers
     frames: Seconds = 0.0  # how long its mp3 frames last, of which a decoder leaves out some of the encoder's
 
 

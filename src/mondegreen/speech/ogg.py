@@ -46,7 +46,7 @@ def ogg_layout(stream: BinaryIO, size: int, start: int) -> tuple[Layout, int]:
         else:
             strays.append(page)
     if not links:
-        layout.losses.append(Loss("it has no whole page with a stream's beginning", None))
+        layout.losses.append(Loss(f"{size - start} bytes of Ogg hold no stream's beginning", None))
     else:
         layout.losses.extend(_strays(stream, strays))
     offset = 0.0
@@ -149,7 +149,10 @@ def _ogg_clock(page: bytes) -> tuple[int, int]:
     head = page[27 + page[26] :]
     if head.startswith(b"OpusHead"):
         return 48_000, int.from_bytes(head[10:12], "little")
-    return (int.from_bytes(head[12:16], "little"), 0) if head.startswith(b"\x01vorbis") else (0, 0)
+    if head.startswith(b"\x7fFLAC"):
+        return int.from_bytes(head[27:30], "big") >> 4, 0
+    at = {b"\x01vorbis": 12, b"Speex   ": 36}.get(next((kind for kind in _SOUND if head.startswith(kind)), b""))
+    return (int.from_bytes(head[at : at + 4], "little"), 0) if at else (0, 0)
 
 
 def _marked_as_end(stream: BinaryIO, last: _Page) -> bytes:

@@ -99,8 +99,7 @@ class Recording:
             lose(loss)
         alone = self.layout.parts[0] if self.layout and len(self.layout.parts) == 1 else None
         if self.layout is None or (alone and alone.foreign) or not self._readable(self.layout):
-            stream = Spliced(self.stream, alone.pieces) if alone and alone.foreign else self._whole()
-            yield from self._foreign(stream, lose)
+            yield from self._foreign(alone if alone and alone.foreign else None, lose)
             return
         offset = 0.0
         for part in self.layout.parts:
@@ -164,20 +163,22 @@ class Recording:
             lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
             return
         try:
-            for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose)):
+            for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose, part.missing)):
                 offset += len(block) / rate
                 yield rate, block
         except ValueError as error:
             lose(Loss(f"a part at {offset:.2f} s cannot be decoded ({error})", None))
 
-    def _foreign(self, stream: Spliced, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+    def _foreign(self, part: Part | None, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        """The whole file, or the one part that it has."""
         kind = (
             "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
         )
         if not foreign.installed():
             raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {CONVERT}", "not_audio")
         try:
-            yield from _merged(foreign.blocks(stream, lose))
+            stream = Spliced(self.stream, part.pieces) if part else self._whole()
+            yield from _merged(foreign.blocks(stream, lose, part.missing if part else 0))
         except ValueError as error:
             if self.layout and not self.layout.parts[0].foreign:
                 raise AudioError(f"{self.name} is truncated or damaged: {error}.", AGAIN, "truncated") from None

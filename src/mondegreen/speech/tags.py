@@ -44,7 +44,9 @@ def _bytes_before(tail: bytes) -> int:
     if tail[-10:-7] == b"3DI":
         return 20 + _syncsafe(tail[-4:])
     if tail[-32:-24] == b"APETAGEX":
-        return int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 0x80 else 0)
+        if tail[-9] & 0x20:  # the header of a tag whose footer stood behind it
+            return 32
+        return int.from_bytes(tail[-20:-16], "little")  # some promise a header that is not there
     return 0
 
 
