@@ -277,6 +277,13 @@ class RetentionDays(_Section):
     inferences: float | None = Field(None, gt=0)
 
 
+class ComputeParams(_Section):
+    engine: Literal["local", "ray"] = "local"
+    workers: int | None = Field(None, ge=1)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+
+
 class GcpParams(_Section):
     project_id: str | None = None
     bucket: str | None = None
@@ -317,6 +324,7 @@ class Params(_Section):
     audit: AuditParams = AuditParams()
     serve: ServeParams = ServeParams()
     retention_days: RetentionDays = RetentionDays()
+    compute: ComputeParams = ComputeParams()
     gcp: GcpParams = GcpParams()
 
 

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, or folders of them.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Recordings, or folders of them; with --out also gs://… and s3://…."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(help="Folder, hub name or models:/…; the champion, else model.base of ./params.yaml."),
@@ -50,13 +53,24 @@ def transcribe(
     recording: RecordingOption = None,
     metadata: MetadataOption = None,
     phrases: PhrasesOption = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write shards of transcripts there (a folder, gs://…, s3://…).")
+    ] = None,
+    format: Annotated[Literal["jsonl", "parquet"], typer.Option(help="Of the shards.")] = "jsonl",
+    shard_size: Annotated[int, typer.Option(min=1, help="Recordings of a shard.")] = 64,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(help="Who fills the shards; compute.engine of ./params.yaml when not given."),
+    ] = None,
 ) -> None:
     """Transcribe recordings (wav, flac, ogg, mp3; others with the extra av; any rate, any length).
 
     A recording that cannot be used is named on stderr, and the rest go on; the exit code is then 1. So it is when an
     inference could not be logged. What was not heard of a recording, and which files of a folder are no recordings,
-    stands on stderr too.
+    stands on stderr too. With --out nothing is printed but a summary: shards are written, by this process or a Ray of
+    many machines, and the same command goes on where an earlier one was ended.
     """
+    _check_options(files, out, engine, log, any((speaker, recording, metadata)))
     name, params = named_model(model, "Give one: --model NAME.")
     if name.startswith("models:/"):  # before torch is loaded: a registry that is away is said within seconds
         from mondegreen.registry.resolving import resolve_uri
@@ -67,15 +81,32 @@ def transcribe(
     from mondegreen.speech.channels import channel_of
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
-    paths = [name for path in expanded(files) for name in named_channels(path, channel or params.audio.channel)]
-    if not log and any((speaker, recording, metadata)):
-        raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
+    channel = channel or params.audio.channel
+    seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
+    listed = read_phrases(phrases) if phrases else None
+    if out:
+        from mondegreen.cli.shards import transcribe_into
+
+        params = params.model_copy(
+            update={"compute": params.compute.model_copy(update={"engine": engine} if engine else {})}
+        )
+        return transcribe_into(
+            out,
+            files,
+            name,
+            params,
+            channel=channel,
+            batch_seconds=seconds,
+            phrases=listed,
+            format=format,
+            size=shard_size,
+            as_json=as_json,
+        )
+    paths = [name for path in expanded(map(Path, files)) for name in named_channels(path, channel)]
     origin = origins(paths, speaker, recording, None, metadata)
     for path, (file, number) in ((path, channel_of(path)) for path in paths):
         if number is not None:
             origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
-    seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
-    listed = read_phrases(phrases) if phrases else None
     stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, phrases=listed)
     warn_of_left_out(stt)
     failed, group = 0, batch_size or GROUP
@@ -89,6 +120,21 @@ def transcribe(
             advance(done)
     if failed or inferences.lost:
         raise typer.Exit(1)
+
+
+def _check_options(files: list[str], out: str | None, engine: str | None, log: bool, origin: bool) -> None:
+    """What does not go together is said before anything is loaded."""
+    if out and (log or origin):
+        raise UsageError(
+            "--log, and with it --speaker, --recording and --metadata, keeps inferences in this machine's store.",
+            "Leave them away with --out; each row names its recording.",
+        )
+    if origin and not log:
+        raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
+    if not out and engine == "ray":
+        raise UsageError("--engine ray writes shards.", "Name where: --out DIR.")
+    if not out and (url := next((name for name in files if "://" in name), None)):
+        raise UsageError(f"{url} is in a bucket, whose transcripts go into shards.", "Name where: --out DIR.")
 
 
 def expanded(files: Iterable[Path]) -> Iterator[Path]:

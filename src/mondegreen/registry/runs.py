@@ -24,6 +24,7 @@ _RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in 
 _NOT_OF_A_CANDIDATE = {
     "audit",
     "cases",
+    "compute",
     "deploy",
     "detector",
     "gcp",

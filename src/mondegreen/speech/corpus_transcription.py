@@ -112,21 +112,22 @@ def _remember(memory: Path, rows: list[Hypothesis]) -> None:
 
 
 def _hypothesis(utterance: Utterance, result: "Transcription | Failure", digest: str) -> Hypothesis:
-    """Rounded, so that last bits of a float never count as a change."""
     from mondegreen.speech.transcriber import Failure
 
     if isinstance(result, Failure):
         return _text_alone(utterance.sha256, utterance, digest, error=result.error)
-    return Hypothesis(
-        id=utterance.sha256,
-        path=utterance.path,
-        text=result.text,
-        confidence=round(result.confidence, 4),
-        duration=round(result.duration, 3),
-        words=[_rounded(word) for word in result.words],
-        nbest=[Alternative(text=item.text, score=round(item.score, 2)) for item in result.nbest],
-        model=digest,
-    )
+    return Hypothesis(id=utterance.sha256, path=utterance.path, model=digest, **heard(result))
+
+
+def heard(result: "Transcription") -> dict[str, Any]:
+    """What a row keeps of a transcription, rounded, so that last bits of a float never count as a change."""
+    return {
+        "text": result.text,
+        "confidence": round(result.confidence, 4),
+        "duration": round(result.duration, 3),
+        "words": [_rounded(word) for word in result.words],
+        "nbest": [Alternative(text=item.text, score=round(item.score, 2)) for item in result.nbest],
+    }
 
 
 def _rounded(word: Word) -> Word:

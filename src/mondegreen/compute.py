@@ -1,0 +1,244 @@
+"""One function over many shards of work: in this process, or on a Ray of one machine or many.
+
+The function is opened once a worker, where it loads its model, and then gets a shard at a time. Ray Data starts the
+workers, holds back what they cannot take yet, and gives a shard to another one when its own dies. RAY_ADDRESS names
+the cluster; without it a Ray of this machine is started. Needs the extra `ray`, which is imported on first use.
+"""
+
+import hashlib
+import importlib
+import io
+import logging
+import os
+import pickle
+import socket
+import sys
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from mondegreen.config import ComputeParams
+from mondegreen.errors import CloudError, MondegreenError, UsageError
+from mondegreen.files import lock
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+OpenWorker = Callable[[Path | None], Callable[[Shard], Result]]
+
+_TRIES = 3  # workers that one shard may take with it
+_PACKAGE = Path(__file__).parent
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A shard that gave no result: its function raised, or its workers died."""
+
+    why: str
+
+
+def map_shards(
+    open_worker: "OpenWorker[Shard, Result]",
+    shards: Sequence[Shard],
+    settings: ComputeParams,
+    folder: Path | None = None,
+) -> "Iterator[tuple[int, Result | Undone]]":
+    """The place of each shard and what came of it, as they are done: in their order here, in any order on Ray.
+
+    Args:
+        open_worker: called once a worker with its copy of `folder`; gives the function of one shard. On Ray it is
+            pickled, as shards and results are; a shard may be begun again after its worker died.
+        folder: what every worker needs, such as the model.
+
+    Raises:
+        MondegreenError: a worker cannot be opened.
+        UsageError: the extra `ray` is not installed.
+        CloudError: no Ray answers at RAY_ADDRESS.
+    """
+    if settings.engine == "ray" and shards:
+        return _over_ray(open_worker, shards, settings, folder)
+    return _here(open_worker, shards, folder)
+
+
+def _here(
+    open_worker: "OpenWorker[Shard, Result]", shards: Sequence[Shard], folder: Path | None
+) -> "Iterator[tuple[int, Result | Undone]]":
+    worker = open_worker(folder) if shards else None
+    for number, shard in enumerate(shards):
+        assert worker
+        yield number, _result(worker, shard)
+
+
+def _result(worker: Callable[[Shard], Result], shard: Shard) -> Result | Undone:
+    try:
+        return worker(shard)
+    except Exception as error:  # whatever a shard meets, the others are still done; who asked says what was not
+        said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+        return Undone(said)
+
+
+def _over_ray(
+    open_worker: "OpenWorker[Shard, Result]", shards: Sequence[Shard], settings: ComputeParams, folder: Path | None
+) -> "Iterator[tuple[int, Result | Undone]]":
+    ray = connected()
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a shard whose workers die is left out, and named below
+    packed = _Packed.of(folder, ray) if folder else None
+    rows = [{"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards)]
+    room = max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
+    fewest = min(room, len(shards), settings.workers or room)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # max_task_retries has no other place until Ray 2.64, which is not allowed yet
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _RayWorker,
+            fn_constructor_args=(open_worker, packed, code_digest()),
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.workers),
+            num_cpus=settings.cpus,
+            num_gpus=settings.gpus,
+            max_task_retries=_TRIES - 1,
+        )
+    missing = set(range(len(shards)))
+    try:
+        for row in results.iter_rows():
+            result = pickle.loads(row["result"])  # of our own workers; a Ray runs whatever its users send it anyway
+            if isinstance(result, MondegreenError):
+                raise result
+            missing.discard(row["number"])
+            yield row["number"], cast("Result | Undone", result)
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().rpartition("\n")[2].strip()
+        raise MondegreenError(
+            f"Ray ended the run: {why}.", "Is the same mondegreen[ray] on every machine? The same command goes on."
+        ) from error
+    for number in sorted(missing):
+        yield number, Undone(f"its worker died {_TRIES} times; was the memory full?")
+
+
+class _RayWorker:
+    """An actor of Ray: opens the worker, hands it a shard at a time.
+
+    What cannot be opened is every shard's result, because Ray would start the actor again for ever.
+    """
+
+    def __init__(self, open_worker: "OpenWorker[Any, Any]", packed: "_Packed | None", code: str) -> None:
+        self._problem: MondegreenError | None = None
+        try:
+            if code_digest() != code:
+                raise MondegreenError(
+                    f"The worker on {socket.gethostname()} runs another mondegreen than the one that asks.",
+                    "Install the same version (or start the same image) everywhere.",
+                )
+            self._worker = open_worker(packed.unpacked() if packed else None)
+        except MondegreenError as error:
+            self._problem = MondegreenError(error.problem, error.next_step)
+        except Exception as error:
+            self._problem = MondegreenError(f"A worker cannot begin: {type(error).__name__}: {error}")
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        result = self._problem or _result(self._worker, pickle.loads(row["shard"]))
+        return {"number": row["number"], "result": pickle.dumps(result)}
+
+
+def code_digest() -> str:
+    """SHA-256 over the modules of the package: another one may give other texts."""
+    found = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        found.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A folder in Ray's object store, which machines hand on to each other."""
+
+    name: str
+    sha256: str
+    content: Any  # an ObjectRef
+
+    @classmethod
+    def of(cls, folder: Path, ray: Any) -> "_Packed":
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:  # the hub's folders are links
+            archive.add(folder, folder.name)
+        return cls(folder.name, hashlib.sha256(content.getbuffer()).hexdigest(), ray.put(content.getvalue()))
+
+    def unpacked(self) -> Path:
+        """The folder on this machine, once for all of its workers."""
+        home = Path(tempfile.gettempdir(), f"mondegreen-{os.getuid()}", self.sha256)
+        with lock(home.with_suffix(".lock")):
+            if not home.is_dir():
+                part = Path(tempfile.mkdtemp(dir=home.parent))
+                content = importlib.import_module("ray").get(self.content)
+                with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                    archive.extractall(part, filter="data")
+                part.replace(home)
+        return home / self.name
+
+
+def connected() -> Any:
+    """Ray's module, connected to RAY_ADDRESS or to a Ray of this machine that ends with this process."""
+    address = os.environ.get("RAY_ADDRESS")
+    quiet = "RAY_BACKEND_LOG_LEVEL" not in os.environ
+    for name, value in _QUIET.items():  # Ray reads them when it is imported
+        os.environ.setdefault(name, value)
+    try:
+        ray: Any = importlib.import_module("ray")
+        importlib.import_module("ray.data")
+    except ImportError:
+        raise UsageError(
+            "Ray is not installed.", 'Run `pip install "mondegreen[ray]"`, or choose engine local.'
+        ) from None
+    if ray.is_initialized():
+        return ray
+    if address and address not in ("auto", "local"):
+        _check_listens(address)
+    with _no_stderr() if quiet else warnings.catch_warnings():
+        try:
+            ray.init(address=address, include_dashboard=False if not address or address == "local" else None,
+                     configure_logging=False, log_to_driver=False, logging_level=logging.CRITICAL)  # fmt: skip
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise _no_ray(address or "this machine", str(error)) from None
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    # What a dying worker's machine says would stand among the answers on stdout; we say it by shard.
+    printing: Any = importlib.import_module("ray._private.worker")
+    printing._worker_logs_enabled = False
+    return ray
+
+
+def _check_listens(address: str) -> None:
+    """Within seconds, where Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        raise UsageError(f"RAY_ADDRESS={address} is no address of a Ray.", "Write host:6379, auto or local.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise _no_ray(address, str(error)) from None
+
+
+def _no_ray(address: str, why: str) -> CloudError:
+    return CloudError(
+        f"No Ray answers at {address}: {why}.",
+        "`ray status` on the head node shows it; RAY_ADDRESS names another, and without it one is started here.",
+    )
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Ray's core writes past Python's streams; what matters comes as an exception."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,330 @@
+"""Many recordings into shards of transcripts, by one process or by a cluster, which may die at any line.
+
+The output holds `part-00000.jsonl` (or .parquet), each whole or absent, a row a recording; `_run/` with the settings,
+which recording belongs to which shard, and the facts of each shard that is done; and, at the end, `manifest.json`. A
+later run goes on with the shards that have no facts yet, and adds shards for recordings that are new.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mondegreen.compute import OpenWorker, Undone, map_shards
+from mondegreen.config import Channel, ComputeParams, Params, Seconds
+from mondegreen.errors import UsageError
+from mondegreen.files import printable
+from mondegreen.records import Hypothesis
+from mondegreen.scoring.phrases import PhraseList
+from mondegreen.speech.audio import DECODING, named_channels
+from mondegreen.speech.channels import content_digest
+from mondegreen.speech.corpus_transcription import heard
+from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
+from mondegreen.storage import Stored, fetch, is_url, joined, read, sizes_below, write
+
+Format = Literal["jsonl", "parquet"]
+ARCHIVE = ".tar"  # a million small files are slow to list and to fetch: archives of them are taken apart by the worker
+SIZE = 64  # recordings of a shard
+_RUN, _INPUTS, _SETTINGS, MANIFEST = "_run", "_run/inputs.jsonl", "_run/settings.json", "manifest.json"
+_FETCHERS = 4
+
+
+class Row(Hypothesis):
+    """A recording in a shard: its `id` is the sha256 of what was heard, "" where nothing was."""
+
+    warnings: tuple[str, ...] = ()
+    reason: str = ""  # the code of `error`
+
+
+class Settings(BaseModel):
+    """What the rows depend on besides the recordings."""
+
+    model_config = ConfigDict(frozen=True)
+    model: str  # digest
+    channel: Channel
+    max_duration: Seconds
+    max_missing_share: float
+    beam_width: int
+    nbest: int
+    decoding: str
+    format: Format
+
+
+class ShardFacts(BaseModel):
+    """A shard that is done."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    recordings: int
+    failed: dict[str, str]  # message by recording
+    warned: int  # recordings with warnings, in their rows
+    seconds: Seconds  # of audio
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """Everything that an output holds."""
+
+    model_config = ConfigDict(frozen=True)
+    settings: Settings
+    recordings: int
+    failed: int
+    seconds: Seconds
+    shards: list[ShardFacts]
+
+
+@dataclass(frozen=True)
+class Shard:
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Opens a worker, which writes shard after shard; travels to other machines."""
+
+    out: str
+    settings: Settings
+    params: Params
+    model: str  # as it was named: messages say so, wherever the copy of it lies
+    phrases: PhraseList | None
+    batch_seconds: Seconds
+
+    def __call__(self, folder: Path | None) -> Callable[[Shard], ShardFacts]:
+        stt = load_transcriber(
+            str(folder), self.params, batch_seconds=self.batch_seconds, cached=False, phrases=self.phrases
+        )
+        if stt.digest != self.settings.model:
+            raise UsageError(f"{self.model} is another model than when the run began.", "Begin again.")
+        stt.model = replace(stt.model, name=self.model)
+        return lambda shard: self.write(shard, stt)
+
+    def write(self, shard: Shard, stt: BaselineSTTModel) -> ShardFacts:
+        """Transcribes a shard and writes it, its facts last."""
+        rows = list(transcribed(shard.inputs, stt, self.settings.channel))
+        content = as_parquet(rows) if self.settings.format == "parquet" else as_jsonl(rows)
+        facts = ShardFacts(
+            name=f"{shard.name}.{self.settings.format}",
+            recordings=len(rows),
+            failed={row.path: row.error for row in rows if row.error},
+            warned=sum(bool(row.warnings) for row in rows),
+            seconds=round(sum(row.duration for row in rows), 3),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        write(joined(self.out, facts.name), content)
+        write(joined(self.out, f"{_RUN}/{shard.name}.json"), facts.model_dump_json().encode())
+        return facts
+
+
+@dataclass
+class Run:
+    """An output and what is still to be done for it."""
+
+    out: str
+    settings: Settings
+    todo: list[Shard] = field(default_factory=list)
+    done: list[ShardFacts] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, out: str, settings: Settings, found: Sequence[Stored], size: int = SIZE) -> "Run":
+        """Plans the shards, or goes on with those of an earlier run.
+
+        Args:
+            found: the recordings, each once.
+            size: recordings of a new shard.
+
+        Raises:
+            UsageError: the output is of other settings, or recordings were changed since it was begun.
+            CloudError: the output cannot be read or written.
+        """
+        sizes = sizes_below(out)
+        if _SETTINGS in sizes:
+            _check_settings(out, settings)
+        elif taken := sorted(name for name in sizes if name.startswith("part-") or name == MANIFEST):
+            raise UsageError(f"{out} holds {taken[0]} of something else.", "Name another --out.")
+        planned = _planned(out) if _INPUTS in sizes else {}
+        names = _number({item.url: item for item in found}, planned, size, out)
+        if len(names) > len(planned) or _SETTINGS not in sizes:
+            write(joined(out, _SETTINGS), settings.model_dump_json(indent=2).encode())
+            lines = ({"path": path, "shard": name, "stamp": stamp} for path, (name, stamp) in names.items())
+            write(joined(out, _INPUTS), "".join(json.dumps(line) + "\n" for line in lines).encode())
+        shards: dict[str, list[str]] = {}
+        for path, (name, _) in names.items():
+            shards.setdefault(name, []).append(path)
+        wanted = [f"{_RUN}/{name}.json" for name in shards if f"{_RUN}/{name}.json" in sizes]
+        facts = [ShardFacts.model_validate_json(content) for content in read([joined(out, name) for name in wanted])]
+        done = [one for one in facts if sizes.get(one.name) == one.bytes]  # whoever removed a shard gets it again
+        there = {one.name.partition(".")[0] for one in done}
+        return cls(
+            out, settings, [Shard(name, tuple(rows)) for name, rows in shards.items() if name not in there], done
+        )
+
+    def carry_out(
+        self, work: OpenWorker[Shard, ShardFacts], folder: Path, compute: ComputeParams
+    ) -> Iterator[tuple[Shard, ShardFacts | Undone]]:
+        """Does what is to be done, shard by shard as they end; `folder` is the model's."""
+        todo, self.todo = self.todo, []
+        for number, result in map_shards(work, todo, compute, folder):
+            if isinstance(result, Undone):
+                self.todo.append(todo[number])
+            else:
+                self.done.append(result)
+            yield todo[number], result
+
+    def finish(self) -> Manifest:
+        """Says what is there; the output has a manifest once every shard is done."""
+        shards = sorted(self.done, key=lambda one: one.name)
+        manifest = Manifest(
+            settings=self.settings,
+            recordings=sum(one.recordings for one in shards),
+            failed=sum(len(one.failed) for one in shards),
+            seconds=round(sum(one.seconds for one in shards), 3),
+            shards=shards,
+        )
+        if not self.todo:
+            write(joined(self.out, MANIFEST), (manifest.model_dump_json(indent=2) + "\n").encode())
+        return manifest
+
+
+def settings_of(stt: BaselineSTTModel, channel: Channel, format: Format) -> Settings:
+    """The settings of a run with a model as it is loaded."""
+    return Settings(
+        model=stt.digest,
+        channel=channel,
+        max_duration=stt.max_duration,
+        max_missing_share=stt.max_missing_share,
+        beam_width=stt.beam_width,
+        nbest=stt.nbest,
+        decoding=str(DECODING),
+        format=format,
+    )
+
+
+def _check_settings(out: str, settings: Settings) -> None:
+    begun = json.loads(read([joined(out, _SETTINGS)])[0])
+    now = settings.model_dump(mode="json")
+    for name in now:
+        if begun.get(name) != now[name]:
+            raise UsageError(
+                f"{out} was begun with {name} {begun.get(name)}, and now it is {now[name]}.",
+                "Name another --out, or take the former settings to go on.",
+            )
+
+
+def _planned(out: str) -> dict[str, tuple[str, str]]:
+    """Shard and stamp of each recording of an earlier run."""
+    lines = read([joined(out, _INPUTS)])[0].decode().splitlines()
+    return {row["path"]: (row["shard"], row["stamp"]) for row in map(json.loads, lines)}
+
+
+def _number(
+    found: dict[str, Stored], planned: dict[str, tuple[str, str]], size: int, out: str
+) -> dict[str, tuple[str, str]]:
+    """Shard and stamp of every recording: those that are planned keep theirs, new ones come into further shards."""
+    stamps = {path: f"{item.size}:{item.stamp}" for path, item in found.items()}
+    changed = [path for path, (_, stamp) in planned.items() if stamps.get(path, stamp) != stamp]
+    if changed:
+        raise UsageError(
+            f"{len(changed)} recordings were changed since {out} was begun, {printable(changed[0])} for one.",
+            "Name another --out: what is there is of the former ones.",
+        )
+    first = 1 + max((int(name.rpartition("-")[2]) for name, _ in planned.values()), default=-1)
+    new = [path for path in stamps if path not in planned]
+    return planned | {path: (f"part-{first + place // size:05d}", stamps[path]) for place, path in enumerate(new)}
+
+
+def transcribed(inputs: Sequence[str], stt: BaselineSTTModel, channel: Channel) -> Iterator[Row]:
+    """A row for every recording that the inputs hold, in their order; the next ones are fetched meanwhile."""
+    with TemporaryDirectory() as scratch:
+        opened: list[tuple[str, Path]] = []
+
+        def paths() -> Iterator[Path]:
+            for name, path in _opened(inputs, Path(scratch)):
+                for one in named_channels(path, channel):
+                    opened.append((name + str(one)[len(str(path)) :], one))
+                    yield one
+
+        for number, result in enumerate(stt.transcribe_many(paths())):
+            yield _row(*opened[number], result, stt.digest)
+
+
+def _opened(inputs: Sequence[str], scratch: Path) -> Iterator[tuple[str, Path]]:
+    """Name and file of every recording: archives are taken apart."""
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        folders = (scratch / str(number) for number in range(len(inputs)))
+        for name, path in zip(inputs, pool.map(_fetched, inputs, folders), strict=True):
+            if path.suffix != ARCHIVE:
+                yield name, path
+                continue
+            target = scratch / f"{path.stem}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()}"
+            members = _members(path, target)
+            yield from ((f"{name}/{member.relative_to(target).as_posix()}", member) for member in members)
+            if not members:
+                yield name, path  # which whoever decodes it will refuse by name
+
+
+def _fetched(name: str, folder: Path) -> Path:
+    """A file of this disk; one that is not there any more is a path to nothing."""
+    if not is_url(name):
+        return Path(name)
+    folder.mkdir()
+    target = folder / name.rpartition("/")[2]
+    try:
+        return fetch(name, target)
+    except FileNotFoundError:
+        return target
+
+
+def _members(archive: Path, target: Path) -> list[Path]:
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(target, filter="data")
+    except (tarfile.TarError, OSError):
+        return []
+    return sorted(path for path in target.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+
+
+def _row(name: str, path: Path, result: Transcription | Failure, model: str) -> Row:
+    """What stands in a shard: under the recording's own name, not under that of its copy here."""
+    plain = printable(name)
+    if isinstance(result, Failure):
+        error = printable(result.error).replace(printable(path), plain)
+        nothing = {"text": "", "confidence": 0.0, "duration": 0.0, "words": [], "nbest": []}
+        return Row(id="", path=plain, model=model, error=error, reason=result.reason, **nothing)
+    said = tuple(printable(warning).replace(printable(path), plain) for warning in result.warnings)
+    return Row(id=content_digest(path), path=plain, model=model, warnings=said, **heard(result))
+
+
+def as_jsonl(rows: Iterable[Row]) -> bytes:
+    """One row a line."""
+    return "".join(row.model_dump_json() + "\n" for row in rows).encode()
+
+
+def as_parquet(rows: Iterable[Row]) -> bytes:
+    """The same rows as a table, nested as they are."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    text, number = pa.string(), pa.float64()
+    word = pa.struct({"text": text, "start": number, "end": number, "confidence": number})
+    kinds = {
+        **dict.fromkeys(Row.model_fields, text),
+        **dict.fromkeys(("confidence", "duration"), number),
+        "words": pa.list_(word),
+        "nbest": pa.list_(pa.struct({"text": text, "score": number})),
+        "warnings": pa.list_(text),
+    }
+    content = io.BytesIO()
+    pa.parquet.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], pa.schema(kinds)), content)
+    return content.getvalue()
