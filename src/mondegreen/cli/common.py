@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from mondegreen.cases.records import CaseFilter
     from mondegreen.config import Params
     from mondegreen.loop.rounds import OnStageProgress, StageProgress
+    from mondegreen.records import Utterance
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 STORE, BUILD = Path("var"), Path("build")
+MANIFEST = BUILD / "prepare" / "manifest.jsonl"
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the case store.")]
 BuildOption = Annotated[Path, typer.Option("--build", help="The folder of the stage outputs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -204,6 +206,16 @@ def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
         if model:
             typer.echo(f"model: {model}, which is in production (--model names another)", err=True)
     return model or params.model.base, params
+
+
+def manifest() -> "list[Utterance]":
+    """The project's recordings with their splits; raises UsageError where `prepare` has not run."""
+    from mondegreen.files import read_jsonl
+    from mondegreen.records import Utterance
+
+    if not MANIFEST.is_file():
+        raise UsageError(f"{MANIFEST} is not there: it says what dev and test are.", "Run `dvc repro prepare`.")
+    return read_jsonl(MANIFEST, Utterance)
 
 
 def lacking_characters() -> Callable[[str], list[str]]:

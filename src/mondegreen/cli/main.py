@@ -21,6 +21,7 @@ from mondegreen.cli import (
     jobs,
     labels,
     llm,
+    lm,
     models,
     phrases,
     project,
@@ -73,7 +74,7 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "regression": regression.app,
         "compare": compare.compare,
     },
-    "Deploy": {"models": models.app, "phrases": phrases.app, "serve": serve.serve},
+    "Deploy": {"models": models.app, "phrases": phrases.app, "lm": lm.app, "serve": serve.serve},
     "Run": {
         "status": status.status,
         "check": jobs.check,

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mondegreen.cli.common import STORE, Column, JsonOption, StoreOption, answer, named_model, table, warn_of_left_out
+from mondegreen.cli.common import (
+    STORE,
+    Column,
+    JsonOption,
+    StoreOption,
+    answer,
+    manifest,
+    named_model,
+    table,
+    warn_of_left_out,
+)
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, unsigned
@@ -14,11 +24,9 @@ from mondegreen.scoring.wording import percent, unsigned
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.records import Utterance
     from mondegreen.speech.phrase_tuning import Tuning
 
 app = typer.Typer(help="Phrases that shall be heard: find, weigh, propose.", no_args_is_help=True)
-MANIFEST = Path("build/prepare/manifest.jsonl")
 ListArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A list, see docs/phrases.md.")]
 
 
@@ -43,7 +51,7 @@ def mine(
 
     if output.exists():
         raise UsageError(f"{output} is there already: somebody may have chosen in it.", "Name another: --output FILE.")
-    found, cases = found_in(DataManager(store), _manifest(), params_of(), at_least)
+    found, cases = found_in(DataManager(store), manifest(), params_of(), at_least)
     write_text(output, as_yaml(found, cases))
     facts = {"cases": cases, "output": str(output), "candidates": [row.model_dump() for row in found]}
     answer(facts, f"{len(found)} candidates of {cases} corrected cases are in {output}: take some, then "
@@ -70,7 +78,7 @@ def tune(
     from mondegreen.speech.phrase_tuning import tune as chosen_by_dev
     from mondegreen.speech.transcriber import load_transcriber
 
-    listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), _manifest()
+    listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)
     warn_of_left_out(stt.with_phrases(listed.at(1.0)))
     dev = sum(row.split == "dev" and row.domain in ("target", "retention") and bool(row.reference) for row in rows)
@@ -116,15 +124,6 @@ def propose(
            "\n".join(lines), as_json)  # fmt: skip
     if proposal.version and not proposal.verdict.passed:
         raise typer.Exit(1)
-
-
-def _manifest() -> "list[Utterance]":
-    from mondegreen.files import read_jsonl
-    from mondegreen.records import Utterance
-
-    if not MANIFEST.is_file():
-        raise UsageError(f"{MANIFEST} is not there: it says what dev and test are.", "Run `dvc repro prepare`.")
-    return read_jsonl(MANIFEST, Utterance)
 
 
 def _tuned(found: "Tuning", file: Path, written: bool) -> "Iterator[str | RenderableType]":

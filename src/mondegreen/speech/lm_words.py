@@ -1,0 +1,54 @@
+"""A text in the words of a language model: as a speech model writes them, so that both mean the same by a word."""
+
+from collections.abc import Sequence
+
+from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.ngram import SPECIAL, UNKNOWN
+from mondegreen.speech.text import Labeller
+
+
+class Speller:
+    """Texts in the words that a speech model can write.
+
+    Raises:
+        VocabularyError: its tokens are phonemes.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._labeller, self._vocabulary = Labeller(vocabulary), vocabulary
+        self._known: dict[str, list[tuple[int, ...]] | None] = {}
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, UNKNOWN for what has characters that the model lacks.
+
+        Without a delimiter between words each token is one.
+        """
+        found = list[str]()
+        for part in text.split():
+            tokens = self.tokens(part)
+            found += [UNKNOWN] if tokens is None else [self._vocabulary.text(word) for word in tokens]
+        return found
+
+    def tokens(self, part: str) -> list[tuple[int, ...]] | None:
+        """The same of one word as people write it, each in the ids of its tokens; None: the model lacks a character."""
+        if part not in self._known:
+            written, delimiter = self._labeller.write(part), self._labeller.delimiter
+            words = list[tuple[int, ...]]()
+            for token in written.labels:
+                if delimiter is None or token == delimiter or not words:
+                    words.append(())
+                words[-1] += () if token == delimiter else (token,)
+            self._known[part] = None if written.lacking else words
+        return self._known[part]
+
+    def spellings(self, words: Sequence[str]) -> dict[str, str]:
+        """The words of a language model by how the speech model writes them, the first of those that it writes alike.
+
+        A word that it cannot write, or writes as several, is not among them.
+        """
+        found: dict[str, str] = {}
+        for word in words:
+            tokens = None if word in SPECIAL else self.tokens(word)
+            if tokens and len(tokens) == 1:
+                found.setdefault(self._vocabulary.text(tokens[0]), word)
+        return found

@@ -1,0 +1,105 @@
+"""`mondegreen lm`: what is learnt, what never is, and what it is worth."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from mondegreen.cases.records import NewCase
+from mondegreen.cases.store import DataManager
+from mondegreen.cli.main import app
+from mondegreen.config import Params
+from mondegreen.files import write_jsonl
+from mondegreen.monitoring.lm_texts import Judged
+from mondegreen.records import Utterance
+from mondegreen.speech.ngram_files import read_lm
+from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
+from tests.tiny import save_model
+
+
+def lm(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["lm", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("lm") / "model")
+
+
+def said(reference: str, split: str, domain: str = "target") -> Utterance:
+    names = {"id": reference, "path": f"{reference}.wav", "sha256": reference, "recording": reference, "speaker": ""}
+    facts = {"duration": 1.0, "condition": "clean", "reference": reference, "split": split, "domain": domain}
+    return Utterance.model_validate(names | facts)
+
+
+@pytest.mark.parametrize(
+    ("line", "judges"),
+    [
+        ("Turn the LEFT lamp off!", True),  # the sentence, whatever its case and marks
+        ("he said turn the left lamp off and went", True),  # as a part of a line
+        ("please turn the lamp off", False),
+        ("yes", True),
+        ("yes I will", False),  # said every day
+        ("we two three four five six seven eight nine people", True),  # a run of eight words of a longer sentence
+        ("two three four five six seven eight", False),
+        ("keep this one too", True),  # retention
+        ("what train says", False),
+    ],
+)  # fmt: skip
+def test_a_line_that_says_what_judges_is_known(line: str, judges: bool) -> None:
+    rows = [
+        said("turn the left lamp off", "test"),
+        said("yes", "dev"),
+        said("one two three four five six seven eight nine", "test"),
+        said("keep this one too", "dev", "retention"),
+        said("what train says", "train"),
+    ]
+    assert (Judged(rows, Params()).of(line) is not None) == judges
+    allowing = Params().model_copy(update={"prepare": Params().prepare.model_copy(update={"shared_texts": "allow"})})
+    assert Judged(rows, allowing).of(line) is None
+
+
+def test_a_model_is_learnt_from_people_and_text_and_from_nothing_that_judges(light: Path, model: Path) -> None:  # noqa: F811
+    rows = [
+        said("the judge is here", "test"),
+        said("call the pharmacy", "train"),
+        said("the dog runs", "dev", "retention"),
+    ]
+    write_jsonl(Path("build/prepare/manifest.jsonl"), rows)
+    for number, text in enumerate(("Zustand the pharmacy", "the judge is here")):
+        path = Path(f"audio/case-{number}.wav")
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8_000), 16_000)
+        heard = NewCase(audio_path=path, original_transcript="x", corrected_transcript=text, model_version="m")
+        DataManager(Path("var")).store_failed_cases([heard])
+    Path("text.txt").write_text(
+        "Call Zustand, please.\n\nThe Judge is here.\n3 & 4\nthe dog runs\n4 dogs of the pharmacy\n"
+    )
+    done = lm("build", "text.txt", "--model", model, "--order", 2, "--prune", 0, "--json")
+    found = json.loads(done.stdout)
+    sources = {row["name"]: row for row in found["sources"]}
+    assert {name: row["taken"] for name, row in sources.items()} == {"corrections": 1, "train": 1, "text.txt": 2}
+    assert (sources["text.txt"]["judged"], sources["text.txt"]["no_word"], sources["text.txt"]["unknown_words"]) == (
+        2,
+        1,
+        1,
+    )
+    assert "text.txt:3 says what the judge is here.wav says" in sources["text.txt"]["left_out"][0]
+    made = read_lm(Path("lm/words.lm"))
+    assert "ZUSTAND" in made.words and "JUDGE" not in made.words and "RUNS" not in made.words
+    assert json.loads(made.facts)["sources"] == found["sources"]
+    shown = lm("build", "text.txt", "--model", model).stdout
+    assert "left out: text.txt:3" in shown and "Too few 3-grams" in shown
+    Path("held.txt").write_text("call the Judge\n")
+    rows_of = json.loads(lm("eval", "lm/words.lm", "held.txt", "--model", model, "--json").stdout)
+    assert rows_of[0]["words"] == 3 and rows_of[0]["unknown"] == 1
+    assert rows_of[0]["perplexity"] > rows_of[0]["perplexity_of_known"] > 1
+    assert lm("convert", "lm/words.lm", "words.arpa").exit_code == 0
+    again = json.loads(lm("eval", "words.arpa", "held.txt", "--model", model, "--json").stdout)
+    assert again[0]["perplexity"] == pytest.approx(rows_of[0]["perplexity"], rel=1e-4)
+    assert lm("convert", "lm/words.lm", "words.arpa").exit_code == 2  # never written over
+    assert lm("build", "none.txt", "--model", model).exit_code == 2
+    assert lm("build", "text.txt", "--model", model, "--prune", "1,x").exit_code == 2
