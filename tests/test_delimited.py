@@ -100,6 +100,20 @@ OLDER = {
         "¿Dónde está el niño?",
     ],
     "mac_roman": ["un café", "schöne Grüße", "Où êtes-vous, garçon"],
+    "cp850": ["Il est très tard", "schöne Grüße", "¿Dónde está el niño?"],
+    "cp852": ["Proszę czekać na połączenie", "Příliš žluťoučký kůň"],
+    "cp1251": [
+        "Пожалуйста, оставайтесь на линии",
+        "ВСЕ ОПЕРАТОРЫ СЕЙЧАС ЗАНЯТЫ",
+        "Залишайтеся на лінії",
+        "Моля, изчакайте",
+    ],
+    "koi8-r": ["Пожалуйста, оставайтесь на линии", "переведите меня на отдел продаж"],
+    "cp866": ["Здравствуйте, чем могу помочь", "спасибо за звонок, до свидания"],
+    "cp1253": ["Παρακαλώ περιμένετε στη γραμμή"],
+    "cp1255": ["אנא המתינו על הקו, השיחה תיענה בקרוב, תודה שהתקשרתם אלינו היום"],
+    "cp1256": ["يرجى الانتظار على الخط"],
+    "cp874": ["กรุณารอสักครู่"],
 }
 
 
@@ -117,9 +131,13 @@ def test_an_older_encoding_is_told_by_what_the_text_then_says(encoding: str, tex
     [
         ("Lunedì mattina", "cp1252", "'Lunedì' (Windows-1252) or 'Luneděm'"),
         ("Amanhã de manhã", "cp1252", "(Windows-1250) or 'Amanhã'"),
-        ("да нет", "cp1251", ""),
-        ("он там", "koi8-r", ""),
-        ("вот її", "cp1251", ""),
+        ("да нет", "cp1251", "'да' (Windows-1251)"),
+        ("он там", "koi8-r", "'он' (KOI8-R)"),
+        ("вот", "cp1251", ""),
+        ("少々お待ちください", "shift_jis", ""),
+        ("こんにちは", "euc_jp", ""),
+        ("请稍候", "gb18030", ""),
+        ("전화 주셔서 감사합니다", "cp949", ""),
     ],
 )
 def test_where_nothing_tells_the_encoding_nobody_guesses(text: str, encoding: str, seen: str, tmp_path: Path) -> None:

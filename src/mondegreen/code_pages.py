@@ -1,8 +1,10 @@
-"""Texts of older programs, in one of the eight-bit encodings of Latin letters: which one, by what the text then says.
+"""Texts of older programs, in one of the eight-bit encodings: which one, by what the text then says.
 
 A byte is another letter in each of them (0xE8 is è in Windows-1252 and č in Windows-1250), and none says which it is. A
 reading is good when its letters are those of one language's alphabet; of several good ones the language of the words
-decides, and where it does not, nobody does.
+decides, and where it does not, nobody does. What is no text in Latin letters may be one in others (`alphabets`).
+
+charset-normalizer, which many use, is no help: of 220 tables of one sentence it reads 151 wrongly.
 """
 
 import re
@@ -10,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
+
+from mondegreen import alphabets
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -31,9 +35,15 @@ _LANGUAGES: Mapping[str, Mapping[str, str]] = {
     "cp1257": {"et": "äõöüšž", "lt": "ąčęėįšųūž", "lv": "āčēģīķļņšūž"},
     "iso8859_2": _CENTRAL,
     "mac_roman": _WESTERN,
+    "cp850": _WESTERN,
+    "cp852": _CENTRAL,
 }
 _NAMES = {"cp1252": "Windows-1252", "mac_roman": "Mac Roman", "cp1250": "Windows-1250", "iso8859_2": "ISO 8859-2"}
-_NAMES |= {"cp1254": "Windows-1254", "cp1257": "Windows-1257"}
+_NAMES |= {"cp1254": "Windows-1254", "cp1257": "Windows-1257", "cp850": "DOS 850", "cp852": "DOS 852"}
+_NAMES |= alphabets.NAMES
+# A run of four letters beyond ASCII is of another alphabet; a UTF-8 letter beside it, of a mixture.
+_NOT_LATIN = re.compile(rb"[\x80-\xff]{4}|[\xc2-\xc5][\x80-\xbf]")
+_MIXED = re.compile(rb"(?:[\xce-\xdb][\x80-\xbf]){3}")  # three letters of UTF-8, and what is no UTF-8
 _NEUTRAL = frozenset("ªºµ")  # letters to Unicode, and signs to whoever writes them
 _SIGNS = _NEUTRAL | frozenset("€‚„…†‡‰‹›‘’“”•–—™\xa0¡¢£¥§©«®°±²³¶·¹»¼½¾¿×÷")  # that people write outside of words
 _LETTER = "[^\\W\\d_ªºµ²³¹¼½¾]"
@@ -66,6 +76,12 @@ class Reading(NamedTuple):
 
 def readings(content: bytes) -> list[Reading]:
     """What a text can be: nothing, the one text that it is, or several among which nobody can decide."""
+    if found := [] if _NOT_LATIN.search(content) else _latin(content):
+        return found
+    return [] if _MIXED.search(content) else [Reading(*one, 0, ()) for one in alphabets.readings(content)]
+
+
+def _latin(content: bytes) -> list[Reading]:
     found = [reading for codec in _LANGUAGES for reading in _read(content, codec)]
     least = min((one.strange for one in found), default=0)
     best: dict[str, Reading] = {}
@@ -99,9 +115,19 @@ def _read(content: bytes, codec: str) -> Iterator[Reading]:
         for language, alphabet in _LANGUAGES[codec].items()
     }
     least = min(foreign.values())
+    if _is_doubtful(text):
+        return
     if odd + least <= _MOST_STRANGE * max(1, letters.total()):
         languages = tuple(language for language, count in foreign.items() if count == least)
         yield Reading(codec, text, odd + least, languages)
+
+
+def _is_doubtful(text: str) -> bool:
+    """Letters beyond ASCII stand in no word beside others, and not alone as the words à, È and é do."""
+    words = [word for word in _WORD.findall(text) if not word.isascii()]
+    beside = any(any(char < "\x80" for char in word) for word in words)
+    signs = any(char > "\x7f" and not char.isalpha() for char in text)
+    return not beside and any(signs or len(word) > 1 for word in words)
 
 
 def _is_odd(word: str) -> bool:

@@ -168,12 +168,10 @@ def _encoding(content: bytes) -> str:
 
 
 def _older(path: Path, content: bytes, error: UnicodeDecodeError, notices: list[Notice] | None) -> str:
-    """As older programs save texts in Latin letters, where what it then says tells which encoding it is."""
+    """As older programs save texts, where what it then says tells which encoding it is."""
     line = line_of(content.decode("latin-1"), error.start)
     what = "it is not UTF-8, and nothing tells which encoding it is"
-    # A run of four letters beyond ASCII is of another alphabet; a UTF-8 letter beside it, of a mixture.
-    alien = re.search(rb"[\x80-\xff]{4}", content) or re.search(rb"[\xc2-\xc5][\x80-\xbf]", content)
-    found = [] if alien else readings(content)
+    found = readings(content)
     if not found:
         raise wrong(path, line, what, _SAVE, "the whole line")
     if len(found) > 1:
