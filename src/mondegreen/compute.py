@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -47,13 +47,15 @@ def map_shards(
     shards: Sequence[Shard],
     settings: ComputeParams,
     folder: Path | None = None,
+    shared: Sequence[str] = (),
 ) -> "Iterator[tuple[int, Result | Undone]]":
     """The place of each shard and what came of it, as they are done: in their order here, in any order on Ray.
 
     Args:
         open_worker: called once a worker with its copy of `folder`; gives the function of one shard. On Ray it is
             pickled, as shards and results are; a shard may be begun again after its worker died.
-        folder: what every worker needs, such as the model.
+        folder: what every worker needs, such as the model; it is sent to them.
+        shared: files of this machine that every worker must see under the same name, such as the first recording.
 
     Raises:
         MondegreenError: a worker cannot be opened.
@@ -61,7 +63,7 @@ def map_shards(
         CloudError: no Ray answers at RAY_ADDRESS.
     """
     if settings.engine == "ray" and shards:
-        return _over_ray(open_worker, shards, settings, folder)
+        return _over_ray(open_worker, shards, settings, folder, tuple(shared))
     return _here(open_worker, shards, folder)
 
 
@@ -83,7 +85,11 @@ def _result(worker: Callable[[Shard], Result], shard: Shard) -> Result | Undone:
 
 
 def _over_ray(
-    open_worker: "OpenWorker[Shard, Result]", shards: Sequence[Shard], settings: ComputeParams, folder: Path | None
+    open_worker: "OpenWorker[Shard, Result]",
+    shards: Sequence[Shard],
+    settings: ComputeParams,
+    folder: Path | None,
+    shared: tuple[str, ...],
 ) -> "Iterator[tuple[int, Result | Undone]]":
     ray = connected()
     context = ray.data.DataContext.get_current()
@@ -97,7 +103,7 @@ def _over_ray(
         warnings.simplefilter("ignore")  # max_task_retries has no other place until Ray 2.64, which is not allowed yet
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _RayWorker,
-            fn_constructor_args=(open_worker, packed, code_digest()),
+            fn_constructor_args=(open_worker, packed, code_digest(), str(Path.cwd()), shared),
             compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.workers),
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
@@ -120,15 +126,40 @@ def _over_ray(
         yield number, Undone(f"its worker died {_TRIES} times; was the memory full?")
 
 
+def in_order(results: Iterator[tuple[int, Result]]) -> Iterator[Result]:
+    """The results by their places; what comes early waits."""
+    waiting: dict[int, Result] = {}
+    following = 0
+    for number, result in results:
+        waiting[number] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
 class _RayWorker:
     """An actor of Ray: opens the worker, hands it a shard at a time.
 
     What cannot be opened is every shard's result, because Ray would start the actor again for ever.
     """
 
-    def __init__(self, open_worker: "OpenWorker[Any, Any]", packed: "_Packed | None", code: str) -> None:
+    def __init__(
+        self,
+        open_worker: "OpenWorker[Any, Any]",
+        packed: "_Packed | None",
+        code: str,
+        project: str,
+        shared: tuple[str, ...],
+    ) -> None:
         self._problem: MondegreenError | None = None
         try:
+            with suppress(OSError):
+                os.chdir(project)
+            if unseen := [name for name in shared if not Path(name).exists()]:
+                raise MondegreenError(
+                    f"{unseen[0]} is not on {socket.gethostname()}, where a worker is to read or write beside it.",
+                    "Share the folder under the same path, or use a bucket.",
+                )
             if code_digest() != code:
                 raise MondegreenError(
                     f"The worker on {socket.gethostname()} runs another mondegreen than the one that asks.",

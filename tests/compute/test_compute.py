@@ -50,6 +50,11 @@ def test_a_worker_that_cannot_begin_ends_the_run_with_its_reason(ray_of_two: str
             list(map_shards(cannot_begin, [1, 2], settings))
 
 
+def test_a_worker_that_does_not_see_the_files_of_the_project_is_refused(ray_of_two: str, tmp_path: Path) -> None:
+    with pytest.raises(MondegreenError, match=r"here/a\.wav is not on .*\n.*under the same path, or use a bucket"):
+        list(map_shards(Squares(tmp_path), [1], RAY, shared=["not/here/a.wav"]))
+
+
 class OfAnotherMachine:
     """Cannot be loaded where the workers are, as a package that is not installed there."""
 

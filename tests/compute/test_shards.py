@@ -20,7 +20,8 @@ from mondegreen import storage
 from mondegreen.cli.main import app
 from mondegreen.compute import Undone
 from mondegreen.config import ComputeParams, Params
-from mondegreen.speech import shards
+from mondegreen.speech import hearing, shards
+from mondegreen.speech.hearing import Copy
 from mondegreen.speech.shards import Manifest, Row, Run, Work, settings_of
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.storage import Stored, stored
@@ -74,7 +75,9 @@ def planned(calls: Path, out: Path, stt: BaselineSTTModel, model: Path) -> tuple
     """A run of shards of two, and who does them."""
     settings = settings_of(stt, "mix", "jsonl")
     found = [stored(path) for path in sorted(calls.iterdir())]
-    return Run.begin(str(out), settings, found, 2), Work(str(out), settings, Params(), str(model), None, 15.0)
+    return Run.begin(str(out), settings, found, 2), Work(
+        str(out), settings, Copy(Params(), str(model), stt.digest, None, (("cached", False),))
+    )
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_killed_at_any_write_a_run_goes_on_to_the_same_output(
             storage.write(url, content)
 
         monkeypatch.setattr(shards, "write", write)
-        monkeypatch.setattr(shards, "load_transcriber", lambda *_, **__: stt)
+        monkeypatch.setattr(hearing, "load_transcriber", lambda *_, **__: stt)
         run, work = planned(calls, out, stt, model)
         list(run.carry_out(work, model, ComputeParams()))
         run.finish()
@@ -140,7 +143,7 @@ def test_the_driver_of_a_cluster_may_be_killed(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (out / "_run" / "part-00000.json").exists() and not (out / "manifest.json").exists()
     before = (out / "part-00000.jsonl").stat().st_mtime_ns
-    done = transcribe(calls, "--model", model, "--out", out, "--engine", "ray")
+    done = transcribe(calls, "--model", model, "--out", out)  # whoever goes on
     assert "shards are done already" in done.stderr
     assert (out / "part-00000.jsonl").stat().st_mtime_ns == before
     assert contents(out) == whole

@@ -160,7 +160,7 @@ def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     table(*corpus())
     alone = checked()
     monkeypatch.setattr("mondegreen.speech.examining._FEW", 1)
-    monkeypatch.setattr("mondegreen.speech.examining.processes", lambda: 2)
+    monkeypatch.setattr("mondegreen.speech.examining.processes", lambda compute: 2)
     assert checked() == alone
 
 

@@ -83,7 +83,7 @@ def check(
     params = params_of()
     if model:
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": model})})
-    examination = examine_data(folder, params, partial(track, what="data"), processes())
+    examination = examine_data(folder, params, partial(track, what="data"), processes(params.compute))
     report = checked(examination, params, _find_model).report
     if html:
         from mondegreen.reports.data import write_page

@@ -202,7 +202,7 @@ def shadow(
     from mondegreen.config import params_of
     from mondegreen.monitoring.shadow import SELECTED
     from mondegreen.monitoring.shadow import shadow as compare
-    from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.hearing import load_for_many
 
     found, params = deployer(name, store), params_of()
     champion, candidate = (found.get_version(one).uri for one in (against, version))
@@ -213,7 +213,7 @@ def shadow(
         notes = [SELECTED]
     with progress("transcribing", 2 * len(recordings)) as on_progress:
         report = compare(
-            recordings, champion, candidate, lambda model: load_transcriber(model, params, cached=False), params,
+            recordings, champion, candidate, lambda model: load_for_many(model, params, cached=False), params,
             found.folder / "detector", missing=missing, notes=notes, on_progress=on_progress,
         )  # fmt: skip
     answer(report, _shadow(report), as_json)

@@ -34,6 +34,7 @@ def transcribe_into(
 ) -> None:
     """Does what of it is not done yet; exit code 1 where a recording or a shard could not be."""
     from mondegreen.compute import Undone
+    from mondegreen.speech.hearing import Copy
     from mondegreen.speech.shards import Run, Work, settings_of
     from mondegreen.speech.transcriber import load_transcriber
 
@@ -43,14 +44,14 @@ def transcribe_into(
     stt = load_transcriber(model, params, cached=False, phrases=phrases)
     warn_of_left_out(stt)
     settings, folder = settings_of(stt, channel, format), stt.model.folder
+    copy = Copy(params, model, stt.digest, phrases, (("batch_seconds", batch_seconds), ("cached", False)))
     del stt  # each worker loads its own
     run = Run.begin(out, settings, found, size)
     if run.done:
         typer.echo(f"{len(run.done)} shards are done already, {len(run.todo)} are to do", err=True)
-    work = Work(out, settings, params, model, phrases, batch_seconds)
     heard, undone = 0, 0
     with progress("transcribing", sum(len(shard.inputs) for shard in run.todo)) as advance:
-        for shard, result in run.carry_out(work, folder, params.compute):
+        for shard, result in run.carry_out(Work(out, settings, copy), folder, params.compute):
             heard += len(shard.inputs)
             advance(heard)
             if isinstance(result, Undone):

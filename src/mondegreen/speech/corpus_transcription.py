@@ -78,15 +78,17 @@ def transcribe_corpus(
     Args:
         on_progress: called with the number of utterances that are done.
     """
+    from mondegreen.speech.hearing import hear_parts
+
     memory = folder / f"{_memory_key(model)}.jsonl"
     known = {row.id: row for row in read_jsonl(memory, Hypothesis)} if memory.exists() else {}
     fresh = [utterance for utterance in utterances if utterance.sha256 not in known]
     logger.info("%d of %d recordings are new to this model.", len(fresh), len(utterances))
     done = len(utterances) - len(fresh)
     on_progress(done)
-    for start in range(0, len(fresh), _BETWEEN_SAVES):
-        part = fresh[start : start + _BETWEEN_SAVES]
-        results = model.transcribe_many([utterance.path for utterance in part])
+    parts = [fresh[start : start + _BETWEEN_SAVES] for start in range(0, len(fresh), _BETWEEN_SAVES)]
+    for number, results in hear_parts(model, [[utterance.path for utterance in part] for part in parts]):
+        part = parts[number]
         written = {u.sha256: _hypothesis(u, result, model.digest) for u, result in zip(part, results, strict=True)}
         known.update(written)
         _remember(memory, list(written.values()))

@@ -1,7 +1,7 @@
 """What a recording is, seen once: decoded, hashed and measured, several at a time."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import AudioParams, Seconds
+from mondegreen.compute import Undone, in_order, map_shards
+from mondegreen.config import AudioParams, ComputeParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, described, load_audio
 from mondegreen.speech.channels import content_digest
@@ -21,6 +22,7 @@ from mondegreen.speech.recording import Hertz
 
 _FEW = 100  # recordings that are done before other processes have started
 _CHUNK = 16
+_PART = 256  # recordings of a shard
 
 
 class Examined(BaseModel):
@@ -74,17 +76,20 @@ def _kind(path: Path) -> dict[str, Any]:
     return {}
 
 
-def examine_all(paths: Sequence[Path], audio: AudioParams, workers: int = 1) -> Iterator[Examined]:
+def examine_all(paths: Sequence[Path], audio: AudioParams, workers: "int | ComputeParams" = 1) -> Iterator[Examined]:
     """The recordings in their order.
 
     Args:
         audio: max_duration and max_missing_share are read.
-        workers: processes; a few recordings are looked at in this one.
+        workers: processes, or a cluster; a few recordings are looked at in this one.
 
     Raises:
         MondegreenError: a process was ended from outside.
     """
     look = partial(examine, audio=audio)
+    if isinstance(workers, ComputeParams):
+        yield from _examine_elsewhere(paths, look, workers)
+        return
     if workers < 2 or len(paths) < _FEW:
         yield from map(look, paths)
         return
@@ -100,6 +105,22 @@ def examine_all(paths: Sequence[Path], audio: AudioParams, workers: int = 1) -> 
             pool.shutdown(cancel_futures=True)
 
 
-def processes() -> int:
-    """How many may work side by side on this machine."""
+def _examine_elsewhere(paths: Sequence[Path], look: partial[Examined], compute: ComputeParams) -> Iterator[Examined]:
+    """By a cluster, whose workers see the same files."""
+    parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
+    seen = [str(path) for path in paths if path.exists()][:1]
+    for part in in_order(map_shards(partial(_looker, look=look), parts, compute, shared=seen)):
+        if isinstance(part, Undone):
+            raise MondegreenError(f"Some recordings were not decoded: {part.why}", "Run it again.")
+        yield from part
+
+
+def _looker(folder: Path | None, look: partial[Examined]) -> Callable[[Sequence[Path]], list[Examined]]:
+    return lambda paths: [look(path) for path in paths]
+
+
+def processes(compute: ComputeParams) -> "int | ComputeParams":
+    """How many may work side by side on this machine; or the cluster that is to."""
+    if compute.engine == "ray":
+        return compute
     return min(8, len(os.sched_getaffinity(0)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Params
+from mondegreen.config import ComputeParams, Params
 from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.records import FailedCase, Label, Problem, Split, Utterance
@@ -108,7 +108,11 @@ class Examination:
 
 
 def build_manifest(
-    data: Path, params: Params, track: Track = iter, find_model: FindModel = local_model, workers: int = 1
+    data: Path,
+    params: Params,
+    track: Track = iter,
+    find_model: FindModel = local_model,
+    workers: int | ComputeParams = 1,
 ) -> Manifest:
     """Decodes and checks every recording below `data` and assigns the splits; failed cases join train.
 
@@ -128,14 +132,14 @@ def log_problems(report: Report) -> None:
         logger.warning(line)
 
 
-def examine_data(data: Path, params: Params, track: Track = iter, workers: int = 1) -> Examination:
+def examine_data(data: Path, params: Params, track: Track = iter, workers: int | ComputeParams = 1) -> Examination:
     """Finds and decodes every recording below `data`.
 
     Args:
         data: the folder, as it shall stand in the manifest's paths.
         params: audio and prepare are read.
         track: wraps the list of files, for a progress bar.
-        workers: processes that decode.
+        workers: processes that decode, or the cluster that does.
 
     Raises:
         UsageError: there are no recordings, or the references or the failed cases are wrong.

@@ -11,7 +11,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -19,16 +19,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.compute import OpenWorker, Undone, map_shards
-from mondegreen.config import Channel, ComputeParams, Params, Seconds
+from mondegreen.config import Channel, ComputeParams, Seconds
 from mondegreen.errors import UsageError
 from mondegreen.files import printable
 from mondegreen.records import Hypothesis
-from mondegreen.scoring.phrases import PhraseList
 from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus_transcription import heard
 from mondegreen.speech.folders import EXTENSIONS
-from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
+from mondegreen.speech.hearing import Copy
+from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, sizes_below, write
 
 Format = Literal["jsonl", "parquet"]
@@ -95,18 +95,10 @@ class Work:
 
     out: str
     settings: Settings
-    params: Params
-    model: str  # as it was named: messages say so, wherever the copy of it lies
-    phrases: PhraseList | None
-    batch_seconds: Seconds
+    model: Copy
 
     def __call__(self, folder: Path | None) -> Callable[[Shard], ShardFacts]:
-        stt = load_transcriber(
-            str(folder), self.params, batch_seconds=self.batch_seconds, cached=False, phrases=self.phrases
-        )
-        if stt.digest != self.settings.model:
-            raise UsageError(f"{self.model} is another model than when the run began.", "Begin again.")
-        stt.model = replace(stt.model, name=self.model)
+        stt = self.model.load(folder)
         return lambda shard: self.write(shard, stt)
 
     def write(self, shard: Shard, stt: BaselineSTTModel) -> ShardFacts:
@@ -175,7 +167,9 @@ class Run:
     ) -> Iterator[tuple[Shard, ShardFacts | Undone]]:
         """Does what is to be done, shard by shard as they end; `folder` is the model's."""
         todo, self.todo = self.todo, []
-        for number, result in map_shards(work, todo, compute, folder):
+        names = (joined(self.out, _SETTINGS), *(path for shard in todo for path in shard.inputs))
+        seen = [name for name in names if not is_url(name) and Path(name).exists()]
+        for number, result in map_shards(work, todo, compute, folder, shared=seen[:2]):
             if isinstance(result, Undone):
                 self.todo.append(todo[number])
             else:

@@ -10,7 +10,7 @@ from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.transcriber import load_transcriber
+from mondegreen.speech.hearing import load_for_many
 
 OUTPUT = Path("build/evaluate")
 
@@ -21,7 +21,7 @@ def main() -> None:
     if read_json(Path("build/trial/trial.json"), Trial).trial:
         # Who never sees a test error rate of the candidate cannot choose by it.
         utterances = [utterance for utterance in utterances if utterance.split == "dev"]
-    candidate = load_transcriber("build/train/model", params, phrases=pipeline_phrases(params))
+    candidate = load_for_many("build/train/model", params, phrases=pipeline_phrases(params))
     with progress("transcribing", len(utterances)) as advance:
         hypotheses = transcribe_corpus(utterances, candidate, on_progress=advance)
     metrics = metrics_file(utterances, hypotheses, params.score.normalizer)

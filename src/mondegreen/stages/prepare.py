@@ -25,7 +25,7 @@ def main() -> None:
     What `mondegreen data check` says is there also when nothing can be prepared.
     """
     params = load_params()
-    examination = examine_data(Path("data"), params, partial(track, what="prepare"), processes())
+    examination = examine_data(Path("data"), params, partial(track, what="prepare"), processes(params.compute))
     found = check(examination, params, _find_model)
     write_json(OUT / "data.json", found.report)
     write_page(OUT / "data.html", found.report, Path(), params.validate_.report_clips)

@@ -14,8 +14,8 @@ from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_re
 from mondegreen.regression.runner import run_suites
 from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber
+from mondegreen.speech.hearing import load_for_many
 from mondegreen.speech.model import model_digest
-from mondegreen.speech.transcriber import load_transcriber
 
 MODEL = Path("build/train/model")
 
@@ -41,8 +41,8 @@ def _not_run(reason: str, registered: bool) -> RegressionResults:
 
 def _run(params: Params) -> RegressionResults:
     phrases = pipeline_phrases(params)
-    baseline = corpus_transcriber(load_transcriber(params.model.base, params, phrases=phrases))
-    candidate = corpus_transcriber(load_transcriber(str(MODEL), params, phrases=phrases))
+    baseline = corpus_transcriber(load_for_many(params.model.base, params, phrases=phrases))
+    candidate = corpus_transcriber(load_for_many(str(MODEL), params, phrases=phrases))
     version = candidate.digest[:12]
     return run_suites(params.regress.suites, candidate, baseline, params, model_version=version, track=progress)
 

@@ -9,7 +9,7 @@ from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.transcriber import load_transcriber
+from mondegreen.speech.hearing import load_for_many
 
 OUTPUT = Path("build/transcribe")
 
@@ -17,7 +17,7 @@ OUTPUT = Path("build/transcribe")
 def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
-    base = load_transcriber(params.model.base, params, phrases=pipeline_phrases(params))
+    base = load_for_many(params.model.base, params, phrases=pipeline_phrases(params))
     with progress("transcribing", len(utterances)) as advance:
         hypotheses = transcribe_corpus(utterances, base, on_progress=advance)
     write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)
