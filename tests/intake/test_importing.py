@@ -145,6 +145,15 @@ def test_a_second_import_changes_nothing_and_a_killed_one_goes_on() -> None:
     assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
 
 
+def test_a_column_that_nobody_filled_is_not_written_and_not_doubted_later() -> None:
+    tone(Path("set/a.wav"))
+    tone(Path("set/b.wav"), 1.0)
+    taken("nemo", manifest(Path("set/m.json"), {"audio_filepath": "a.wav", "text": "one"}))
+    assert Path("data/references.csv").read_text() == "path,text\naudio/m/a.wav,one\n"
+    taken("nemo", manifest(Path("set/m.json"), {"audio_filepath": "b.wav", "text": "two", "speaker": "s"}))
+    assert Path("data/references.csv").read_text().startswith("path,text,speaker\naudio/m/a.wav,one,\n")
+
+
 def test_what_is_there_stays_and_conflicts_are_named() -> None:
     for name in ("a", "b", "c"):
         tone(Path(f"set/{name}.wav"))

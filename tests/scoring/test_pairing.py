@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.scoring.transcript_files import read_hypotheses, read_references
 
@@ -74,3 +75,16 @@ def test_a_number_after_a_point_is_no_ending(tmp_path: Path) -> None:
         "one",
         "two",
     ]
+
+
+def test_numbers_that_lost_their_zeros_are_found_where_only_one_is_meant(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    (tmp_path / "r.csv").write_text("id,text\n001,one\n02,two\n2,zwei\n0x3,three\n")
+    (tmp_path / "h.csv").write_text("id,text\n1,one\n02,two\n2,zwei\n0x3,three\n")
+    references = read_references(tmp_path / "r.csv")
+    heard = {line.id: line.text for line in read_hypotheses(tmp_path / "h.csv", references, notices=notices)}
+    assert heard == {"001": "one", "02": "two", "2": "zwei", "0x3": "three"}
+    assert [notice.message for notice in notices] == ["1 IDs: 1 read as 001"]
+    (tmp_path / "h.csv").write_text("id,text\n001,one\n002,two\n0002,zwei\n0x3,three\n")
+    with pytest.raises(UsageError, match="'02' has no hypothesis"):
+        read_hypotheses(tmp_path / "h.csv", references)

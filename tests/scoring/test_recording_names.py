@@ -14,6 +14,7 @@ from mondegreen.scoring.references import match_recordings
 
 CAFE = unicodedata.normalize("NFD", "clean/café.wav")  # as some disks have it
 NAMES = ("clean/a.wav", "clean/b c.wav", "noisy/a.wav", CAFE, "100%.wav", "x/d%20e.wav", "x/Übung.WAV")
+NAMES += ("x/007.wav", "x/8.wav", "y/08.wav")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,10 @@ NAMES = ("clean/a.wav", "clean/b c.wav", "noisy/a.wav", CAFE, "100%.wav", "x/d%2
         ("/home/ann/a.wav", ""),
         ("other/b c.wav", ""),  # another folder's
         ("clean/a.mp3", ""),
+        ("7", "x/007.wav"),  # a spreadsheet eats zeros
+        ("8", "x/8.wav"),
+        ("0008", ""),  # which of the two?
+        ("9", ""),
         ("../clean/a.wav", ""),
         ("", ""),
     ],
@@ -78,7 +83,7 @@ def test_what_is_left_over_on_either_side_is_counted_and_named(tmp_path: Path) -
     assert (
         "1 of 5 rows" in said["row_without_recording"] and "did you mean noisy/a.wav?" in said["row_without_recording"]
     )
-    assert said["recording_without_row"].startswith("3 of 7 recordings")
+    assert said["recording_without_row"].startswith("6 of 10 recordings")
 
 
 def test_a_table_of_which_nothing_is_found_is_refused(tmp_path: Path) -> None:

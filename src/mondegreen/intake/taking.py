@@ -24,7 +24,6 @@ from mondegreen.intake.entries import Entry, Left, Row, safe_name
 from mondegreen.scoring.references import read_table
 from mondegreen.speech.folders import EXTENSIONS
 
-COLUMNS = ("path", "text", "speaker", "source")
 Way = Literal["copied", "linked", "cut"]
 Track = Callable[[Sequence[Row]], Iterable[Row]]
 
@@ -63,7 +62,8 @@ def take(rows: Sequence[Row], into: Path, condition: str, *, link: bool, track: 
                 done.left.append(left)
         if done.new:
             new = [_row(path, entry, condition) for path, entry in done.new.items()]
-            columns = dict.fromkeys([*header, *(name for row in new for name in row)])
+            # A column that stays empty would say that nobody wrote down what nobody knows.
+            columns = dict.fromkeys([*header, *(name for row in new for name in row if row[name])])
             _write(into / "references.csv", list(columns), [*known.values(), *new])
     return done
 
@@ -82,10 +82,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     """The columns of references.csv and its rows by path."""
     if not path.is_file():
-        return list(COLUMNS), {}
+        return ["path", "text"], {}
     rows = {row.path: dict(row.fields) for row in read_table(path, notices=[])}
-    columns = list(next(iter(rows.values()))) if rows else []
-    return [*columns, *(name for name in COLUMNS if name not in columns)], rows
+    return list(dict.fromkeys(["path", "text", *(next(iter(rows.values())) if rows else ())])), rows
 
 
 def _place(
@@ -181,7 +180,7 @@ def _row(path: str, entry: Entry, condition: str) -> dict[str, str]:
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, header, restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, stream.getvalue())

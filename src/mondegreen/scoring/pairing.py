@@ -28,11 +28,13 @@ class Pairs(NamedTuple, Generic[Item]):
     lines: dict[str, Item]  # by the key of their reference; one without a reference keeps its own
     known: set[str]  # keys
     by_stem: bool
-    respelt: dict[str, str]  # a line's key to that of its reference, where case or normal form differ
+    respelt: dict[str, str]  # a line's key to that of its reference, where case, normal form or zeros before it differ
 
 
 def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> Pairs[Item]:
     """Finds the reference of each line by its ID, in another case or normal form where that is unique.
+
+    So is a number without the zeros before it, which spreadsheets eat (`001` and `1`).
 
     Where no ID is shared the paths of the recordings are compared; where none of these is, the names of the recordings
     without folder and ending, if each stands once on either side: `clips/a.wav` is `a`.
@@ -51,7 +53,7 @@ def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> Pairs[Item]:
 
 
 def _respelt(missing: Iterable[str], strangers: Iterable[str]) -> dict[str, str]:
-    """The keys that only case or normal form tell from one that is missing."""
+    """The keys that only case, normal form or zeros before a number tell from one that is missing."""
     ours, theirs = _by_spelling(missing), _by_spelling(strangers)
     alone = (name for name in ours.keys() & theirs.keys() if len(ours[name]) == len(theirs[name]) == 1)
     return {theirs[name][0]: ours[name][0] for name in sorted(alone)}
@@ -60,8 +62,13 @@ def _respelt(missing: Iterable[str], strangers: Iterable[str]) -> dict[str, str]
 def _by_spelling(keys: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key in keys:
-        found.setdefault(unicodedata.normalize("NFC", key).casefold(), []).append(key)
+        found.setdefault(without_zeros(unicodedata.normalize("NFC", key).casefold()), []).append(key)
     return found
+
+
+def without_zeros(name: str) -> str:
+    """A number without the zeros before it; anything else as it is."""
+    return name.lstrip("0") or "0" if name.isascii() and name.isdigit() else name
 
 
 def _paths(lines: Sequence[Item]) -> Mapping[str, Item]:

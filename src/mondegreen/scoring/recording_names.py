@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from mondegreen.scoring.pairing import without_zeros
+
 _COMPARED = 5000  # names, for one that is like another
 _ELSEWHERE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")  # an absolute path, a home, a drive, a URL
 
@@ -19,7 +21,7 @@ class RecordingNames:
 
     A path is taken as it is; else with / for \\, without %20 and its like, without the folder's own name before it, in
     another case or normal form; and a bare name, one without its ending, or the end of a path of another machine,
-    wherever there is but one such recording.
+    wherever there is but one such recording; so is a number that a spreadsheet left of `001.wav`.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
@@ -35,7 +37,8 @@ class RecordingNames:
             for index in (self._whole, self._without_ending, self._without_channel):
                 if len(found := index.get(_folded(spelling), [])) == 1:
                     return found[0]
-        return ""
+        found = self._numbers.get(written, []) if written.isascii() and written.isdigit() else []
+        return found[0] if len(found) == 1 else ""
 
     def hint(self, written: str) -> str:
         """The name, and why it is not found: another that is like it, or a file of another kind."""
@@ -79,6 +82,11 @@ class RecordingNames:
     def _without_channel(self) -> dict[str, list[str]]:
         """`call.wav`, where but one channel of it, `call.wav#2`, is heard."""
         return _indexed((name, re.sub(r"#\d{1,3}$", "", name)) for name in self.names)
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[str]]:
+        """Recordings whose name is a number, without the zeros before it."""
+        return _indexed((name, without_zeros(PurePosixPath(name).stem)) for name in self.names)
 
     @cached_property
     def _bare(self) -> dict[str, list[str]]:
