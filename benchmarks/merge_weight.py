@@ -37,8 +37,9 @@ from mondegreen.scoring.metrics import choose_unit, cluster_name
 from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.scoring.wording import percent, points
 from mondegreen.speech.dataset import Recordings
+from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.finetuning import FORGETTING_CONFIDENCE, choose, finetune, merged_at
-from mondegreen.speech.model import FeatureCache, SpeechModel, load_model
+from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.training import DevSet
 
 MEASURED = Path("var/benchmarks/merge_weight.jsonl")

@@ -56,8 +56,9 @@ def _ours(model: str, way: str, count: int, epochs: int, folder: str) -> list[fl
 
     from mondegreen.config import Params
     from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, preflight
+    from mondegreen.speech.feature_cache import FeatureCache
     from mondegreen.speech.finetuning import trainable, trains_encoder
-    from mondegreen.speech.model import FeatureCache, load_model
+    from mondegreen.speech.model import load_model
 
     settings = {"method": "lora"} if way == "ours" else {"method": "full", "train_encoder": True}
     params = Params.model_validate({"train": settings})

@@ -15,7 +15,8 @@ from mondegreen.files import sha256_file, write_jsonl
 from mondegreen.monitoring.phrase_mining import as_yaml, candidates
 from mondegreen.records import Utterance
 from mondegreen.scoring.phrases import list_of, parse_phrases, read_phrases, write_phrases
-from mondegreen.speech.model import model_digest, resolve_model
+from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model import resolve_model
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
 from tests.registry.registered import NAME, deployer

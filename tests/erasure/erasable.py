@@ -19,7 +19,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.labels.corrector import SuggestionCache
 from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.serving.spool import Answer
-from mondegreen.speech.model import FeatureCache
+from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.transcriber import Transcription
 from tests.cases.snapshot_project import dvc_within, params
 

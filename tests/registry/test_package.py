@@ -19,7 +19,7 @@ from mondegreen.registry.package import serving_requirements
 from mondegreen.registry.register import VerdictTags, register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
-from mondegreen.speech.model import model_digest
+from mondegreen.speech.digests import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 

@@ -24,7 +24,7 @@ from mondegreen.serving.challenger import Choice
 from mondegreen.serving.champion import Served
 from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
-from mondegreen.speech.model import model_digest
+from mondegreen.speech.digests import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import InferenceRow, ShadowPairRow
 from tests.registry.registered import NAME, Result, deployer, weights

@@ -21,7 +21,8 @@ from mondegreen.speech.dataset import (
     ctc_loss,
     preflight,
 )
-from mondegreen.speech.model import FeatureCache, SpeechModel, load_model
+from mondegreen.speech.feature_cache import FeatureCache
+from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.spec_augment import fit_spec_augment
 from tests.speech.tones import tone_corpus, tone_example
 from tests.tiny import save_model

@@ -12,8 +12,9 @@ from mondegreen.config import Params, TrainParams
 from mondegreen.files import sha256_tree
 from mondegreen.speech import finetuning
 from mondegreen.speech.dataset import Clip, Recordings, preflight
+from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.finetuning import finetune
-from mondegreen.speech.model import FeatureCache, SpeechModel, load_model
+from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks, masked_losses, masks_may_cost
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model

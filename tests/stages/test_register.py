@@ -17,7 +17,7 @@ from mondegreen.records import (
     SliceMetrics,
 )
 from mondegreen.scoring.verdict import Retention, Verdict
-from mondegreen.speech.model import model_digest
+from mondegreen.speech.digests import model_digest
 from mondegreen.stages import register
 
 RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)

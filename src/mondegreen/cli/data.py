@@ -77,13 +77,15 @@ def check(
     from mondegreen.config import params_of
     from mondegreen.intake.check import check as checked
     from mondegreen.progress import track
+    from mondegreen.speech.examined_before import EXAMINED
     from mondegreen.speech.examining import processes
     from mondegreen.speech.manifest import examine_data
 
     params = params_of()
     if model:
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": model})})
-    examination = examine_data(folder, params, partial(track, what="data"), processes(params.compute))
+    known = EXAMINED if EXAMINED.parent.is_dir() else None  # it only looks: outside a project nothing is written
+    examination = examine_data(folder, params, partial(track, what="data"), processes(params.compute), known)
     report = checked(examination, params, _find_model).report
     if html:
         from mondegreen.reports.data import write_page

@@ -14,7 +14,8 @@ from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
-from mondegreen.speech.model import FeatureCache, SpeechModel, batches, encode, load_base, log_probabilities
+from mondegreen.speech.feature_cache import FeatureCache
+from mondegreen.speech.model import SpeechModel, batches, encode, load_base, log_probabilities
 from mondegreen.speech.text import Labeller
 
 MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin

@@ -9,7 +9,7 @@ from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
 from mondegreen.registry.register import VerdictTags, register
 from mondegreen.reports.page import render_card
 from mondegreen.scoring.verdict import Verdict
-from mondegreen.speech.model import model_digest
+from mondegreen.speech.digests import model_digest
 
 
 def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> RegisteredVersion:

@@ -71,6 +71,7 @@ def examine(model_name: str, folder: Path) -> list[Finding]:
         "files": lambda: _files(model_name, folder),
         "locks": lambda: _locks(folder),
         "disk": lambda: _disk(folder),
+        "caches": lambda: _caches(folder),
     }
     found: list[Finding] = []
     for name, check in checks.items():
@@ -250,6 +251,23 @@ def _disk(folder: Path) -> Findings:
         seen.add(device)
         if not os.access(place, os.W_OK):
             yield "problem", f"{place} cannot be written to.", "Check its permissions."
+
+
+def _caches(folder: Path) -> Findings:
+    """What only saves work, and how much of the disk it takes."""
+    from mondegreen.speech.examined_before import EXAMINED, MOST
+    from mondegreen.speech.feature_cache import CACHE_FOLDER, kept_files, room
+
+    features, most = kept_files(folder / CACHE_FOLDER.name), room()
+    taken = sum(found.st_size for _, found in features)
+    said = f"features take {taken / 1e6:,.0f} of at most {most / 1e6:,.0f} MB"
+    examined = folder / EXAMINED.name
+    if examined.is_file():
+        said += (
+            f"; what {examined} knows of recordings {examined.stat().st_size / 1e6:,.1f} MB (at most {MOST:,} of them)"
+        )
+    over = taken > most
+    yield "warning" if over else "ok", said, "The next training or transcription makes room." if over else ""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from peft import PeftModel
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.scoring.phrases import PHRASES_FILE
+from mondegreen.speech.digests import phrases_in, weights_digest
 from mondegreen.speech.finetuning import merged_at
 from mondegreen.speech.lora import merge
-from mondegreen.speech.model import SpeechModel, load_model, phrases_in, weights_digest
+from mondegreen.speech.model import SpeechModel, load_model
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "base.json")
 

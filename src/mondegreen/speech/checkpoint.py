@@ -4,7 +4,6 @@ Where transformers would fill in what is missing (random weights, a default) or 
 in a sentence what is wrong and what to do. Nothing is allocated, and no code of a folder runs, before it was looked at.
 """
 
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -21,12 +20,12 @@ from transformers.utils import logging as transformers_logging
 from mondegreen.errors import UsageError
 from mondegreen.speech.audio import SAMPLE_RATE
 from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.digests import FETCH, nested_settings, read_object
 from mondegreen.speech.recording import Hertz
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
 ADAPTER_CONFIG = "adapter_config.json"
-_FETCH = "Fetch the folder again from where it came, or name another model."
 _SETTINGS = (
     *("config.json", "preprocessor_config.json", "processor_config.json", "vocab.json"),
     *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
@@ -57,7 +56,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     """
     if (folder / ADAPTER_CONFIG).is_file():
         raise _adapter_alone(folder, name)
-    config = {file: _read_json(folder / file) for file in _SETTINGS if (folder / file).is_file()}.get("config.json")
+    config = {file: read_object(folder / file) for file in _SETTINGS if (folder / file).is_file()}.get("config.json")
     if config is None:
         raise UsageError(f"{name} is not a model: {folder / 'config.json'} does not exist.", NAME_A_MODEL)
     if config.get("model_type") not in KINDS:
@@ -78,7 +77,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _adapter_alone(folder: Path, name: str) -> UsageError:
-    base = _read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     return UsageError(
         f"{name} is an adapter (peft) of {base}, not a whole model.",
         'Merge it into its base and name the new folder: python -c "from peft import PeftModel; from transformers '
@@ -86,20 +85,6 @@ def _adapter_alone(folder: Path, name: str) -> UsageError:
         f"{str(folder)!r}).merge_and_unload().save_pretrained('merged'); "
         f"P.from_pretrained({base!r}).save_pretrained('merged')\"",
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        bom = path.is_file() and path.read_bytes()[:3] == b"\xef\xbb\xbf"
-        raise UsageError(
-            f"{path} cannot be read as JSON: {'it begins with a byte order mark' if bom else error}.",
-            "Save it as UTF-8 without the mark: transformers does not read it either." if bom else _FETCH,
-        ) from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} holds no JSON object.", _FETCH)
-    return content
 
 
 def _require_safetensors(folder: Path, name: str) -> None:
@@ -129,7 +114,7 @@ def read_settings(folder: Path, name: str) -> Settings:
     """
     found = nested_settings(folder)
     if found is None and (folder / "preprocessor_config.json").is_file():
-        found = _read_json(folder / "preprocessor_config.json")
+        found = read_object(folder / "preprocessor_config.json")
     if found is None:
         logger.warning("%s says nothing of its waveforms: 16 kHz, normalised, as most models want them.", name)
         return Settings()
@@ -142,14 +127,6 @@ def read_settings(folder: Path, name: str) -> Settings:
     if not isinstance(rate, int) or not 1_000 <= rate <= 768_000:
         raise UsageError(f"{name}: sampling_rate {rate!r} is no rate in hertz.", "Correct it, most have 16000.")
     return Settings(normalize=bool(found.get("do_normalize", True)), rate=rate)
-
-
-def nested_settings(folder: Path) -> dict[str, Any] | None:
-    """The waveform's settings within processor_config.json, where transformers 5 looks first; None: not there."""
-    path = folder / "processor_config.json"
-    whole = _read_json(path) if path.is_file() else {}
-    found = whole.get("feature_extractor", whole.get("audio_processor"))
-    return found if isinstance(found, dict) else None
 
 
 def load_network(folder: Path, name: str) -> Any:
@@ -181,29 +158,29 @@ def _check_size(folder: Path, name: str) -> None:
     layers = settings.num_hidden_layers
     if layers > len(held):  # each has several tensors; to build them, even without memory, would take for ever
         raise UsageError(
-            f"{name}: config.json describes {layers:,} layers, the weights are {len(held):,} tensors.", _FETCH
+            f"{name}: config.json describes {layers:,} layers, the weights are {len(held):,} tensors.", FETCH
         )
     with torch.device("meta"):
         whole: Any = AutoModelForCTC
         described = whole.from_config(settings, trust_remote_code=False).num_parameters()
     if described > 2 * sum(held.values()) + _SLACK:
         raise UsageError(
-            f"{name}: config.json describes {described:,} weights, the files hold {sum(held.values()):,}.", _FETCH
+            f"{name}: config.json describes {described:,} weights, the files hold {sum(held.values()):,}.", FETCH
         )
     if settings.inputs_to_logits_ratio < 1:
-        raise UsageError(f"{name}: conv_stride {settings.conv_stride} in config.json is no stride.", _FETCH)
+        raise UsageError(f"{name}: conv_stride {settings.conv_stride} in config.json is no stride.", FETCH)
 
 
 def _held(folder: Path, name: str) -> dict[str, int]:
     """The number of elements of each tensor in the weights' files."""
     files = ["model.safetensors"]
     if not (folder / files[0]).is_file():
-        places = _read_json(folder / "model.safetensors.index.json").get("weight_map")
+        places = read_object(folder / "model.safetensors.index.json").get("weight_map")
         files = sorted(set(places.values())) if isinstance(places, dict) else []
     held: dict[str, int] = {}
     for file in files:
         if not (folder / file).is_file():
-            raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", _FETCH)
+            raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", FETCH)
         try:
             with safe_open(folder / file, framework="pt") as tensors:
                 held |= {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
@@ -326,7 +303,7 @@ def _blank(name: str, tokenizer: Any, pad: int | None, tokens: list[str]) -> int
 
 
 @contextmanager
-def _refused(name: str, what: str, next_step: str = _FETCH) -> Iterator[None]:
+def _refused(name: str, what: str, next_step: str = FETCH) -> Iterator[None]:
     """Whatever transformers raises over a folder, in a sentence: which exceptions those are no page of it says."""
     try:
         yield

@@ -22,16 +22,8 @@ from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, TrainingError, VocabularyError
 from mondegreen.records import Example, Problem
 from mondegreen.speech.audio import MAX_MISSING_SHARE, Waveform, load_audio
-from mondegreen.speech.model import (
-    FeatureCache,
-    SpeechModel,
-    batches,
-    encode,
-    forward_features,
-    num_frames,
-    pad,
-    prepared,
-)
+from mondegreen.speech.feature_cache import FeatureCache
+from mondegreen.speech.model import SpeechModel, batches, encode, forward_features, num_frames, pad, prepared
 from mondegreen.speech.text import Labeller, min_frames
 from mondegreen.speech.windows import LIMIT_KEY
 

@@ -26,8 +26,10 @@ from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistor
 from mondegreen.scoring.phrases import PHRASES_FILE, write_phrases
 from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
+from mondegreen.speech.digests import model_digest
+from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
-from mondegreen.speech.model import FeatureCache, SpeechModel, model_digest
+from mondegreen.speech.model import SpeechModel
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, run_key
 from mondegreen.speech.training import train as run_training

@@ -30,6 +30,7 @@ from mondegreen.speech.admission import (
 )
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.corpus import SPLITS, UNNAMEABLE, Found, discover
+from mondegreen.speech.examined_before import examine_new
 from mondegreen.speech.examining import Examined, examine_all
 from mondegreen.speech.holdout import hold_out
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
@@ -132,7 +133,9 @@ def log_problems(report: Report) -> None:
         logger.warning(line)
 
 
-def examine_data(data: Path, params: Params, track: Track = iter, workers: int | ComputeParams = 1) -> Examination:
+def examine_data(
+    data: Path, params: Params, track: Track = iter, workers: int | ComputeParams = 1, known: Path | None = None
+) -> Examination:
     """Finds and decodes every recording below `data`.
 
     Args:
@@ -140,6 +143,7 @@ def examine_data(data: Path, params: Params, track: Track = iter, workers: int |
         params: audio and prepare are read.
         track: wraps the list of files, for a progress bar.
         workers: processes that decode, or the cluster that does.
+        known: the file that keeps what is found (`examined_before`); None decodes every recording.
 
     Raises:
         UsageError: there are no recordings, or the references or the failed cases are wrong.
@@ -150,7 +154,8 @@ def examine_data(data: Path, params: Params, track: Track = iter, workers: int |
         *_limited(discover(data, notices, params.audio.channel), params.prepare.limit),
         *(item for _, item in cases.values()),
     ]
-    examined = examine_all([item.path for item in found], params.audio, workers)
+    paths = [item.path for item in found]
+    examined = examine_new(paths, params.audio, workers, known) if known else examine_all(paths, params.audio, workers)
     seen = [one for _, one in zip(track(found), examined, strict=True)]
     return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()}, notices)
 

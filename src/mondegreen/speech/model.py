@@ -2,14 +2,13 @@
 
 Base models normalise their first convolution over time (GroupNorm), so padding a waveform changes every frame of it.
 Here an utterance passes the convolutions by itself; only its features are padded, and the transformer gets the mask.
-Any batch then gives what a batch of one gives. Features that were computed once are kept on disk.
+Any batch then gives what a batch of one gives.
 """
 
 import hashlib
 import json
 import logging
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,28 +17,25 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import sha256_file
-from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, pipeline_phrases, read_phrases
-from mondegreen.speech.audio import DECODING, SAMPLE_RATE, Waveform
+from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, pipeline_phrases
+from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import (
     ADAPTER_CONFIG,
     NAME_A_MODEL,
     Settings,
     load_network,
     load_vocabulary,
-    nested_settings,
     read_config,
     read_settings,
 )
 from mondegreen.speech.decoding import LogProbs, Vocabulary
+from mondegreen.speech.digests import phrases_in, weights_digest
 from mondegreen.speech.positions import trim_positions
 from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
 
@@ -49,8 +45,6 @@ FEATURE_VERSION = "1"
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
 _MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE)
-CACHE_FOLDER = Path("var/features")
-_SHARD_BYTES = 64 * 2**20
 logger = logging.getLogger(__name__)
 
 
@@ -156,31 +150,6 @@ def _from_hub(name: str) -> Path:
             f"{name} is neither a local folder nor to be had from the model hub ({type(error).__name__}).",
             "Check the name and the network, or download the model and name its folder.",
         ) from error
-
-
-def model_digest(folder: Path) -> str:
-    """The identity of a model's folder: of its weights, and of its list of phrases where it has one."""
-    return digest_with(weights_digest(folder), phrases_in(folder))
-
-
-def phrases_in(folder: Path) -> PhraseList | None:
-    """The list that is a part of a model; raises UsageError where it cannot be read."""
-    path = folder / PHRASES_FILE
-    return read_phrases(path) if path.is_file() else None
-
-
-def weights_digest(folder: Path) -> str:
-    """sha256 over configuration, tokenizer and weights: what can change a lattice, and nothing else."""
-    names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
-    names += ["adapter_config.json", "base.json"]  # of an adapter that stands alone
-    if nested_settings(folder) is not None:  # else it says nothing that changes a transcript
-        names.append("processor_config.json")
-    names += sorted(path.name for path in folder.glob("*.safetensors"))
-    total = hashlib.sha256()
-    for name in names:
-        if (folder / name).is_file():
-            total.update(f"{name}\0{sha256_file(folder / name)}\n".encode())
-    return total.hexdigest()
 
 
 def encoder_digest(network: PreTrainedModel, settings: Settings) -> str:
@@ -322,64 +291,3 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
-
-
-class FeatureCache:
-    """Features of one encoder, on disk. Reading maps a shard into memory; only the frames that are used are paged in.
-
-    Shards are written under a temporary name and renamed, each with a name of its own: processes may share a folder,
-    a crash loses at most the unwritten rest, and a damaged shard is put aside and computed anew.
-    """
-
-    def __init__(self, encoder_digest: str, folder: Path = CACHE_FOLDER) -> None:
-        self.folder = folder / f"{encoder_digest[:16]}-{DECODING}"
-        self.hits = self.misses = 0
-        self._pending: dict[str, Tensor] = {}
-        self._pending_bytes = 0
-        self._shards: dict[str, Any] = {}  # key -> the open shard that holds it
-        for path in sorted(self.folder.glob("*.safetensors")):
-            self._open(path)
-
-    def get(self, key: str) -> Tensor | None:
-        """The features, float32 (num_frames, conv_dim), or None when they are not here."""
-        found = self._pending.get(key)
-        if found is None and key in self._shards:
-            found = self._shards[key].get_tensor(key)
-        self.hits += found is not None
-        self.misses += found is None
-        return found
-
-    def put(self, key: str, features: Tensor) -> None:
-        """Keeps the features of a recording; they are on disk after `flush` or when a shard is full."""
-        self._pending[key] = features
-        self._pending_bytes += features.nbytes
-        if self._pending_bytes >= _SHARD_BYTES:
-            self.flush()
-
-    def get_or_compute(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
-        """The features that are here, else those of `compute`, which are kept."""
-        features = self.get(key)
-        if features is None:
-            features = compute()
-            self.put(key, features)
-        return features
-
-    def flush(self) -> None:
-        """Writes what is pending as one shard."""
-        if not self._pending:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
-        temporary, path = self.folder / f".{name}.tmp", self.folder / f"{name}.safetensors"
-        save_file(self._pending, temporary)
-        temporary.replace(path)
-        self._pending, self._pending_bytes = {}, 0
-        self._open(path)
-
-    def _open(self, path: Path) -> None:
-        try:
-            shard: Any = safe_open(path, framework="pt")
-            self._shards.update(dict.fromkeys(shard.keys(), shard))
-        except (SafetensorError, OSError) as error:
-            logger.warning("%s is damaged (%s); its features are computed anew.", path, error)
-            path.replace(path.with_suffix(".damaged"))

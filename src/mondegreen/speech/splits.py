@@ -199,16 +199,20 @@ def _split(
 
 def _components(keys: Sequence[Iterable[Hashable]]) -> list[int]:
     """A number for each row: the same for rows that share a key, directly or by way of others."""
-    from scipy.sparse import coo_array  # a third of a second that only `prepare` needs
-    from scipy.sparse.csgraph import connected_components
+    leader = list(range(len(keys)))  # of each row; one that leads itself stands for all that follow it
 
-    numbers: dict[Hashable, int] = {}
-    edges = [(row, numbers.setdefault(key, len(numbers))) for row, own in enumerate(keys) for key in own]
-    size = len(keys) + len(numbers)
-    graph = coo_array(
-        ([1] * len(edges), ([row for row, _ in edges], [len(keys) + key for _, key in edges])), shape=(size, size)
-    )
-    return [int(label) for label in connected_components(graph, directed=False)[1][: len(keys)]]
+    def find(row: int) -> int:
+        while leader[row] != row:
+            leader[row] = leader[leader[row]]
+            row = leader[row]
+        return row
+
+    first: dict[Hashable, int] = {}
+    for row, own in enumerate(keys):
+        for key in own:
+            leader[find(row)] = find(first.setdefault(key, row))
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(find(row), len(numbers)) for row in range(len(keys))]
 
 
 def _shared(texts: Sequence[str], units: Sequence[int]) -> tuple[int, str, int] | None:

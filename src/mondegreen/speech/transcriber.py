@@ -32,7 +32,8 @@ from mondegreen.speech.audio import (
 from mondegreen.speech.boosting import Boost, boosted_search
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
-from mondegreen.speech.model import FeatureCache, batches, encode, load_model, log_probabilities
+from mondegreen.speech.feature_cache import FeatureCache
+from mondegreen.speech.model import batches, encode, load_model, log_probabilities
 from mondegreen.speech.windows import OVERLAP
 
 WINDOW: Seconds = 24.0

@@ -11,6 +11,7 @@ from mondegreen.files import write_json, write_jsonl
 from mondegreen.intake.check import check
 from mondegreen.progress import run_stage, track
 from mondegreen.reports.data import write_page
+from mondegreen.speech.examined_before import EXAMINED
 from mondegreen.speech.examining import processes
 from mondegreen.speech.manifest import examine_data, log_problems
 from mondegreen.speech.spelling import local_model
@@ -25,7 +26,8 @@ def main() -> None:
     What `mondegreen data check` says is there also when nothing can be prepared.
     """
     params = load_params()
-    examination = examine_data(Path("data"), params, partial(track, what="prepare"), processes(params.compute))
+    track_them = partial(track, what="prepare")
+    examination = examine_data(Path("data"), params, track_them, processes(params.compute), EXAMINED)
     found = check(examination, params, _find_model)
     write_json(OUT / "data.json", found.report)
     write_page(OUT / "data.html", found.report, Path(), params.validate_.report_clips)

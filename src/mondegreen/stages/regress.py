@@ -14,8 +14,8 @@ from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_re
 from mondegreen.regression.runner import run_suites
 from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber
+from mondegreen.speech.digests import model_digest
 from mondegreen.speech.hearing import load_for_many
-from mondegreen.speech.model import model_digest
 
 MODEL = Path("build/train/model")
 
