@@ -4,7 +4,6 @@ Whatever is refused is refused as OpenAI's API does it, with a JSON object `erro
 field that would change nothing is refused by its name rather than ignored.
 """
 
-import asyncio
 import hashlib
 import hmac
 import logging
@@ -12,11 +11,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -25,22 +23,18 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-from mondegreen.config import ServeParams
-from mondegreen.errors import AudioError, MondegreenError
+from mondegreen.config import Channel, ServeParams
+from mondegreen.errors import MondegreenError
 from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.fields import Asked, read_fields, served_names
 from mondegreen.serving.formats import render
+from mondegreen.serving.hearing import answers_of, await_heard, parts_of, seconds_of
 from mondegreen.serving.metrics import Metrics
 from mondegreen.serving.refusal import RefusedError
 from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import Answer, Spool
-from mondegreen.speech.audio import duration_of
-from mondegreen.speech.transcriber import Failure
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 router = APIRouter()
 _MEGABYTE = 1_000_000
@@ -61,6 +55,7 @@ class Server:
     metrics: Metrics
     params: ServeParams
     token: str = ""
+    channel: Channel = "mix"  # audio.channel
     inside: int = 0
     stopping: bool = False
 
@@ -156,7 +151,7 @@ def _canary(server: Server) -> dict[str, Any] | None:
 
 async def _answer(request: Request, server: Server) -> Response:
     request_id = request.state.request_id
-    recording: Path | None = None
+    held: list[Path] = []  # what is heard, until it is the spool's
     try:
         async with _form(request, server.params) as form:
             names = served_names(server.champion.model, server.champion.current.name)
@@ -170,50 +165,42 @@ async def _answer(request: Request, server: Server) -> Response:
             await run_in_threadpool(_check_phrases, server, asked)
             upload = cast(UploadFile, form["file"])
             recording = server.spool.place(request_id, upload.filename or "")
+            held = [recording]
             digest = await run_in_threadpool(_save, upload, recording)
-        seconds = await run_in_threadpool(_seconds, recording, server.params)
+        seconds = await run_in_threadpool(seconds_of, recording, server.params)
+        held = await run_in_threadpool(parts_of, recording, server.channel, server.spool, request_id, asked)
         # Who names @champion or a version gets that one; who names the model takes part in a canary.
         # Phrases of a request's own would be heard by one of the two alone.
         asker = Asker(asked.caller, digest) if asked.model == names[0] and not asked.phrases else None
-        heard = await _heard(request, server, server.batcher.submit(recording, seconds, asker, asked.phrases))
-        if isinstance(heard.result, Failure):
-            raise RefusedError(400, f"file: {heard.result.error}", "file")
-        answer = _to_store(request_id, asked, heard, digest)
-        await run_in_threadpool(server.shadow.take, answer, heard.choice)
-        await run_in_threadpool(server.spool.add, answer)
-        recording = None  # the spool's now
-        server.metrics.heard(heard)
+        futures = [server.batcher.submit(part, seconds, asker, asked.phrases) for part in held]
+        heard = await await_heard(request, futures, server.params.timeout)
+        await run_in_threadpool(_keep, server, answers_of(request_id, asked, heard, digest), heard)
+        held = []
     finally:
-        if recording is not None:
-            server.spool.forget(recording)
-    body, kind = render(heard.result, asked.response_format, asked.language, asked.granularities)
-    headers = {"x-mondegreen-model": heard.served.name, "x-mondegreen-digest": heard.result.model}
+        for part in held:
+            server.spool.forget(part)
+    results = [one.transcription for one in heard]
+    body, kind = render(results, asked.response_format, asked.language, asked.granularities)
+    headers = {
+        "x-mondegreen-model": ", ".join(dict.fromkeys(one.served.name for one in heard)),
+        "x-mondegreen-digest": ", ".join(dict.fromkeys(result.model for result in results)),
+    }
     if isinstance(body, str):
         return PlainTextResponse(body, headers=headers, media_type=kind)
     return JSONResponse(body, headers=headers)
+
+
+def _keep(server: Server, answers: Sequence[Answer], heard: Sequence[Heard]) -> None:
+    for answer, one in zip(answers, heard, strict=True):
+        server.shadow.take(answer, one.choice)
+        server.spool.add(answer)
+        server.metrics.heard(one)
 
 
 def _check_phrases(server: Server, asked: Asked) -> None:
     boost = server.champion.current.stt.boost_of(asked.phrases)
     if boost and boost.left_out:
         raise RefusedError(400, f"phrases: {boost.left_out[0]}. Leave it out, or say what it sounds_like.", "phrases")
-
-
-def _to_store(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answer:
-    assert not isinstance(heard.result, Failure)
-    return Answer(
-        request_id=request_id,
-        at=datetime.now(UTC),
-        served=heard.served.name,
-        audio_sha256=digest,
-        transcription=heard.result,
-        caller=asked.caller,
-        speaker=asked.speaker,
-        recording=asked.recording,
-        channel=asked.channel,
-        role=heard.choice.role,
-        canary=heard.choice.canary,
-    )
 
 
 class _form:
@@ -268,40 +255,6 @@ def _save(upload: UploadFile, target: Path) -> str:
         os.fdatasync(file.fileno())  # it is there when its answer is
     with target.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _seconds(recording: Path, params: ServeParams) -> float:
-    try:
-        seconds = duration_of(recording)
-    except AudioError as error:
-        raise RefusedError(400, f"file: {str(error).replace(str(recording), recording.name)}", "file") from None
-    if seconds > params.max_seconds:
-        raise RefusedError(
-            413, f"file: {seconds:.0f} seconds; {params.max_seconds:.0f} are taken (serve.max_seconds).", "file"
-        )
-    return seconds
-
-
-async def _heard(request: Request, server: Server, future: "Future[Heard]") -> Heard:
-    """Waits for the transcript; for no longer than is allowed, and not for a client that is gone."""
-    result, gone = asyncio.wrap_future(future), asyncio.create_task(_disconnected(request))
-    try:
-        waiting: set[asyncio.Future[Any]] = {result, gone}
-        done, _ = await asyncio.wait(waiting, timeout=server.params.timeout, return_when=asyncio.FIRST_COMPLETED)
-        if result in done:
-            return result.result()
-        if gone in done:
-            raise RefusedError(499, "The client is gone.")
-        raise RefusedError(504, f"No transcript within {server.params.timeout:g} seconds (serve.timeout). Ask later.")
-    finally:
-        future.cancel()
-        result.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -1,6 +1,7 @@
 """Requests that come at about the same time share a batch; no transcript depends on what it shared it with.
 
-One thread hears short recordings, another one long ones, so that an hour of audio delays nobody's second.
+One thread takes short recordings, another one long ones, so that an hour of audio delays nobody's second. A batch is
+heard in two halves at once: much of the work is done by one processor at a time.
 """
 
 import logging
@@ -8,10 +9,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mondegreen.config import Seconds, ServeParams
 from mondegreen.scoring.phrases import PhraseList
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Failure, Transcription
 
 MOST = 32  # recordings of a batch
+_HALVES = 2
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,12 @@ class Heard:
     def served(self) -> "Served":
         """The model."""
         return self.choice.served
+
+    @property
+    def transcription(self) -> "Transcription":
+        """The result, of a recording that could be heard."""
+        assert self.result.__class__.__name__ != "Failure"
+        return cast("Transcription", self.result)
 
 
 @dataclass
@@ -70,6 +78,7 @@ class Batcher:
         self._choose, self._params, self._long, self._failed, self._settle = choose, params, long, failed, settle
         self._inside, self._lock = 0, threading.Lock()
         self._lanes = [queue.SimpleQueue[_Job | None]() for _ in range(2)]
+        self._halves = ThreadPoolExecutor(_HALVES, "half of a batch")
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in self._lanes]
         for thread in self._threads:
             thread.start()
@@ -99,6 +108,7 @@ class Batcher:
             lane.put(None)
         for thread in self._threads:
             thread.join()
+        self._halves.shutdown()
 
     def _work(self, lane: "queue.SimpleQueue[_Job | None]") -> None:
         open_ = True
@@ -138,7 +148,10 @@ class Batcher:
             listed = job.phrases.digest if job.phrases else ""
             groups.setdefault((choice.served, listed), []).append((choice, job))
         for (model, _), chosen in groups.items():
-            self._heard_by(model, chosen)
+            # The longest first, so that both halves have about the same to do.
+            chosen.sort(key=lambda item: -item[1].seconds)
+            parts = filter(None, (chosen[start::_HALVES] for start in range(_HALVES)))
+            wait([self._halves.submit(self._heard_by, model, part) for part in parts])
 
     def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Choice, _Job]]") -> None:
         jobs = [job for _, job in chosen]

@@ -61,7 +61,8 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     written = Store(store, params, champion.settle)
     spool = Spool(store / "serve", written, int(params.serve.spool_megabytes * 1_000_000))
     shadow = Shadow(spool, lambda: batcher.busy or bool(champion.loading), params.audio.max_duration, metrics.shadow)
-    server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, os.environ.get(TOKEN, ""))
+    token = os.environ.get(TOKEN, "")
+    server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, token, params.audio.channel)
     champion.start()
     challenger.start()
     try:

@@ -26,6 +26,7 @@ from mondegreen.errors import CaseError
 from mondegreen.files import flock, sha256_file, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.serving.followers import LOCK
+from mondegreen.speech.channels import channel_of
 from mondegreen.speech.transcriber import Transcription
 
 BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
@@ -53,6 +54,11 @@ class Answer(BaseModel):
     canary: int | None = None  # the ledger's entry of the canary that it takes part in
     shadow: str | None = None  # of a shadow pair: the version that heard it too, whose transcription this is
     beside: Transcription | None = None  # and what was answered
+
+    @property
+    def file(self) -> Path:
+        """The recording, whichever channel of it was heard."""
+        return channel_of(self.transcription.path)[0]
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Spool:
     def add(self, answer: Answer) -> None:
         """Puts an answer on the disk and syncs it; called before the client has it."""
         line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
-        size = len(line) + Path(answer.transcription.path).stat().st_size
+        size = len(line) + answer.file.stat().st_size
         with self._lock:
             full = self._bytes + size > self._most or not self._append(line)
             if not full:
@@ -119,7 +125,7 @@ class Spool:
         if full:
             self.state.dropped += 1
             _log.error("The spool %s is full: answer %s is not logged.", self._all, answer.request_id)
-            self.forget(Path(answer.transcription.path))
+            self.forget(answer.file)
         else:
             self._sync(number)
         self._wake.set()
@@ -266,7 +272,7 @@ class Spool:
         aside.mkdir(exist_ok=True)
         write_bytes(aside / lines.with_suffix(".jsonl").name, b"".join(line + b"\n" for line in kept))
         for answer in answers:
-            recording = Path(answer.transcription.path)
+            recording = answer.file
             if recording.is_file():
                 shutil.copyfile(recording, aside / f"{answer.request_id}-{recording.name}")
         _log.error("%d answers cannot be stored and are kept in %s: %s", len(kept), aside, why)
@@ -275,7 +281,7 @@ class Spool:
     def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
         size, count = lines.stat().st_size, _count(lines)
         for answer in answers:
-            recording = Path(answer.transcription.path)
+            recording = answer.file
             size += recording.stat().st_size if recording.is_file() else 0
             self.forget(recording)
         lines.unlink()
@@ -336,7 +342,7 @@ def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
             continue
         count += 1
         if apply:
-            recording = Path(answer.transcription.path)
+            recording = answer.file
             if recording.parent.name.removesuffix(BESIDE) == answer.request_id:
                 shutil.rmtree(recording.parent, ignore_errors=True)
             (lines.parent / f"{answer.request_id}-{recording.name}").unlink(missing_ok=True)
