@@ -150,11 +150,13 @@ def throughput(seconds: float, sounds: list[bytes]) -> str:
             for count in (1, 8, 32):
                 found = asyncio.run(load(url, count, seconds, sounds))
                 good = sorted(item.got - item.sent for item in found if item.status == 200)
+                # The last answers come after the end: in a long queue those are a third of all.
+                lasted = max(item.got for item in found) - min(item.sent for item in found)
                 rows.append(
                     {
                         "server": name,
                         "clients": count,
-                        "requests a second": f"{len(good) / seconds:.1f}",
+                        "requests a second": f"{len(good) / lasted:.1f}",
                         "p50, ms": f"{1000 * statistics.median(good):.0f}",
                         "p95, ms": f"{1000 * good[int(0.95 * len(good))]:.0f}",
                         "not answered": len(found) - len(good),

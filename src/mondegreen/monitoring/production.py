@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ColumnElement, Engine, Select, func, literal, select
+from sqlalchemy import ColumnElement, Engine, Select, case, func, literal, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.records import PEOPLE
@@ -21,7 +21,6 @@ from mondegreen.monitoring.records import (
     VersionDifference,
     WerEstimate,
 )
-from mondegreen.monitoring.statistics import within
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.production import (
     EstimatedRate,
@@ -58,16 +57,28 @@ class _Heard:
     speech: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Window:
     """What a window of the log holds for the estimate."""
 
     traffic: dict[tuple[str, str], tuple[float, float, float]]  # sums of the features by model and cluster
-    names: dict[str, str]  # of the models
+    names: dict[str, str]  # of the models, "" where no version answered
     last: dict[str, datetime]  # inference of each model
     heard: list[_Heard]
-    drawn: dict[str, int]  # by model
+    drawn: Counter[str]  # by model
     outside: int  # inferences that nobody drew from
+
+    def add(self, other: "_Window") -> None:
+        """Takes what another window holds, none of whose inferences is here."""
+        for key, (count, words, doubtful) in other.traffic.items():
+            mine = self.traffic.get(key, (0.0, 0.0, 0.0))
+            self.traffic[key] = (mine[0] + count, mine[1] + words, mine[2] + doubtful)
+        for model, name in other.names.items():
+            self.names[model] = max(self.names.get(model, ""), name)
+            self.last[model] = max(self.last.get(model, other.last[model]), other.last[model])
+        self.heard += other.heard
+        self.drawn.update(other.drawn)
+        self.outside += other.outside
 
 
 def production_wer(
@@ -79,16 +90,29 @@ def production_wer(
         params: audit.
         normalizer: score.normalizer, by which errors are counted.
     """
+    weeks = _mondays(until, params.weeks)
+    edges = sorted({since, *weeks})  # each inference is read once, in whatever it counts
     with reading(engine) as session:
-        window = _read(session, since, until, normalizer)
-        edges = _mondays(until, params.weeks)
-        weeks = [(edge, after, _read(session, edge, after, normalizer)) for edge, after in pairwise(edges)]
+        parts = {start: _read(session, start, end, normalizer, until) for start, end in pairwise(edges)}
+
+    def between(start: datetime, end: datetime) -> _Window:
+        found = _Window({}, {}, {}, [], Counter(), 0)
+        for part in (part for begun, part in parts.items() if start <= begun < end):
+            found.add(part)
+        return found
+
+    window = between(since, until)
     total, _ = _estimated(window, None, "all versions", params, since, until)
-    estimated = [_estimated(window, model, window.names[model], params, since, until) for model in _in_order(window)]
+    names = {model: name or model[:_DIGITS] for model, name in window.names.items()}
+    estimated = [_estimated(window, model, names[model], params, since, until) for model in _in_order(window)]
     return ProductionReport(
         total=total,
         versions=[wer for wer, _ in estimated],
-        weeks=[_estimated(read, None, "", params, start, end)[0] for start, end, read in weeks if read.traffic],
+        weeks=[
+            _estimated(read, None, "", params, start, end)[0]
+            for start, end in pairwise(weeks)
+            if (read := between(start, end)).traffic
+        ],
         difference=_difference([(wer.label, estimate) for wer, estimate in estimated]),
         outside=window.outside,
         max_wer=params.max_wer,
@@ -204,31 +228,33 @@ def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> Versi
     return VersionDifference(before=before, after=after, difference=value, interval=Bounds(low=low, high=high))
 
 
-def _read(session: Session, since: datetime, until: datetime, normalizer: NormalizerName) -> _Window:
-    window = within(since, until)
-    words = func.coalesce(InferenceRow.words, 0).label("words")
+def _read(session: Session, start: datetime, end: datetime, normalizer: NormalizerName, last: datetime) -> _Window:
+    """From `start` to before `end`; the end of all, `last`, counts too."""
     row = InferenceRow
-    columns = (row.model_version, _CLUSTER.label("cluster"), words, _DOUBT.label("doubt"), row.served, row.at)
-    each = select(*columns).where(*window, row.inclusion > 0).subquery().c
-    totals = (func.count(), func.sum(each.words), func.sum(each.words * each.doubt))
-    groups = select(each.model_version, each.cluster, *totals, func.max(each.served), func.max(each.at))
-    groups = groups.group_by(each.model_version, each.cluster)
-    traffic: dict[tuple[str, str], tuple[float, float, float]] = {}
-    names: dict[str, str] = {}
-    last: dict[str, datetime] = {}
-    for model, cluster, count, heard, doubtful, served, at in session.execute(groups):
-        traffic[model, cluster] = (float(count), float(heard), float(doubtful))
-        names[model] = max(names.get(model, ""), served or "")
-        last[model] = max(last.get(model, at), at)
-    drawn = select(InferenceRow.model_version, func.count()).where(*window, InferenceRow.audit_id.is_not(None))
-    return _Window(
-        traffic=traffic,
-        last=last,
-        names={model: name or model[:_DIGITS] for model, name in names.items()},
-        heard=[_counted(row, normalizer) for row in session.execute(_decided(*window))],
-        drawn=dict(session.execute(drawn.group_by(InferenceRow.model_version)).tuples().all()),
-        outside=session.scalar(select(func.count()).where(*window, InferenceRow.inclusion.is_(None))) or 0,
+    window = (row.at >= start, row.at <= end if end == last else row.at < end)
+    columns = (
+        row.model_version,
+        _CLUSTER.label("cluster"),
+        case((row.inclusion > 0, func.coalesce(row.words, 0))).label("words"),  # none of what could not be drawn
+        _DOUBT.label("doubt"),
+        case((row.inclusion > 0, row.served)).label("served"),
+        case((row.inclusion > 0, row.at)).label("at"),
+        row.audit_id,
+        row.inclusion,
     )
+    each = select(*columns).where(*window).subquery().c
+    sums = (func.count(each.words), func.sum(each.words), func.sum(each.words * each.doubt), func.max(each.served))
+    others = (func.max(each.at), func.count(each.audit_id), func.count() - func.count(each.inclusion))
+    groups = select(each.model_version, each.cluster, *sums, *others).group_by(each.model_version, each.cluster)
+    found = _Window({}, {}, {}, [_counted(row, normalizer) for row in session.execute(_decided(*window))], Counter(), 0)
+    for model, cluster, count, heard, doubtful, name, at, drawn, undrawable in session.execute(groups):
+        found.drawn[model] += drawn
+        found.outside += undrawable
+        if count:
+            found.traffic[model, cluster] = (float(count), float(heard), float(doubtful))
+            found.names[model] = max(found.names.get(model, ""), name or "")
+            found.last[model] = max(found.last.get(model, at), at)
+    return found
 
 
 def _decided(*window: ColumnElement[bool]) -> Select[str, str, float | None, int, float, str, str | None, str | None]:
