@@ -31,6 +31,7 @@ _CACHE = 65_536  # KiB at most: ids are random, so that a large store writes all
 _STARTING = "57P03"  # SQLSTATE cannot_connect_now
 _OUR_FAULTS = ("22", "23", "42")  # SQLSTATE classes: wrong data, a broken constraint, a wrong statement
 _AGAIN = "Nothing of this step was kept. Make room on the disk, or wait for the other writer, and run it again."
+_UNSURE = "Whether this step was kept nobody knows: look first, and run it again where it was not."
 _BACKUP = "Check that it runs and that you may write to it; a damaged SQLite file comes back from a backup."
 _log = logging.getLogger(__name__)
 
@@ -112,10 +113,16 @@ def transaction(engine: Engine) -> Iterator[Session]:
     """A session that is committed at the end, or rolled back; when this returns, what was written is on the disk.
 
     Raises:
-        CaseError: the database refuses: the disk is full, it is locked for too long, it went away.
+        CaseError: the database refuses: the disk is full, it is locked for too long, it went away. Where that was
+            between the commit and its answer, the message says that nobody knows.
+        DatabaseAwayError: of these, whatever is no fault of what was to be written.
     """
-    with _refusals(_AGAIN), Session(engine) as session, session.begin():
-        yield session
+    with _session(engine) as session:
+        with _refusals(_AGAIN):
+            yield session
+            session.flush()
+        with _refusals(_AGAIN, _UNSURE):
+            session.commit()
 
 
 @contextmanager
@@ -128,23 +135,51 @@ def reading(engine: Engine) -> Iterator[Session]:
     snapshot: dict[str, Any] = (
         {"begin": "DEFERRED"} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     )
-    with _refusals(_BACKUP), Session(engine.execution_options(**snapshot)) as session:
+    with _session(engine.execution_options(**snapshot)) as session, _refusals(_BACKUP):
         yield session
 
 
 @contextmanager
-def _refusals(next_step: str) -> Iterator[None]:
-    """Turns what the world does to a database into CaseError; a wrong statement is our own fault and stays as it is."""
+def _session(engine: Engine) -> Iterator[Session]:
+    """Closed whatever has become of its connection: what broke is said by who used it."""
+    session = Session(engine)
+    try:
+        yield session
+    finally:
+        try:
+            session.close()
+        except Exception:
+            session.invalidate()
+
+
+class DatabaseAwayError(CaseError):
+    """The database takes nothing just now, whatever it is given."""
+
+
+@contextmanager
+def _refusals(next_step: str, gone: str = "") -> Iterator[None]:
+    """Turns what the world does to a database into CaseError; a wrong statement is our own fault and stays as it is.
+
+    Args:
+        gone: the next step where the connection broke, if another one.
+    """
     try:
         yield
     except (ConnectionError, TimeoutError) as error:  # pg8000 hands on what a socket raises
-        raise CaseError(f"The database went away: {_said(error)}.", next_step) from error
+        raise DatabaseAwayError(f"The database went away: {_said(error)}.", gone or next_step) from error
     except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseAwayError(f"The database went away: {_said(error)}.", gone or next_step) from error
         state = _fields(error).get("C", "")
         ours = isinstance(error, (DataError, IntegrityError, ProgrammingError))
         if state[:2] in _OUR_FAULTS if state else ours:
             raise
-        raise CaseError(f"The database refused: {_said(error)}.", next_step) from error
+        raise DatabaseAwayError(f"The database refused: {_said(error)}.", next_step) from error
+    except Exception as error:
+        if type(error).__module__ != "pg8000.exceptions":
+            raise
+        # SQLAlchemy hands on what breaks while it makes a connection ready.
+        raise DatabaseAwayError(f"The database went away: {error}.", gone or next_step) from error
 
 
 def _fields(error: BaseException | None) -> dict[str, str]:
@@ -177,18 +212,25 @@ def plain(table: type[Table]) -> TableClause:
 def advisory_lock(engine: Engine, key: Advisory, patience: float = 0.0) -> Iterator[bool]:
     """PostgreSQL's lock between machines, which lives as long as its connection; SQLite's machine has its files' locks.
 
+    No transaction is open meanwhile. A lock whose connection broke before the work ended is said in the log.
+
     Args:
         patience: seconds to wait for somebody else.
 
     Yields:
         Whether we have it.
+
+    Raises:
+        CaseError: the database went away while we asked for it.
     """
     if engine.dialect.name != "postgresql":
         yield True
         return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with _refusals(_BACKUP):
+        opened = engine.connect()
+    with opened.execution_options(isolation_level="AUTOCOMMIT") as connection:
         deadline = time.monotonic() + patience
-        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+        while not _asked(connection, "SELECT pg_try_advisory_lock(:key)", key):
             if time.monotonic() >= deadline:
                 yield False
                 return
@@ -196,7 +238,15 @@ def advisory_lock(engine: Engine, key: Advisory, patience: float = 0.0) -> Itera
         try:
             yield True
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+            try:
+                _asked(connection, "SELECT pg_advisory_unlock(:key)", key)
+            except CaseError as error:
+                _log.warning("The lock %s was lost before the work ended. %s", key.name, error.problem)
+
+
+def _asked(connection: Connection, query: str, key: Advisory) -> bool:
+    with _refusals(_BACKUP):
+        return bool(connection.scalar(text(query), {"key": key}))
 
 
 def take_turns(connection: Connection, key: Advisory) -> None:

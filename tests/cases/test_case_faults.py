@@ -157,7 +157,7 @@ def test_a_database_that_goes_away_is_said_and_comes_back(postgres: str, tmp_pat
         manager = DataManager(tmp_path / "var")
     everybody = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'away'")
     for session_of in (reading, transaction):
-        with pytest.raises(CaseError, match="The database refused"), session_of(manager.engine) as session:
+        with pytest.raises(CaseError, match="The database went away"), session_of(manager.engine) as session:
             session.execute(everybody)
     assert manager.get_statistics().total == 0  # by a new connection
     manager.close()

@@ -33,7 +33,7 @@ from mondegreen.cli.common import (
     origins,
     table,
 )
-from mondegreen.errors import AudioError, UsageError
+from mondegreen.errors import AudioError, CaseError, UsageError
 from mondegreen.progress import adding, progress
 from mondegreen.scoring.wording import many, percent
 
@@ -163,7 +163,10 @@ def correct(
     key = manager.get_case(case_id).id
     manager.store_correction(key, text, method, author or login())  # type: ignore[arg-type]  # checked there
     _warn_of_unwritable(text)
-    _show_case(manager, manager.get_case(key), as_json)
+    try:
+        _show_case(manager, manager.get_case(key), as_json)
+    except CaseError as error:
+        raise CaseError(f"The correction is kept. {error.problem}", f"See it: mondegreen cases show {key}") from error
 
 
 @app.command()
@@ -248,7 +251,6 @@ def _page(page: "CasePage") -> "Iterator[str | RenderableType]":
 
 def _show_case(manager: "DataManager", case: "Case", as_json: bool) -> None:
     """Everything about one case, with its corrections."""
-    from mondegreen.errors import CaseError
 
     audio, history = None, manager.corrections(case.id)
     try:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, select
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
-from mondegreen.db import open_database, plain, reading, transaction, upserting
+from mondegreen.db import DatabaseAwayError, open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
@@ -223,10 +223,14 @@ class MetadataTracker:
             ids = cases.store_failed_cases([_case(item) for item in kept])
             for item, case_id in zip(kept, ids, strict=True):
                 item.case_id = case_id
+        except DatabaseAwayError:  # no fault of a recording's: nothing is written, and all of it may be tried again
+            raise
         except (MondegreenError, OSError):
             for item in kept:
                 try:
                     item.case_id = cases.store_failed_cases([_case(item)])[0]
+                except DatabaseAwayError:
+                    raise
                 except (MondegreenError, OSError) as error:
                     reason = error.problem if isinstance(error, MondegreenError) else error.strerror
                     problems.append(f"{item.inference.audio_path}: {reason}")
