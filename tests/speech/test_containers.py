@@ -459,8 +459,8 @@ def spoilt(content: bytes, draw: st.DataObject, header: int) -> bytes:
     return bytes(spoilt)
 
 
-@given(draw=st.data(), kind=st.sampled_from([MP3, OPUS, VORBIS, FLAC]))
-@settings(max_examples=80, deadline=None)
+@given(draw=st.data(), kind=st.sampled_from([WAV, MP3, OPUS, VORBIS, FLAC]))
+@settings(max_examples=100, deadline=None)
 def test_no_damage_shortens_a_recording_in_silence(draw: st.DataObject, kind: str) -> None:
     content = spoilt(encoded(kind), draw, 0 if kind in (OPUS, VORBIS) else 60)
     try:
@@ -470,14 +470,19 @@ def test_no_damage_shortens_a_recording_in_silence(draw: st.DataObject, kind: st
     assert said or found > SECONDS - 0.05
 
 
-@given(draw=st.data())
-@settings(max_examples=40, deadline=None)
-def test_no_damage_of_other_containers_is_a_traceback(draw: st.DataObject) -> None:
-    content = spoilt(encoded_by_ffmpeg(*draw.draw(st.sampled_from(ELSEWHERE))), draw, 0)
+NO_LENGTH = ("adts", "mpegts", "mp2", "mp3", "amr", "nut")  # nobody can know what is not there
+
+
+@given(draw=st.data(), one=st.sampled_from(ELSEWHERE))
+@settings(max_examples=100, deadline=None, derandomize=True)  # one in thousands changes the rate
+def test_no_damage_of_other_containers_shortens_them_in_silence(draw: st.DataObject, one: tuple[str, str, int]) -> None:
+    whole = encoded_by_ffmpeg(*one)
     try:
-        heard(content)
+        found, said = heard(spoilt(whole, draw, 0))
     except AudioError as error:
         assert error.next_step
+        return
+    assert said or one[0] in NO_LENGTH or found > heard(whole)[0] - 0.05
 
 
 def stereo(left: np.ndarray, right: np.ndarray) -> bytes:

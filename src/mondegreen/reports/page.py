@@ -124,10 +124,15 @@ def _problem(path: Path, utterance: Utterance) -> str:
     return ""
 
 
+def _told(code: str, message: str) -> None:
+    """What a recording lacks was said when it was examined."""
+
+
 def _data_uri(path: Path) -> str:
     """16 kHz and one channel, as the model gets it, in MP3: every phone plays it, and its bytes are always the same."""
     stream = io.BytesIO()
-    soundfile.write(stream, load_audio(path, max_missing_share=1), SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
+    waveform = load_audio(path, max_missing_share=1, warn=_told)
+    soundfile.write(stream, waveform, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
     return f"data:audio/mpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -139,7 +144,7 @@ def noise(utterances: Sequence[Utterance], project: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     for utterance in utterances if len(utterances) <= MOST_MEASURED else ():
         try:
-            ratio = measure(load_audio(project / utterance.path, max_missing_share=1)).snr
+            ratio = measure(load_audio(project / utterance.path, max_missing_share=1, warn=_told)).snr
         except AudioError:
             continue
         if not math.isnan(ratio):
