@@ -172,11 +172,9 @@ def test_too_long_is_seen_before_decoding(tmp_path: Path) -> None:
 
 
 def test_other_containers_need_an_extra_that_the_refusal_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    aiff = encode(sine(), kind=("AIFF", "PCM_16"))
-    assert np.array_equal(loaded(aiff), loaded(encode(sine())))
     monkeypatch.setattr("mondegreen.speech.foreign.installed", lambda: False)
     with pytest.raises(AudioError) as caught:
-        loaded(aiff)
+        loaded(b"#!AMR\n" + (b"\x3c" + bytes(31)) * 50)
     assert "mondegreen[av]" in caught.value.next_step and "ffmpeg" in caught.value.next_step
 
 

@@ -361,6 +361,18 @@ def test_files_of_any_kind_one_after_the_other_are_all_heard(kinds: tuple[str, .
     assert duration_of(io.BytesIO(b"".join(files))) == pytest.approx(found, abs=0.01)
 
 
+@pytest.mark.parametrize("kind", ["aiff", "au", "caf", "w64", "sphere"])
+def test_whether_the_extra_is_installed_changes_nothing_that_is_heard_without_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = of_kind(kind)
+    files = [content, content + of_kind(kind, 2.0), content + BEHIND["ID3v1"], of_kind("wav") + content]
+    with_it = [load_audio(io.BytesIO(file)) for file in files]
+    monkeypatch.setattr("mondegreen.speech.foreign.installed", lambda: False)
+    for waveform, file in zip(with_it, files, strict=True):
+        assert np.array_equal(load_audio(io.BytesIO(file)), waveform)
+
+
 def test_the_last_chunk_of_a_wave64_file_may_lack_its_padding() -> None:
     stream = io.BytesIO()
     soundfile.write(stream, speech_like(2001 / SAMPLE_RATE), SAMPLE_RATE, format="W64", subtype="PCM_16")

@@ -71,8 +71,12 @@ class Recording:
         if self.layout and first and not first.foreign and self._readable(self.layout):
             with _ForwardFile(Spliced(self.stream, first.pieces)) as file:
                 return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
+        part = first or Part((range(end_before_tags(self.stream)),))
+        if not foreign.installed() and self._kind_of(part):
+            with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
+                return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
         try:
-            return foreign.described(self._whole() if first is None else Spliced(self.stream, first.pieces))
+            return foreign.described(Spliced(self.stream, part.pieces))
         except (ImportError, ValueError) as error:
             raise AudioError(f"{self.name} cannot be decoded: {error}.", CONVERT, "not_audio") from None
 
@@ -110,20 +114,26 @@ class Recording:
                 offset += len(block) / rate
                 yield rate, block
 
-    def _whole(self) -> Spliced:
-        return Spliced(self.stream, [range(end_before_tags(self.stream))])
-
     def _readable(self, layout: Layout) -> bool:
         """Whether libsndfile knows what the first part is written in, or need not."""
-        if layout.parts and layout.parts[0].foreign:
+        if not layout.parts or layout.parts[0].foreign:  # without one, what is missing is all of it
             return True
+        return self._kind_of(layout.parts[0]) in FORMATS
+
+    def _kind_of(self, part: Part) -> str:
+        """What libsndfile calls the kind of file that a part is; "" for one that it cannot read."""
         try:
-            with _ForwardFile(Spliced(self.stream, layout.parts[0].pieces)) as file:
-                return file.format in FORMATS
+            with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
+                return str(file.format)
         except soundfile.LibsndfileError:
-            return False
-        except IndexError:  # what is missing, is all of it
-            return True
+            return ""
+
+    def _in_place_of_pyav(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        """Libsndfile knows aiff, au, caf, w64 and SPHERE as well, and gives the same samples."""
+        yield from self._part(part, offset, lose)
+        if part.missing:
+            size = sum(map(len, part.pieces))
+            lose(Loss(f"{part.missing} bytes are missing at its end", None, part.missing / size))
 
     def _part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         decoded, rate, promised, tolerance, fault, place = 0, 1, part.seconds or 0.0, _TOLERANCE, "", None
@@ -160,7 +170,10 @@ class Recording:
     def _foreign_part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         """A file of another kind among several: the others are heard without it, too."""
         if not foreign.installed():
-            lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
+            if self._kind_of(part):
+                yield from self._in_place_of_pyav(part, offset, lose)
+            else:
+                lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
             return
         try:
             for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose, part.missing)):
@@ -174,11 +187,14 @@ class Recording:
         kind = (
             "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
         )
+        part = part or Part((range(end_before_tags(self.stream)),), foreign=True)
+        if not foreign.installed() and self._kind_of(part):
+            yield from self._in_place_of_pyav(part, 0.0, lose)
+            return
         if not foreign.installed():
             raise AudioError(f"{self.name} is {kind}.", f"If it is audio, {foreign.INSTALL}. {CONVERT}", "not_audio")
         try:
-            stream = Spliced(self.stream, part.pieces) if part else self._whole()
-            yield from _merged(foreign.blocks(stream, lose, part.missing if part else 0))
+            yield from _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose, part.missing))
         except ValueError as error:
             if self.layout and not self.layout.parts[0].foreign:
                 raise AudioError(f"{self.name} is truncated or damaged: {error}.", AGAIN, "truncated") from None
