@@ -1,10 +1,11 @@
 """What recordings were found to be is kept by their content: nothing is decoded twice or found otherwise."""
 
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from mondegreen.config import AudioParams, ComputeParams
 from mondegreen.speech import examined_before
+from mondegreen.speech.channels import content_digest
 from mondegreen.speech.examined_before import examine_new
 from mondegreen.speech.examining import Examined, examine_all
 
@@ -126,6 +128,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "a number changed": in_file("UPDATE examined SET found = replace(found, '0.3', '0.4')"),
     "bytes that are no text": in_file("UPDATE examined SET found = CAST(x'ff00fe' AS TEXT)"),
     "another recording's": in_file("UPDATE examined SET found = (SELECT max(found) FROM examined)"),
+    "nothing": in_file("UPDATE examined SET found = NULL"),
     "an older form": in_file("UPDATE examined SET found = '{}', seal = 'x'"),
     "other tables": in_file("ALTER TABLE examined RENAME COLUMN found TO other"),
     "no database": lambda file: file.write_text("no database at all" * 99),
@@ -164,8 +167,28 @@ def test_when_it_is_full_what_was_not_asked_about_for_longest_goes(
         monkeypatch.setattr(examined_before.time, "time", lambda now=now: float(now))
         again([path], file, most=2)
     with closing(sqlite3.connect(file)) as connection:
-        kept = [json.loads(found)["path"] for (found,) in connection.execute("SELECT found FROM examined")]
-    assert sorted(kept) == [str(a), str(c)]
+        kept = {digest for (digest,) in connection.execute("SELECT sha256 FROM examined")}
+    assert kept == {content_digest(a), content_digest(c)}
+
+
+def in_a_process(paths: list[Path], file: Path) -> list[Examined]:
+    for _ in range(20):
+        found = list(examine_new(paths, AUDIO, 1, file, 2))
+    return found
+
+
+def test_several_processes_share_the_file(recordings: list[Path], tmp_path: Path) -> None:
+    chosen, file = [recordings[:5], recordings[3:7]], tmp_path / "examined.db"
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(in_a_process, chosen, [file, file]))
+    assert found == [list(examine_all(paths, AUDIO)) for paths in chosen]
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM examined").fetchone() == (2,)
+
+
+def test_a_name_is_not_kept(tmp_path: Path) -> None:
+    again([record(tmp_path / "zoe.wav")], tmp_path / "examined.db")
+    assert b"zoe" not in (tmp_path / "examined.db").read_bytes()
 
 
 def test_a_killed_run_keeps_what_it_decoded(recordings: list[Path], tmp_path: Path, decoded: list[str]) -> None:

@@ -17,6 +17,7 @@ from mondegreen.config import AudioParams, ModelParams, Params, PrepareParams
 from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import write_json
 from mondegreen.records import Utterance
+from mondegreen.speech.examined_before import EXAMINED
 from mondegreen.speech.manifest import Report, build_manifest
 from mondegreen.stages import prepare
 
@@ -187,15 +188,18 @@ def test_fractions_above_one_are_refused() -> None:
         build_manifest(Path("data"), Params(prepare=PrepareParams(dev_fraction=0.6, test_fraction=0.6)))
 
 
-def test_stage_writes_the_same_bytes_twice() -> None:
+def test_stage_writes_the_same_bytes_whatever_it_knows_of_the_recordings() -> None:
     record(*(f"clean/{i}.wav" for i in range(6)))
     references(*(f"clean/{i}.wav,Sentence number {i}" for i in range(6)))
     outputs = []
-    for _ in range(2):
+    for known in (False, True, False):
+        assert EXAMINED.is_file() == known
         prepare.main()
-        outputs.append([Path("build/prepare", name).read_bytes() for name in ("manifest.jsonl", "report.json")])
-    assert outputs[0] == outputs[1]
-    splits = json.loads(outputs[0][1])["domains"]["target"]
+        outputs.append({path.name: path.read_bytes() for path in Path("build/prepare").iterdir()})
+        if known:
+            EXAMINED.unlink()
+    assert outputs[0] == outputs[1] == outputs[2]
+    splits = json.loads(outputs[0]["report.json"])["domains"]["target"]
     assert sum(split["utterances"] for split in splits.values()) == 6
 
 

@@ -27,6 +27,7 @@ from mondegreen.speech.foreign import installed
 
 EXAMINED = Path("var/examined.db")
 MOST = 1_000_000  # recordings, about half a kilobyte each
+_HASHING = 4  # threads; hashing and reading let others run
 _BETWEEN_SAVES = 256  # recordings that a killed run decodes again
 _SCHEMA = """CREATE TABLE IF NOT EXISTS examined (sha256 TEXT, settings TEXT, used REAL, found TEXT, seal TEXT,
              PRIMARY KEY (sha256, settings)) WITHOUT ROWID"""
@@ -44,9 +45,10 @@ def examine_new(
     One that could not be decoded is looked at each time: it may be for want of memory or of a right to read it.
 
     Args:
+        workers: processes that decode, or the cluster that does; this one reads and hashes.
         most: entries that stay when all are examined.
     """
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_HASHING) as pool:
         digests = list(pool.map(_digest, paths))
     with closing(_Kept(file, _settings(audio))) as kept:
         known = kept.look_up(digests)
@@ -95,7 +97,7 @@ class _Kept:
             self._connection.close()
 
     def look_up(self, digests: Iterable[str]) -> dict[str, Examined]:
-        """What is known by the digest of the content; the path is that of another time."""
+        """What is known by the digest of the content; without a path."""
         return self._tried(lambda connection: self._found(connection, set(digests))) or {}
 
     def add(self, found: Examined) -> None:
@@ -121,7 +123,7 @@ class _Kept:
         query = "SELECT found, seal FROM examined WHERE sha256 = ? AND settings = ?"
         for digest in digests:
             row = connection.execute(query, (digest, self._settings)).fetchone()
-            if row and row[1] == _sealed(digest, row[0]):
+            if row and isinstance(row[0], bytes) and row[1] == _sealed(digest, row[0]):
                 with suppress(ValidationError):
                     known[digest] = Examined.model_validate_json(row[0])
         used = [(time.time(), digest, self._settings) for digest in known]
@@ -129,7 +131,8 @@ class _Kept:
         return known
 
     def _save(self) -> None:
-        rows, self._pending = [(found.sha256, found.model_dump_json().encode()) for found in self._pending], []
+        nameless = [found.model_copy(update={"path": ""}) for found in self._pending]
+        rows, self._pending = [(found.sha256, found.model_dump_json().encode()) for found in nameless], []
         values = [(digest, self._settings, time.time(), found, _sealed(digest, found)) for digest, found in rows]
         insert = "INSERT OR REPLACE INTO examined VALUES (?, ?, ?, ?, ?)"
         self._tried(lambda connection: connection.executemany(insert, values))
@@ -145,7 +148,7 @@ class _Kept:
         except sqlite3.Error as error:
             self._connection.close()
             self._connection = None
-            if error.sqlite_errorcode & 0xFF in _DAMAGED:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
                 logger.warning("%s is damaged (%s) and is made anew; it only saves work.", self._file, error)
                 self._file.unlink(missing_ok=True)
                 self._connection = self._opened()
