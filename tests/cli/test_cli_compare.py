@@ -117,6 +117,24 @@ def test_a_mapping_file_is_applied_to_what_was_said_and_to_what_was_heard(elsewh
     assert wrong.exit_code == 2 and "x.glm:1: 'nothing' is no rule" in wrong.stderr
 
 
+def test_words_are_mapped_or_left_out_on_both_sides_whatever_stands_behind_them(elsewhere: Path) -> None:
+    Path("ref.csv").write_text('id,text\n1,"Okay, uh, hold the line."\n')
+    Path("a.csv").write_text("id,text\n1,ok hold the line\n")
+    assert facts("a.csv", "a.csv", "-r", "ref.csv")["a"]["metrics"]["wer"]["errors"] == 2
+    mapped = facts("a.csv", "a.csv", "-r", "ref.csv", "--map", "okay=OK", "--map", "uh=")
+    assert (mapped["a"]["metrics"]["wer"]["errors"], mapped["words"]) == (0, 4)
+    refused = compare("a.csv", "a.csv", "-r", "ref.csv", "--map", "okay")
+    assert refused.exit_code == 2 and "uh= to leave a word out" in refused.stderr
+
+
+def test_sclites_weights_count_more_errors_where_more_words_are_right(elsewhere: Path) -> None:
+    Path("ref.csv").write_text("id,text\n1,a b c x y\n")
+    Path("a.csv").write_text("id,text\n1,x y d e f\n")
+    assert "A 5 of 5: 5 substituted, 0 deleted, 0 inserted\n" in compare("a.csv", "a.csv", "-r", "ref.csv").stdout
+    done = compare("a.csv", "a.csv", "-r", "ref.csv", "--sclite")
+    assert "A 6 of 5: 0 substituted, 3 deleted, 3 inserted (sclite's alignment)" in done.stdout
+
+
 def test_a_comparison_can_be_taken_along_as_a_table_and_as_a_page_to_listen_to(elsewhere: Path) -> None:
     for name in ("one", "two"):
         soundfile.write(f"{name}.wav", np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000)

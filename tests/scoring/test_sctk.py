@@ -1,5 +1,6 @@
 """Counts, alignments and MAPSSWE beside NIST's own programs, sclite and sc_stats (Debian's package `sctk`)."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mondegreen.cli.main import app
 from mondegreen.scoring.alternatives import best_reading
 from mondegreen.scoring.significance import NistAlignment, align, mapsswe, segment_differences
 from mondegreen.scoring.wer import ErrorCounts, count_words
@@ -26,6 +29,7 @@ class Corpus:
     """References and what several systems heard, as .trn files, with what sclite and sc_stats say of them."""
 
     def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
         generator = np.random.default_rng(seed)
         self.ids = [f"s{number % SPEAKERS}-u{number:03}" for number in range(SPEAKERS * EACH)]
         self.references = [self._text(generator, 0.06) for _ in self.ids]
@@ -99,6 +103,19 @@ def test_alignments_and_counts_equal_sclites(corpus: Corpus) -> None:
     assert sum(map(len, theirs)) == SYSTEMS * SPEAKERS * EACH
     assert any(not text for text in corpus.references) and any(not text for text in corpus.systems[0])
     assert ours == theirs
+
+
+def test_compare_counts_as_sclite_where_it_is_asked_to(corpus: Corpus) -> None:
+    """Which system is A and which B, by file: `mondegreen compare 10.trn 30.trn -r ref.trn --sclite --json`."""
+    files = [str(corpus.folder / name) for name in ("10.trn", "30.trn", "ref.trn")]
+    done = CliRunner().invoke(app, ["compare", *files[:2], "-r", files[2], "--sclite", "--json"])
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    for side, system in (("a", 10), ("b", 30)):
+        total = sum((alignment.counts for alignment in corpus.theirs()[system]), ErrorCounts(0, 0, 0, 0))
+        ours = found[side]["metrics"]["wer"]
+        for kind in ("substitutions", "deletions", "insertions", "reference_length", "errors"):
+            assert ours[kind] == getattr(total, kind)
 
 
 def test_error_totals_are_sclites_but_where_its_weights_prefer_more_errors(corpus: Corpus) -> None:

@@ -1,6 +1,6 @@
 """`mondegreen compare A B`: two models, or what any two recognisers wrote down, on the same utterances."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
@@ -64,6 +64,13 @@ def compare(
     glm: Annotated[
         Path | None, typer.Option(metavar="FILE", help="NIST's mapping file: spellings that count as one word.")
     ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="WORD=WORD", help="Spellings that count as one: okay=ok; uh= leaves a word out."),
+    ] = None,
+    sclite: Annotated[
+        bool, typer.Option("--sclite", help="Count as NIST's sclite does: a substitution weighs 4, a gap 3.")
+    ] = False,
     terms: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Terms, one a line: how often they are missed or invented.")
     ] = None,
@@ -108,17 +115,19 @@ def compare(
     rules = normalizer or params.score.normalizer
     listed = read_phrases(phrases) if phrases else None
     old, new = (_hypotheses(name, said, params, notices, given) for name, given in ((a, None), (b, listed)))
-    if glm:
-        said, old, new = _mapped(glm, said, (old, new), rules)
+    if glm or words:
+        said, old, new = _mapped(glm, words or (), said, (old, new), rules)
     comparison = side_by_side(
-        said.timed(old, new), old, new, params.validate_, rules, notation=said.notation, silence=said.silence, unit=unit
-    )
+        said.timed(old, new), old, new, params.validate_, rules,
+        notation=said.notation, silence=said.silence, unit=unit, sclite=sclite,
+    )  # fmt: skip
     if not comparison.words.sum():
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
     facts: dict[str, Any] = {"terms": term_rates(comparison, terms, rules, params, FEWEST) if terms else None}
     facts |= {"spellings": _spellings(said, (old, new), rules, found), "notices": tuple(dict.fromkeys(notices))}
+    facts["sclite"] = sclite
     found = found.model_copy(update=facts)
     if export:
         from mondegreen.reports.comparison import write_comparison
@@ -139,12 +148,16 @@ def _printed(found: "TwoModels") -> str:
 
 
 def _mapped(
-    glm: Path, said: "References", sides: "tuple[list[Hypothesis], list[Hypothesis]]", normalizer: "NormalizerName"
+    glm: Path | None,
+    words: Sequence[str],
+    said: "References",
+    sides: "tuple[list[Hypothesis], list[Hypothesis]]",
+    normalizer: "NormalizerName",
 ) -> "tuple[References, list[Hypothesis], list[Hypothesis]]":
-    """References and both sides under the rules of a file; its choices are NIST's notation."""
-    from mondegreen.scoring.glm import mapped, read_glm
+    """References and both sides under the rules of a file and of --map; its choices are NIST's notation."""
+    from mondegreen.scoring.glm import mapped, read_glm, with_words
 
-    mapping = read_glm(glm)
+    mapping = with_words(read_glm(glm) if glm else None, words)
     chosen = tuple(replace(line, text=mapping.apply(line.text)) for line in said.chosen)
     a, b = (
         [mapped(heard, line.text, mapping, normalizer) for heard, line in zip(side, chosen, strict=True)]
@@ -309,6 +322,11 @@ def _interval(row: "Slice") -> str:
 def _sentences(found: "TwoModels") -> Iterator[str]:
     a_better, b_better = found.clusters_better
     yield f"unit        {found.clusters} {found.unit}s; B is better in {b_better}, A in {a_better}"
+    for letter, side in (("A", found.a), ("B", found.b)):
+        counts = side.metrics.wer
+        kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
+        how = " (sclite's alignment)" if found.sclite else ""
+        yield f"errors      {letter} {counts.errors} of {counts.reference_length}: {kinds}{how}"
     if found.measure == "WER":
         yield f"CER         A {percent(found.a.metrics.cer.rate)}, B {percent(found.b.metrics.cer.rate)}"
     else:

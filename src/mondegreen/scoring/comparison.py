@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +13,8 @@ from scipy.stats import t as student
 from mondegreen.config import Params, ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.metrics import Counts, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
+from mondegreen.scoring.alternatives import has_notation
+from mondegreen.scoring.metrics import Counts, Joined, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
 from mondegreen.scoring.normalizer import Measure, NormalizerName, written_together
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
@@ -133,6 +134,7 @@ def compare(
     notation: bool = False,
     silence: bool = False,
     unit: Unit | None = None,
+    sclite: bool = False,
 ) -> Comparison:
     """Joins both models' hypotheses with the same references and sums over clusters.
 
@@ -141,6 +143,7 @@ def compare(
 
     Args:
         unit: of the clusters; None: the widest that there are enough of (`choose_unit`).
+        sclite: words are counted by NIST's alignment, in which a substitution weighs 4, a gap 3.
 
     Raises:
         UsageError: the IDs of utterances and hypotheses are not the same, or some do not name the unit.
@@ -148,6 +151,8 @@ def compare(
     old, new = (
         join(utterances, side, normalizer, notation=notation, silence=silence) for side in (baseline, candidate)
     )
+    if sclite:
+        old, new = _by_sclite(old), _by_sclite(new)
     scored = [pair.utterance for pair in old.scored]
     if unit and (unnamed := sum(not cluster_name(row, unit) for row in scored)):
         raise UsageError(
@@ -167,6 +172,16 @@ def compare(
         candidate_errors=cluster_sums(clusters, [pair.words.errors for pair in new.scored]),
         words=cluster_sums(clusters, lengths),
     )
+
+
+def _by_sclite(side: Joined) -> Joined:
+    """The same pairs with sclite's counts; where a reference leaves a choice its weights have chosen already."""
+    found = align([(pair.reference, pair.text) for pair in side.scored])
+    scored = tuple(
+        pair if has_notation(pair.utterance.reference) else replace(pair, words=alignment.counts)
+        for pair, alignment in zip(side.scored, found, strict=True)
+    )
+    return replace(side, scored=scored)
 
 
 def resample(comparison: Comparison, params: Params) -> Bootstrap:

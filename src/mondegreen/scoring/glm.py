@@ -24,6 +24,7 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 _FIXED = {"format": ("NIST1",), "copy_no_hit": ("T", "t"), "case_sensitive": ("T", "t", "F", "f")}
 _FREE = ("name", "desc", "max_nrules")
 _READINGS = 256  # of one hypothesis that are tried
+_BEHIND = " ,.;:!?"  # a word
 _NEXT = "A rule is `source => target / [left] __ [right]`, a comment begins with ;;"
 
 
@@ -85,6 +86,21 @@ def read_glm(path: Path) -> Mapping:
     if not case_sensitive:
         found = [Rule(rule.source.lower(), rule.target, rule.left.lower(), rule.right.lower()) for rule in found]
     return Mapping(tuple(found), case_sensitive)
+
+
+def with_words(mapping: Mapping | None, pairs: Sequence[str]) -> Mapping:
+    """A mapping with rules of single words or phrases before its own, each as `okay=ok`; `uh=` takes one out.
+
+    Raises:
+        UsageError: a pair has no = or nothing before it.
+    """
+    rules, sensitive = list[Rule](), mapping is not None and mapping.case_sensitive
+    for pair in pairs:
+        source, sign, target = (part.strip() for part in pair.partition("="))
+        if not sign or not source:
+            raise UsageError(f"--map {pair} maps nothing.", "Write it as okay=ok, or uh= to leave a word out.")
+        rules += [Rule(source if sensitive else source.lower(), target, " ", right) for right in _BEHIND]
+    return Mapping((*rules, *(mapping.rules if mapping else ())), sensitive)
 
 
 def _directive(path: Path, number: int, told: str, case_sensitive: bool) -> bool:

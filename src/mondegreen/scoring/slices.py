@@ -350,6 +350,7 @@ class TwoModels(CompareModel):
     few_clusters: str = ""  # what is wrong with the intervals, where the clusters are few
     spellings: Spellings | None = None  # the same under the other normaliser; None: there is none for these scripts
     terms: TermRates | None = None
+    sclite: bool = False  # words are counted by its alignment
     notices: tuple[Notice, ...] = ()  # of the files that were read
 
 
