@@ -14,7 +14,9 @@ COPY starter/model ./starter/model
 COPY starter/heldout ./starter/heldout
 COPY starter/replay ./starter/replay
 COPY src ./src
-RUN pip install --constraint constraints.txt ".[av]"
+# a worker of a cluster (docs/scale.md): --build-arg EXTRAS=av,cluster,gcp
+ARG EXTRAS=av
+RUN pip install --constraint constraints.txt ".[$EXTRAS]"
 
 # The project's folder: what serves is set by params.yaml, live state is in var/, a volume.
 WORKDIR /srv/mondegreen

@@ -30,7 +30,7 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 OpenWorker = Callable[[Path | None], Callable[[Shard], Result]]
 
-_TRIES = 3  # workers that one shard may take with it
+_TRIES = 3  # rounds, and so workers that one shard may take with it
 _PACKAGE = Path(__file__).parent
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
@@ -91,39 +91,54 @@ def _over_ray(
     folder: Path | None,
     shared: tuple[str, ...],
 ) -> "Iterator[tuple[int, Result | Undone]]":
+    """In rounds: what was lost with a worker or a machine is done in the next one, with workers that live."""
     ray = connected()
+    packed = _Packed.of(folder, ray) if folder else None
+    given = (open_worker, packed, code_digest(), str(Path.cwd()), shared)
+    missing = dict(enumerate(shards))
+    for number in range(_TRIES):
+        before = len(missing)
+        try:
+            for row in _round(ray, missing, settings, given):
+                result = pickle.loads(row["result"])  # of our own workers; a Ray runs whatever its users send it anyway
+                if isinstance(result, MondegreenError):
+                    raise result
+                if missing.pop(row["number"], None) is not None:
+                    yield row["number"], cast("Result | Undone", result)
+        except ray.exceptions.RayError as error:
+            if number + 1 == _TRIES or len(missing) == before:
+                why = str(error).strip().rpartition("\n")[2].strip()
+                advice = "Is the same mondegreen[ray] on every machine? The same command goes on."
+                raise MondegreenError(f"Ray ended the run: {why}.", advice) from error
+        if not missing:
+            return
+    for number in sorted(missing):
+        yield number, Undone(f"it was begun {_TRIES} times, and each time its worker died; was the memory full?")
+
+
+def _round(ray: Any, shards: dict[int, Any], settings: ComputeParams, given: tuple[Any, ...]) -> Iterator[Any]:
+    """Every shard is begun once; those whose worker died are not among the results."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a shard whose workers die is left out, and named below
-    packed = _Packed.of(folder, ray) if folder else None
-    rows = [{"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards)]
+    context.max_errored_blocks = -1
+    rows = [{"number": number, "shard": pickle.dumps(shard)} for number, shard in shards.items()]
     room = max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
-    fewest = min(room, len(shards), settings.workers or room)
+    fewest = min(room, len(rows), settings.workers or room)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # max_task_retries has no other place until Ray 2.64, which is not allowed yet
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _RayWorker,
-            fn_constructor_args=(open_worker, packed, code_digest(), str(Path.cwd()), shared),
-            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.workers),
+            fn_constructor_args=given,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=fewest,
+                max_size=settings.workers,
+                max_tasks_in_flight_per_actor=1,  # a shard that kills its worker takes none along that waits there
+            ),
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
-            max_task_retries=_TRIES - 1,
+            max_task_retries=0,  # Ray's own tries may all fall on a machine that is gone
         )
-    missing = set(range(len(shards)))
-    try:
-        for row in results.iter_rows():
-            result = pickle.loads(row["result"])  # of our own workers; a Ray runs whatever its users send it anyway
-            if isinstance(result, MondegreenError):
-                raise result
-            missing.discard(row["number"])
-            yield row["number"], cast("Result | Undone", result)
-    except ray.exceptions.RayError as error:
-        why = str(error).strip().rpartition("\n")[2].strip()
-        raise MondegreenError(
-            f"Ray ended the run: {why}.", "Is the same mondegreen[ray] on every machine? The same command goes on."
-        ) from error
-    for number in sorted(missing):
-        yield number, Undone(f"its worker died {_TRIES} times; was the memory full?")
+    return cast("Iterator[Any]", results.iter_rows())
 
 
 def in_order(results: Iterator[tuple[int, Result]]) -> Iterator[Result]:
@@ -214,7 +229,7 @@ class _Packed:
 
 def connected() -> Any:
     """Ray's module, connected to RAY_ADDRESS or to a Ray of this machine that ends with this process."""
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") or "local"  # Ray itself would look for one that was once started here
     quiet = "RAY_BACKEND_LOG_LEVEL" not in os.environ
     for name, value in _QUIET.items():  # Ray reads them when it is imported
         os.environ.setdefault(name, value)
@@ -227,14 +242,14 @@ def connected() -> Any:
         ) from None
     if ray.is_initialized():
         return ray
-    if address and address not in ("auto", "local"):
+    if address not in ("auto", "local"):
         _check_listens(address)
     with _no_stderr() if quiet else warnings.catch_warnings():
         try:
-            ray.init(address=address, include_dashboard=False if not address or address == "local" else None,
+            ray.init(address=address, include_dashboard=False if address == "local" else None,
                      configure_logging=False, log_to_driver=False, logging_level=logging.CRITICAL)  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _no_ray(address or "this machine", str(error)) from None
+            raise _no_ray(address, str(error)) from None
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     # What a dying worker's machine says would stand among the answers on stdout; we say it by shard.
     printing: Any = importlib.import_module("ray._private.worker")
@@ -256,7 +271,8 @@ def _check_listens(address: str) -> None:
 def _no_ray(address: str, why: str) -> CloudError:
     return CloudError(
         f"No Ray answers at {address}: {why}.",
-        "`ray status` on the head node shows it; RAY_ADDRESS names another, and without it one is started here.",
+        "`ray status` on the head node shows it. A cluster with a token wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN "
+        "(or ~/.ray/auth_token); without RAY_ADDRESS a Ray of this machine is started.",
     )
 
 

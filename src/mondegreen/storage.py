@@ -97,6 +97,15 @@ def write(url: str, content: bytes) -> None:
         fs.pipe_file(path, content)
 
 
+def remove(url: str) -> None:
+    """Removes a file; one that is gone already is fine. Raises CloudError, or OSError for this disk."""
+    with suppress(FileNotFoundError):
+        if not is_url(url):
+            return Path(url).unlink()
+        with _asking("remove", url) as (fs, path):
+            fs.rm_file(path)
+
+
 @contextmanager
 def _asking(what: str, url: str) -> Iterator[tuple[Any, str]]:
     """The filesystem of a URL and the path there. What a cloud's client raises becomes CloudError."""

@@ -29,7 +29,7 @@ def test_a_shard_whose_worker_dies_is_done_by_another_and_one_that_kills_all_is_
     assert {number: result for number, result in found.items() if number not in (4, 5)} == {
         number: f"n{number * number}" for number in (0, 1, 2, 3, 6)
     }
-    assert found[4] == Undone("its worker died 3 times; was the memory full?")
+    assert found[4] == Undone("it was begun 3 times, and each time its worker died; was the memory full?")
     assert found[5] == Undone("OSError: the disk went away")
     assert (marks / "4").read_text() == "xxx"
     assert capfd.readouterr() == ("", "")

@@ -163,6 +163,7 @@ def test_new_recordings_come_into_new_shards_and_a_removed_shard_comes_back(
     assert {name: after[name] for name in before if name.startswith("part-")} == {
         name: content for name, content in before.items() if name.startswith("part-")
     }
+    (out / "_run" / ".part-00001.json.x7").write_text('{"na')  # of a write that was killed
     assert sorted(row.path for row in rows(out)) == sorted(str(path) for path in calls.iterdir())
     assert transcribe(calls, *arguments, "--out", out).exit_code == 1  # the letter still is none
     assert contents(out) == after

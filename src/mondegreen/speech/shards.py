@@ -8,6 +8,7 @@ later run goes on with the shards that have no facts yet, and adds shards for re
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +30,13 @@ from mondegreen.speech.corpus_transcription import heard
 from mondegreen.speech.folders import EXTENSIONS
 from mondegreen.speech.hearing import Copy
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
-from mondegreen.storage import Stored, fetch, is_url, joined, read, sizes_below, write
+from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
 
 Format = Literal["jsonl", "parquet"]
 ARCHIVE = ".tar"  # a million small files are slow to list and to fetch: archives of them are taken apart by the worker
 SIZE = 64  # recordings of a shard
 _RUN, _INPUTS, _SETTINGS, MANIFEST = "_run", "_run/inputs.jsonl", "_run/settings.json", "manifest.json"
+_LEFTOVER = re.compile(r"(_run/)?\.(part-|inputs|settings|manifest).*")  # of a write that was killed, on a disk
 _FETCHERS = 4
 
 
@@ -99,7 +101,14 @@ class Work:
 
     def __call__(self, folder: Path | None) -> Callable[[Shard], ShardFacts]:
         stt = self.model.load(folder)
-        return lambda shard: self.write(shard, stt)
+        return lambda shard: self._done(shard) or self.write(shard, stt)
+
+    def _done(self, shard: Shard) -> ShardFacts | None:
+        """What a worker left who died, or whose machine did, before it could say so."""
+        try:
+            return ShardFacts.model_validate_json(read([joined(self.out, f"{_RUN}/{shard.name}.json")])[0])
+        except FileNotFoundError:
+            return None
 
     def write(self, shard: Shard, stt: BaselineSTTModel) -> ShardFacts:
         """Transcribes a shard and writes it, its facts last."""
@@ -141,6 +150,8 @@ class Run:
             CloudError: the output cannot be read or written.
         """
         sizes = sizes_below(out)
+        for name in filter(_LEFTOVER.fullmatch, sizes):
+            remove(joined(out, name))
         if _SETTINGS in sizes:
             _check_settings(out, settings)
         elif taken := sorted(name for name in sizes if name.startswith("part-") or name == MANIFEST):
@@ -156,7 +167,10 @@ class Run:
             shards.setdefault(name, []).append(path)
         wanted = [f"{_RUN}/{name}.json" for name in shards if f"{_RUN}/{name}.json" in sizes]
         facts = [ShardFacts.model_validate_json(content) for content in read([joined(out, name) for name in wanted])]
-        done = [one for one in facts if sizes.get(one.name) == one.bytes]  # whoever removed a shard gets it again
+        done = [one for one in facts if sizes.get(one.name) == one.bytes]
+        for one in facts:
+            if one not in done:  # whoever removed a shard gets it again
+                remove(joined(out, f"{_RUN}/{one.name.partition('.')[0]}.json"))
         there = {one.name.partition(".")[0] for one in done}
         return cls(
             out, settings, [Shard(name, tuple(rows)) for name, rows in shards.items() if name not in there], done
