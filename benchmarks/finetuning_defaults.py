@@ -62,11 +62,13 @@ def settings() -> list[Setting]:
     ]
     lengths = [Setting("epochs", f"{epochs} epochs", {"epochs": epochs}) for epochs in (6, 12, 24)]
     masks = [Setting("mask_time_prob", "no masks", {"mask_time_prob": 0.0})]
+    layers = [Setting("lora_layers", f"top:{count}", {"lora_layers": f"top:{count}"}) for count in (4, 2)]
+    precision = [Setting("precision", "bfloat16", {"precision": "bfloat16"})]
     replay = [Setting("replay", "no replay", replay=False)]
     full = [
         Setting("method", f"full, rate {rate:g}", {"method": "full", "learning_rate": rate}) for rate in (3e-5, 1e-4)
     ]
-    return [Setting("default", "params.yaml"), *rates, *ranks, *lengths, *masks, *replay, *full]
+    return [Setting("default", "params.yaml"), *rates, *ranks, *lengths, *masks, *layers, *precision, *replay, *full]
 
 
 def trial(base: SpeechModel, examples: dict[str, list[Example]], setting: Setting, seed: int, params: Params) -> Trial:

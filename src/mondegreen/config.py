@@ -95,6 +95,8 @@ class TrainParams(_Section):
     lora_alpha: int = Field(16, ge=1)
     lora_dropout: Fraction = 0.05
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    lora_layers: str = Field("all", pattern=r"^(all|top:[1-9]\d{0,3})$")
+    precision: Literal["float32", "auto", "bfloat16"] = "float32"
     train_encoder: bool = False
     augment: bool = False
     mask_time_prob: Fraction = 0.05
@@ -105,6 +107,11 @@ class TrainParams(_Section):
     def resolved_learning_rate(self) -> float:
         """The given rate, or the method's usual one: LoRA starts from zero and takes larger steps."""
         return self.learning_rate or (3e-4 if self.method == "lora" else 3e-5)
+
+    @property
+    def adapted_layers(self) -> int | None:
+        """The number of `top:N`; None for all layers."""
+        return None if self.lora_layers == "all" else int(self.lora_layers.removeprefix("top:"))
 
 
 class ScoreParams(_Section):

@@ -238,12 +238,14 @@ class FeatureCTC(nn.Module):
     Args:
         network: changed in place by training.
         train_encoder: let gradients into the convolutional encoder. Needs waveforms.
+        bfloat16: matrices are multiplied in bfloat16; weights, their steps and the loss stay in float32.
     """
 
-    def __init__(self, network: PreTrainedModel, train_encoder: bool = False) -> None:
+    def __init__(self, network: PreTrainedModel, train_encoder: bool = False, bfloat16: bool = False) -> None:
         super().__init__()
         self.network = network
         self.train_encoder = train_encoder
+        self.in_bfloat16 = bfloat16
 
     def forward(
         self,
@@ -267,7 +269,8 @@ class FeatureCTC(nn.Module):
             features, mask = self._encode(waveforms)
         if features is None or mask is None:
             raise ValueError("give features with their mask, or waveforms")
-        logits = forward_features(self.network, features, mask)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+            logits = forward_features(self.network, features, mask)
         return {"loss": ctc_loss(logits, mask, labels, int(self.network.config.pad_token_id)), "logits": logits}
 
     def _encode(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,9 @@ from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
-from mondegreen.speech.training import DevScore, DevSet, OnEpoch, run_key
+from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training
+from mondegreen.speech.upper_layers import LowerOutputs, frozen_layers, outputs_can_be_kept, upper
 
 logger = logging.getLogger(__name__)
 FORGETTING_CONFIDENCE = 0.95  # that a training forgets no more than the bound says
@@ -106,14 +107,16 @@ def finetune(
     prepared = _prepare(base, train, dev, retention, params)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
-    masks = look_at_masks(network, prepared.clips, prepared.dev.recordings, params.seed)
+    learner, dev_set = _learner(base, network, prepared, params)
+    masks = look_at_masks(learner, prepared.clips, dev_set.recordings, params.seed)
     if adapted:
         try_merge(adapted, prepared.clips, prepared.dev.recordings)
     folder = checkpoints / run_key(params, base.weights, train, dev)
     encoder = trains_encoder(params)
-    dataset = ClipDataset(prepared.clips, prepared.dev.recordings, waveforms=encoder, augment=params.train.augment)
+    dataset = ClipDataset(prepared.clips, dev_set.recordings, waveforms=encoder, augment=params.train.augment)
+    module = FeatureCTC(learner, encoder, bfloat16=in_bfloat16(params))
     started = time.perf_counter()
-    history = run_training(FeatureCTC(network, encoder), dataset, prepared.dev, params, folder, on_epoch)
+    history = run_training(module, dataset, dev_set, params, folder, on_epoch)
     seconds = (time.perf_counter() - started) / (len(prepared.clips) * len(history))
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
     result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
@@ -156,15 +159,40 @@ def _prepare(
 
 
 def trainable(base: SpeechModel, params: Params) -> tuple[PreTrainedModel, PeftModel | None]:
-    """A copy of the base's network, prepared by method, and peft's view of it for LoRA."""
+    """A copy of the base's network, prepared by method, and peft's view of it for LoRA.
+
+    What LoRA freezes is not copied: base and copy are one set of weights.
+    """
     set_seed(params.seed)  # LoRA starts from random directions
-    network = copy.deepcopy(base.network)
     if params.train.method == "lora":
-        return network, add_lora(network, params.train)
+        weights = cast(nn.Module, base.network).parameters()
+        memo: Any = {id(one): nn.Parameter(one.detach(), requires_grad=one.requires_grad) for one in weights}
+        network = copy.deepcopy(base.network, memo)
+        return network, add_lora(network, params.train, frozen_layers(network, params))
+    network = copy.deepcopy(base.network)
     network.requires_grad_(True)
     if not params.train.train_encoder:
         cast(Any, network).freeze_feature_encoder()
     return network, None
+
+
+def _learner(
+    base: SpeechModel, network: PreTrainedModel, prepared: _Prepared, params: Params
+) -> tuple[PreTrainedModel, DevSet]:
+    """What is trained, and the dev set as it hears it: the layers above frozen ones, on what those give, where that can
+    be kept; else the network itself."""
+    dev, frozen = prepared.dev, frozen_layers(network, params)
+    examples = [*(clip.example for clip in prepared.clips), *dev.examples]
+    if not frozen or not outputs_can_be_kept(base, params, examples, dev.recordings):
+        return network, dev
+    with PartialState().main_process_first():
+        outputs = LowerOutputs(dev.recordings, frozen)
+        learner = upper(network, frozen, prepared.clips, outputs)
+        heard = replace(dev, recordings=outputs)
+        heard.groups()  # computes those of every example
+        if outputs.cache:
+            outputs.cache.flush()
+    return learner, heard
 
 
 def _merged(

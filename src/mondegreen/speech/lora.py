@@ -32,8 +32,11 @@ _FEED_FORWARD = ("intermediate_dense", "output_dense")
 logger = logging.getLogger(__name__)
 
 
-def add_lora(network: PreTrainedModel, params: TrainParams) -> PeftModel:
+def add_lora(network: PreTrainedModel, params: TrainParams, frozen: int = 0) -> PeftModel:
     """Puts LoRA layers into `network` (in place) and freezes the rest, but for a trainable copy of the CTC head.
+
+    Args:
+        frozen: layers, from the bottom, that take no adapter.
 
     Returns:
         peft's view of the same network, for merging and saving.
@@ -48,6 +51,8 @@ def add_lora(network: PreTrainedModel, params: TrainParams) -> PeftModel:
         target_modules=list(reachable_targets(network, params.lora_targets)),
         modules_to_save=["lm_head"],
         task_type=None,
+        layers_to_transform=list(range(frozen, int(network.config.num_hidden_layers))) if frozen else None,
+        layers_pattern="layers" if frozen else None,
     )
     try:
         with warnings.catch_warnings():

@@ -38,6 +38,7 @@ from mondegreen.speech.text import Labeller
 
 OnEpoch = Callable[[dict[str, Any]], None]
 _WEIGHTS, _SEAL, _STATE, _PREFIX = "model.safetensors", "complete.json", "trainer_state.json", "checkpoint-"
+_NATIVE = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # as /proc/cpuinfo names them
 logger = logging.getLogger(__name__)
 
 
@@ -395,7 +396,7 @@ def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
         disable_tqdm=True,
         report_to="none",
         dataloader_num_workers=0,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
         # Batches have no fixed size; LikeLengthBatches gives every process as many of them.
         accelerator_config={"even_batches": False},
         # Layer drop and an unused mask embedding leave weights without a gradient in a step.
@@ -404,9 +405,20 @@ def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
     )
 
 
+def in_bfloat16(params: Params) -> bool:
+    """Whether training multiplies in bfloat16: "auto" asks for an accelerator, or a CPU with instructions for it."""
+    if params.train.precision != "auto":
+        return params.train.precision == "bfloat16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and not _NATIVE.isdisjoint(flags.read_text(encoding="utf-8", errors="replace").split())
+
+
 def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Sequence[Example]) -> str:
     """Names the training that a checkpoint belongs to: everything that decides its result."""
     parts = [params.train.model_dump_json(), str(params.seed), params.score.normalizer, base_digest]
+    parts += ["bfloat16"] if in_bfloat16(params) else []  # "auto" is another training on another machine
     parts += [example.model_dump_json() for example in (*train, *dev)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ from mondegreen.records import Example, RunInfo
 from mondegreen.registry.runs import lineage_tags, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_base
-from mondegreen.speech.training import OnEpoch
+from mondegreen.speech.training import OnEpoch, in_bfloat16
 
 SELECTED, OUTPUT, CHECKPOINTS = Path("build/select"), Path("build/train"), Path("var/checkpoints")
 logger = logging.getLogger(__name__)
@@ -27,7 +27,8 @@ def main() -> None:
         logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the first process speaks for all
         _finetune(base, params, None)
         return
-    tags = {"base": params.model.base, "base.digest": base.digest}
+    precision = "bfloat16" if in_bfloat16(params) else "float32"
+    tags = {"base": params.model.base, "base.digest": base.digest, "precision": precision}
     with start_run(params, tags, claim=CHECKPOINTS / "run_id") as run_id:
 
         def on_epoch(row: dict[str, Any]) -> None:
