@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,8 +92,9 @@ def _reached(number: int) -> bool:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(project: Path) -> None:
-    """As `accelerate launch` does it on several devices; on CPUs torchrun starts the processes."""
+@pytest.mark.parametrize("machines", [1, 2])
+def test_two_processes_train_one_model(project: Path, machines: int) -> None:
+    """As `accelerate launch` does it on several devices; on CPUs torchrun starts the processes, once a machine."""
     script = project / "train.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -102,10 +104,20 @@ def test_two_processes_train_one_model(project: Path) -> None:
     )
     corpus(project)  # so that the processes need not write the same files
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("HISTORY")]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(machines), "--nproc_per_node"]
+    command += [str(2 // machines), "--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
+    started = [
+        subprocess.Popen(
+            [*command, str(rank), str(script)], env=environment, cwd=project,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(machines)
+    ]  # fmt: skip
+    said = [process.communicate() for process in started]
+    assert all(process.returncode == 0 for process in started), said
+    lines = [line for out, _ in said for line in out.splitlines() if line.startswith("HISTORY")]
     assert len(lines) == 2 and len(set(lines)) == 1
     load_model("out")
 
