@@ -10,6 +10,7 @@ import pytest
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import read_json, read_jsonl, write_json, write_jsonl
 from mondegreen.labels.gold import Audit
+from mondegreen.loop.alpha_ledger import open_ledger
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Trial, Utterance
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
@@ -156,6 +157,28 @@ def test_each_candidate_is_a_look_that_is_logged_and_a_rerun_is_not(logged: list
     numbers = [verdict.numbers() for _, _, _, verdict in logged]
     assert [found["look"] for found in numbers] == [1, 2, 1]
     assert numbers[1]["look_alpha"] == share(0.05, 2) and Path("var/mondegreen.db").is_file()
+
+
+def test_six_trials_between_two_looks_leave_the_ledger_as_it_was() -> None:
+    build()
+    validate.main()
+    with open_ledger() as ledger:
+        before = ledger.history()
+    manifest, heard = Path("build/prepare/manifest.jsonl"), Path("build/evaluate/hypotheses.jsonl")
+    test = read_jsonl(manifest, Utterance)
+    write_jsonl(manifest, [row.model_copy(update={"split": "dev"}) for row in test])
+    write_json(Path("build/trial/trial.json"), Trial(trial=True))
+    for number in range(6):
+        tune(f"try{number}")
+        validate.main()
+        assert Verdict.read(Path("build/validate/verdict.json")).look is None
+    with open_ledger() as ledger:
+        assert ledger.history() == before and len(before) == 1
+    write_jsonl(manifest, test)
+    write_json(Path("build/trial/trial.json"), Trial(trial=False))
+    validate.main()
+    look = Verdict.read(Path("build/validate/verdict.json")).look
+    assert look and look.number == 2 and read_jsonl(heard, Hypothesis)[0].model == "try5"
 
 
 def test_what_is_refused_is_no_look() -> None:
