@@ -41,6 +41,7 @@ class TranscribeParams(_Section):
     beam_width: int = Field(16, ge=1)
     nbest: int = Field(5, ge=1)
     phrases: str | None = Field(None, min_length=1)
+    lm: str | None = Field(None, min_length=1)
 
 
 GuardName = Literal["confident", "edits", "vocabulary", "sound", "acoustic", "agreement"]
@@ -268,6 +269,7 @@ class ServeParams(_Section):
     spool_megabytes: float = Field(2000.0, gt=0)
     phrases: str | None = Field(None, min_length=1)
     max_phrases: int = Field(100, ge=0)
+    lm: str | None = Field(None, min_length=1)
     canary_share: Fraction = 0.05
     shadow_share: Fraction = 0.2
 

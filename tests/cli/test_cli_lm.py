@@ -1,6 +1,7 @@
 """`mondegreen lm`: what is learnt, what never is, and what it is worth."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from mondegreen.config import Params
 from mondegreen.files import write_jsonl
 from mondegreen.monitoring.lm_texts import Judged
 from mondegreen.records import Utterance
+from mondegreen.speech.digests import model_digest
 from mondegreen.speech.ngram_files import read_lm
+from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
 from tests.tiny import save_model
 
@@ -103,3 +106,34 @@ def test_a_model_is_learnt_from_people_and_text_and_from_nothing_that_judges(lig
     assert lm("convert", "lm/words.lm", "words.arpa").exit_code == 2  # never written over
     assert lm("build", "none.txt", "--model", model).exit_code == 2
     assert lm("build", "text.txt", "--model", model, "--prune", "1,x").exit_code == 2
+
+
+def test_a_recording_is_heard_by_the_model_that_is_named(light: Path, model: Path) -> None:  # noqa: F811
+    soundfile.write("a.wav", np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000)
+    soundfile.write("b.wav", np.random.default_rng(1).normal(0, 0.1, 9_000), 16_000)
+    Path("text.txt").write_text("yes no\nno\n")
+    write_jsonl(Path("build/prepare/manifest.jsonl"), [said("x", "test")])
+    assert lm("build", "text.txt", "--model", model, "--no-corrections").exit_code == 0
+
+    def heard(*options: object) -> list[dict[str, object]]:
+        arguments = map(str, ("transcribe", "a.wav", "b.wav", "--model", model, "--json", *options))
+        done = CliRunner().invoke(app, [*arguments], catch_exceptions=False)
+        return [json.loads(line) | {"real_time_factor": 0} for line in done.stdout.splitlines()]
+
+    plain = heard()
+    assert lm("convert", "lm/words.lm", "off.lm", "--alpha", 0, "--beta", 0).exit_code == 0
+    assert heard("--lm", "off.lm") == plain
+    assert lm("convert", "lm/words.lm", "on.lm", "--alpha", 1, "--beta", 2).exit_code == 0
+    by_words = heard("--lm", "on.lm")
+    assert by_words != plain and by_words[0]["model"] != plain[0]["model"]
+    for alone, row in zip(
+        heard("--lm", "on.lm", "--batch-size", 1), by_words, strict=True
+    ):  # whatever shares its batch
+        assert alone["text"] == row["text"] and alone["confidence"] == pytest.approx(row["confidence"], abs=1e-4)
+    for row in by_words:
+        assert [word["text"] for word in row["words"]] == str(row["text"]).split() and len(row["nbest"]) > 1  # type: ignore[attr-defined, arg-type]
+    owned = Path("owned")
+    shutil.copytree(model, owned)
+    shutil.copy("on.lm", owned / "words.lm")
+    assert model_digest(owned) == by_words[0]["model"] == BaselineSTTModel(str(owned)).digest
+    assert BaselineSTTModel(str(owned)).transcribe("a.wav").text == by_words[0]["text"]

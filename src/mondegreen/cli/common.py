@@ -51,6 +51,10 @@ PhrasesOption = Annotated[
     Path | None,
     typer.Option("--phrases", metavar="FILE", help="Phrases that shall be heard (phrases.yaml), not the model's own."),
 ]
+LmOption = Annotated[
+    Path | None,
+    typer.Option("--lm", metavar="FILE", help="Language model of the search (.lm, .arpa), not the model's own."),
+]
 
 # Where recordings come from; `origins` takes them in this order.
 SpeakerOption = Annotated[str | None, typer.Option(help="Who speaks, in all of the recordings.")]

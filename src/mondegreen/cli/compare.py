@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mondegreen.delimited import Notice
     from mondegreen.records import Hypothesis
     from mondegreen.scoring.normalizer import NormalizerName
-    from mondegreen.scoring.phrases import PhraseList
     from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
     from mondegreen.scoring.transcript_files import References
     from mondegreen.scoring.verdict import TermScore
@@ -78,6 +77,9 @@ def compare(
         Path | None,
         typer.Option(metavar="FILE", help="Phrases that B, a model, shall hear: name it as A too to see their worth."),
     ] = None,
+    lm: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The language model by which B hears, not its own.")
+    ] = None,
     snr: Annotated[
         bool,
         typer.Option("--snr", help="Measure how noisy the recordings are, where they can be found: slices by SNR."),
@@ -106,6 +108,7 @@ def compare(
     from mondegreen.scoring.slices import FEWEST, two_models
     from mondegreen.scoring.terms import term_rates
     from mondegreen.scoring.transcript_files import read_references
+    from mondegreen.speech.ngram_files import read_lm
 
     params = params_of()
     if channel:
@@ -113,8 +116,9 @@ def compare(
     notices: list[Notice] = []
     said = read_references(_references(references), part, notices)
     rules = normalizer or params.score.normalizer
-    listed = read_phrases(phrases) if phrases else None
-    old, new = (_hypotheses(name, said, params, notices, given) for name, given in ((a, None), (b, listed)))
+    options = {"phrases": read_phrases(phrases) if phrases else None, "lm": read_lm(lm) if lm else None}
+    given = {option: value for option, value in options.items() if value is not None}
+    old, new = (_hypotheses(name, said, params, notices, by) for name, by in ((a, {}), (b, given)))
     if glm or words:
         said, old, new = _mapped(glm, words or (), said, (old, new), rules)
     comparison = side_by_side(
@@ -186,21 +190,26 @@ def _references(given: Path | None) -> Path:
 
 
 def _hypotheses(
-    name: str, said: "References", params: "Params", notices: "list[Notice]", phrases: "PhraseList | None"
+    name: str, said: "References", params: "Params", notices: "list[Notice]", by: dict[str, Any]
 ) -> "list[Hypothesis]":
     from mondegreen.scoring.transcript_files import SUFFIXES, read_hypotheses
 
     path = Path(name)
     # A model is a folder or a name; a file that is not there shall not be looked for on the hub.
     if path.is_file() or path.suffix.lower() in SUFFIXES:
-        if phrases:
-            raise UsageError(f"{name} is written already: no phrases can change it.", "Name a model, or no --phrases.")
+        for option in by:
+            problem = f"{name} is written already: no {option} can change it."
+            raise UsageError(problem, f"Name a model, or no --{option}.")
         return read_hypotheses(path, said, notices)
-    return _transcribed(name, said, params, phrases)
+    return _transcribed(name, said, params, by)
 
 
-def _transcribed(name: str, said: "References", params: "Params", phrases: "PhraseList | None") -> "list[Hypothesis]":
-    """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind."""
+def _transcribed(name: str, said: "References", params: "Params", by: dict[str, Any]) -> "list[Hypothesis]":
+    """What a model hears. In a project its earlier transcripts are used again; elsewhere nothing is left behind.
+
+    Args:
+        by: phrases and language model instead of its own.
+    """
     from mondegreen.delimited import wrong
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of, content_digest
@@ -219,7 +228,7 @@ def _transcribed(name: str, said: "References", params: "Params", phrases: "Phra
     ]
     project = Path("params.yaml").is_file()
     nbest = params.transcribe.nbest if project else 0
-    model = load_transcriber(name, params, nbest=nbest, cached=project, phrases=phrases)
+    model = load_transcriber(name, params, nbest=nbest, cached=project, **by)
     warn_of_left_out(model)
     with TemporaryDirectory() as nowhere, progress(name, len(utterances)) as advance:
         return transcribe_corpus(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)

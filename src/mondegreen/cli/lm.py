@@ -103,13 +103,19 @@ def evaluate(
 
 
 @app.command()
-def convert(lm: LmArgument, output: Annotated[Path, typer.Argument(help="words.lm, words.arpa or .arpa.gz")]) -> None:
-    """Write a language model in the other form: .lm, which is mapped into memory, or ARPA."""
+def convert(
+    lm: LmArgument,
+    output: Annotated[Path, typer.Argument(help="words.lm, words.arpa or .arpa.gz")],
+    alpha: Annotated[float | None, typer.Option(min=0, max=10, help="Factor of its log probabilities.")] = None,
+    beta: Annotated[float | None, typer.Option(min=-100, max=100, help="What each word is given.")] = None,
+) -> None:
+    """Write a language model in the other form: .lm, which is mapped into memory and keeps alpha and beta, or ARPA."""
     from mondegreen.speech.ngram_files import read_lm, write_lm
 
     if output.exists():
         raise UsageError(f"{output} is there already.", "Name another file, or remove it.")
     found = read_lm(lm)
+    found = found.at(found.alpha if alpha is None else alpha, found.beta if beta is None else beta)
     write_lm(output, found)
     sizes = ", ".join(f"{len(level.keys)} {number}-grams" for number, level in enumerate(found.orders, 1))
     typer.echo(f"{output}: {sizes}")

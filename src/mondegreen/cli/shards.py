@@ -13,6 +13,7 @@ from mondegreen.progress import progress
 if TYPE_CHECKING:
     from mondegreen.config import Channel, Params
     from mondegreen.scoring.phrases import PhraseList
+    from mondegreen.speech.ngram import NGramModel
     from mondegreen.speech.shards import Manifest
     from mondegreen.storage import Stored
 
@@ -28,6 +29,7 @@ def transcribe_into(
     channel: "Channel",
     batch_seconds: float,
     phrases: "PhraseList | None",
+    lm: "NGramModel | None",
     format: Literal["jsonl", "parquet"],
     size: int,
     as_json: bool,
@@ -41,10 +43,10 @@ def transcribe_into(
     found = list(_found(names))
     if not found:
         raise UsageError(f"There are no recordings in {', '.join(names)}.", "Look with `ls`; is the name right?")
-    stt = load_transcriber(model, params, cached=False, phrases=phrases)
+    stt = load_transcriber(model, params, cached=False, phrases=phrases, lm=lm)
     warn_of_left_out(stt)
     settings, folder = settings_of(stt, channel, format), stt.model.folder
-    copy = Copy(params, model, stt.digest, phrases, (("batch_seconds", batch_seconds), ("cached", False)))
+    copy = Copy(params, model, stt.digest, stt.phrases, (("batch_seconds", batch_seconds), ("cached", False)), stt.lm)
     del stt  # each worker loads its own
     run = Run.begin(out, settings, found, size)
     if run.done:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mondegreen.cli.common import (
+    LmOption,
     MetadataOption,
     PhrasesOption,
     RecordingOption,
@@ -53,6 +54,7 @@ def transcribe(
     recording: RecordingOption = None,
     metadata: MetadataOption = None,
     phrases: PhrasesOption = None,
+    lm: LmOption = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write shards of transcripts there (a folder, gs://…, s3://…).")
     ] = None,
@@ -79,11 +81,12 @@ def transcribe(
     from mondegreen.scoring.phrases import read_phrases
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
+    from mondegreen.speech.ngram_files import read_lm
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
     channel = channel or params.audio.channel
     seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
-    listed = read_phrases(phrases) if phrases else None
+    hears: dict[str, Any] = {"phrases": read_phrases(phrases) if phrases else None, "lm": read_lm(lm) if lm else None}
     if out:
         from mondegreen.cli.shards import transcribe_into
 
@@ -97,7 +100,7 @@ def transcribe(
             params,
             channel=channel,
             batch_seconds=seconds,
-            phrases=listed,
+            **hears,
             format=format,
             size=shard_size,
             as_json=as_json,
@@ -107,7 +110,7 @@ def transcribe(
     for path, (file, number) in ((path, channel_of(path)) for path in paths):
         if number is not None:
             origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
-    stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, phrases=listed)
+    stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, **hears)
     warn_of_left_out(stt)
     failed, group = 0, batch_size or GROUP
     with (

@@ -52,10 +52,9 @@ class CaseLabeller:
         """
         from mondegreen.labels.acoustic import AcousticScorer, check_model
         from mondegreen.labels.llm_labels import LlmLabeller, calibrate_margin, correctors, shots_of
-        from mondegreen.scoring.phrases import pipeline_phrases
-        from mondegreen.speech.transcriber import load_transcriber
+        from mondegreen.speech.hearing import pipeline_transcriber
 
-        stt = load_transcriber(params.model.base, params, phrases=pipeline_phrases(params))
+        stt = pipeline_transcriber(params.model.base, params)
         scorer = AcousticScorer(stt.model, params.transcribe.batch_seconds, stt.cache)
         margin, shots = params.label.acoustic_margin, tuple[Shot, ...]()
         if margin is None or params.label.few_shot:

@@ -16,6 +16,7 @@ BASE = Path(".mondegreen/pipeline")  # dvc.yaml as it was made: what differs fro
 # By the path in a project. params.yaml, dvc.yaml, requirements.txt and Dockerfile are made; these are copies.
 COPIES = {
     "phrases.yaml": "phrases.yaml",
+    "lm/README.md": "lm.md",
     "params.schema.json": "params.schema.json",
     ".gitignore": "gitignore",
     ".gitattributes": "gitattributes",

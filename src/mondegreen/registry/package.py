@@ -23,6 +23,7 @@ from mondegreen.errors import CloudError, RegistryError, UsageError
 from mondegreen.files import read_json, sha256_file, write_json
 from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
 from mondegreen.scoring.phrases import PHRASES_FILE
+from mondegreen.speech.ngram_files import LM_FILE
 
 FILES_TAG, DIGEST_TAG, PRUNED_TAG = "files.sha256", "digest", "files.pruned"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
@@ -170,7 +171,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _loadable(name: str) -> bool:
-    return name.endswith((".safetensors", ".json", ".py", PHRASES_FILE)) or bool(_PICKLES.search(name))
+    return name.endswith((".safetensors", ".json", ".py", PHRASES_FILE, LM_FILE)) or bool(_PICKLES.search(name))
 
 
 class Backup(BaseModel):

@@ -118,10 +118,15 @@ class PhraseList(BaseModel):
         return stream.getvalue()
 
 
-def digest_with(model: str, phrases: PhraseList | None) -> str:
-    """The identity of weights that decode with a list: another one than that of the weights where the list does it."""
+def digest_with(model: str, phrases: PhraseList | None, lm: str = "") -> str:
+    """The identity of weights that decode with a list and a language model: that of the weights where neither does it.
+
+    Args:
+        lm: digest of the language model, "" for none.
+    """
     listed = phrases.digest if phrases else ""
-    return hashlib.sha256(f"{model}\0{listed}".encode()).hexdigest() if listed else model
+    parts = [model, listed, lm] if lm else [model, listed] if listed else []
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest() if parts else model
 
 
 def read_phrases(path: Path) -> PhraseList:

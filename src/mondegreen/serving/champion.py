@@ -54,10 +54,12 @@ class Loading:
 
 def load(uri: str, name: str, params: Params) -> Served:
     """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises."""
+    from mondegreen.speech.ngram_files import read_lm
     from mondegreen.speech.transcriber import load_transcriber
 
     listed = read_phrases(Path(params.serve.phrases)) if params.serve.phrases else None
-    stt = load_transcriber(uri, params, cached=False, phrases=listed)
+    lm = read_lm(Path(params.serve.lm)) if params.serve.lm else None
+    stt = load_transcriber(uri, params, cached=False, phrases=listed, lm=lm)
     noise = np.random.default_rng(0).normal(0, 0.1, _SAMPLES).astype(np.float32)
     stt.transcribe_waveforms([noise])  # what is slow or breaks the first time does so before anybody waits
     return Served(name, stt)

@@ -15,6 +15,7 @@ from mondegreen.speech.digests import phrases_in, weights_digest
 from mondegreen.speech.finetuning import merged_at
 from mondegreen.speech.lora import merge
 from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.ngram_files import LM_FILE, lm_in
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "base.json")
 
@@ -42,7 +43,7 @@ def load_adapter(folder: Path, device: str | None = None) -> SpeechModel:
     adapted = PeftModel.from_pretrained(copy.deepcopy(base.network), str(folder))
     network = merged_at(base.network, merge(adapted), weight)
     found = replace(base, name=str(folder), folder=folder, network=network, weights=weights_digest(folder))
-    return replace(found, phrases=phrases_in(folder))
+    return replace(found, phrases=phrases_in(folder), lm=lm_in(folder))
 
 
 def keep_one(output: Path, adapter_only: bool) -> None:
@@ -56,7 +57,7 @@ def keep_one(output: Path, adapter_only: bool) -> None:
         return
     adapter = output / "adapter"
     for path in output.iterdir():
-        if path.is_file() and path.name != PHRASES_FILE:
+        if path.is_file() and path.name not in (PHRASES_FILE, LM_FILE):
             path.unlink()
     for path in sorted(adapter.iterdir()):
         shutil.move(path, output / path.name)

@@ -1,4 +1,4 @@
-"""Phrases made more probable while a lattice is searched: a graph of them beside the prefix beam search.
+"""Phrases made more probable while a lattice is searched: a graph of them, and a language model, beside the search.
 
 An Aho-Corasick automaton (Aho & Corasick, 1975) over the tokens of the phrases, as k2's and icefall's context graph and
 NeMo's boosting tree have it: each token that leads on within a phrase earns its weight, and what was earned is taken
@@ -27,6 +27,7 @@ from mondegreen.speech.decoding import (
     greedy,
     words_of,
 )
+from mondegreen.speech.fusion import Fusion
 from mondegreen.speech.text import Labeller, named
 
 _MOST = 700.0  # whose exponential is still a float
@@ -207,7 +208,7 @@ class Boost:
 
 @dataclass(frozen=True)
 class _Heard:
-    """A text that the search ends with. `log_prob` is the lattice's, `credit` what its phrases earn.
+    """A text that the search ends with. `log_prob` is the lattice's, `credit` what its phrases and words earn.
 
     `rank` grows with the sum of both, as exactly as the plain search ranks probabilities.
     """
@@ -220,14 +221,17 @@ class _Heard:
 
 
 class BoostedSearch(PrefixSearch):
-    """The prefix beam search over probabilities that are multiplied with what the phrases of a prefix earn.
+    """The prefix beam search over probabilities that are multiplied with what phrases and words of a prefix earn.
 
-    `gain` is the factor by which a node earns more than its parent, 1 where no phrase is concerned.
+    `gain` is the factor by which a node earns more than its parent, 1 where nothing is concerned.
     """
 
-    def __init__(self, vocabulary: Vocabulary, beam_width: int, boost: Boost) -> None:
+    def __init__(self, vocabulary: Vocabulary, beam_width: int, boost: Boost, fusion: Fusion | None = None) -> None:
         super().__init__(vocabulary, beam_width)
-        self.boost = boost
+        self.boost, self.fusion = boost, fusion
+        self.spots = [fusion.start] if fusion else []
+        self.most = [fusion.start.most if fusion else 1.0]  # by which factor the language model may raise a child
+        self.free = fusion.ends if fusion else frozenset[int]()  # with which tokens
         self.states = [boost.start]
         self.earned: list[tuple[float, ...]] = [(0.0,)]  # at the last ends of words, the latest first
         self.credit, self.gain = [0.0], [1.0]
@@ -236,14 +240,15 @@ class BoostedSearch(PrefixSearch):
         """Like the plain one, but a token may earn something before its prefix is pruned."""
         beams = {node: self._stay(node, row) for node in self.beams}
         floor = min(map(sum, beams.values()), default=0.0) if len(beams) == self.beam_width else 0.0
-        gain, states = self.gain, self.boost.states
+        gain, states, free = self.gain, self.boost.states, self.free
         for node, (in_blank, in_token) in self.beams.items():
             total, last, state = in_blank + in_token, self.last[node], states[self.states[node]]
+            most = state.most * self.most[node]
             for token in likely:
                 if total * row[token] < floor:
-                    if total * row[token] * state.most < floor:
+                    if total * row[token] * most < floor:
                         break
-                    if token not in state.growing:
+                    if token not in state.growing and token not in free:
                         continue
                 if token == last and (token == self.delimiter or not in_blank):
                     continue
@@ -267,10 +272,18 @@ class BoostedSearch(PrefixSearch):
         for words, more in self.boost.states[place].open:
             if earned[words] + more > credit:
                 credit = earned[words] + more
+        if self.fusion:
+            spot = self.fusion.next(self.spots[node], token)
+            self.spots.append(spot)
+            self.most.append(spot.most)
+            credit += spot.credit
+        else:
+            self.most.append(1.0)
         self.states.append(place)
         self.earned.append(earned)
         self.credit.append(credit)
-        self.gain.append(1.0 if credit == self.credit[node] else math.exp(credit - self.credit[node]))
+        gained = credit - self.credit[node]
+        self.gain.append(math.exp(min(gained, _MOST)) if gained else 1.0)
         return super()._new(node, token)
 
     def _led(self, node: int, token: int) -> tuple[int, tuple[float, ...]]:
@@ -284,10 +297,14 @@ class BoostedSearch(PrefixSearch):
             earned = (best, *earned[: boost.longest])
         return place, earned
 
-    def _whole(self, node: int) -> float:
+    def _of_phrases(self, node: int) -> float:
         """What the phrases of a text earn: none is under way at its end."""
         delimiter = self.boost.delimiter
         return (self.earned[node] if delimiter is None else self._led(node, delimiter)[1])[0]
+
+    def _whole(self, node: int) -> float:
+        """What a text earns."""
+        return self._of_phrases(node) + (self.fusion.whole(self.spots[node]) if self.fusion else 0.0)
 
     def heard(self) -> list[_Heard]:
         """Distinct texts, best first by probability and credit."""
@@ -309,7 +326,7 @@ class BoostedSearch(PrefixSearch):
 
     def _text(self, node: int) -> str:
         tokens = _stripped(self.tokens(node), self.delimiter)
-        places = self.boost.occurrences(tokens) if self.boost.rewrites and self._whole(node) else []
+        places = self.boost.occurrences(tokens) if self.boost.rewrites and self._of_phrases(node) else []
         parts = [
             self.vocabulary.text(tokens[start:end]) if written is None else written
             for start, end, written in _pieces(len(tokens), places)
@@ -327,21 +344,24 @@ def boosted_search(
     beam_width: int = 16,
     nbest: int = 5,
     token_floor: float = -7.0,
+    fusion: Fusion | None = None,
 ) -> tuple[Greedy, list[Alternative]]:
-    """What a lattice says where phrases are expected, and the N-best of the boosted search.
+    """What a lattice says where phrases are expected or a language model knows the words, and the N-best of the search.
 
-    The list changes a text only where it hears one of its phrases: without one in the best text of the search, the text
-    is that of the best path, as without a list. Times and confidence are those of the text's most probable path.
+    A list changes a text only where it hears one of its phrases: without one in the best text of the search, and
+    without a language model, the text is that of the best path, as without a list. Times and confidence are those of
+    the text's most probable path.
 
     Returns:
         The text with its words, and alternatives in the order of their probability with the credit; the score of each
         is its log probability alone, as without a list.
     """
-    search = BoostedSearch(vocabulary, beam_width, boost)
+    fusion = fusion if fusion and fusion.active else None
+    search = BoostedSearch(vocabulary, beam_width, boost, fusion)
     search.run(log_probs, token_floor)
     found = search.heard()
     alternatives = [Alternative(text=item.text, score=item.log_prob) for item in found[:nbest]]
-    if not found or not found[0].credit:
+    if not found or not (fusion or found[0].credit):
         return greedy(log_probs, vocabulary, frame_seconds), alternatives
     places = boost.occurrences(found[0].tokens)
     emitted = best_path(log_probs, vocabulary)

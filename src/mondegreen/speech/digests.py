@@ -8,13 +8,15 @@ from typing import Any
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
 from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, read_phrases
+from mondegreen.speech.ngram_files import lm_in
 
 FETCH = "Fetch the folder again from where it came, or name another model."
 
 
 def model_digest(folder: Path) -> str:
-    """The identity of a model's folder: of its weights, and of its list of phrases where it has one."""
-    return digest_with(weights_digest(folder), phrases_in(folder))
+    """The identity of a model's folder: of its weights, and of its phrases and language model where it has some."""
+    lm = lm_in(folder)
+    return digest_with(weights_digest(folder), phrases_in(folder), lm.digest if lm else "")
 
 
 def phrases_in(folder: Path) -> PhraseList | None:

@@ -30,6 +30,7 @@ from mondegreen.speech.digests import model_digest
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel
+from mondegreen.speech.ngram_files import LM_FILE, write_lm
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training
@@ -282,9 +283,12 @@ def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> Non
     for name in _BESIDE_WEIGHTS:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, output / name)
-    (output / PHRASES_FILE).unlink(missing_ok=True)
-    if base.phrases:  # what was mended by a list stays mended by the model that follows
+    for name in (PHRASES_FILE, LM_FILE):
+        (output / name).unlink(missing_ok=True)
+    if base.phrases:  # what was mended by a list or a language model stays mended by the model that follows
         write_phrases(output / PHRASES_FILE, base.phrases)
+    if base.lm:
+        write_lm(output / LM_FILE, base.lm)
 
 
 def sweep(

@@ -8,7 +8,9 @@ from typing import Any
 from mondegreen.compute import Undone, in_order, map_shards
 from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.scoring.phrases import PhraseList
+from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
+from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.ngram_files import pipeline_lm
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
 
 Result = Transcription | Failure
@@ -24,10 +26,12 @@ class Copy:
     digest: str
     phrases: PhraseList | None
     settings: tuple[tuple[str, Any], ...]  # for `load_transcriber`
+    lm: NGramModel | None = None
 
     def load(self, folder: Path | None) -> BaselineSTTModel:
         """The model in a folder; raises UsageError when it is another one."""
-        stt = load_transcriber(str(folder), self.params, phrases=self.phrases, **dict(self.settings))
+        stt = load_transcriber(str(folder), self.params, **dict(self.settings))
+        stt = stt.with_phrases(self.phrases).with_lm(self.lm)
         if stt.digest != self.digest:
             raise UsageError(f"{self.name} is another model than when the run began.", "Begin again.")
         stt.model = replace(stt.model, name=self.name)
@@ -43,7 +47,8 @@ class ClusterModel(BaselineSTTModel):
 
     def __init__(self, model_name: str, params: Params, **settings: Any) -> None:
         vars(self).update(vars(load_transcriber(model_name, params, **settings)))
-        self._params, self._settings = params, {key: item for key, item in settings.items() if key != "phrases"}
+        self._params = params
+        self._settings = {key: item for key, item in settings.items() if key not in ("phrases", "lm")}
 
     def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
         """In the order given. Raises MondegreenError when workers fail or do not see the recordings."""
@@ -54,7 +59,7 @@ class ClusterModel(BaselineSTTModel):
 
     def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
         """The place of each part with its results, as they come; raises MondegreenError like `transcribe_many`."""
-        copy = Copy(self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()))
+        copy = Copy(self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm)
         seen = [path for part in parts for path in part if Path(path).exists()][:1]
         for number, results in map_shards(copy, parts, self._params.compute, self.model.folder, shared=seen):
             if isinstance(results, Undone):
@@ -70,6 +75,11 @@ def load_for_many(model_name: str, params: Params, **settings: Any) -> BaselineS
     if params.compute.engine == "local":
         return load_transcriber(model_name, params, **settings)
     return ClusterModel(model_name, params, **settings)
+
+
+def pipeline_transcriber(model_name: str, params: Params) -> BaselineSTTModel:
+    """The same with what every model of the pipeline hears by: transcribe.phrases and transcribe.lm."""
+    return load_for_many(model_name, params, phrases=pipeline_phrases(params), lm=pipeline_lm(params))
 
 
 def hear_parts(model: BaselineSTTModel, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:

@@ -16,6 +16,7 @@ class Speller:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._labeller, self._vocabulary = Labeller(vocabulary), vocabulary
+        self.delimiter = self._labeller.delimiter
         self._known: dict[str, list[tuple[int, ...]] | None] = {}
 
     def words(self, text: str) -> list[str]:
@@ -32,12 +33,12 @@ class Speller:
     def tokens(self, part: str) -> list[tuple[int, ...]] | None:
         """The same of one word as people write it, each in the ids of its tokens; None: the model lacks a character."""
         if part not in self._known:
-            written, delimiter = self._labeller.write(part), self._labeller.delimiter
+            written = self._labeller.write(part)
             words = list[tuple[int, ...]]()
             for token in written.labels:
-                if delimiter is None or token == delimiter or not words:
+                if self.delimiter is None or token == self.delimiter or not words:
                     words.append(())
-                words[-1] += () if token == delimiter else (token,)
+                words[-1] += () if token == self.delimiter else (token,)
             self._known[part] = None if written.lacking else words
         return self._known[part]
 

@@ -36,6 +36,8 @@ from mondegreen.speech.checkpoint import (
 )
 from mondegreen.speech.decoding import LogProbs, Vocabulary
 from mondegreen.speech.digests import phrases_in, weights_digest
+from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.ngram_files import LM_FILE, lm_in, pipeline_lm
 from mondegreen.speech.positions import trim_positions
 from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
 
@@ -44,7 +46,7 @@ FEATURE_VERSION = "1"
 # A scheme's resolver is named, not imported: speech stays below registry.
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
-_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE)
+_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE, LM_FILE)
 logger = logging.getLogger(__name__)
 
 
@@ -52,9 +54,9 @@ logger = logging.getLogger(__name__)
 class SpeechModel:
     """A loaded CTC model in float32 and evaluation mode.
 
-    `weights` covers configuration, tokenizer and weights, `digest` the folder's list of phrases besides, which is a
-    part of the model; `encoder_digest` only what computes convolutional features, so that a base model and its LoRA or
-    frozen-encoder children share cached features.
+    `weights` covers configuration, tokenizer and weights, `digest` the folder's list of phrases and language model
+    besides, which are parts of the model; `encoder_digest` only what computes convolutional features, so that a base
+    model and its LoRA or frozen-encoder children share cached features.
     """
 
     name: str
@@ -66,11 +68,12 @@ class SpeechModel:
     settings: Settings  # how the encoder wants a waveform
     max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
     phrases: PhraseList | None = None  # that it is to hear
+    lm: NGramModel | None = None  # by which it hears
 
     @property
     def digest(self) -> str:
-        """The identity of weights and phrases."""
-        return digest_with(self.weights, self.phrases)
+        """The identity of weights, phrases and language model."""
+        return digest_with(self.weights, self.phrases, self.lm.digest if self.lm else "")
 
     @property
     def frame_seconds(self) -> float:
@@ -117,13 +120,14 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
         settings=settings,
         max_seconds=limit,
         phrases=phrases_in(folder),
+        lm=lm_in(folder),
     )
 
 
 def load_base(params: Params) -> SpeechModel:
-    """The base model as the pipeline hears with it: with the list of transcribe.phrases, else with its own."""
+    """The base model as the pipeline hears with it: with what transcribe.phrases and .lm name, else with its own."""
     model = load_model(params.model.base)
-    return replace(model, phrases=pipeline_phrases(params) or model.phrases)
+    return replace(model, phrases=pipeline_phrases(params) or model.phrases, lm=pipeline_lm(params) or model.lm)
 
 
 def resolve_model(name: str) -> Path:

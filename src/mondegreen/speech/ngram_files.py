@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import write_bytes
 from mondegreen.speech.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGramModel, Order, fault_of, keyed, ngrams
@@ -35,8 +36,8 @@ class _Header(BaseModel):
 
     format: str
     orders: int
-    alpha: float
-    beta: float
+    alpha: float = Field(ge=0, le=10)
+    beta: float = Field(ge=-100, le=100)
     facts: str
 
 
@@ -231,3 +232,17 @@ def _arpa_lines(model: NGramModel) -> Iterator[str]:
             log_prob = _NEVER if ids == (model.ids[BEGIN],) else log_prob
             yield f"{log_prob:.8g}\t{text}" + (f"\t{backoff:.8g}" if length < model.order else "")
     yield "\n\\end\\"
+
+
+def lm_in(folder: Path) -> NGramModel | None:
+    """The language model that is a part of a model; raises UsageError where it cannot be read."""
+    return read_lm(folder / LM_FILE) if (folder / LM_FILE).is_file() else None
+
+
+def pipeline_lm(params: Params) -> NGramModel | None:
+    """The one that base model and candidate both hear by (transcribe.lm); None where none is named.
+
+    Raises:
+        UsageError: as `read_lm` does.
+    """
+    return read_lm(Path(params.transcribe.lm)) if params.transcribe.lm else None

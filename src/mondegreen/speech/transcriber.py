@@ -33,7 +33,9 @@ from mondegreen.speech.boosting import Boost, boosted_search
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.feature_cache import FeatureCache
+from mondegreen.speech.fusion import Fusion
 from mondegreen.speech.model import batches, encode, load_model, log_probabilities
+from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.windows import OVERLAP
 
 WINDOW: Seconds = 24.0
@@ -89,6 +91,7 @@ class BaselineSTTModel:
         cached: keep the encoder's features of files on disk, for the next run over the same files.
         phrases: what it shall hear (see `boosting`); the list in the model's folder, if there is one, when not given.
             An empty list is none.
+        lm: language model of its search (see `fusion`); the one in the model's folder, if there is one, when not given.
     """
 
     def __init__(
@@ -102,18 +105,21 @@ class BaselineSTTModel:
         max_missing_share: float = MAX_MISSING_SHARE,
         cached: bool = False,
         phrases: PhraseList | None = None,
+        lm: NGramModel | None = None,
     ) -> None:
         self.model = load_model(model_name)
         self.phrases = self.model.phrases if phrases is None else phrases
         self.boost = self.boost_of(self.phrases)
+        self.lm = self.model.lm if lm is None else lm
+        self.fusion = Fusion(self.lm, self.model.vocabulary) if self.lm and self.lm.active else None
         self.batch_seconds, self.max_duration = batch_seconds, max_duration
         self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
 
     @property
     def digest(self) -> str:
-        """The identity of weights and phrases in every record."""
-        return digest_with(self.model.weights, self.phrases)
+        """The identity of weights, phrases and language model in every record."""
+        return digest_with(self.model.weights, self.phrases, self.lm.digest if self.lm else "")
 
     def boost_of(self, phrases: PhraseList | None) -> Boost | None:
         """The phrases in this model's tokens; None where none has a weight.
@@ -127,6 +133,19 @@ class BaselineSTTModel:
         """The same weights with another list; nothing is loaded again."""
         other = copy.copy(self)
         other.phrases, other.boost = phrases, self.boost_of(phrases)
+        return other
+
+    def with_lm(self, lm: NGramModel | None) -> "BaselineSTTModel":
+        """The same weights with another language model, or with none.
+
+        Raises:
+            VocabularyError: the tokens are phonemes.
+        """
+        other = copy.copy(self)
+        same = self.fusion if self.fusion and lm and self.fusion.model.orders is lm.orders else None
+        other.lm, other.fusion = lm, None
+        if lm and lm.active:
+            other.fusion = Fusion(lm, self.model.vocabulary, same.lexicon if same else None)
         return other
 
     def transcribe(self, path: str | Path) -> Transcription:
@@ -220,14 +239,14 @@ class BaselineSTTModel:
             )
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
-        if self.boost:
-            return boosted_search(
-                lattice, self.model.vocabulary, self.model.frame_seconds, self.boost, self.beam_width, self.nbest
-            )
-        best = greedy(lattice, self.model.vocabulary, self.model.frame_seconds)
+        vocabulary, frame = self.model.vocabulary, self.model.frame_seconds
+        if self.boost or self.fusion:
+            boost = self.boost or Boost(PhraseList(), vocabulary)
+            return boosted_search(lattice, vocabulary, frame, boost, self.beam_width, self.nbest, fusion=self.fusion)
+        best = greedy(lattice, vocabulary, frame)
         if not self.nbest:
             return best, []
-        return best, prefix_beam_search(lattice, self.model.vocabulary, self.beam_width, self.nbest)
+        return best, prefix_beam_search(lattice, vocabulary, self.beam_width, self.nbest)
 
     def _long(self, path: str, duration: Seconds) -> Transcription:
         """Window by window, in bounded memory; a long recording has no N-best."""

@@ -8,9 +8,8 @@ from mondegreen.progress import progress, run_stage
 from mondegreen.records import Metrics, RunInfo, Trial, Utterance
 from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.hearing import load_for_many
+from mondegreen.speech.hearing import pipeline_transcriber
 
 OUTPUT = Path("build/evaluate")
 
@@ -21,7 +20,7 @@ def main() -> None:
     if read_json(Path("build/trial/trial.json"), Trial).trial:
         # Who never sees a test error rate of the candidate cannot choose by it.
         utterances = [utterance for utterance in utterances if utterance.split == "dev"]
-    candidate = load_for_many("build/train/model", params, phrases=pipeline_phrases(params))
+    candidate = pipeline_transcriber("build/train/model", params)
     with progress("transcribing", len(utterances)) as advance:
         hypotheses = transcribe_corpus(utterances, candidate, on_progress=advance)
     metrics = metrics_file(utterances, hypotheses, params.score.normalizer)
@@ -30,6 +29,11 @@ def main() -> None:
     run_id = read_json(Path("build/train/run.json"), RunInfo).run_id
     log_metrics_file(run_id, "baseline", read_json(Path("build/transcribe/metrics.json"), Metrics))
     log_metrics_file(run_id, "candidate", metrics)
+    weights = candidate.with_phrases(None).with_lm(None)
+    if weights.digest != candidate.digest:  # what the training did, and what phrases and language model do
+        with progress("without phrases and language model", len(utterances)) as advance:
+            alone = transcribe_corpus(utterances, weights, on_progress=advance)
+        log_metrics_file(run_id, "candidate_alone", metrics_file(utterances, alone, params.score.normalizer))
 
 
 if __name__ == "__main__":

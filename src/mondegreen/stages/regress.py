@@ -12,10 +12,9 @@ from mondegreen.progress import progress, run_stage
 from mondegreen.records import RegressionResults, Trial
 from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_registered
 from mondegreen.regression.runner import run_suites
-from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber
 from mondegreen.speech.digests import model_digest
-from mondegreen.speech.hearing import load_for_many
+from mondegreen.speech.hearing import pipeline_transcriber
 
 MODEL = Path("build/train/model")
 
@@ -40,9 +39,8 @@ def _not_run(reason: str, registered: bool) -> RegressionResults:
 
 
 def _run(params: Params) -> RegressionResults:
-    phrases = pipeline_phrases(params)
-    baseline = corpus_transcriber(load_for_many(params.model.base, params, phrases=phrases))
-    candidate = corpus_transcriber(load_for_many(str(MODEL), params, phrases=phrases))
+    baseline = corpus_transcriber(pipeline_transcriber(params.model.base, params))
+    candidate = corpus_transcriber(pipeline_transcriber(str(MODEL), params))
     version = candidate.digest[:12]
     return run_suites(params.regress.suites, candidate, baseline, params, model_version=version, track=progress)
 

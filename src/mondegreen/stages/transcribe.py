@@ -7,9 +7,8 @@ from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.progress import progress, run_stage
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.scoring.phrases import pipeline_phrases
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.hearing import load_for_many
+from mondegreen.speech.hearing import pipeline_transcriber
 
 OUTPUT = Path("build/transcribe")
 
@@ -17,7 +16,7 @@ OUTPUT = Path("build/transcribe")
 def main() -> None:
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
-    base = load_for_many(params.model.base, params, phrases=pipeline_phrases(params))
+    base = pipeline_transcriber(params.model.base, params)
     with progress("transcribing", len(utterances)) as advance:
         hypotheses = transcribe_corpus(utterances, base, on_progress=advance)
     write_jsonl(OUTPUT / "hypotheses.jsonl", hypotheses)

@@ -1,0 +1,127 @@
+"""A language model of words beside the search (shallow fusion), with an open vocabulary.
+
+What a prefix earns is alpha times the log probability of its words, and beta for each; a function of the prefix alone,
+so that what a text scores does not depend on how the search came by it. A word that has only begun is as probable as
+all words together that begin so. A word that the model does not know is as probable as <unk> and its letters, by an
+n-gram model of the letters of the words that it knows.
+"""
+
+import math
+from bisect import bisect_left
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.kneser_ney import estimate
+from mondegreen.speech.lm_words import Speller
+from mondegreen.speech.ngram import END_ID, SPECIAL, UNKNOWN_ID, History, NGramModel
+
+_LETTERS = 4  # of the longest n-grams of letters
+_KNOWN = 1 << 16  # scores that are kept, which most searches ask for again
+
+
+class Lexicon:
+    """The words of a language model in the tokens of a vocabulary, and how unknown words are spelt.
+
+    A word that the vocabulary cannot write, or writes as several words, is never heard; of words that it writes alike
+    the first is.
+
+    Raises:
+        VocabularyError: its tokens are phonemes.
+    """
+
+    def __init__(self, model: NGramModel, vocabulary: Vocabulary) -> None:
+        speller = Speller(vocabulary)
+        spelt: dict[str, int] = {}
+        for index, word in enumerate(model.words):
+            tokens = speller.tokens(word) if word not in SPECIAL else None
+            if tokens and len(tokens) == 1:
+                spelt.setdefault("".join(map(chr, tokens[0])), index)
+        self.delimiter = speller.delimiter
+        self.spellings = sorted(spelt)  # a character a token
+        self.words = [spelt[spelling] for spelling in self.spellings]
+        probs = np.exp(model.orders[0].log_probs.astype(np.float64))
+        self.mass = np.concatenate([[0.0], np.cumsum(probs[self.words])]).tolist()
+        self.unknown = float(probs[UNKNOWN_ID])
+        size = len(SPECIAL) + len(vocabulary.tokens)
+        letters = [[len(SPECIAL) + ord(token) for token in spelling] for spelling in self.spellings]
+        # Without a word every token is as probable as any.
+        orders, _ = estimate(letters or [range(len(SPECIAL), size)], size, _LETTERS)
+        self.letters = NGramModel(tuple(map(str, range(size))), orders)
+
+    def begins(self, spelling: str, low: int, high: int) -> tuple[int, int]:
+        """The words between two that begin so; all of these begin as the spelling without its last token."""
+        after = spelling[:-1] + chr(ord(spelling[-1]) + 1)
+        low = bisect_left(self.spellings, spelling, low, high)
+        return low, bisect_left(self.spellings, after, low, high)
+
+
+class Spot(NamedTuple):
+    """Where a prefix stands in the language model."""
+
+    history: History
+    spelling: str  # of the word that has begun
+    low: int  # the words that begin so
+    high: int
+    letters: History  # the same as the letters of an unknown word
+    log_prob: float  # of these
+    earned: float  # by the words that are complete
+    credit: float  # by the whole prefix
+    most: float = 1.0  # by which factor one more token may raise what it earns
+
+
+class Fusion:
+    """A language model as the search asks it."""
+
+    def __init__(self, model: NGramModel, vocabulary: Vocabulary, lexicon: Lexicon | None = None) -> None:
+        self.model = model
+        self.lexicon = lexicon or Lexicon(model, vocabulary)
+        self.start = self._behind(model.begin, 0.0)
+        delimiter = self.lexicon.delimiter
+        # A word's end may earn more than its beginning did; a token within a word never does.
+        ends = range(len(vocabulary.tokens)) if delimiter is None else [delimiter]
+        self.ends = frozenset(ends)
+        self._score = lru_cache(_KNOWN)(model.score)
+        self._letter = lru_cache(_KNOWN)(self.lexicon.letters.score)
+
+    @property
+    def active(self) -> bool:
+        return self.model.active
+
+    def next(self, spot: Spot, token: int) -> Spot:
+        """Behind one more token."""
+        if token == self.lexicon.delimiter:
+            return self._ended(spot)
+        spelling = spot.spelling + chr(token)
+        low, high = self.lexicon.begins(spelling, spot.low, spot.high)
+        score, letters = self._letter(spot.letters, len(SPECIAL) + token)
+        log_prob = spot.log_prob + score
+        if self.lexicon.delimiter is None:  # each token is a word
+            return self._ended(spot._replace(spelling=spelling, low=low, high=high, letters=letters, log_prob=log_prob))
+        known, unknown = self.lexicon.mass[high] - self.lexicon.mass[low], self.lexicon.unknown
+        begun = math.log(known + unknown * math.exp(log_prob)) if known else math.log(unknown) + log_prob
+        worth = self.model.alpha * begun
+        most = math.exp(min(self.model.beta - worth, 700.0))
+        return Spot(
+            spot.history, spelling, low, high, letters, log_prob, spot.earned, spot.earned + worth, max(most, 1.0)
+        )
+
+    def whole(self, spot: Spot) -> float:
+        """What a text earns that ends here."""
+        last = self._ended(spot) if spot.spelling else spot
+        return last.earned + self.model.alpha * self._score(last.history, END_ID)[0]
+
+    def _ended(self, spot: Spot) -> Spot:
+        lexicon, low = self.lexicon, spot.low
+        if low < spot.high and lexicon.spellings[low] == spot.spelling:
+            score, history = self._score(spot.history, lexicon.words[low])
+        else:
+            score, history = self._score(spot.history, UNKNOWN_ID)
+            score += spot.log_prob + self._letter(spot.letters, END_ID)[0]
+        return self._behind(history, spot.earned + self.model.alpha * score + self.model.beta)
+
+    def _behind(self, history: History, earned: float) -> Spot:
+        most = math.exp(max(self.model.beta, 0.0)) if self.lexicon.delimiter is None else 1.0
+        return Spot(history, "", 0, len(self.lexicon.words), self.lexicon.letters.begin, 0.0, earned, earned, most)
