@@ -17,9 +17,14 @@ from mondegreen.files import write_jsonl
 from mondegreen.monitoring.lm_texts import Judged
 from mondegreen.records import Utterance
 from mondegreen.speech.digests import model_digest
-from mondegreen.speech.ngram_files import read_lm
+from mondegreen.speech.kneser_ney import language_model
+from mondegreen.speech.model import resolve_model
+from mondegreen.speech.ngram_files import read_lm, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
+from tests.cli.test_cli_phrases import recorded
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
+from tests.registry.registered import NAME, deployer
+from tests.registry.registered import Result as Passed
 from tests.tiny import save_model
 
 
@@ -137,3 +142,36 @@ def test_a_recording_is_heard_by_the_model_that_is_named(light: Path, model: Pat
     shutil.copy("on.lm", owned / "words.lm")
     assert model_digest(owned) == by_words[0]["model"] == BaselineSTTModel(str(owned)).digest
     assert BaselineSTTModel(str(owned)).transcribe("a.wav").text == by_words[0]["text"]
+
+
+def test_dev_chooses_the_numbers_and_the_candidate_is_judged_registered_and_served(light: Path, model: Path) -> None:  # noqa: F811
+    plain = BaselineSTTModel(str(model))
+    rows = [*recorded(plain, "dev", "target", 4, "yes no"), *recorded(plain, "dev", "retention", 2)]
+    rows += recorded(plain, "test", "target", 3)
+    write_jsonl(Path("build/prepare/manifest.jsonl"), rows)
+    write_lm(Path("words.lm"), language_model([["YES", "NO"]] * 3, 2, (0,))[0])
+    tuned = lm("tune", "words.lm", "--model", model, "--write", "--margin", 1, "--json")
+    found = json.loads(tuned.stdout)
+    assert tuned.exit_code == 0 and found["alpha"] > 0 and found["retention_utterances"] == 2
+    kept, best = read_lm(Path("words.lm")), min(row["wer"] for row in found["rows"] if row["allowed"])
+    assert (kept.alpha, kept.beta) == (found["alpha"], found["beta"])
+    assert next(row["wer"] for row in found["rows"] if row["alpha"] == kept.alpha and row["beta"] == kept.beta) == best
+    # What dev gains retention may not lose: it says what the weights alone hear.
+    refused = lm("tune", "words.lm", "--model", model, "--json")
+    assert refused.exit_code == 1 and json.loads(refused.stdout)["alpha"] == 0
+    assert "leave the language model out" in lm("tune", "words.lm", "--model", model).stdout
+    deployer().register_model(NAME, model, Passed(model_digest=model_digest(model)), tags={"regression": "pass"})  # type: ignore[arg-type]
+    deployer().deploy_model(1)
+    trial = json.loads(lm("propose", "words.lm", "--dev", "--json").stdout)
+    assert trial["version"] is None and trial["verdict"]["outcome"] == "trial"
+    proposed = json.loads(lm("propose", "words.lm", "--json").stdout)
+    assert deployer().get_version(2).digest == proposed["digest"] != model_digest(model)
+    deployer().deploy_model(2, force=True, reason="it is a test")
+    champion = f"models:/{NAME}@champion"
+    served = BaselineSTTModel(champion)
+    assert served.lm and served.lm.digest == kept.digest and served.digest == proposed["digest"]
+    deployer().rollback(reason="it is a test")
+    assert model_digest(resolve_model(champion)) == model_digest(model)
+    assert lm("propose", "words.lm", "--model", f"models:/{NAME}/2").exit_code == 2  # it hears by it already
+    assert lm("convert", "words.lm", "words.arpa").exit_code == 0
+    assert lm("tune", "words.arpa", "--model", model, "--write").exit_code == 2

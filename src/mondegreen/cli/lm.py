@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import STORE, Column, JsonOption, StoreOption, answer, manifest, named_model, table
+from mondegreen.cli.common import (
+    STORE,
+    Column,
+    JsonOption,
+    PhrasesOption,
+    StoreOption,
+    answer,
+    manifest,
+    named_model,
+    table,
+)
+from mondegreen.cli.proposal import LiveOption, OnDevOption
 from mondegreen.errors import UsageError
-from mondegreen.scoring.wording import percent
+from mondegreen.progress import progress
+from mondegreen.scoring.wording import percent, unsigned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.monitoring.lm_texts import Source
+    from mondegreen.speech.lm_tuning import LmTuning, WeightRow
     from mondegreen.speech.lm_words import Speller
     from mondegreen.speech.ngram import NGramModel
 
@@ -103,6 +116,61 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    lm: LmArgument,
+    model: Annotated[str | None, typer.Option(help="Folder, hub name or models:/name@champion.")] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="WER that dev and retention may lose at most (95 % sure).")
+    ] = 0.005,
+    write: Annotated[bool, typer.Option("--write", help="Put the chosen numbers into LM.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose alpha and beta on dev: the lowest WER, where dev and retention are non-inferior.
+
+    The exit code is 1 when the language model does not help.
+    """
+    from mondegreen.speech.lm_tuning import PASSES, dev_rows, tune_lm
+    from mondegreen.speech.ngram_files import is_arpa, read_lm, write_lm
+    from mondegreen.speech.transcriber import load_transcriber
+
+    if write and is_arpa(lm):
+        raise UsageError(
+            f"{lm}: ARPA has no place for alpha and beta.", f"`mondegreen lm convert {lm} words.lm` first."
+        )
+    found, (name, params), rows = read_lm(lm), named_model(model, "Give one: --model NAME."), manifest()
+    stt = load_transcriber(name, params)
+    passes = PASSES * (len(dev_rows(rows, "target")) + len(dev_rows(rows, "retention")))
+    with progress("hearing dev", passes) as advance:
+        tuned = tune_lm(stt, found, rows, params, margin, advance)
+    if write and tuned.alpha:
+        write_lm(lm, found.at(tuned.alpha, tuned.beta))
+    answer(tuned, _tuned(tuned, lm, write), as_json)
+    if not tuned.alpha:
+        raise typer.Exit(1)
+
+
+@app.command()
+def propose(
+    lm: LmArgument,
+    model: Annotated[str | None, typer.Option(help="The weights; the champion when not given.")] = None,
+    phrases: PhrasesOption = None,
+    on_dev: OnDevOption = False,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the champion with a language model against the champion, on test (a look), and register it as a version.
+
+    `mondegreen models deploy` and `rollback` move it as any other. The exit code is 1 unless it passed, and 0 for a
+    trial.
+    """
+    from mondegreen.cli.proposal import proposed
+    from mondegreen.scoring.phrases import read_phrases
+    from mondegreen.speech.ngram_files import read_lm
+
+    proposed(read_phrases(phrases) if phrases else None, read_lm(lm), model, on_dev, store, as_json)
+
+
+@app.command()
 def convert(
     lm: LmArgument,
     output: Annotated[Path, typer.Argument(help="words.lm, words.arpa or .arpa.gz")],
@@ -162,6 +230,30 @@ def _built(accounts: "list[Source]", facts: dict[str, Any], output: Path) -> "It
     for number in facts["fallback_discounts"]:
         yield f"Too few {number}-grams to estimate their discounts: 0.5, 1 and 1.5 were taken."
     yield f"Next: `mondegreen lm tune {output} --write` chooses its weight on dev."
+
+
+def _tuned(found: "LmTuning", lm: Path, written: bool) -> "Iterator[str | RenderableType]":
+    share: Callable[[float | None], str] = lambda value: "–" if value is None else percent(value)  # noqa: E731
+    yield table(
+        found.rows,
+        Column("alpha", lambda row: f"{row.alpha:g}", "right"),
+        Column("beta", lambda row: f"{row.beta:g}", "right"),
+        Column("WER", lambda row: percent(row.wer), "right"),
+        Column("may lose", lambda row: unsigned(max(0.0, row.loss_bound)), "right"),
+        Column("retention", lambda row: share(row.retention_wer), "right"),
+        Column("", lambda row: "chosen" if (row.alpha, row.beta) == (found.alpha, found.beta) else _allowed(row)),
+    )  # fmt: skip
+    yield f"{found.utterances} dev utterances, {found.retention_utterances} of retention."
+    if not found.retention_utterances:
+        yield "There are no retention recordings: what is lost elsewhere was not measured."
+    if not found.alpha:
+        yield "No weight hears dev better within the bounds: leave the language model out."
+    elif not written:
+        yield f"Run it again with --write, and {lm} keeps alpha {found.alpha:g} and beta {found.beta:g}."
+
+
+def _allowed(row: "WeightRow") -> str:
+    return "" if row.allowed else "refused"
 
 
 def _measured(rows: list[dict[str, Any]]) -> "Iterator[str | RenderableType]":

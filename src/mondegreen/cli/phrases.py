@@ -10,6 +10,7 @@ from mondegreen.cli.common import (
     STORE,
     Column,
     JsonOption,
+    LmOption,
     StoreOption,
     answer,
     manifest,
@@ -17,6 +18,7 @@ from mondegreen.cli.common import (
     table,
     warn_of_left_out,
 )
+from mondegreen.cli.proposal import LiveOption, OnDevOption
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, unsigned
@@ -95,8 +97,9 @@ def tune(
 def propose(
     file: ListArgument,
     model: Annotated[str | None, typer.Option(help="The weights; the champion when not given.")] = None,
-    on_dev: Annotated[bool, typer.Option("--dev", help="A trial: no look at test, no version.")] = False,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")] = None,
+    on_dev: OnDevOption = False,
+    lm: LmOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge the champion with a list against the champion, on test (a look), and register it as a version.
@@ -104,26 +107,11 @@ def propose(
     `mondegreen models deploy` and `rollback` move it as any other. The exit code is 1 unless it passed, and 0 for a
     trial.
     """
-    from mondegreen.cli.models import deployer
-    from mondegreen.config import params_of
-    from mondegreen.loop.phrase_proposal import propose as judged
+    from mondegreen.cli.proposal import proposed
     from mondegreen.scoring.phrases import read_phrases
-    from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.ngram_files import read_lm
 
-    listed, params = read_phrases(file), params_of()
-    found = deployer(None, store)
-    champion = model or f"models:/{found.model_name}@champion"
-    proposal = judged(found, champion, listed, params, lambda name: load_transcriber(name, params), on_dev)
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
-    if proposal.version:
-        lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "
-                     f"`mondegreen models deploy {proposal.version}`")  # fmt: skip
-    answer(proposal.model_dump(mode="json", exclude={"verdict"}) | {"verdict": proposal.verdict.to_dict()},
-           "\n".join(lines), as_json)  # fmt: skip
-    if proposal.version and not proposal.verdict.passed:
-        raise typer.Exit(1)
+    proposed(read_phrases(file), read_lm(lm) if lm else None, model, on_dev, store, as_json)
 
 
 def _tuned(found: "Tuning", file: Path, written: bool) -> "Iterator[str | RenderableType]":

@@ -82,11 +82,11 @@ def tune(
     dev = [row for row in rows if row.split == "dev" and row.domain == "target" and row.reference]
     kept = [row for row in rows if row.split == "dev" and row.domain == "retention" and row.reference]
     hours = sum(row.duration for row in kept) / 3600
-    done = 0
+    ready, done = stt.remembering(), 0
 
     def heard(strength: float) -> tuple[list[Hypothesis], int]:
         nonlocal done
-        model = stt.with_phrases(phrases.at(strength))
+        model = ready.with_phrases(phrases.at(strength))
         before, done = done, done + len(dev) + len(kept)
         found = transcribe_corpus(dev + kept, model, on_progress=lambda count: advance(before + count))
         pairs = join(kept, found[len(dev) :], params.score.normalizer).scored

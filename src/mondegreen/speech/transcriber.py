@@ -115,6 +115,7 @@ class BaselineSTTModel:
         self.batch_seconds, self.max_duration = batch_seconds, max_duration
         self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
+        self._known: dict[str, LogProbs] | None = None  # lattices by path, see `remembering`
 
     @property
     def digest(self) -> str:
@@ -146,6 +147,12 @@ class BaselineSTTModel:
         other.lm, other.fusion = lm, None
         if lm and lm.active:
             other.fusion = Fusion(lm, self.model.vocabulary, same.lexicon if same else None)
+        return other
+
+    def remembering(self) -> "BaselineSTTModel":
+        """One that keeps each recording's lattice, as do those made of it: for one corpus in many searches."""
+        other = copy.copy(self)
+        other._known = {}
         return other
 
     def transcribe(self, path: str | Path) -> Transcription:
@@ -220,7 +227,7 @@ class BaselineSTTModel:
         texts: dict[int, tuple[Greedy, list[Alternative]]] = {}
         budget = max(1, round(self.batch_seconds / self.model.frame_seconds))
         for group in batches([len(item.features) for item in encoded], budget):
-            lattices = log_probabilities(self.model, [encoded[index].features for index in group])
+            lattices = self._lattices([encoded[index] for index in group])
             texts.update({index: self._search(lattice) for index, lattice in zip(group, lattices, strict=True)})
         total = sum(item.duration for item in encoded)
         factor = (time.perf_counter() - started) / total if total else 0.0
@@ -237,6 +244,15 @@ class BaselineSTTModel:
                 model=self.digest,
                 warnings=item.warnings,
             )
+
+    def _lattices(self, group: Sequence[_Encoded]) -> Sequence[LogProbs]:
+        known, keys = self._known, [item.path for item in group]
+        if known is None or not all(keys):
+            return log_probabilities(self.model, [item.features for item in group])
+        if new := [item for item in group if item.path not in known]:
+            lattices = log_probabilities(self.model, [item.features for item in new])
+            known.update({item.path: lattice for item, lattice in zip(new, lattices, strict=True)})
+        return [known[key] for key in keys]
 
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
         vocabulary, frame = self.model.vocabulary, self.model.frame_seconds

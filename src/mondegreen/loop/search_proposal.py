@@ -1,4 +1,4 @@
-"""A list of phrases as a candidate: the champion's weights with the list, judged and registered as weights are."""
+"""A list of phrases or a language model as a candidate: the champion's weights with it, judged as any."""
 
 import shutil
 from collections.abc import Callable
@@ -14,9 +14,11 @@ from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
+from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.ngram_files import LM_FILE, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 
-FOLDER = Path("build/phrases/model")
+FOLDER = Path("build/search/model")
 
 
 class Proposal(BaseModel):
@@ -34,30 +36,38 @@ class Proposal(BaseModel):
 def propose(
     deployer: ModelDeployer,
     champion: str,
-    phrases: PhraseList,
+    phrases: PhraseList | None,
+    lm: NGramModel | None,
     params: Params,
     load: Callable[[str], BaselineSTTModel],
     on_dev: bool = False,
     folder: Path = FOLDER,
 ) -> Proposal:
-    """Judges the champion with a list against the champion as it is; on test it is registered, Staging/@challenger.
+    """Judges the champion with a list or a language model against the champion as it is.
+
+    On test the one that is judged is registered, Staging/@challenger.
 
     Args:
         champion: `models:/name@champion`, or any other model.
+        phrases: instead of its own; None: its own stay.
+        lm: likewise.
         load: a model by name.
         on_dev: a trial, which spends no look and registers nothing.
         folder: where the candidate's files are put together.
 
     Raises:
-        UsageError: the list does nothing to this model.
+        UsageError: they do nothing to this model.
     """
     old = load(champion)
-    if not phrases.active or phrases.digest == (old.phrases.digest if old.phrases else ""):
-        raise UsageError("The list changes nothing of this model.", "Name phrases that have a weight, or another list.")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(old.model.folder, folder)
-    write_phrases(folder / PHRASES_FILE, phrases)
+    if phrases:
+        write_phrases(folder / PHRASES_FILE, phrases)
+    if lm:
+        write_lm(folder / LM_FILE, lm)
     new = load(str(folder))
+    if new.digest == old.digest:
+        raise UsageError("The search of this model stays as it is.", "Name phrases or a model that have a weight.")
     config = ValidationConfig.from_params(params).model_copy(update={"on": "dev"} if on_dev else {})
     validator = ModelValidator(config, params=params)
     utterances = validator.utterances()
@@ -71,9 +81,15 @@ def propose(
     suites = _suites(old, new, params)
     version = deployer.register_model(
         deployer.model_name, folder, verdict,
-        description=f"The weights of {champion} with {len(phrases.active)} phrases.", tags={"regression": suites},
+        description=f"The weights of {champion} with {_named(phrases, lm)}.", tags={"regression": suites},
     )  # fmt: skip
     return Proposal(champion=champion, digest=new.digest, version=version, verdict=verdict, suites=suites)
+
+
+def _named(phrases: PhraseList | None, lm: NGramModel | None) -> str:
+    parts = [f"{len(phrases.active)} phrases"] if phrases else []
+    parts += [f"a language model of {len(lm.words)} words, alpha {lm.alpha:g}, beta {lm.beta:g}"] if lm else []
+    return " and ".join(parts)
 
 
 def _suites(old: BaselineSTTModel, new: BaselineSTTModel, params: Params) -> str:

@@ -1,0 +1,44 @@
+"""What `phrases propose` and `lm propose` share: the champion's weights with another search, judged."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mondegreen.cli.common import answer
+
+if TYPE_CHECKING:
+    from mondegreen.scoring.phrases import PhraseList
+    from mondegreen.speech.ngram import NGramModel
+
+OnDevOption = Annotated[bool, typer.Option("--dev", help="A trial: no look at test, no version.")]
+LiveOption = Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")]
+
+
+def proposed(
+    phrases: "PhraseList | None",
+    lm: "NGramModel | None",
+    model: str | None,
+    on_dev: bool,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Judges, registers and answers; the exit code is 1 unless it passed, and 0 for a trial."""
+    from mondegreen.cli.models import deployer
+    from mondegreen.config import params_of
+    from mondegreen.loop.search_proposal import propose
+    from mondegreen.speech.transcriber import load_transcriber
+
+    params, found = params_of(), deployer(None, store)
+    champion = model or f"models:/{found.model_name}@champion"
+    proposal = propose(found, champion, phrases, lm, params, lambda name: load_transcriber(name, params), on_dev)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
+    if proposal.version:
+        lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "
+                     f"`mondegreen models deploy {proposal.version}`")  # fmt: skip
+    answer(proposal.model_dump(mode="json", exclude={"verdict"}) | {"verdict": proposal.verdict.to_dict()},
+           "\n".join(lines), as_json)  # fmt: skip
+    if proposal.version and not proposal.verdict.passed:
+        raise typer.Exit(1)
