@@ -13,7 +13,7 @@ from mondegreen.cases.records import NewCase
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.config import Params
-from mondegreen.files import write_jsonl
+from mondegreen.files import write_jsonl, write_text
 from mondegreen.monitoring.lm_texts import Judged
 from mondegreen.records import Utterance
 from mondegreen.speech.digests import model_digest
@@ -150,12 +150,14 @@ def test_dev_chooses_the_numbers_and_the_candidate_is_judged_registered_and_serv
     rows += recorded(plain, "test", "target", 3)
     write_jsonl(Path("build/prepare/manifest.jsonl"), rows)
     write_lm(Path("words.lm"), language_model([["YES", "NO"]] * 3, 2, (0,))[0])
-    tuned = lm("tune", "words.lm", "--model", model, "--write", "--margin", 1, "--json")
+    write_text(Path("params.yaml"), "validate:\n  retention_margin: 1.0\n")
+    tuned = lm("tune", "words.lm", "--model", model, "--write", "--json")
     found = json.loads(tuned.stdout)
     assert tuned.exit_code == 0 and found["alpha"] > 0 and found["retention_utterances"] == 2
     kept, best = read_lm(Path("words.lm")), min(row["wer"] for row in found["rows"] if row["allowed"])
     assert (kept.alpha, kept.beta) == (found["alpha"], found["beta"])
     assert next(row["wer"] for row in found["rows"] if row["alpha"] == kept.alpha and row["beta"] == kept.beta) == best
+    Path("params.yaml").unlink()
     # What dev gains retention may not lose: it says what the weights alone hear.
     refused = lm("tune", "words.lm", "--model", model, "--json")
     assert refused.exit_code == 1 and json.loads(refused.stdout)["alpha"] == 0

@@ -119,13 +119,11 @@ def evaluate(
 def tune(
     lm: LmArgument,
     model: Annotated[str | None, typer.Option(help="Folder, hub name or models:/name@champion.")] = None,
-    margin: Annotated[
-        float, typer.Option(min=0, max=1, help="WER that dev and retention may lose at most (95 % sure).")
-    ] = 0.005,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="WER that dev may lose at most (95 % sure).")] = 0.005,
     write: Annotated[bool, typer.Option("--write", help="Put the chosen numbers into LM.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose alpha and beta on dev: the lowest WER, where dev and retention are non-inferior.
+    """Choose alpha and beta on dev: the lowest WER, where dev and retention (validate.retention_margin) lose little.
 
     The exit code is 1 when the language model does not help.
     """

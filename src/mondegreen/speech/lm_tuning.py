@@ -1,8 +1,9 @@
 """How much a language model is to count in the search. Dev alone is asked, never what judges.
 
-First alpha is chosen with a word's average worth given back, then beta. A pair is allowed where the corpus WER of dev,
-and that of the retention set's dev part, is non-inferior to that without the model: text of one domain may harm the
-speech of others. Of those allowed the one with the lowest WER on dev is taken, the smaller alpha of equals.
+First alpha is chosen with a word's average worth given back, then beta. A pair is allowed where the WER of dev is
+non-inferior to that without the model, and where the retention set's dev part loses no more than the gate lets pass:
+text of one domain may harm the speech of others. Of those allowed the one with the lowest WER on dev is taken, the
+smaller alpha of equals.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ class LmTuning(_Record):
     utterances: int
     retention_utterances: int
     margin: float
+    retention_margin: float
     rows: tuple[WeightRow, ...]
     alpha: float
     beta: float
@@ -67,7 +69,8 @@ def tune_lm(
 
     Args:
         rows: the manifest.
-        margin: WER that dev, and retention's dev part, may lose at most (95 % sure), absolute.
+        params: `validate.retention_margin` is what retention's dev part may lose at most (95 % sure), absolute.
+        margin: the same of dev.
         advance: told how many transcriptions are done.
 
     Raises:
@@ -92,7 +95,8 @@ def tune_lm(
         (wer, bound), (other_wer, other_bound) = (
             _compared(utterances, plain[part], found[part], params) for utterances, part in parts
         )
-        allowed = all(loss is None or loss <= margin + _EPSILON for loss in (bound, other_bound))
+        limits = ((bound, margin), (other_bound, params.validate_.retention_margin))
+        allowed = all(loss is None or loss <= limit + _EPSILON for loss, limit in limits)
         numbers = {"wer": wer, "loss_bound": bound, "retention_wer": other_wer, "retention_loss_bound": other_bound}
         return WeightRow.model_validate({"alpha": alpha, "beta": beta, "allowed": allowed or not alpha} | numbers)
 
@@ -105,6 +109,7 @@ def tune_lm(
         utterances=len(dev),
         retention_utterances=len(kept),
         margin=margin,
+        retention_margin=params.validate_.retention_margin,
         rows=tuple(tried),
         alpha=best.alpha,
         beta=best.beta,
