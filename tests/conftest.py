@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MONDEGREEN_RUNTIME", "torch")  # an export of each tiny model would take most of the time
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 

@@ -11,6 +11,7 @@ from mondegreen.errors import UsageError, first_fault
 Seconds = float
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channel = Literal["mix", "first", "second", "split"]
+Runtime = Literal["auto", "torch", "onnx"]
 
 
 class _Section(BaseModel):
@@ -42,6 +43,7 @@ class TranscribeParams(_Section):
     nbest: int = Field(5, ge=1)
     phrases: str | None = Field(None, min_length=1)
     lm: str | None = Field(None, min_length=1)
+    runtime: Runtime = "auto"
 
 
 GuardName = Literal["confident", "edits", "vocabulary", "sound", "acoustic", "agreement"]

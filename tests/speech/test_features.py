@@ -9,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoFeatureExtractor
 
+from mondegreen.speech.acoustic_model import AcousticModel
+from mondegreen.speech.batching import batches
 from mondegreen.speech.decoding import greedy
-from mondegreen.speech.model import SpeechModel, batches, encode, load_model, log_probabilities, normalized, num_frames
+from mondegreen.speech.model import SpeechModel, encode, load_model, log_probabilities, num_frames
+from mondegreen.speech.settings import normalized
+from tests.speech.exported import EXPORTED, on_one_worker, pair
 from tests.tiny import save_model
 
 SHAPES = [("wav2vec2", "group"), ("wav2vec2", "layer"), ("hubert", "group"), ("hubert", "layer"), ("wavlm", "group")]
@@ -27,18 +31,18 @@ def _waveform(seed: int, samples: int) -> np.ndarray:
     return (rng.uniform(0.01, 1) * rng.standard_normal(samples)).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *(pytest.param((kind, "onnx"), marks=on_one_worker) for kind in EXPORTED)])
 @settings(max_examples=8, deadline=None)
 @given(
     lengths=st.lists(st.integers(800, 24_000), min_size=2, max_size=5), seed=st.integers(0, 2**16), order=st.randoms()
 )
 def test_any_batch_in_any_order_gives_what_one_at_a_time_gives(models, shape, lengths, seed, order) -> None:
-    model = models[shape]
-    features = [encode(model, _waveform(seed + i, length)) for i, length in enumerate(lengths)]
-    alone = [log_probabilities(model, [item])[0] for item in features]
+    model: AcousticModel = pair(shape[0])[1] if shape[1] == "onnx" else models[shape]
+    features = [model.features(_waveform(seed + i, length)) for i, length in enumerate(lengths)]
+    alone = [model.lattices([item])[0] for item in features]
     positions = list(range(len(features)))
     order.shuffle(positions)
-    together = log_probabilities(model, [features[i] for i in positions])
+    together = model.lattices([features[i] for i in positions])
     for position, found in zip(positions, together, strict=True):
         assert np.abs(found - alone[position]).max() <= 1e-4
         text = greedy(found, model.vocabulary, model.frame_seconds).text

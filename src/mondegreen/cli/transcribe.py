@@ -22,6 +22,7 @@ from mondegreen.cli.common import (
     origins,
     warn_of_left_out,
 )
+from mondegreen.config import Runtime
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
@@ -64,6 +65,10 @@ def transcribe(
         Literal["local", "ray"] | None,
         typer.Option(help="Who fills the shards; compute.engine of ./params.yaml when not given."),
     ] = None,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="What computes; transcribe.runtime of ./params.yaml when not given."),
+    ] = None,
 ) -> None:
     """Transcribe recordings (wav, flac, ogg, mp3; others with the extra av; any rate, any length).
 
@@ -85,6 +90,8 @@ def transcribe(
     from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
 
     channel = channel or params.audio.channel
+    if runtime:
+        params = params.model_copy(update={"transcribe": params.transcribe.model_copy(update={"runtime": runtime})})
     seconds = batch_size * params.audio.max_duration if batch_size else params.transcribe.batch_seconds
     hears: dict[str, Any] = {"phrases": read_phrases(phrases) if phrases else None, "lm": read_lm(lm) if lm else None}
     if out:

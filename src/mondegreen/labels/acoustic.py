@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import ctc_loss
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
+from mondegreen.speech.acoustic_model import AcousticModel
 from mondegreen.speech.audio import load_audio
+from mondegreen.speech.batching import batches
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
 from mondegreen.speech.feature_cache import FeatureCache
-from mondegreen.speech.model import SpeechModel, batches, encode, load_base, log_probabilities
+from mondegreen.speech.model import load_base
+from mondegreen.speech.settings import Features
 from mondegreen.speech.text import Labeller
 
 MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin
@@ -39,7 +41,7 @@ class AcousticScorer:
         cache: of the model's features; the usual one when not given.
     """
 
-    def __init__(self, model: SpeechModel, batch_seconds: Seconds = 15.0, cache: FeatureCache | None = None) -> None:
+    def __init__(self, model: AcousticModel, batch_seconds: Seconds = 15.0, cache: FeatureCache | None = None) -> None:
         self.model, self._batch_seconds = model, batch_seconds
         self._labeller = Labeller(model.vocabulary)
         self._cache = cache or FeatureCache(model.encoder_digest)
@@ -75,13 +77,13 @@ class AcousticScorer:
         self._cache.flush()
         budget = max(1, round(self._batch_seconds / self.model.frame_seconds))
         for group in batches([len(item) for item in features], budget):
-            lattices = log_probabilities(self.model, [features[index] for index in group])
+            lattices = self.model.lattices([features[index] for index in group])
             yield from zip(group, lattices, strict=True)
 
-    def _features(self, path: Path) -> Tensor:
+    def _features(self, path: Path) -> Features:
         return self._cache.get_or_compute(
-            content_digest(path), lambda: encode(self.model, load_audio(path, max_missing_share=1))
-        )
+            content_digest(path), lambda: torch.from_numpy(self.model.features(load_audio(path, max_missing_share=1)))
+        ).numpy()
 
     def _log_likelihood(self, lattice: LogProbs, text: str) -> float | None:
         try:

@@ -1,4 +1,4 @@
-"""What a model folder holds, taken as transformers takes it: weights, settings of the waveform, vocabulary.
+"""What a model folder holds, taken as transformers takes it: weights and vocabulary.
 
 Where transformers would fill in what is missing (random weights, a default) or stop with a traceback, a UsageError says
 in a sentence what is wrong and what to do. Nothing is allocated, and no code of a folder runs, before it was looked at.
@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,115 +17,16 @@ from transformers import AutoConfig, AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mondegreen.errors import UsageError
-from mondegreen.speech.audio import SAMPLE_RATE
 from mondegreen.speech.decoding import Vocabulary
-from mondegreen.speech.digests import FETCH, nested_settings, read_object
-from mondegreen.speech.recording import Hertz
+from mondegreen.speech.digests import FETCH, read_object
 
-KINDS = ("wav2vec2", "hubert", "wavlm")
-NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
-ADAPTER_CONFIG = "adapter_config.json"
-_SETTINGS = (
-    *("config.json", "preprocessor_config.json", "processor_config.json", "vocab.json"),
-    *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
-)
 _TOKENIZER = (
     "If vocab.json numbers the characters of a CTC model, tokenizer_class in tokenizer_config.json is "
     "Wav2Vec2CTCTokenizer; else fetch the tokenizer from the model that this one was trained from."
 )
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SPEC_AUGMENT = "masked_spec_embed"  # only training uses it: the one weight that a checkpoint may lack
 _SLACK = 1_000_000  # weights that config.json may describe beyond twice what the files hold
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the model wants a waveform."""
-
-    normalize: bool = True  # zero mean, unit variance for each waveform
-    rate: Hertz = SAMPLE_RATE
-
-
-def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """config.json of a folder that can be loaded: the kind is known, and there are weights in safetensors.
-
-    Raises:
-        UsageError: neither, or one of the JSON files beside it is damaged.
-    """
-    if (folder / ADAPTER_CONFIG).is_file():
-        raise _adapter_alone(folder, name)
-    config = {file: read_object(folder / file) for file in _SETTINGS if (folder / file).is_file()}.get("config.json")
-    if config is None:
-        raise UsageError(f"{name} is not a model: {folder / 'config.json'} does not exist.", NAME_A_MODEL)
-    if config.get("model_type") not in KINDS:
-        raise UsageError(
-            f"{name}: model_type {config.get('model_type')!r} is not a Wav2Vec2, HuBERT or WavLM model.",
-            f"Name a CTC model of one of these kinds: {', '.join(KINDS)}.",
-        )
-    if config.get("add_adapter"):
-        raise UsageError(
-            f"{name} has convolutions behind its transformer (add_adapter), which make its frames longer: times, "
-            "windows and cached features here go by the encoder's frames, so that it is not supported.",
-            "Name a model whose config.json says add_adapter: false; a LoRA or language adapter is something else.",
-        )
-    _require_safetensors(folder, name)
-    if (folder / "language_model").is_dir() or (folder / "alphabet.json").is_file():
-        logger.warning("%s comes with a language model, which is not used: its texts are the acoustic model's.", name)
-    return config
-
-
-def _adapter_alone(folder: Path, name: str) -> UsageError:
-    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    return UsageError(
-        f"{name} is an adapter (peft) of {base}, not a whole model.",
-        'Merge it into its base and name the new folder: python -c "from peft import PeftModel; from transformers '
-        f"import AutoModelForCTC as M, AutoProcessor as P; PeftModel.from_pretrained(M.from_pretrained({base!r}), "
-        f"{str(folder)!r}).merge_and_unload().save_pretrained('merged'); "
-        f"P.from_pretrained({base!r}).save_pretrained('merged')\"",
-    )
-
-
-def _require_safetensors(folder: Path, name: str) -> None:
-    """A pickle may run anything when it is loaded, so none ever is."""
-    if (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file():
-        return
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
-    found = f", only a pickle ({pickles[0]})" if pickles else f", only {others[0]}" if others else ""
-    here = repr(str(folder))
-    raise UsageError(
-        f"{name} has no model.safetensors{found}.",
-        'If you trust it, write one: python -c "from transformers import AutoModelForCTC as M; '
-        f'M.from_pretrained({here}).save_pretrained({here})"'
-        if pickles
-        else "Name a folder with model.safetensors: save_pretrained of transformers writes it.",
-    )
-
-
-def read_settings(folder: Path, name: str) -> Settings:
-    """What transformers' feature extractor would do, from where transformers 5 or older versions keep it.
-
-    `return_attention_mask` needs no reading: here no recording sees the padding of another, with a mask or without.
-
-    Raises:
-        UsageError: features other than a waveform, or a rate that cannot be.
-    """
-    found = nested_settings(folder)
-    if found is None and (folder / "preprocessor_config.json").is_file():
-        found = read_object(folder / "preprocessor_config.json")
-    if found is None:
-        logger.warning("%s says nothing of its waveforms: 16 kHz, normalised, as most models want them.", name)
-        return Settings()
-    kind, rate = (
-        found.get("feature_extractor_type", "Wav2Vec2FeatureExtractor"),
-        found.get("sampling_rate", SAMPLE_RATE),
-    )
-    if kind != "Wav2Vec2FeatureExtractor":
-        raise UsageError(f"{name} hears features of {kind}, not waveforms.", "Name a model that hears waveforms.")
-    if not isinstance(rate, int) or not 1_000 <= rate <= 768_000:
-        raise UsageError(f"{name}: sampling_rate {rate!r} is no rate in hertz.", "Correct it, most have 16000.")
-    return Settings(normalize=bool(found.get("do_normalize", True)), rate=rate)
 
 
 def load_network(folder: Path, name: str) -> Any:

@@ -102,7 +102,8 @@ def _memory_key(model: "BaselineSTTModel") -> str:
     from mondegreen.speech.audio import DECODING
 
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
+    return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
 
 
 def _remember(memory: Path, rows: list[Hypothesis]) -> None:

@@ -22,8 +22,10 @@ from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, TrainingError, VocabularyError
 from mondegreen.records import Example, Problem
 from mondegreen.speech.audio import MAX_MISSING_SHARE, Waveform, load_audio
+from mondegreen.speech.batching import batches
 from mondegreen.speech.feature_cache import FeatureCache
-from mondegreen.speech.model import SpeechModel, batches, encode, forward_features, num_frames, pad, prepared
+from mondegreen.speech.model import SpeechModel, encode, forward_features, num_frames, pad
+from mondegreen.speech.settings import prepared
 from mondegreen.speech.text import Labeller, min_frames
 from mondegreen.speech.windows import LIMIT_KEY
 
@@ -68,7 +70,7 @@ class Recordings:
         """Number of frames; computes and keeps the features when there is a cache. Raises AudioError."""
         if example.sha256 not in self._frames:
             self._frames[example.sha256] = (
-                num_frames(self.base.network, len(prepared(self.base, self.waveform(example))))
+                num_frames(self.base.network, len(prepared(self.base.settings, self.waveform(example))))
                 if self.cache is None
                 else len(self.features(example))
             )
@@ -108,7 +110,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             return item | {"features": self.recordings.features(clip.example)}
         waveform = self.recordings.waveform(clip.example)
         waveform = augmented(waveform) if self.augment else waveform
-        return item | {"waveform": torch.from_numpy(prepared(self.recordings.base, waveform))}
+        return item | {"waveform": torch.from_numpy(prepared(self.recordings.base.settings, waveform))}
 
 
 def augmented(waveform: Waveform) -> Waveform:

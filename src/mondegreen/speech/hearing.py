@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mondegreen.compute import Undone, in_order, map_shards
 from mondegreen.config import Params
@@ -34,7 +34,7 @@ class Copy:
         stt = stt.with_phrases(self.phrases).with_lm(self.lm)
         if stt.digest != self.digest:
             raise UsageError(f"{self.name} is another model than when the run began.", "Begin again.")
-        stt.model = replace(stt.model, name=self.name)
+        stt.model = replace(cast(Any, stt.model), name=self.name)  # a dataclass, whatever computes it
         return stt
 
     def __call__(self, folder: Path | None) -> Callable[[Sequence[str]], list[Result]]:

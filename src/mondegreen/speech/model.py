@@ -7,47 +7,33 @@ Any batch then gives what a batch of one gives.
 
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soxr
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from mondegreen.config import Params, Seconds
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, pipeline_phrases
+from mondegreen.scoring.phrases import PhraseList, digest_with, pipeline_phrases
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
-from mondegreen.speech.checkpoint import (
-    ADAPTER_CONFIG,
-    NAME_A_MODEL,
-    Settings,
-    load_network,
-    load_vocabulary,
-    read_config,
-    read_settings,
-)
+from mondegreen.speech.checkpoint import load_network, load_vocabulary
 from mondegreen.speech.decoding import LogProbs, Vocabulary
 from mondegreen.speech.digests import phrases_in, weights_digest
+from mondegreen.speech.model_folder import is_adapter, read_config, resolve_model
 from mondegreen.speech.ngram import NGramModel
-from mondegreen.speech.ngram_files import LM_FILE, lm_in, pipeline_lm
+from mondegreen.speech.ngram_files import lm_in, pipeline_lm
 from mondegreen.speech.positions import trim_positions
-from mondegreen.speech.windows import LIMIT_KEY, OVERLAP, join, read_limit, window_starts
+from mondegreen.speech.settings import Features, Settings, prepared, read_settings, too_short
+from mondegreen.speech.windows import LIMIT_KEY, heard_in_windows, read_limit
 
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
-# A scheme's resolver is named, not imported: speech stays below registry.
-_RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
 _ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
-_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE, LM_FILE)
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,6 +77,18 @@ class SpeechModel:
     def device(self) -> torch.device:
         return self.network.device
 
+    @property
+    def runtime(self) -> str:
+        return "torch"
+
+    def features(self, waveform: Waveform, name: str = "The recording") -> Features:
+        """As `acoustic_model.AcousticModel` has it."""
+        return encode(self, waveform, name).numpy()
+
+    def lattices(self, features: Sequence[Features]) -> list[LogProbs]:
+        """As `acoustic_model.AcousticModel` has it."""
+        return log_probabilities(self, [torch.from_numpy(item) for item in features])
+
 
 def load_model(name: str, device: str | None = None) -> SpeechModel:
     """Loads weights and tokenizer; `name` is a folder (also of a LoRA adapter), a hub name or `models:/name@alias`.
@@ -98,7 +96,7 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
     Raises:
         UsageError: nothing loadable there (see `checkpoint`), or no Wav2Vec2, HuBERT or WavLM with a CTC head.
     """
-    if (Path(name) / "base.json").is_file() and not (Path(name) / "config.json").is_file():  # one of our adapters
+    if is_adapter(Path(name)):
         model: SpeechModel = import_module(_ADAPTERS).load_adapter(Path(name), device)
         return model
     folder = resolve_model(name)
@@ -130,32 +128,6 @@ def load_base(params: Params) -> SpeechModel:
     return replace(model, phrases=pipeline_phrases(params) or model.phrases, lm=pipeline_lm(params) or model.lm)
 
 
-def resolve_model(name: str) -> Path:
-    """The local folder of a model, fetched first when it lives in the registry or on the hub."""
-    for scheme, resolver in _RESOLVERS.items():
-        if name.startswith(scheme):
-            module, function = resolver.split(":")
-            return Path(getattr(import_module(module), function)(name))
-    if any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
-        return Path(name)
-    if Path(name).exists() or name.startswith((".", "/")) or name.count("/") != 1:
-        raise UsageError(f"{name} is not a model: {Path(name) / 'config.json'} does not exist.", NAME_A_MODEL)
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
-    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UsageError(
-            f"{name} is neither a local folder nor to be had from the model hub ({type(error).__name__}).",
-            "Check the name and the network, or download the model and name its folder.",
-        ) from error
-
-
 def encoder_digest(network: PreTrainedModel, settings: Settings) -> str:
     """sha256 over the convolutional encoder: its configuration, its weights, and how waveforms are prepared."""
     config = network.config
@@ -166,27 +138,6 @@ def encoder_digest(network: PreTrainedModel, settings: Settings) -> str:
     for name, tensor in sorted(encoder.state_dict().items()):
         total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def normalized(waveform: Waveform) -> Waveform:
-    """Zero mean and unit variance, as transformers' Wav2Vec2FeatureExtractor does it.
-
-    Args:
-        waveform: float32 (num_samples,), 16 kHz.
-    """
-    result: Waveform = ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
-    return result
-
-
-def prepared(model: SpeechModel, waveform: Waveform) -> Waveform:
-    """A waveform as the encoder wants it: at its rate, and normalised where the model's settings say so.
-
-    Args:
-        waveform: float32 (num_samples,), 16 kHz.
-    """
-    if model.settings.rate != SAMPLE_RATE:
-        waveform = soxr.resample(waveform, SAMPLE_RATE, model.settings.rate, quality="HQ")
-    return normalized(waveform) if model.settings.normalize else waveform
 
 
 @torch.inference_mode()
@@ -203,13 +154,9 @@ def encode(model: SpeechModel, waveform: Waveform, name: str = "The recording") 
     Raises:
         AudioError: it is shorter than what the encoder takes in at once, which is longer at a lower rate.
     """
-    samples = torch.from_numpy(prepared(model, waveform))
+    samples = torch.from_numpy(prepared(model.settings, waveform))
     if num_frames(model.network, len(samples)) < 1:
-        raise AudioError(
-            f"{name} lasts {len(waveform) / SAMPLE_RATE:.3f} s, too little for a frame of {model.name}.",
-            "Leave it out.",
-            "too_short",
-        )
+        raise too_short(waveform, name, model.name)
     encoder: Any = model.network.base_model.feature_extractor
     features: Tensor = encoder(samples[None].to(model.device))  # (1, conv_dim, num_frames)
     return features[0].T.contiguous().cpu()
@@ -268,30 +215,11 @@ def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[Lo
     Returns:
         one float32 (num_frames, vocab_size) an utterance.
     """
-    longest, overlap = model.max_frames, round(OVERLAP / model.frame_seconds)
-    starts = [window_starts(len(item), longest, overlap) for item in features]
-    pieces = [
-        item if longest is None else item[start : start + longest]
-        for item, begins in zip(features, starts, strict=True)
-        for start in begins
-    ]
-    padded, mask = pad(pieces)
-    logits = forward_features(model.network, padded.to(model.device), mask.to(model.device))
-    rows = iter(torch.log_softmax(logits.float(), dim=-1).cpu().numpy())
-    heard = iter([row[: len(piece)] for row, piece in zip(rows, pieces, strict=True)])
-    return [join([next(heard) for _ in begins], begins, model.vocabulary.blank) for begins in starts]
 
+    def heard(pieces: list[Tensor]) -> list[LogProbs]:
+        padded, mask = pad(pieces)
+        logits = forward_features(model.network, padded.to(model.device), mask.to(model.device))
+        rows = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+        return [row[: len(piece)] for row, piece in zip(rows, pieces, strict=True)]
 
-def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Groups utterances of like length: each group's padded size (count x longest) stays within `budget` frames.
-
-    A single utterance longer than the budget is a group of its own.
-    """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    groups: list[list[int]] = []
-    for index in order:
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
+    return heard_in_windows(features, model.max_frames, model.frame_seconds, model.vocabulary.blank, heard)

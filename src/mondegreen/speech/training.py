@@ -31,9 +31,10 @@ from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
+from mondegreen.speech.batching import batches
 from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, ctc_loss
 from mondegreen.speech.decoding import LogProbs, greedy
-from mondegreen.speech.model import SpeechModel, batches, log_probabilities
+from mondegreen.speech.model import SpeechModel, log_probabilities
 from mondegreen.speech.text import Labeller
 
 OnEpoch = Callable[[dict[str, Any]], None]

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from mondegreen.config import Params, Seconds
+from mondegreen.config import Params, Runtime, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.phrases import PhraseList, digest_with
@@ -29,13 +28,15 @@ from mondegreen.speech.audio import (
     load_audio,
     stream_windows,
 )
+from mondegreen.speech.batching import batches
 from mondegreen.speech.boosting import Boost, boosted_search
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.fusion import Fusion
-from mondegreen.speech.model import batches, encode, load_model, log_probabilities
 from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.runtime import open_model
+from mondegreen.speech.settings import Features
 from mondegreen.speech.windows import OVERLAP
 
 WINDOW: Seconds = 24.0
@@ -74,7 +75,7 @@ class _Encoded:
     """A recording after the encoder."""
 
     path: str
-    features: Tensor  # float32 (num_frames, conv_dim)
+    features: Features
     duration: Seconds
     warnings: tuple[str, ...] = ()
 
@@ -92,6 +93,7 @@ class BaselineSTTModel:
         phrases: what it shall hear (see `boosting`); the list in the model's folder, if there is one, when not given.
             An empty list is none.
         lm: language model of its search (see `fusion`); the one in the model's folder, if there is one, when not given.
+        runtime: what computes it, see `runtime.open_model`. Never changes a text; a score at most in its last digits.
     """
 
     def __init__(
@@ -106,8 +108,9 @@ class BaselineSTTModel:
         cached: bool = False,
         phrases: PhraseList | None = None,
         lm: NGramModel | None = None,
+        runtime: Runtime = "auto",
     ) -> None:
-        self.model = load_model(model_name)
+        self.model = open_model(model_name, runtime)
         self.phrases = self.model.phrases if phrases is None else phrases
         self.boost = self.boost_of(self.phrases)
         self.lm = self.model.lm if lm is None else lm
@@ -175,7 +178,7 @@ class BaselineSTTModel:
     def transcribe_waveforms(self, waveforms: Sequence[Waveform]) -> list[Transcription]:
         """Transcribes recordings that are decoded already: each float32 (num_samples,), 16 kHz."""
         started = time.perf_counter()
-        encoded = [_Encoded("", encode(self.model, waveform), len(waveform) / SAMPLE_RATE) for waveform in waveforms]
+        encoded = [_Encoded("", self.model.features(waveform), len(waveform) / SAMPLE_RATE) for waveform in waveforms]
         return list(self._decode(encoded, started))
 
     def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Transcription | Failure]:
@@ -201,12 +204,14 @@ class BaselineSTTModel:
         """The encoder's features, from the cache when they are there."""
         key = content_digest(path) if self.cache else ""
         if self.cache and (known := self.cache.get(key)) is not None:
-            return _Encoded(path, known, duration)
+            return _Encoded(path, known.numpy(), duration)
         said: list[str] = []
         waveform = load_audio(path, **self._heard(said))
-        features = encode(self.model, waveform, path)
+        features = self.model.features(waveform, path)
         if self.cache:
-            self.cache.put(key, features)
+            from torch import from_numpy  # whoever transcribes a call need not wait for torch
+
+            self.cache.put(key, from_numpy(features))
         return _Encoded(path, features, len(waveform) / SAMPLE_RATE, tuple(said))
 
     def _heard(self, said: list[str]) -> dict[str, Any]:
@@ -248,9 +253,9 @@ class BaselineSTTModel:
     def _lattices(self, group: Sequence[_Encoded]) -> Sequence[LogProbs]:
         known, keys = self._known, [item.path for item in group]
         if known is None or not all(keys):
-            return log_probabilities(self.model, [item.features for item in group])
+            return self.model.lattices([item.features for item in group])
         if new := [item for item in group if item.path not in known]:
-            lattices = log_probabilities(self.model, [item.features for item in new])
+            lattices = self.model.lattices([item.features for item in new])
             known.update({item.path: lattice for item, lattice in zip(new, lattices, strict=True)})
         return [known[key] for key in keys]
 
@@ -292,6 +297,8 @@ class BaselineSTTModel:
 def load_transcriber(model_name: str, params: Params, **other: Any) -> BaselineSTTModel:
     """The model with the pipeline's decoding parameters, and its features kept between stages.
 
+    With these `auto` is torch: what is kept and what judges is then the same whether a machine can export or not.
+
     Args:
         other: parameters of `BaselineSTTModel` that are to differ.
     """
@@ -301,9 +308,12 @@ def load_transcriber(model_name: str, params: Params, **other: Any) -> BaselineS
         "nbest": params.transcribe.nbest,
         "max_duration": params.audio.max_duration,
         "max_missing_share": params.audio.max_missing_share,
+        "runtime": params.transcribe.runtime,
         "cached": True,
-    }
-    return BaselineSTTModel(model_name, **given | other)
+    } | other
+    if given["cached"] and given["runtime"] == "auto":
+        given["runtime"] = "torch"
+    return BaselineSTTModel(model_name, **given)
 
 
 def transcribe_in_groups(

@@ -7,8 +7,9 @@ length that overlap, so that every frame stands in one where its neighbours are 
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from mondegreen.speech.decoding import LogProbs
 
 OVERLAP: Seconds = 4.0  # of two neighbouring windows; a third of them where they are short
 LIMIT_KEY = "max_audio_seconds"  # of config.json; transformers keeps keys that it does not know
+Frames = TypeVar("Frames", bound=Any)  # an array or a tensor: what has a length and can be cut
 _SHORTEST: Seconds = 1.0  # a shorter window would hold hardly a word
 
 
@@ -39,6 +41,30 @@ def read_limit(config: Path, value: object) -> Seconds | None:
             "Write the longest audio that the model takes in one piece, such as 30.0, or take the line out.",
         )
     return float(value)
+
+
+def heard_in_windows(
+    features: Sequence[Frames],
+    longest: int | None,
+    frame_seconds: Seconds,
+    blank: int,
+    heard: Callable[[list[Frames]], list[LogProbs]],
+) -> list[LogProbs]:
+    """A lattice an utterance; one of more than `longest` frames is taken in windows.
+
+    Args:
+        features: each (num_frames, conv_dim).
+        heard: what the model makes of pieces of them, in one batch.
+    """
+    overlap = round(OVERLAP / frame_seconds)
+    starts = [window_starts(len(item), longest, overlap) for item in features]
+    pieces = [
+        item if longest is None else item[start : start + longest]
+        for item, begins in zip(features, starts, strict=True)
+        for start in begins
+    ]
+    rows = iter(heard(pieces))
+    return [join([next(rows) for _ in begins], begins, blank) for begins in starts]
 
 
 def window_starts(length: int, longest: int | None, overlap: int) -> list[int]:

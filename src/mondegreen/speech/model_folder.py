@@ -1,0 +1,111 @@
+"""Where a model's folder is, and whether it is one: what can be said before anything is loaded."""
+
+import logging
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mondegreen.errors import UsageError
+from mondegreen.scoring.phrases import PHRASES_FILE
+from mondegreen.speech.digests import read_object
+from mondegreen.speech.ngram_files import LM_FILE
+
+KINDS = ("wav2vec2", "hubert", "wavlm")
+NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."
+ADAPTER_CONFIG = "adapter_config.json"
+_SETTINGS = (
+    *("config.json", "preprocessor_config.json", "processor_config.json", "vocab.json"),
+    *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
+)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# A scheme's resolver is named, not imported: speech stays below registry.
+_RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
+_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", PHRASES_FILE, LM_FILE)
+logger = logging.getLogger(__name__)
+
+
+def resolve_model(name: str) -> Path:
+    """The local folder of a model, fetched first when it lives in the registry or on the hub."""
+    for scheme, resolver in _RESOLVERS.items():
+        if name.startswith(scheme):
+            module, function = resolver.split(":")
+            return Path(getattr(import_module(module), function)(name))
+    if any((Path(name) / file).is_file() for file in ("config.json", ADAPTER_CONFIG)):
+        return Path(name)
+    if Path(name).exists() or name.startswith((".", "/")) or name.count("/") != 1:
+        raise UsageError(f"{name} is not a model: {Path(name) / 'config.json'} does not exist.", NAME_A_MODEL)
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES)))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UsageError(
+            f"{name} is neither a local folder nor to be had from the model hub ({type(error).__name__}).",
+            "Check the name and the network, or download the model and name its folder.",
+        ) from error
+
+
+def is_adapter(folder: Path) -> bool:
+    """One of our LoRA adapters, saved alone."""
+    return (folder / "base.json").is_file() and not (folder / "config.json").is_file()
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a folder that can be loaded: the kind is known, and there are weights in safetensors.
+
+    Raises:
+        UsageError: neither, or one of the JSON files beside it is damaged.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise _adapter_alone(folder, name)
+    config = {file: read_object(folder / file) for file in _SETTINGS if (folder / file).is_file()}.get("config.json")
+    if config is None:
+        raise UsageError(f"{name} is not a model: {folder / 'config.json'} does not exist.", NAME_A_MODEL)
+    if config.get("model_type") not in KINDS:
+        raise UsageError(
+            f"{name}: model_type {config.get('model_type')!r} is not a Wav2Vec2, HuBERT or WavLM model.",
+            f"Name a CTC model of one of these kinds: {', '.join(KINDS)}.",
+        )
+    if config.get("add_adapter"):
+        raise UsageError(
+            f"{name} has convolutions behind its transformer (add_adapter), which make its frames longer: times, "
+            "windows and cached features here go by the encoder's frames, so that it is not supported.",
+            "Name a model whose config.json says add_adapter: false; a LoRA or language adapter is something else.",
+        )
+    _require_safetensors(folder, name)
+    if (folder / "language_model").is_dir() or (folder / "alphabet.json").is_file():
+        logger.warning("%s comes with a language model, which is not used: its texts are the acoustic model's.", name)
+    return config
+
+
+def _adapter_alone(folder: Path, name: str) -> UsageError:
+    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    return UsageError(
+        f"{name} is an adapter (peft) of {base}, not a whole model.",
+        'Merge it into its base and name the new folder: python -c "from peft import PeftModel; from transformers '
+        f"import AutoModelForCTC as M, AutoProcessor as P; PeftModel.from_pretrained(M.from_pretrained({base!r}), "
+        f"{str(folder)!r}).merge_and_unload().save_pretrained('merged'); "
+        f"P.from_pretrained({base!r}).save_pretrained('merged')\"",
+    )
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    """A pickle may run anything when it is loaded, so none ever is."""
+    if (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file():
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    found = f", only a pickle ({pickles[0]})" if pickles else f", only {others[0]}" if others else ""
+    here = repr(str(folder))
+    raise UsageError(
+        f"{name} has no model.safetensors{found}.",
+        'If you trust it, write one: python -c "from transformers import AutoModelForCTC as M; '
+        f'M.from_pretrained({here}).save_pretrained({here})"'
+        if pickles
+        else "Name a folder with model.safetensors: save_pretrained of transformers writes it.",
+    )

@@ -1,0 +1,64 @@
+"""Which library computes a model: torch, or ONNX Runtime, which takes about half of the time for the same texts.
+
+What comes of the two differs in the last bits of a float. So what judges, and what is kept between stages, is computed
+by torch unless `onnx` is asked for by name: its files are the same on every machine.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import cast, get_args
+
+from mondegreen.config import Runtime
+from mondegreen.errors import UsageError
+from mondegreen.speech.acoustic_model import AcousticModel
+
+_MEANT = "MONDEGREEN_RUNTIME"
+# Without one of these no accelerator can be there, and torch, which takes seconds to load, need not be asked.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+logger = logging.getLogger(__name__)
+
+
+def open_model(name: str, runtime: Runtime = "auto") -> AcousticModel:
+    """A model by its name (see `model.load_model`), ready to hear.
+
+    Args:
+        runtime: auto is onnx where there is no accelerator and the export of these weights was verified, else torch.
+
+    Raises:
+        UsageError: nothing loadable there; or onnx is asked for, and its export cannot be used.
+    """
+    wanted = meant() if runtime == "auto" else runtime
+    if wanted == "onnx" or (wanted == "auto" and not _accelerated()):
+        from mondegreen.speech.onnx_model import NoExport
+        from mondegreen.speech.onnx_store import open_export
+
+        try:
+            return open_export(name)
+        except NoExport as reason:
+            if runtime == "onnx":
+                raise UsageError(
+                    f"ONNX Runtime cannot compute {name}: {reason}.",
+                    "Take --runtime torch, or transcribe.runtime: auto.",
+                ) from None
+            logger.warning("torch computes %s: %s.", name, reason)
+    from mondegreen.speech.model import load_model
+
+    return load_model(name)
+
+
+def meant() -> Runtime:
+    """What auto means by the environment: auto, unless it says otherwise. Raises UsageError."""
+    written = os.environ.get(_MEANT) or "auto"
+    for known in get_args(Runtime):
+        if written == known:
+            return cast(Runtime, known)
+    raise UsageError(f"{_MEANT}={written} is no runtime.", "Set it to torch or onnx, or unset it.")
+
+
+def _accelerated() -> bool:
+    if not any(Path(device).exists() for device in _ACCELERATORS):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
