@@ -99,3 +99,18 @@ def test_a_function_of_the_users_own_does_not_wait_for_torch() -> None:
         "corpus_transcriber(lambda path: 'hello')"
     )
     assert printed_and_loaded(code, "torch") == "[]"
+
+
+def test_what_is_known_is_never_written_again_and_a_line_that_a_crash_cut_is_heard_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BETWEEN_SAVES", 1)
+    model = load_transcriber("model", Params())
+    first = transcribe_corpus(_utterances(place, 2), model)
+    (memory,) = place.glob("var/hypotheses/*.jsonl")
+    before, whole = memory.stat().st_ino, memory.read_bytes()
+    transcribe_corpus(_utterances(place, 4), model)
+    assert memory.stat().st_ino == before and memory.read_bytes().startswith(whole)
+    memory.write_bytes(whole[:-9])
+    assert transcribe_corpus(_utterances(place, 2), model) == first
+    assert memory.read_bytes() == whole

@@ -5,12 +5,13 @@ What a model transcribed before is not transcribed again: hypotheses are kept by
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mondegreen.files import lock, read_jsonl, write_jsonl
+from mondegreen.files import lock, read_jsonl
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def transcribe_corpus(
     from mondegreen.speech.hearing import hear_parts
 
     memory = folder / f"{_memory_key(model)}.jsonl"
-    known = {row.id: row for row in read_jsonl(memory, Hypothesis)} if memory.exists() else {}
+    known = _remembered(memory)
     fresh = [utterance for utterance in utterances if utterance.sha256 not in known]
     logger.info("%d of %d recordings are new to this model.", len(fresh), len(utterances))
     done = len(utterances) - len(fresh)
@@ -106,12 +107,37 @@ def _memory_key(model: "BaselineSTTModel") -> str:
     return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
 
 
-def _remember(memory: Path, rows: list[Hypothesis]) -> None:
-    """Adds rows (their `id` is the recording's sha256) to what other processes added; failures are not kept."""
+def _remembered(memory: Path) -> dict[str, Hypothesis]:
+    if not memory.exists():
+        return {}
     with lock(memory.with_suffix(".lock")):
-        before = read_jsonl(memory, Hypothesis) if memory.exists() else []
-        merged = {row.id: row for row in [*before, *rows] if not row.error}
-        write_jsonl(memory, merged.values())
+        _take_off_what_a_crash_cut(memory)
+        return {row.id: row for row in read_jsonl(memory, Hypothesis)}
+
+
+def _remember(memory: Path, rows: list[Hypothesis]) -> None:
+    """Adds rows (their `id` is the recording's sha256) behind those of other processes; failures are not kept.
+
+    They are appended: to write the whole file for each part would take a square of the corpus.
+    """
+    lines = "".join(row.model_dump_json() + "\n" for row in rows if not row.error)
+    with lock(memory.with_suffix(".lock")):
+        _take_off_what_a_crash_cut(memory)
+        with memory.open("ab") as stream:
+            stream.write(lines.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _take_off_what_a_crash_cut(memory: Path) -> None:
+    """The start of a line that was not written to its end."""
+    if not memory.exists() or not memory.stat().st_size:
+        return
+    with memory.open("rb+") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def _hypothesis(utterance: Utterance, result: "Transcription | Failure", digest: str) -> Hypothesis:
