@@ -1,9 +1,18 @@
 """Exceptions whose message ends with the user's next step."""
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):\S*@")  # of `scheme://user:password@host`
+
+
+def without_passwords(text: str) -> str:
+    """A text whose URLs show no password, as they come along in other libraries' messages."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 class MondegreenError(Exception):
@@ -17,9 +26,9 @@ class MondegreenError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, next_step: str = "") -> None:
-        self.problem = problem
-        self.next_step = next_step
-        super().__init__(f"{problem}\n  What now: {next_step}" if next_step else problem)
+        self.problem = without_passwords(problem)
+        self.next_step = without_passwords(next_step)
+        super().__init__(f"{self.problem}\n  What now: {self.next_step}" if next_step else self.problem)
 
 
 class UsageError(MondegreenError):

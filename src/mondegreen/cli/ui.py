@@ -1,5 +1,6 @@
 """`mondegreen ui`: MLflow's pages, and where in them the runs, the last run and the registered model are."""
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,10 +26,10 @@ def ui(
     With MLFLOW_TRACKING_URI=http://… nothing is started: the server's own addresses are printed.
     """
     from mondegreen.config import params_of
-    from mondegreen.registry.mlflow_store import tracking_uri
+    from mondegreen.registry.mlflow_store import is_server, tracking_uri
 
     uri, name = tracking_uri(), params_of().register_.model_name
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         answer(found := addresses(uri.rstrip("/"), name), _shown(found), as_json)
         return
     chosen = _free(port)
@@ -36,7 +37,9 @@ def ui(
     answer(found, f"{_shown(found)}\nIt takes some seconds to start; ctrl-C stops it.", as_json)
     command = (sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1")
     with terminable():
-        raise typer.Exit(subprocess.run([*command, "--backend-store-uri", uri], check=False).returncode)
+        # not as an argument, which everybody on this machine can read: it may hold a password
+        environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+        raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)
 
 
 def addresses(server: str, model: str) -> dict[str, str]:
@@ -51,13 +54,14 @@ def addresses(server: str, model: str) -> dict[str, str]:
     """
     from mlflow.exceptions import MlflowException
 
-    from mondegreen.registry.mlflow_store import connect, experiment_id
+    from mondegreen.registry.mlflow_store import answered, connect, experiment_id
 
-    client = connect()
-    experiment = experiment_id(client)
-    found = {"runs": f"{server}/#/experiments/{experiment}/runs"}
-    for run in client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=1):
-        found["last_run"] = f"{server}/#/experiments/{experiment}/runs/{run.info.run_id}"
+    with answered():
+        client = connect()
+        experiment = experiment_id(client)
+        found = {"runs": f"{server}/#/experiments/{experiment}/runs"}
+        for run in client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=1):
+            found["last_run"] = f"{server}/#/experiments/{experiment}/runs/{run.info.run_id}"
     with suppress(MlflowException):  # nothing is registered yet
         found["model"] = f"{server}/#/models/{client.get_registered_model(model).name}"
     return found

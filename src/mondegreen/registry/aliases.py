@@ -12,8 +12,9 @@ tables (`registered_model_aliases`, the same since MLflow 2.3). A tracking serve
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +28,15 @@ from mondegreen.db import Advisory, advisory_lock
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
-from mondegreen.registry.mlflow_store import connect, lock_path, registry_file, tracking_uri
+from mondegreen.registry.mlflow_store import (
+    connect,
+    denied,
+    is_server,
+    lock_path,
+    refused,
+    registry_file,
+    tracking_uri,
+)
 from mondegreen.registry.package import (
     DIGEST_TAG,
     FILES_TAG,
@@ -88,7 +97,7 @@ def holdings(model_name: str, stages: bool = True) -> Holdings:
     """
     uri = tracking_uri()
     try:
-        if uri.startswith(("http:", "https:")):
+        if is_server(uri):
             return _from_server(model_name, stages)
         return _from_database(make_url(uri), model_name, stages)
     except (SQLAlchemyError, ValueError) as error:
@@ -122,9 +131,7 @@ def _from_server(model_name: str, stages: bool) -> Holdings:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return Holdings(aliases={}, stages={})
-        raise RegistryError(
-            f"The model registry cannot be read: {error.message}", "Check MLFLOW_TRACKING_URI."
-        ) from error
+        raise refused(error, "The model registry cannot be read", "Check MLFLOW_TRACKING_URI.") from error
     held = {str(alias): int(version) for alias, version in aliases.items()}
     return Holdings(aliases=held, stages={int(v.version): str(v.current_stage) for v in versions})
 
@@ -136,12 +143,16 @@ class Registry:
     Args:
         name: of the registered model.
         folder: of live state; backups lie below it.
+        scratch: where packages of a server are downloaded to, for as long as this is open.
+        fetched: those that were.
     """
 
     name: str
     folder: Path
     client: "MlflowClient"
     ledger: Ledger
+    scratch: Path
+    fetched: dict[int, Path] = field(default_factory=dict)
 
     @property
     def backups(self) -> Backups:
@@ -216,15 +227,27 @@ class Registry:
 
     def fetch(self, number: int) -> Path:
         """The package of a version as a local folder, downloaded when it lies elsewhere. It need not be whole."""
-        import mlflow
+        uri = self.location(number)
+        if folder := local_folder(uri):
+            return folder
+        if number not in self.fetched:
+            with fetching(f"{self.name} version {number}", uri):
+                self.fetched[number] = download(uri, self.scratch / str(number))
+        return self.fetched[number]
+
+    def replace(self, number: int, package: Path) -> None:
+        """Puts other files in the place of a package that lies on a server or in a bucket.
+
+        What was added to it goes too. Whoever loads it meanwhile gets its backup.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         uri = self.location(number)
-        try:
-            return local_folder(uri) or Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-        except (mlflow.exceptions.MlflowException, OSError) as error:
-            raise RegistryError(
-                f"{self.name} version {number} cannot be fetched from {uri}: {error}.", "Check the artifact store."
-            ) from error
+        with fetching(f"{self.name} version {number}", uri):
+            repository = get_artifact_repository(uri)
+            repository.delete_artifacts()  # type: ignore[no-untyped-call]
+            repository.log_artifacts(str(package))  # type: ignore[no-untyped-call]
+        self.fetched.pop(number, None)
 
     def damage(self, number: int) -> list[str]:
         """What is missing, altered or not loadable in the files of a version; nothing when they are as registered."""
@@ -244,6 +267,28 @@ class Registry:
             return [error.problem.rstrip(".")]
         except OSError as error:
             return [str(error)]
+
+
+def download(uri: str, target: Path) -> Path:
+    """The package at a location as a folder below `target`."""
+    import mlflow
+
+    target.mkdir(parents=True, exist_ok=True)
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(target)))
+
+
+@contextmanager
+def fetching(what: str, uri: str) -> Iterator[None]:
+    """Errors of an artifact store as RegistryError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        said = (denied(error) if isinstance(error, MlflowException) else None) or RegistryError(
+            f"The files of {what} cannot be reached at {uri}: {error}.", "Check the artifact store."
+        )
+        raise said from error
 
 
 def local_folder(uri: str) -> Path | None:
@@ -270,10 +315,12 @@ def opened(name: str, folder: Path) -> Iterator[Registry]:
                 f"{file} is gone, though the ledger says that {name} has versions there.",
                 "Put it back from a backup of mlruns/; the files of deployed models are in var/backups.",
             )
-        yield Registry(name, folder, connect(), ledger)
+        with TemporaryDirectory(prefix="mondegreen-") as scratch:
+            yield Registry(name, folder, connect(), ledger, Path(scratch))
     except MlflowException as error:
-        raise RegistryError(
-            f"The model registry refused: {error.message}",
+        raise refused(
+            error,
+            "The model registry refused",
             "What was done is in the ledger: run it again, and `mondegreen doctor` when it refuses again.",
         ) from error
     finally:

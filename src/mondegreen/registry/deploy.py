@@ -264,17 +264,14 @@ def restore(registry: Registry, number: int) -> LedgerEntry:
     """Puts the files of a version back from its backup, and enters it.
 
     Raises:
-        RegistryError: there is no whole backup, or the files lie in no folder of this machine.
+        RegistryError: there is no whole backup, or the artifact store refuses.
     """
-    uri = registry.location(number)
-    folder = local_folder(uri)
-    if folder is None:
-        raise RegistryError(
-            f"The files of version {number} lie at {uri}, where restore cannot write.",
-            f"Copy them from {registry.backups.package(number)}.",
-        )
     before = registry.damage(number)
-    registry.backups.restore(number, folder)
+    if folder := local_folder(registry.location(number)):
+        registry.backups.restore(number, folder)
+    else:
+        registry.backups.require(number)
+        registry.replace(number, registry.backups.package(number))
     return registry.note("restore", number, "; ".join(before))
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sqlalchemy import make_url
 
@@ -20,6 +20,7 @@ from mondegreen.files import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 EXPERIMENT = "mondegreen"
 _REMEMBERED = 10.0  # seconds for which a command does not wait again for what has just not answered
@@ -50,8 +51,23 @@ def experiment_name() -> str:
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(tracking_root() / "mlruns" / "mlflow.db")
+    """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs).
+
+    User and password in the address of a server go where MLflow looks for them, MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD: it prints addresses of runs as they were given.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if is_server(given) and "@" in (parts := urlsplit(given)).netloc:
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+        given = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        os.environ["MLFLOW_TRACKING_URI"] = given
+    return given or sqlite_url(tracking_root() / "mlruns" / "mlflow.db")
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is that of a tracking server, not of a database."""
+    return uri.startswith(("http://", "https://"))
 
 
 def live_state() -> Path:
@@ -61,7 +77,11 @@ def live_state() -> Path:
 
 def registry_file() -> Path | None:
     """The registry's SQLite file, which need not be there; None when it is another database or a server."""
-    uri = tracking_uri()
+    return sqlite_file(tracking_uri())
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite registry; None of another database or a server."""
     if not re.match(r"sqlite(\+\w+)?://", uri):
         return None
     return Path(make_url(uri).database or "").absolute()  # read as MLflow will: `%20` in a URL is a blank
@@ -99,7 +119,7 @@ def check_answers() -> None:
         RegistryAwayError: it is not there, or says nothing.
     """
     uri = tracking_uri()
-    if not uri.startswith(("http://", "https://")) or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") != "0":
+    if not is_server(uri) or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") != "0":
         return
     import requests
 
@@ -120,7 +140,7 @@ def ask_early() -> None:
         with suppress(RegistryAwayError):
             check_answers()
 
-    if tracking_uri().startswith(("http://", "https://")):
+    if is_server(tracking_uri()):
         threading.Thread(target=ask, daemon=True).start()
 
 
@@ -153,7 +173,7 @@ def _initialise(uri: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    database = registry_file()
+    database = sqlite_file(uri)
     for noisy in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -165,22 +185,52 @@ def _initialise(uri: str) -> None:
                 # MLflow 3 opens an experiment that nobody described on its pages for chat and agents.
                 client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
     except MlflowException as error:
-        raise _away(uri, str(error.message)) from error
+        raise denied(error) or _away(uri, str(error.message)) from error
+
+
+def refused(error: "MlflowException", problem: str, next_step: str) -> RegistryError:
+    """An error of MLflow's in a sentence: `problem`, or that the server wants other credentials."""
+    return denied(error) or RegistryError(f"{problem}: {error.message}", next_step)
+
+
+@contextmanager
+def answered() -> "Iterator[None]":
+    """Errors of MLflow's as RegistryError; also a decorator, of functions that write runs."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise refused(
+            error, f"MLflow at {tracking_uri()} refused", "Look at its log, and run the command again."
+        ) from error
+
+
+def denied(error: "MlflowException") -> RegistryAwayError | None:
+    """What to say of 401 and 403, None of any other error."""
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    server = f"MLflow at {tracking_uri()}"
+    if error.error_code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+        why = f"does not know user {user} with that password" if user else "wants to know who asks"
+        return RegistryAwayError(
+            f"{server} {why} (401).",
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.",
+        )
+    if error.error_code == "PERMISSION_DENIED":
+        return RegistryAwayError(
+            f"{server} does not allow that to {f'user {user}' if user else 'somebody without a name'} (403).",
+            "Have its administrator give that user the right (EDIT on the experiment, MANAGE on the model), or set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of another.",
+        )
+    return None
 
 
 def _away(uri: str, message: str) -> RegistryAwayError:
     return RegistryAwayError(
-        f"MLflow at {_named(uri)} cannot be used: {_brief(message)}",
+        f"MLflow at {uri} cannot be used: {_brief(message)}",
         "Check MLFLOW_TRACKING_URI and that its server runs; for a database of an older MLflow run "
         "`mlflow db upgrade URI`.",
     )
-
-
-def _named(uri: str) -> str:
-    """Without a password."""
-    parts = urlsplit(uri)
-    secret = f":{parts.password}@" if parts.password else ""
-    return uri.replace(secret, ":***@") if secret else uri
 
 
 def _brief(message: str) -> str:

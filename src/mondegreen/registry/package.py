@@ -229,6 +229,11 @@ class Backups:
             return [error.problem]
         return ["there is none"] if record is None else differences(self.package(version), record.files)
 
+    def holds(self, version: int, files: Mapping[str, str]) -> bool:
+        """Whether the backup of a version is whole and is of these files."""
+        record = None if self.problems(version) else self.read(version)
+        return record is not None and record.files == dict(files)
+
     def make(self, version: int, package: Path, files: Mapping[str, str], digest: str) -> Path:
         """Copies a package and checks the copy; a whole one that is there already is kept.
 
@@ -238,8 +243,7 @@ class Backups:
         Raises:
             RegistryError: the files do not fit, or the disk refuses. An older backup is then still there.
         """
-        record = None if self.problems(version) else self.read(version)
-        if record and record.files == dict(files):
+        if self.holds(version, files):
             return self.package(version)
         try:
             _make_room(self.folder, package)
@@ -260,17 +264,21 @@ class Backups:
             ) from error
         return self.package(version)
 
+    def require(self, version: int) -> None:
+        """Raises RegistryError when there is no whole backup of a version."""
+        if wrong := self.problems(version):
+            raise RegistryError(
+                f"The backup of {self.model_name} version {version} cannot be used: {'; '.join(wrong)}.",
+                "Roll back to another version: `mondegreen models rollback`.",
+            )
+
     def restore(self, version: int, package: Path) -> None:
         """Puts the files of a backup in the place of a package, which is replaced as a whole.
 
         Raises:
             RegistryError: there is no backup, it is damaged itself, or the disk refuses.
         """
-        if wrong := self.problems(version):
-            raise RegistryError(
-                f"The backup of {self.model_name} version {version} cannot be used: {'; '.join(wrong)}.",
-                "Roll back to another version: `mondegreen models rollback`.",
-            )
+        self.require(version)
         try:
             with _replaced(package) as writing:
                 _copy(self.package(version), writing)

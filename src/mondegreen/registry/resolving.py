@@ -7,15 +7,35 @@ never with files that are not what was registered.
 
 import logging
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.registry.aliases import local_folder
+from mondegreen.files import lock
+from mondegreen.registry.aliases import download, local_folder
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
-from mondegreen.registry.mlflow_store import RegistryAwayError, check_answers, connect, live_state, registry_file
-from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Backups, differences, from_tag, packaged_model
+from mondegreen.registry.mlflow_store import (
+    RegistryAwayError,
+    check_answers,
+    connect,
+    live_state,
+    lock_path,
+    refused,
+    registry_file,
+)
+from mondegreen.registry.package import (
+    DIGEST_TAG,
+    FILES_TAG,
+    PRUNED_TAG,
+    Backups,
+    Checksums,
+    differences,
+    from_tag,
+    packaged_model,
+)
 from mondegreen.speech.spelling import local_model
 
 if TYPE_CHECKING:
@@ -90,9 +110,7 @@ def holder(uri: str) -> str:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         if getattr(error, "error_code", "") in _UNKNOWN:
             raise _nobody(uri, found["alias"]) from None
-        raise RegistryError(
-            f"{uri} cannot be looked up: {getattr(error, 'message', error)}", "See `mondegreen models list`."
-        ) from None
+        raise _trouble(f"{uri} cannot be looked up", error, "See `mondegreen models list`.") from None
     return f"{version.name}/{version.version}"
 
 
@@ -124,10 +142,8 @@ def resolve_uri(uri: str) -> Path:
         return packaged_model(_package(version, client.get_model_version_download_uri(name, version.version)), uri)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         away = getattr(error, "error_code", "") not in _UNKNOWN
-        problem = RegistryError(
-            f"{uri} cannot be loaded: {getattr(error, 'message', error)}",
-            "See the versions and aliases with `mondegreen models list` or `make ui`.",
-        )
+        next_step = "See the versions and aliases with `mondegreen models list` or `make ui`."
+        problem = _trouble(f"{uri} cannot be loaded", error, next_step)
         if alias in _WAYS and not away:
             problem = _nobody(uri, alias)
     except RegistryAwayError as error:
@@ -145,6 +161,15 @@ def _last_resort(uri: str, name: str, alias: str, problem: RegistryError) -> Pat
     raise problem
 
 
+def _trouble(what: str, error: Exception, next_step: str) -> RegistryError:
+    """An error of MLflow's, or of the file system, in a sentence."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return refused(error, what, next_step)
+    return RegistryError(f"{what}: {error}", next_step)
+
+
 def _nobody(uri: str, alias: str) -> NobodyHoldsError:
     """Nobody holds an alias, and how somebody comes to do so."""
     way = _WAYS.get(alias, "See the versions and aliases with `mondegreen models list` or `make ui`.")
@@ -152,20 +177,19 @@ def _nobody(uri: str, alias: str) -> NobodyHoldsError:
 
 
 def _package(version: "ModelVersion", location: str) -> Path:
-    """The package of a version, or its backup where the package is damaged."""
-    import mlflow
-
+    """The package of a version, or its backup where the package is damaged or lies on another machine."""
     name, number = f"{version.name} version {version.version}", int(version.version)
+    recorded = from_tag(version.tags.get(FILES_TAG, ""))
     if when := version.tags.get(PRUNED_TAG):
         raise RegistryError(f"The files of {name} were pruned at {when}.", "Name another version.")
-    folder = local_folder(location) or Path(mlflow.artifacts.download_artifacts(artifact_uri=location))
-    recorded = from_tag(version.tags.get(FILES_TAG, ""))
+    backups, folder = Backups(live_state(), version.name), local_folder(location)
+    if folder is None and recorded and backups.holds(number, recorded):
+        return backups.package(number)  # a server need not send again what is here, byte by byte
+    folder = folder or _downloaded(version, location, backups, recorded)
     wrong = differences(folder, recorded) if recorded else []
     if not wrong:
         return folder
-    backups = Backups(live_state(), version.name)
-    backup = None if backups.problems(number) else backups.read(number)
-    if backup and backup.files == recorded:
+    if recorded and backups.holds(number, recorded):
         _log.warning(
             "The files of %s are damaged (%s): its backup answers. `mondegreen models verify --restore` mends it.",
             name, "; ".join(wrong),
@@ -175,6 +199,22 @@ def _package(version: "ModelVersion", location: str) -> Path:
         f"The files of {name} are not those that were registered: {'; '.join(wrong)}.",
         "`mondegreen models verify --restore` brings them back from a backup; else `mondegreen models rollback`.",
     )
+
+
+def _downloaded(version: "ModelVersion", location: str, backups: Backups, recorded: Checksums | None) -> Path:
+    """A package from a server or a bucket; where it is whole, it is kept as the version's backup."""
+    scratch, number = Path(tempfile.mkdtemp(prefix="mondegreen-")), int(version.version)
+    package = download(location, scratch)
+    if recorded is None or differences(package, recorded):
+        return package
+    try:
+        with lock(lock_path("fetched")):
+            kept = backups.make(number, package, recorded, version.tags.get(DIGEST_TAG, ""))
+    except RegistryError as error:
+        _log.warning("It is fetched again the next time. %s", error.problem)
+        return package
+    shutil.rmtree(scratch, ignore_errors=True)
+    return kept
 
 
 def _last_known(name: str) -> Path | None:

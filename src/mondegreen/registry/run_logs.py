@@ -7,7 +7,7 @@ import mlflow
 from mlflow.entities import RunTag
 
 from mondegreen.records import Metrics
-from mondegreen.registry.mlflow_store import connect, experiment_id
+from mondegreen.registry.mlflow_store import answered, connect, experiment_id
 from mondegreen.registry.runs import lineage_tags, log_metrics
 from mondegreen.scoring.verdict import Verdict
 
@@ -23,6 +23,7 @@ def log_metrics_file(run_id: str, prefix: str, metrics: Metrics) -> None:
     log_metrics(run_id, values)
 
 
+@answered()
 def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None:
     """Logs the headline as `wer`, `p_value`, …, all numbers as `verdict/<name>` or `trial/<name>`, and the two files.
 
@@ -46,6 +47,7 @@ def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
+@answered()
 def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
     """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
 
@@ -62,6 +64,7 @@ def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags
     client.log_artifact(run_id, str(audit), "label")
 
 
+@answered()
 def log_detector_run(
     model: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Mapping[str, str]
 ) -> str:

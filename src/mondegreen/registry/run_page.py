@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
 from mondegreen.records import Utterance
-from mondegreen.registry.mlflow_store import connect, experiment_id
+from mondegreen.registry.mlflow_store import answered, connect, experiment_id
 from mondegreen.registry.runs import own_run
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.verdict import Verdict
@@ -21,6 +21,7 @@ _CHANGES = 12  # parameters that differ from those of the run before and are nam
 _CONTEXTS = {"train": "training", "dev": "validation", "test": "evaluation"}
 
 
+@answered()
 def log_run_page(run_id: str, verdict: Verdict, sets: PairedTestSets, utterances: Iterable[Utterance]) -> None:
     """Writes description, datasets and the table of utterances into a run; again, it replaces what was there.
 

@@ -16,7 +16,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_SOURCE_NAME, MLFL
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
 from mondegreen.git import git_or_nothing, login, revision_tags
-from mondegreen.registry.mlflow_store import connect, experiment_id, experiment_name, lock_path, tracking_root
+from mondegreen.registry.mlflow_store import (
+    answered,
+    connect,
+    experiment_id,
+    experiment_name,
+    lock_path,
+    tracking_root,
+)
 
 EXPERIMENT_TAG = "dvc.experiment"
 _RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
@@ -47,13 +54,14 @@ def start_run(params: Params, tags: Mapping[str, str] | None = None, claim: Path
         claim: names the run while it is open. A killed process leaves it behind, and the next call goes on in that run
             when params and tags are the same, or else closes it as KILLED.
     """
-    client = connect()
     wanted = lineage_tags() | dict(tags or {})
-    run_id = _unfinished(client, claim, params, wanted) or _create_run(client, params, wanted)
+    with answered():
+        client = connect()
+        run_id = _unfinished(client, claim, params, wanted) or _create_run(client, params, wanted)
     if claim:
         write_text(claim, run_id)
     try:
-        with mlflow.start_run(run_id=run_id):
+        with answered(), mlflow.start_run(run_id=run_id):
             yield run_id
     finally:
         if claim:
@@ -64,10 +72,11 @@ def start_run(params: Params, tags: Mapping[str, str] | None = None, claim: Path
 def resume_run(run_id: str) -> Iterator[str]:
     """Goes on in the run of run.json; yields the id of the run that is written to (see `own_run`)."""
     own = own_run(run_id)
-    with mlflow.start_run(run_id=own):
+    with answered(), mlflow.start_run(run_id=own):
         yield own
 
 
+@answered()
 def own_run(run_id: str) -> str:
     """The run that this `dvc repro` or DVC experiment may write to, given the one in run.json.
 
@@ -103,6 +112,7 @@ def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]
         log_metrics(run_id, values, int(row.get("epoch") or number))
 
 
+@answered()
 def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tuple[MlflowClient, str]:
     """Logs into the run that may be written to, whose client and id are returned.
 

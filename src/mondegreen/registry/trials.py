@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
 from mondegreen.git import git_or_nothing
-from mondegreen.registry.mlflow_store import connect, experiment_id, tracking_root
+from mondegreen.registry.mlflow_store import answered, connect, experiment_id, tracking_root
 from mondegreen.registry.run_logs import TRIAL_BASELINE_TAG, TRIAL_REFERENCES_TAG
 from mondegreen.registry.runs import EXPERIMENT_TAG, flatten_params
 
@@ -46,6 +46,7 @@ class Trials(BaseModel):
     others: int  # trials on another dev set or against another baseline, which cannot be compared with these
 
 
+@answered()
 def list_trials(everything: bool = False) -> Trials:
     """The trials that can be compared with the newest one; the newest of each name.
 
