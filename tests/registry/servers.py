@@ -54,7 +54,7 @@ def on_postgresql(folder: Path) -> Iterator[Server]:
     )
     with ExitStack() as stack:
         database = postgres.fresh_database(stack.enter_context(postgres.server()), "mlflow")
-        backend = database.replace("postgresql://", "postgresql+pg8000://")
+        backend = database.replace("postgresql://", "postgresql+psycopg2://")
         secrets = {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the test"}
         uri = stack.enter_context(_running(folder, backend, "--app-name", "basic-auth", **secrets))
         yield Server(uri, folder / "artifacts", USER, PASSWORD)
