@@ -92,11 +92,10 @@ def test_a_move_by_hand_is_a_note_beside_the_answer(project: Path) -> None:
     add(project, 2)
     MlflowClient().set_registered_model_alias(NAME, "champion", "2")
     result = run("models", "history", "--json")
-    assert "note: By hand" in result.stderr and json.loads(result.stdout)[0]["action"] == "by hand"
-    MlflowClient().set_registered_model_alias(NAME, "champion", "1")
-    status = run("status")
-    assert "@champion moved from version 2 to version 1" in " ".join(status.stdout.split())
-    assert [entry.version for entry in deployer().history(2)] == [1, 2]
+    assert "note: By hand" in result.stderr and json.loads(result.stdout)[0]["action"] == "register"
+    assert "@champion moved from version 1 to version 2" in " ".join(run("status").stdout.split())
+    assert "in production already" in run("models", "rollback", "--to", "2").stderr
+    assert [entry.action for entry in deployer().history(1)] == ["by hand"]
 
 
 def test_without_json_nothing_but_json_is_printed(project: Path) -> None:

@@ -3,9 +3,12 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.registry.servers import Server, on_postgresql, on_sqlite
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +20,18 @@ def database_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
         connect()
     return path
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory, database_template: Path) -> Iterator[Server]:
+    with on_sqlite(tmp_path_factory.mktemp("server") / "sqlite", database_template) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with on_postgresql(tmp_path_factory.mktemp("server") / "postgresql") as server:
+        yield server
 
 
 @pytest.fixture

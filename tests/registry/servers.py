@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -38,6 +39,8 @@ def on_sqlite(folder: Path, database: Path) -> Iterator[Server]:
     """A server on a copy of a database with MLflow's tables."""
     folder.mkdir(parents=True)
     shutil.copy(database, folder / "mlflow.db")
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        connection.execute("update experiments set artifact_location = 'mlflow-artifacts:/' || experiment_id")
     with _running(folder, f"sqlite:///{folder}/mlflow.db") as uri:
         yield Server(uri, folder / "artifacts")
 
@@ -51,6 +54,7 @@ def on_postgresql(folder: Path) -> Iterator[Server]:
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
         f"admin_username = {USER}\nadmin_password = {PASSWORD}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "auth_cache_ttl_seconds = 60\n"  # else every request hashes the password anew, for half a second
     )
     with ExitStack() as stack:
         database = postgres.fresh_database(stack.enter_context(postgres.server()), "mlflow")
@@ -72,7 +76,8 @@ def _running(folder: Path, backend: str, *options: str, **environment: str) -> I
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *options], stdout=log, stderr=log, start_new_session=True,
-            env=plain | environment | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            # its jobs for chat and agents would be nine processes more
+            env=plain | environment | {"PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )  # fmt: skip
     try:
         _wait(f"http://127.0.0.1:{port}/health", process, folder / "log")

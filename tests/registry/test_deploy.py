@@ -86,7 +86,7 @@ def test_a_verdict_that_proves_nothing_is_refused(
     with pytest.raises(DeploymentRefusedError, match=said) as refused:
         deployer().deploy_model(version)
     assert [refusal.code for refusal in refused.value.refusals] == [code]
-    assert "--force --reason" in str(refused.value) and stages_and_aliases() == {1: ("Staging", ["challenger"])}
+    assert "--override" in str(refused.value) and stages_and_aliases() == {1: ("Staging", ["challenger"])}
 
 
 def test_without_a_verdict_it_can_be_registered_and_not_deployed(light: Path) -> None:
@@ -294,3 +294,26 @@ def test_the_report_and_the_screen_say_what_happened(light: Path, capsys: pytest
         assert part in text
     desk.print_status()
     assert "@champion version 1" in capsys.readouterr().out
+
+
+def test_an_override_covers_the_part_that_it_names_and_no_other(light: Path) -> None:
+    deployer().deploy_model(add(light, 1))
+    add(light, 2, regression=False, outcome="fail", passed=False)
+    weights(2).write_bytes(weights(1).read_bytes())
+    for override, refused in (
+        ((), ["files", "verdict"]),
+        (("verdict",), ["files"]),
+        (("files", "regression"), ["verdict"]),
+        (("champion",), ["files", "verdict"]),
+    ):
+        with pytest.raises(DeploymentRefusedError) as found:
+            deployer().deploy_model("2", override=override, reason="a test")
+        assert [refusal.part for refusal in found.value.refusals] == refused
+        assert "--override" in found.value.next_step
+    for wrong in ({"override": ("verdict",)}, {"override": ("unloadable",), "reason": "x"}):
+        with pytest.raises(UsageError):
+            deployer().deploy_model("2", **wrong)
+    desk = deployer()
+    done = desk.deploy_model("2", override=("verdict", "files"), reason="a test")
+    assert done.entry and done.entry.forced and len(done.entry.details["overridden"]) == 2
+    assert [note.startswith("Overridden: ") for note in desk.notes[-2:]] == [True, True]

@@ -37,7 +37,7 @@ def test_somebody_elses_lock_is_said_at_once(ledger: Ledger, monkeypatch: pytest
     from mondegreen.registry.aliases import BusyError, Registry, alone
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    one = Registry("stt", tmp_path, None, ledger)  # type: ignore[arg-type]
+    one = Registry("stt", tmp_path, None, ledger, tmp_path)  # type: ignore[arg-type]
     with alone(one):
         # Another machine, which does not see our lock file.
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/elsewhere/mlflow.db")

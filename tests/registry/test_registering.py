@@ -10,8 +10,10 @@ from safetensors.numpy import save_file
 
 from mondegreen.config import Params
 from mondegreen.errors import RegistryError
+from mondegreen.files import write_json
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
+from mondegreen.registry.doctor import examine
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.register import VerdictTags, is_worse, register
 from mondegreen.registry.resolving import resolve_uri
@@ -208,3 +210,23 @@ def test_an_unknown_alias_says_where_to_look(candidate: Candidate) -> None:
     candidate("d1")
     with pytest.raises(RegistryError, match="models deploy @challenger"):
         resolve_uri(f"models:/{NAME}@champion")
+
+
+def test_a_version_that_this_registry_lacks_is_noticed_and_registered_again(
+    candidate: Candidate, project: Path
+) -> None:
+    """DVC's run cache gave back run.json and version.json, and the registry is empty or another one."""
+
+    def warned() -> list[str]:
+        return [found.text for found in examine(NAME, project / "var") if found.check == "candidate" and found.remedy]
+
+    elsewhere = RegisteredVersion(
+        name=NAME, version=7, stage="Staging", alias="challenger", reason="", outcome="pass", run_id="f" * 32,
+        digest="d", uri=f"models:/{NAME}/7",
+    )  # fmt: skip
+    write_json(project / "build/register/version.json", elsewhere)
+    assert "version 7, which this registry does not have" in warned()[0]
+    again = candidate("d", run="f" * 32)
+    assert (again.version, again.alias) == (1, "challenger") and again.run_id != "f" * 32
+    write_json(project / "build/register/version.json", again)
+    assert not warned()

@@ -115,7 +115,7 @@ def copies(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 def state_after_repair() -> dict[str, Any]:
     """What the next command finds, and whether ledger, aliases and stages agree then."""
     desk = deployer()
-    desk.list_versions()
+    desk.settle()
     held, ledger = holdings(NAME), Ledger.open(desk.folder, NAME)
     return {
         "notes": desk.notes,
@@ -286,37 +286,8 @@ def test_a_champion_that_was_deleted_by_hand_is_noticed_and_replaced(light: Path
     with pytest.raises(RegistryError, match="@champion"):
         deployer().delete_version("2")
     MlflowClient().delete_model_version(NAME, "2")
-    (said,) = external_changes(NAME, light / "var")
-    assert "@champion moved from version 2 to nobody" in said
+    assert "@champion moved from version 2 to nobody" in external_changes(NAME, light / "var")[0]
     assert deployer().rollback().version == 1 and answers() == weights(1).read_bytes()
-
-
-def test_a_promotion_by_hand_is_noticed_once_and_entered(light: Path) -> None:
-    deployer().deploy_model(add(light, 1))
-    add(light, 2)
-    client = MlflowClient()
-    client.set_registered_model_alias(NAME, "champion", "2")
-    (said,) = external_changes(NAME, light / "var")
-    assert "@champion moved from version 1 to version 2" in said
-    assert not [text for text in external_changes(NAME, light / "var") if "@champion moved" in text]
-    desk = deployer()
-    (entry,) = [entry for entry in desk.history() if entry.action == "by hand" and entry.version == 2][-1:]
-    assert (entry.former, entry.who) == (1, "unknown")
-    assert stages_and_aliases()[2][0] == "Production" and stages_and_aliases()[1][0] == "Archived"
-    assert desk.rollback().version == 1
-
-
-def test_a_stage_moved_by_hand_deploys_nothing_and_is_put_back(light: Path) -> None:
-    deployer().deploy_model(add(light, 1))
-    add(light, 2)
-    MlflowClient().transition_model_version_stage(NAME, "2", "Production", archive_existing_versions=True)
-    assert "mondegreen models deploy 2" in external_changes(NAME, light / "var")[0]
-    external_changes(NAME, light / "var")
-    desk = deployer()
-    desk.list_versions()
-    assert stages_and_aliases() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
-    assert "Stages follow the aliases again" in desk.notes[-1]
-    assert len([entry for entry in desk.history() if entry.action == "by hand"]) == 1
 
 
 def test_a_registry_that_was_there_before_the_ledger_is_taken_over(light: Path) -> None:
@@ -325,6 +296,7 @@ def test_a_registry_that_was_there_before_the_ledger_is_taken_over(light: Path) 
     (light / "var" / "mondegreen.db").unlink()
     for rest in (light / "var").glob("mondegreen.db-*"):
         rest.unlink()
+    deployer().settle()
     entries = deployer().history()
     assert [(entry.action, entry.version) for entry in entries] == [("found", 1)]
     assert deployer().deploy_model("2").former == 1 and deployer().rollback().version == 1

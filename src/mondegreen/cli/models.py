@@ -73,7 +73,13 @@ def show(
 @app.command()
 def deploy(
     version: VersionArgument,
-    force: Annotated[bool, typer.Option("--force", help="Also when it is refused; needs --reason.")] = False,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", help="Also without verdict, regression, champion or files; repeatable. Needs --reason."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="All four of them, and says which it was.")] = False,
     reason: ReasonOption = "",
     wait: WaitOption = _WAIT,
     name: NameOption = None,
@@ -86,7 +92,8 @@ def deploy(
     refused; then nothing was moved.
     """
     found = deployer(name, store)
-    _deployed(found, found.deploy_model(version, force=force, reason=reason), wait, as_json)
+    moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
+    _deployed(found, moved, wait, as_json)
 
 
 @app.command()
@@ -223,6 +230,12 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
     """What was recovered or seen to have changed goes beside the answer, not into it."""
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+    if found.notes:
+        from mondegreen.config import params_of
+        from mondegreen.monitoring.promotions import announce
+        from mondegreen.registry.ledger import Ledger
+
+        announce(Ledger.open(found.folder, found.model_name), params_of())
     answer(facts, screen, as_json)
 
 

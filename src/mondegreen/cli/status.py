@@ -31,11 +31,23 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
-def status(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+def status(
+    settle: Annotated[
+        bool, typer.Option("--settle", help="Ask the gate about what was promoted by hand; end what was cut off.")
+    ] = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
     """Cases, trigger, rounds, registry, errors of the last day, and the next thing to do."""
     from mondegreen.loop.status import render_status, system_status
 
     with orchestrator(store) as found:
+        if settle:
+            from mondegreen.config import params_of
+            from mondegreen.monitoring.promotions import settle as ask_the_gate
+
+            for sentence in ask_the_gate(found.jobs.engine, params_of(found.project), found.data_manager.folder):
+                typer.echo(f"note: {sentence}", err=True)
         facts = system_status(found)
     answer(facts, [render_status(facts)], as_json)
 

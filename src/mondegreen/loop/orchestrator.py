@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_never, wait_exponential
 
 from mondegreen.config import params_of
-from mondegreen.errors import CaseError, JobError
+from mondegreen.errors import CaseError, JobError, RegistryError
 from mondegreen.git import login
 from mondegreen.loop.jobs import WORKING, Job, Jobs
 from mondegreen.loop.pipeline import PIPELINE
@@ -296,9 +296,16 @@ def watch(
 
     def once() -> WatchTurn:
         from mondegreen.monitoring.guard import watch_guard
+        from mondegreen.monitoring.promotions import settle
 
         with open_orchestrator() as orchestrator, progress() as on_progress:
             params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
+            try:
+                settled = settle(orchestrator.jobs.engine, params, folder)
+            except RegistryError as error:
+                settled = [f"promotions by hand: {error.problem}"]
+            for sentence in settled:
+                warn(sentence)
             if said := watch_guard(orchestrator.jobs.engine, params, folder):
                 warn(said)
             return take_turn(orchestrator, on_progress)

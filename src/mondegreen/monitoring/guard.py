@@ -222,14 +222,15 @@ def _announce(ledger: Ledger, params: Params, now: datetime, again: bool = False
     stopped = entry.action == STOP
     version = entry.version if stopped else entry.former
     metric = f"{'canary' if stopped else 'deployment'} of version {version}, ledger entry {entry.id}"
-    if again and not (params.monitor.webhook and _owed(ledger, metric)):
+    if again and not (params.monitor.webhook and owed(ledger, metric)):
         return
     done = "The canary is stopped." if stopped else f"Rolled back to version {entry.version}."
     text = f"{done} {entry.reason.removeprefix(BY_GUARD)}"
-    _alert(ledger, metric, text, "See what it mishears, and train another.", params, now)
+    alert(ledger, metric, text, "See what it mishears, and train another.", params, now)
 
 
-def _owed(ledger: Ledger, metric: str) -> bool:
+def owed(ledger: Ledger, metric: str) -> bool:
+    """Whether the webhook has not had an alert yet. Raises CaseError."""
     with reading(ledger.engine) as session:
         sent = select(AlertRow.id).where(AlertRow.metric == metric, AlertRow.delivered.is_(True)).limit(1)
         return session.scalar(sent) is None
@@ -238,10 +239,11 @@ def _owed(ledger: Ledger, metric: str) -> bool:
 def _warn(ledger: Ledger, found: GuardReport, params: Params, now: datetime) -> None:
     """Alerts of what is worse and stays."""
     undo = "`mondegreen models canary stop`" if found.subject == "canary" else "`mondegreen models rollback`"
-    _alert(ledger, f"{found.subject} of version {found.version}", found.text, f"{undo} takes it back.", params, now)
+    alert(ledger, f"{found.subject} of version {found.version}", found.text, f"{undo} takes it back.", params, now)
 
 
-def _alert(ledger: Ledger, metric: str, text: str, next_step: str, params: Params, now: datetime) -> None:
+def alert(ledger: Ledger, metric: str, text: str, next_step: str, params: Params, now: datetime) -> None:
+    """Tells people of an entry of the ledger, in the log and by the webhook. Raises CaseError."""
     alert = Check(
         metric=metric,
         status="alert",

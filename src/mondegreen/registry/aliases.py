@@ -387,13 +387,13 @@ def align_stages(registry: Registry) -> list[str]:
     misplaced = held.misplaced()
     # The champion first: production is never empty.
     for version in sorted(misplaced, key=lambda number: number != held.aliases.get(CHAMPION)):
-        with warnings.catch_warnings():
-            # Deprecated for aliases, which move beside them; the UI's users still look for stages.
-            warnings.simplefilter("ignore", FutureWarning)
-            registry.client.transition_model_version_stage(
-                registry.name,
-                str(version),
-                misplaced[version],
-                archive_existing_versions=misplaced[version] in ("Production", "Staging"),
-            )
+        alone_there = misplaced[version] in ("Production", "Staging")
+        transition(registry.client, registry.name, version, misplaced[version], alone_there)
     return [f"version {version} from {held.stages[version]} to {stage}" for version, stage in misplaced.items()]
+
+
+def transition(client: "MlflowClient", name: str, version: int, stage: str, archive_others: bool = False) -> None:
+    """Moves a version to a stage. Deprecated for aliases, which move beside them; the UI's users still look for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=archive_others)

@@ -6,10 +6,10 @@ No proof is not a pass. Whatever moves, restores or removes something is to be c
 import logging
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mondegreen.config import DeployParams, params_of
 from mondegreen.errors import RegistryError, UsageError
@@ -33,6 +33,9 @@ IMPROVEMENT_TAG, LLM_TAG, FORGETTING_TAG = "wer_improvement", "LLM_REFERENCES", 
 REGRESSION_TAG = "regression"
 CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
 NO_VERDICT = NOBODY = "none"
+_NOT_DEPLOYED = "is not deployed"
+Part = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
+PARTS: tuple[Part, ...] = get_args(Part)
 _log = logging.getLogger(__name__)
 
 
@@ -45,52 +48,56 @@ class Refusal:
     next_step: str
     final: bool = False  # not even --force: nobody could load it
 
+    @property
+    def part(self) -> str:
+        """What of the proof is missing: a verdict about other bytes is none."""
+        return "verdict" if self.code == "digest" else self.code
+
 
 class DeploymentRefusedError(RegistryError):
     """The version may not go to production; `refusals` holds every reason."""
 
-    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = "is not deployed") -> None:
+    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = _NOT_DEPLOYED) -> None:
         self.refusals = tuple(refusals)
         problem = " ".join([f"{version} {done}.", *(refusal.problem for refusal in refusals)])
         step = refusals[0].next_step
         if not any(refusal.final for refusal in refusals):
-            step += ' To do it all the same: --force --reason "…", which the ledger keeps.'
+            named = "".join(f" --override {part}" for part in dict.fromkeys(refusal.part for refusal in refusals))
+            way = named if done == _NOT_DEPLOYED else " --force"
+            step += f' To do it all the same:{way} --reason "…", which the ledger keeps.'
         super().__init__(problem, step)
 
 
-def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool, reason: str) -> LedgerEntry | None:
+def deploy(
+    registry: Registry, number: int, config: DeployParams, *, override: Collection[str] = (), reason: str
+) -> LedgerEntry | None:
     """Production/@champion for a version that has proven itself; the former champion becomes Archived/@previous.
+
+    Args:
+        override: parts of the proof that it may lack; files that were altered are one of their own.
 
     Returns:
         The ledger's entry; None when the version is the champion already.
 
     Raises:
-        DeploymentRefusedError: see `refusals`; `force` overrides what is not final.
-        UsageError: `force` without a reason.
+        DeploymentRefusedError: see `refusals`, and `override`.
+        UsageError: `override` without a reason, or of something else.
     """
-    if force and not reason.strip():
-        raise UsageError("--force without a reason.", 'Say why, for the ledger: --force --reason "…".')
+    if other := sorted(set(override) - set(PARTS)):
+        raise UsageError(f"Nobody can override {', '.join(other)}.", f"Name {', '.join(PARTS)}.")
+    if override and not reason.strip():
+        raise UsageError("--override or --force without a reason.", 'Say why, for the ledger: --reason "…".')
     aliases = registry.aliases()
     former = aliases.get(CHAMPION)
     if former == number:
         return None
     found = refusals(registry, number)
-    if found and not (force and not any(refusal.final for refusal in found)):
-        raise DeploymentRefusedError(f"{registry.name} version {number}", found)
-    details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
-    if found:
-        details["overridden"] = [refusal.problem for refusal in found]
-        if any(refusal.code == "files" for refusal in found):
-            _adopt(registry, number)
-    if former:
-        details["former_digest"] = registry.version(former).tags.get(DIGEST_TAG, "")
-    if note := compared_with_another(registry, registry.version(number).tags):
-        details["compared"] = note
-        _log.warning("%s", note)
-    if config.auto_backup_before_deploy:
-        details["backups"] = [version for version in (former, number) if version and back_up(registry, version)]
-        if config.backup_to_bucket:
-            details["backups_in_bucket"] = registry.backups.push(details["backups"])
+    if left := [refusal for refusal in found if refusal.final or refusal.part not in override]:
+        raise DeploymentRefusedError(f"{registry.name} version {number}", left)
+    overridden: dict[str, Any] = {"overridden": [refusal.problem for refusal in found]} if found else {}
+    if any(refusal.code == "files" for refusal in found):
+        _adopt(registry, number)
+    details = overridden | keep_before(registry, number, former, config)
     target = {alias: version for alias, version in aliases.items() if version != number}
     target |= {CHAMPION: number} | ({PREVIOUS: former} if former else {})
     entry = move(registry, "deploy", number, target, reason=reason, forced=bool(found), details=details)
@@ -98,14 +105,44 @@ def deploy(registry: Registry, number: int, config: DeployParams, *, force: bool
     return entry
 
 
+def keep_before(registry: Registry, number: int, former: int | None, config: DeployParams) -> dict[str, Any]:
+    """Backups of a version and of the champion that it replaces; what the ledger's entry says of both."""
+    details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
+    if former and (before := registry.find(former)):
+        details["former_digest"] = before.tags.get(DIGEST_TAG, "")
+    if note := compared_with_another(registry, registry.version(number).tags, former):
+        details["compared"] = note
+        _log.warning("%s", note)
+    if config.auto_backup_before_deploy:
+        there = [version for version in (former, number) if version and registry.find(version)]
+        details["backups"] = [version for version in there if back_up(registry, version)]
+        if config.backup_to_bucket:
+            details["backups_in_bucket"] = registry.backups.push(details["backups"])
+    return details
+
+
 def refusals(registry: Registry, number: int) -> list[Refusal]:
     """Every reason against deploying a version, the weightiest first."""
+    return _against(registry, number, registry.aliases().get(CHAMPION))
+
+
+def against_hand(registry: Registry, number: int, former: int | None) -> list[Refusal]:
+    """The same of a version that somebody made champion by hand in the place of `former`.
+
+    One that was in production before needs what a rollback needs: files that are whole.
+    """
+    if number in registry.ledger.succession().served:
+        return _files(registry, number, registry.version(number).tags)
+    return _against(registry, number, former)
+
+
+def _against(registry: Registry, number: int, champion: int | None) -> list[Refusal]:
     tags = registry.version(number).tags
     return [
         *_files(registry, number, tags),
         *_verdict(tags),
         *_regression(registry, number, tags),
-        *_champion(registry, tags),
+        *_champion(tags, champion),
     ]
 
 
@@ -176,9 +213,8 @@ def _last_run(registry: Registry, number: int, digest: str) -> RegressionRun | N
     return next((run for run in runs if not run.model_digest and run.model_version == name), None)
 
 
-def _champion(registry: Registry, tags: Mapping[str, str]) -> list[Refusal]:
+def _champion(tags: Mapping[str, str], now: int | None) -> list[Refusal]:
     """Compare and swap: the one that it replaces must be the one that it was judged beside."""
-    now = registry.aliases().get(CHAMPION)
     expected = tags.get(CHAMPION_TAG)
     if expected is None or expected == str(now or NOBODY):
         return []
@@ -187,10 +223,10 @@ def _champion(registry: Registry, tags: Mapping[str, str]) -> list[Refusal]:
     return [Refusal("champion", text, "Judge it against the champion of now and register it again: `dvc repro`.")]
 
 
-def compared_with_another(registry: Registry, tags: Mapping[str, str]) -> str:
-    """Worth knowing, though no refusal: the verdict compares with a base model that is not the champion; "" if not."""
-    now, baseline = registry.aliases().get(CHAMPION), tags.get(BASELINE_TAG, "")
-    digest = registry.version(now).tags.get(DIGEST_TAG, "") if now else ""
+def compared_with_another(registry: Registry, tags: Mapping[str, str], now: int | None) -> str:
+    """Worth knowing, though no refusal: the verdict compares with a base model that is not champion `now`."""
+    champion, baseline = registry.find(now) if now else None, tags.get(BASELINE_TAG, "")
+    digest = champion.tags.get(DIGEST_TAG, "") if champion else ""
     if not baseline or not digest or baseline == digest:
         return ""
     return f"Its verdict compares with model {baseline[:12]}, not with champion version {now} ({digest[:12]})."

@@ -1,7 +1,7 @@
 """`ModelDeployer`, the fine-tuning guide's class: register, deploy, roll back; which version is where, and why."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from mondegreen.errors import RegistryError, UsageError, first_fault
 from mondegreen.files import write_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import canary, deploy, versions
-from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, opened
+from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, holdings, opened
 from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
-from mondegreen.registry.recovery import recover
+from mondegreen.registry.recovery import recover, unsettled
 from mondegreen.registry.register import VerdictTags, stage_version
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.verdict import Verdict
@@ -142,16 +142,19 @@ class ModelDeployer:
             self.notes += filter(None, [note])
         return f"{name}/{number}"
 
-    def deploy_model(self, version_id: str | int, *, force: bool = False, reason: str = "") -> Deployment:
+    def deploy_model(
+        self, version_id: str | int, *, force: bool = False, override: Collection[str] = (), reason: str = ""
+    ) -> Deployment:
         """Production/@champion for a version whose proof holds; the former champion becomes Archived/@previous.
 
         Args:
             force: deploy what is refused; the ledger keeps that, and `reason`.
+            override: the same for a part of the proof: verdict, regression, champion, files.
 
         Raises:
-            DeploymentRefusedError: with every reason; nothing was moved.
+            DeploymentRefusedError: with every reason that is not overridden; nothing was moved.
             RegistryError: somebody else moved the champion meanwhile.
-            UsageError: `force` without a reason; no such version.
+            UsageError: `force` or `override` without a reason; no such version.
         """
         name = _model_of(version_id) or self.model_name
         with opened(name, self.folder) as registry:
@@ -159,11 +162,13 @@ class ModelDeployer:
         with self._moving(name) as registry:
             aliases = registry.aliases()
             number, former = _number_of(version_id, name, aliases), aliases.get(CHAMPION)
-            if former != number:
+            if former != number and not self.notes:  # else it was settled just now, which the notes say
                 _require_champion(seen, former)
-            entry = deploy.deploy(registry, number, self.config, force=force, reason=reason)
+            parts = deploy.PARTS if force else override
+            entry = deploy.deploy(registry, number, self.config, override=parts, reason=reason)
             if entry is None:
                 return _deployment(registry, "none", number, former, f"Version {number} is the champion already.")
+            self.notes += [f"Overridden: {problem}" for problem in entry.details.get("overridden", [])]
             self.notes += filter(None, [entry.details.get("compared", "")])
             after = f"; {_called(former)} is @previous" if former else ""
             text = f"{name} version {number} is Production/@champion{after}."
@@ -224,6 +229,11 @@ class ModelDeployer:
                 return canary.stop(ledger, reason=reason, entry=entry)
         finally:
             ledger.engine.dispose()
+
+    def settle(self) -> list[str]:
+        """Ends what a crash cut off, and asks the gate about what was promoted by hand; a sentence on each."""
+        with self._moving(self.model_name):
+            return self.notes
 
     def list_versions(self, limit: int | None = None, model_name: str | None = None) -> list[versions.Version]:
         """Versions, newest first."""
@@ -311,16 +321,16 @@ class ModelDeployer:
     def _moving(self, name: str) -> Iterator[Registry]:
         """Alone, with everything recovered that a crash or a person left behind."""
         with opened(name, self.folder) as registry, alone(registry):
-            self.notes = recover(registry)
+            self.notes = recover(registry, self.config)
             yield registry
 
     @contextmanager
     def _reading(self, model_name: str | None = None) -> Iterator[Registry]:
-        """Recovered too, unless somebody moves something just now: who only looks waits for nobody."""
+        """Nothing is moved: what a crash or a person left behind is said, unless somebody moves models just now."""
         with opened(model_name or self.model_name, self.folder) as registry:
             self.notes = []
             with suppress(BusyError), alone(registry, patience=0):
-                self.notes = recover(registry)
+                self.notes = unsettled(registry.ledger, holdings(registry.name))
             yield registry
 
     @contextmanager

@@ -4,6 +4,7 @@ The exception is `relocate`: MLflow's SQLite holds absolute paths of artifacts, 
 was moved.
 """
 
+import json
 import os
 import shutil
 import sqlite3
@@ -67,6 +68,7 @@ def examine(model_name: str, folder: Path) -> list[Finding]:
         "params.yaml": _params,
         "database": lambda: _database(folder),
         "registry": lambda: _registry(model_name, folder),
+        "candidate": _candidate,
         "artifact paths": _paths,
         "files": lambda: _files(model_name, folder),
         "locks": lambda: _locks(folder),
@@ -176,7 +178,7 @@ def _registry(model_name: str, folder: Path) -> Findings:
 
 
 def _consistency(ledger: Ledger, held: Holdings) -> Findings:
-    settle = "`mondegreen models list` settles it and says what it did."
+    settle = "`mondegreen status --settle` settles it and says what it did."
     known, actual, unfinished = ledger.aliases(), held.ours, ledger.unfinished()
     for entry in unfinished:
         yield "problem", f"{cut_off(entry)}.", settle
@@ -191,6 +193,20 @@ def _consistency(ledger: Ledger, held: Holdings) -> Findings:
         )
     if known and known.get(CHAMPION) and CHAMPION not in actual:
         yield "problem", "Nobody is champion any more: whatever loads @champion fails.", "`mondegreen models rollback`"
+
+
+def _candidate() -> Findings:
+    """Whether the version that the stage register made, or DVC's run cache gave back, is in this registry."""
+    path = tracking_root() / "build" / "register" / "version.json"
+    made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not made.get("version") or made["version"] in holdings(made["name"]).stages:
+        return
+    yield (
+        "warning",
+        f"{path} names {made['name']} version {made['version']}, which this registry does not have: it is another "
+        "one, or DVC's run cache gave the file back.",
+        "`dvc repro --force --single-item register` registers the candidate in build/ again.",
+    )
 
 
 def _paths() -> Findings:

@@ -57,12 +57,18 @@ def tracking_uri() -> str:
     MLFLOW_TRACKING_PASSWORD: it prints addresses of runs as they were given.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if is_server(given) and "@" in (parts := urlsplit(given)).netloc:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-        given = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        os.environ["MLFLOW_TRACKING_URI"] = given
-    return given or sqlite_url(tracking_root() / "mlruns" / "mlflow.db")
+    if (plain := _without_user(given)) != given:
+        os.environ["MLFLOW_TRACKING_URI"] = plain
+    return plain or sqlite_url(tracking_root() / "mlruns" / "mlflow.db")
+
+
+def _without_user(uri: str) -> str:
+    """The address of a server without user and password, which are given to MLflow by its variables."""
+    if not is_server(uri) or "@" not in (parts := urlsplit(uri)).netloc:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def is_server(uri: str) -> bool:

@@ -1,27 +1,53 @@
-"""Recovery: what a crash left half done is finished or taken back, and external changes are entered in the ledger.
+"""Recovery: what a crash left half done is finished or taken back, and external changes are settled.
 
-External changes are what people moved outside of mondegreen, in the MLflow UI for example. The alias is the truth for
-who is champion: a move whose switch was made is finished, one whose switch was not made is taken back, and the ledger
-follows.
+External changes are what people moved outside of mondegreen, in the MLflow UI for example. Of a move that was cut off
+the alias tells what became of it: one whose switch was made is finished, one whose switch was not is taken back.
+Whom somebody promotes by hand, by alias or by stage, the gate of `deploy` is asked about: with the proof that a
+deployment needs it becomes champion with its entry in the ledger, without it is put back. Who only looks is told, and
+moves nothing (`unsettled`).
 """
 
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import Timeout
 
+from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
-from mondegreen.registry.aliases import LOCK, Holdings, Registry, align_stages, holdings, set_aliases
+from mondegreen.registry.aliases import LOCK, OUTCOME_TAG, Holdings, Registry, align_stages, holdings, set_aliases
+from mondegreen.registry.deploy import against_hand, keep_before, prune
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
+from mondegreen.registry.package import DIGEST_TAG
 
-BY_HAND, FOUND = "by hand", "found"
+BY_HAND, FOUND, PUT_BACK = "by hand", "found", "put back"
+SETTLES = "`mondegreen status --settle`, `mondegreen watch` and the next command that moves models settle it."
+_OUTSIDE = "By hand, outside of mondegreen:"
 _log = logging.getLogger(__name__)
 
 
-def recover(registry: Registry) -> list[str]:
+@dataclass(frozen=True)
+class Change:
+    """What differs from the ledger's last entry.
+
+    Args:
+        text: a sentence.
+        before, after: who held which alias then, and holds it now.
+        promoted: whom somebody made champion, by the alias or by a stage.
+        action: in the ledger; FOUND where the ledger begins.
+    """
+
+    text: str
+    before: Aliases
+    after: Aliases
+    promoted: int | None = None
+    action: str = BY_HAND
+
+
+def recover(registry: Registry, config: DeployParams) -> list[str]:
     """Brings ledger, aliases and stages together again; to be called `alone`, before anything is moved.
 
     Returns:
@@ -32,7 +58,8 @@ def recover(registry: Registry) -> list[str]:
         CaseError: the ledger cannot be written.
     """
     said = [_end(registry, entry) for entry in registry.ledger.unfinished()]
-    said += _enter_changes(registry.ledger, holdings(registry.name))
+    if change := _change(registry.ledger, holdings(registry.name)):
+        said += _settle(registry, change, config)
     if changed := align_stages(registry):
         said.append(f"Stages follow the aliases again: {', '.join(changed)}.")
     for sentence in said:
@@ -40,29 +67,33 @@ def recover(registry: Registry) -> list[str]:
     return said
 
 
-def external_changes(model_name: str, folder: Path) -> list[str]:
-    """Finds and enters what was moved by hand, without MLflow; what `mondegreen status` adds to its screen.
+def unsettled(ledger: Ledger, held: Holdings) -> list[str]:
+    """What `recover` would have to do, a sentence each; nothing is moved or written.
 
-    Nothing is waited for: while somebody moves models, there is nothing to say.
+    Raises:
+        RegistryError: the registry has lost what the ledger knows of.
+    """
+    said = [f"{cut_off(entry)}." for entry in ledger.unfinished()]
+    if not said and (change := _change(ledger, held)) and change.action != FOUND:
+        said.append(change.text)
+    return [*said, SETTLES] if said else []
+
+
+def external_changes(model_name: str, folder: Path) -> list[str]:
+    """`unsettled` without MLflow, and nothing while somebody moves models; what `mondegreen status` adds.
 
     Args:
         folder: of live state.
 
-    Returns:
-        Sentences: what was moved by hand, and which move a crash left half done.
-
     Raises:
         RegistryError, CaseError: registry or ledger cannot be read.
     """
-    held = holdings(model_name)
     ledger = Ledger.open(folder, model_name)
     try:
-        if not held.stages and not ledger.aliases():
-            return []  # no registry, and there never was one
         with suppress(Timeout), lock(lock_path(LOCK), timeout=0):
-            if unfinished := ledger.unfinished():
-                return [f"{cut_off(entry)}: the next `mondegreen models` command settles it." for entry in unfinished]
-            return _enter_changes(ledger, holdings(model_name))  # read again: now nobody moves
+            held = holdings(model_name)
+            # no registry, and there never was one
+            return unsettled(ledger, held) if held.stages or ledger.aliases() else []
         return []
     finally:
         ledger.engine.dispose()
@@ -86,7 +117,8 @@ def _end(registry: Registry, entry: LedgerEntry) -> str:
         target = entry.after if made else _taken_back(entry, registry.aliases())
         there = {alias: version for alias, version in target.items() if registry.find(version)}
         set_aliases(registry, there)
-        align_stages(registry)
+        if made or entry.action != BY_HAND:  # a stage that somebody moved by hand is asked about again
+            align_stages(registry)
         champion = f"version {there[CHAMPION]}" if CHAMPION in there else "nobody"
         if made:
             note = f"it was finished, {champion} is in production"
@@ -109,59 +141,93 @@ def _taken_back(entry: LedgerEntry, held: Aliases) -> Aliases:
     return target
 
 
-def _enter_changes(ledger: Ledger, held: Holdings) -> list[str]:
-    """Compares the registry with the ledger's last entry and enters what somebody else moved; sentences about it.
-
-    To be called alone, with nothing unfinished.
+def _change(ledger: Ledger, held: Holdings) -> Change | None:
+    """Compares the registry with the ledger's last entry, with nothing unfinished; None when they agree.
 
     Raises:
         RegistryError: the registry has lost what the ledger knows of.
     """
-    actual, entries = held.ours, ledger.entries()
-    if not entries:
-        if not actual:
-            return []
-        _enter(ledger, FOUND, f"The ledger begins: {_names(actual)} when it was opened.", {}, actual)
-        return []
-    known = entries[-1].after
+    actual, last = held.ours, ledger.last()
+    if last is None:
+        text = f"The ledger begins: {_names(actual)} when it was opened."
+        return Change(text, {}, actual, action=FOUND) if actual else None
+    known = last.after
     if known and not held.stages:
         raise RegistryError(
             f"The registry holds no version of {ledger.model_name}, though the ledger knows of {_names(known)}.",
             "Check MLFLOW_TRACKING_URI, or put mlruns/mlflow.db back from a backup.",
         )
     if moved := [_moved(alias, known, actual) for alias in ALIASES if known.get(alias) != actual.get(alias)]:
-        text = f"By hand, outside of mondegreen: {', '.join(moved)}."
-        _enter(ledger, BY_HAND, text, known, actual)
-        return [f"{text} Entered in the ledger."]
-    return _enter_stages(ledger, entries[-1], held)
+        promoted = actual.get(CHAMPION) if actual.get(CHAMPION) != known.get(CHAMPION) else None
+        return Change(f"{_OUTSIDE} {', '.join(moved)}.", known, actual, promoted)
+    if misplaced := held.misplaced():
+        moved = [f"version {version} to {held.stages[version]}" for version in sorted(misplaced)]
+        raised = [version for version in misplaced if held.stages[version] == "Production"]
+        text = f"{_OUTSIDE} stages moved, {', '.join(moved)}."
+        return Change(text, actual, actual, raised[0] if len(raised) == 1 else None)
+    return None
 
 
-def _enter_stages(ledger: Ledger, last: LedgerEntry, held: Holdings) -> list[str]:
-    """The alias decides: a stage that was moved alone deploys nothing, and somebody should know."""
-    misplaced = held.misplaced()
-    if not misplaced or (last.action == BY_HAND and last.before != last.after):
-        return []  # after an alias that was moved by hand the stages only lag behind
-    moved = [f"version {version} to {held.stages[version]}" for version in sorted(misplaced)]
-    promoted = [version for version in misplaced if held.stages[version] == "Production"]
-    text = (
-        f"By hand, outside of mondegreen: stages moved, {', '.join(moved)}. Stages follow the aliases, "
-        f"and {_names(held.ours) or 'nobody holds one'}."
-    )
-    if promoted:
-        text += f" To deploy it: `mondegreen models deploy {promoted[0]}`."
-    if (last.action, last.reason) != (BY_HAND, text):  # `status` cannot put it back, and must not enter it twice
-        _enter(ledger, BY_HAND, text, held.ours, held.ours)
-    return [text]
+def _settle(registry: Registry, change: Change, config: DeployParams) -> list[str]:
+    """Enters a change; where somebody was promoted, the gate decides first."""
+    if change.promoted is None:
+        align_stages(registry)  # first, so that a crash does not leave stages that look as if somebody had moved them
+        _enter(registry.ledger, change)
+        return [] if change.action == FOUND else [f"{change.text} Entered in the ledger."]
+    number, former = change.promoted, change.before.get(CHAMPION)
+    reasons = against_hand(registry, number, former)
+    rest = {alias: version for alias, version in change.after.items() if alias != CHAMPION and version != number}
+    if reasons:
+        back = _back(registry, former)
+        held = {alias: version for alias, version in change.after.items() if alias != CHAMPION}
+        target = held | ({CHAMPION: back} if back else {})
+        stays = f"version {back} is @champion" if back else "nobody is @champion"
+        said = f"{change.text} PUT BACK, {stays}: {' '.join(refusal.problem for refusal in reasons)}"
+        said += f" To deploy it: `mondegreen models deploy {number}`."
+        _make(registry, PUT_BACK, number, change, target, said, {"promoted": number})
+        return [said]
+    kept = keep_before(registry, number, former, config)
+    target = rest | {CHAMPION: number} | ({PREVIOUS: former} if former else {})
+    said = f"{change.text} Its proof holds: version {number} is Production/@champion. Entered in the ledger."
+    _make(registry, BY_HAND, number, change, target, said, kept)
+    prune(registry, config.keep_previous_versions)
+    return [said]
 
 
-def _enter(ledger: Ledger, action: str, text: str, before: Aliases, after: Aliases) -> None:
-    ledger.note(
+def _back(registry: Registry, former: int | None) -> int | None:
+    """Who is champion again: the one before, or where it was deleted, whom a rollback would lead to."""
+    candidates = [former, *registry.ledger.succession().targets()] if former else []
+    return next((version for version in candidates if version and registry.find(version)), None)
+
+
+def _make(
+    registry: Registry, action: str, number: int, change: Change, target: Aliases, text: str, details: dict[str, object]
+) -> None:
+    """The move that settles a promotion: entered before and after, so that a crash leaves what `_end` ends."""
+    tags = registry.version(number).tags
+    intent = registry.ledger.intend(
         action,
-        after.get(CHAMPION),
-        former=before.get(CHAMPION),
-        who="unknown" if action == BY_HAND else "",
+        target.get(CHAMPION, number),
+        former=change.before.get(CHAMPION),
+        who="unknown",
         reason=text,
-        details={"before": before, "after": after},
+        outcome=tags.get(OUTCOME_TAG, ""),
+        digest=tags.get(DIGEST_TAG, ""),
+        details=details | {"before": change.after, "after": target},
+    )
+    set_aliases(registry, target)
+    align_stages(registry)
+    registry.ledger.end(intent, "done")
+
+
+def _enter(ledger: Ledger, change: Change) -> None:
+    ledger.note(
+        change.action,
+        change.after.get(CHAMPION),
+        former=change.before.get(CHAMPION),
+        who="unknown" if change.action == BY_HAND else "",
+        reason=change.text,
+        details={"before": change.before, "after": change.after},
     )
 
 

@@ -151,10 +151,10 @@ def register(
         )
     more = {**(tags or {}), REGRESSION_TAG: results.outcome}
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
-        recover(registry)
+        recover(registry, config or DeployParams())
         number = stage_version(registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, tags=more)
         if promote and verdict.outcome == "pass" and results.outcome != "fail":
-            deploy(registry, number, config or DeployParams(), force=False, reason="promoted when it was registered")
+            deploy(registry, number, config or DeployParams(), reason="promoted when it was registered")
         held = {version: alias for alias, version in registry.aliases().items()}
         stage, reason = str(registry.version(number).current_stage), ""
         if number not in held:

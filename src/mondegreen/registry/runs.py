@@ -26,7 +26,7 @@ from mondegreen.registry.mlflow_store import (
 )
 
 EXPERIMENT_TAG = "dvc.experiment"
-_RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
+RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
 # They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
 _NOT_OF_A_CANDIDATE = {
     "audit",
@@ -90,10 +90,10 @@ def own_run(run_id: str) -> str:
     if original and (not experiment or original.data.tags.get(EXPERIMENT_TAG, "") == experiment):
         return run_id
     with lock(lock_path("runs")):
-        query = f"tags.`{_RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
+        query = f"tags.`{RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
         for run in client.search_runs([experiment_id(client)], query, max_results=1):
             return str(run.info.run_id)
-        return _create_run(client, load_params(), lineage_tags() | {_RESUMES: run_id}, original)
+        return _create_run(client, load_params(), lineage_tags() | {RESUMES: run_id}, original)
 
 
 def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]) -> None:
