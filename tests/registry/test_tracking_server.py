@@ -19,7 +19,7 @@ from mondegreen.registry.mlflow_store import RegistryAwayError, connect
 from mondegreen.registry.register import VerdictTags, register
 from mondegreen.registry.resolving import champion_of, resolve_uri
 from mondegreen.registry.runs import log_history, start_run
-from mondegreen.speech.model import model_digest
+from mondegreen.speech.digests import model_digest
 from tests.registry.conftest import without_code
 from tests.registry.registered import save_folder
 from tests.registry.servers import PASSWORD, USER, Server
@@ -55,7 +55,7 @@ def run(*arguments: object) -> Result:
 
 def of(*arguments: object) -> Any:
     result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 

@@ -9,6 +9,7 @@ Importing MLflow alone takes seconds, so where the registry is an SQL database a
 tables (`registered_model_aliases`, the same since MLflow 2.3). A tracking server is asked through MLflow's client.
 """
 
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -243,11 +244,15 @@ class Registry:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         uri = self.location(number)
+        there = self.fetch(number)
+        names = [path.relative_to(there) for path in there.rglob("*") if path.is_file()]
         with fetching(f"{self.name} version {number}", uri):
             repository = get_artifact_repository(uri)
-            repository.delete_artifacts()  # type: ignore[no-untyped-call]
             repository.log_artifacts(str(package))  # type: ignore[no-untyped-call]
-        self.fetched.pop(number, None)
+            for name in names:  # what was added to it goes
+                if not (package / name).is_file():
+                    repository.delete_artifacts(name.as_posix())  # type: ignore[no-untyped-call]
+        shutil.rmtree(self.fetched.pop(number))
 
     def damage(self, number: int) -> list[str]:
         """What is missing, altered or not loadable in the files of a version; nothing when they are as registered."""
