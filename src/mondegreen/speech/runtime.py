@@ -1,4 +1,4 @@
-"""Which library computes a model: torch, or ONNX Runtime, which takes about half of the time for the same texts.
+"""Which library computes a model: torch, or ONNX Runtime, which takes less time for the same texts.
 
 What comes of the two differs in the last bits of a float. So what judges, and what is kept between stages, is computed
 by torch unless `onnx` is asked for by name: its files are the same on every machine.
