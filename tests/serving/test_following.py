@@ -83,6 +83,17 @@ def test_nobody_waits_for_ever_or_twice_for_a_version_that_does_not_come(
         slow.free.set()
 
 
+def test_a_registry_that_does_not_answer_is_said(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    with running(settings()) as url:
+        monkeypatch.setattr(champions, "_SILENT", 0.3)
+        monkeypatch.setattr(champions.Champion, "_wanted", lambda self: (free.wait(60), f"{NAME}/1")[1])
+        assert "has not answered for" in until(lambda: ready(url)["problem"])
+        assert post(url).headers["x-mondegreen-model"] == f"{NAME}/1"
+        free.set()
+        until(lambda: ready(url)["problem"] is None)
+
+
 def test_a_deployment_ends_when_the_servers_of_this_machine_answer_with_it(
     deployed: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,10 +148,12 @@ class Batcher:
             listed = job.phrases.digest if job.phrases else ""
             groups.setdefault((choice.served, listed), []).append((choice, job))
         for (model, _), chosen in groups.items():
+            if len(chosen) == 1:
+                self._heard_by(model, chosen)
+                continue
             # The longest first, so that both halves have about the same to do.
             chosen.sort(key=lambda item: -item[1].seconds)
-            parts = filter(None, (chosen[start::_HALVES] for start in range(_HALVES)))
-            wait([self._halves.submit(self._heard_by, model, part) for part in parts])
+            wait([self._halves.submit(self._heard_by, model, chosen[start::_HALVES]) for start in range(_HALVES)])
 
     def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Choice, _Job]]") -> None:
         jobs = [job for _, job in chosen]

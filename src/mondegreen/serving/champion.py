@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 _SAMPLES = 16_000  # one second
+_SILENT: Seconds = 30.0  # after which a registry that was asked and says nothing counts as away
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +90,8 @@ class Champion:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._failed = ""  # the version that could not be loaded when it was tried last
         self.loading: Loading | None = None
-        self.problem = ""  # why what is in production by the registry does not serve; "" when it does
+        self._asked: float | None = None  # since when, by time.monotonic, the registry has been asked
+        self._problem = ""
         self.current, self.since = self._first(), datetime.now(UTC)
 
     def start(self) -> None:
@@ -97,6 +99,14 @@ class Champion:
         self._on_change(self)
         if self.follows:
             self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """Why what is in production by the registry does not serve, or why nobody knows that; "" when it serves."""
+        asked = self._asked
+        if asked is not None and (silent := time.monotonic() - asked) > _SILENT:
+            return f"The registry, asked who holds {self.model}, has not answered for {silent:.0f} s."
+        return self._problem
 
     @property
     def follows(self) -> bool:
@@ -111,19 +121,22 @@ class Champion:
 
     def look(self) -> None:
         """One look at the alias; loads and switches when another version holds it."""
-        before = self.current, self.problem
+        before = self.current, self._problem
         try:
+            self._asked = time.monotonic()
             wanted = self._wanted()
+            self._asked = None
             if wanted != self.current.name:
                 self._switch(wanted)
-            self._failed = self.problem = ""
+            self._failed = self._problem = ""
         except MondegreenError as error:
-            self.problem = error.problem
+            self._problem = error.problem
         except Exception as error:  # a damaged version may fail in many ways, and none of them may end the service
-            self.problem = f"{type(error).__name__}: {error}"
-        if (self.current, self.problem) != before:
-            if self.problem:
-                _log.error("%s goes on serving: %s", self.current.name, self.problem)
+            self._problem = f"{type(error).__name__}: {error}"
+        self._asked = None
+        if (self.current, self._problem) != before:
+            if self._problem:
+                _log.error("%s goes on serving: %s", self.current.name, self._problem)
             self._on_change(self)
 
     def settle(self) -> None:
@@ -171,7 +184,7 @@ class Champion:
                 name = self._wanted()
                 return load(f"models:/{name}", name, self.params)
             except MondegreenError as error:
-                self.problem = error.problem
+                self._problem = error.problem
                 name = self.model  # by its alias, so that the last known champion's backup may answer
         return load(self.model, name.removeprefix("models:/"), self.params)
 
