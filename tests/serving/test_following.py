@@ -1,5 +1,6 @@
 """After a move: what is asked then is answered by the version in production, soon, and whoever moved it is told."""
 
+import errno
 import json
 import os
 import signal
@@ -92,6 +93,9 @@ def test_a_registry_that_does_not_answer_is_said(deployed: Path, monkeypatch: py
         assert post(url).headers["x-mondegreen-model"] == f"{NAME}/1"
         free.set()
         until(lambda: ready(url)["problem"] is None)
+        free.clear()
+        monkeypatch.setattr(champions, "_LAST", 0.1)  # it stops nevertheless
+    free.set()
 
 
 def test_a_deployment_ends_when_the_servers_of_this_machine_answer_with_it(
@@ -111,6 +115,19 @@ def test_a_deployment_ends_when_the_servers_of_this_machine_answer_with_it(
         (moving, said) = moved("rollback", "--reason", "to see it")
         assert moving["servers"][0]["serves"] == f"{NAME}/2"
         assert f"still answers with {NAME}/2: The files are damaged." in said
+
+
+def test_a_full_disk_keeps_no_server_from_following(
+    deployed: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    register(models[1])
+    monkeypatch.setattr(serving, "write_following", full)
+    with running(settings()) as url:
+        deployer().deploy_model(2)
+        until(lambda: ready(url)["model"] == f"{NAME}/2")
 
 
 def test_a_server_that_was_killed_is_waited_for_by_nobody(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 _SAMPLES = 16_000  # one second
+_LAST: Seconds = 10.0  # for a look that is going on when it is to stop
 _SILENT: Seconds = 30.0  # after which a registry that was asked and says nothing counts as away
 _log = logging.getLogger(__name__)
 
@@ -114,10 +115,10 @@ class Champion:
         return "@" in self.model and self.model.startswith("models:/")
 
     def stop(self) -> None:
-        """Looks no more; what serves goes on."""
+        """Looks no more; what serves goes on. A registry that does not answer is not waited for."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST)
 
     def look(self) -> None:
         """One look at the alias; loads and switches when another version holds it."""

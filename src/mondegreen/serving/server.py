@@ -1,5 +1,6 @@
 """From parameters to a running service: the parts put together, bound, served, stopped without losing anything."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 TOKEN = "MONDEGREEN_SERVE_TOKEN"
 _GRACE = 120  # seconds for what was taken, once it is to stop
-_BACKLOG = 1024
+_log = logging.getLogger(__name__)
 _RESTART = 1.0  # seconds before a worker that died is started anew
 
 
@@ -53,7 +54,10 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
 
     def changed(champion: Champion) -> None:
         metrics.serves(champion.current)
-        write_following(spool.own, champion.following())
+        try:
+            write_following(spool.own, champion.following())
+        except OSError as error:  # a full disk must not keep it from following
+            _log.warning("`models deploy` will not see what this server answers with: %s", error)
 
     champion = Champion(model, params, params.serve.poll_seconds, changed)
     challenger = Challenger(champion, store)
