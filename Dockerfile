@@ -10,7 +10,7 @@ WORKDIR /opt/mondegreen
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # what `mondegreen init` makes projects of; links in src lead there
 COPY params.yaml dvc.yaml params.schema.json phrases.yaml Dockerfile compose.yaml ./
-COPY lm ./lm
+COPY lm/README.md ./lm/
 COPY starter/model ./starter/model
 COPY starter/heldout ./starter/heldout
 COPY starter/replay ./starter/replay
