@@ -11,7 +11,6 @@ from mondegreen import compute
 from mondegreen.compute import Undone, map_shards
 from mondegreen.config import ComputeParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
-from tests.compute.conftest import free_port
 from tests.compute.workers import Squares, cannot_begin
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -76,7 +75,7 @@ def test_a_worker_with_other_code_is_refused(ray_of_two: str, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("address", "kind", "said"),
     [
-        (f"127.0.0.1:{free_port()}", CloudError, "No Ray answers at 127.0.0.1"),
+        ("127.0.0.1:1", CloudError, "No Ray answers at 127.0.0.1"),
         ("ray://127.0.0.1:10001", UsageError, "is no address of a Ray"),
         ("head", UsageError, "is no address of a Ray"),
     ],
