@@ -252,6 +252,7 @@ class Spool:
         if unreadable:
             self._keep(lines, unreadable, [], "they are no answers that this version can read")
         self._remove(lines, answers)
+        self.state.refused += len(unreadable)
         self.state.written += len(answers)
         return True
 
@@ -262,8 +263,10 @@ class Spool:
         return False
 
     def _set_aside(self, lines: Path, answers: Sequence[Answer], error: Exception) -> bool:
-        self._keep(lines, list(filter(None, lines.read_bytes().split(b"\n"))), answers, str(error))
+        kept = list(filter(None, lines.read_bytes().split(b"\n")))
+        self._keep(lines, kept, answers, str(error))
         self._remove(lines, answers)
+        self.state.refused += len(kept)
         return True
 
     def _keep(self, lines: Path, kept: Sequence[bytes], answers: Sequence[Answer], why: str) -> None:
@@ -276,7 +279,6 @@ class Spool:
             if recording.is_file():
                 shutil.copyfile(recording, aside / f"{answer.request_id}-{recording.name}")
         _log.error("%d answers cannot be stored and are kept in %s: %s", len(kept), aside, why)
-        self.state.refused += len(kept)
 
     def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
         size, count = lines.stat().st_size, _count(lines)
