@@ -29,7 +29,7 @@ def test_an_mlflow_that_is_silent_is_waited_for_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with useless_server("silent") as port:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{port}")
-        with pytest.raises(RegistryAwayError, match=r"http://ann:\*\*\*@\S+ cannot be used: Read timed out"):
+        with pytest.raises(RegistryAwayError, match=r"http://127\.0\.0\.1:\d+ cannot be used: Read timed out"):
             connect()
         started = time.monotonic()
         with pytest.raises(RegistryAwayError):

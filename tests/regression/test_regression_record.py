@@ -50,7 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToneModel]:
     """What the stage finds under the names of the models."""
     found = {"starter/model": ToneModel("old"), "build/train/model": ToneModel("new" * 10)}
-    monkeypatch.setattr(regress, "load_transcriber", lambda name, params, phrases: found[name])
+    monkeypatch.setattr(regress, "pipeline_transcriber", lambda name, params: found[name])
     from mondegreen.speech.corpus_transcription import corpus_transcriber
 
     monkeypatch.setattr(regress, "corpus_transcriber", lambda model: corpus_transcriber(model.transcribe))

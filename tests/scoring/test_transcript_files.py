@@ -171,8 +171,9 @@ def test_missing_and_strange_utterances_are_named_with_their_line(tmp_path: Path
     with pytest.raises(UsageError, match=r"r\.trn:2: 'b' has no hypothesis in .*h\.trn \(and 1 more"):
         read_hypotheses(written(tmp_path, "h.trn", "one (a)\n"), references)
     zeros = read_references(written(tmp_path, "z.csv", "id,text\n001,one\n002,two\n"))
-    with pytest.raises(UsageError, match=r"'001' has no hypothesis in .*e\.csv \(did you mean '1'\?\) \(and 1 more"):
-        read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n2,two\n"), zeros)  # as Excel saves them
+    read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n2,two\n"), zeros)  # as Excel saves them
+    with pytest.raises(UsageError, match=r"'002' has no hypothesis in .*e\.csv"):
+        read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n"), zeros)
     with pytest.raises(UsageError, match=r"h\.trn:4: 'd' is not in .*r\.trn"):
         read_hypotheses(written(tmp_path, "h.trn", "(a)\n(b)\n(c)\n(d)\n"), references)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, CursorResult, Engine, delete, func, insert, null, select, update
 from sqlalchemy import Table as SqlTable
@@ -182,9 +182,15 @@ def overwrite_freed(engine: Engine) -> None:
         CaseError: the disk has no room for a second copy of SQLite's file, or others keep it busy.
     """
     if engine.dialect.name != "sqlite":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for name in sorted(erased_tables()):
-                connection.exec_driver_sql(f"VACUUM {name}")
+        with closing(engine.raw_connection()) as raw:
+            raw.rollback()
+            driver: Any = raw.driver_connection
+            driver.autocommit = True  # pg8000's own: under SQLAlchemy's AUTOCOMMIT it begins a transaction
+            try:
+                for name in sorted(erased_tables()):
+                    raw.cursor().execute(f"VACUUM {name}")
+            finally:
+                driver.autocommit = False
         return
     with closing(engine.raw_connection()) as raw:  # both vacuum outside of any transaction
         raw.rollback()
