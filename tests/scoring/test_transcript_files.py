@@ -171,9 +171,10 @@ def test_missing_and_strange_utterances_are_named_with_their_line(tmp_path: Path
     with pytest.raises(UsageError, match=r"r\.trn:2: 'b' has no hypothesis in .*h\.trn \(and 1 more"):
         read_hypotheses(written(tmp_path, "h.trn", "one (a)\n"), references)
     zeros = read_references(written(tmp_path, "z.csv", "id,text\n001,one\n002,two\n"))
-    read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n2,two\n"), zeros)  # as Excel saves them
-    with pytest.raises(UsageError, match=r"'002' has no hypothesis in .*e\.csv"):
-        read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n"), zeros)
+    as_excel_saves_them = read_hypotheses(written(tmp_path, "e.csv", "id,text\n2,two\n1,one\n"), zeros)
+    assert [(line.id, line.text) for line in as_excel_saves_them] == [("001", "one"), ("002", "two")]
+    with pytest.raises(UsageError, match=r"'001' has no hypothesis in .*e\.csv \(did you mean '01'\?\) \(and 1 more"):
+        read_hypotheses(written(tmp_path, "e.csv", "id,text\n1,one\n01,one\n2,two\n02,two\n"), zeros)  # which one?
     with pytest.raises(UsageError, match=r"h\.trn:4: 'd' is not in .*r\.trn"):
         read_hypotheses(written(tmp_path, "h.trn", "(a)\n(b)\n(c)\n(d)\n"), references)
 

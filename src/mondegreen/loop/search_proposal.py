@@ -12,10 +12,10 @@ from mondegreen.loop.validator import ModelValidator, ValidationConfig, Validati
 from mondegreen.progress import progress
 from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.regression_runs import record_run, suites_registered
-from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, write_phrases
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
 from mondegreen.speech.ngram import NGramModel
-from mondegreen.speech.ngram_files import LM_FILE, write_lm
+from mondegreen.speech.ngram_files import write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 FOLDER = Path("build/search/model")

@@ -22,8 +22,7 @@ import mondegreen
 from mondegreen.errors import CloudError, RegistryError, UsageError
 from mondegreen.files import read_json, sha256_file, write_json
 from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
-from mondegreen.scoring.phrases import PHRASES_FILE
-from mondegreen.speech.ngram_files import LM_FILE
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE
 
 FILES_TAG, DIGEST_TAG, PRUNED_TAG = "files.sha256", "digest", "files.pruned"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")

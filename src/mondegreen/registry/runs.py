@@ -27,7 +27,8 @@ from mondegreen.registry.mlflow_store import (
 
 EXPERIMENT_TAG = "dvc.experiment"
 RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
-# They decide when a round starts and who hears of it, not what comes out of it; and a webhook's address is private.
+# They decide when a round starts, who hears of it and where it is kept, not what comes out of it; and a webhook's
+# address is private.
 _NOT_OF_A_CANDIDATE = {
     "audit",
     "cases",
@@ -36,6 +37,7 @@ _NOT_OF_A_CANDIDATE = {
     "detector",
     "gcp",
     "monitor",
+    "register_",
     "retention_days",
     "review",
     "serve",
@@ -211,7 +213,11 @@ def flatten_params(params: Params) -> dict[str, str]:
 
 
 def _left_out(params: Params) -> dict[str, Any]:
-    """What to leave out. Of a language model: all when it is off, else where and how patiently it is asked."""
+    """What to leave out. Of a language model: all when it is off, else where and how patiently it is asked.
+
+    How much is heard at once changes no transcript, and how many recordings a page plays no verdict.
+    """
     ways = {"url", "timeout", "retries", "concurrency"}
     label = set(type(params.label).model_fields) - {"llm"} if params.label.llm == "off" else ways
-    return {**dict.fromkeys(_NOT_OF_A_CANDIDATE, True), "label": label}
+    alike = {"transcribe": {"batch_seconds"}, "validate_": {"report_clips"}}
+    return {**dict.fromkeys(_NOT_OF_A_CANDIDATE, True), **alike, "label": label}

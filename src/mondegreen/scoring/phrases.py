@@ -18,7 +18,8 @@ from mondegreen.config import Params
 from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import path_text, write_text
 
-PHRASES_FILE = "phrases.yaml"  # its name in a model's folder, where it is a part of the model
+# Their names in a model's folder, where they are a part of the model.
+PHRASES_FILE, LM_FILE = "phrases.yaml", "words.lm"
 # Changes whenever the same list makes another transcript: hypotheses of another version are not used.
 _VERSION = "1"
 _LONGEST = 200  # characters of a phrase

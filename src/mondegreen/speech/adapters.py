@@ -10,12 +10,12 @@ from peft import PeftModel
 
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
-from mondegreen.scoring.phrases import PHRASES_FILE
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE
 from mondegreen.speech.digests import phrases_in, weights_digest
 from mondegreen.speech.finetuning import merged_at
 from mondegreen.speech.lora import merge
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.ngram_files import LM_FILE, lm_in
+from mondegreen.speech.ngram_files import lm_in
 
 _FILES = ("adapter_config.json", "adapter_model.safetensors", "base.json")
 

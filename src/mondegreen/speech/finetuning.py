@@ -23,14 +23,14 @@ from transformers import PreTrainedModel, set_seed
 from mondegreen.config import Params
 from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
-from mondegreen.scoring.phrases import PHRASES_FILE, write_phrases
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, write_phrases
 from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
 from mondegreen.speech.digests import model_digest
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel
-from mondegreen.speech.ngram_files import LM_FILE, write_lm
+from mondegreen.speech.ngram_files import write_lm
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mondegreen.errors import UsageError
-from mondegreen.scoring.phrases import PHRASES_FILE
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE
 from mondegreen.speech.digests import read_object
-from mondegreen.speech.ngram_files import LM_FILE
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 NAME_A_MODEL = "Name a folder with config.json and model.safetensors, a hub name, or models:/name@alias."

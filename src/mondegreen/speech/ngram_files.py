@@ -19,9 +19,9 @@ from safetensors.numpy import save
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.files import write_bytes
+from mondegreen.scoring.phrases import LM_FILE
 from mondegreen.speech.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGramModel, Order, fault_of, keyed, ngrams
 
-LM_FILE = "words.lm"  # its name in a model's folder, where it is a part of the model
 ALPHA, BETA = 0.5, 1.0  # of a file that says nothing of them
 _NEXT = "Write it again with the tool that made it, or name another file."
 _NEVER = -99.0  # how ARPA writes the logarithm of 0
