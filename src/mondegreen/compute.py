@@ -16,9 +16,10 @@ import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -62,7 +63,9 @@ def map_shards(
         UsageError: the extra `ray` is not installed.
         CloudError: no Ray answers at RAY_ADDRESS.
     """
-    if settings.engine == "ray" and shards:
+    if not shards:
+        return iter(())
+    if settings.engine == "ray":
         return _over_ray(open_worker, shards, settings, folder, tuple(shared))
     return _here(open_worker, shards, folder)
 
@@ -70,9 +73,8 @@ def map_shards(
 def _here(
     open_worker: "OpenWorker[Shard, Result]", shards: Sequence[Shard], folder: Path | None
 ) -> "Iterator[tuple[int, Result | Undone]]":
-    worker = open_worker(folder) if shards else None
+    worker = open_worker(folder)
     for number, shard in enumerate(shards):
-        assert worker
         yield number, _result(worker, shard)
 
 
@@ -139,6 +141,11 @@ def _round(ray: Any, shards: dict[int, Any], settings: ComputeParams, given: tup
             max_task_retries=0,  # Ray's own tries may all fall on a machine that is gone
         )
     return cast("Iterator[Any]", results.iter_rows())
+
+
+def seen_here(names: Iterable[str], most: int = 1) -> list[str]:
+    """The first of these files that are on this machine, for `shared` of `map_shards`."""
+    return list(islice((name for name in names if Path(name).exists()), most))
 
 
 def in_order(results: Iterator[tuple[int, Result]]) -> Iterator[Result]:

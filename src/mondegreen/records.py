@@ -36,6 +36,11 @@ class Utterance(_Record):
     domain: Domain
     reference_source: ReferenceSource = "human"  # a machine's may not judge: validate.allow_llm_references
 
+    @property
+    def judges(self) -> bool:
+        """Whether models are chosen or judged by it, so that nothing of it may be learnt."""
+        return self.split != "train" or self.domain == "retention"
+
 
 class Problem(_Record):
     """A file that was left out (or, for `warning`, kept) and why."""

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,8 +43,3 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     soundfile.write(folder / "short.wav", np.zeros(300), 16_000)
     (folder / "letter.wav").write_text("Dear reader, this is a letter.\n" * 9)
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

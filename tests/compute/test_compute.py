@@ -1,7 +1,6 @@
 """`map_shards`: the same results here and on Ray, whatever dies, and nothing of Ray's on the screen."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mondegreen.compute import Undone, map_shards
 from mondegreen.config import ComputeParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from tests.compute.workers import Squares, cannot_begin
+from tests.support.libraries import printed_and_loaded
 
 pytestmark = pytest.mark.xdist_group("ray")
 RAY = ComputeParams(engine="ray")
@@ -97,5 +97,4 @@ def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: py
 
 
 def test_ray_is_loaded_by_nobody_who_does_not_ask_for_it() -> None:
-    code = "import sys, mondegreen.compute, mondegreen.storage; print({'ray', 'fsspec'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert printed_and_loaded("import mondegreen.compute, mondegreen.storage", "ray", "fsspec") == "[]"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import requests
 
 from tests import postgres
+from tests.monitoring.listener import closed_port
 
 USER, PASSWORD = "admin", "quite-Secret-7"
 
@@ -66,9 +66,7 @@ def on_postgresql(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def _running(folder: Path, backend: str, *options: str, **environment: str) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = closed_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", backend, "--serve-artifacts", "--artifacts-destination", f"{folder}/artifacts"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,9 @@ from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.training import history_of, is_whole, newest_whole, out_of_patience, seal
+from mondegreen.speech.training import history_of, out_of_patience
+from mondegreen.speech.training_checkpoints import is_whole, newest_whole, seal
+from tests.monitoring.listener import closed_port
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model
 
@@ -104,8 +105,7 @@ def test_two_processes_train_one_model(project: Path, machines: int) -> None:
     )
     corpus(project)  # so that the processes need not write the same files
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(closed_port())
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(machines), "--nproc_per_node"]
     command += [str(2 // machines), "--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
     started = [

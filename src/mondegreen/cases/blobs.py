@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from mondegreen.errors import CaseError
-from mondegreen.files import flock, sha256_file
+from mondegreen.files import flock, sha256_file, sync
 from mondegreen.gcs import Bucket
 
 _NAME = re.compile(r"([0-9a-f]{64})((?:\.[a-z0-9]{1,8})?)")
@@ -80,7 +80,7 @@ class LocalBlobStore:
                     temporary.replace(target)
                 finally:
                     temporary.unlink(missing_ok=True)
-                _sync(target.parent)
+                sync(target.parent)
             except OSError as error:
                 raise _refused(f"{source} cannot be stored in {self.folder}", error) from error
             return sha256
@@ -133,7 +133,7 @@ class LocalBlobStore:
         folder = self.folder / sha256[:2]
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
-            _sync(self.folder)
+            sync(self.folder)
         return folder / f"{sha256}{_clean(suffix)}"
 
     @contextmanager
@@ -181,15 +181,6 @@ def _copy(stream: BinaryIO, handle: int) -> str:
         target.flush()
         os.fsync(target.fileno())
     return digest.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Makes a new name in a folder outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refused(what: str, error: OSError) -> CaseError:

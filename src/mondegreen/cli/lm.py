@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,8 @@ from mondegreen.cli.common import (
     named_model,
     table,
 )
-from mondegreen.cli.proposal import LiveOption, OnDevOption
+from mondegreen.cli.models import LiveOption
+from mondegreen.cli.proposal import OnDevOption, proposed
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, unsigned
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from mondegreen.monitoring.lm_texts import Source
     from mondegreen.speech.lm_tuning import LmTuning, WeightRow
     from mondegreen.speech.lm_words import Speller
-    from mondegreen.speech.ngram import NGramModel
 
 app = typer.Typer(help="A language model for the search: build, measure, weigh, propose.", no_args_is_help=True)
 LmArgument = Annotated[Path, typer.Argument(metavar="LM", help="words.lm, or an ARPA file (.arpa, .arpa.gz).")]
@@ -75,7 +76,7 @@ def build(
         "discounts": [level.values for level in discounts],
         "fallback_discounts": [number for number, level in enumerate(discounts, 1) if level.fallback],
     }
-    write_lm(output, _with_facts(made, facts))
+    write_lm(output, replace(made, facts=json.dumps(facts)))
     answer(facts | {"output": str(output)}, _built(accounts, facts, output), as_json)
 
 
@@ -127,8 +128,9 @@ def tune(
 
     The exit code is 1 when the language model does not help.
     """
-    from mondegreen.speech.lm_tuning import PASSES, dev_rows, tune_lm
+    from mondegreen.speech.lm_tuning import PASSES, tune_lm
     from mondegreen.speech.ngram_files import is_arpa, read_lm, write_lm
+    from mondegreen.speech.phrase_tuning import dev_rows
     from mondegreen.speech.transcriber import load_transcriber
 
     if write and is_arpa(lm):
@@ -137,7 +139,7 @@ def tune(
         )
     found, (name, params), rows = read_lm(lm), named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)
-    passes = PASSES * (len(dev_rows(rows, "target")) + len(dev_rows(rows, "retention")))
+    passes = PASSES * sum(len(dev_rows(rows, domain)) for domain in ("target", "retention"))
     with progress("hearing dev", passes) as advance:
         tuned = tune_lm(stt, found, rows, params, margin, advance)
     if write and tuned.alpha:
@@ -161,11 +163,7 @@ def propose(
     `mondegreen models deploy` and `rollback` move it as any other. The exit code is 1 unless it passed, and 0 for a
     trial.
     """
-    from mondegreen.cli.proposal import proposed
-    from mondegreen.scoring.phrases import read_phrases
-    from mondegreen.speech.ngram_files import read_lm
-
-    proposed(read_phrases(phrases) if phrases else None, read_lm(lm), model, on_dev, store, as_json)
+    proposed(phrases, lm, model, on_dev, store, as_json)
 
 
 @app.command()
@@ -203,12 +201,6 @@ def _limits(prune: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _with_facts(made: "NGramModel", facts: dict[str, Any]) -> "NGramModel":
-    from dataclasses import replace
-
-    return replace(made, facts=json.dumps(facts))
-
-
 def _built(accounts: "list[Source]", facts: dict[str, Any], output: Path) -> "Iterator[str | RenderableType]":
     yield table(
         accounts,
@@ -231,14 +223,13 @@ def _built(accounts: "list[Source]", facts: dict[str, Any], output: Path) -> "It
 
 
 def _tuned(found: "LmTuning", lm: Path, written: bool) -> "Iterator[str | RenderableType]":
-    share: Callable[[float | None], str] = lambda value: "–" if value is None else percent(value)  # noqa: E731
     yield table(
         found.rows,
         Column("alpha", lambda row: f"{row.alpha:g}", "right"),
         Column("beta", lambda row: f"{row.beta:g}", "right"),
         Column("WER", lambda row: percent(row.wer), "right"),
         Column("may lose", lambda row: unsigned(max(0.0, row.loss_bound)), "right"),
-        Column("retention", lambda row: share(row.retention_wer), "right"),
+        Column("retention", lambda row: percent(row.retention_wer), "right"),
         Column("", lambda row: "chosen" if (row.alpha, row.beta) == (found.alpha, found.beta) else _allowed(row)),
     )  # fmt: skip
     yield f"{found.utterances} dev utterances, {found.retention_utterances} of retention."

@@ -18,7 +18,8 @@ from mondegreen.cli.common import (
     table,
     warn_of_left_out,
 )
-from mondegreen.cli.proposal import LiveOption, OnDevOption
+from mondegreen.cli.models import LiveOption
+from mondegreen.cli.proposal import OnDevOption, proposed
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent, unsigned
@@ -76,14 +77,14 @@ def tune(
     The exit code is 1 when no strength helps.
     """
     from mondegreen.scoring.phrases import read_phrases, write_strength
-    from mondegreen.speech.phrase_tuning import STRENGTHS
+    from mondegreen.speech.phrase_tuning import STRENGTHS, dev_rows
     from mondegreen.speech.phrase_tuning import tune as chosen_by_dev
     from mondegreen.speech.transcriber import load_transcriber
 
     listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)
     warn_of_left_out(stt.with_phrases(listed.at(1.0)))
-    dev = sum(row.split == "dev" and row.domain in ("target", "retention") and bool(row.reference) for row in rows)
+    dev = sum(len(dev_rows(rows, domain)) for domain in ("target", "retention"))
     with progress("hearing dev", dev * (len(STRENGTHS) + 1)) as advance:
         found = chosen_by_dev(stt, listed, rows, params, STRENGTHS, margin, false_an_hour, advance)
     if write and found.chosen:
@@ -107,11 +108,7 @@ def propose(
     `mondegreen models deploy` and `rollback` move it as any other. The exit code is 1 unless it passed, and 0 for a
     trial.
     """
-    from mondegreen.cli.proposal import proposed
-    from mondegreen.scoring.phrases import read_phrases
-    from mondegreen.speech.ngram_files import read_lm
-
-    proposed(read_phrases(file), read_lm(lm) if lm else None, model, on_dev, store, as_json)
+    proposed(file, lm, model, on_dev, store, as_json)
 
 
 def _tuned(found: "Tuning", file: Path, written: bool) -> "Iterator[str | RenderableType]":

@@ -1,23 +1,18 @@
 """What `phrases propose` and `lm propose` share: the champion's weights with another search, judged."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mondegreen.cli.common import answer
 
-if TYPE_CHECKING:
-    from mondegreen.scoring.phrases import PhraseList
-    from mondegreen.speech.ngram import NGramModel
-
 OnDevOption = Annotated[bool, typer.Option("--dev", help="A trial: no look at test, no version.")]
-LiveOption = Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")]
 
 
 def proposed(
-    phrases: "PhraseList | None",
-    lm: "NGramModel | None",
+    phrases: Path | None,
+    lm: Path | None,
     model: str | None,
     on_dev: bool,
     store: Path | None,
@@ -27,11 +22,14 @@ def proposed(
     from mondegreen.cli.models import deployer
     from mondegreen.config import params_of
     from mondegreen.loop.search_proposal import propose
+    from mondegreen.scoring.phrases import read_phrases
+    from mondegreen.speech.ngram_files import read_lm
     from mondegreen.speech.transcriber import load_transcriber
 
+    listed, words = read_phrases(phrases) if phrases else None, read_lm(lm) if lm else None
     params, found = params_of(), deployer(None, store)
     champion = model or f"models:/{found.model_name}@champion"
-    proposal = propose(found, champion, phrases, lm, params, lambda name: load_transcriber(name, params), on_dev)
+    proposal = propose(found, champion, listed, words, params, lambda name: load_transcriber(name, params), on_dev)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]

@@ -1,6 +1,7 @@
 """`mondegreen transcribe --out`: recordings of folders and buckets into shards of transcripts, here or on a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mondegreen.config import Channel, Params
     from mondegreen.scoring.phrases import PhraseList
     from mondegreen.speech.ngram import NGramModel
-    from mondegreen.speech.shards import Manifest
+    from mondegreen.speech.shards import Manifest, Shard, ShardFacts
     from mondegreen.storage import Stored
 
 _NAMED = 20  # recordings that failed, each in a line of its own; the rows have all
@@ -43,17 +44,19 @@ def transcribe_into(
     found = list(_found(names))
     if not found:
         raise UsageError(f"There are no recordings in {', '.join(names)}.", "Look with `ls`; is the name right?")
-    stt = load_transcriber(model, params, cached=False, phrases=phrases, lm=lm)
+    stt = load_transcriber(model, params, batch_seconds=batch_seconds, cached=False, phrases=phrases, lm=lm)
     warn_of_left_out(stt)
     settings, folder = settings_of(stt, channel, format), stt.model.folder
     copy = Copy(params, model, stt.digest, stt.phrases, (("batch_seconds", batch_seconds), ("cached", False)), stt.lm)
-    del stt  # each worker loads its own
+    work = Work(out, settings, copy)
+    opened = work if params.compute.engine == "ray" else partial(_ready, work.by(stt))
+    del stt  # on a cluster each worker loads its own
     run = Run.begin(out, settings, found, size)
     if run.done:
         typer.echo(f"{len(run.done)} shards are done already, {len(run.todo)} are to do", err=True)
     heard, undone = 0, 0
     with progress("transcribing", sum(len(shard.inputs) for shard in run.todo)) as advance:
-        for shard, result in run.carry_out(Work(out, settings, copy), folder, params.compute):
+        for shard, result in run.carry_out(opened, folder, params.compute):
             heard += len(shard.inputs)
             advance(heard)
             if isinstance(result, Undone):
@@ -65,17 +68,22 @@ def transcribe_into(
         raise typer.Exit(1)
 
 
+def _ready(write: "Callable[[Shard], ShardFacts]", folder: Path | None) -> "Callable[[Shard], ShardFacts]":
+    """Of a model that is loaded here already."""
+    return write
+
+
 def _found(names: Sequence[str]) -> "Iterator[Stored]":
     """Every recording once, those of a folder or bucket in the order of their names; what else is there is counted."""
     from mondegreen.speech.folders import EXTENSIONS, look_through
     from mondegreen.speech.shards import ARCHIVE
     from mondegreen.storage import is_url, stored, stored_below
 
-    seen: set[str] = set()
+    seen, taken = set[str](), {*EXTENSIONS, ARCHIVE}
     for name in names:
         if is_url(name):
             below = stored_below(name)
-            wanted = [one for one in below if Path(one.url).suffix.lower() in (*EXTENSIONS, ARCHIVE)]
+            wanted = [one for one in below if Path(one.url).suffix.lower() in taken]
             wanted = [one for one in wanted if not one.url.rpartition("/")[2].startswith(".")]
             if len(wanted) < len(below):
                 typer.echo(f"warning: {name}: {len(below) - len(wanted)} files are no recordings by name", err=True)

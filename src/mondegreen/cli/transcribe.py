@@ -22,7 +22,6 @@ from mondegreen.cli.common import (
     origins,
     warn_of_left_out,
 )
-from mondegreen.config import Runtime
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
@@ -66,7 +65,7 @@ def transcribe(
         typer.Option(help="Who fills the shards; compute.engine of ./params.yaml when not given."),
     ] = None,
     runtime: Annotated[
-        Runtime | None,
+        Literal["auto", "torch", "onnx"] | None,
         typer.Option(help="What computes; transcribe.runtime of ./params.yaml when not given."),
     ] = None,
 ) -> None:
@@ -97,9 +96,8 @@ def transcribe(
     if out:
         from mondegreen.cli.shards import transcribe_into
 
-        params = params.model_copy(
-            update={"compute": params.compute.model_copy(update={"engine": engine} if engine else {})}
-        )
+        if engine:
+            params = params.model_copy(update={"compute": params.compute.model_copy(update={"engine": engine})})
         return transcribe_into(
             out,
             files,
@@ -143,7 +141,9 @@ def _check_options(files: list[str], out: str | None, engine: str | None, log: b
         raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
     if not out and engine == "ray":
         raise UsageError("--engine ray writes shards.", "Name where: --out DIR.")
-    if not out and (url := next((name for name in files if "://" in name), None)):
+    from mondegreen.storage import is_url
+
+    if not out and (url := next(filter(is_url, files), None)):
         raise UsageError(f"{url} is in a bucket, whose transcripts go into shards.", "Name where: --out DIR.")
 
 

@@ -8,6 +8,7 @@ import soundfile
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
+from mondegreen.speech.channels import named_channel
 
 _SLACK: Seconds = 0.05  # by which a segment may end after its recording: tables round
 _LOSSLESS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
@@ -60,4 +61,4 @@ def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, chann
 
 @lru_cache(maxsize=1)  # many segments of one recording follow each other
 def _decoded(audio: Path, channel: int | None) -> Waveform:
-    return load_audio(audio if channel is None else audio.with_name(f"{audio.name}#{channel + 1}"))
+    return load_audio(named_channel(audio, None if channel is None else channel + 1))

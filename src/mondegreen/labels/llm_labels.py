@@ -285,7 +285,7 @@ def label_with_llm(
 
 def _held_out(corpus: Corpus, params: Params) -> set[str]:
     """Texts of the recordings that models are judged by."""
-    judging = [item for item in corpus.utterances if item.split != "train" or item.domain == "retention"]
+    judging = [item for item in corpus.utterances if item.judges]
     return {text_key(item.reference, params.score.normalizer) for item in judging} - {""}
 
 

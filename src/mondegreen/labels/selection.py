@@ -80,7 +80,7 @@ def select(
         MondegreenError: there is no error case, so there is nothing to learn.
     """
     rows = _joined(utterances, labels, hypotheses)
-    judging = [item for item in utterances if item.split != "train" or item.domain == "retention"]
+    judging = [item for item in utterances if item.judges]
     held_out = {item.sha256 for item in judging}
     if params.prepare.shared_texts == "hold_out":  # prepare knew the texts of people; a machine's come later
         held_out |= {text_key(item.reference, params.score.normalizer) for item in judging}
@@ -148,7 +148,7 @@ def _teaching(
     kept: list[_LabelledUtterance] = []
     left_out: Counter[str] = Counter()
     for row in rows:
-        if row.utterance.split != "train" or row.utterance.domain == "retention":
+        if row.utterance.judges:
             continue
         if row.label.source == "none":
             left_out["no_label"] += 1

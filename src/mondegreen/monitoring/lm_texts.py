@@ -52,7 +52,7 @@ class Judged:
         self._key: Callable[[str], str] = lambda text: text_key(text, params.score.normalizer)
         self._texts: dict[str, str] = {}
         self._runs: dict[tuple[str, ...], str] = {}
-        judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
+        judging = [row for row in rows if row.judges]
         for row in judging if params.prepare.shared_texts != "allow" else ():
             words = self._key(row.reference).split()
             self._texts.setdefault(" ".join(words), row.path)

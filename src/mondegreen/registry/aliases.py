@@ -207,12 +207,17 @@ class Registry:
 
         Args:
             target: who holds which alias afterwards.
-            fields: reason, forced, and more details of the entry.
+            fields: reason, forced, and more details of the entry; `former`, `outcome` and `digest` where they are not
+                the champion's and the version's.
         """
         aliases, tags = self.aliases(), self.version(number).tags
         fields["details"] = fields.get("details", {}) | {"before": aliases, "after": target}
-        kept = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
-        return self.ledger.intend(action, number, former=aliases.get(CHAMPION), **kept, **fields)
+        known = {
+            "former": aliases.get(CHAMPION),
+            "outcome": tags.get(OUTCOME_TAG, ""),
+            "digest": tags.get(DIGEST_TAG, ""),
+        }
+        return self.ledger.intend(action, number, **known | fields)
 
     def note(self, action: str, number: int, reason: str) -> LedgerEntry:
         """Enters what was done to the files of a version; the aliases stay where they are."""

@@ -98,11 +98,16 @@ def deploy(
     if any(refusal.code == "files" for refusal in found):
         _adopt(registry, number)
     details = overridden | keep_before(registry, number, former, config)
-    target = {alias: version for alias, version in aliases.items() if version != number}
-    target |= {CHAMPION: number} | ({PREVIOUS: former} if former else {})
+    target = promoted(aliases, number, former)
     entry = move(registry, "deploy", number, target, reason=reason, forced=bool(found), details=details)
     prune(registry, config.keep_previous_versions)
     return entry
+
+
+def promoted(held: Aliases, number: int, former: int | None) -> Aliases:
+    """Who holds which alias once a version is champion."""
+    others = {alias: version for alias, version in held.items() if version != number}
+    return others | {CHAMPION: number} | ({PREVIOUS: former} if former else {})
 
 
 def keep_before(registry: Registry, number: int, former: int | None, config: DeployParams) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 import mondegreen
 from mondegreen.errors import CloudError, RegistryError, UsageError
-from mondegreen.files import read_json, sha256_file, write_json
+from mondegreen.files import read_json, sha256_file, sync, write_json
 from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE
 
@@ -346,11 +345,7 @@ def _copy(source: Path, target: Path) -> None:
     """Copies a folder without compiled code; on the disk when it returns."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     for path in sorted(target.rglob("*")):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
 
 
 @contextmanager

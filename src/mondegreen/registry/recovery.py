@@ -17,8 +17,8 @@ from filelock import Timeout
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
-from mondegreen.registry.aliases import LOCK, OUTCOME_TAG, Holdings, Registry, align_stages, holdings, set_aliases
-from mondegreen.registry.deploy import against_hand, keep_before, prune
+from mondegreen.registry.aliases import LOCK, OUTCOME_TAG, Holdings, Registry, align_stages, holdings, move, set_aliases
+from mondegreen.registry.deploy import against_hand, keep_before, promoted, prune
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
 from mondegreen.registry.package import DIGEST_TAG
@@ -176,7 +176,6 @@ def _settle(registry: Registry, change: Change, config: DeployParams) -> list[st
         return [] if change.action == FOUND else [f"{change.text} Entered in the ledger."]
     number, former = change.promoted, change.before.get(CHAMPION)
     reasons = against_hand(registry, number, former)
-    rest = {alias: version for alias, version in change.after.items() if alias != CHAMPION and version != number}
     if reasons:
         back = _back(registry, former)
         held = {alias: version for alias, version in change.after.items() if alias != CHAMPION}
@@ -187,7 +186,7 @@ def _settle(registry: Registry, change: Change, config: DeployParams) -> list[st
         _make(registry, PUT_BACK, number, change, target, said, {"promoted": number})
         return [said]
     kept = keep_before(registry, number, former, config)
-    target = rest | {CHAMPION: number} | ({PREVIOUS: former} if former else {})
+    target = promoted(change.after, number, former)
     said = f"{change.text} Its proof holds: version {number} is Production/@champion. Entered in the ledger."
     _make(registry, BY_HAND, number, change, target, said, kept)
     prune(registry, config.keep_previous_versions)
@@ -205,19 +204,9 @@ def _make(
 ) -> None:
     """The move that settles a promotion: entered before and after, so that a crash leaves what `_end` ends."""
     tags = registry.version(number).tags
-    intent = registry.ledger.intend(
-        action,
-        target.get(CHAMPION, number),
-        former=change.before.get(CHAMPION),
-        who="unknown",
-        reason=text,
-        outcome=tags.get(OUTCOME_TAG, ""),
-        digest=tags.get(DIGEST_TAG, ""),
-        details=details | {"before": change.after, "after": target},
-    )
-    set_aliases(registry, target)
-    align_stages(registry)
-    registry.ledger.end(intent, "done")
+    known = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
+    former, about = change.before.get(CHAMPION), target.get(CHAMPION, number)
+    move(registry, action, about, target, former=former, who="unknown", reason=text, details=details, **known)
 
 
 def _enter(ledger: Ledger, change: Change) -> None:

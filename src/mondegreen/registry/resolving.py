@@ -185,10 +185,12 @@ def _package(version: "ModelVersion", location: str) -> Path:
     backups, folder = Backups(live_state(), version.name), local_folder(location)
     if folder is None and recorded and backups.holds(number, recorded):
         return backups.package(number)  # a server need not send again what is here, byte by byte
-    folder = folder or _downloaded(version, location, backups, recorded)
-    wrong = differences(folder, recorded) if recorded else []
+    scratch = None if folder else Path(tempfile.mkdtemp(prefix="mondegreen-"))
+    package = download(location, scratch) if scratch else folder
+    assert package is not None
+    wrong = differences(package, recorded) if recorded else []
     if not wrong:
-        return folder
+        return _kept(version, package, scratch, backups, recorded) if scratch and recorded else package
     if recorded and backups.holds(number, recorded):
         _log.warning(
             "The files of %s are damaged (%s): its backup answers. `mondegreen models verify --restore` mends it.",
@@ -201,15 +203,11 @@ def _package(version: "ModelVersion", location: str) -> Path:
     )
 
 
-def _downloaded(version: "ModelVersion", location: str, backups: Backups, recorded: Checksums | None) -> Path:
-    """A package from a server or a bucket; where it is whole, it is kept as the version's backup."""
-    scratch, number = Path(tempfile.mkdtemp(prefix="mondegreen-")), int(version.version)
-    package = download(location, scratch)
-    if recorded is None or differences(package, recorded):
-        return package
+def _kept(version: "ModelVersion", package: Path, scratch: Path, backups: Backups, recorded: Checksums) -> Path:
+    """The version's backup, made of a package that was fetched whole into `scratch`; that one when it cannot be."""
     try:
         with lock(lock_path("fetched")):
-            kept = backups.make(number, package, recorded, version.tags.get(DIGEST_TAG, ""))
+            kept = backups.make(int(version.version), package, recorded, version.tags.get(DIGEST_TAG, ""))
     except RegistryError as error:
         _log.warning("It is fetched again the next time. %s", error.problem)
         return package

@@ -1,6 +1,5 @@
 """RegressionTester: the fine-tuning guide's regression suites, over the index, the data and the database."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from sqlalchemy import Engine
 from mondegreen.config import GuideConfig, Params, RegressParams, params_of
 from mondegreen.db import open_database
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
-from mondegreen.files import lock, sha256_file, sha256_tree
+from mondegreen.files import lock, sha256_file, sha256_tree, sync
 from mondegreen.monitoring.records import Trend, printable
 from mondegreen.monitoring.statistics import trend_through
 from mondegreen.records import Outcome, RegressionResults
@@ -381,11 +380,7 @@ def _copy(data: SuiteData, table: Path, staging: Path) -> None:
 def _sync(folder: Path) -> None:
     """Everything in it on the disk, so that the name which it then gets holds nothing half, also after a power cut."""
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
 
 
 def _table(source: Path) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mondegreen.config import Seconds, ServeParams
 from mondegreen.scoring.phrases import PhraseList
@@ -43,8 +43,10 @@ class Heard:
     @property
     def transcription(self) -> "Transcription":
         """The result, of a recording that could be heard."""
-        assert self.result.__class__.__name__ != "Failure"
-        return cast("Transcription", self.result)
+        from mondegreen.speech.transcriber import Failure
+
+        assert not isinstance(self.result, Failure)
+        return self.result
 
 
 @dataclass

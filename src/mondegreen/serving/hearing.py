@@ -22,7 +22,7 @@ from mondegreen.serving.fields import Asked
 from mondegreen.serving.refusal import RefusedError
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.audio import duration_of, named_channels
-from mondegreen.speech.channels import channel_of, content_digest
+from mondegreen.speech.channels import channel_digest, channel_of, named_channel
 from mondegreen.speech.transcriber import Failure
 
 
@@ -67,7 +67,7 @@ def _beside(recording: Path, name: Path, spool: Spool, request_id: str) -> Path:
         os.link(recording, kept)
     except OSError:  # a disk without links
         shutil.copyfile(recording, kept)
-    return kept.with_name(f"{kept.name}#{number}")
+    return named_channel(kept, number)
 
 
 async def await_heard(request: Request, futures: "Sequence[Future[Heard]]", timeout: Seconds) -> list[Heard]:
@@ -116,14 +116,14 @@ def answers_of(request_id: str, asked: Asked, heard: Sequence[Heard], digest: st
 
 
 def _answer(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answer:
-    assert not isinstance(heard.result, Failure)
-    number = channel_of(heard.result.path)[1]
+    result = heard.transcription
+    number = channel_of(result.path)[1]
     return Answer(
         request_id=request_id,
         at=datetime.now(UTC),
         served=heard.served.name,
-        audio_sha256=digest if number is None else content_digest(heard.result.path),
-        transcription=heard.result,
+        audio_sha256=channel_digest(digest, number),
+        transcription=result,
         caller=asked.caller,
         speaker=asked.speaker,
         recording=asked.recording or (None if number is None else digest),

@@ -18,7 +18,7 @@ from mondegreen.config import Seconds
 from mondegreen.serving.challenger import Choice
 from mondegreen.serving.champion import Served
 from mondegreen.serving.spool import BESIDE, Answer, Spool
-from mondegreen.speech.channels import channel_of
+from mondegreen.speech.channels import channel_of, named_channel
 from mondegreen.speech.transcriber import Failure
 
 _MOST = 16  # recordings that wait
@@ -53,8 +53,7 @@ class Shadow:
         kept, number = self._spool.place(answer.request_id + BESIDE, answer.file.name), channel_of(heard.path)[1]
         try:
             os.link(answer.file, kept)
-            part = kept if number is None else kept.with_name(f"{kept.name}#{number}")
-            self._waiting.put_nowait((answer, choice.shadow, part))
+            self._waiting.put_nowait((answer, choice.shadow, named_channel(kept, number)))
         except (OSError, queue.Full):  # a disk without links, or another request was faster
             self._spool.forget(kept)
             self._count("dropped")

@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.errors import CaseError
-from mondegreen.files import flock, sha256_file, write_bytes
+from mondegreen.files import flock, sha256_file, sync, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.serving.followers import LOCK
 from mondegreen.speech.channels import channel_of
@@ -165,11 +165,7 @@ class Spool:
 
     def _open(self) -> int:
         file = os.open(self.own / _CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        folder = os.open(self.own, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the file's name
-        finally:
-            os.close(folder)
+        sync(self.own)  # the file's name
         return file
 
     def _drain(self) -> None:

@@ -76,7 +76,7 @@ def admitted_cases(
     people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` stays out too.
     """
     taken: dict[Key, str] = {}
-    judging = [row for row in rows if row.split != "train" or row.domain == "retention"]
+    judging = [row for row in rows if row.judges]
     for row in (*withheld, *judging):
         names = [("recording", name) for name in (*bare_names(row.path), bare_name(row.recording))]
         taken.update(dict.fromkeys((*rule.keys(row), *names), row.path))

@@ -20,7 +20,7 @@ import soxr
 
 from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
-from mondegreen.speech.channels import Instead, better_channels, channel_of
+from mondegreen.speech.channels import Instead, better_channels, channel_of, named_channel
 from mondegreen.speech.containers import inspect
 from mondegreen.speech.layout import Loss
 from mondegreen.speech.recording import AGAIN, Block, Hertz, Recording, Warn
@@ -150,7 +150,7 @@ def named_channels(path: Path, channel: Channel) -> list[Path]:
     if count == 1:
         return [path]
     wanted = {"first": [1], "second": [2]}.get(channel, range(1, count + 1))
-    return [path.with_name(f"{path.name}#{number}") for number in wanted]
+    return [named_channel(path, number) for number in wanted]
 
 
 @contextmanager

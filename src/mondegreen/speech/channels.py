@@ -33,10 +33,19 @@ def channel_of(path: Path | str) -> tuple[Path, int | None]:
     return Path(found[1]), int(found[2])
 
 
+def named_channel(file: Path, channel: int | None) -> Path:
+    """What `channel_of` reads: `call.wav#2`, or the file itself for None."""
+    return file if channel is None else file.with_name(f"{file.name}#{channel}")
+
+
 def content_digest(path: Path | str) -> str:
     """The sha256 under which what was computed from a recording is kept: of its bytes, and of its channel."""
     file, channel = channel_of(path)
-    digest = sha256_file(file)
+    return channel_digest(sha256_file(file), channel)
+
+
+def channel_digest(digest: str, channel: int | None) -> str:
+    """`content_digest` of a channel (1 is the first; None for all) of a file whose sha256 is known."""
     return digest if channel is None else hashlib.sha256(f"{digest}#{channel}".encode()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.compute import Undone, in_order, map_shards
+from mondegreen.compute import Undone, in_order, map_shards, seen_here
 from mondegreen.config import AudioParams, ComputeParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, described, load_audio
@@ -108,7 +108,7 @@ def examine_all(paths: Sequence[Path], audio: AudioParams, workers: "int | Compu
 def _examine_elsewhere(paths: Sequence[Path], look: partial[Examined], compute: ComputeParams) -> Iterator[Examined]:
     """By a cluster, whose workers see the same files."""
     parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
-    seen = [str(path) for path in paths if path.exists()][:1]
+    seen = seen_here(map(str, paths))
     for part in in_order(map_shards(partial(_looker, look=look), parts, compute, shared=seen)):
         if isinstance(part, Undone):
             raise MondegreenError(f"Some recordings were not decoded: {part.why}", "Run it again.")

@@ -35,10 +35,8 @@ class Lexicon:
     def __init__(self, model: NGramModel, vocabulary: Vocabulary) -> None:
         speller = Speller(vocabulary)
         spelt: dict[str, int] = {}
-        for index, word in enumerate(model.words):
-            tokens = speller.tokens(word) if word not in SPECIAL else None
-            if tokens and len(tokens) == 1:
-                spelt.setdefault("".join(map(chr, tokens[0])), index)
+        for index, tokens in speller.single(model.words):
+            spelt.setdefault("".join(map(chr, tokens)), index)
         self.delimiter = speller.delimiter
         self.spellings = sorted(spelt)  # a character a token
         self.words = [spelt[spelling] for spelling in self.spellings]

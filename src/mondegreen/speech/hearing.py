@@ -1,11 +1,12 @@
 """A model that hears many recordings: here, or as copies of it on the workers of a cluster."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from mondegreen.compute import Undone, in_order, map_shards
+from mondegreen.compute import Undone, in_order, map_shards, seen_here
 from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
@@ -30,11 +31,13 @@ class Copy:
 
     def load(self, folder: Path | None) -> BaselineSTTModel:
         """The model in a folder; raises UsageError when it is another one."""
-        stt = load_transcriber(str(folder), self.params, **dict(self.settings))
+        stt = load_transcriber(str(folder), self.params, lm=self.lm, **dict(self.settings))
         stt = stt.with_phrases(self.phrases).with_lm(self.lm)
         if stt.digest != self.digest:
             raise UsageError(f"{self.name} is another model than when the run began.", "Begin again.")
-        stt.model = replace(cast(Any, stt.model), name=self.name)  # a dataclass, whatever computes it
+        named = copy(stt.model)  # a frozen dataclass, with what it has loaded
+        vars(named)["name"] = self.name
+        stt.model = named
         return stt
 
     def __call__(self, folder: Path | None) -> Callable[[Sequence[str]], list[Result]]:
@@ -59,9 +62,11 @@ class ClusterModel(BaselineSTTModel):
 
     def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
         """The place of each part with its results, as they come; raises MondegreenError like `transcribe_many`."""
-        copy = Copy(self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm)
-        seen = [path for part in parts for path in part if Path(path).exists()][:1]
-        for number, results in map_shards(copy, parts, self._params.compute, self.model.folder, shared=seen):
+        described = Copy(
+            self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm
+        )
+        seen = seen_here(path for part in parts for path in part)
+        for number, results in map_shards(described, parts, self._params.compute, self.model.folder, shared=seen):
             if isinstance(results, Undone):
                 raise MondegreenError(
                     f"{len(parts[number])} recordings from {parts[number][0]} on were not transcribed: {results.why}",

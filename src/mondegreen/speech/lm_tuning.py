@@ -8,8 +8,6 @@ smaller alpha of equals.
 
 from collections.abc import Callable, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Utterance
@@ -18,21 +16,15 @@ from mondegreen.scoring.metrics import score
 from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.phrase_tuning import CONFIDENCE, EPSILON, MARGIN, TuningRecord, dev_rows
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 ALPHAS, BETAS = (0.25, 0.5, 0.75, 1.0), (0.0, 1.0, 2.0, 4.0)
 START_BETA = 2.0  # while alpha is chosen
 PASSES = 1 + len(ALPHAS) + len(BETAS) - 1
-MARGIN = 0.005
-_CONFIDENCE = 0.95
-_EPSILON = 1e-9
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WeightRow(_Record):
+class WeightRow(TuningRecord):
     """What a pair did on dev. Rates are fractions."""
 
     alpha: float
@@ -44,7 +36,7 @@ class WeightRow(_Record):
     allowed: bool
 
 
-class LmTuning(_Record):
+class LmTuning(TuningRecord):
     """Every pair, and the one that is chosen; 0 and 0 where none helps."""
 
     model: str  # digest without the language model
@@ -96,7 +88,7 @@ def tune_lm(
             _compared(utterances, plain[part], found[part], params) for utterances, part in parts
         )
         limits = ((bound, margin), (other_bound, params.validate_.retention_margin))
-        allowed = all(loss is None or loss <= limit + _EPSILON for loss, limit in limits)
+        allowed = all(loss is None or loss <= limit + EPSILON for loss, limit in limits)
         numbers = {"wer": wer, "loss_bound": bound, "retention_wer": other_wer, "retention_loss_bound": other_bound}
         return WeightRow.model_validate({"alpha": alpha, "beta": beta, "allowed": allowed or not alpha} | numbers)
 
@@ -116,11 +108,6 @@ def tune_lm(
     )
 
 
-def dev_rows(rows: Sequence[Utterance], domain: str) -> list[Utterance]:
-    """What dev asks of one domain."""
-    return [row for row in rows if row.split == "dev" and row.domain == domain and row.reference]
-
-
 def _compared(
     utterances: Sequence[Utterance], plain: Sequence[Hypothesis], found: Sequence[Hypothesis], params: Params
 ) -> tuple[float | None, float | None]:
@@ -128,7 +115,7 @@ def _compared(
     if not utterances:
         return None, None
     comparison = compare(utterances, plain, found, params.validate_, params.score.normalizer)
-    bound = loss_upper_bound(-comparison.differences, comparison.words, _CONFIDENCE)
+    bound = loss_upper_bound(-comparison.differences, comparison.words, CONFIDENCE)
     return score(comparison.candidate).wer.rate, bound
 
 

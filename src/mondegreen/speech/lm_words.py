@@ -1,6 +1,6 @@
 """A text in the words of a language model: as a speech model writes them, so that both mean the same by a word."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mondegreen.speech.decoding import Vocabulary
 from mondegreen.speech.ngram import SPECIAL, UNKNOWN
@@ -48,8 +48,13 @@ class Speller:
         A word that it cannot write, or writes as several, is not among them.
         """
         found: dict[str, str] = {}
-        for word in words:
+        for index, tokens in self.single(words):
+            found.setdefault(self._vocabulary.text(tokens), words[index])
+        return found
+
+    def single(self, words: Sequence[str]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """The places of the words that are written, as one word, with the ids of their tokens."""
+        for index, word in enumerate(words):
             tokens = None if word in SPECIAL else self.tokens(word)
             if tokens and len(tokens) == 1:
-                found.setdefault(self._vocabulary.text(tokens[0]), word)
-        return found
+                yield index, tokens[0]

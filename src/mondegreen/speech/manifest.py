@@ -113,13 +113,12 @@ def build_manifest(
     params: Params,
     track: Track = iter,
     find_model: FindModel = local_model,
-    workers: int | ComputeParams = 1,
 ) -> Manifest:
     """Decodes and checks every recording below `data` and assigns the splits; failed cases join train.
 
     Args and Raises: see `examine_data` and `settle`.
     """
-    manifest = settle(examine_data(data, params, track, workers), params, find_model)
+    manifest = settle(examine_data(data, params, track), params, find_model)
     log_problems(manifest.report)
     return manifest
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -183,6 +183,12 @@ def pad(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(padded.shape[1])[None] < lengths[:, None]
 
 
+def project(base: Any, features: Tensor) -> Tensor:
+    """Features in the transformer's width; some networks give the normalised ones as well."""
+    projected = base.feature_projection(features)
+    return cast(Tensor, projected[0] if isinstance(projected, tuple) else projected)
+
+
 def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -> Tensor:
     """What the network does after its convolutional encoder, SpecAugment included when it trains.
 
@@ -196,8 +202,7 @@ def forward_features(network: PreTrainedModel, features: Tensor, mask: Tensor) -
     """
     ctc: Any = network  # torch types every attribute of a module as tensor or module
     base = ctc.base_model
-    projected = base.feature_projection(features)
-    hidden = projected[0] if isinstance(projected, tuple) else projected
+    hidden = project(base, features)
     hidden = base._mask_hidden_states(hidden, attention_mask=mask)
     # A mask that hides nothing only costs: without it the attention takes its fast path.
     hidden = base.encoder(hidden, attention_mask=None if bool(mask.all()) else mask).last_hidden_state

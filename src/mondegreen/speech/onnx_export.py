@@ -24,7 +24,7 @@ from mondegreen.files import sha256_file
 from mondegreen.speech.acoustic_model import AcousticModel
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.decoding import greedy
-from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.model import SpeechModel, load_model, project
 from mondegreen.speech.onnx_model import ENCODER, TRANSFORMER, Export, NoExport, OnnxModel
 from mondegreen.speech.positions import TrimmedPositionalConvolution
 
@@ -51,9 +51,7 @@ class _Transformer(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """As `model.forward_features` in evaluation, to log probabilities."""
         base = self.network.base_model
-        projected = base.feature_projection(features)
-        hidden = projected[0] if isinstance(projected, tuple) else projected
-        hidden = base.encoder(hidden, attention_mask=mask).last_hidden_state
+        hidden = base.encoder(project(base, features), attention_mask=mask).last_hidden_state
         return torch.log_softmax(self.network.lm_head(hidden), dim=-1)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.records import Hypothesis, Utterance
+from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.phrases import PhraseList
@@ -23,15 +23,22 @@ from mondegreen.speech.transcriber import BaselineSTTModel
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 MARGIN, FALSE_AN_HOUR = 0.005, 5.0
-_CONFIDENCE = 0.95
-_EPSILON = 1e-9
+CONFIDENCE = 0.95
+EPSILON = 1e-9
 
 
-class _Record(BaseModel):
+class TuningRecord(BaseModel):
+    """What `tune` writes down."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class StrengthRow(_Record):
+def dev_rows(rows: Sequence[Utterance], domain: Domain) -> list[Utterance]:
+    """What dev asks of one domain."""
+    return [row for row in rows if row.split == "dev" and row.domain == domain and row.reference]
+
+
+class StrengthRow(TuningRecord):
     """What a strength did on dev. Rates are fractions."""
 
     strength: float  # 0: without the list
@@ -44,7 +51,7 @@ class StrengthRow(_Record):
     allowed: bool
 
 
-class Tuning(_Record):
+class Tuning(TuningRecord):
     """Every strength, and the one that is chosen; 0 where none helps."""
 
     model: str  # digest without the list
@@ -79,8 +86,7 @@ def tune(
     """
     listed = phrases.at(1.0).active
     terms = terms_of((item.phrase for item in listed), "The list", params.score.normalizer)
-    dev = [row for row in rows if row.split == "dev" and row.domain == "target" and row.reference]
-    kept = [row for row in rows if row.split == "dev" and row.domain == "retention" and row.reference]
+    dev, kept = dev_rows(rows, "target"), dev_rows(rows, "retention")
     hours = sum(row.duration for row in kept) / 3600
     ready, done = stt.remembering(), 0
 
@@ -101,12 +107,12 @@ def tune(
             raise UsageError(
                 "No dev recording has a reference.", "Raise prepare.dev_fraction, then `dvc repro prepare`."
             )
-        bound = loss_upper_bound(-comparison.differences, comparison.words, _CONFIDENCE)
+        bound = loss_upper_bound(-comparison.differences, comparison.words, CONFIDENCE)
         false = max(0, invented - known) / hours if hours else None
         found = term_score(comparison.candidate, terms, comparison.unit, params)
         if found.said == 0:
             raise UsageError("Nobody says a phrase of the list in dev.", "Only what dev says can choose a strength.")
-        allowed = bound <= margin + _EPSILON and (false is None or false <= max_false_an_hour)
+        allowed = bound <= margin + EPSILON and (false is None or false <= max_false_an_hour)
         measured.append(
             StrengthRow(
                 strength=strength,

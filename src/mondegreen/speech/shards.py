@@ -13,13 +13,14 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.compute import OpenWorker, Undone, map_shards
+from mondegreen.compute import OpenWorker, Undone, map_shards, seen_here
 from mondegreen.config import Channel, ComputeParams, Seconds
 from mondegreen.errors import UsageError
 from mondegreen.files import printable
@@ -100,7 +101,10 @@ class Work:
     model: Copy
 
     def __call__(self, folder: Path | None) -> Callable[[Shard], ShardFacts]:
-        stt = self.model.load(folder)
+        return self.by(self.model.load(folder))
+
+    def by(self, stt: BaselineSTTModel) -> Callable[[Shard], ShardFacts]:
+        """The function of one shard, by a model that is loaded."""
         return lambda shard: self._done(shard) or self.write(shard, stt)
 
     def _done(self, shard: Shard) -> ShardFacts | None:
@@ -167,9 +171,11 @@ class Run:
             shards.setdefault(name, []).append(path)
         wanted = [f"{_RUN}/{name}.json" for name in shards if f"{_RUN}/{name}.json" in sizes]
         facts = [ShardFacts.model_validate_json(content) for content in read([joined(out, name) for name in wanted])]
-        done = [one for one in facts if sizes.get(one.name) == one.bytes]
+        done: list[ShardFacts] = []
         for one in facts:
-            if one not in done:  # whoever removed a shard gets it again
+            if sizes.get(one.name) == one.bytes:
+                done.append(one)
+            else:  # whoever removed a shard gets it again
                 remove(joined(out, f"{_RUN}/{one.name.partition('.')[0]}.json"))
         there = {one.name.partition(".")[0] for one in done}
         return cls(
@@ -181,9 +187,9 @@ class Run:
     ) -> Iterator[tuple[Shard, ShardFacts | Undone]]:
         """Does what is to be done, shard by shard as they end; `folder` is the model's."""
         todo, self.todo = self.todo, []
-        names = (joined(self.out, _SETTINGS), *(path for shard in todo for path in shard.inputs))
-        seen = [name for name in names if not is_url(name) and Path(name).exists()]
-        for number, result in map_shards(work, todo, compute, folder, shared=seen[:2]):
+        names = chain([joined(self.out, _SETTINGS)], (path for shard in todo for path in shard.inputs))
+        seen = seen_here((name for name in names if not is_url(name)), 2)
+        for number, result in map_shards(work, todo, compute, folder, shared=seen):
             if isinstance(result, Undone):
                 self.todo.append(todo[number])
             else:

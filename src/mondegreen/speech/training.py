@@ -6,9 +6,7 @@ sealed with the digests of their files once they are whole.
 
 import hashlib
 import itertools
-import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +24,6 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import TrainingError, VocabularyError
-from mondegreen.files import sha256_file, write_text
 from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
@@ -36,9 +33,10 @@ from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches
 from mondegreen.speech.decoding import LogProbs, greedy
 from mondegreen.speech.model import SpeechModel, log_probabilities
 from mondegreen.speech.text import Labeller
+from mondegreen.speech.training_checkpoints import PREFIX, newest_whole, read_state, restore_best, seal
 
 OnEpoch = Callable[[dict[str, Any]], None]
-_WEIGHTS, _SEAL, _STATE, _PREFIX = "model.safetensors", "complete.json", "trainer_state.json", "checkpoint-"
+_WEIGHTS = "model.safetensors"
 _NATIVE = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # as /proc/cpuinfo names them
 logger = logging.getLogger(__name__)
 
@@ -307,7 +305,7 @@ class CTCTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            seal(self.folder / f"{_PREFIX}{self.state.global_step}")
+            seal(self.folder / f"{PREFIX}{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / _WEIGHTS), strict=False)
@@ -345,7 +343,7 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     if checkpoint:
-        _restore_best(checkpoint)
+        restore_best(checkpoint)
         logger.info("Training goes on from %s.", checkpoint)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -362,15 +360,6 @@ def _epochs(params: Params, checkpoint: Path | None) -> int:
         if out_of_patience(done, params.train.patience):
             return done[-1].epoch
     return params.train.epochs
-
-
-def _restore_best(checkpoint: Path) -> None:
-    """Points the state at the best checkpoint beside this one, when the project was moved since."""
-    best, state = best_checkpoint(checkpoint), read_state(checkpoint)
-    if best and state.best_model_checkpoint != str(best):
-        state.best_model_checkpoint = str(best)
-        state.save_to_json(str(checkpoint / _STATE))
-        seal(checkpoint)
 
 
 def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
@@ -422,50 +411,3 @@ def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Seq
     parts += ["bfloat16"] if in_bfloat16(params) else []  # "auto" is another training on another machine
     parts += [example.model_dump_json() for example in (*train, *dev)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def seal(checkpoint: Path) -> None:
-    """Marks a checkpoint as whole. The last thing that is written to it."""
-    digests = {path.name: sha256_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file()}
-    write_text(checkpoint / _SEAL, json.dumps(digests, indent=2) + "\n")
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether every file has the bytes it was sealed with."""
-    try:
-        digests = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-        return all(sha256_file(checkpoint / name) == digest for name, digest in digests.items())
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that training can go on from; unusable ones are removed.
-
-    It must be whole itself and so must the best one that it points to.
-    """
-    found = sorted(folder.glob(f"{_PREFIX}*"), key=_step)
-    whole = [path for path in found if is_whole(path)]
-    for path in found:
-        if path not in whole:
-            logger.warning("%s is incomplete (a crash while it was written?) and is removed.", path)
-            shutil.rmtree(path)
-    usable = [path for path in whole if (best := best_checkpoint(path)) is None or best in whole]
-    return usable[-1] if usable else None
-
-
-def read_state(checkpoint: Path) -> TrainerState:
-    """The Trainer's state: steps, log history and the best checkpoint so far."""
-    state: TrainerState = TrainerState.load_from_json(str(checkpoint / _STATE))
-    return state
-
-
-def best_checkpoint(checkpoint: Path) -> Path | None:
-    """The best checkpoint at that time, looked for beside this one, so that the project may be moved."""
-    best = read_state(checkpoint).best_model_checkpoint
-    return checkpoint.parent / Path(best).name if best else None
-
-
-def _step(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix(_PREFIX)
-    return int(number) if number.isdigit() else -1

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -259,10 +260,14 @@ class BaselineSTTModel:
             known.update({item.path: lattice for item, lattice in zip(new, lattices, strict=True)})
         return [known[key] for key in keys]
 
+    @cached_property
+    def _no_phrases(self) -> Boost:
+        return Boost(PhraseList(), self.model.vocabulary)
+
     def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
         vocabulary, frame = self.model.vocabulary, self.model.frame_seconds
         if self.boost or self.fusion:
-            boost = self.boost or Boost(PhraseList(), vocabulary)
+            boost = self.boost or self._no_phrases
             return boosted_search(lattice, vocabulary, frame, boost, self.beam_width, self.nbest, fusion=self.fusion)
         best = greedy(lattice, vocabulary, frame)
         if not self.nbest:

@@ -21,7 +21,7 @@ from mondegreen.errors import TrainingError
 from mondegreen.records import Example
 from mondegreen.speech.dataset import Clip, Recordings
 from mondegreen.speech.feature_cache import FeatureCache
-from mondegreen.speech.model import FEATURE_VERSION, SpeechModel
+from mondegreen.speech.model import FEATURE_VERSION, SpeechModel, project
 
 Module = TypeVar("Module", bound=nn.Module)
 logger = logging.getLogger(__name__)
@@ -81,9 +81,7 @@ class LowerOutputs(Recordings):
     def _computed(self, example: Example) -> Tensor:
         """One utterance at a time, so that no batch shows in what is kept."""
         features = self._below.features(example)[None].to(self.base.device)
-        projected = self._lower.feature_projection(features)
-        hidden = projected[0] if isinstance(projected, tuple) else projected
-        output: Tensor = self._lower.encoder(hidden).last_hidden_state
+        output: Tensor = self._lower.encoder(project(self._lower, features)).last_hidden_state
         return output[0].cpu()
 
 
