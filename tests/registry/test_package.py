@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,8 @@ import requests
 
 from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
-from mondegreen.registry.package import serving_requirements
+from mondegreen.registry import package
+from mondegreen.registry.package import checksums, code_archive, differences, serving_requirements
 from mondegreen.registry.register import VerdictTags, register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
@@ -49,10 +51,31 @@ def test_requirements_are_pinned_and_leave_the_pipeline_out() -> None:
     assert {"torch", "transformers", "mlflow"} <= names and not {"dvc", "pytest"} & names
 
 
+def test_the_code_is_one_archive_of_the_same_bytes_each_time_and_without_the_starter(tmp_path: Path) -> None:
+    first, second = (code_archive(package._CODE, tmp_path / name) for name in ("one.zip", "two.zip"))
+    assert first.read_bytes() == second.read_bytes() and first.stat().st_size < 2e6
+    with zipfile.ZipFile(first) as archive:
+        names = archive.namelist()
+    assert "mondegreen/speech/transcriber.py" in names and "mondegreen/reports/templates/report.md.j2" in names
+    assert not [name for name in names if "/starter/" in name or "__pycache__" in name]
+
+
+def test_packages_whose_code_is_a_tree_stay_verifiable(tmp_path: Path) -> None:
+    for name in ("MLmodel", "code/mondegreen/__init__.py", "code/mondegreen/cli/main.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    recorded = checksums(tmp_path)
+    assert sorted(recorded) == ["MLmodel", "code/"] and not differences(tmp_path, recorded)
+    (tmp_path / "code/mondegreen/cli/main.py").write_text("something else")
+    assert differences(tmp_path, recorded) == ["code/ has other bytes"]
+
+
 def test_the_server_answers_a_base64_recording_with_the_code_of_the_package(
     registered: RegisteredVersion, tiny_model: Path, recording: bytes, tmp_path: Path
 ) -> None:
-    assert not list((resolve_uri(registered.uri).parents[1] / "code").rglob("__pycache__"))
+    content = resolve_uri(registered.uri).parents[1]
+    assert [path.name for path in (content / "code").rglob("*")] == ["mondegreen.zip"]
+    assert len([path for path in content.rglob("*") if path.is_file()]) < 20  # a check fetches each of them
     absent = tmp_path / "absent" / "mondegreen" / "__init__.py"
     absent.parent.mkdir(parents=True)
     absent.write_text("raise ImportError('the package must bring mondegreen itself')", encoding="utf-8")

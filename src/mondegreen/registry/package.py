@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,9 +24,12 @@ from mondegreen.files import read_json, sha256_file, sync, write_json
 from mondegreen.gcs import Bucket, gcp_settings, pack, unpack
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE
 
+CODE_ARCHIVE = "mondegreen.zip"  # pyfunc_model.py, which imports nothing of ours before, has this name too
 FILES_TAG, DIGEST_TAG, PRUNED_TAG = "files.sha256", "digest", "files.pruned"
 _SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 _CODE = Path(mondegreen.__file__).parent
+_NO_CODE = {"__pycache__", "starter", "sample"}  # of the package: a model of 34 MB, and what makes recordings
+_FIXED = (1980, 1, 1, 0, 0, 0)  # the time of every file in the archive: same code, same bytes
 _NOT_FOR_SERVING = {"dvc", "matplotlib", "jinja2"}
 
 Checksums = dict[str, str]  # path within the package to sha256; "code/" to one digest over all of it
@@ -40,7 +44,8 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
     """Logs a model folder into MLflow's active run, as a pyfunc model from code.
 
     The package holds the folder (merged weights, and the adapter in its subfolder), the model card and mondegreen's
-    own code, so that it loads where mondegreen is not installed.
+    own code as one archive, so that it loads where mondegreen is not installed. Packages of earlier versions hold the
+    code as some hundred files; either loads.
 
     Args:
         model_folder: config.json, tokenizer and safetensors, as `BaselineSTTModel` loads them.
@@ -55,7 +60,7 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         readme = Path(scratch, "README.md")
         readme.write_text(card, encoding="utf-8")
-        code = shutil.copytree(_CODE, Path(scratch, _CODE.name), ignore=shutil.ignore_patterns("__pycache__"))
+        code = code_archive(_CODE, Path(scratch, CODE_ARCHIVE))
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCRIPT),
@@ -65,6 +70,18 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
             metadata=metadata,
         )
     return str(logged.model_uri)
+
+
+def code_archive(package: Path, target: Path) -> Path:
+    """The modules of `package` and what they read, in an archive that Python imports from; the same bytes each time."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(package.rglob("*")):
+            name = path.relative_to(package)
+            if path.is_file() and not path.is_symlink() and not _NO_CODE.intersection(name.parts):
+                entry = zipfile.ZipInfo(f"{_CODE.name}/{name.as_posix()}", _FIXED)
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                archive.writestr(entry, path.read_bytes())
+    return target
 
 
 def serving_requirements() -> list[str]:
@@ -91,7 +108,7 @@ def packaged_model(package: Path, uri: str) -> Path:
 
 
 def checksums(package: Path) -> Checksums:
-    """sha256 of every file of a package; its code, some hundred files, has one digest."""
+    """sha256 of every file of a package; its code, which was some hundred files once, has one digest."""
     found: Checksums = {}
     code = hashlib.sha256()
     for path in _files(package):
