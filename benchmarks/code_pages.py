@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mondegreen.code_pages import readings
+from mondegreen.ideographs import unescaped
 
 LOCALES = Path("/usr/share/locale")
 TABLES = 100  # of each language
@@ -23,7 +24,7 @@ LANGUAGES = {
     "tr": ("cp1254",), "lt": ("cp1257",), "ru": ("cp1251", "koi8_r", "cp866", "mac_cyrillic", "iso8859_5"),
     "uk": ("cp1251", "koi8_u"), "bg": ("cp1251",), "sr": ("cp1251",), "be": ("cp1251",), "mk": ("cp1251",),
     "el": ("cp1253", "cp737"), "he": ("cp1255", "cp862"), "ar": ("cp1256",), "fa": ("cp1256",), "th": ("cp874",),
-    "ja": ("shift_jis", "euc_jp"), "zh_CN": ("gb18030",), "zh_TW": ("big5",), "ko": ("cp949",),
+    "ja": ("cp932", "euc_jp", "iso2022_jp"), "zh_CN": ("gb18030",), "zh_TW": ("cp950",), "ko": ("cp949",),
 }  # fmt: skip
 
 
@@ -42,9 +43,13 @@ def sentences(language: str) -> list[str]:
 
 def outcome(text: str, encoding: str) -> str:
     try:
-        found = readings(text.encode(encoding))
+        content = text.encode(encoding)
     except UnicodeEncodeError:
         return ""
+    if content.isascii():
+        escaped = unescaped(content)
+        return "wrong" if escaped is None or escaped[1] != text else "right"
+    found = readings(content)
     return "refused" if len(found) != 1 else "right" if found[0].text == text else "wrong"
 
 

@@ -114,6 +114,39 @@ OLDER = {
     "cp1255": ["אנא המתינו על הקו, השיחה תיענה בקרוב, תודה שהתקשרתם אלינו היום"],
     "cp1256": ["يرجى الانتظار على الخط"],
     "cp874": ["กรุณารอสักครู่"],
+    "cp932": [
+        "少々お待ちください",
+        "担当者にお繋ぎいたします",
+        "ご注文の番号を、ゆっくりお話しください",
+        "コールセンターのメニューです",
+    ],
+    "euc_jp": [
+        "こんにちは",
+        "電話が大変混み合っております",
+        "ただいま係の者が席を外しております。またおかけ直しください",
+        "キャンセル",
+    ],
+    "gb18030": [
+        "请稍等，我帮您查一下",
+        "您拨打的电话正在通话中",
+        "感谢您的来电，再见",
+        "對不起，現在沒有人接聽您的電話",
+    ],
+    "cp950": ["請稍等，我幫您查一下", "您撥的電話號碼現在沒有人接聽", "謝謝您的來電，我們會儘快處理"],
+    "big5hkscs": ["唔該等一等，我幫你睇下喺邊度"],
+    "cp949": [
+        "전화 주셔서 감사합니다",
+        "상담원에게 연결해 드리겠습니다",
+        "네, 알겠습니다",
+        "똠방각하 펲시콜라를 주문하고 싶어요",
+    ],
+    "johab": ["지금은 전화를 받을 수 없습니다", "다시 한 번 말씀해 주세요", "주문 번호를 눌러 주십시오"],
+}
+ESCAPED = {
+    "iso2022_jp": ["少々お待ちください", "電話番号を、どうぞ", "A型とB型の違いは何ですか"],
+    "iso2022_jp_ext": ["ﾒﾆｭｰ のあとに"],
+    "iso2022_kr": ["전화 주셔서 감사합니다"],
+    "hz": ["请稍等，我帮您查一下"],
 }
 
 
@@ -126,6 +159,44 @@ def test_an_older_encoding_is_told_by_what_the_text_then_says(encoding: str, tex
     assert f"was assumed, which reads here {first.strip(',')!r}" in notices[0].message
 
 
+EASTERN = ("cp932", "euc_jp", "gb18030", "cp950", "cp949")
+
+
+@pytest.mark.parametrize("encoding", EASTERN)
+def test_much_ascii_beside_it_hides_no_encoding(encoding: str, tmp_path: Path) -> None:
+    texts = ["all circuits are busy now", *OLDER[encoding], "press 1 for sales"] * 30
+    table = "path,text,speaker\n" + "".join(
+        f'calls/2024/agent_{number:04}.wav,"{text}",spk{number % 7}\n' for number, text in enumerate(texts)
+    )
+    assert [text for *_, text in rows(tmp_path / "a.csv", table.encode(encoding))] == texts
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in ESCAPED.items() for text in texts])
+def test_escapes_of_seven_bits_are_followed(encoding: str, text: str, tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    assert rows(tmp_path / "a.csv", f"id,text\n1,a\n2,{text}\n".encode(encoding), notices)[1][2] == text
+    assert [notice.code for notice in notices] == ["encoding"]
+    assert notices[0].message.startswith("it is HZ" if encoding == "hz" else "it is ISO-2022-")
+
+
+def test_an_escape_that_leads_to_no_alphabet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a\.csv:3: it is no ISO-2022-JP"):
+        rows(tmp_path / "a.csv", b"id,text\n1,a\n2,\x1b$Z$3$s\x1b(B\n")
+
+
+@pytest.mark.parametrize("encoding", EASTERN)
+def test_a_text_that_is_damaged_or_of_two_encodings_is_not_read_as_another(encoding: str, tmp_path: Path) -> None:
+    table = "id,text\n" + "".join(f"{number},{text}\n" for number, text in enumerate(OLDER[encoding] * 8))
+    utf_8 = table.encode()
+    for end in (utf_8[:-2] + b"\n", utf_8 + b"99," + OLDER[encoding][0].encode(encoding)):
+        with pytest.raises(UsageError, match="not UTF-8, and nothing tells"):
+            rows(tmp_path / "a.csv", end)
+    for other in {*EASTERN, "utf-8"} - {encoding}:
+        text = max(OLDER.get(other, OLDER[encoding]), key=len)
+        with pytest.raises(UsageError, match="not UTF-8, and nothing tells"):
+            rows(tmp_path / "a.csv", table.encode(encoding) + b"99," + text.encode(other))
+
+
 @pytest.mark.parametrize(
     ("text", "encoding", "seen"),
     [
@@ -134,10 +205,9 @@ def test_an_older_encoding_is_told_by_what_the_text_then_says(encoding: str, tex
         ("да нет", "cp1251", "'да' (Windows-1251)"),
         ("он там", "koi8-r", "'он' (KOI8-R)"),
         ("вот", "cp1251", ""),
-        ("少々お待ちください", "shift_jis", ""),
-        ("こんにちは", "euc_jp", ""),
-        ("请稍候", "gb18030", ""),
-        ("전화 주셔서 감사합니다", "cp949", ""),
+        ("会議", "cp932", "'会議' (Shift_JIS)"),
+        ("财务数据", "gb18030", "'财务数据' (GB 18030)"),
+        ("오디오", "cp949", "'오디오' (EUC-KR)"),
     ],
 )
 def test_where_nothing_tells_the_encoding_nobody_guesses(text: str, encoding: str, seen: str, tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _CYRILLIC = ("cp1251", "koi8_r", "koi8_u", "cp866", "iso8859_5", "mac_cyrillic")
@@ -39,9 +38,7 @@ NAMES = {
 }  # fmt: skip
 _RARE = frozenset({"mac_cyrillic", "mac_greek", "iso8859_5", "iso8859_6", "iso8859_8"})
 _SELDOM = math.log(0.01)  # how likely it is that a table is in one of these
-_SURE = math.log(10_000)  # a reading that so much likelier than the next one is the text
 _LEAST = 4  # letters
-_ENOUGH = 100_000  # bytes, from which the encoding is told
 _MOST_STRANGE = 0.05  # share of the letters
 _WORST = 0.25  # by which the letters of a text may on average be less likely (natural logarithm) than any letter is
 _STRANGE = math.log(1e-5)  # a letter that the language lacks, a sign, capitals within a word
@@ -55,28 +52,23 @@ _WITHIN = re.compile(  # a sign where none stands: behind a word, before one, in
 _WORD = re.compile(f"{_LETTER}+")
 
 
-class _Reading(NamedTuple):
+class Scored(NamedTuple):
+    """A text in one encoding, and how likely it is."""
+
     likelihood: float  # natural logarithm
     codec: str  # Python's name
     text: str
     good: bool  # its letters are about as frequent as they should be
 
 
-def readings(content: bytes) -> list[tuple[str, str]]:
-    """What a text can be, as (Python's name of the encoding, text), the likeliest first; several: nobody can decide."""
-    found: dict[str, _Reading] = {}
+def scored(content: bytes) -> Iterator[Scored]:
+    """What a text can be, and how likely each is."""
     for codec in dict.fromkeys(codec for _, codecs in _ORDERS.values() for codec in codecs):
-        one = _read(content[:_ENOUGH], codec)
-        if one and (one.text not in found or one.likelihood > found[one.text].likelihood):
-            found[one.text] = one
-    ranked = sorted(found.values(), reverse=True)
-    near = [one for one in ranked if one.likelihood > ranked[0].likelihood - _SURE]
-    with suppress(UnicodeDecodeError):  # behind what was looked at
-        return [(one.codec, content.decode(one.codec)) for one in near] if near and near[0].good else []
-    return []
+        if one := _read(content, codec):
+            yield one
 
 
-def _read(content: bytes, codec: str) -> _Reading | None:
+def _read(content: bytes, codec: str) -> Scored | None:
     """The text in one encoding, unless it cannot be that."""
     try:
         text = content.decode(codec)
@@ -100,7 +92,7 @@ def _read(content: bytes, codec: str) -> _Reading | None:
     best, size = max((_likelihood(letters, order), len(order)) for order in orders)
     good = best > -total * (math.log(size) + _WORST) and strange <= _MOST_STRANGE * total
     likelihood = best + signs.total() * _SIGN + strange * _STRANGE + _likelihood_of_case(kinds)
-    return _Reading(likelihood + (_SELDOM if codec in _RARE else 0.0), codec, text, good)
+    return Scored(likelihood + (_SELDOM if codec in _RARE else 0.0), codec, text, good)
 
 
 def _is_letter(char: str) -> bool:

@@ -1,19 +1,22 @@
-"""Texts of older programs, in one of the eight-bit encodings: which one, by what the text then says.
+"""Texts of older programs, in one of the encodings before Unicode: which one, by what the text then says.
 
 A byte is another letter in each of them (0xE8 is è in Windows-1252 and č in Windows-1250), and none says which it is. A
 reading is good when its letters are those of one language's alphabet; of several good ones the language of the words
-decides, and where it does not, nobody does. What is no text in Latin letters may be one in others (`alphabets`).
+decides, and where it does not, nobody does. What is no text in Latin letters may be one in others (`alphabets`), or in
+Chinese, Japanese or Korean (`ideographs`).
 
 charset-normalizer, which many use, is no help: of 220 tables of one sentence it reads 151 wrongly.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from mondegreen import alphabets
+from mondegreen import alphabets, ideographs
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -40,7 +43,7 @@ _LANGUAGES: Mapping[str, Mapping[str, str]] = {
 }
 _NAMES = {"cp1252": "Windows-1252", "mac_roman": "Mac Roman", "cp1250": "Windows-1250", "iso8859_2": "ISO 8859-2"}
 _NAMES |= {"cp1254": "Windows-1254", "cp1257": "Windows-1257", "cp850": "DOS 850", "cp852": "DOS 852"}
-_NAMES |= alphabets.NAMES
+_NAMES |= alphabets.NAMES | ideographs.NAMES
 # A run of four letters beyond ASCII is of another alphabet; a UTF-8 letter beside it, of a mixture.
 _NOT_LATIN = re.compile(rb"[\x80-\xff]{4}|[\xc2-\xc5][\x80-\xbf]")
 _MIXED = re.compile(rb"(?:[\xce-\xdb][\x80-\xbf]){3}")  # three letters of UTF-8, and what is no UTF-8
@@ -59,6 +62,8 @@ _ODD = re.compile(
 _MOST_STRANGE = 0.2  # share of the letters beyond ASCII
 _LIKELIER = 10  # times, by the language of the words
 _ENOUGH = 20_000  # characters of words, from which a language is told
+_SURE = math.log(10_000)  # a reading in other letters that so much likelier than the next one is the text
+_MOST = 100_000  # bytes, from which it is told
 
 
 class Reading(NamedTuple):
@@ -76,9 +81,34 @@ class Reading(NamedTuple):
 
 def readings(content: bytes) -> list[Reading]:
     """What a text can be: nothing, the one text that it is, or several among which nobody can decide."""
-    if found := [] if _NOT_LATIN.search(content) else _latin(content):
-        return found
-    return [] if _MIXED.search(content) else [Reading(*one, 0, ()) for one in alphabets.readings(content)]
+    if _is_spoilt(content):
+        return []
+    latin = [] if _NOT_LATIN.search(content) else _latin(content)
+    sample = content if len(content) <= _MOST else content[: content.rfind(b"\n", 0, _MOST) + 1 or _MOST]
+    others = list(ideographs.scored(sample))
+    if not latin and not _MIXED.search(content):
+        others += alphabets.scored(sample)
+    best: dict[str, alphabets.Scored] = {}
+    for one in sorted(others, key=lambda one: -one.likelihood):
+        best.setdefault(one.text, one)
+    ranked = list(best.values())
+    near = [one for one in ranked if one.likelihood > ranked[0].likelihood - _SURE]
+    good = bool(near) and near[0].good
+    if not good and not latin:
+        return []
+    if good and latin and latin[0].strange:
+        latin = []
+    with suppress(UnicodeDecodeError):  # behind what was looked at
+        found = [Reading(one.codec, content.decode(one.codec), 0, ()) for one in near]
+        if latin or not ideographs.has_foreign_line(content, found[0].codec):
+            return [*latin, *found]
+    return latin
+
+
+def _is_spoilt(content: bytes) -> bool:
+    """Whether most of what is beyond ASCII is UTF-8: some of it was damaged, or joined with a text in another one."""
+    beyond = [char for char in content.decode("utf-8", "replace") if char > "\x7f"]
+    return 2 * beyond.count("\ufffd") < len(beyond)
 
 
 def _latin(content: bytes) -> list[Reading]:

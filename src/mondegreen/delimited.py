@@ -28,6 +28,8 @@ from typing import NamedTuple
 
 from mondegreen.code_pages import readings
 from mondegreen.errors import UsageError
+from mondegreen.ideographs import NAMES as ENCODINGS
+from mondegreen.ideographs import unescaped
 
 # Our names of columns, and how others call them (NeMo, Common Voice, Hugging Face, Kaldi, DeepSpeech, spreadsheets).
 # Upper case, blanks, hyphens and underscores make no difference.
@@ -129,8 +131,12 @@ def decoded(path: Path, notices: list[Notice] | None = None) -> str:
         if encoding != "utf-8-sig":
             raise wrong(path, 1, f"it is not {encoding.upper()}: {error.reason}", _SAVE) from None
         text = _older(path, content, error, notices)
+    if encoding == "utf-8-sig" and (escaped := unescaped(content)):
+        encoding, text = ENCODINGS[escaped[0]], escaped[1]
     if encoding != "utf-8-sig":
         tell(Notice("encoding", f"it is {encoding.upper()} and was read as such", str(path)), notices)
+    if "\x1b$" in text:
+        raise wrong(path, line_of(text, text.index("\x1b$")), "it is no ISO-2022-JP, whose escapes stand here", _SAVE)
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         line = line_of(text, text.index("\0"))
@@ -175,14 +181,13 @@ def _older(path: Path, content: bytes, error: UnicodeDecodeError, notices: list[
     if not found:
         raise wrong(path, line, what, _SAVE, "the whole line")
     if len(found) > 1:
-        place = next(
-            at for at, chars in enumerate(zip(*(one.text for one in found), strict=True)) if len(set(chars)) > 1
-        )
+        texts = [one.text for one in found]
+        place = next((at for at, chars in enumerate(zip(*texts, strict=False)) if len(set(chars)) > 1), 0)
         seen = " or ".join(f"{_word_at(one.text, place)!r} ({one.name})" for one in found)
         convert = f"iconv -f {found[0].codec} -t UTF-8 {shlex.quote(str(path))} > NEW"
         step = f"{_SAVE[:-1]}, or convert it from what it is: {convert}"
         raise wrong(path, line_of(found[0].text, place), f"{what}: it may read {seen}", step, "the whole line")
-    word = _word_at(found[0].text, error.start)
+    word = _word_at(found[0].text, len(content[: error.start].decode(found[0].codec, "ignore")))
     message = f"it is not UTF-8; {found[0].name} was assumed, which reads here {word!r}"
     tell(Notice("encoding_assumed", message, str(path), line), notices)
     return found[0].text
