@@ -49,7 +49,8 @@ def _number(head: bytes, at: int, size: int, order: str = "<") -> int:
     return int.from_bytes(head[at : at + size], "little" if order == "<" else "big")
 
 
-def _printable(name: bytes) -> bool:
+def is_chunk_name(name: bytes) -> bool:
+    """Whether these are the four characters by which a chunk is called."""
     return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 
@@ -106,7 +107,7 @@ def _said(length_of: Callable[[BinaryIO, int], int]) -> End:
 
 def _box(head: bytes) -> int | None:
     length, name = _number(head, 0, 4, ">"), head[4:8]
-    if not _printable(name) or length == 0:
+    if not is_chunk_name(name) or length == 0:
         return None if name == b"mdat" else 0
     length = _number(head, 8, 8, ">") if length == 1 else length
     return length if length >= 8 else 0
@@ -115,14 +116,14 @@ def _box(head: bytes) -> int | None:
 def _aiff_chunk(head: bytes) -> int:
     if head[:4] == b"FORM":
         return 12  # its own size is often wrong, and ffmpeg does not ask it
-    return 8 + _number(head, 4, 4, ">") if _printable(head[:4]) else 0
+    return 8 + _number(head, 4, 4, ">") if is_chunk_name(head[:4]) else 0
 
 
 def _caf_chunk(head: bytes) -> int | None:
     if head[:4] == b"caff":
         return 8
     length = int.from_bytes(head[4:12], "big", signed=True)
-    if not _printable(head[:4]):
+    if not is_chunk_name(head[:4]):
         return 0
     return 12 + length if length >= 0 else None  # -1: it was never filled in
 

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mondegreen.speech.boxes import begins, end_of
+from mondegreen.speech.boxes import begins, end_of, is_chunk_name
 from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, read_at
 from mondegreen.speech.mp3 import frame_bytes, frames_in_a_row, mp3_layout, next_frame
 from mondegreen.speech.ogg import ogg_layout
@@ -174,11 +174,7 @@ def _data(stream: BinaryIO, size: int, position: int, form: _Form, layout: Layou
 
 def _after(stream: BinaryIO, end: int, length: int) -> int:
     """Where the chunk after one of odd length starts: behind a pad byte, which some writers forget."""
-    return end + 1 if length % 2 and not _printable(read_at(stream, end, 4)) else end
-
-
-def _printable(name: bytes) -> bool:
-    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
+    return end + 1 if length % 2 and not is_chunk_name(read_at(stream, end, 4)) else end
 
 
 def _rest(stream: BinaryIO, size: int, position: int, order: str) -> tuple[str, int]:
@@ -202,7 +198,7 @@ def _rest(stream: BinaryIO, size: int, position: int, order: str) -> tuple[str, 
         known = name.startswith(_NOT_AUDIO)
         if (tags and not known) or (known and position + 8 + length > size):
             return "chunks", size
-        if not _printable(name) or position + 8 + length > size:
+        if not is_chunk_name(name) or position + 8 + length > size:
             return "audio", position
         position, tags = _after(stream, position + 8 + length, length), known
     return "chunks", size

@@ -68,11 +68,9 @@ class Recording:
     def described(self) -> tuple[Hertz, int, str]:
         """Rate, channels and codec of the first part."""
         first = self.layout.parts[0] if self.layout and self.layout.parts else None
-        if self.layout and first and not first.foreign and self._readable(self.layout):
-            with _ForwardFile(Spliced(self.stream, first.pieces)) as file:
-                return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
-        part = first or Part((range(end_before_tags(self.stream)),))
-        if not foreign.installed() and self._kind_of(part):
+        part = first or self._whole()
+        usual = self.layout is not None and first and not first.foreign and self._readable(self.layout)
+        if usual or self._is_for_libsndfile(part):
             with _ForwardFile(Spliced(self.stream, part.pieces)) as file:
                 return int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}"
         try:
@@ -128,6 +126,14 @@ class Recording:
         except soundfile.LibsndfileError:
             return ""
 
+    def _whole(self) -> Part:
+        """The file as one part, without the tags that it ends with."""
+        return Part((range(end_before_tags(self.stream)),), foreign=True)
+
+    def _is_for_libsndfile(self, part: Part) -> bool:
+        """Whether it can be heard though PyAV, which would read it, is not installed."""
+        return not foreign.installed() and bool(self._kind_of(part))
+
     def _in_place_of_pyav(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         """Libsndfile knows aiff, au, caf, w64 and SPHERE as well, and gives the same samples."""
         yield from self._part(part, offset, lose)
@@ -169,11 +175,11 @@ class Recording:
 
     def _foreign_part(self, part: Part, offset: Seconds, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
         """A file of another kind among several: the others are heard without it, too."""
+        if self._is_for_libsndfile(part):
+            yield from self._in_place_of_pyav(part, offset, lose)
+            return
         if not foreign.installed():
-            if self._kind_of(part):
-                yield from self._in_place_of_pyav(part, offset, lose)
-            else:
-                lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
+            lose(Loss(f"a part at {offset:.2f} s is not heard: {foreign.INSTALL}", None))
             return
         try:
             for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose, part.missing)):
@@ -187,8 +193,8 @@ class Recording:
         kind = (
             "no wav, flac, ogg or mp3 file" if self.layout is None else "written in a way that libsndfile cannot read"
         )
-        part = part or Part((range(end_before_tags(self.stream)),), foreign=True)
-        if not foreign.installed() and self._kind_of(part):
+        part = part or self._whole()
+        if self._is_for_libsndfile(part):
             yield from self._in_place_of_pyav(part, 0.0, lose)
             return
         if not foreign.installed():
