@@ -41,12 +41,12 @@ class Slow:
         self.free, self.asked, self._load, self._fails = threading.Event(), [], champions.load, fails
         patch.setattr(champions, "load", self)
 
-    def __call__(self, uri: str, name: str, params: Params) -> Served:
+    def __call__(self, uri: str, name: str, params: Params, export: bool = True) -> Served:
         self.asked.append(name)
         assert self.free.wait(60)
         if self._fails:
             raise RegistryError("The files are damaged.")
-        return self._load(uri, name, params)
+        return self._load(uri, name, params, export)
 
 
 def test_who_asks_while_a_version_is_loaded_is_answered_by_that_one(

@@ -26,6 +26,13 @@ app = typer.Typer(help="Registered models: deploy, roll back, and why.", no_args
 NameOption = Annotated[str | None, typer.Option("--name", help="Registered model; register.model_name when not given.")]
 LiveOption = Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A number, NAME/NUMBER, or @challenger.")]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PART", help="Also without verdict, regression, champion or files; repeatable. Needs --reason."
+    ),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="All four of them, and says which it was.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
 WaitOption = Annotated[
     float, typer.Option(min=0, help="Seconds to wait for the servers of this machine that follow the alias.")
@@ -73,13 +80,8 @@ def show(
 @app.command()
 def deploy(
     version: VersionArgument,
-    override: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PART", help="Also without verdict, regression, champion or files; repeatable. Needs --reason."
-        ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="All four of them, and says which it was.")] = False,
+    override: OverrideOption = None,
+    force: ForceOption = False,
     reason: ReasonOption = "",
     wait: WaitOption = _WAIT,
     name: NameOption = None,
@@ -173,8 +175,10 @@ def status(name: NameOption = None, store: LiveOption = None, as_json: JsonOptio
     """Who holds which alias, where a rollback leads, and what happened last."""
     from mondegreen.registry.versions import render_status
 
-    facts = deployer(name, store).get_status()
+    found = deployer(name, store)
+    facts = found.get_status()
     answer(facts, [render_status(facts)], as_json)
+    _announce(found)
 
 
 @app.command()
@@ -184,7 +188,9 @@ def report(
     store: LiveOption = None,
 ) -> None:
     """Versions, backups and the whole ledger as Markdown."""
-    text = deployer(name, store).generate_deployment_report(output)
+    found = deployer(name, store)
+    text = found.generate_deployment_report(output)
+    say_notes(found)
     typer.echo(f"The report is {output}." if output else text, err=output is not None)
 
 
@@ -226,16 +232,24 @@ def shadow(
     answer(report, _shadow(report), as_json)
 
 
-def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json: bool) -> None:
-    """What was recovered or seen to have changed goes beside the answer, not into it."""
+def say_notes(found: "ModelDeployer") -> None:
+    """What was recovered or seen to have changed goes beside the answer, not into it; alerts of it go out."""
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+    _announce(found)
+
+
+def _announce(found: "ModelDeployer") -> None:
     if found.notes:
         from mondegreen.config import params_of
         from mondegreen.monitoring.promotions import announce
         from mondegreen.registry.ledger import Ledger
 
         announce(Ledger.open(found.folder, found.model_name), params_of())
+
+
+def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json: bool) -> None:
+    say_notes(found)
     answer(facts, screen, as_json)
 
 
@@ -254,7 +268,9 @@ def _deployed(found: "ModelDeployer", deployment: "Deployment", wait: float, as_
     for one in servers:
         if one.serves != version:
             why = one.problem or (f"{one.loading} is being loaded" if one.loading else "it has not seen the move")
-            typer.echo(f"warning: the server with process {one.pid} still answers with {one.serves}: {why}", err=True)
+            again = f" It tries again at {one.next_try:%H:%M:%S} UTC." if one.next_try and one.problem else ""
+            said = f"the server with process {one.pid} still answers with {one.serves}: {why}{again}"
+            typer.echo(f"warning: {said}", err=True)
 
 
 def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:

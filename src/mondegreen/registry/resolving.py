@@ -114,6 +114,27 @@ def holder(uri: str) -> str:
     return f"{version.name}/{version.version}"
 
 
+def places_of(uri: str) -> list[Path]:
+    """Where on this machine files of a version may lie: its package, its backup. None of them need be there.
+
+    Args:
+        uri: `models:/name/version`.
+
+    Raises:
+        RegistryError: the registry cannot be asked.
+    """
+    check_answers()
+    import mlflow
+
+    name, _, number = uri.removeprefix("models:/").rpartition("/")
+    try:
+        location = connect().get_model_version_download_uri(name, number)
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise _trouble(f"{uri} cannot be looked up", error, "See `mondegreen models list`.") from None
+    package = local_folder(location)
+    return [Backups(live_state(), name).package(int(number)), *([package] if package else [])]
+
+
 def resolve_uri(uri: str) -> Path:
     """The local model folder behind a registry URI, downloaded when the registry is not on this machine.
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,9 +118,11 @@ def ready(request: Request) -> Response:
         "ready": not server.stopping,
         "model": current.name,
         "digest": current.digest,
+        "runtime": current.stt.model.runtime,
         "follows": server.champion.model,
         "loading": _loading(server.champion),
         "problem": server.champion.problem or None,
+        "next_try": _moment(server.champion.attempts.next_try),
         "store": spool.problem or None,
         "answers_waiting": spool.waiting,
         "answers_dropped": spool.dropped,
@@ -139,14 +142,19 @@ def metrics(request: Request) -> Response:
 
 def _loading(champion: Champion) -> dict[str, Any] | None:
     loading = champion.loading
-    return {"model": loading.name, "since": loading.since.isoformat(timespec="seconds")} if loading else None
+    return {"model": loading.name, "since": _moment(loading.since)} if loading else None
+
+
+def _moment(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None
 
 
 def _canary(server: Server) -> dict[str, Any] | None:
     canary, problem = server.challenger.canary, server.challenger.problem
     if canary is None:
         return {"problem": problem} if problem else None
-    return {**canary.model_dump(include={"version", "share", "shadow"}), "problem": problem or None}
+    facts = {"problem": problem or None, "next_try": _moment(server.challenger.attempts.next_try)}
+    return canary.model_dump(include={"version", "share", "shadow"}) | facts
 
 
 async def _answer(request: Request, server: Server) -> Response:

@@ -3,7 +3,8 @@
 A new version is loaded beside the one that answers, hears a second of noise, and takes over between two batches. While
 it is loaded no batch begins: nobody who asks then is answered by a version that has left production, and the work has
 the processor to itself. That ends after serve.switch_seconds; and a version that cannot be loaded is waited for once,
-and changes nothing but what /readyz says. Without a registry the champion's verified backup serves.
+is tried again later and later, and changes nothing but what /readyz says. Where its export for ONNX Runtime is not
+there yet, torch hears until it is made. Without a registry the champion's verified backup serves.
 """
 
 import logging
@@ -21,6 +22,8 @@ import numpy as np
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
 from mondegreen.scoring.phrases import read_phrases
+from mondegreen.serving.attempts import Attempts
+from mondegreen.serving.exporting import Exporting
 from mondegreen.serving.followers import Following
 
 if TYPE_CHECKING:
@@ -54,14 +57,18 @@ class Loading:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def load(uri: str, name: str, params: Params) -> Served:
-    """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises."""
+def load(uri: str, name: str, params: Params, export: bool = True) -> Served:
+    """A model that is ready to answer. Raises MondegreenError, and whatever a damaged one raises.
+
+    Args:
+        export: for ONNX Runtime first, where that was not done; else torch computes it then.
+    """
     from mondegreen.speech.ngram_files import read_lm
     from mondegreen.speech.transcriber import load_transcriber
 
     listed = read_phrases(Path(params.serve.phrases)) if params.serve.phrases else None
     lm = read_lm(Path(params.serve.lm)) if params.serve.lm else None
-    stt = load_transcriber(uri, params, cached=False, phrases=listed, lm=lm)
+    stt = load_transcriber(uri, params, cached=False, phrases=listed, lm=lm, export=export)
     noise = np.random.default_rng(0).normal(0, 0.1, _SAMPLES).astype(np.float32)
     stt.transcribe_waveforms([noise])  # what is slow or breaks the first time does so before anybody waits
     return Served(name, stt)
@@ -89,7 +96,8 @@ class Champion:
         self._stop, self._settled = threading.Event(), threading.Event()
         self._settled.set()
         self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._failed = ""  # the version that could not be loaded when it was tried last
+        self.attempts, self._exporting = Attempts(every, params), Exporting(params)
+        self._computed = ""  # the version that is computed as it shall be, or as well as can be
         self.loading: Loading | None = None
         self._asked: float | None = None  # since when, by time.monotonic, the registry has been asked
         self._problem = ""
@@ -119,25 +127,29 @@ class Champion:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(_LAST)
+        self._exporting.close()
 
     def look(self) -> None:
         """One look at the alias; loads and switches when another version holds it."""
-        before = self.current, self._problem
+        before = self.current, self._problem, self.attempts.last
         try:
             self._asked = time.monotonic()
             wanted = self._wanted()
             self._asked = None
-            if wanted != self.current.name:
+            if wanted == self.current.name:
+                self.attempts.forget()
+                self._relieve_torch()
+            elif self.attempts.due(wanted):
                 self._switch(wanted)
-            self._failed = self._problem = ""
+            self._problem = self.attempts.problem
         except MondegreenError as error:
             self._problem = error.problem
-        except Exception as error:  # a damaged version may fail in many ways, and none of them may end the service
+        except Exception as error:  # whatever it is, it may not end the service
             self._problem = f"{type(error).__name__}: {error}"
         self._asked = None
-        if (self.current, self._problem) != before:
+        if (self.current, self._problem, self.attempts.last) != before:
             if self._problem:
-                _log.error("%s goes on serving: %s", self.current.name, self._problem)
+                _log.error("%s goes on serving: %s", self.current.name, self.attempts.said(self._problem))
             self._on_change(self)
 
     def settle(self) -> None:
@@ -154,28 +166,47 @@ class Champion:
             since=self.since,
             loading=self.loading.name if self.loading else "",
             problem=self.problem,
-            failed=self._failed,
+            failed=self.attempts.failed,
+            next_try=self.attempts.next_try,
         )
 
     def _switch(self, name: str) -> None:
-        """Loads a version and lets it answer. Raises whatever a damaged one raises."""
-        patience = 0.0 if name == self._failed else self.params.serve.switch_seconds
-        began = time.monotonic()
+        """Loads a version and lets it answer; one that cannot be loaded is remembered in `attempts`."""
+        patience = 0.0 if name == self.attempts.failed else self.params.serve.switch_seconds
+        began, files = time.monotonic(), self.attempts.files(name)
         self._settled.clear()
         self.loading = Loading(name, began + patience)
         self._on_change(self)
         if patience:
             _log.warning("%s is being loaded; who asks now waits for it, %g s at most.", name, patience)
         try:
-            self.current, self.since = load(f"models:/{name}", name, self.params), datetime.now(UTC)
+            self.current, self.since = self._loaded(name), datetime.now(UTC)
+            self.attempts.forget()
             _log.warning("%s serves now, after %.1f s.", name, time.monotonic() - began)
-        except BaseException:
-            self._failed = name
-            raise
+        except Exception as error:  # a damaged version may fail in many ways
+            said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+            self.attempts.failure(name, files, said)
         finally:
             self.loading = None
             self._settled.set()
             self._on_change(self)
+
+    def _loaded(self, name: str) -> Served:
+        asked_for = self.params.transcribe.runtime == "onnx"
+        return load(f"models:/{name}", name, self.params, export=asked_for)
+
+    def _relieve_torch(self) -> None:
+        """Has the export of what serves made where it is due; then ONNX Runtime computes it, and nobody waited."""
+        name = self.current.name
+        if name == self._computed or self.current.stt.model.runtime == "onnx" or self._exporting.runs_for(name):
+            return
+        if not self._exporting.is_due(name):
+            self.current = self._loaded(name) if self._exporting.name == name else self.current
+        elif self._exporting.name != name:
+            return self._exporting.begin(name)
+        else:
+            _log.error("torch goes on computing %s: its export was not made.", name)
+        self._computed = name
 
     def _first(self) -> Served:
         """Raises MondegreenError when neither the registry nor a backup has a model that can be loaded."""

@@ -29,6 +29,7 @@ class Following(BaseModel):
     loading: str = ""  # the version that is to answer
     problem: str = ""  # why what is in production by the registry does not answer
     failed: str = ""  # the version that could not be loaded
+    next_try: AwareDatetime | None = None  # of that one, unless its files change before
 
 
 def write_following(folder: Path, following: Following) -> None:

@@ -29,24 +29,40 @@ _TOKENIZER = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 logger = logging.getLogger(__name__)
 
 
-def open_export(name: str) -> OnnxModel:
+def open_export(name: str, make: bool = True) -> OnnxModel:
     """The model of that name by its export, which is made first when it is not there.
+
+    Args:
+        make: else it has to be there.
 
     Raises:
         NoExport: it cannot be made, or failed its verification.
         UsageError: there is no model of that name.
     """
-    folder = resolve_model(name)
-    if not is_adapter(folder):
-        read_config(folder, name)
-    weights = weights_digest(folder)
-    place = EXPORTS / _key(folder, weights)
-    facts = _whole(place) or _made(place, name, folder, weights)
+    folder, weights, place = _placed(name)
+    facts = _whole(place)
+    if facts is None and not make:
+        raise NoExport("its export is not made yet")
+    facts = facts or _made(place, name, folder, weights)
     if facts.refused:
         raise NoExport(facts.refused)
     model = OnnxModel(name, folder, weights, facts, place, phrases_in(folder), lm_in(folder))
     model.load()
     return model
+
+
+def is_made(name: str) -> bool:
+    """Whether the export of that model is there, or known to be of no use. Raises as `resolve_model` does."""
+    return _whole(_placed(name)[2]) is not None
+
+
+def _placed(name: str) -> tuple[Path, str, Path]:
+    """The folder of a model, the digest of its weights, and where its export belongs. Raises UsageError."""
+    folder = resolve_model(name)
+    if not is_adapter(folder):
+        read_config(folder, name)
+    weights = weights_digest(folder)
+    return folder, weights, EXPORTS / _key(folder, weights)
 
 
 def _key(folder: Path, weights: str) -> str:

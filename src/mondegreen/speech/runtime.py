@@ -19,22 +19,22 @@ _ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 logger = logging.getLogger(__name__)
 
 
-def open_model(name: str, runtime: Runtime = "auto") -> AcousticModel:
+def open_model(name: str, runtime: Runtime = "auto", export: bool = True) -> AcousticModel:
     """A model by its name (see `model.load_model`), ready to hear.
 
     Args:
         runtime: auto is onnx where there is no accelerator and the export of these weights was verified, else torch.
+        export: make an export that is not there, which takes a core for long; else it counts as one that is of no use.
 
     Raises:
         UsageError: nothing loadable there; or onnx is asked for, and its export cannot be used.
     """
-    wanted = meant() if runtime == "auto" else runtime
-    if wanted == "onnx" or (wanted == "auto" and not _accelerated()):
+    if _by_onnx(runtime):
         from mondegreen.speech.onnx_model import NoExport
         from mondegreen.speech.onnx_store import open_export
 
         try:
-            return open_export(name)
+            return open_export(name, make=export)
         except NoExport as reason:
             if runtime == "onnx":
                 raise UsageError(
@@ -45,6 +45,24 @@ def open_model(name: str, runtime: Runtime = "auto") -> AcousticModel:
     from mondegreen.speech.model import load_model
 
     return load_model(name)
+
+
+def export_due(name: str, runtime: Runtime = "auto") -> bool:
+    """Whether `open_model` would first export the model, which takes a core for long; never where onnx is asked for.
+
+    Raises:
+        MondegreenError: there is no such model, or its files are damaged.
+    """
+    if runtime != "auto" or not _by_onnx(runtime):
+        return False
+    from mondegreen.speech.onnx_store import is_made
+
+    return not is_made(name)
+
+
+def _by_onnx(runtime: Runtime) -> bool:
+    wanted = meant() if runtime == "auto" else runtime
+    return wanted == "onnx" or (wanted == "auto" and not _accelerated())
 
 
 def meant() -> Runtime:

@@ -95,6 +95,7 @@ class BaselineSTTModel:
             An empty list is none.
         lm: language model of its search (see `fusion`); the one in the model's folder, if there is one, when not given.
         runtime: what computes it, see `runtime.open_model`. Never changes a text; a score at most in its last digits.
+        export: see `runtime.open_model`.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class BaselineSTTModel:
         phrases: PhraseList | None = None,
         lm: NGramModel | None = None,
         runtime: Runtime = "auto",
+        export: bool = True,
     ) -> None:
-        self.model = open_model(model_name, runtime)
+        self.model = open_model(model_name, runtime, export)
         self.phrases = self.model.phrases if phrases is None else phrases
         self.boost = self.boost_of(self.phrases)
         self.lm = self.model.lm if lm is None else lm
