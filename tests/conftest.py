@@ -14,6 +14,18 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 @pytest.fixture(autouse=True)
+def environment_stays() -> Iterator[None]:
+    """What a test, or MLflow in it, says in the environment is not said to the next one."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if name != "PYTEST_CURRENT_TEST" and os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+@pytest.fixture(autouse=True)
 def no_log_to_stderr_stays() -> Iterator[None]:
     """A stage that a test ran in this process sends the log to stderr; the next test has nothing to do with that."""
     yield

@@ -12,7 +12,7 @@ from mondegreen.cli.main import app
 from mondegreen.config import Params
 from mondegreen.files import write_jsonl
 from mondegreen.records import Hypothesis, Utterance
-from tests.monitoring.listener import closed_port, listening
+from tests.monitoring.listener import listening
 from tests.support.ollama_server import (
     DIGEST,
     HANGS,
@@ -25,6 +25,7 @@ from tests.support.ollama_server import (
     ollama,
     transcript,
 )
+from tests.support.ports import closed_port
 
 LEAF = transcript("please leave a message after the tone")
 

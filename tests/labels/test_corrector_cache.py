@@ -13,8 +13,8 @@ from mondegreen.errors import UsageError
 from mondegreen.labels.corrector import SuggestionCache
 from mondegreen.labels.prompt import NoSuggestion, Prompt, Question, Suggestion
 from tests.labels.llm_questions import corrector, misheard, question, refusal, suggestion
-from tests.monitoring.listener import closed_port
 from tests.support.ollama_server import DIGEST, MODEL, Content, FakeOllama, Reply, hypothesis, ollama, transcript
+from tests.support.ports import closed_port
 
 ASKED = [question(str(number), f"word number {number}") for number in range(6)]
 

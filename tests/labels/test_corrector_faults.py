@@ -14,7 +14,7 @@ import pytest
 
 from mondegreen.errors import UsageError
 from tests.labels.llm_questions import HEARD, SPOKEN, corrector, misheard, question, refusal, suggestion
-from tests.monitoring.listener import closed_port, listening
+from tests.monitoring.listener import listening
 from tests.support.ollama_server import (
     CUT_OFF,
     CUT_STREAM,
@@ -30,6 +30,7 @@ from tests.support.ollama_server import (
     ollama,
     transcript,
 )
+from tests.support.ports import closed_port
 
 POEM = "The tone it rang so soft and low,\nand messages began to flow,\nplease leave your own before you go."
 INVALID = {

@@ -65,8 +65,3 @@ def listening(*answers: bytes) -> Iterator[Listener]:
         yield found
         found.stop.set()
         server.shutdown(socket.SHUT_RDWR)
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

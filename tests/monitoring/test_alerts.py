@@ -18,7 +18,8 @@ from mondegreen.monitoring.drift import error_rate_drift
 from mondegreen.monitoring.records import Check, Drift, Percentiles
 from mondegreen.tables import AlertRow
 from tests.monitoring.inferences import NOW, empty_statistics
-from tests.monitoring.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, closed_port, listening, status
+from tests.monitoring.listener import CUT_SHORT, HANG, OK, SILENT_CLOSE, listening, status
+from tests.support.ports import closed_port
 
 HOUR = timedelta(hours=1)
 UNMEASURED = Drift(

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests import postgres
-from tests.monitoring.listener import closed_port
+from tests.support.ports import closed_port
 
 USER, PASSWORD = "admin", "quite-Secret-7"
 

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
 from mondegreen.speech.digests import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
+from tests.support.ports import closed_port
 
 
 @pytest.fixture
@@ -79,9 +79,7 @@ def test_the_server_answers_a_base64_recording_with_the_code_of_the_package(
     absent = tmp_path / "absent" / "mondegreen" / "__init__.py"
     absent.parent.mkdir(parents=True)
     absent.write_text("raise ImportError('the package must bring mondegreen itself')", encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = closed_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/stt@challenger"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -19,8 +19,8 @@ from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.training import history_of, out_of_patience
 from mondegreen.speech.training_checkpoints import is_whole, newest_whole, seal
-from tests.monitoring.listener import closed_port
 from tests.speech.tones import tone_corpus
+from tests.support.ports import closed_port
 from tests.tiny import save_model
 
 # Dropout, layer drop and SpecAugment draw random numbers in every step: a resume must restore them all.
