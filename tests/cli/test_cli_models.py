@@ -16,6 +16,7 @@ from mondegreen.db import connect, open_database, reading, transaction
 from mondegreen.speech.digests import model_digest
 from mondegreen.tables import SCHEMA, InferenceRow
 from tests.db.growing import NEXT, grown, state
+from tests.monitoring.listener import OK, listening
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
 from tests.registry.registered import Result as Judged
@@ -170,6 +171,17 @@ def test_a_canary_from_its_start_to_the_guard_that_stops_it(project: Path) -> No
     entries = of("models", "history", "--limit", "2")
     assert [entry["action"] for entry in entries] == ["canary stop", "canary start"]
     assert "guard: Version 2 is worse" in " ".join(run("models", "history", "--limit", "1").stdout.split())
+
+
+def test_what_was_put_back_is_said_and_announced_by_whoever_notices(project: Path) -> None:
+    deployer().deploy_model(add(project, 1))
+    add(project, 2, outcome="fail", passed=False)
+    MlflowClient().set_registered_model_alias(NAME, "champion", "2")
+    with listening(OK) as server:
+        Path("params.yaml").write_text(f"monitor: {{webhook: '{server.url}'}}\n")
+        begun = run("models", "canary", "start", "--share", "0", "--shadow", "0.5")
+        assert begun.exit_code == 0 and "note: " in begun.stderr
+    assert len(server.requests) == 1
 
 
 def hear(

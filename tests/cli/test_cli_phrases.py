@@ -15,8 +15,10 @@ from mondegreen.files import sha256_file, write_jsonl
 from mondegreen.monitoring.phrase_mining import as_yaml, candidates
 from mondegreen.records import Utterance
 from mondegreen.scoring.phrases import list_of, parse_phrases, read_phrases, write_phrases
+from mondegreen.speech import transcriber
 from mondegreen.speech.digests import model_digest
 from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.runtime import open_model
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
 from tests.registry.registered import NAME, deployer
@@ -98,7 +100,11 @@ def test_dev_chooses_the_strength_and_retention_bounds_it(light: Path, model: Pa
     assert phrases("tune", "other.yaml", "--model", model).exit_code == 2
 
 
-def test_a_list_is_judged_registered_deployed_rolled_back_and_heard(light: Path, model: Path) -> None:  # noqa: F811
+def test_a_list_is_judged_registered_deployed_rolled_back_and_heard(
+    light: Path,  # noqa: F811
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     deployer().register_model(NAME, model, Passed(model_digest=model_digest(model)), tags={"regression": "pass"})  # type: ignore[arg-type]
     deployer().deploy_model(1)
     plain = BaselineSTTModel(str(model))
@@ -107,9 +113,12 @@ def test_a_list_is_judged_registered_deployed_rolled_back_and_heard(light: Path,
     write_phrases(Path("list.yaml"), list_of(["Zustand"], "x", 0.3))
     trial = json.loads(phrases("propose", "list.yaml", "--dev", "--json").stdout)
     assert trial["version"] is None and trial["verdict"]["outcome"] == "trial"
+    loaded: list[str] = []
+    monkeypatch.setattr(transcriber, "open_model", lambda name, *how: loaded.append(name) or open_model(name, *how))
     done = phrases("propose", "list.yaml", "--json")
     found = json.loads(done.stdout)
     assert done.exit_code == 1 and found["verdict"]["outcome"] != "pass" and found["suites"] == "none"
+    assert loaded == ["build/search/model"]  # both have the same weights, and what is registered was loaded
     champion = f"models:/{NAME}@champion"
     assert deployer().get_version(2).digest == found["digest"] != model_digest(model)
     deployer().deploy_model(2, force=True, reason="it is a test")

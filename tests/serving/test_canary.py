@@ -287,7 +287,11 @@ def test_what_is_refused_starts_nothing(
         assert deployer().start_canary(0.0, 0.3).share == 0.0  # nobody is answered by it
         with pytest.raises(UsageError, match="--force without a reason"):
             deployer().start_canary(0.1, 0.0, force=True)
-        forced = deployer().start_canary(0.1, 0.0, force=True, reason="two friendly callers")
+        with pytest.raises(UsageError, match="Nobody can override proof"):
+            deployer().start_canary(0.1, 0.0, override=["proof"], reason="two friendly callers")
+        with pytest.raises(DeploymentRefusedError, match="all the same: --override verdict --reason"):
+            deployer().start_canary(0.1, 0.0, override=["regression"], reason="two friendly callers")
+        forced = deployer().start_canary(0.1, 0.0, override=["verdict"], reason="two friendly callers")
         assert running(ledger) == forced and not over(forced, ledger)
         assert ledger.entries()[-1].forced and "inconclusive" in ledger.entries()[-1].details["overridden"][0]
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mondegreen.cli.common import Column, JsonOption, answer, duration, table, terminable
-from mondegreen.cli.models import LiveOption, NameOption, ReasonOption, deployer
+from mondegreen.cli.models import (
+    ForceOption,
+    LiveOption,
+    NameOption,
+    OverrideOption,
+    ReasonOption,
+    deployer,
+    say_notes,
+)
 from mondegreen.errors import CaseError, RegistryError
 from mondegreen.scoring.wording import percent, points
 
@@ -37,13 +45,17 @@ ShadowOption = Annotated[
 def start(
     share: ShareOption = None,
     shadow: ShadowOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Also one that may not be deployed; needs --reason.")] = False,
+    override: OverrideOption = None,
+    force: ForceOption = False,
     reason: ReasonOption = "",
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start it, or start it anew with other shares. Servers see it at their next look (serve.poll_seconds)."""
+    """Start it, or start it anew with other shares. Servers see it at their next look (serve.poll_seconds).
+
+    Whoever answers callers needs the proof that a deployment needs. The exit code is 1 when it is refused.
+    """
     from mondegreen.config import params_of
 
     serve = params_of().serve
@@ -52,10 +64,10 @@ def start(
         serve.canary_share if share is None else share,
         serve.shadow_share if shadow is None else shadow,
         force=force,
+        override=override or (),
         reason=reason,
     )
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+    say_notes(found)
     answer(begun.model_dump(exclude={"salt"}), f"{_shares(begun)} `mondegreen models guard` compares them.", as_json)
 
 

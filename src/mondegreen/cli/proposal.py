@@ -19,7 +19,7 @@ def proposed(
     as_json: bool,
 ) -> None:
     """Judges, registers and answers; the exit code is 1 unless it passed, and 0 for a trial."""
-    from mondegreen.cli.models import deployer
+    from mondegreen.cli.models import deployer, say_notes
     from mondegreen.config import params_of
     from mondegreen.loop.search_proposal import propose
     from mondegreen.scoring.phrases import read_phrases
@@ -30,8 +30,7 @@ def proposed(
     params, found = params_of(), deployer(None, store)
     champion = model or f"models:/{found.model_name}@champion"
     proposal = propose(found, champion, listed, words, params, lambda name: load_transcriber(name, params), on_dev)
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+    say_notes(found)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
     if proposal.version:
         lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "

@@ -14,8 +14,10 @@ from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
+from mondegreen.speech.digests import phrases_in
+from mondegreen.speech.model_folder import resolve_model
 from mondegreen.speech.ngram import NGramModel
-from mondegreen.speech.ngram_files import write_lm
+from mondegreen.speech.ngram_files import lm_in, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 FOLDER = Path("build/search/model")
@@ -58,14 +60,15 @@ def propose(
     Raises:
         UsageError: they do nothing to this model.
     """
-    old = load(champion)
+    source = resolve_model(champion)
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(old.model.folder, folder)
+    shutil.copytree(source, folder)
     if phrases:
         write_phrases(folder / PHRASES_FILE, phrases)
     if lm:
         write_lm(folder / LM_FILE, lm)
-    new = load(str(folder))
+    new = load(str(folder))  # what is registered can be loaded; the champion has the same weights
+    old = new.with_phrases(phrases_in(source)).with_lm(lm_in(source))
     if new.digest == old.digest:
         raise UsageError("The search of this model stays as it is.", "Name phrases or a model that have a weight.")
     config = ValidationConfig.from_params(params).model_copy(update={"on": "dev"} if on_dev else {})

@@ -6,6 +6,7 @@ versions that it compares loses its alias. Servers read it there, so that nothin
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Fraction
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import Registry
-from mondegreen.registry.deploy import DeploymentRefusedError, refusals
+from mondegreen.registry.deploy import check_override, overridden_refusals
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG
 
@@ -85,13 +86,18 @@ def over(canary: Canary, ledger: Ledger) -> str:
     return ""
 
 
-def start(registry: Registry, share: float, shadow: float, *, force: bool = False, reason: str = "") -> Canary:
+def start(
+    registry: Registry, share: float, shadow: float, *, override: Collection[str] = (), reason: str = ""
+) -> Canary:
     """Starts one of @challenger; one that runs gives way to it, and what it gathered counts no more. Call it `alone`.
 
+    Args:
+        override: parts of the proof that it may lack, as for `deploy`.
+
     Raises:
-        UsageError: the shares are too much, or none; `force` without a reason.
+        UsageError: the shares are too much, or none; `override` without a reason, or of something else.
         RegistryError: nobody is @challenger or @champion.
-        DeploymentRefusedError: callers would be answered by a version that may not be deployed; see `force`.
+        DeploymentRefusedError: callers would be answered by a version that may not be deployed; see `override`.
     """
     if not 0 < share + shadow <= 1 or min(share, shadow) < 0:
         raise UsageError(
@@ -99,8 +105,7 @@ def start(registry: Registry, share: float, shadow: float, *, force: bool = Fals
             "1 together.",
             "Give others, or set serve.canary_share and serve.shadow_share.",
         )
-    if force and not reason.strip():
-        raise UsageError("--force without a reason.", 'Say why, for the ledger: --force --reason "…".')
+    check_override(override, reason)
     held = registry.aliases()
     for alias in (CHALLENGER, CHAMPION):
         if alias not in held:
@@ -109,9 +114,8 @@ def start(registry: Registry, share: float, shadow: float, *, force: bool = Fals
                 "`mondegreen models list` shows the versions.",
             )
     number = held[CHALLENGER]
-    against = refusals(registry, number) if share else []  # a shadow is heard and answers nobody
-    if against and not (force and not any(refusal.final for refusal in against)):
-        raise DeploymentRefusedError(f"{registry.name} version {number}", against, done="answers nobody")
+    # A shadow is heard and answers nobody.
+    against = overridden_refusals(registry, number, override, "answers nobody") if share else []
     before = registry.ledger.last(START)
     salt = Canary.of(before).salt if before and before.version == number else secrets.token_hex(8)
     facts = {"canary": {"share": share, "shadow": shadow, "salt": salt}}

@@ -33,7 +33,6 @@ IMPROVEMENT_TAG, LLM_TAG, FORGETTING_TAG = "wer_improvement", "LLM_REFERENCES", 
 REGRESSION_TAG = "regression"
 CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
 NO_VERDICT = NOBODY = "none"
-_NOT_DEPLOYED = "is not deployed"
 Part = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
 PARTS: tuple[Part, ...] = get_args(Part)
 _log = logging.getLogger(__name__)
@@ -57,14 +56,13 @@ class Refusal:
 class DeploymentRefusedError(RegistryError):
     """The version may not go to production; `refusals` holds every reason."""
 
-    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = _NOT_DEPLOYED) -> None:
+    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = "is not deployed") -> None:
         self.refusals = tuple(refusals)
         problem = " ".join([f"{version} {done}.", *(refusal.problem for refusal in refusals)])
         step = refusals[0].next_step
         if not any(refusal.final for refusal in refusals):
             named = "".join(f" --override {part}" for part in dict.fromkeys(refusal.part for refusal in refusals))
-            way = named if done == _NOT_DEPLOYED else " --force"
-            step += f' To do it all the same:{way} --reason "…", which the ledger keeps.'
+            step += f' To do it all the same:{named} --reason "…", which the ledger keeps.'
         super().__init__(problem, step)
 
 
@@ -83,25 +81,45 @@ def deploy(
         DeploymentRefusedError: see `refusals`, and `override`.
         UsageError: `override` without a reason, or of something else.
     """
-    if other := sorted(set(override) - set(PARTS)):
-        raise UsageError(f"Nobody can override {', '.join(other)}.", f"Name {', '.join(PARTS)}.")
-    if override and not reason.strip():
-        raise UsageError("--override or --force without a reason.", 'Say why, for the ledger: --reason "…".')
+    check_override(override, reason)
     aliases = registry.aliases()
     former = aliases.get(CHAMPION)
     if former == number:
         return None
-    found = refusals(registry, number)
-    if left := [refusal for refusal in found if refusal.final or refusal.part not in override]:
-        raise DeploymentRefusedError(f"{registry.name} version {number}", left)
+    found = overridden_refusals(registry, number, override)
     overridden: dict[str, Any] = {"overridden": [refusal.problem for refusal in found]} if found else {}
-    if any(refusal.code == "files" for refusal in found):
-        _adopt(registry, number)
     details = overridden | keep_before(registry, number, former, config)
     target = promoted(aliases, number, former)
     entry = move(registry, "deploy", number, target, reason=reason, forced=bool(found), details=details)
     prune(registry, config.keep_previous_versions)
     return entry
+
+
+def check_override(override: Collection[str], reason: str) -> None:
+    """Raises UsageError: somebody overrides what is no part of a proof, or does not say why."""
+    if other := sorted(set(override) - set(PARTS)):
+        raise UsageError(f"Nobody can override {', '.join(other)}.", f"Name {', '.join(PARTS)}.")
+    if override and not reason.strip():
+        raise UsageError("--override or --force without a reason.", 'Say why, for the ledger: --reason "…".')
+
+
+def overridden_refusals(
+    registry: Registry, number: int, override: Collection[str], done: str = "is not deployed"
+) -> list[Refusal]:
+    """What is against a version, all of it overridden. Files that were altered are its own from then on.
+
+    Args:
+        done: what does not happen to it otherwise.
+
+    Raises:
+        DeploymentRefusedError: something is not overridden, or cannot be.
+    """
+    found = refusals(registry, number)
+    if left := [refusal for refusal in found if refusal.final or refusal.part not in override]:
+        raise DeploymentRefusedError(f"{registry.name} version {number}", left, done)
+    if any(refusal.code == "files" for refusal in found):
+        _adopt(registry, number)
+    return found
 
 
 def promoted(held: Aliases, number: int, former: int | None) -> Aliases:

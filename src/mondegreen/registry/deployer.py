@@ -206,20 +206,23 @@ class ModelDeployer:
             text = f"{name} version {entry.version} is Production/@champion again{after}."
             return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)
 
-    def start_canary(self, share: float, shadow: float, *, force: bool = False, reason: str = "") -> canary.Canary:
+    def start_canary(
+        self, share: float, shadow: float, *, force: bool = False, override: Collection[str] = (), reason: str = ""
+    ) -> canary.Canary:
         """Lets @challenger answer a share of the callers, and hear another one beside the champion.
 
         Args:
             share, shadow: of the callers, 0 to 1.
-            force: also one that may not be deployed; the ledger keeps that, and `reason`.
+            force, override: also one that may not be deployed, as for `deploy_model`.
 
         Raises:
             DeploymentRefusedError: it may not be deployed, and so may answer nobody.
             RegistryError: nobody is @challenger or @champion.
-            UsageError: shares that cannot be; `force` without a reason.
+            UsageError: shares that cannot be; `force` or `override` without a reason.
         """
         with self._moving(self.model_name) as registry:
-            return canary.start(registry, share, shadow, force=force, reason=reason)
+            parts = deploy.PARTS if force else override
+            return canary.start(registry, share, shadow, override=parts, reason=reason)
 
     def stop_canary(self, *, reason: str = "", entry: int | None = None) -> LedgerEntry | None:
         """Stops the canary, also while MLflow is away; None when there is none, or `entry`, its start, is another's."""
