@@ -11,19 +11,22 @@ import io
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
 import tarfile
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar, cast
 
-from mondegreen.config import ComputeParams
+from mondegreen.config import ComputeParams, Seconds
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.files import lock
 
@@ -31,6 +34,7 @@ Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 OpenWorker = Callable[[Path | None], Callable[[Shard], Result]]
 
+_START: Seconds = 300.0  # that a Ray may take to begin
 _TRIES = 3  # rounds, and so workers that one shard may take with it
 _PACKAGE = Path(__file__).parent
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
@@ -253,8 +257,11 @@ def connected() -> Any:
         _check_listens(address)
     with _no_stderr() if quiet else warnings.catch_warnings():
         try:
-            ray.init(address=address, include_dashboard=False if address == "local" else None,
-                     configure_logging=False, log_to_driver=False, logging_level=logging.CRITICAL)  # fmt: skip
+            with _within(_START):
+                ray.init(address=address, include_dashboard=False if address == "local" else None,
+                         configure_logging=False, log_to_driver=False, logging_level=logging.CRITICAL)  # fmt: skip
+        except _TooLongError:
+            raise _stuck(address) from None
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_ray(address, str(error)) from None
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -262,6 +269,41 @@ def connected() -> Any:
     printing: Any = importlib.import_module("ray._private.worker")
     printing._worker_logs_enabled = False
     return ray
+
+
+class _TooLongError(BaseException):
+    """Nothing that is retried or handled on the way."""
+
+
+@contextmanager
+def _within(seconds: Seconds) -> Iterator[None]:
+    """Raises _TooLongError after so long: in the main thread, where alone it can be done.
+
+    Another thread could not start Ray instead: what it starts is killed when that thread ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise _TooLongError
+
+    former = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def _stuck(address: str) -> CloudError:
+    where = "of this machine" if address == "local" else f"at {address}"
+    return CloudError(
+        f"The Ray {where} did not begin within {_START:g} s.",
+        "Where processes of a Ray were killed, the rest of it may be in the way: `ray stop --force` ends every Ray of "
+        "a machine. Then run it again.",
+    )
 
 
 def _check_listens(address: str) -> None:

@@ -1,8 +1,11 @@
 """`map_shards`: the same results here and on Ray, whatever dies, and nothing of Ray's on the screen."""
 
 import importlib
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,6 +91,23 @@ def test_an_address_where_no_ray_is_is_said_at_once(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(kind, match=said):
         list(map_shards(cannot_begin, [1], RAY))
+
+
+@pytest.mark.parametrize(("address", "said"), [("", "of this machine"), ("auto", "at auto")])
+def test_a_ray_that_does_not_begin_is_waited_for_no_longer_than_allowed(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        threading.Event().wait(60)
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(compute, "_START", 0.1)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace())
+    former = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(CloudError, match=rf"The Ray {said} did not begin within 0\.1 s\.\n.*`ray stop --force`"):
+        list(map_shards(cannot_begin, [1], RAY))
+    assert signal.getsignal(signal.SIGALRM) is former and signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

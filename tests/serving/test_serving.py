@@ -233,7 +233,7 @@ def test_answers_wait_on_disk_while_the_database_is_away_and_are_stored_once(
     assert stored() == []
     with running(settings()) as url:
         until(lambda: len(stored()) == 3)
-        assert requests.get(f"{url}/readyz", timeout=10).json()["answers_waiting"] == 0
+        until(lambda: requests.get(f"{url}/readyz", timeout=10).json()["answers_waiting"] == 0)
     rows = stored()
     assert {(row.speaker, row.caller, row.served) for row in rows} == {("ann", "desk 3", f"{NAME}/1")}
     with reading(open_database(Path("var"))) as session:

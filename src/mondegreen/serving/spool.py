@@ -91,6 +91,7 @@ class Spool:
         held.enter_context(flock(hidden / LOCK))
         (hidden / _AUDIO).mkdir()
         hidden.rename(self.own)
+        sync(folder)  # its name
         self._file = self._open()
         self._bytes, self._lock = 0, threading.Lock()
         self._added = self._synced = 0  # answers since the process began
@@ -112,7 +113,11 @@ class Spool:
         shutil.rmtree(recording.parent, ignore_errors=True)
 
     def add(self, answer: Answer) -> None:
-        """Puts an answer on the disk and syncs it; called before the client has it."""
+        """Puts an answer on the disk and syncs it; called before the client has it.
+
+        Its recording, whose content whoever wrote it has synced, outlives a power cut with it.
+        """
+        sync(answer.file.parent)
         line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
         size = len(line) + answer.file.stat().st_size
         with self._lock:
@@ -149,8 +154,12 @@ class Spool:
                 return
             with self._lock:
                 added = self._added
-            os.fdatasync(self._file)
+            self._to_disk(self._file)
             self._synced = added
+
+    def _to_disk(self, file: int) -> None:
+        sync(self.own / _AUDIO)  # the names of the recordings' folders
+        os.fdatasync(file)
 
     def close(self) -> None:
         """Writes down what can be; the rest waits on disk for the next process."""
@@ -223,7 +232,7 @@ class Spool:
         with self._syncing, self._lock:
             current = self.own / _CURRENT
             if current.stat().st_size:
-                os.fdatasync(self._file)
+                self._to_disk(self._file)
                 self._synced = self._added
                 os.close(self._file)
                 current.rename(self.own / f"{secrets.token_hex(8)}.ready")
