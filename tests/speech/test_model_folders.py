@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # the change, what is wrong, wh
     "a layer of 100 GB": (edited("config.json", intermediate_size=10**9), "describes .* weights", "Fetch"),
     "a vocabulary of 100 GB": (edited("config.json", vocab_size=10**9), "describes .* weights", "Fetch"),
     "a billion layers": (edited("config.json", num_hidden_layers=10**9), "describes 1,000,000,000 layers", "Fetch"),
-    "no number": (edited("config.json", hidden_size="wide"), "cannot be loaded", "Fetch"),
+    "no number": (edited("config.json", hidden_size="wide"), "hidden_size in config.json is 'wide'", "Fetch"),
     "no stride": (edited("config.json", conv_stride=[0] * 7), "stride", "Fetch"),
     "no rate": (edited("preprocessor_config.json", sampling_rate=0), "sampling_rate 0", "16000"),
     "spectra": (

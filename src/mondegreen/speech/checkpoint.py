@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCTC, AutoTokenizer
+from transformers import AutoModelForCTC, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mondegreen.errors import UsageError
 from mondegreen.speech.decoding import Vocabulary
 from mondegreen.speech.digests import FETCH, read_object
+from mondegreen.speech.model_config import Shapes, differing, load_config
 
 _TOKENIZER = (
     "If vocab.json numbers the characters of a CTC model, tokenizer_class in tokenizer_config.json is "
@@ -36,7 +37,9 @@ def load_network(folder: Path, name: str) -> Any:
         UsageError: a weight is missing or has another shape, a file is damaged, or config.json describes no such model.
     """
     with torch.random.fork_rng(), _refused(name, "Its weights cannot be loaded"), _quiet():
-        _check_size(folder, name)
+        shapes = _shapes(folder, name)
+        settings = load_config(folder, name)
+        _check_size(settings, shapes, name)
         torch.manual_seed(0)  # the SpecAugment vector, which 960h lacks, starts the same each time
         network, report = AutoModelForCTC.from_pretrained(
             folder,
@@ -46,53 +49,57 @@ def load_network(folder: Path, name: str) -> Any:
             ignore_mismatched_sizes=True,  # refused below, with their shapes
             trust_remote_code=False,
         )
-    _check_complete(report, name)
+    _check_complete(report, name, differing(settings, shapes))
     _check_finite(network, name)
     return network
 
 
-def _check_size(folder: Path, name: str) -> None:
+def _check_size(settings: Any, shapes: Shapes, name: str) -> None:
     """config.json is only a promise: what it describes must be about what the files hold before it is allocated."""
-    held = _held(folder, name)
-    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers = settings.num_hidden_layers
-    if layers > len(held):  # each has several tensors; to build them, even without memory, would take for ever
+    if layers > len(shapes):  # each has several tensors; to build them, even without memory, would take for ever
         raise UsageError(
-            f"{name}: config.json describes {layers:,} layers, the weights are {len(held):,} tensors.", FETCH
+            f"{name}: config.json describes {layers:,} layers (num_hidden_layers), the weights are {len(shapes):,} "
+            "tensors.",
+            FETCH,
         )
     with torch.device("meta"):
         whole: Any = AutoModelForCTC
         described = whole.from_config(settings, trust_remote_code=False).num_parameters()
-    if described > 2 * sum(held.values()) + _SLACK:
-        raise UsageError(
-            f"{name}: config.json describes {described:,} weights, the files hold {sum(held.values()):,}.", FETCH
-        )
-    if settings.inputs_to_logits_ratio < 1:
-        raise UsageError(f"{name}: conv_stride {settings.conv_stride} in config.json is no stride.", FETCH)
+    held = sum(map(math.prod, shapes.values()))
+    if described > 2 * held + _SLACK:
+        why = f": {wrong}" if (wrong := differing(settings, shapes)) else ""
+        raise UsageError(f"{name}: config.json describes {described:,} weights, the files hold {held:,}{why}.", FETCH)
 
 
-def _held(folder: Path, name: str) -> dict[str, int]:
-    """The number of elements of each tensor in the weights' files."""
+def _shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in the weights' files."""
     files = ["model.safetensors"]
     if not (folder / files[0]).is_file():
         places = read_object(folder / "model.safetensors.index.json").get("weight_map")
         files = sorted(set(places.values())) if isinstance(places, dict) else []
-    held: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         if not (folder / file).is_file():
             raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", FETCH)
         try:
             with safe_open(folder / file, framework="pt") as tensors:
-                held |= {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+                shapes |= {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UsageError(
                 f"{name}: its weights in {folder / file} are damaged or no safetensors: {error}.",
                 "Put the file back from where it came; a registered one with `mondegreen models verify --restore`.",
             ) from None
-    return held
+    return shapes
 
 
-def _check_complete(report: dict[str, Any], name: str) -> None:
+def _check_complete(report: dict[str, Any], name: str, differing: str) -> None:
+    """Refuses what is missing or of another shape.
+
+    Args:
+        differing: the keys of config.json that describe other weights; "" for none.
+    """
+    keys = f" In config.json {differing}." if differing else ""
     missing = sorted(key for key in report["missing_keys"] if not key.endswith(_SPEC_AUGMENT))
     unused = sorted(key for key in report["unexpected_keys"] if not key.endswith(_SPEC_AUGMENT))
     if missing and all(key.startswith("lm_head") for key in missing):
@@ -103,18 +110,19 @@ def _check_complete(report: dict[str, Any], name: str) -> None:
     if missing:
         instead = f" Its files have {len(unused)} others, such as {unused[0]}." if unused else ""
         raise UsageError(
-            f"{name} lacks {len(missing)} weights, which would be random: {_some(missing)}.{instead}",
-            "Save the whole model with save_pretrained (of the module itself, not of a wrapper), or name another.",
+            f"{name} lacks {len(missing)} weights, which would be random: {_some(missing)}.{instead}{keys}",
+            ("Put back the config.json that belongs to them, or correct it. " if differing else "")
+            + "Save the whole model with save_pretrained (of the module itself, not of a wrapper), or name another.",
         )
     wrong = [f"{key} is {list(held)}, by config.json {list(said)}" for key, held, said in report["mismatched_keys"]]
     if wrong:
         raise UsageError(
             f"{name}: its weights do not fit its config.json: {_some(sorted(wrong), '; ')}.",
-            "Put back the config.json that belongs to them; vocab_size is the first number of lm_head.weight.",
+            f"Put back the config.json that belongs to them, or correct it.{keys}",
         )
     if unused:
-        logger.warning("%s: %d weights that config.json has no place for are not used: %s.", name, len(unused),
-                       _some(unused))  # fmt: skip
+        logger.warning("%s: %d weights that config.json has no place for are not used: %s.%s", name, len(unused),
+                       _some(unused), keys)  # fmt: skip
 
 
 def _check_finite(network: Any, name: str) -> None:
