@@ -18,7 +18,7 @@ from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import write_json
 from mondegreen.records import Utterance
 from mondegreen.speech.examined_before import EXAMINED
-from mondegreen.speech.manifest import Report, build_manifest
+from mondegreen.speech.manifest import Report, build_manifest, examine_data, settle
 from mondegreen.stages import prepare
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -126,6 +126,39 @@ def test_a_shared_sentence_is_counted_and_named(caplog: pytest.LogCaptureFixture
     Path("params.yaml").write_text("seed: 7\nprepare: {shared_texts: allow}\n")
     prepare.main()
     assert Report.model_validate_json(Path("build/prepare/report.json").read_text()).left_out == {}
+
+
+WORDS = ("okay", "yes", "no", "seven")
+
+
+def test_two_hundred_speakers_who_share_words_and_lines() -> None:
+    """A team's corpus: a few speakers said most, all say the same short words, some read the same lines."""
+    clips = {speaker: max(2, 40 // (speaker + 1)) for speaker in range(200)}
+    said = {
+        f"clean/{speaker}-{clip}.wav": (speaker, WORDS[speaker % 4] if clip == 0 else f"line {speaker % 150} {clip}")
+        for speaker, count in clips.items()
+        for clip in range(count)
+    }
+    record(*said, seconds=0.05)
+    lines = [f"{name},{text},s{speaker}" for name, (speaker, text) in said.items()]
+    Path("data/references.csv").write_text("\n".join(["path,text,speaker", *lines]) + "\n")
+    examination = examine_data(Path("data"), Params())
+    for allow in (False, True):
+        manifest = settle(examination, Params(prepare=PrepareParams(shared_texts="allow" if allow else "hold_out")))
+        rows, report = manifest.rows, manifest.report
+        split_of: dict[str, set[str]] = {}
+        texts: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set()}
+        for row in rows:
+            split_of.setdefault(row.speaker, set()).add(row.split)
+            texts[row.split].add(row.reference)
+        assert all(len(splits) == 1 for splits in split_of.values())
+        left_out = report.left_out.get("judged_text", 0)
+        assert len(rows) + left_out == len(said) and (left_out > 0) != allow
+        for split, share in {"train": 0.4, "dev": 0.15, "test": 0.45}.items():
+            dealt = sum(row.split == split for row in rows) + (left_out if split == "train" else 0)
+            assert abs(dealt - share * len(said)) <= max(clips.values()), (split, dealt)
+        assert bool(texts["train"] & (texts["dev"] | texts["test"])) == allow
+        assert report.shared_texts and report.shared_texts.units == 50  # who says the commonest word
 
 
 def test_broken_files_are_listed_and_the_run_goes_on() -> None:
