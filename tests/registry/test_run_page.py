@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mondegreen.config import Params
 from mondegreen.git import revision_tags
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.run_logs import log_verdict
+from mondegreen.registry.run_logs import log_round, log_verdict
 from mondegreen.registry.run_page import log_run_page
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.paired_sets import pair_test_sets
@@ -72,6 +73,19 @@ def test_a_run_says_how_it_came_out_on_what_and_what_was_different(
         {"path": "validate/utterances.json", "type": "table"}
     ]
     assert second.data.tags["mlflow.user"] and second.data.tags["mlflow.source.name"] == tmp_path.name
+
+
+def test_a_round_is_a_run_above_that_of_its_candidate(project: Path) -> None:
+    with start_run(Params()) as candidate:
+        log_verdict(candidate, project / "params.yaml", project / "params.yaml", told(0.01))
+    began = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    runs = [log_round(3, began, "the gate opened", completed=True, candidate=candidate) for _ in range(2)]
+    failed = log_round(3, began + timedelta(days=1), "while training: no memory", completed=False)  # another store's
+    assert runs[0] == runs[1] != failed and connect().get_run(failed).info.status == "FAILED"
+    parent = connect().get_run(runs[0])
+    assert (parent.info.run_name, parent.info.status) == ("round 3", "FINISHED")
+    assert parent.data.metrics == {"p_value": 0.01} and parent.data.tags["mlflow.note.content"] == "the gate opened"
+    assert connect().get_run(candidate).data.tags["mlflow.parentRunId"] == runs[0]
 
 
 def test_what_dvc_writes_down_of_a_run_is_no_dirt(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs: where they are kept, whose they are, what is in them."""
 
+import json
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from mondegreen.registry.mlflow_store import EXPERIMENT, connect, tracking_root,
 from mondegreen.registry.run_logs import log_metrics_file, log_verdict
 from mondegreen.registry.runs import (
     flatten_params,
-    lineage_tags,
+    lineage,
     log_history,
     own_run,
     resume_run,
@@ -88,7 +89,10 @@ def test_a_run_holds_params_lineage_metrics_curves_and_the_report(project: Path)
     }  # fmt: skip
     assert [point.value for point in connect().get_metric_history(run_id, "train/loss")] == [2.0, 1.0]
     assert run.data.params["train.lora_targets"] == "q_proj,k_proj,v_proj,out_proj"
-    assert run.data.tags["verdict"] == "pass" and "git.commit" in run.data.tags
+    shown = {name for name in run.data.tags if not name.startswith("mlflow.")}
+    assert shown == {"mondegreen.kind", "dvc.experiment", "lineage", "verdict"} and run.data.tags["verdict"] == "pass"
+    kept = json.loads(Path(connect().download_artifacts(run_id, "lineage.json", str(project))).read_text())
+    assert kept == lineage() and {"git.commit", "git.dirty", "data.dvc", "params.sha256"} <= kept.keys()
     assert {file.path for file in connect().list_artifacts(run_id, "validate")} == {
         "validate/verdict.json",
         "validate/report.html",
@@ -150,16 +154,16 @@ def test_lineage_names_branch_commit_and_data(tmp_path: Path, monkeypatch: pytes
     git("init", "-b", "topic")
     git("add", "data.dvc")
     git("commit", "-m", "first")
-    tags = lineage_tags(tmp_path)
+    tags = lineage(tmp_path)
     assert (tags["git.branch"], tags["git.dirty"], tags["data.dvc"]) == ("topic", "false", "abc.dir")
     git("checkout", "--detach")  # what DVC does while an experiment runs
     (tmp_path / "data.dvc").write_text("outs: []\n", encoding="utf-8")
-    tags = lineage_tags(tmp_path)
+    tags = lineage(tmp_path)
     assert (tags["git.branch"], tags["git.dirty"], tags["data.dvc"]) == ("topic", "true", "")
 
 
 def test_lineage_outside_git_is_empty_not_an_error(tmp_path: Path) -> None:
-    assert lineage_tags(tmp_path)["git.commit"] == ""
+    assert lineage(tmp_path)["git.commit"] == ""
 
 
 KILLED = """

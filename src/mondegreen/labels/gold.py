@@ -114,12 +114,6 @@ class LabelAudit(_Record):
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def tags(self) -> dict[str, str]:
-        """Who wrote the labels; several, where a model changed, one behind the other."""
-        writers = [writer.model_dump() for writer in self.writers]
-        names = Writer.model_fields if writers else ()
-        return {f"llm.{name}": ",".join(dict.fromkeys(writer[name] for writer in writers)) for name in names}
-
 
 class Audit(_Record):
     """build/label/audit.json: labels by source, and the errors that labels copied from the model would hold.

@@ -210,6 +210,7 @@ def _finish(work: Round, job: Job) -> Job:
     gate = "the gate opened" if passed else "the gate stayed closed"
     reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {version}."
     _leave(work, job, f"Round {job.id}: {verdict.outcome}")
+    _log_in_mlflow(work, job, reason, completed=True, candidate=version.run_id)
     return work.move(
         job,
         "completed",
@@ -233,7 +234,22 @@ def _fail(work: Round, job_id: int, error: MondegreenError) -> Job:
         raise error
     _log.error("job %s failed while %s: %s", job_id, job.state, error.problem)
     _leave(work, job, f"Round {job.id} failed while {job.state}")
+    _log_in_mlflow(work, job, f"while {job.state}: {error}", completed=False)
     return work.move(job, "failed", f"while {job.state}: {error}")
+
+
+def _log_in_mlflow(work: Round, job: Job, told: str, completed: bool, candidate: str = "") -> None:
+    """The round's run, above that of its candidate. The job is what counts: a registry that is away only warns."""
+    from mondegreen.registry.mlflow_store import registry_file, tracking_root
+    from mondegreen.registry.run_logs import log_round
+
+    database = registry_file()
+    if tracking_root() != work.project.resolve() or (database and not database.is_file()):
+        return  # nothing of this project was ever logged here
+    try:
+        log_round(job.id, job.requested_at, told, completed, candidate)
+    except MondegreenError as error:
+        _log.warning("round %s has no run in MLflow: %s", job.id, error)
 
 
 def _put_back(work: Round, job_id: int, stop: BaseException) -> None:

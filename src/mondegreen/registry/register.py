@@ -34,6 +34,7 @@ from mondegreen.registry.ledger import CHALLENGER, CHAMPION
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
 from mondegreen.registry.recovery import recover
+from mondegreen.registry.run_page import log_model_page
 from mondegreen.registry.runs import resume_run
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.scoring.wording import points
@@ -201,6 +202,7 @@ def stage_version(
     version = _find_version(registry, run_id, digest)
     if version is None:
         source = log_model(model_folder, card, {DIGEST_TAG: digest})
+        log_model_page(run_id, source)
         # The version comes with its digest, so that a rerun after a crash finds it.
         version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
     number = int(version.version)

@@ -1,16 +1,19 @@
 """What metrics, verdicts, trials, audits of labels and evaluations of the error detector write into MLflow's runs."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import RunTag
+from mlflow.entities import Metric, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from mondegreen.records import Metrics
 from mondegreen.registry.mlflow_store import answered, connect, experiment_id
-from mondegreen.registry.runs import lineage_tags, log_metrics
+from mondegreen.registry.runs import LINEAGE, lineage, log_metrics, run_tags
 from mondegreen.scoring.verdict import Verdict
 
+ROUND_TAG = "mondegreen.round"
 TRIAL_REFERENCES_TAG, TRIAL_BASELINE_TAG = "trial.references", "trial.baseline"
 
 
@@ -48,19 +51,17 @@ def log_verdict(run_id: str, file: Path, report: Path, verdict: Verdict) -> None
 
 
 @answered()
-def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-    """Logs how true a language model's labels were as `label/<name>`, which model wrote them, and the file.
+def log_label_audit(run_id: str, audit: Path, metrics: Mapping[str, float]) -> None:
+    """Logs how true a language model's labels were as `label/<name>`, and the file, which names who wrote them.
 
     Args:
         run_id: the run of run.json.
         audit: build/label/audit.json.
         metrics: name to number; without any, no language model was asked and nothing is logged.
-        tags: llm.model, llm.digest, llm.prompt_version.
     """
     if not metrics:
         return
     client, run_id = log_metrics(run_id, {f"label/{name}": value for name, value in metrics.items()})
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     client.log_artifact(run_id, str(audit), "label")
 
 
@@ -77,11 +78,42 @@ def log_detector_run(
         files: name of an artifact to its text.
     """
     client = connect()
-    tags = lineage_tags() | {"model.digest": model, "mondegreen.kind": "detector"}
+    made_of = lineage()
+    tags = run_tags("detector", made_of) | {"model.digest": model}
     run_id = str(client.create_run(experiment_id(client), tags=tags, run_name=f"detector {model[:12]}").info.run_id)
     with mlflow.start_run(run_id=run_id):
         mlflow.log_metrics(dict(metrics))
         mlflow.log_params(dict(params))
+        mlflow.log_dict(made_of, LINEAGE)
         for name, text in files.items():
             mlflow.log_text(text, f"detector/{name}")
     return run_id
+
+
+@answered()
+def log_round(number: int, began: datetime, told: str, completed: bool, candidate: str = "") -> str:
+    """Logs a round as a run of its own, above that of its candidate, and returns its id; again, it is the same run.
+
+    Args:
+        number: of the round's job.
+        began: when the round was asked for: another case store may have a round of the same number.
+        told: how it ended.
+        completed: False: it failed.
+        candidate: id of the candidate's run, whose headline the round's run repeats; "" without one.
+    """
+    client, start = connect(), round(began.timestamp() * 1000)
+    query = f"tags.`{ROUND_TAG}` = '{number}' and attributes.start_time = {start}"
+    found = client.search_runs([experiment_id(client)], query, max_results=1)
+    made_of = lineage()
+    run = found[0] if found else client.create_run(
+        experiment_id(client), start, {**run_tags("round", made_of), ROUND_TAG: str(number)}, f"round {number}"
+    )  # fmt: skip
+    own = str(run.info.run_id)
+    client.log_dict(own, made_of, LINEAGE)
+    client.set_tag(own, MLFLOW_RUN_NOTE, told)
+    if candidate:
+        client.set_tag(candidate, MLFLOW_PARENT_RUN_ID, own)
+        numbers = client.get_run(candidate).data.metrics
+        client.log_batch(own, metrics=[Metric(name, at, 0, 0) for name, at in numbers.items() if "/" not in name])
+    client.set_terminated(own, "FINISHED" if completed else "FAILED")
+    return own

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
 from mondegreen.records import Utterance
@@ -36,6 +37,26 @@ def log_run_page(run_id: str, verdict: Verdict, sets: PairedTestSets, utterances
     # MLflow's own log_table adds rows to a table that is there: a rerun would show everything twice.
     client.set_tag(own, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
     client.set_tag(own, MLFLOW_RUN_NOTE, description(verdict, *changes(client, own)))
+
+
+@answered()
+def log_model_page(run_id: str, model_uri: str) -> None:
+    """Ties the run's headline, and the sets that it was measured on, to the model that was logged in it.
+
+    Args:
+        run_id: the run that may be written to.
+        model_uri: `models:/m-…`.
+    """
+    client = connect()
+    run, now = client.get_run(run_id), round(time.time() * 1000)
+    digest_of = {found.dataset.name: found.dataset.digest for found in run.inputs.dataset_inputs}
+    metrics = []
+    for name, value in run.data.metrics.items():
+        if "/" not in name:
+            judged = "retention (test)" if name.startswith("retention") else "test"
+            where = {"dataset_name": judged, "dataset_digest": digest_of[judged]} if judged in digest_of else {}
+            metrics.append(Metric(name, value, now, 0, model_uri.rpartition("/")[2], run_id=run_id, **where))
+    client.log_batch(run_id, metrics=metrics)
 
 
 def datasets(utterances: Iterable[Utterance]) -> list[DatasetInput]:

@@ -1,6 +1,7 @@
 """One candidate is one MLflow run: opened with what made it, and resumed by the later stages."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_BRANCH, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_BRANCH,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
 
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
@@ -25,7 +32,8 @@ from mondegreen.registry.mlflow_store import (
     tracking_root,
 )
 
-EXPERIMENT_TAG = "dvc.experiment"
+KIND_TAG, EXPERIMENT_TAG = "mondegreen.kind", "dvc.experiment"
+LINEAGE_TAG, LINEAGE = "lineage", "lineage.json"  # digest of what made a run, and the artifact that says it
 RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
 # They decide when a round starts, who hears of it and where it is kept, not what comes out of it; and a webhook's
 # address is private.
@@ -46,24 +54,28 @@ _NOT_OF_A_CANDIDATE = {
 
 
 @contextmanager
-def start_run(params: Params, tags: Mapping[str, str] | None = None, claim: Path | None = None) -> Iterator[str]:
+def start_run(
+    params: Params, facts: Mapping[str, str] | None = None, claim: Path | None = None, watched: bool = False
+) -> Iterator[str]:
     """Opens the candidate's run, named after the DVC experiment, with its params and lineage; yields its id.
 
     It ends as FINISHED, or as FAILED on an exception.
 
     Args:
-        tags: more tags.
+        facts: more than the lineage that made the run, for its lineage.json.
         claim: names the run while it is open. A killed process leaves it behind, and the next call goes on in that run
-            when params and tags are the same, or else closes it as KILLED.
+            when params and lineage are the same, or else closes it as KILLED.
+        watched: MLflow logs the load of processor, memory, disk and accelerator while the run is open.
     """
-    wanted = lineage_tags() | dict(tags or {})
+    made_of = lineage() | dict(facts or {})
     with answered():
         client = connect()
-        run_id = _unfinished(client, claim, params, wanted) or _create_run(client, params, wanted)
+        run_id = _unfinished(client, claim, params, made_of) or _create_run(client, params, made_of)
+        client.log_dict(run_id, made_of, LINEAGE)
     if claim:
         write_text(claim, run_id)
     try:
-        with answered(), mlflow.start_run(run_id=run_id):
+        with answered(), mlflow.start_run(run_id=run_id, log_system_metrics=watched):
             yield run_id
     finally:
         if claim:
@@ -95,7 +107,7 @@ def own_run(run_id: str) -> str:
         query = f"tags.`{RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
         for run in client.search_runs([experiment_id(client)], query, max_results=1):
             return str(run.info.run_id)
-        return _create_run(client, load_params(), lineage_tags() | {RESUMES: run_id}, original)
+        return _create_run(client, load_params(), lineage(), original, {RESUMES: run_id})
 
 
 def log_history(run_id: str, history: Sequence[Mapping[str, float | int | None]]) -> None:
@@ -125,12 +137,13 @@ def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tupl
     return client, own
 
 
-def _unfinished(client: MlflowClient, claim: Path | None, params: Params, tags: Mapping[str, str]) -> str | None:
+def _unfinished(client: MlflowClient, claim: Path | None, params: Params, made_of: Mapping[str, str]) -> str | None:
     """The run that a killed process left open, if it is the same candidate."""
     run = _find(client, claim.read_text(encoding="utf-8").strip()) if claim and claim.is_file() else None
     if run is None or run.info.status != "RUNNING":
         return None
-    if flatten_params(params).items() <= run.data.params.items() and tags.items() <= run.data.tags.items():
+    same = run.data.tags.get(LINEAGE_TAG) == _digest(made_of)
+    if same and flatten_params(params).items() <= run.data.params.items():
         return str(run.info.run_id)
     client.set_terminated(run.info.run_id, "KILLED")
     return None
@@ -146,13 +159,19 @@ def _find(client: MlflowClient, run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _create_run(client: MlflowClient, params: Params, tags: Mapping[str, str], original: Run | None = None) -> str:
+def _create_run(
+    client: MlflowClient,
+    params: Params,
+    made_of: Mapping[str, str],
+    original: Run | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
     """A new run with tags, params and, when it stands in for another one, that one's last metrics."""
-    place = "@".join(filter(None, (tags["git.branch"], tags["git.commit"][:7])))
+    place = "@".join(filter(None, (made_of["git.branch"], made_of["git.commit"][:7])))
     run = client.create_run(
         experiment_id(client),
-        tags={**tags, **_source(tags), "mondegreen.kind": "candidate"},
-        run_name=tags[EXPERIMENT_TAG] or place or "candidate",
+        tags={**run_tags("candidate", made_of), **(tags or {})},
+        run_name=made_of[EXPERIMENT_TAG] or place or "candidate",
     )
     metrics = original.data.metrics if original else {}
     client.log_batch(
@@ -163,18 +182,31 @@ def _create_run(client: MlflowClient, params: Params, tags: Mapping[str, str], o
     return str(run.info.run_id)
 
 
-def _source(tags: Mapping[str, str]) -> dict[str, str]:
-    """Who and what made a run, where MLflow's pages look for it."""
+def run_tags(kind: str, made_of: Mapping[str, str]) -> dict[str, str]:
+    """The few tags of a new run, and who and what made it where MLflow's pages look for that.
+
+    Args:
+        kind: candidate, detector or round.
+        made_of: its lineage, of which a digest is a tag; the rest belongs into the artifact lineage.json.
+    """
     return {
+        KIND_TAG: kind,
+        EXPERIMENT_TAG: made_of[EXPERIMENT_TAG],
+        LINEAGE_TAG: _digest(made_of),
         MLFLOW_USER: login(),
         MLFLOW_SOURCE_NAME: git_or_nothing(Path(), "remote", "get-url", "origin") or tracking_root().name,
         MLFLOW_SOURCE_TYPE: "PROJECT",
-        MLFLOW_GIT_BRANCH: tags["git.branch"],
+        MLFLOW_GIT_BRANCH: made_of["git.branch"],
+        MLFLOW_GIT_COMMIT: made_of["git.commit"],
     }
 
 
-def lineage_tags(project: Path = Path()) -> dict[str, str]:
-    """The tags of a run: which code, data and parameters made it; "" for what is not known.
+def _digest(made_of: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(made_of), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def lineage(project: Path = Path()) -> dict[str, str]:
+    """Which code, data and parameters make a run; "" for what is not known.
 
     Args:
         project: the folder with params.yaml and data.dvc; in a DVC experiment its temporary copy.
@@ -189,7 +221,6 @@ def lineage_tags(project: Path = Path()) -> dict[str, str]:
         EXPERIMENT_TAG: experiment_name(),
         "params.sha256": params_digest(load_params(params)) if params.exists() else "",
         "mondegreen.version": installed,
-        "mlflow.source.git.commit": found["git.commit"],
     }
 
 

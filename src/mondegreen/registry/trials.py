@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
@@ -95,7 +96,7 @@ def _varied(runs: list[Run]) -> set[str]:
 
 
 def _started_from(run: Run) -> str:
-    return run.data.tags.get("git.commit", "")
+    return run.data.tags.get(MLFLOW_GIT_COMMIT, "")
 
 
 def _committed(commit: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json
 from mondegreen.progress import run_stage
 from mondegreen.records import Example, RunInfo
-from mondegreen.registry.runs import lineage_tags, log_history, start_run
+from mondegreen.registry.runs import lineage, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_base
 from mondegreen.speech.training import OnEpoch, in_bfloat16
@@ -28,8 +28,8 @@ def main() -> None:
         _finetune(base, params, None)
         return
     precision = "bfloat16" if in_bfloat16(params) else "float32"
-    tags = {"base": params.model.base, "base.digest": base.digest, "precision": precision}
-    with start_run(params, tags, claim=CHECKPOINTS / "run_id") as run_id:
+    facts = {"base": params.model.base, "base.digest": base.digest, "precision": precision}
+    with start_run(params, facts, CHECKPOINTS / "run_id", watched=True) as run_id:
 
         def on_epoch(row: dict[str, Any]) -> None:
             log_history(run_id, [row])
@@ -68,7 +68,7 @@ def _run_info(run_id: str, base: SpeechModel, params: Params, result: FinetuneRe
         merge_weight=result.merge_weight,
         best_epoch=result.best_epoch,
         dev_wer=result.dev_wer,
-        data=lineage_tags(),
+        data=lineage(),
     )
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     log_verdict(candidate_run.run_id, verdict_path, report_path, verdict)
     log_run_page(candidate_run.run_id, verdict, sets, utterances)
     if llm := label_audit.llm:
-        log_label_audit(candidate_run.run_id, AUDIT, llm.numbers(), llm.tags())
+        log_label_audit(candidate_run.run_id, AUDIT, llm.numbers())
 
 
 def _check_models(sets: PairedTestSets, candidate_run: RunInfo) -> None:
