@@ -49,7 +49,8 @@ def log_model_page(run_id: str, model_uri: str) -> None:
     """
     client = connect()
     run, now = client.get_run(run_id), round(time.time() * 1000)
-    digest_of = {found.dataset.name: found.dataset.digest for found in run.inputs.dataset_inputs}
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    digest_of = {found.dataset.name: found.dataset.digest for found in inputs}
     metrics = []
     for name, value in run.data.metrics.items():
         if "/" not in name:

@@ -1,0 +1,105 @@
+"""Makes docs/mlflow-*.png: MLflow's pages of a project that has run, as `mondegreen ui` opens them.
+
+    python scripts/mlflow_screenshots.py            after `make repro`; two runs or more make the comparison
+    python scripts/mlflow_screenshots.py --project FOLDER --output FOLDER
+
+Needs the package playwright and Chromium (Debian's, or CHROMIUM=…).
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = {"width": 1280, "height": 800}
+STARTS_WITHIN, SETTLES_WITHIN = 120, 60  # seconds
+
+
+@contextmanager
+def served(project: Path) -> Iterator[dict[str, str]]:
+    """MLflow's pages while they are open: the addresses that `mondegreen ui --json` names."""
+    command = [sys.executable, "-c", "from mondegreen.cli.main import app; app()", "ui", "--port", "0", "--json"]
+    started = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert started.stdout
+        found: dict[str, str] = json.loads(started.stdout.readline())
+        _wait_for(re.sub(r"/#.*", "/health", found["runs"]))
+        yield found
+    finally:
+        started.terminate()
+        started.wait(60)
+
+
+def _wait_for(url: str) -> None:
+    end = time.monotonic() + STARTS_WITHIN
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+def pages(found: dict[str, str], client: MlflowClient) -> dict[str, str]:
+    """Name of the picture to the address of the page."""
+    server, _, experiment = found["runs"].removesuffix("/runs").partition("/#/experiments/")
+    runs = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=2)
+    chosen = {"runs": found["runs"], "run": found["last_run"], "model-metrics": found["last_run"] + "/model-metrics"}
+    if len(runs) > 1:
+        ids = quote(json.dumps([run.info.run_id for run in runs]))
+        experiments = quote(json.dumps([experiment]))
+        chosen["compare"] = f"{server}/#/compare-runs?runs={ids}&experiments={experiments}"
+    if "model" in found:
+        name = found["model"].rpartition("/")[2]
+        newest = max(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+        chosen |= {"model": found["model"], "version": f"{found['model']}/versions/{newest}"}
+    return chosen
+
+
+def shoot(chosen: dict[str, str], output: Path) -> None:
+    """Opens every page and keeps what it shows once nothing is loaded any more."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        browser: Any = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        for name, address in chosen.items():
+            page = browser.new_page(viewport=SIZE)
+            page.goto(address)
+            page.wait_for_load_state("networkidle", timeout=1000 * SETTLES_WITHIN)
+            page.wait_for_timeout(3000)  # tables are drawn after their data has come
+            target = output / f"mlflow-{name}.png"
+            page.screenshot(path=str(target))
+            print(target)
+            page.close()
+        browser.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", type=Path, default=ROOT)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs")
+    chosen = parser.parse_args()
+    os.chdir(chosen.project)
+    from mondegreen.registry.mlflow_store import connect
+
+    with served(chosen.project) as found:
+        shoot(pages(found, connect()), chosen.output.resolve())
+
+
+if __name__ == "__main__":
+    main()
