@@ -61,6 +61,8 @@ def test_one_candidate_is_one_run_with_its_lineage(project: Project) -> None:
     assert tags["mlflow.source.git.branch"] == "main" and len(tags["mlflow.source.git.commit"]) == 40
     assert len([name for name in tags if not name.startswith("mlflow.")]) <= 6
     lineage = json.loads((project.folder / f"mlruns/artifacts/{run_id}/artifacts/lineage.json").read_text())
+    told = client.get_model_version("fine-tuned-stt", "1").description
+    assert told.startswith("**inconclusive**: ") and f"{run_id}/artifacts/validate/report.html)" in told
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert {(metric.key, metric.dataset_name) for metric in model.metrics} >= {
         ("wer", "test"), ("retention_loss", "retention (test)"),

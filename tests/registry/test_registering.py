@@ -75,7 +75,7 @@ def test_a_candidate_goes_to_staging_as_challenger(candidate: Candidate) -> None
     assert (made.version, made.stage, made.alias, made.uri) == (1, "Staging", "challenger", f"models:/{NAME}/1")
     assert state() == {1: ("Staging", ["challenger"])}
     version = connect().get_model_version(NAME, "1")
-    assert version.description == "# Card" and version.run_id == made.run_id
+    assert version.description.startswith("# Card\n\n[run](#/experiments/") and version.run_id == made.run_id
     assert version.tags["outcome"] == "pass" and version.tags["digest"] == "d1" and version.tags["p_value"] == "0.01"
 
 

@@ -44,6 +44,7 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         results=results,
         promote=promote,
         card=render_card(trained, verdict, results, settings.model_name),
+        told=f"**{verdict.outcome}**: {verdict.sentence}\n\n{verdict.reason}",
         tags=_tags(verdict, trained),
         config=params_of(build.parent).deploy,
     )

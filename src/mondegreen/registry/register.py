@@ -34,6 +34,7 @@ from mondegreen.registry.ledger import CHALLENGER, CHAMPION
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
 from mondegreen.registry.recovery import recover
+from mondegreen.registry.run_logs import REPORT
 from mondegreen.registry.run_page import log_model_page
 from mondegreen.registry.runs import resume_run
 from mondegreen.scoring.verdict import Verdict
@@ -123,6 +124,7 @@ def register(
     results: RegressionResults,
     promote: bool,
     card: str = "",
+    told: str = "",
     tags: Mapping[str, str] | None = None,
     config: DeployParams | None = None,
 ) -> RegisteredVersion:
@@ -136,7 +138,8 @@ def register(
         run_id: the run of run.json.
         model_folder: the merged model.
         digest: `model_digest(model_folder)`.
-        card: Markdown; becomes the version's description.
+        card: Markdown; lies in the package.
+        told: Markdown of a few lines, for the version's description; the card where there is none.
         tags: more tags of the version: p-value, WER before and after, data hash, commit.
         config: of the deployment; the defaults when not given.
 
@@ -153,7 +156,9 @@ def register(
     more = {**(tags or {}), REGRESSION_TAG: results.outcome}
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
         recover(registry, config or DeployParams())
-        number = stage_version(registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, tags=more)
+        number = stage_version(
+            registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, told=told, tags=more
+        )
         if promote and verdict.outcome == "pass" and results.outcome != "fail":
             deploy(registry, number, config or DeployParams(), reason="promoted when it was registered")
         held = {version: alias for alias, version in registry.aliases().items()}
@@ -181,6 +186,7 @@ def stage_version(
     digest: str,
     verdict: VerdictTags,
     card: str,
+    told: str = "",
     tags: Mapping[str, str],
 ) -> int:
     """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
@@ -206,7 +212,7 @@ def stage_version(
         # The version comes with its digest, so that a rerun after a crash finds it.
         version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
     number = int(version.version)
-    _describe(registry, number, verdict, card, tags)
+    _describe(registry, number, verdict, told or card, tags)
     aliases, worse = registry.aliases(), worse_than_challenger(registry, number)
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
@@ -275,10 +281,12 @@ def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion 
     return next(own, None) or next(cut_off, None)
 
 
-def _describe(registry: Registry, number: int, verdict: VerdictTags, card: str, tags: Mapping[str, str]) -> None:
+def _describe(registry: Registry, number: int, verdict: VerdictTags, told: str, tags: Mapping[str, str]) -> None:
     """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
     known, found = registry.version(number).tags, verdict.tags()
-    text = "\n\n".join([*(f"**{said}**" for said in (verdict.llm_warning, verdict.forgetting) if said), card])
+    text = "\n\n".join(
+        [*(f"**{said}**" for said in (verdict.llm_warning, verdict.forgetting) if said), told, _links(registry, number)]
+    )
     registry.client.update_model_version(registry.name, str(number), description=text)
     if not registry.client.get_registered_model(registry.name).description:
         registry.client.update_registered_model(registry.name, _ABOUT)
@@ -288,6 +296,16 @@ def _describe(registry: Registry, number: int, verdict: VerdictTags, card: str, 
         # A rerun with the same verdict must not make it look newer than the champion is.
         found[CHAMPION_TAG] = _judged_beside(registry, verdict)
     registry.tag(number, {**found, **tags})
+
+
+def _links(registry: Registry, number: int) -> str:
+    """Where MLflow's pages show the version's run and, where one was logged, the report of its verdict."""
+    run_id = str(registry.version(number).run_id)
+    page = f"#/experiments/{registry.client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+    links = [f"[run]({page})"]
+    if any(file.path == REPORT for file in registry.client.list_artifacts(run_id, REPORT.partition("/")[0])):
+        links.append(f"[report]({page}/artifacts/{REPORT})")
+    return ", ".join(links)
 
 
 def _judged_beside(registry: Registry, verdict: VerdictTags) -> str:

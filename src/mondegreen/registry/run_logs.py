@@ -13,6 +13,7 @@ from mondegreen.registry.mlflow_store import answered, connect, experiment_id
 from mondegreen.registry.runs import LINEAGE, lineage, log_metrics, run_tags
 from mondegreen.scoring.verdict import Verdict
 
+REPORT = "validate/report.html"  # among the artifacts of a run that was judged
 ROUND_TAG = "mondegreen.round"
 TRIAL_REFERENCES_TAG, TRIAL_BASELINE_TAG = "trial.references", "trial.baseline"
 
