@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mondegreen.scoring.phrases import PhraseList
 from mondegreen.speech.boosting import Boost, BoostedSearch, boosted_search
-from mondegreen.speech.decoding import Vocabulary, greedy, prefix_beam_search
+from mondegreen.speech.decoding import PrefixSearch, Vocabulary, greedy, prefix_beam_search
 from mondegreen.speech.fusion import Fusion, Lexicon
 from mondegreen.speech.kneser_ney import language_model
 from mondegreen.speech.ngram import END_ID, UNKNOWN_ID, NGramModel
@@ -90,27 +90,41 @@ def test_words_times_and_alternatives_belong_to_the_text(
     assert len({item.text for item in alternatives}) == len(alternatives) <= 5
 
 
-@given(frames=st.integers(1, 30), seed=st.integers(0, 10_000), numbers=weights, width=st.integers(1, 8))
-@settings(max_examples=60, deadline=None)
+class _Patient:
+    """Of a search: one that tries every token of every frame, and keeps all until the frame is over."""
+
+    def _stayed(self, row: list[float]) -> tuple[object, object, float]:
+        beams, _, _ = super()._stayed(row)  # type: ignore[misc]
+        return beams, [], 0.0
+
+
+@given(
+    frames=st.integers(1, 30), seed=st.integers(0, 10_000), pairs=st.just([]) | lists,
+    numbers=st.none() | weights, width=st.integers(1, 8),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
 def test_nothing_is_pruned_early_that_would_survive_its_frame(
-    frames: int, seed: int, numbers: tuple[float, float], width: int
+    frames: int, seed: int, pairs: list[tuple[str, float]], numbers: tuple[float, float] | None, width: int
 ) -> None:
-    """A search that tries every token of every frame keeps the same prefixes."""
+    """To the last bit, of the plain search too."""
 
-    class Patient(BoostedSearch):
-        def _new(self, node: int, token: int) -> int:
-            child = super()._new(node, token)
-            self.most[child] = math.inf
-            return child
+    class PatientPlain(_Patient, PrefixSearch):
+        pass
 
-    log_probs, fusion = lattice(frames, 4, seed, 3.0), Fusion(MODEL.at(*numbers), TINY)
-    found = []
-    for kind in (BoostedSearch, Patient):
-        search = kind(TINY, width, Boost(NONE, TINY), fusion)
-        search.free, search.most[0] = (frozenset(range(4)), math.inf) if kind is Patient else (search.free, 1.0)
-        search.run(log_probs, -math.inf)
-        found.append([(item.text, pytest.approx(item.log_prob, abs=1e-9)) for item in search.heard()])
-    assert found[0] == found[1]
+    class PatientBoosted(_Patient, BoostedSearch):
+        pass
+
+    log_probs, boost = lattice(frames, 4, seed, 3.0), Boost(weighed(pairs), TINY)
+    fusion = Fusion(MODEL.at(*numbers), TINY) if numbers else None
+    plain: list[PrefixSearch] = [kind(TINY, width) for kind in (PrefixSearch, PatientPlain)]
+    boosted: list[PrefixSearch] = [kind(TINY, width, boost, fusion) for kind in (BoostedSearch, PatientBoosted)]
+    for searches in (plain, boosted):
+        found = []
+        for search in searches:
+            search.run(log_probs, -math.inf)
+            kept = sorted((search.tokens(node), pair) for node, pair in search.beams.items())
+            found.append((kept, search.log_scale))
+        assert found[0] == found[1]
 
 
 def model_of(*lines: str) -> NGramModel:

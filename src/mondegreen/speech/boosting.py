@@ -10,6 +10,7 @@ under way at its end included. So what a text scores does not depend on how the 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappushpop
 
 from mondegreen.config import Seconds
 from mondegreen.records import Alternative, Word
@@ -228,57 +229,81 @@ class BoostedSearch(PrefixSearch):
 
     def __init__(self, vocabulary: Vocabulary, beam_width: int, boost: Boost, fusion: Fusion | None = None) -> None:
         super().__init__(vocabulary, beam_width)
-        self.boost, self.fusion = boost, fusion
+        self.boost, self.fusion, self.listed = boost, fusion, len(boost) > 0
         self.spots = [fusion.start] if fusion else []
-        self.most = [fusion.start.most if fusion else 1.0]  # by which factor the language model may raise a child
-        self.free = fusion.ends if fusion else frozenset[int]()  # with which tokens
+        self.free = fusion.ends if fusion else frozenset[int]()
+        first = boost.states[boost.start]
         self.states = [boost.start]
+        # By which factor a child may earn more: with a token that leads on in a phrase, or one of `free`.
+        self.most = [first.most * (fusion.start.most if fusion else 1.0)]
         self.earned: list[tuple[float, ...]] = [(0.0,)]  # at the last ends of words, the latest first
         self.credit, self.gain = [0.0], [1.0]
 
     def step(self, row: list[float], likely: list[int]) -> None:
         """Like the plain one, but a token may earn something before its prefix is pruned."""
-        beams = {node: self._stay(node, row) for node in self.beams}
-        floor = min(map(sum, beams.values()), default=0.0) if len(beams) == self.beam_width else 0.0
-        gain, states, free = self.gain, self.boost.states, self.free
-        for node, (in_blank, in_token) in self.beams.items():
-            total, last, state = in_blank + in_token, self.last[node], states[self.states[node]]
-            most = state.most * self.most[node]
+        now, delimiter, last, gain, width = self.beams, self.delimiter, self.last, self.gain, self.beam_width
+        beams, best, floor = self._stayed(row)
+        most, children, free, places, states = self.most, self.children, self.free, self.states, self.boost.states
+        for node, (in_blank, in_token) in now.items():
+            total, end, known = in_blank + in_token, last[node], children[node]
             for token in likely:
-                if total * row[token] < floor:
-                    if total * row[token] * most < floor:
+                worth = total * row[token]
+                if worth < floor:
+                    if worth * most[node] < floor:
                         break
-                    if token not in state.growing and token not in free:
+                    if token not in states[places[node]].growing and token not in free:
                         continue
-                if token == last and (token == self.delimiter or not in_blank):
-                    continue
-                child = self._child(node, token)
-                if child not in self.beams:
-                    beams[child] = 0.0, (in_blank if token == last else total) * row[token] * gain[child]
+                if token == end:
+                    if token == delimiter or not in_blank:
+                        continue
+                    worth = in_blank * row[token]
+                child = known.get(token)
+                if child is None:
+                    child = self._new(node, token)
+                if child not in now:
+                    worth *= gain[child]
+                    if worth >= floor or len(beams) == width:
+                        beams[child] = 0.0, worth
+                        if best:
+                            heappushpop(best, worth)
+                            floor = best[0]
         self._keep_best(beams)
 
-    def _stay(self, node: int, row: list[float]) -> tuple[float, float]:
-        in_blank, in_token = self.beams[node]
-        total, last, parent = in_blank + in_token, self.last[node], self.parent[node]
-        grown = total if last == self.delimiter >= 0 else in_token
-        if node and parent in self.beams:
-            parent_in_blank, parent_in_token = self.beams[parent]
-            grown += (parent_in_blank + (0.0 if self.last[parent] == last else parent_in_token)) * self.gain[node]
-        return total * row[self.vocabulary.blank], grown * row[last]
+    def _stayed(self, row: list[float]) -> tuple[dict[int, tuple[float, float]], list[float], float]:
+        """The same, but what comes from a parent earns what its child earned."""
+        now, delimiter, last, parents, gain = self.beams, self.delimiter, self.last, self.parent, self.gain
+        blank = row[self.vocabulary.blank]
+        beams, best = dict[int, tuple[float, float]](), list[float]()
+        for node, (in_blank, in_token) in now.items():
+            token, parent = last[node], parents[node]
+            total = in_blank + in_token
+            grown = total if token == delimiter >= 0 else in_token
+            if node and parent in now:
+                before = now[parent]
+                grown += (before[0] + (0.0 if last[parent] == token else before[1])) * gain[node]
+            total, grown = total * blank, grown * row[token]
+            beams[node] = total, grown
+            best.append(total + grown)
+        if len(best) < self.beam_width:
+            return beams, [], 0.0
+        heapify(best)
+        return beams, best, best[0]
 
     def _new(self, node: int, token: int) -> int:
-        place, earned = self._led(node, token)
-        credit = earned[0]
-        for words, more in self.boost.states[place].open:
-            if earned[words] + more > credit:
-                credit = earned[words] + more
+        place, earned, credit, most = self.states[node], self.earned[node], 0.0, 1.0
+        if self.listed:
+            place, earned = self._led(node, token)
+            state, credit = self.boost.states[place], earned[0]
+            most = state.most
+            for words, more in state.open:
+                if earned[words] + more > credit:
+                    credit = earned[words] + more
         if self.fusion:
             spot = self.fusion.next(self.spots[node], token)
             self.spots.append(spot)
-            self.most.append(spot.most)
             credit += spot.credit
-        else:
-            self.most.append(1.0)
+            most *= spot.begun.most
+        self.most.append(most)
         self.states.append(place)
         self.earned.append(earned)
         self.credit.append(credit)

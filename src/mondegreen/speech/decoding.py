@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heapify, heappushpop
 
 import numpy as np
 import numpy.typing as npt
@@ -163,46 +164,65 @@ class PrefixSearch:
 
     def step(self, row: list[float], likely: list[int]) -> None:
         """Takes one frame: `row` holds every token's probability, `likely` those that may start here, best first."""
-        beams = {node: self._stay(node, row) for node in self.beams}
-        # A new prefix below all of a full beam cannot survive this frame.
-        floor = min(map(sum, beams.values()), default=0.0) if len(beams) == self.beam_width else 0.0
-        for node, (in_blank, in_token) in self.beams.items():
-            total, last = in_blank + in_token, self.last[node]
+        now, delimiter, width = self.beams, self.delimiter, self.beam_width
+        beams, best, floor = self._stayed(row)
+        for node, (in_blank, in_token) in now.items():
+            total, last, known = in_blank + in_token, self.last[node], self.children[node]
             for token in likely:
-                if total * row[token] < floor:
+                worth = total * row[token]
+                if worth < floor:
                     break
-                if token == last and (token == self.delimiter or not in_blank):
-                    continue
-                child = self._child(node, token)
-                if child not in self.beams:
-                    beams[child] = 0.0, (in_blank if token == last else total) * row[token]
+                if token == last:
+                    if token == delimiter or not in_blank:
+                        continue
+                    worth = in_blank * row[token]
+                child = known.get(token)
+                if child is None:
+                    child = self._new(node, token)
+                if child not in now and (worth >= floor or len(beams) == width):
+                    beams[child] = 0.0, worth
+                    if best:
+                        heappushpop(best, worth)
+                        floor = best[0]
         self._keep_best(beams)
 
-    def _stay(self, node: int, row: list[float]) -> tuple[float, float]:
-        """The node's paths after a frame that adds no token to it, or the last one to its parent."""
-        in_blank, in_token = self.beams[node]
-        total, last, parent = in_blank + in_token, self.last[node], self.parent[node]
-        # A delimiter behind a delimiter is the same gap between words, with or without a blank between them.
-        grown = total if last == self.delimiter >= 0 else in_token
-        if node and parent in self.beams:
-            parent_in_blank, parent_in_token = self.beams[parent]
-            grown += parent_in_blank + (0.0 if self.last[parent] == last else parent_in_token)
-        return total * row[self.vocabulary.blank], grown * row[last]
+    def _stayed(self, row: list[float]) -> tuple[dict[int, tuple[float, float]], list[float], float]:
+        """The prefixes of the beam after a frame that adds no token to them, or the last one to their parents.
+
+        Returns:
+            The paths of each; of a full beam what the best so far are worth, as a heap; and the least of these: a new
+            prefix below as many as the beam holds cannot survive this frame.
+        """
+        now, delimiter, last, parents = self.beams, self.delimiter, self.last, self.parent
+        blank = row[self.vocabulary.blank]
+        beams, best = dict[int, tuple[float, float]](), list[float]()
+        for node, (in_blank, in_token) in now.items():
+            token, parent = last[node], parents[node]
+            total = in_blank + in_token
+            # A delimiter behind a delimiter is the same gap between words, with or without a blank between them.
+            grown = total if token == delimiter >= 0 else in_token
+            if node and parent in now:
+                parent_in_blank, parent_in_token = now[parent]
+                grown += parent_in_blank + (0.0 if last[parent] == token else parent_in_token)
+            total, grown = total * blank, grown * row[token]
+            beams[node] = total, grown
+            best.append(total + grown)
+        if len(best) < self.beam_width:
+            return beams, [], 0.0
+        heapify(best)
+        return beams, best, best[0]
 
     def _keep_best(self, beams: dict[int, tuple[float, float]]) -> None:
         if len(beams) > self.beam_width:
             ranked = sorted(beams.items(), key=lambda item: -item[1][0] - item[1][1])
-            beams = dict(ranked[: self.beam_width])
-        scale = max((sum(pair) for pair in beams.values()), default=0.0)
+            beams, scale = dict(ranked[: self.beam_width]), sum(ranked[0][1])
+        else:
+            scale = max(map(sum, beams.values()), default=0.0)
         if scale > 0.0:
             self.beams = {node: (pair[0] / scale, pair[1] / scale) for node, pair in beams.items()}
             self.log_scale += math.log(scale)
         else:
             self.beams = {}
-
-    def _child(self, node: int, token: int) -> int:
-        child = self.children[node].get(token)
-        return self._new(node, token) if child is None else child
 
     def _new(self, node: int, token: int) -> int:
         child = self.children[node][token] = len(self.last)
@@ -254,22 +274,23 @@ def align(log_probs: LogProbs, tokens: Sequence[int], vocabulary: Vocabulary) ->
     states = np.full(2 * len(tokens) + 1, vocabulary.blank)
     states[1::2] = tokens
     emissions = log_probs[:, states].astype(np.float64)  # (num_frames, num_states)
-    skips = np.zeros(len(states), dtype=bool)  # the blank between two tokens that differ may be passed over
-    skips[3::2] = states[3::2] != states[1:-2:2]
-    score = np.full(len(states), -np.inf)
-    score[:2] = emissions[0, :2]
-    steps = np.zeros(emissions.shape, dtype=np.int64)
-    for frame in range(1, len(emissions)):
-        options = np.full((3, len(states)), -np.inf)
-        options[0], options[1, 1:] = score, score[:-1]
-        options[2, 2:] = np.where(skips[2:], score[:-2], -np.inf)
-        steps[frame] = options.argmax(axis=0)
-        score = options.max(axis=0) + emissions[frame]
-    state = len(states) - 1 - int(len(states) > 1 and score[-2] >= score[-1])
+    skips = np.full(len(states), -np.inf)  # 0 where the blank between two tokens that differ may be passed over
+    skips[3::2][states[3::2] != states[1:-2:2]] = 0.0
+    scores = np.full((len(emissions), len(states) + 2), -np.inf)  # two columns stand before the first state
+    scores[0, 2:4] = emissions[0, :2]
+    for before, now, emission in zip(scores, scores[1:, 2:], emissions[1:], strict=False):
+        np.add(before[:-2], skips, out=now)
+        np.maximum(now, before[1:-1], out=now)
+        np.maximum(now, before[2:], out=now)
+        np.add(now, emission, out=now)
+    state = len(states) - 1 - int(len(states) > 1 and scores[-1, -2] >= scores[-1, -1])
     path = np.empty(len(emissions), dtype=np.int64)
     for frame in range(len(emissions) - 1, -1, -1):
         path[frame] = state
-        state -= int(steps[frame, state])
+        if frame:
+            skipped, stepped, stayed = scores[frame - 1, state : state + 3].tolist()
+            skipped += float(skips[state])
+            state -= 0 if stayed >= max(stepped, skipped) else 1 if stepped >= skipped else 2
     return [_run(log_probs, np.flatnonzero(path == 2 * place + 1), token) for place, token in enumerate(tokens)]
 
 

@@ -20,6 +20,7 @@ from mondegreen.speech.ngram import END_ID, SPECIAL, UNKNOWN_ID, History, NGramM
 
 _LETTERS = 4  # of the longest n-grams of letters
 _KNOWN = 1 << 16  # scores that are kept, which most searches ask for again
+_BEGINNINGS = 1 << 15  # beginnings of words likewise; with more a search begins anew
 
 
 class Lexicon:
@@ -56,18 +57,38 @@ class Lexicon:
         return low, bisect_left(self.spellings, after, low, high)
 
 
+class _Beginning:
+    """What is the same of all words that begin so, whatever stands before them; kept for the next that does.
+
+    Attributes:
+        low, high: the words that begin so.
+        letters: the same as the letters of an unknown word, and `log_prob` of these.
+        worth: what the beginning earns.
+        most: by which factor one more token may raise it.
+        further: the beginnings of one more token that were asked for.
+    """
+
+    __slots__ = ("further", "high", "letters", "log_prob", "low", "most", "spelling", "worth")
+
+    def __init__(
+        self, spelling: str, low: int, high: int, letters: History, log_prob: float, worth: float, most: float
+    ) -> None:
+        self.spelling, self.low, self.high, self.letters = spelling, low, high, letters
+        self.log_prob, self.worth, self.most = log_prob, worth, most
+        self.further = dict[int, _Beginning]()
+
+
 class Spot(NamedTuple):
     """Where a prefix stands in the language model."""
 
     history: History
-    spelling: str  # of the word that has begun
-    low: int  # the words that begin so
-    high: int
-    letters: History  # the same as the letters of an unknown word
-    log_prob: float  # of these
     earned: float  # by the words that are complete
-    credit: float  # by the whole prefix
-    most: float = 1.0  # by which factor one more token may raise what it earns
+    begun: _Beginning  # the word that has begun
+    credit: float  # of the whole prefix
+
+    @property
+    def most(self) -> float:
+        return self.begun.most
 
 
 class Fusion:
@@ -76,50 +97,67 @@ class Fusion:
     def __init__(self, model: NGramModel, vocabulary: Vocabulary, lexicon: Lexicon | None = None) -> None:
         self.model = model
         self.lexicon = lexicon or Lexicon(model, vocabulary)
-        self.start = self._behind(model.begin, 0.0)
         delimiter = self.lexicon.delimiter
         # A word's end may earn more than its beginning did; a token within a word never does.
         ends = range(len(vocabulary.tokens)) if delimiter is None else [delimiter]
         self.ends = frozenset(ends)
         self._score = lru_cache(_KNOWN)(model.score)
         self._letter = lru_cache(_KNOWN)(self.lexicon.letters.score)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        most = math.exp(max(self.model.beta, 0.0)) if self.lexicon.delimiter is None else 1.0
+        words, letters = len(self.lexicon.words), self.lexicon.letters.begin
+        self._none, self._kept = _Beginning("", 0, words, letters, 0.0, 0.0, most), 0
 
     @property
     def active(self) -> bool:
         return self.model.active
 
+    @property
+    def start(self) -> Spot:
+        """Before the first word."""
+        if self._kept > _BEGINNINGS:
+            self._fresh()
+        return self._behind(self.model.begin, 0.0)
+
     def next(self, spot: Spot, token: int) -> Spot:
         """Behind one more token."""
+        history, earned, begun, _ = spot
         if token == self.lexicon.delimiter:
-            return self._ended(spot)
-        spelling = spot.spelling + chr(token)
-        low, high = self.lexicon.begins(spelling, spot.low, spot.high)
-        score, letters = self._letter(spot.letters, len(SPECIAL) + token)
-        log_prob = spot.log_prob + score
+            return self._ended(history, earned, begun)
+        longer = begun.further.get(token) or self._longer(begun, token)
         if self.lexicon.delimiter is None:  # each token is a word
-            return self._ended(spot._replace(spelling=spelling, low=low, high=high, letters=letters, log_prob=log_prob))
+            return self._ended(history, earned, longer)
+        return Spot(history, earned, longer, earned + longer.worth)
+
+    def _longer(self, begun: _Beginning, token: int) -> _Beginning:
+        spelling = begun.spelling + chr(token)
+        low, high = self.lexicon.begins(spelling, begun.low, begun.high)
+        score, letters = self._letter(begun.letters, len(SPECIAL) + token)
+        log_prob = begun.log_prob + score
         known, unknown = self.lexicon.mass[high] - self.lexicon.mass[low], self.lexicon.unknown
-        begun = math.log(known + unknown * math.exp(log_prob)) if known else math.log(unknown) + log_prob
-        worth = self.model.alpha * begun
-        most = math.exp(min(self.model.beta - worth, 700.0))
-        return Spot(
-            spot.history, spelling, low, high, letters, log_prob, spot.earned, spot.earned + worth, max(most, 1.0)
-        )
+        together = math.log(known + unknown * math.exp(log_prob)) if known else math.log(unknown) + log_prob
+        worth = self.model.alpha * together
+        most = max(math.exp(min(self.model.beta - worth, 700.0)), 1.0)
+        longer = _Beginning(spelling, low, high, letters, log_prob, worth, most)
+        begun.further[token] = longer
+        self._kept += 1
+        return longer
 
     def whole(self, spot: Spot) -> float:
         """What a text earns that ends here."""
-        last = self._ended(spot) if spot.spelling else spot
+        last = self._ended(spot.history, spot.earned, spot.begun) if spot.begun.spelling else spot
         return last.earned + self.model.alpha * self._score(last.history, END_ID)[0]
 
-    def _ended(self, spot: Spot) -> Spot:
-        lexicon, low = self.lexicon, spot.low
-        if low < spot.high and lexicon.spellings[low] == spot.spelling:
-            score, history = self._score(spot.history, lexicon.words[low])
+    def _ended(self, history: History, earned: float, begun: _Beginning) -> Spot:
+        lexicon, low = self.lexicon, begun.low
+        if low < begun.high and lexicon.spellings[low] == begun.spelling:
+            score, history = self._score(history, lexicon.words[low])
         else:
-            score, history = self._score(spot.history, UNKNOWN_ID)
-            score += spot.log_prob + self._letter(spot.letters, END_ID)[0]
-        return self._behind(history, spot.earned + self.model.alpha * score + self.model.beta)
+            score, history = self._score(history, UNKNOWN_ID)
+            score += begun.log_prob + self._letter(begun.letters, END_ID)[0]
+        return self._behind(history, earned + self.model.alpha * score + self.model.beta)
 
     def _behind(self, history: History, earned: float) -> Spot:
-        most = math.exp(max(self.model.beta, 0.0)) if self.lexicon.delimiter is None else 1.0
-        return Spot(history, "", 0, len(self.lexicon.words), self.lexicon.letters.begin, 0.0, earned, earned, most)
+        return Spot(history, earned, self._none, earned)
