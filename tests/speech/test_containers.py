@@ -482,19 +482,18 @@ def test_no_damage_shortens_a_recording_in_silence(draw: st.DataObject, kind: st
     assert said or found > SECONDS - 0.05
 
 
-NO_LENGTH = ("adts", "mpegts", "mp2", "mp3", "amr", "nut")  # nobody can know what is not there
-
-
 @given(draw=st.data(), one=st.sampled_from(ELSEWHERE))
 @settings(max_examples=100, deadline=None, derandomize=True)  # one in thousands changes the rate
 def test_no_damage_of_other_containers_shortens_them_in_silence(draw: st.DataObject, one: tuple[str, str, int]) -> None:
     whole = encoded_by_ffmpeg(*one)
+    content = spoilt(whole, draw, 0)
     try:
-        found, said = heard(spoilt(whole, draw, 0))
+        found, said = heard(content)
     except AudioError as error:
         assert error.next_step
         return
-    assert said or one[0] in NO_LENGTH or found > heard(whole)[0] - 0.05
+    aligned = one[0] == "amr" and (len(whole) - len(content)) % 32 == 0  # frames are alike: nobody can know
+    assert said or aligned or found > heard(whole)[0] - 0.05
 
 
 def stereo(left: np.ndarray, right: np.ndarray) -> bytes:
@@ -550,4 +549,4 @@ def test_a_channel_that_a_recording_or_a_part_of_it_does_not_have_is_refused(tmp
 
 def test_a_hole_in_bare_frames_is_said_though_ffmpeg_steps_over_it() -> None:
     found, said = heard(holed(encoded_by_ffmpeg("adts", "aac", 22_050), 900))
-    assert found < 2.5 and "are no sound" in said["incomplete"]
+    assert found < 2.5 and "are no frame of it" in said["incomplete"]

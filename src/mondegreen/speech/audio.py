@@ -29,7 +29,7 @@ Waveform = npt.NDArray[np.float32]
 Source = Path | str | BinaryIO
 
 SAMPLE_RATE: Hertz = 16_000
-DECODING = 5  # goes up when files are heard otherwise than before: what was computed from them is computed anew
+DECODING = 6  # goes up when files are heard otherwise than before: what was computed from them is computed anew
 SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 MAX_MISSING_SHARE = AudioParams().max_missing_share

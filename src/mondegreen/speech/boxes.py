@@ -3,7 +3,8 @@
 MP4 and QuickTime: ISO 14496-12, section 4.2; AIFF: Apple, Audio Interchange File Format 1.3; CAF: Apple Core Audio
 Format; ASF: Microsoft, Advanced Systems Format 01.20.06; AVI: Microsoft & IBM, Multimedia Programming Interface 1.0;
 Wave64: Sony Pictures Digital; AMR: RFC 4867, section 5; FLV: Adobe Flash Video File Format 10.1; WavPack 4 & 5 binary
-file format; True Audio: en.true-audio.com; SPHERE: NIST; VOC, SoX and AU: soxformat(7) and its sources.
+file format; True Audio: en.true-audio.com; SPHERE: NIST; VOC, SoX and AU: soxformat(7) and its sources; WTV: ffmpeg's
+sources.
 """
 
 import re
@@ -199,6 +200,7 @@ def _au(stream: BinaryIO, start: int) -> int:
 
 
 _AMR, _NUT = re.compile(rb"#!AMR(?:-WB)?\n"), re.compile(rb"nut/multimedia container")
+_WTV = re.compile(re.escape(bytes.fromhex("b7d800203749da11a64e0007e95ead8d")))
 _FLV = re.compile(rb"FLV\x01.\0\0\0\x09", re.DOTALL)
 _KINDS: dict[re.Pattern[bytes], End] = {
     re.compile(rb"\0\0..ftyp", re.DOTALL): _walked(_box),
@@ -207,6 +209,7 @@ _KINDS: dict[re.Pattern[bytes], End] = {
     _AMR: _searched(_AMR),
     _NUT: _searched(_NUT),
     _FLV: _searched(_FLV),
+    _WTV: _searched(_WTV),
     re.compile(rb"\x1aE\xdf\xa3"): lambda stream, start, size: size,  # Matroska: ffmpeg reads on
     re.compile(re.escape(_ASF)): _walked(_asf_object),
     re.compile(re.escape(_WAVE64)): _walked(_wave64_chunk, 8),

@@ -26,7 +26,9 @@ _NOT_AUDIO = tuple(
     b"LIST id3 ID3 bext cue smpl inst fact PEAK JUNK junk PAD iXML axml _PMX DISP cart afsp labl plst acid TAG".split()
 )
 # How files begin in which an mp3 frame or a RIFF header is somebody else's.
-_FOREIGN = re.compile(rb"....ftyp|\x1aE\xdf\xa3|0&\xb2u|FORM|caff|\.snd|#!AMR|NIST_1A|riff|PK\x03\x04", re.DOTALL)
+_FOREIGN = re.compile(
+    rb"....ftyp|\x1aE\xdf\xa3|\0\0\x01\xba|0&\xb2u|FORM|caff|\.snd|#!AMR|NIST_1A|riff|PK\x03\x04", re.DOTALL
+)
 _WAVS = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mondegreen.config import Seconds
+from mondegreen.speech import bare
 from mondegreen.speech.layout import Loss, Spliced
 
 if TYPE_CHECKING:
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 Block = npt.NDArray[np.float32]  # (frames, channels)
 INSTALL = "`pip install 'mondegreen[av]'` makes it readable"
 _GAP: Seconds = 0.05
-_BARE = ("aac", "amr", "mp3", "ac3", "eac3", "dts", "loas")  # frames one after the other, without a container
-_HEAD = 9  # bytes before the first frame: "#!AMR-WB" and a line feed
-_NO_LENGTH = (*_BARE, "flac", "ogg")  # ffmpeg guesses it from the bitrate
+# ffmpeg guesses their length from the bitrate.
+_NO_LENGTH = ("aac", "amr", "mp3", "ac3", "eac3", "dts", "loas", "flac", "ogg")
+# What says how long it is, or was looked at before.
+_CHECKED = frozenset((
+    *("aiff", "asf", "au", "avi", "caf", "flac", "flv", "matroska", "mov", "nistsphere"),
+    *("ogg", "sox", "tta", "voc", "w64", "wav", "wtv", "wv", "webm"),
+))  # fmt: skip
 
 
 def installed() -> bool:
@@ -60,30 +65,30 @@ def blocks(stream: Spliced, lose: Callable[[Loss], None], missing: int = 0) -> I
         with av.open(stream, "r", metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise ValueError("it holds no sound")
-            yield from _track(container, lose, missing)
+            yield from _track(stream, container, lose, missing)
     except av.FFmpegError as error:
         raise ValueError(error.strerror) from None
 
 
 def _track(
-    container: "av.container.InputContainer", lose: Callable[[Loss], None], missing: int
+    stream: Spliced, container: "av.container.InputContainer", lose: Callable[[Loss], None], missing: int
 ) -> Iterator[tuple[int, Block]]:
     import av
 
     track = container.streams.audio[0]
     if len(container.streams.audio) > 1:
         lose(Loss(f"it holds {len(container.streams.audio)} sound tracks, of which the first was heard", 0.0))
-    heard, lost, read, next_time = 0.0, 0.0, 0, None
+    heard, lost, end, next_time = 0.0, 0.0, 0, None
     packets = container.demux(track)
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError as error:
-            lose(Loss(f"it cannot be read on at {heard:.2f} s ({error.strerror})", None))
+        except (av.FFmpegError, IndexError) as error:  # the latter: another track begins within it
+            lose(Loss(f"it cannot be read on at {heard:.2f} s ({getattr(error, 'strerror', 'damaged')})", None))
             break
         if packet is None:
             break
-        read += packet.size
+        end = max(end, (packet.pos or 0) + packet.size)
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -99,14 +104,22 @@ def _track(
             next_time = None if frame.time is None else frame.time + frame.samples / frame.sample_rate
             heard += frame.samples / frame.sample_rate
             yield frame.sample_rate, _samples(frame)
-    dropped = container.size - read - _HEAD
-    if container.format.name in _BARE and read and dropped / read * heard > _GAP:  # or tags: nobody says which
-        lose(Loss(f"{dropped} bytes of it are no sound, about {dropped / read * heard:.2f} s", None))
+    for loss in _unheard(stream, container, heard, end):
+        lose(Loss(loss.message, None) if lost else loss)  # the times told already how many seconds
     promised = _promised(container, track)
     if promised - heard - lost > _GAP:
         lose(Loss(f"its header says {promised:.2f} s, {heard:.2f} s are there", promised - heard - lost))
     elif missing:
         lose(Loss(f"{missing} bytes are missing at its end", None, missing / container.size))
+
+
+def _unheard(stream: Spliced, container: "av.container.InputContainer", heard: Seconds, end: int) -> list[Loss]:
+    """What does not show in how long it is."""
+    kinds = container.format.name.split(",")
+    found = bare.unheard(stream, container.size, kinds[0], container.streams.audio[0].id, heard, end)
+    if found is None and not _CHECKED.intersection(kinds):
+        return [Loss(f"whether all of a file is there cannot be told of the kind {kinds[0]}", 0.0)]
+    return found or []
 
 
 def _promised(container: "av.container.InputContainer", track: "av.AudioStream") -> Seconds:

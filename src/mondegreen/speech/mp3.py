@@ -9,11 +9,11 @@ from mondegreen.speech.boxes import begins
 from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, joined, read_at
 from mondegreen.speech.tags import tag_bytes
 
-_LAYER_3_KBPS = {
+LAYER_3_KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),  # MPEG 2 and 2.5
 }
-_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Run:
     def frame_seconds(self) -> Seconds:
         """How long a frame sounds."""
         version, rate = self.first[1] >> 3 & 3, self.first[2] >> 2 & 3
-        return (1152 if version == 3 else 576) / _RATES[version][rate]
+        return (1152 if version == 3 else 576) / MPEG_RATES[version][rate]
 
     @property
     def count(self) -> int:
@@ -168,4 +168,4 @@ def frame_bytes(head: bytes) -> int:
         return 0
     mpeg_1 = version == 3
     samples_by_8 = 144 if mpeg_1 else 72
-    return samples_by_8 * _LAYER_3_KBPS[mpeg_1][bitrate] * 1000 // _RATES[version][rate] + (head[2] >> 1 & 1)
+    return samples_by_8 * LAYER_3_KBPS[mpeg_1][bitrate] * 1000 // MPEG_RATES[version][rate] + (head[2] >> 1 & 1)

@@ -100,12 +100,13 @@ class Recording:
         for loss in self.layout.losses if self.layout else ():
             lose(loss)
         alone = self.layout.parts[0] if self.layout and len(self.layout.parts) == 1 else None
-        if self.layout is None or (alone and alone.foreign) or not self._readable(self.layout):
+        unreadable = self.layout is None or not self._readable(self.layout)
+        if self.layout is None or (alone and alone.foreign) or (unreadable and (alone or not foreign.installed())):
             yield from self._foreign(alone if alone and alone.foreign else None, lose)
             return
         offset = 0.0
         for part in self.layout.parts:
-            decode = self._foreign_part if part.foreign else self._part
+            decode = self._foreign_part if part.foreign or unreadable else self._part
             for rate, block in decode(part, offset, lose):
                 if not 1_000 <= rate <= 768_000:
                     raise AudioError(f"{self.name} says that its rate is {rate} Hz.", CONVERT, "not_audio")
