@@ -23,6 +23,8 @@ from mondegreen.serving import server as serving
 from mondegreen.serving.champion import Served
 from mondegreen.serving.followers import Following, await_servers, servers_of, write_following
 from mondegreen.serving.spool import Spool
+from mondegreen.speech.transcriber import BaselineSTTModel
+from mondegreen.speech.variants import make_variant
 from tests.registry.registered import NAME, deployer
 from tests.serving.conftest import noise, register, running, settings, until
 from tests.serving.test_serving import post, stored
@@ -158,3 +160,16 @@ def test_a_server_that_is_told_to_stop_writes_down_what_it_answered(deployed: Pa
     assert child.exitcode == 0
     assert sorted(row.request_id for row in stored()) == sorted(given)
     assert not list(Path("var/serve").iterdir())
+
+
+def test_a_variant_is_followed_and_answers_as_it_hears_by_itself(deployed: Path, models: list[Path]) -> None:
+    make_variant(models[0], Path("variant"), "bf16")
+    register(Path("variant"))
+    with running(settings()) as url:
+        deployer().deploy_model(2)
+        until(lambda: ready(url)["model"] == f"{NAME}/2")
+        expected = BaselineSTTModel("variant")
+        assert post(url).json()["text"] == expected.transcribe_bytes(noise(0.5)).text
+        assert {row.model_version for row in until(stored)} == {expected.digest}
+        deployer().rollback(reason="it is a test")
+        until(lambda: ready(url)["model"] == f"{NAME}/1")

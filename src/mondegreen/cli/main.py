@@ -33,6 +33,7 @@ from mondegreen.cli import (
     trials,
     ui,
     validate,
+    variant,
 )
 from mondegreen.cli.common import never_fail_to_print
 from mondegreen.cli.help import SPELLINGS, readable
@@ -61,6 +62,7 @@ cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
 models.app.add_typer(canary.app, name="canary")
 models.app.command()(canary.guard)
+models.app.command()(variant.variant)
 # The panels of `--help`, in the order in which somebody meets them.
 _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Begin": {"init": project.init, "upgrade": project.upgrade},

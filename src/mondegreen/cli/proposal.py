@@ -1,11 +1,15 @@
-"""What `phrases propose` and `lm propose` share: the champion's weights with another search, judged."""
+"""What `phrases propose`, `lm propose` and `models variant` share: the champion's weights heard otherwise, judged."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mondegreen.cli.common import answer
+
+if TYPE_CHECKING:
+    from mondegreen.loop.proposal import Proposal
+    from mondegreen.registry.deployer import ModelDeployer
 
 OnDevOption = Annotated[bool, typer.Option("--dev", help="A trial: no look at test, no version.")]
 
@@ -18,8 +22,8 @@ def proposed(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Judges, registers and answers; the exit code is 1 unless it passed, and 0 for a trial."""
-    from mondegreen.cli.models import deployer, say_notes
+    """Judges, registers and answers, for another search."""
+    from mondegreen.cli.models import deployer
     from mondegreen.config import params_of
     from mondegreen.loop.search_proposal import propose
     from mondegreen.scoring.phrases import read_phrases
@@ -30,6 +34,13 @@ def proposed(
     params, found = params_of(), deployer(None, store)
     champion = model or f"models:/{found.model_name}@champion"
     proposal = propose(found, champion, listed, words, params, lambda name: load_transcriber(name, params), on_dev)
+    told(found, proposal, as_json)
+
+
+def told(found: "ModelDeployer", proposal: "Proposal", as_json: bool) -> None:
+    """Prints what came of it; the exit code is 1 unless it passed, and 0 for a trial."""
+    from mondegreen.cli.models import say_notes
+
     say_notes(found)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
     if proposal.version:

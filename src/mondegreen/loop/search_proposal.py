@@ -4,16 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.loop.validator import ModelValidator, ValidationConfig, ValidationResult
-from mondegreen.progress import progress
+from mondegreen.loop.proposal import Proposal, judged
 from mondegreen.registry.deployer import ModelDeployer
-from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
-from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
 from mondegreen.speech.digests import phrases_in
 from mondegreen.speech.model_folder import resolve_model
 from mondegreen.speech.ngram import NGramModel
@@ -21,18 +16,6 @@ from mondegreen.speech.ngram_files import lm_in, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 FOLDER = Path("build/search/model")
-
-
-class Proposal(BaseModel):
-    """What came of it. `version` is None for a trial, which registers nothing."""
-
-    model_config = ConfigDict(frozen=True)
-
-    champion: str
-    digest: str
-    version: str | None
-    verdict: ValidationResult
-    suites: str  # outcome of the regression suites: pass, fail, none; "" in a trial
 
 
 def propose(
@@ -71,38 +54,11 @@ def propose(
     old = new.with_phrases(phrases_in(source)).with_lm(lm_in(source))
     if new.digest == old.digest:
         raise UsageError("The search of this model stays as it is.", "Name phrases or a model that have a weight.")
-    config = ValidationConfig.from_params(params).model_copy(update={"on": "dev"} if on_dev else {})
-    validator = ModelValidator(config, params=params)
-    utterances = validator.utterances()
-    heard = []
-    for name, model in ((champion, old), (str(folder), new)):
-        with progress(name, len(utterances)) as advance:
-            heard.append(transcribe_corpus(utterances, model, on_progress=advance))
-    verdict = validator.judge_hypotheses(utterances, *heard, model_id=str(folder), baseline_id=champion)
-    if on_dev:
-        return Proposal(champion=champion, digest=new.digest, version=None, verdict=verdict, suites="")
-    suites = _suites(old, new, params)
-    version = deployer.register_model(
-        deployer.model_name, folder, verdict,
-        description=f"The weights of {champion} with {_named(phrases, lm)}.", tags={"regression": suites},
-    )  # fmt: skip
-    return Proposal(champion=champion, digest=new.digest, version=version, verdict=verdict, suites=suites)
+    described = f"The weights of {champion} with {_named(phrases, lm)}."
+    return judged(deployer, champion, old, folder, new, params, described, on_dev)
 
 
 def _named(phrases: PhraseList | None, lm: NGramModel | None) -> str:
     parts = [f"{len(phrases.active)} phrases"] if phrases else []
     parts += [f"a language model of {len(lm.words)} words, alpha {lm.alpha:g}, beta {lm.beta:g}"] if lm else []
     return " and ".join(parts)
-
-
-def _suites(old: BaselineSTTModel, new: BaselineSTTModel, params: Params) -> str:
-    from mondegreen.regression.runner import run_suites
-
-    if not suites_registered(params.regress):
-        return "none"
-    results = run_suites(
-        params.regress.suites, corpus_transcriber(new), corpus_transcriber(old), params,
-        model_version=new.digest[:12], track=progress,
-    )  # fmt: skip
-    record_run(results)
-    return results.outcome

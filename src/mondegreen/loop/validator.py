@@ -12,6 +12,7 @@ from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
+from mondegreen.scoring.decision import Question
 from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
 from mondegreen.scoring.trial import try_out
@@ -205,15 +206,20 @@ class ModelValidator:
         *,
         model_id: str = "candidate",
         baseline_id: str = "baseline",
+        question: Question = "better",
     ) -> ValidationResult:
-        """The same for transcripts that are there already; raises UsageError when they do not belong together."""
+        """The same for transcripts that are there already; raises UsageError when they do not belong together.
+
+        Args:
+            question: "not worse" of a variant, see `mondegreen.scoring.decision`.
+        """
         trial = self.config.on == "dev"
         sets = pair_test_sets(utterances, baseline, candidate, self.params, trial)
         if trial:
-            verdict = try_out(sets, self.params)
+            verdict = try_out(sets, self.params, question)
         else:
             with open_ledger(self._ledger) as ledger:
-                verdict = judge(sets, self.params, ledger)
+                verdict = judge(sets, self.params, ledger, question)
         result = ValidationResult.of(sets, verdict, model_id, baseline_id)
         self.results.append(result)
         return result

@@ -4,6 +4,9 @@
 bounds on single utterances. `fail`: shown to be worse, not better by the floor, to have forgotten, or outside a bound.
 Anything else is `inconclusive`: no pass.
 
+Of a variant (fewer bits, the same weights) the question is another one: does it lose less than the margin on the test
+set and on retention? A pass needs both upper bounds below it; better it need not be.
+
 Better *and* not forgotten: a pass needs every one of its tests, each at the same alpha, so there is nothing to correct
 for (an intersection-union test: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics
 1982). Holm's correction belongs where any one of several tests may make a claim: which slices, metrics or suites got
@@ -11,14 +14,14 @@ better. Several candidates on one test set are such a case too, and there `Look.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Outcome
 from mondegreen.scoring.comparison import ROLES, Comparison, gather
 from mondegreen.scoring.corrected import describe, measure_corrected
 from mondegreen.scoring.metrics import score
-from mondegreen.scoring.noninferiority import judge_retention, too_small
+from mondegreen.scoring.noninferiority import judge_kept, judge_retention, too_small
 from mondegreen.scoring.normalizer import Measure, normalizer_id
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
@@ -37,6 +40,7 @@ from mondegreen.scoring.wording import (
     unsigned,
 )
 
+Question = Literal["better", "not worse"]
 _BADLY = 3  # words at least: in a reference of two words everything is half of it
 _FRESH = (
     "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
@@ -44,13 +48,14 @@ _FRESH = (
 )
 
 
-def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Verdict:
+def decide(sets: PairedTestSets, params: Params, look: Look | None = None, question: Question = "better") -> Verdict:
     """The verdict on the test set, with the retention set against forgetting. Reads and writes nothing.
 
     Args:
         sets: from `pair_test_sets`.
         params: `validate`, `score` and `seed` are read.
         look: which look at this test set it is, from the ledger; without one all of `validate.alpha` is spent.
+        question: "not worse" of a variant.
     """
     rules, test = params.validate_, sets.test
     alpha = look.alpha if look else rules.alpha
@@ -60,7 +65,11 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     retention = judge_retention(sets.retention, at_alpha)
     cases = measure_corrected(sets.corrected, sets.seen_cases, params)
     terms = words_that_matter(test, sets.terms, params)
-    fails, doubts = judge_test(test, evidence, damage, params, look)
+    kept = judge_kept(test, at_alpha, sets.split) if question == "not worse" else None
+    if kept:
+        fails, doubts = judge_variant(test, kept, damage, params, look)
+    else:
+        fails, doubts = judge_test(test, evidence, damage, params, look)
     fails += [retention.reason] * (retention.outcome == "fail")
     # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
     asked = sets.retention.clusters > 0 if rules.require_retention is None else rules.require_retention
@@ -68,7 +77,8 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
     outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
     if evidence and not evidence.is_finite:
         evidence = None
-    reasons = fails or doubts or [*_waived(rules), *_unmeasured(retention), retention.reason, _claim(sets)]
+    asked_for = [kept.reason] if kept else _waived(rules)
+    reasons = fails or doubts or [*asked_for, *_unmeasured(retention), retention.reason, _claim(sets)]
     return Verdict(
         outcome=outcome,
         passed=outcome == "pass",
@@ -79,6 +89,7 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None) -> Ve
         retention=retention,
         corrected=cases,
         terms=terms,
+        kept=kept,
         notes=(*_notes(sets), *describe(cases, test.measure), *describe_terms(terms), *_look_notes(look, rules)),
         baseline_model=sets.baseline_model,
         candidate_model=sets.candidate_model,
@@ -136,6 +147,22 @@ def judge_test(
     return [], []
 
 
+def judge_variant(
+    test: Comparison, kept: Retention, degradation: Degradation | None, params: Params, look: Look | None
+) -> tuple[list[str], list[str]]:
+    """The same as `judge_test` for a variant, whose loss on the test set was bounded: `kept`."""
+    rules = params.validate_
+    if degradation is None:
+        return [], [kept.reason]
+    fails = [kept.reason] * (kept.outcome == "fail") + _damage(degradation, rules, test.measure)
+    doubts = [kept.reason] * (kept.outcome == "inconclusive")
+    if (words := int(test.words.sum())) < rules.min_words:
+        doubts.append(f"the test set has {words} reference {counted(test.measure)}, {rules.min_words} are needed")
+    if look and look.number > rules.max_looks:
+        doubts += [_many_looks(look, rules), _FRESH]
+    return fails, doubts
+
+
 def degradation(test: Comparison, rules: ValidateParams) -> Degradation:
     """The utterances that got worse: by more than the bound, and by both `major_degradation` and three words.
 
@@ -176,12 +203,16 @@ def _spent(test: Comparison, params: Params, look: Look | None) -> str:
     if look is None:
         return ""
     if look.number > rules.max_looks:
-        return f"this test set is spent: it is look {look.number}, validate.max_looks is {rules.max_looks}"
+        return _many_looks(look, rules)
     least = smallest_p(test.clusters, rules.permutations)
     if rules.require_significance and look.alpha < least:
         share = f"{look.alpha:.2g} of alpha is left for look {look.number}"
         return f"this test set is spent: {share}, and {test.clusters} {test.unit}s give no p below {least:.2g}"
     return ""
+
+
+def _many_looks(look: Look, rules: ValidateParams) -> str:
+    return f"this test set is spent: it is look {look.number}, validate.max_looks is {rules.max_looks}"
 
 
 def _evidence(test: Comparison, params: Params, alpha: float) -> Evidence | None:

@@ -1,4 +1,4 @@
-"""Has the candidate lost no more than a margin: on the retention set, and on each regression suite?"""
+"""Has the candidate lost no more than a margin: on the retention set, on each suite, and a variant on the test set?"""
 
 from collections.abc import Sequence
 from math import ceil, inf, isfinite
@@ -50,27 +50,39 @@ def too_small(compared: Comparison, min_clusters: int, what: str) -> list[str]:
 
 def judge_retention(retention: Comparison, params: Params) -> Retention:
     """Has the candidate lost less than `validate.retention_margin` of what the baseline knew? Bounds at its alpha."""
-    rules, margin = params.validate_, params.validate_.retention_margin
     if not retention.clusters:
         reason = "forgetting cannot be judged: no retention test utterance has a reference"
         reason += " (`mondegreen data retention` picks some)"
-        return Retention(outcome="inconclusive", reason=reason, margin=margin)
+        return Retention(outcome="inconclusive", reason=reason, margin=params.validate_.retention_margin)
+    return _lost(retention, params, "retention", "retention test set")
+
+
+def judge_kept(test: Comparison, params: Params, name: str = "test") -> Retention:
+    """The same of the test set, for a variant, which is to hear as its parent does and need not be better."""
+    if not test.clusters:
+        reason = f"no utterance of the {name} set has a reference, so nothing can be judged"
+        return Retention(outcome="inconclusive", reason=reason, margin=params.validate_.retention_margin)
+    return _lost(test, params, name, f"{name} set")
+
+
+def _lost(retention: Comparison, params: Params, name: str, called: str) -> Retention:
+    rules, margin = params.validate_, params.validate_.retention_margin
     evidence = gather(retention, params)
     if not evidence.is_finite:
-        reason = "retention: the statistics are not numbers, so forgetting cannot be judged"
+        reason = f"{name}: the statistics are not numbers, so what was lost cannot be judged"
         return Retention(outcome="inconclusive", reason=reason, margin=margin)
     outcome, reason = regression_outcome(retention, evidence, margin, rules.min_clusters)
     # A suite shuts on what was observed; here, to say that the model forgot is a finding and needs the lower bound.
     if outcome == "fail" and evidence.loss_bounds[0] <= margin:
         outcome, reason = "inconclusive", f"{reason}, though not significantly more"
     # A suite is a list of cases to keep; this is a sample, and a small one says nothing of the rest.
-    if small := too_small(retention, rules.min_clusters, "retention test set"):
+    if small := too_small(retention, rules.min_clusters, called):
         outcome, reason = "inconclusive", small[0]
     if outcome == "inconclusive" and not retention.failed("candidate"):
-        reason = f"{reason}; {_enough(retention, evidence, params)}"
+        reason = f"{reason}; {_enough(retention, evidence, params, name)}"
     return Retention(
         outcome=outcome,
-        reason=f"retention: {reason}",
+        reason=f"{name}: {reason}",
         margin=margin,
         unit=retention.unit,
         clusters=retention.clusters,
@@ -82,8 +94,8 @@ def judge_retention(retention: Comparison, params: Params) -> Retention:
     )
 
 
-def _enough(retention: Comparison, evidence: Evidence, params: Params) -> str:
-    """How large a retention set would do, with the clusters' observed variance, if the candidate loses nothing.
+def _enough(retention: Comparison, evidence: Evidence, params: Params, name: str) -> str:
+    """How large a set would do, with the clusters' observed variance, if the candidate loses nothing.
 
     The standard error falls with the square root of the words, so (detectable effect / margin)^2 times as many show a
     loss of nothing to be below the margin with the power that the detectable effect has, 80 %.
@@ -93,13 +105,13 @@ def _enough(retention: Comparison, evidence: Evidence, params: Params) -> str:
     shown = (effect / rules.retention_margin) ** 2 if rules.retention_margin else inf
     times = max(shown, rules.min_clusters / retention.clusters)
     if not isfinite(times):
-        return "with a margin of 0 no retention set is large enough: raise validate.retention_margin"
+        return f"with a margin of 0 no {name} set is large enough: raise validate.retention_margin"
     needed = _rounded_up(words * times)
+    shows = f"it has {words} words, and about {needed} would show that nothing is lost (80 % power)"
+    if name != "retention":
+        return shows
     whole = _rounded_up(words * times / (1 - params.prepare.retention_dev_fraction))
-    return (
-        f"it has {words} words, and about {needed} would show that nothing is lost (80 % power); "
-        f"`mondegreen data retention {whole}` picks as many"
-    )
+    return f"{shows}; `mondegreen data retention {whole}` picks as many"
 
 
 def _rounded_up(number: float) -> int:

@@ -2,7 +2,7 @@
 
 from mondegreen.config import Params
 from mondegreen.scoring.comparison import gather
-from mondegreen.scoring.decision import decide, measured
+from mondegreen.scoring.decision import Question, decide, measured
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.scoring.wording import at_most, confidence, moved, sentence
@@ -11,18 +11,21 @@ _FLATTERED = "dev chose the epoch and the merge weight, so it flatters the candi
 _JUDGE = "`dvc exp apply` and `dvc repro` judge it on test (with validate.on: test)"
 
 
-def try_out(sets: PairedTestSets, params: Params) -> Verdict:
+def try_out(sets: PairedTestSets, params: Params, question: Question = "better") -> Verdict:
     """What dev says of a candidate, in the form of a verdict whose outcome is `trial`: it opens no gate.
 
     Args:
         sets: from `pair_test_sets(…, trial=True)`.
         params: `validate`, `score` and `seed` are read.
+        question: see `decide`.
     """
-    found, dev = decide(sets, params), sets.test
+    found, dev = decide(sets, params, question=question), sets.test
     evidence = gather(dev, params) if dev.clusters else None
     known = evidence is not None and evidence.is_finite
     numbers = measured(dev, evidence) if evidence and known else "no utterance of the dev set has a reference"
-    reasons = (f"on dev {numbers}", _kept(found.retention), _FLATTERED, _JUDGE)
+    reasons = [f"on dev {numbers}", _kept(found.retention), _FLATTERED, _JUDGE]
+    if found.kept:
+        reasons[2:] = [f"non-inferiority on {found.kept.reason}", "without --dev it is judged on test"]
     return found.model_copy(update={"outcome": "trial", "passed": False, "reason": sentence(reasons)}).sealed()
 
 

@@ -100,6 +100,14 @@ _SENTENCES: dict[VerdictOutcome, str] = {
 }
 
 
+_KEPT: dict[VerdictOutcome, str] = {
+    "pass": "Pass: the variant is shown to lose less than the margin against its parent.",
+    "fail": "Fail: the variant must not replace its parent.",
+    "inconclusive": "Inconclusive: it is not shown that the variant loses less than the margin. That is not a pass.",
+    "trial": _SENTENCES["trial"],
+}
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -233,6 +241,8 @@ class Verdict(_Part):
     # Reported beside the decision. Left out where there is none, so that an earlier release's seal still fits.
     corrected: Corrected | None = Field(None, exclude_if=lambda value: value is None)
     terms: WordsThatMatter | None = Field(None, exclude_if=lambda value: value is None)
+    # Of a variant, whose question is non-inferiority on the test set instead of improvement.
+    kept: Retention | None = Field(None, exclude_if=lambda value: value is None)
     notes: tuple[str, ...]
     baseline_model: str  # digest
     candidate_model: str
@@ -304,6 +314,9 @@ class Verdict(_Part):
     def sentence(self) -> str:
         """The outcome in words; a pass claims no more than was asked for and shown."""
         forgotten = self.retention.outcome != "pass"
+        if self.kept:
+            unknown = " What it may have forgotten is not shown." if self.passed and forgotten else ""
+            return _KEPT[self.outcome] + unknown
         if self.outcome == "pass" and not self.is_significant:
             return "Pass: the candidate makes fewer errors, but significance was not asked for and is not shown."
         if self.outcome == "pass" and forgotten:

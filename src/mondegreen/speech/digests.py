@@ -10,6 +10,7 @@ from mondegreen.files import sha256_file
 from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, digest_with, read_phrases
 from mondegreen.speech.ngram_files import lm_in
 
+PRECISION_FILE = "precision.json"  # of a variant, see `variants`
 FETCH = "Fetch the folder again from where it came, or name another model."
 
 
@@ -29,6 +30,7 @@ def weights_digest(folder: Path) -> str:
     """sha256 over configuration, tokenizer and weights: what can change a lattice, and nothing else."""
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
     names += ["adapter_config.json", "base.json"]  # of an adapter that stands alone
+    names += [PRECISION_FILE]  # with the digests of its graphs
     if nested_settings(folder) is not None:  # else it says nothing that changes a transcript
         names.append("processor_config.json")
     names += sorted(path.name for path in folder.glob("*.safetensors"))

@@ -7,6 +7,7 @@ Any batch then gives what a batch of one gives.
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -23,7 +24,7 @@ from mondegreen.scoring.phrases import PhraseList, digest_with, pipeline_phrases
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import load_network, load_vocabulary
 from mondegreen.speech.decoding import LogProbs, Vocabulary
-from mondegreen.speech.digests import phrases_in, weights_digest
+from mondegreen.speech.digests import PRECISION_FILE, phrases_in, weights_digest
 from mondegreen.speech.model_folder import is_adapter, read_config, resolve_model
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import lm_in, pipeline_lm
@@ -33,12 +34,13 @@ from mondegreen.speech.windows import LIMIT_KEY, heard_in_windows, read_limit
 
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
+logger = logging.getLogger(__name__)
 _ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
 
 
 @dataclass(frozen=True)
 class SpeechModel:
-    """A loaded CTC model in float32 and evaluation mode.
+    """A loaded CTC model in evaluation mode, in float32 unless it is a variant.
 
     `weights` covers configuration, tokenizer and weights, `digest` the folder's list of phrases and language model
     besides, which are parts of the model; `encoder_digest` only what computes convolutional features, so that a base
@@ -55,6 +57,7 @@ class SpeechModel:
     max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
     phrases: PhraseList | None = None  # that it is to hear
     lm: NGramModel | None = None  # by which it hears
+    alone: bool = False  # a batch is one utterance, see `variants`
 
     @property
     def digest(self) -> str:
@@ -90,8 +93,13 @@ class SpeechModel:
         return log_probabilities(self, [torch.from_numpy(item) for item in features])
 
 
-def load_model(name: str, device: str | None = None) -> SpeechModel:
+def load_model(name: str, device: str | None = None, folder: Path | None = None) -> SpeechModel:
     """Loads weights and tokenizer; `name` is a folder (also of a LoRA adapter), a hub name or `models:/name@alias`.
+
+    Always in float32, to be trained or exported: of a variant its parent's weights. Who hears takes `runtime`'s.
+
+    Args:
+        folder: where it is, when that is known; then nothing is said of a variant.
 
     Raises:
         UsageError: nothing loadable there (see `checkpoint`), or no Wav2Vec2, HuBERT or WavLM with a CTC head.
@@ -99,7 +107,10 @@ def load_model(name: str, device: str | None = None) -> SpeechModel:
     if is_adapter(Path(name)):
         model: SpeechModel = import_module(_ADAPTERS).load_adapter(Path(name), device)
         return model
-    folder = resolve_model(name)
+    if folder is None:
+        folder = resolve_model(name)
+        if (folder / PRECISION_FILE).is_file():
+            logger.warning("%s is a variant in fewer bits: its parent's float32 weights are taken.", name)
     config = read_config(folder, name)
     limit = read_limit(folder / "config.json", config.get(LIMIT_KEY))
     settings = read_settings(folder, name)
@@ -220,6 +231,9 @@ def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[Lo
     Returns:
         one float32 (num_frames, vocab_size) an utterance.
     """
+
+    if model.alone and len(features) > 1:
+        return [row for item in features for row in log_probabilities(model, [item])]
 
     def heard(pieces: list[Tensor]) -> list[LogProbs]:
         padded, mask = pad(pieces)

@@ -56,6 +56,7 @@ class OnnxModel:
     place: Path  # of the export
     phrases: PhraseList | None = None
     lm: NGramModel | None = None
+    alone: bool = False  # a batch is one utterance, see `variants`
 
     @property
     def runtime(self) -> str:
@@ -104,6 +105,8 @@ class OnnxModel:
         return found
 
     def lattices(self, features: Sequence[Features]) -> list[LogProbs]:
+        if self.alone and len(features) > 1:
+            return [row for item in features for row in self.lattices([item])]
         limit, rate = self.facts.max_seconds, self.facts.settings.rate
         longest = None if limit is None else self.num_frames(int(limit * rate))
         return heard_in_windows(features, longest, self.frame_seconds, self.vocabulary.blank, self._heard)

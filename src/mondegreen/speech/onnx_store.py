@@ -29,17 +29,19 @@ _TOKENIZER = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 logger = logging.getLogger(__name__)
 
 
-def open_export(name: str, make: bool = True) -> OnnxModel:
+def open_export(name: str, folder: Path | None = None, make: bool = True) -> OnnxModel:
     """The model of that name by its export, which is made first when it is not there.
 
     Args:
-        make: else it has to be there.
+        folder: where it is, when that is known.
+        make: else the export has to be there.
 
     Raises:
         NoExport: it cannot be made, or failed its verification.
         UsageError: there is no model of that name.
     """
-    folder, weights, place = _placed(name)
+    folder = folder or resolve_model(name)
+    weights, place = _placed(name, folder)
     facts = _whole(place)
     if facts is None and not make:
         raise NoExport("its export is not made yet")
@@ -51,18 +53,17 @@ def open_export(name: str, make: bool = True) -> OnnxModel:
     return model
 
 
-def is_made(name: str) -> bool:
-    """Whether the export of that model is there, or known to be of no use. Raises as `resolve_model` does."""
-    return _whole(_placed(name)[2]) is not None
+def is_made(name: str, folder: Path) -> bool:
+    """Whether the export of that model is there, or known to be of no use. Raises UsageError."""
+    return _whole(_placed(name, folder)[1]) is not None
 
 
-def _placed(name: str) -> tuple[Path, str, Path]:
-    """The folder of a model, the digest of its weights, and where its export belongs. Raises UsageError."""
-    folder = resolve_model(name)
+def _placed(name: str, folder: Path) -> tuple[str, Path]:
+    """The digest of a model's weights, and where its export belongs. Raises UsageError."""
     if not is_adapter(folder):
         read_config(folder, name)
     weights = weights_digest(folder)
-    return folder, weights, EXPORTS / _key(folder, weights)
+    return weights, EXPORTS / _key(folder, weights)
 
 
 def _key(folder: Path, weights: str) -> str:

@@ -12,6 +12,8 @@ from typing import cast, get_args
 from mondegreen.config import Runtime
 from mondegreen.errors import UsageError
 from mondegreen.speech.acoustic_model import AcousticModel
+from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.variants import open_variant, precision_of
 
 _MEANT = "MONDEGREEN_RUNTIME"
 # Without one of these no accelerator can be there, and torch, which takes seconds to load, need not be asked.
@@ -24,17 +26,21 @@ def open_model(name: str, runtime: Runtime = "auto", export: bool = True) -> Aco
 
     Args:
         runtime: auto is onnx where there is no accelerator and the export of these weights was verified, else torch.
+            A variant says itself what computes it: another would hear otherwise.
         export: make an export that is not there, which takes a core for long; else it counts as one that is of no use.
 
     Raises:
         UsageError: nothing loadable there; or onnx is asked for, and its export cannot be used.
     """
+    folder = resolve_model(name)
+    if variant := open_variant(name, folder):
+        return variant
     if _by_onnx(runtime):
         from mondegreen.speech.onnx_model import NoExport
         from mondegreen.speech.onnx_store import open_export
 
         try:
-            return open_export(name, make=export)
+            return open_export(name, folder, make=export)
         except NoExport as reason:
             if runtime == "onnx":
                 raise UsageError(
@@ -44,7 +50,7 @@ def open_model(name: str, runtime: Runtime = "auto", export: bool = True) -> Aco
             logger.warning("torch computes %s: %s.", name, reason)
     from mondegreen.speech.model import load_model
 
-    return load_model(name)
+    return load_model(name, folder=folder)
 
 
 def export_due(name: str, runtime: Runtime = "auto") -> bool:
@@ -55,9 +61,12 @@ def export_due(name: str, runtime: Runtime = "auto") -> bool:
     """
     if runtime != "auto" or not _by_onnx(runtime):
         return False
+    folder = resolve_model(name)
+    if precision_of(folder):
+        return False
     from mondegreen.speech.onnx_store import is_made
 
-    return not is_made(name)
+    return not is_made(name, folder)
 
 
 def _by_onnx(runtime: Runtime) -> bool:
