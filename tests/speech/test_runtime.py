@@ -1,6 +1,9 @@
 """torch and ONNX Runtime hear the same; an export is whole, verified, or not used."""
 
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from mondegreen.errors import AudioError, UsageError
 from mondegreen.speech import onnx_export, onnx_store, runtime
 from mondegreen.speech.corpus_transcription import _memory_key
 from mondegreen.speech.decoding import greedy
+from mondegreen.speech.model import load_model
 from mondegreen.speech.onnx_export import TOLERANCE, difference
 from mondegreen.speech.onnx_model import ENCODER, TRANSFORMER, Export
 from mondegreen.speech.runtime import open_model
@@ -142,6 +146,39 @@ def test_an_export_that_was_killed_is_begun_anew_and_two_at_once_make_one(folder
     assert len(written) == 2 and {model.place for model in found} == {place} and not part.exists()
 
 
+@pytest.mark.slow
+def test_two_processes_that_export_at_once_end_with_one_verified_file(folder: Path) -> None:
+    code = (
+        "import sys, time; from mondegreen.speech import onnx_store, onnx_export; write = onnx_export._write\n"
+        "onnx_export._write = lambda *given: (print('WRITES', flush=True), write(*given))\n"
+        "print('READY', flush=True); sys.stdin.readline()\n"
+        "model = onnx_store.open_export('model'); print(sorted(model.facts.files.items()), repr(model.facts.refused))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(onnx_store.__file__).parents[2])}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=folder.parent, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in both:
+        assert process.stdout and process.stdout.readline() == "READY\n"
+    for process in both:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    lines = [line for out, _ in said for line in out.splitlines()]
+    assert lines.count("WRITES") == 1 and len(lines) == 3
+    found = {line for line in lines if line != "WRITES"}
+    assert len(found) == 1 and found.pop().endswith("''")
+    assert [path.suffix for path in sorted(Path("var/onnx").iterdir()) if path.is_dir()] == [""]
+    again = onnx_store.open_export(str(folder))
+    assert not difference(load_model(str(folder)), again)
+
+
 def test_what_differs_from_torch_is_never_used_and_not_tried_again(
     folder: Path, written: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,8 +192,6 @@ def test_what_differs_from_torch_is_never_used_and_not_tried_again(
 
 
 def test_the_probe_sees_other_weights(tmp_path: Path) -> None:
-    from mondegreen.speech.model import load_model
-
     _, by_onnx = pair("wav2vec2")
     assert difference(load_model(str(save_model(tmp_path / "same"))), by_onnx) == ""
     assert "off torch's log probabilities" in difference(

@@ -93,33 +93,48 @@ def _reached(number: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machines", [1, 2])
-def test_two_processes_train_one_model(project: Path, machines: int) -> None:
-    """As `accelerate launch` does it on several devices; on CPUs torchrun starts the processes, once a machine."""
+@pytest.mark.parametrize(("launcher", "machines"), [("torchrun", 1), ("torchrun", 2), ("accelerate", 2)])
+def test_two_processes_train_one_model(project: Path, launcher: str, machines: int) -> None:
+    """By the commands of docs/scale.md, each machine a process group of its own; the gradients are both processes'."""
     script = project / "train.py"
     script.write_text(
         "from pathlib import Path\n"
+        "from mondegreen.speech.processes import processes\n"
         "from tests.speech.test_training import PARAMS, run\n"
+        "print('PROCESS', processes().process_index, 'OF', processes().num_processes, flush=True)\n"
         f"result = run(Path({str(project)!r}), PARAMS)\n"
-        "print('HISTORY', len(result.history), result.history[-1].dev_wer, result.model_digest)\n"
+        "print('HISTORY', len(result.history), result.history[-1].dev_wer, result.model_digest, flush=True)\n"
     )
     corpus(project)  # so that the processes need not write the same files
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "1"}
-    port = str(closed_port())
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(machines), "--nproc_per_node"]
-    command += [str(2 // machines), "--master_addr", "127.0.0.1", "--master_port", port, "--node_rank"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    environment.pop("ACCELERATE_USE_CPU", None)
     started = [
         subprocess.Popen(
-            [*command, str(rank), str(script)], env=environment, cwd=project,
+            [*launched(launcher, machines, rank, str(closed)), str(script)], env=environment, cwd=project,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
+        for closed in [closed_port()]
         for rank in range(machines)
     ]  # fmt: skip
     said = [process.communicate() for process in started]
     assert all(process.returncode == 0 for process in started), said
-    lines = [line for out, _ in said for line in out.splitlines() if line.startswith("HISTORY")]
-    assert len(lines) == 2 and len(set(lines)) == 1
+    lines = [line for out, _ in said for line in out.splitlines()]
+    assert {line for line in lines if line.startswith("PROCESS")} == {"PROCESS 0 OF 2", "PROCESS 1 OF 2"}
+    histories = [line for line in lines if line.startswith("HISTORY")]
+    assert len(histories) == 2 and len(set(histories)) == 1
+    alone = run(project, PARAMS, "alone")
+    assert alone.model_digest not in histories[0]  # which learnt from half of the batches' steps
     load_model("out")
+
+
+def launched(launcher: str, machines: int, rank: int, port: str) -> list[str]:
+    """Two processes, started once a machine."""
+    if launcher == "accelerate":
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+        command += ["--num_machines", str(machines), "--machine_rank", str(rank)]
+        return [*command, "--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(machines), "--node_rank", str(rank)]
+    return [*command, "--nproc_per_node", str(2 // machines), "--master_addr", "127.0.0.1", "--master_port", port]
 
 
 class Stop(Exception):

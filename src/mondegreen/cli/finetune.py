@@ -71,12 +71,11 @@ def finetune(
     ] = False,
 ) -> None:
     """Transcribe a folder, fine-tune on what was misheard, and compare on what was held out."""
-    from accelerate import PartialState
-
     from mondegreen.config import params_of
     from mondegreen.loop.guide_finetune import Request, run_guide
+    from mondegreen.speech.processes import processes
 
-    log_to_stderr(logging.INFO if PartialState().is_main_process else logging.ERROR)
+    log_to_stderr(logging.INFO if processes().is_main_process else logging.ERROR)
     params = params_of()
     request = Request(
         audio_dir=audio_dir,
@@ -95,7 +94,7 @@ def finetune(
         adapter_only=adapter_only,
     )
     report = run_guide(request, params)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         answer(None, _report(report), as_json=False, width=120)
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from accelerate import PartialState
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mondegreen.config import Channel, Params, TranscribeParams
@@ -40,6 +39,7 @@ from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
+from mondegreen.speech.processes import processes
 from mondegreen.speech.spelling import check_spelling, summary
 from mondegreen.speech.splits import Rule, assign_splits, check_leakage, enough_speakers
 from mondegreen.speech.transcriber import load_transcriber
@@ -221,7 +221,7 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         report = report.model_copy(
             update={"left_out": [*left_out, *report.left_out], "notes": [*summary(spelling), *report.notes]}
         )
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             write_json(logs / "report.json", report)
             connect().log_artifact(report.run_id, str(logs / "report.json"), "finetune")
     return report
@@ -281,7 +281,7 @@ def _tune(
             left_out=result.left_out,
         )
         report, metrics = report_on(facts, held_out, before, after, params)
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             write_jsonl(logs / "before.jsonl", before)
             write_jsonl(logs / "after.jsonl", after)
             write_json(logs / "history.json", result.record)
@@ -294,7 +294,7 @@ def _tune(
 @contextmanager
 def _recorded(request: Request, params: Params) -> Iterator[str]:
     """The MLflow run of this fine-tuning; with several processes the first one's, and "" for the others."""
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         yield ""
         return
     with start_run(params, {"base": request.model, "mondegreen.command": "finetune"}) as run_id:
@@ -340,20 +340,20 @@ def _train(request: Request, chosen: Selection, params: Params, run_id: str) -> 
     result = finetune(base, *examples, params, output, CHECKPOINTS, on_epoch if run_id else None)
     if run_id:
         keep_one(output, request.adapter_only)
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     return result
 
 
 def _transcribe(utterances: Sequence[Utterance], model: str, params: Params) -> list[Hypothesis]:
     """With several processes the first one transcribes and the others read what it remembered."""
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         return transcribe_corpus(utterances, load_transcriber(model, params))
 
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Everything that the library logs also goes into a file; with several processes what the first one logs."""
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)

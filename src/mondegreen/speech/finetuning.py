@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, set_seed
@@ -31,6 +30,7 @@ from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel
 from mondegreen.speech.ngram_files import write_lm
+from mondegreen.speech.processes import processes
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training
@@ -122,7 +122,7 @@ def finetune(
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
     result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
     result = replace(result, notes=[*masks, *result.notes])
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
     return result
 
@@ -139,7 +139,7 @@ def _prepare(
     if params.train.augment or trains_encoder(params):
         reason = "train.train_encoder" if trains_encoder(params) else "train.augment"
         logger.info("%s is on: the feature cache is off, every epoch computes the encoder again.", reason)
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         cache = None if trains_encoder(params) else FeatureCache(base.encoder_digest)
         recordings = Recordings(base, cache, params.audio.max_duration, params.audio.max_missing_share)
         clips, left_out = preflight(train, recordings)
@@ -186,7 +186,7 @@ def _learner(
     examples = [*(clip.example for clip in prepared.clips), *dev.examples]
     if not frozen or not outputs_can_be_kept(base, params, examples, dev.recordings):
         return network, dev
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         outputs = LowerOutputs(dev.recordings, frozen)
         learner = upper(network, frozen, prepared.clips, outputs)
         heard = replace(dev, recordings=outputs)
@@ -212,9 +212,9 @@ def _merged(
     try:
         return tuned, check_merge(network, tuned, features)
     except TrainingError as error:
-        if PartialState().is_main_process:
+        if processes().is_main_process:
             save_adapter(adapted, base, 1.0, folder / "adapter")
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         raise TrainingError(
             f"{error.problem} No model was saved; the trained adapter is in {folder / 'adapter'}, and its checkpoints "
             "are beside it.",
@@ -237,12 +237,12 @@ def _finish(
     weights = params.train.merge_weights
     rows = sweep(base, tuned, prepared.dev, prepared.retention, weights, params.train.forgetting_budget)
     best, note = choose(rows, weights)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         shutil.rmtree(output / "adapter", ignore_errors=True)  # of an earlier run into the same folder
         save_model(merged_at(base.network, tuned, best.weight), base, output)
         if adapted:
             save_adapter(adapted, base, best.weight, output / "adapter")
-    PartialState().wait_for_everyone()
+    processes().wait_for_everyone()
     best_epoch = min(history, key=lambda epoch: (*epoch.rank, epoch.epoch))
     collapse = "" if best_epoch.dev_heard else "The best epoch hears nothing in any dev recording (blanks only)."
     return FinetuneResult(

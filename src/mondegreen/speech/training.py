@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -32,6 +31,7 @@ from mondegreen.speech.batching import batches
 from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, ctc_loss
 from mondegreen.speech.decoding import LogProbs, greedy
 from mondegreen.speech.model import SpeechModel, log_probabilities
+from mondegreen.speech.processes import on_cpu, processes
 from mondegreen.speech.text import Labeller
 from mondegreen.speech.training_checkpoints import PREFIX, newest_whole, read_state, restore_best, seal
 
@@ -328,7 +328,7 @@ def train(
     Raises:
         TrainingError: the loss is not a finite number.
     """
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         checkpoint = newest_whole(folder)
     reporter = Reporter(len(dev.examples), on_epoch)
     trainer = CTCTrainer(
@@ -386,6 +386,7 @@ def _arguments(params: Params, folder: Path, epochs: int) -> _Arguments:
         disable_tqdm=True,
         report_to="none",
         dataloader_num_workers=0,
+        use_cpu=on_cpu(),
         dataloader_pin_memory=torch.cuda.is_available(),
         # Batches have no fixed size; LikeLengthBatches gives every process as many of them.
         accelerator_config={"even_batches": False},

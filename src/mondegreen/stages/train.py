@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from mondegreen.config import Params, load_params
 from mondegreen.files import read_jsonl, write_json
 from mondegreen.progress import run_stage
@@ -13,6 +11,7 @@ from mondegreen.records import Example, RunInfo
 from mondegreen.registry.runs import lineage, log_history, start_run
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_base
+from mondegreen.speech.processes import processes
 from mondegreen.speech.training import OnEpoch, in_bfloat16
 
 SELECTED, OUTPUT, CHECKPOINTS = Path("build/select"), Path("build/train"), Path("var/checkpoints")
@@ -23,7 +22,7 @@ def main() -> None:
     """Writes build/train/model/, run.json and history.json; with several processes the first one writes."""
     params = load_params()
     base = load_base(params)
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         logging.getLogger("mondegreen").setLevel(logging.ERROR)  # the first process speaks for all
         _finetune(base, params, None)
         return
