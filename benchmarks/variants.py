@@ -2,9 +2,9 @@
 
 python -m benchmarks.variants [--model starter|base] [--clips 24]
 
-The starter hears the sample's test and retention recordings (data/ and build/prepare/manifest.jsonl of the folder where it
-runs). `base` has random weights, whose texts mean nothing: it hears the first clips, and time alone is measured. Processor
-time from decoded audio to texts, without N-best, after one warm-up clip, each way in a process of its own.
+The starter hears the sample's test and retention recordings (data/ and build/prepare/manifest.jsonl of the folder where
+it runs). `base` has random weights, whose texts mean nothing: it hears the first clips, and time alone is measured.
+Processor time from decoded audio to texts, without N-best, after one warm-up clip, each way in a process of its own.
 """
 
 import argparse
