@@ -7,10 +7,10 @@ import pytest
 
 from mondegreen.config import AuditParams
 from mondegreen.monitoring.alerts import check_production
-from mondegreen.monitoring.production_runs import EXPERIMENT, log_weeks
+from mondegreen.monitoring.production_runs import log_weeks
 from mondegreen.monitoring.records import ProductionReport
 from mondegreen.monitoring.tracker import MetadataTracker
-from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.mlflow_store import PRODUCTION, connect
 from mondegreen.reports.monitor_page import write_page
 from mondegreen.reports.production import lines, plan
 from mondegreen.review.decisions import NewDecision, record_decision
@@ -158,7 +158,7 @@ def test_the_weeks_are_logged_in_mlflow_once(project: Path) -> None:  # noqa: F8
     (week,) = found(tracker).weeks
     assert week.wer and log_weeks([week]) == "" and log_weeks([week]) == ""
     client = connect()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(PRODUCTION)
     assert experiment
     (run,) = client.search_runs([experiment.experiment_id])
     (logged,) = client.get_metric_history(run.info.run_id, "production/wer")

@@ -25,6 +25,7 @@ from mondegreen.cli import (
     models,
     phrases,
     project,
+    registry,
     regression,
     review,
     serve,
@@ -76,7 +77,13 @@ _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "regression": regression.app,
         "compare": compare.compare,
     },
-    "Deploy": {"models": models.app, "phrases": phrases.app, "lm": lm.app, "serve": serve.serve},
+    "Deploy": {
+        "models": models.app,
+        "registry": registry.app,
+        "phrases": phrases.app,
+        "lm": lm.app,
+        "serve": serve.serve,
+    },
     "Run": {
         "status": status.status,
         "check": jobs.check,

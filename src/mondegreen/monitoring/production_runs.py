@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from mondegreen.errors import MondegreenError
 from mondegreen.monitoring.records import ProductionWer
-from mondegreen.registry.mlflow_store import connect, registry_file
+from mondegreen.registry.mlflow_store import PRODUCTION, connect, ensured_experiment, registry_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-EXPERIMENT = "mondegreen-production"
 _TAG = "mondegreen.production"
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # of step 0
 
@@ -51,9 +50,7 @@ def _metrics(week: ProductionWer, step: int) -> "list[Metric]":
 
 def _run(client: "MlflowClient") -> str:
     """The id of the run; it is made when it is first needed."""
-    experiment, database = client.get_experiment_by_name(EXPERIMENT), registry_file()
-    artifacts = (database.parent / "artifacts").as_uri() if database else None
-    number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, artifacts)
+    number = ensured_experiment(client, PRODUCTION, registry_file())
     for run in client.search_runs([number], f"tags.`{_TAG}` = 'wer'", max_results=1):
         return str(run.info.run_id)
     return str(client.create_run(number, run_name="WER in production", tags={_TAG: "wer"}).info.run_id)

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from mondegreen.db import sqlite_url
-from mondegreen.errors import RegistryError
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-EXPERIMENT = "mondegreen"
+EXPERIMENT, PRODUCTION = "mondegreen", "mondegreen-production"
 _REMEMBERED = 10.0  # seconds for which a command does not wait again for what has just not answered
 _ASKING = threading.Lock()
 _AWAY: "dict[str, tuple[float, RegistryAwayError]]" = {}
@@ -71,6 +72,35 @@ def _without_user(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def address(given: str) -> str:
+    """A home that somebody names: a server without its password (see `tracking_uri`), a database with its whole path.
+
+    Raises:
+        UsageError: MLflow takes no such address, or the password is another one than that of the server in use.
+    """
+    if is_server(given):
+        user, here = urlsplit(given).username, os.environ.get("MLFLOW_TRACKING_USERNAME")
+        if user and here and user != here and is_server(tracking_uri()):
+            raise UsageError(
+                "Two servers with two users: MLflow knows one user at a time.",
+                "Move to a file first (--to sqlite:///…), then from there to the other server.",
+            )
+        return _without_user(given).rstrip("/")
+    try:
+        file = sqlite_file(given)
+        make_url(given)
+    except ArgumentError:
+        raise UsageError(
+            f"{given!r} is no address of a registry.", "Write http://SERVER:PORT or sqlite:///FOLDER/mlruns/mlflow.db."
+        ) from None
+    return sqlite_url(file) if file else given
+
+
+def shown(uri: str) -> str:
+    """An address without a password, for people."""
+    return uri if is_server(uri) else make_url(uri).render_as_string(hide_password=True)
+
+
 def is_server(uri: str) -> bool:
     """Whether an address is that of a tracking server, not of a database."""
     return uri.startswith(("http://", "https://"))
@@ -116,16 +146,55 @@ def connect() -> "MlflowClient":
     return mlflow.MlflowClient(uri)
 
 
-def check_answers() -> None:
+@contextmanager
+def elsewhere(uri: str, make: bool = True) -> "Iterator[MlflowClient]":
+    """Another home for a while: everything that asks for `tracking_uri` means this one. Not for several threads.
+
+    Args:
+        make: see to it that its experiment is there; else nothing is written.
+
+    Raises:
+        RegistryError: it refuses, or cannot be used.
+    """
+    import mlflow
+
+    before, given = tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        mlflow.set_tracking_uri(uri)
+        with answered():
+            yield connect() if make else mlflow.MlflowClient(uri)
+    finally:
+        mlflow.set_tracking_uri(before)  # which sets the variable as well
+        os.environ["MLFLOW_TRACKING_URI"] = given or ""
+        if given is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+
+
+def require_reach(client: "MlflowClient") -> None:
+    """Raises RegistryError where a server keeps files in a folder that only its own machine has."""
+    experiment, uri = client.get_experiment(experiment_id(client)), tracking_uri()
+    parts = urlsplit(experiment.artifact_location)
+    if is_server(uri) and parts.scheme in ("", "file") and not Path(unquote(parts.path)).is_dir():
+        raise RegistryError(
+            f"MLflow at {uri} keeps files in its own {experiment.artifact_location}, which is not on this machine.",
+            "Start it with `--serve-artifacts` and an experiment `mondegreen` that was made then.",
+        )
+
+
+def check_answers(at_once: bool = False) -> None:
     """Asks an MLflow server whether it is there, before MLflow is loaded, which alone takes seconds.
 
     Only where somebody waits for a screen (MLFLOW_HTTP_REQUEST_MAX_RETRIES is 0); else MLflow's patience counts.
+
+    Args:
+        at_once: also where nobody waits.
 
     Raises:
         RegistryAwayError: it is not there, or says nothing.
     """
     uri = tracking_uri()
-    if not is_server(uri) or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") != "0":
+    if not is_server(uri) or not (at_once or os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") == "0"):
         return
     import requests
 
@@ -179,19 +248,24 @@ def _initialise(uri: str) -> None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    database = sqlite_file(uri)
     for noisy in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         with lock(lock_path("initialise")):
-            client = MlflowClient(uri)
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                artifacts = (database.parent / "artifacts").as_uri() if database else None
-                created = client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-                # MLflow 3 opens an experiment that nobody described on its pages for chat and agents.
-                client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
+            ensured_experiment(MlflowClient(uri), EXPERIMENT, sqlite_file(uri))
     except MlflowException as error:
         raise denied(error) or _away(uri, str(error.message)) from error
+
+
+def ensured_experiment(client: "MlflowClient", name: str, database: Path | None) -> str:
+    """The id of an experiment, which is made when it is not there; its files lie beside an SQLite database."""
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return str(found.experiment_id)
+    artifacts = (database.parent / "artifacts").as_uri() if database else None
+    created = str(client.create_experiment(name, artifact_location=artifacts))
+    # MLflow 3 opens an experiment that nobody described on its pages for chat and agents.
+    client.set_experiment_tag(created, "mlflow.experimentKind", "custom_model_development")
+    return created
 
 
 def refused(error: "MlflowException", problem: str, next_step: str) -> RegistryError:

@@ -35,6 +35,7 @@ from mondegreen.registry.mlflow_store import (
 KIND_TAG, EXPERIMENT_TAG = "mondegreen.kind", "dvc.experiment"
 LINEAGE_TAG, LINEAGE = "lineage", "lineage.json"  # digest of what made a run, and the artifact that says it
 RESUMES = "mondegreen.resumes"  # the run of run.json, on a run that stands in for it
+MOVED_FROM = "mondegreen.moved_from"  # the IDs that a run had in other homes of the registry, the last one first
 # They decide when a round starts, who hears of it and where it is kept, not what comes out of it; and a webhook's
 # address is private.
 _NOT_OF_A_CANDIDATE = {
@@ -94,15 +95,16 @@ def resume_run(run_id: str) -> Iterator[str]:
 def own_run(run_id: str) -> str:
     """The run that this `dvc repro` or DVC experiment may write to, given the one in run.json.
 
-    Usually the same. Another one when this database has no such run (DVC's run cache gave back run.json, for example
-    in a fresh clone) or when it belongs to another DVC experiment (this one changed only later stages): both would
-    otherwise crash or overwrite the other's verdict. It is made once and found again by its tags.
+    Usually the same, or what it became when the registry was moved. Another one when this database has no such run
+    (DVC's run cache gave back run.json, for example in a fresh clone) or when it belongs to another DVC experiment
+    (this one changed only later stages): both would otherwise crash or overwrite the other's verdict. It is made once
+    and found again by its tags.
     """
     client = connect()
     experiment = experiment_name()
-    original = _find(client, run_id)
+    original = _find(client, run_id) or _moved(client, run_id)
     if original and (not experiment or original.data.tags.get(EXPERIMENT_TAG, "") == experiment):
-        return run_id
+        return str(original.info.run_id)
     with lock(lock_path("runs")):
         query = f"tags.`{RESUMES}` = '{run_id}' and tags.`{EXPERIMENT_TAG}` = '{experiment}'"
         for run in client.search_runs([experiment_id(client)], query, max_results=1):
@@ -157,6 +159,12 @@ def _find(client: MlflowClient, run_id: str) -> Run | None:
             return None
         raise
     return run if run.info.lifecycle_stage == "active" else None
+
+
+def _moved(client: MlflowClient, run_id: str) -> Run | None:
+    """The run that had this ID before the registry was moved."""
+    found = client.search_runs([experiment_id(client)], f"tags.`{MOVED_FROM}` LIKE '%{run_id}%'", max_results=1)
+    return found[0] if found else None
 
 
 def _create_run(

@@ -18,6 +18,9 @@ from mondegreen.registry.ledger import ALIASES, Aliases, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, from_tag
 from mondegreen.scoring.wording import percent
 
+# Of a version that was moved here: the time at which it was registered first, and the number that it was to get.
+REGISTERED_TAG, NUMBER_TAG = "mondegreen.registered", "mondegreen.number"
+_NOT_SHOWN = (FILES_TAG, REGISTERED_TAG, NUMBER_TAG)
 _RECENT = 5
 
 
@@ -67,7 +70,7 @@ def describe(registry: Registry, version: ModelVersion, aliases: Aliases) -> Ver
         outcome=tags.get(OUTCOME_TAG, NO_VERDICT),
         regression=tags.get(REGRESSION_TAG, ""),
         digest=tags.get(DIGEST_TAG, ""),
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        created=_created(version),
         run_id=version.run_id or "",
         uri=f"models:/{registry.name}/{number}",
         wer_before=_number(tags.get("wer_before")),
@@ -75,8 +78,16 @@ def describe(registry: Registry, version: ModelVersion, aliases: Aliases) -> Ver
         warning="; ".join(filter(None, [tags.get(LLM_TAG, ""), tags.get(FORGETTING_TAG, "")])),
         pruned=tags.get(PRUNED_TAG, ""),
         judged_beside=tags.get(CHAMPION_TAG, ""),
-        tags={key: value for key, value in sorted(tags.items()) if key != FILES_TAG},
+        tags={key: value for key, value in sorted(tags.items()) if key not in _NOT_SHOWN},
     )
+
+
+def _created(version: ModelVersion) -> datetime:
+    """When it was registered first: MLflow says when it was moved here."""
+    try:
+        return datetime.fromisoformat(version.tags[REGISTERED_TAG])
+    except (KeyError, ValueError):
+        return datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
 
 
 def _number(text: str | None) -> float | None:
@@ -110,7 +121,7 @@ def _facts(registry: Registry, number: int) -> dict[str, str]:
     """Stage, tags, the run's parameters and metrics, and files; not the run's id, which always is another one."""
     version = registry.version(number)
     found = {"stage": str(version.current_stage)}
-    found |= {key: value for key, value in version.tags.items() if key not in (FILES_TAG, "run")}
+    found |= {key: value for key, value in version.tags.items() if key not in (*_NOT_SHOWN, "run")}
     try:
         run = registry.client.get_run(version.run_id) if version.run_id else None
     except MlflowException:

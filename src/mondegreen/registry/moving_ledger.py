@@ -1,0 +1,103 @@
+"""The ledger, the looks and the backups of a registered model in the live state of another folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from mondegreen.db import database_url, open_database, reading, transaction
+from mondegreen.errors import RegistryError
+from mondegreen.registry.aliases import Registry
+from mondegreen.registry.package import Backups
+from mondegreen.tables import DeploymentRow, RegressionRunRow, Table, TestSpendRow
+
+Row = dict[str, Any]
+
+
+def same_state(folder: Path, other: Path) -> bool:
+    """Whether two folders of live state share their database: then the ledger is there already."""
+    return database_url(folder.absolute()) == database_url(other.absolute())
+
+
+def copy_state(registry: Registry, other: Path) -> None:
+    """The ledger of this model, every look at a test set, the runs of the suites, and the backups; again, what is new.
+
+    All rows come in one transaction. Numbers of entries stay what they are where they are free, since canaries name
+    theirs; else they are counted on from the last one.
+
+    Raises:
+        RegistryError: the other folder has a ledger of this model, or looks, that are not these.
+        CaseError: the other database refuses.
+    """
+    with reading(registry.ledger.engine) as session:
+        of_model = select(DeploymentRow).where(DeploymentRow.model_name == registry.name)
+        entries = _rows(session, of_model.order_by(DeploymentRow.id), DeploymentRow)
+        looks = _rows(session, select(TestSpendRow).order_by(TestSpendRow.id), TestSpendRow)
+        runs = _rows(session, select(RegressionRunRow).order_by(RegressionRunRow.id), RegressionRunRow)
+    engine = open_database(other)
+    try:
+        _write(engine, registry.name, entries, looks, runs)
+    finally:
+        engine.dispose()
+    backups = Backups(other, registry.name)
+    for version in registry.backups.versions():
+        if not registry.backups.problems(version) and (record := registry.backups.read(version)):
+            backups.make(version, registry.backups.package(version), record.files, record.digest)
+
+
+def _write(engine: Engine, name: str, entries: list[Row], looks: list[Row], runs: list[Row]) -> None:
+    with transaction(engine) as session:
+        of_model = select(DeploymentRow).where(DeploymentRow.model_name == name)
+        there = _rows(session, of_model.order_by(DeploymentRow.id), DeploymentRow)
+        if [_plain(row) for row in there] != [_plain(row) for row in entries[: len(there)]]:
+            raise RegistryError(
+                f"The database there has a ledger of {name} that is another one.", "Name an empty folder of live state."
+            )
+        numbers = dict(zip((row["id"] for row in entries), (row["id"] for row in there), strict=False))
+        last = session.scalar(select(func.max(DeploymentRow.id))) or 0
+        for row in entries[len(there) :]:
+            numbers[row["id"]] = last = max(last + 1, row["id"])
+            session.add(DeploymentRow(**_renumbered(row, numbers)))
+            session.flush()  # an entry names one before it
+        _join(session, TestSpendRow, looks, ("test_set", "candidate"), ("family", "look"))
+        _join(session, RegressionRunRow, runs, ("at", "model_digest"))
+
+
+def _renumbered(row: Row, numbers: dict[int, int]) -> Row:
+    """An entry with its number there, and those of the entries that it names."""
+    details = dict(row["details"])
+    if "started" in details:  # a canary's
+        details["started"] = numbers.get(details["started"], details["started"])
+    return row | {"id": numbers[row["id"]], "intent": row["intent"] and numbers[row["intent"]], "details": details}
+
+
+def _join(session: Session, table: type[Table], rows: list[Row], key: Sequence[str], other: Sequence[str] = ()) -> None:
+    """Adds rows that are not there by their key.
+
+    Args:
+        other: fields that are unique as well: rows that share them and not the key count something else.
+    """
+    there = _rows(session, select(table), table)
+    known, taken = ({tuple(row[name] for name in names) for row in there} for names in (key, other))
+    for row in rows:
+        if tuple(row[name] for name in key) in known:
+            continue
+        if other and tuple(row[name] for name in other) in taken:
+            raise RegistryError(
+                f"The database there has counted other looks at test set {row['test_set'][:12]}.",
+                "Name an empty folder of live state: two counts of looks cannot be made one.",
+            )
+        session.add(table(**{name: value for name, value in row.items() if name != "id"}))
+
+
+def _rows(session: Session, query: Any, table: type[Table]) -> list[Row]:
+    columns = [column.name for column in table.__table__.columns]
+    return [{name: getattr(row, name) for name in columns} for row in session.scalars(query)]
+
+
+def _plain(row: Row) -> Row:
+    """An entry without numbers, which may be other ones there."""
+    left_out = ("id", "intent", "details")
+    return {name: value for name, value in row.items() if name not in left_out}
