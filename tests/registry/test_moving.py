@@ -71,6 +71,8 @@ def _fill(project: Path) -> None:
     client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "evaluation")])])
     experiment = client.get_run(run).info.experiment_id
     client.set_tag(run, "mlflow.note.content", f"since [it](#/experiments/{experiment}/runs/{run})")
+    model = client.get_model_version(NAME, "3").source.removeprefix("models:/")
+    client.log_batch(run, metrics=[Metric("cer", 0.2, 1000, 1, model, "test", "abc")])
     child = client.create_run(experiment, tags={"mlflow.parentRunId": run}, run_name="child").info.run_id
     client.set_terminated(child, "FAILED")
     client.set_registered_model_alias(NAME, "somebody", "1")
@@ -121,8 +123,16 @@ def picture() -> dict[str, Any]:
     models = client.search_logged_models([client.get_experiment_by_name("mondegreen").experiment_id])
     found = client.search_model_versions(f"name = '{NAME}'")
     described = sorted((int(one.version), plain(one.description), one.current_stage) for one in found)
+    numbers = {
+        one.version: [
+            (number.key, number.value, number.step, number.dataset_name, number.dataset_digest)
+            for number in client.get_logged_model(one.source.removeprefix("models:/")).metrics or []
+        ]
+        for one in found
+    }
     return {
-        "versions": versions, "runs": runs, "about": (model.description, tags, held), "described": described,
+        "numbers": numbers, "versions": versions, "runs": runs,
+        "about": (model.description, tags, held), "described": described,
         "stages": stages_and_aliases(), "models": len(models),
     }  # fmt: skip
 

@@ -78,11 +78,11 @@ def send_package(source: Registry, target: MlflowClient, version: ModelVersion, 
             target.log_model_artifacts(model, str(package))
     before = logged_model(source.client, version)
     run = names.get(version.run_id or "")
-    known = {(one.key, one.step) for one in target.get_logged_model(model).metrics or []}
+    known = {(one.key, one.step, one.dataset_name) for one in target.get_logged_model(model).metrics or []}
     points = [
-        Metric(one.key, one.value, one.timestamp, one.step, model_id=model)
+        Metric(one.key, one.value, one.timestamp, one.step, model, one.dataset_name, one.dataset_digest)
         for one in (before.metrics if before else None) or []
-        if (one.key, one.step) not in known
+        if (one.key, one.step, one.dataset_name) not in known
     ]
     if run and points:
         target.log_batch(run, metrics=points)
