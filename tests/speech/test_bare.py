@@ -1,12 +1,14 @@
 """Frames without a container, and containers that do not say how long they are: what is not there is said."""
 
-import io
 import random
+from collections.abc import Callable
 from functools import cache
+from io import BytesIO
 
 import pytest
 
 from mondegreen.errors import AudioError
+from mondegreen.speech.audio import channels_of, described, duration_of, load_audio
 from mondegreen.speech.bare import unheard
 from tests.speech.test_containers import encoded_by_ffmpeg, heard
 
@@ -80,9 +82,9 @@ def test_damage_between_frames_has_its_place_and_its_seconds() -> None:
 
 def test_frames_of_wideband_amr_are_followed() -> None:
     frames = b"#!AMR-WB\n" + (b"\x44" + bytes(60)) * 50
-    assert unheard(io.BytesIO(frames), len(frames), "amr", 0, 1.0, 0) == []
+    assert unheard(BytesIO(frames), len(frames), "amr", 0, 1.0, 0) == []
     cut = frames[:-30]
-    assert "no frame of it" in (unheard(io.BytesIO(cut), len(cut), "amr", 0, 1.0, 0) or [])[0].message
+    assert "no frame of it" in (unheard(BytesIO(cut), len(cut), "amr", 0, 1.0, 0) or [])[0].message
 
 
 @pytest.mark.parametrize("kinds", [("wtv", "mp2", 16_000), ("wav", "ac3", 48_000)], ids=lambda one: one[0])
@@ -101,3 +103,11 @@ def test_a_kind_of_which_nobody_can_tell_is_named() -> None:
 def test_mpeg_audio_in_a_program_stream_is_not_taken_for_damaged_mp3() -> None:
     found, said = heard(encoded_by_ffmpeg("mpeg", "libmp3lame", 16_000))
     assert not said and found > 2.5
+
+
+@pytest.mark.parametrize("ask", [load_audio, duration_of, described, channels_of])
+def test_a_codec_that_ffmpeg_does_not_know_is_refused_whatever_is_asked(ask: Callable[[BytesIO], object]) -> None:
+    content = encoded_by_ffmpeg("caf", "pcm_s16be", 16_000).replace(b"lpcm", b"zzzz")
+    with pytest.raises(AudioError) as caught:
+        ask(BytesIO(content))
+    assert caught.value.reason == "not_audio"

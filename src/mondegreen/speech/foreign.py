@@ -37,13 +37,21 @@ def described(stream: Spliced) -> tuple[int, int, str]:
 
     try:
         with av.open(stream, "r", metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise ValueError("it holds no sound")
-            track = container.streams.audio[0]
+            track = _sound(container)
             container_name = container.format.name.split(",")[0]
             return track.rate or 0, track.channels, f"{container_name} {track.codec_context.name}".upper()
     except av.FFmpegError as error:
         raise ValueError(error.strerror) from None
+
+
+def _sound(container: "av.container.InputContainer") -> "av.AudioStream":
+    """The first sound track; ValueError without one, and of one that nobody can decode."""
+    if not container.streams.audio:
+        raise ValueError("it holds no sound")
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise ValueError("it is written in a way that ffmpeg does not know")
+    return track
 
 
 def blocks(stream: Spliced, lose: Callable[[Loss], None], missing: int = 0) -> Iterator[tuple[int, Block]]:
@@ -63,8 +71,7 @@ def blocks(stream: Spliced, lose: Callable[[Loss], None], missing: int = 0) -> I
 
     try:
         with av.open(stream, "r", metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise ValueError("it holds no sound")
+            _sound(container)
             yield from _track(stream, container, lose, missing)
     except av.FFmpegError as error:
         raise ValueError(error.strerror) from None
