@@ -111,3 +111,9 @@ def test_a_codec_that_ffmpeg_does_not_know_is_refused_whatever_is_asked(ask: Cal
     with pytest.raises(AudioError) as caught:
         ask(BytesIO(content))
     assert caught.value.reason == "not_audio"
+
+
+def test_what_only_looks_like_a_chunk_hides_no_file_behind_it() -> None:
+    content = encoded_by_ffmpeg("caf", "pcm_s16be", 16_000)
+    found, said = heard(content + b"junk\xff\xff\xff\xff\xff\xff\xff\xf0" + bytes(40) + content)
+    assert said or found == 5.0

@@ -126,7 +126,9 @@ def _caf_chunk(head: bytes) -> int | None:
     length = int.from_bytes(head[4:12], "big", signed=True)
     if not is_chunk_name(head[:4]):
         return 0
-    return 12 + length if length >= 0 else None  # -1: it was never filled in
+    if length < 0:
+        return None if head[:4] == b"data" else 0  # -1: it was never filled in
+    return 12 + length
 
 
 def _asf_object(head: bytes) -> int:
