@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from mondegreen.config import ValidateParams
 from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.slices import DURATIONS, WORD_CLASSES, Slice, band, bands, confusion_changes, slices, word_class
+from mondegreen.scoring.slices import DURATIONS, Slice, band, bands, confusion_changes, slices
+from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
 from tests.scoring.examples import hypothesis, random_comparison, utterance
 
 
@@ -24,7 +25,8 @@ def test_every_kind_adds_up_to_the_whole() -> None:
         assert sum(row.words for row in rows) == words
         assert sum(row.baseline.value * row.words for row in rows) == pytest.approx(errors)
     classes = [row for row in found if row.kind == "word class"]
-    assert [row.name for row in classes] == list(WORD_CLASSES) and sum(row.words for row in classes) == words
+    assert [row.name for row in classes] == [name for name in WORD_CLASSES if name != "names"]  # all in small letters
+    assert sum(row.words for row in classes) == words
     lost = sum(pair.words.substitutions + pair.words.deletions for pair in comparison.candidate)
     assert sum(row.candidate.value * row.words for row in classes) == pytest.approx(lost)
 
@@ -98,3 +100,24 @@ def test_a_number_falls_into_exactly_one_band(seconds: float) -> None:
 )  # fmt: skip
 def test_word_classes(word: str, expected: str) -> None:
     assert word_class(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "names"),
+    [
+        ("Then Ms. O'Brien saw Zo\u00eb's dog. Dogs bark.", {"ms", "o'brien", "zo\u00eb", "zo\u00eb's"}),
+        ("THE ROAD TO DUNMARROW", set()),
+        ("For Sales press B, or say NO", {"sales"}),
+        ("", set()),
+    ],
+)
+def test_names_are_what_a_reference_writes_with_a_capital_within_a_sentence(reference: str, names: set[str]) -> None:
+    assert names_in(reference) == names
+    assert {word_class(name, names_in(reference)) for name in names} <= {"names"}
+
+
+def test_names_are_a_slice_of_their_own() -> None:
+    utterances = [utterance("a", "The road to Dunmarrow was closed."), utterance("b", "We saw Dunmarrow")]
+    heard = [[hypothesis("a", "the road to done marrow was closed"), hypothesis("b", "we saw dunmarrow")]] * 2
+    found = named(slices(compare(utterances, *heard, ValidateParams())))["word class", "names"]
+    assert (found.words, found.baseline.value) == (2, 0.5)

@@ -13,6 +13,8 @@ from sqlalchemy import select
 
 from mondegreen.db import open_database, reading
 from mondegreen.scoring.phrases import list_of, read_phrases
+from mondegreen.speech.kneser_ney import language_model
+from mondegreen.speech.ngram_files import read_lm, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import CaseRow, InferenceRow
 from tests.registry.registered import NAME, deployer
@@ -83,6 +85,19 @@ def test_a_request_adds_phrases_to_the_servers_list_for_itself_alone(deployed: P
     assert texts[0].startswith("OURS") and "theirs" in texts[1]
     assert [answer.headers["x-mondegreen-digest"] for answer in answers] == [each.digest for each in alone]
     assert sorted(row.model_version for row in until(stored)) == sorted(each.digest for each in alone)
+
+
+def test_the_servers_language_model_is_heard_by_beside_a_requests_phrases(deployed: Path, models: list[Path]) -> None:
+    write_lm(Path("words.lm"), language_model([["OURS", "TOO"], ["TOO", "OURS"]], 2, (0,))[0].at(2.0, 4.0))
+    plain = BaselineSTTModel(str(models[0]))
+    heard = plain.with_lm(read_lm(Path("words.lm")))
+    both = heard.with_phrases(list_of(["theirs"], "a request"))
+    with running(settings(lm="words.lm")) as url:
+        answers = [post(url, noise(2.0), fields=fields) for fields in ({}, {"phrases": "theirs"})]
+    texts = [stt.transcribe_bytes(noise(2.0)).text for stt in (heard, both)]
+    assert [answer.json()["text"] for answer in answers] == texts
+    assert len({plain.transcribe_bytes(noise(2.0)).text, *texts}) == 3
+    assert [answer.headers["x-mondegreen-digest"] for answer in answers] == [heard.digest, both.digest]
 
 
 @pytest.mark.parametrize(
