@@ -69,6 +69,20 @@ def test_candidates_are_what_people_wrote_where_the_model_erred() -> None:
     assert ticked.phrases[0].sounds_like == ("zoo stand",)
 
 
+def test_a_name_is_found_though_its_neighbours_are_misheard_as_well() -> None:
+    pairs = [
+        ("please call Kowalski first", "please call ca wilski fist"),
+        ("now Kowalski sleeps", "now ka wilskins leaps"),
+        ("Kowalski", "kowalski"),
+        ("the old Port Valdivar road", "the ol port al deva rote"),
+        ("Port Valdivar is far", "port val the var fa"),
+    ]
+    found = candidates(pairs, "spoken", at_least=2)
+    assert [(row.phrase, row.missed, row.said, row.heard_as) for row in found] == [
+        ("valdivar", 2, 2, ()), ("kowalski", 2, 3, ()),
+    ]  # fmt: skip
+
+
 def test_mining_reads_people_alone_and_nothing_that_judges(light: Path, model: Path) -> None:  # noqa: F811
     judging = recorded(BaselineSTTModel(str(model)), "test", "target", 1, "the Judge is here")
     write_jsonl(Path("build/prepare/manifest.jsonl"), judging)
@@ -78,6 +92,8 @@ def test_mining_reads_people_alone_and_nothing_that_judges(light: Path, model: P
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8_000), 16_000)
         case = NewCase(audio_path=path, original_transcript=heard, corrected_transcript=said, model_version="m")
         store.store_failed_cases([case])
+    none = phrases("mine", "--at-least", 9, "--output", "mined.yaml")
+    assert "nothing is written" in none.stdout and not Path("mined.yaml").exists()
     done = phrases("mine", "--output", "mined.yaml", "--json")
     facts = json.loads(done.stdout)
     assert [row["phrase"] for row in facts["candidates"]] == ["zustand"] and facts["cases"] == 2

@@ -55,10 +55,14 @@ def mine(
     if output.exists():
         raise UsageError(f"{output} is there already: somebody may have chosen in it.", "Name another: --output FILE.")
     found, cases = found_in(DataManager(store), manifest(), params_of(), at_least)
-    write_text(output, as_yaml(found, cases))
-    facts = {"cases": cases, "output": str(output), "candidates": [row.model_dump() for row in found]}
-    answer(facts, f"{len(found)} candidates of {cases} corrected cases are in {output}: take some, then "
-           f"`mondegreen phrases tune {output}`.", as_json)  # fmt: skip
+    if found:  # an empty file would stand in the way of the next run
+        write_text(output, as_yaml(found, cases))
+        text = f"{len(found)} candidates of {cases} corrected cases are in {output}: take some, then "
+        text += f"`mondegreen phrases tune {output}`."
+    else:
+        text = f"No phrase was misheard {at_least} times in {cases} corrected cases; nothing is written."
+    facts = {"cases": cases, "output": str(output) if found else None}
+    answer(facts | {"candidates": [row.model_dump() for row in found]}, text, as_json)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 
 from pydantic import BaseModel, ConfigDict
 
@@ -34,7 +34,7 @@ class Candidate(BaseModel):
 def mine(
     manager: DataManager, rows: Sequence[Utterance], params: Params, at_least: int = 2
 ) -> tuple[list[Candidate], int]:
-    """Candidates from corrected cases, the most often missed first, and how many cases were read.
+    """Candidates from corrected cases, the most often and most surely missed first, and how many cases were read.
 
     Cases that share a recording, a text or a speaker with dev or test, that were drawn for the audit, or that a machine
     corrected, are not read.
@@ -55,7 +55,7 @@ def candidates(pairs: Iterable[tuple[str, str]], normalizer: NormalizerName, at_
     for said, heard in written:
         for phrase, instead in _misheard(said, heard):
             missed[phrase][instead] += 1
-    often = {phrase: forms for phrase, forms in missed.items() if forms.total() >= at_least}
+    often = _longest({phrase: forms for phrase, forms in missed.items() if forms.total() >= at_least})
     if not often:
         return []
     count = counter(often)
@@ -69,18 +69,38 @@ def candidates(pairs: Iterable[tuple[str, str]], normalizer: NormalizerName, at_
         )
         for phrase, forms in often.items()
     ]
-    return sorted(found, key=lambda row: (-row.missed, row.missed - row.said, row.phrase))
+    return sorted(found, key=lambda row: (-row.missed, row.said - row.missed, row.phrase))
 
 
 def _misheard(said: str, heard: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Runs of words that were not heard as said, with what stands there; function words alone are no name."""
+    """Runs of words that were not heard as said, with what stands there, and the parts of each, with "".
+
+    Where the words around a name are misheard too, they are others each time: only a part of the run is said again. A
+    part begins and ends with a content word; function words alone are no name.
+    """
     for equal, run in groupby(align_words(said, heard), key=lambda row: row[0] == "equal"):
         if equal:
             continue
         rows = list(run)
         phrase = tuple(word for _, word, _ in rows if word)
-        if 0 < len(phrase) <= MOST_WORDS and any(word_class(word) == "content words" for word in phrase):
-            yield phrase, " ".join(word for _, _, word in rows if word)
+        whole = " ".join(word for _, _, word in rows if word)
+        names = [word_class(word) == "content words" for word in phrase]
+        for start, end in combinations(range(len(phrase) + 1), 2):
+            complete = end - start == len(phrase)
+            named = any(names) if complete else names[start] and names[end - 1]
+            if named and end - start <= MOST_WORDS:
+                yield phrase[start:end], whole if complete else ""
+
+
+def _longest(often: dict[tuple[str, ...], Counter[str]]) -> dict[tuple[str, ...], Counter[str]]:
+    """Without the parts of others that were missed as often."""
+    told = {
+        (phrase[start:end], forms.total())
+        for phrase, forms in often.items()
+        for start, end in combinations(range(len(phrase) + 1), 2)
+        if end - start < len(phrase)
+    }
+    return {phrase: forms for phrase, forms in often.items() if (phrase, forms.total()) not in told}
 
 
 def as_yaml(found: Sequence[Candidate], cases: int) -> str:
