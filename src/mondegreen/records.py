@@ -278,6 +278,7 @@ class RegisteredVersion(_Record):
     digest: str
     uri: str
     reason: str = ""  # why it has no alias
+    made_of: str = ""  # digest of what the stage register read: the same candidate with the same verdict
 
     def __str__(self) -> str:
         """As people read it."""

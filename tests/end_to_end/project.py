@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 from ruamel.yaml import YAML
@@ -16,6 +18,8 @@ HEADER = ["path", "text", "speaker", "condition", "source", "licence"]
 
 class Project:
     """The clone in `folder`: the tracked files as they are now, committed, with DVC and MLflow of its own."""
+
+    variables: Mapping[str, str] = MappingProxyType({})  # of the commands that run in it
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,6 +39,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "src"),
             "OMP_NUM_THREADS": "1",
+            **self.variables,
         }
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"

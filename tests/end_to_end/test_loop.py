@@ -88,7 +88,10 @@ def test_the_registered_model_hears_what_the_candidate_heard(project: Project) -
 def test_nothing_changed_means_nothing_runs(project: Project) -> None:
     before = (project.folder / "dvc.lock").read_bytes()
     said = project.run("dvc", "repro").stdout
-    assert re.findall(r"Running stage '(\w+)'", said) == ["trial"]  # it asks whether this is an experiment
+    assert re.findall(r"Running stage '(\w+)'", said) == [
+        "trial",
+        "register",
+    ]  # both only ask
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
@@ -97,7 +100,7 @@ def test_a_comment_reruns_nothing_that_it_says(project: Project) -> None:
     former = module.read_text()
     module.write_text(former + "# every stage reaches this module\n")
     said = project.run("dvc", "repro").stdout
-    assert re.findall(r"Running stage '(\w+)'", said) == ["code", "trial"]
+    assert re.findall(r"Running stage '(\w+)'", said) == ["code", "trial", "register"]
     module.write_text(former + "CHANGED = True\n")
     said = project.run("dvc", "repro", "prepare").stdout
     assert re.findall(r"Running stage '(\w+)'", said) == ["code", "prepare"]
@@ -171,6 +174,6 @@ def test_another_machine_finds_what_was_computed_in_the_remote(project: Project,
     project.git("clone", "--quiet", str(project.folder), str(clone.folder))
     clone.run("dvc", "pull")
     said = clone.run("dvc", "repro").stdout
-    assert re.findall(r"Running stage '(\w+)'", said) == ["trial"]
+    assert re.findall(r"Running stage '(\w+)'", said) == ["trial", "register"]
     verdict = "build/validate/verdict.json"
     assert (clone.folder / verdict).read_bytes() == (project.folder / verdict).read_bytes()

@@ -9,11 +9,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from mondegreen.config import Params
-from mondegreen.errors import RegistryError
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import write_json
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
+from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.doctor import examine
+from mondegreen.registry.lost import lost
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.register import VerdictTags, is_worse, register
 from mondegreen.registry.resolving import resolve_uri
@@ -225,8 +227,10 @@ def test_a_version_that_this_registry_lacks_is_noticed_and_registered_again(
         digest="d", uri=f"models:/{NAME}/7",
     )  # fmt: skip
     write_json(project / "build/register/version.json", elsewhere)
-    assert "version 7, which this registry does not have" in warned()[0]
+    assert f"does not have {NAME} version 7" in warned()[0]
+    with pytest.raises(UsageError, match=f"does not have {NAME} version 7.*dvc repro"):
+        ModelDeployer(model_name=NAME).deploy_model("@challenger")
     again = candidate("d", run="f" * 32)
     assert (again.version, again.alias) == (1, "challenger") and again.run_id != "f" * 32
     write_json(project / "build/register/version.json", again)
-    assert not warned()
+    assert not warned() and lost(again.model_copy(update={"digest": "e"})).endswith("version 1.")

@@ -37,6 +37,7 @@ def test_it_shows_rates_verdict_version_and_where_to_look(build: Path, case: Sim
     write_json(build / "register" / "version.json", version)
     text = shown(build)
     assert f"{100 * case.verdict.slices['test'].baseline.wer.rate:.1f} %" in text
+    assert "does not have stt version 3." in text and "`dvc repro` registers" in text  # no registry is there
     assert "stt version 3, Staging, @challenger" in text and "report.html" in text and "make ui" in text
 
 

@@ -16,6 +16,7 @@ from mondegreen.records import (
     RunInfo,
     SliceMetrics,
 )
+from mondegreen.registry.ledger import Ledger
 from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.speech.digests import model_digest
 from mondegreen.stages import register
@@ -75,6 +76,25 @@ def test_it_registers_the_model_with_verdict_lineage_and_card(given: dict[str, A
     }
     assert given["card"].startswith("# stt\n")
     assert read_json(Path("build/register/version.json"), RegisteredVersion).alias == "champion"
+
+
+def test_it_registers_again_what_the_registry_lost_and_nothing_else(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def registers(digest: str | None) -> bool:
+        given.clear()
+        monkeypatch.setattr("mondegreen.registry.lost.digest_of", lambda *_: digest)
+        register.main()
+        return bool(given)
+
+    digest = model_digest(Path("build/train/model"))
+    assert registers(None) and not registers(digest)
+    assert registers(None), "DVC gave version.json back, or the registry is another one"
+    assert registers("of another model")
+    write_text(Path("build/validate/report.html"), "something that the stage reads")
+    assert registers(digest) and not registers(digest)
+    Ledger.open(Path("var"), "stt").note("delete", 1, digest=digest, details={})
+    assert not registers(None), "nobody misses what somebody deleted"
 
 
 def test_a_verdict_on_another_model_is_refused(given: dict[str, Any]) -> None:

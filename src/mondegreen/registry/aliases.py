@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -59,6 +59,11 @@ _ALIASES = text("SELECT alias, version FROM registered_model_aliases WHERE name 
 # MLflow keeps the row of a deleted version, so that its number is not given again.
 _STAGES = text("SELECT version, current_stage FROM model_versions WHERE name = :name")
 _DELETED = "Deleted_Internal"
+_DIGEST = text(
+    "SELECT COALESCE(tag.value, '') FROM model_versions AS version LEFT JOIN model_version_tags AS tag "
+    "ON tag.name = version.name AND tag.version = version.version AND tag.key = :key "
+    "WHERE version.name = :name AND version.version = :version AND version.current_stage != :deleted"
+)
 
 
 class BusyError(RegistryError):
@@ -96,30 +101,59 @@ def holdings(model_name: str, stages: bool = True) -> Holdings:
     Raises:
         RegistryError: the registry cannot be read.
     """
-    uri = tracking_uri()
+    if is_server(uri := tracking_uri()):
+        return _from_server(model_name, stages)
+    with _database(make_url(uri)) as connection:
+        if connection is None:
+            return Holdings(aliases={}, stages={})
+        held = {alias: int(version) for alias, version in connection.execute(_ALIASES, {"name": model_name})}
+        found = connection.execute(_STAGES, {"name": model_name}).tuples().all() if stages else ()
+        return Holdings(aliases=held, stages={int(v): stage for v, stage in found if stage != _DELETED})
+
+
+def digest_of(model_name: str, number: int) -> str | None:
+    """The digest of a version's model, "" where none was recorded; None when this registry has no such version.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
+    if is_server(uri := tracking_uri()):
+        return _digest_from_server(model_name, number)
+    wanted = {"name": model_name, "version": number, "key": DIGEST_TAG, "deleted": _DELETED}
+    with _database(make_url(uri)) as connection:
+        return None if connection is None else connection.execute(_DIGEST, wanted).scalar()
+
+
+@contextmanager
+def _database(url: URL) -> Iterator[Connection | None]:
+    """The registry's database, to be read; None where there is none yet."""
+    if url.get_backend_name() == "sqlite":
+        if not url.database or not Path(url.database).is_file():
+            # Connecting would make an empty file, which MLflow then takes for a broken database.
+            yield None
+            return
+        url = url.set(database=Path(url.database).absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     try:
-        if is_server(uri):
-            return _from_server(model_name, stages)
-        return _from_database(make_url(uri), model_name, stages)
+        engine = create_engine(url, poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                yield connection
+        finally:
+            engine.dispose()
     except (SQLAlchemyError, ValueError) as error:
         problem = str(error).splitlines()[0]
         raise RegistryError(f"The model registry cannot be read: {problem}.", "Check MLFLOW_TRACKING_URI.") from error
 
 
-def _from_database(url: URL, model_name: str, stages: bool) -> Holdings:
-    if url.get_backend_name() == "sqlite":
-        if not url.database or not Path(url.database).is_file():
-            # Connecting would make an empty file, which MLflow then takes for a broken database.
-            return Holdings(aliases={}, stages={})
-        url = url.set(database=Path(url.database).absolute().as_uri(), query={"mode": "ro", "uri": "true"})
-    engine = create_engine(url, poolclass=NullPool)
+def _digest_from_server(model_name: str, number: int) -> str | None:
+    from mlflow.exceptions import MlflowException
+
     try:
-        with engine.connect() as connection:
-            held = {alias: int(version) for alias, version in connection.execute(_ALIASES, {"name": model_name})}
-            found = connection.execute(_STAGES, {"name": model_name}).tuples().all() if stages else ()
-            return Holdings(aliases=held, stages={int(v): stage for v, stage in found if stage != _DELETED})
-    finally:
-        engine.dispose()
+        return str(connect().get_model_version(model_name, str(number)).tags.get(DIGEST_TAG, ""))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise refused(error, "The model registry cannot be read", "Check MLFLOW_TRACKING_URI.") from error
 
 
 def _from_server(model_name: str, stages: bool) -> Holdings:

@@ -15,6 +15,7 @@ from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import canary, deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, holdings, opened
 from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
+from mondegreen.registry.lost import AGAIN, lost_candidate
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
 from mondegreen.registry.recovery import recover, unsettled
@@ -394,7 +395,9 @@ def _number_of(version_id: str | int, model_name: str, aliases: Aliases) -> int:
     rest = given.removeprefix(f"{model_name}/").removeprefix(model_name)
     if rest.startswith("@"):
         if rest[1:] not in aliases:
-            raise UsageError(f"Nobody is {rest} of {model_name}.", "`mondegreen models list` shows who holds what.")
+            _, missing = lost_candidate()
+            way = f"{missing} {AGAIN}" if missing else "`mondegreen models list` shows who holds what."
+            raise UsageError(f"Nobody is {rest} of {model_name}.", way)
         return aliases[rest[1:]]
     number = rest.removeprefix("v")
     if not (number.isascii() and number.isdigit()):

@@ -23,11 +23,11 @@ from sqlalchemy import text
 from mondegreen.config import load_params
 from mondegreen.db import connect, database_url, reading
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.files import copy_sqlite, flock, lock, read_json
+from mondegreen.files import copy_sqlite, flock, lock
 from mondegreen.git import broken_lock
-from mondegreen.records import RegisteredVersion, Registration
 from mondegreen.registry.aliases import LOCK, Holdings, holdings, local_folder, opened
 from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
+from mondegreen.registry.lost import AGAIN, lost_candidate
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import cut_off
 from mondegreen.tables import SCHEMA
@@ -197,16 +197,9 @@ def _consistency(ledger: Ledger, held: Holdings) -> Findings:
 
 def _candidate() -> Findings:
     """Whether the version that the stage register made, or DVC's run cache gave back, is in this registry."""
-    path = tracking_root() / "build" / "register" / "version.json"
-    made = read_json(path, Registration).root if path.is_file() else None
-    if not isinstance(made, RegisteredVersion) or made.version in holdings(made.name).stages:
-        return
-    yield (
-        "warning",
-        f"{path} names {made.name} version {made.version}, which this registry does not have: it is another "
-        "one, or DVC's run cache gave the file back.",
-        "`dvc repro --force --single-item register` registers the candidate in build/ again.",
-    )
+    path, said = lost_candidate()
+    if said:
+        yield "warning", f"{path} names a version that is not here: it is another registry's. {said}", AGAIN
 
 
 def _paths() -> Findings:

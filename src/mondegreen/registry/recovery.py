@@ -152,10 +152,11 @@ def _change(ledger: Ledger, held: Holdings) -> Change | None:
         text = f"The ledger begins: {_names(actual)} when it was opened."
         return Change(text, {}, actual, action=FOUND) if actual else None
     known = last.after
-    if known and not held.stages:
+    if known and not held.stages and ledger.succession().served:  # of candidates only, it begins anew
         raise RegistryError(
             f"The registry holds no version of {ledger.model_name}, though the ledger knows of {_names(known)}.",
-            "Check MLFLOW_TRACKING_URI, or put mlruns/mlflow.db back from a backup.",
+            "Check MLFLOW_TRACKING_URI, or put mlruns/mlflow.db back from a backup. To another home it goes with its "
+            "versions: `mondegreen registry move --to URI`, from the old one.",
         )
     if moved := [_moved(alias, known, actual) for alias in ALIASES if known.get(alias) != actual.get(alias)]:
         promoted = actual.get(CHAMPION) if actual.get(CHAMPION) != known.get(CHAMPION) else None

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.config import Params, params_of
-from mondegreen.errors import UsageError
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.files import no_collection, path_text, read_json, read_jsonl
 from mondegreen.records import (
     Alternative,
@@ -26,6 +26,7 @@ from mondegreen.records import (
     Utterance,
     Word,
 )
+from mondegreen.registry.lost import AGAIN, lost
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Verdict, VerdictOutcome, slice_label
 from mondegreen.scoring.wording import confidence, percent, points, probability, span
@@ -162,6 +163,7 @@ class Summary(BaseModel):
     p_value: float | None
     regression: str
     registered: RegisteredVersion | None
+    lost: str  # a sentence when the registry that is asked does not have it
     report: str
 
 
@@ -173,7 +175,7 @@ def summary(build: Path = Path("build")) -> Summary:
         RegistryError: the verdict is not as it was written.
     """
     verdict = Verdict.read(build / "validate" / "verdict.json")
-    suites = _regression(build, verdict)
+    suites, registered = _regression(build, verdict), _registered(build, verdict)
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -184,7 +186,8 @@ def summary(build: Path = Path("build")) -> Summary:
         interval=verdict.interval,
         p_value=verdict.p_value,
         regression=_suites(suites) if suites else "not run for this candidate",
-        registered=_registered(build, verdict),
+        registered=registered,
+        lost=_lost(registered) if registered else "",
         report=str(build / "validate" / "report.html"),
     )
 
@@ -211,10 +214,20 @@ def render(found: Summary) -> RenderableType:
     lines += [
         f"regression   {escape(found.regression)}",
         f"registered   {_version(found.registered)}",
+        *([f"             [red bold]{escape(found.lost)}[/]"] if found.lost else []),
         f"report       {escape(found.report)}",
         "MLflow       make ui",
     ]
     return Group(table, *lines)
+
+
+def _lost(version: RegisteredVersion) -> str:
+    """What to say of a version that is not in this registry; nothing where nobody can be asked."""
+    try:
+        missing = lost(version)
+    except RegistryError:
+        return ""
+    return f"{missing} {AGAIN}" if missing else ""
 
 
 def _row(verdict: Verdict, name: str) -> SummaryRow:

@@ -1,6 +1,6 @@
 """Whether this run is a trial: every `dvc exp run` is one, and every run while `validate.on` is dev.
 
-DVC's memory knows files, not the environment. So this stage, and it alone, runs every time (`always_changed`), and
+DVC's memory knows files, not the environment. So this stage runs every time (`always_changed`), and
 `evaluate`, `validate` and `regress` depend on what it writes: after `dvc exp apply X`, `dvc repro` finds that this is
 no trial any more and judges the candidate on test, with the training as it is.
 """
