@@ -55,10 +55,17 @@ def judged() -> "list[Utterance]":
 
 def ways(model: str) -> dict[str, tuple[str, str]]:
     """Folder and runtime of each; the variants are made when they are not there."""
+    from mondegreen.errors import UsageError
+    from mondegreen.speech.runtime import open_model
     from mondegreen.speech.variants import Precision, make_variant
 
     parent = model_folder(model)
-    found = {PLAIN: (str(parent), "torch"), EXPORT: (str(parent), "onnx")}
+    found = {PLAIN: (str(parent), "torch")}
+    try:
+        open_model(str(parent), "onnx")
+        found[EXPORT] = (str(parent), "onnx")
+    except UsageError as error:
+        print(f"{EXPORT} is left out: {error}\n")
     precisions: tuple[Precision, ...] = ("int8", "bf16")
     for precision in precisions:
         folder = PLACE / f"{model}-{precision}"
@@ -92,7 +99,7 @@ def line(way: str, found: dict[str, Any], rows: "list[Utterance]") -> dict[str, 
         "way": way,
         "processor seconds": f"{mine['processor']:.1f}",
         "of torch's": f"{mine['processor'] / plain['processor']:.2f}",
-        "of ONNX Runtime's": f"{mine['processor'] / found[EXPORT]['processor']:.2f}",
+        "of ONNX Runtime's": f"{mine['processor'] / found[EXPORT]['processor']:.2f}" if EXPORT in found else "–",
         "texts that differ": sum(a != b for a, b in zip(mine["texts"], plain["texts"], strict=True)),
         "peak MiB": mine["peak_mib"],
     }

@@ -17,7 +17,7 @@ from mondegreen.speech import onnx_export
 from mondegreen.speech.acoustic_model import AcousticModel
 from mondegreen.speech.digests import model_digest
 from mondegreen.speech.model import load_model
-from mondegreen.speech.onnx_model import NoExport
+from mondegreen.speech.onnx_model import NoExport, OnnxModel
 from mondegreen.speech.runtime import open_model
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.speech.variants import Precision, make_variant
@@ -125,3 +125,19 @@ def test_a_variant_of_a_variant_and_what_cannot_be_exported_are_refused(
     monkeypatch.setattr("mondegreen.speech.onnx_int8.export", refused)
     with pytest.raises(UsageError, match=r"in int8: its export hears another text than torch\.\n.*--bf16"):
         make_variant(pair("wav2vec2")[0].folder, tmp_path / "model", "int8")
+
+
+def test_last_bits_refuse_an_export_and_no_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, exported = pair("wav2vec2")
+
+    def write(network: object, place: Path) -> None:
+        for path in exported.place.glob("*.onnx*"):
+            shutil.copy(path, place)
+
+    heard = OnnxModel.lattices
+    monkeypatch.setattr(onnx_export, "_write", write)
+    monkeypatch.setattr(OnnxModel, "lattices", lambda self, items: [row + 1.1e-4 for row in heard(self, items)])
+    (tmp_path / "plain").mkdir()
+    assert "off torch's" in onnx_export.export(str(parent.folder), tmp_path / "plain").refused
+    make_variant(parent.folder, tmp_path / "model", "int8")
+    assert open_model(str(tmp_path / "model")).runtime == "onnx"

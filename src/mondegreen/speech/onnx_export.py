@@ -79,8 +79,11 @@ class _Positions(nn.Module):
         return cast(Tensor, self.activation(summed).transpose(1, 2))
 
 
-def export(name: str, folder: Path) -> Export:
+def export(name: str, folder: Path, tolerance: float = TOLERANCE) -> Export:
     """Writes both graphs of the model `name` into `folder` and compares them with torch.
+
+    Args:
+        tolerance: of a log probability.
 
     Returns:
         What is known of them; `refused` says why they are not to be used.
@@ -104,7 +107,7 @@ def export(name: str, folder: Path) -> Export:
     names = sorted(path.name for path in folder.iterdir())
     facts = facts.model_copy(update={"files": {name: sha256_file(folder / name) for name in names}})
     exported = OnnxModel(name, model.folder, model.weights, facts, folder)
-    return facts.model_copy(update={"refused": difference(model, exported)})
+    return facts.model_copy(update={"refused": difference(model, exported, tolerance)})
 
 
 def _facts(model: SpeechModel) -> Export:
@@ -191,7 +194,7 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def difference(model: AcousticModel, exported: AcousticModel) -> str:
+def difference(model: AcousticModel, exported: AcousticModel, tolerance: float = TOLERANCE) -> str:
     """What two runtimes make otherwise of the probe, one at a time and in one padded batch; "" when nothing.
 
     The probe is what a voice is made of, without words: a gliding harmonic tone that comes and goes, over noise.
@@ -205,8 +208,8 @@ def difference(model: AcousticModel, exported: AcousticModel) -> str:
         )
         for ours, theirs in zip(expected, found, strict=True):
             off = float(np.abs(ours - theirs).max())
-            if not off <= TOLERANCE:
-                return f"its export is {off:.1e} off torch's log probabilities, more than {TOLERANCE:g}"
+            if not off <= tolerance:
+                return f"its export is {off:.1e} off torch's log probabilities, more than {tolerance:g}"
             texts = [greedy(lattice, model.vocabulary, model.frame_seconds).text for lattice in (ours, theirs)]
             if texts[0] != texts[1]:
                 return "its export hears another text than torch"
