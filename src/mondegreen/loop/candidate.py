@@ -51,11 +51,12 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
 
 
 def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
-    """What the registry's list shows of a version."""
+    """What the registry's list shows of a version; the rest of what made it is lineage.json in its run."""
     numbers = {
         "p_value": verdict.p_value,
         "wer_before": verdict.baseline and verdict.baseline.wer.rate,
         "wer_after": verdict.candidate and verdict.candidate.wer.rate,
         "wer_improvement": verdict.wer_improvement,
     }
-    return trained.data | {name: f"{value:.4g}" for name, value in numbers.items() if value is not None}
+    lineage = {name: trained.data[name] for name in ("git.commit", "data.dvc") if name in trained.data}
+    return lineage | {name: f"{value:.4g}" for name, value in numbers.items() if value is not None}
