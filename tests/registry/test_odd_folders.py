@@ -40,6 +40,9 @@ def test_nothing_is_written_outside_of_the_project(
     monkeypatch.setattr("mondegreen.registry.package._CODE", project / ".git")
     if linked:
         (tmp_path / "link").symlink_to(project)
+        (project / "real").mkdir()
+        (project / "models").mkdir()
+        (project / "models" / "1").symlink_to(project / "real")
     monkeypatch.chdir(tmp_path / "link" if linked else project)
     outside = _all(tmp_path) - _all(project)
 

@@ -154,6 +154,51 @@ def test_a_full_disk_drops_an_answer_whole(tmp_path: Path, monkeypatch: pytest.M
     spool.close()
 
 
+def test_a_process_that_ends_while_another_one_looks_for_killed_ones_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def just_gone(path: Path, *patience: float) -> Iterator[int | None]:
+        if path.parent.name == "another":
+            path.parent.rmdir()
+            raise FileNotFoundError(path)
+        with flock(path, *patience) as held:
+            yield held
+
+    monkeypatch.setattr("mondegreen.serving.spool.flock", just_gone)
+    (tmp_path / "another").mkdir()
+    store = Store()
+    spool = Spool(tmp_path, store, 10**6)
+    put(spool, "r0")
+    until(lambda: store.taken == ["r0"])
+    assert not spool.state.problem
+    spool.close()
+
+
+def test_a_disk_that_is_full_for_a_while_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def full(path: Path, *how: int) -> int:
+        if how[0] & os.O_CREAT and Path(path).suffix == ".jsonl":
+            raise OSError(28, "No space left on device")
+        return opened(path, *how)
+
+    monkeypatch.setattr("mondegreen.serving.spool._PAUSE", 0.02)
+    store = Store()
+    spool = Spool(tmp_path, store, 10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", full)
+        put(spool, "r0")
+        assert "No space left" in until(lambda: spool.state.problem)
+        put(spool, "r1")
+    until(lambda: sorted(store.taken) == ["r0", "r1"])
+    until(lambda: not spool.state.problem)
+    put(spool, "r2")
+    until(lambda: len(store.taken) == 3)
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_processes_never_take_the_same_answers(tmp_path: Path) -> None:
     killed(tmp_path)
     store = Store()

@@ -64,7 +64,7 @@ def log_model(model_folder: Path, card: str, metadata: dict[str, str]) -> str:
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(_SCRIPT),
-            artifacts={"model": model_folder.absolute().as_uri(), "card": readme.as_uri()},  # MLflow unquotes paths
+            artifacts={"model": model_folder.resolve().as_uri(), "card": readme.as_uri()},  # MLflow unquotes paths
             code_paths=[str(code)],
             pip_requirements=serving_requirements(),  # given, because MLflow would load the model to guess them
             metadata=metadata,

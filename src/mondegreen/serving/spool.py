@@ -30,7 +30,7 @@ from mondegreen.speech.channels import channel_of
 from mondegreen.speech.transcriber import Transcription
 
 BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
-_CURRENT, _AUDIO, _REFUSED = "current.jsonl", "audio", "refused"
+_CURRENT, _NEXT, _AUDIO, _REFUSED = "current.jsonl", "next.jsonl", "audio", "refused"
 _PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
 _TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
 _log = logging.getLogger(__name__)
@@ -172,8 +172,8 @@ class Spool:
         for held in self._folders.values():
             held.close()
 
-    def _open(self) -> int:
-        file = os.open(self.own / _CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    def _open(self, name: str = _CURRENT) -> int:
+        file = os.open(self.own / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         sync(self.own)  # the file's name
         return file
 
@@ -181,11 +181,10 @@ class Spool:
         pause = _PAUSE
         while True:
             closing = self._closing
-            self._take_over()
-            self._rotate()
-            done = True
-            for lines in [lines for folder in self._folders for lines in _ready(folder)]:
-                done &= self._written(lines)
+            try:
+                done = self._round()
+            except OSError as error:  # a disk that is full or broken may get well again, and nobody else writes down
+                done = self._later(str(error))
             if closing:
                 return
             pause = _PAUSE if done else min(_LONGEST_PAUSE, 2 * pause)
@@ -193,6 +192,17 @@ class Spool:
                 self._wake.wait()  # nothing to do until somebody adds
                 self._wake.clear()
             self._pause(pause)
+
+    def _round(self) -> bool:
+        """Writes down what is there; False when some of it has to wait."""
+        self._take_over()
+        self._rotate()
+        done = True
+        for lines in [lines for folder in self._folders for lines in _ready(folder)]:
+            done &= self._written(lines)
+        if done:
+            self.state.problem = ""
+        return done
 
     def _pause(self, seconds: float) -> None:
         """Lets a few answers come together; ends at once when the spool is closed."""
@@ -208,7 +218,11 @@ class Spool:
             if folder in self._folders or hidden or not folder.is_dir() or folder.name == _REFUSED:
                 continue
             held = ExitStack()
-            if held.enter_context(flock(folder / LOCK, 0)) is None:
+            try:
+                free = held.enter_context(flock(folder / LOCK, 0)) is not None
+            except FileNotFoundError:  # its process ended just now, and took it along
+                continue
+            if not free:
                 held.close()
                 continue
             self._folders[folder] = held
@@ -231,12 +245,16 @@ class Spool:
         """The lines so far are a file that nobody writes to any more."""
         with self._syncing, self._lock:
             current = self.own / _CURRENT
-            if current.stat().st_size:
-                self._to_disk(self._file)
-                self._synced = self._added
-                os.close(self._file)
-                current.rename(self.own / f"{secrets.token_hex(8)}.ready")
-                self._file = self._open()
+            if not current.stat().st_size:
+                return
+            following, former = self._open(_NEXT), self._file  # where there is no room for it, nothing changes
+            self._to_disk(former)
+            self._synced = self._added
+            current.rename(self.own / f"{secrets.token_hex(8)}.ready")
+            (self.own / _NEXT).rename(current)
+            self._file = following
+            os.close(former)
+            sync(self.own)
 
     def _written(self, lines: Path) -> bool:
         """Writes one file's answers down and removes it; False when it has to wait."""
