@@ -19,15 +19,18 @@ from mondegreen.config import Params
 from mondegreen.errors import RegistryError
 from mondegreen.listening import bound
 from mondegreen.serving import champion as champions
+from mondegreen.serving import followers
 from mondegreen.serving import server as serving
 from mondegreen.serving.champion import Served
 from mondegreen.serving.followers import Following, await_servers, servers_of, write_following
 from mondegreen.serving.spool import Spool
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.speech.variants import make_variant
+from tests.monitoring.listener import OK, listening
 from tests.registry.registered import NAME, deployer
 from tests.serving.conftest import noise, register, running, settings, until
 from tests.serving.test_serving import post, stored
+from tests.support.ports import closed_port
 
 URI = f"models:/{NAME}@champion"
 
@@ -117,6 +120,30 @@ def test_a_deployment_ends_when_the_servers_of_this_machine_answer_with_it(
         (moving, said) = moved("rollback", "--reason", "to see it")
         assert moving["servers"][0]["serves"] == f"{NAME}/2"
         assert f"still answers with {NAME}/2: The files are damaged." in said
+
+
+def test_servers_elsewhere_are_waited_for_by_their_address(
+    deployed: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*words: str) -> Any:
+        return CliRunner().invoke(app, ["models", *words, "--json"])
+
+    register(models[1])
+    assert moved("deploy", "2", "--server", "speech-2:8378").exit_code == 2
+    monkeypatch.setattr(followers, "servers_of", lambda folder, uri: [])  # as on another machine
+    nobody = f"http://127.0.0.1:{closed_port()}"
+    with running(settings(poll_seconds=0.5)) as url:
+        found = moved("deploy", "2", "--server", f"{url}/")
+        assert found.exit_code == 0, found.output
+        servers = {one["address"]: one["serves"] for one in json.loads(found.stdout)["servers"]}
+        assert servers == {f"{url}/": f"{NAME}/2"} and not found.stderr
+        Slow(monkeypatch, fails=True).free.set()
+        said = moved("rollback", "--server", url, "--server", nobody, "--wait", "2").stderr
+        assert f"warning: the server at {nobody}: It does not answer (ConnectionError)." in said
+        assert f"the server at {url} still answers with {NAME}/2: The files are damaged. It tries again at" in said
+        assert "It follows" in followers.ask_server(url, "models:/another@champion").problem
+    with listening(OK) as other:
+        assert followers.ask_server(other.url, URI).problem.startswith("It does not answer")
 
 
 def test_a_full_disk_keeps_no_server_from_following(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, moment, require_project, table
+from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import many, percent, probability
 
@@ -36,6 +37,10 @@ ForceOption = Annotated[bool, typer.Option("--force", help="All four of them, an
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
 WaitOption = Annotated[
     float, typer.Option(min=0, help="Seconds to wait for the servers of this machine that follow the alias.")
+]
+ServerOption = Annotated[
+    list[str] | None,
+    typer.Option("--server", metavar="URL", help="Wait for this server, too, on whatever machine; repeatable."),
 ]
 _WAIT = 60.0
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
@@ -84,18 +89,20 @@ def deploy(
     force: ForceOption = False,
     reason: ReasonOption = "",
     wait: WaitOption = _WAIT,
+    server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """To production, if its proof holds: verdict, regression suites, files, and the champion it was judged beside.
 
-    It ends when the servers of this machine answer with it, or says which do not. The exit code is 1 when it is
-    refused; then nothing was moved.
+    It ends when the servers of this machine, and those that --server names, answer with it, or says which do not. The
+    exit code is 1 when it is refused; then nothing was moved.
     """
     found = deployer(name, store)
+    addresses = _addresses(server)
     moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
-    _deployed(found, moved, wait, as_json)
+    _deployed(found, moved, wait, addresses, as_json)
 
 
 @app.command()
@@ -103,13 +110,14 @@ def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A version that was in production once.")] = None,
     reason: ReasonOption = "",
     wait: WaitOption = _WAIT,
+    server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Back to the version in production before; a second time, one further back. It waits for servers, too."""
-    found = deployer(name, store)
-    _deployed(found, found.rollback(to, reason=reason), wait, as_json)
+    found, addresses = deployer(name, store), _addresses(server)
+    _deployed(found, found.rollback(to, reason=reason), wait, addresses, as_json)
 
 
 @app.command()
@@ -253,24 +261,33 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
     answer(facts, screen, as_json)
 
 
-def _deployed(found: "ModelDeployer", deployment: "Deployment", wait: float, as_json: bool) -> None:
-    """Says what was moved, and which servers of this machine answer with it by now."""
+def _addresses(servers: list[str] | None) -> list[str]:
+    """Said before anything is moved. Raises UsageError: one is none."""
+    for address in servers or []:
+        if not address.startswith(("http://", "https://")):
+            raise UsageError(f"--server {address} is no address.", "Write http://HOST:8378.")
+    return servers or []
+
+
+def _deployed(
+    found: "ModelDeployer", deployment: "Deployment", wait: float, addresses: list[str], as_json: bool
+) -> None:
+    """Says what was moved, and which servers answer with it by now."""
     from mondegreen.serving.followers import await_servers
 
     name, _, _ = deployment.version_id.rpartition("/")
     with progress("servers follow") as advance:
         uri, version = f"models:/{name}@champion", deployment.version_id
-        servers = await_servers(found.folder / "serve", uri, version, wait, advance)
+        servers = await_servers(found.folder / "serve", uri, version, wait, advance, addresses)
     facts = {"notes": found.notes, "servers": [one.model_dump(mode="json") for one in servers]}
     follow = sum(one.serves == version for one in servers)
-    said = f" {many(follow, 'server')} of this machine answer{'s' * (follow == 1)} with it." if follow else ""
+    where = "" if addresses else " of this machine"
+    said = f" {many(follow, 'server')}{where} answer{'s' * (follow == 1)} with it." if follow else ""
     _answer(found, deployment.to_dict() | facts, deployment.text + said, as_json)
     for one in servers:
         if one.serves != version:
-            why = one.problem or (f"{one.loading} is being loaded" if one.loading else "it has not seen the move")
-            again = f" It tries again at {one.next_try:%H:%M:%S} UTC." if one.next_try and one.problem else ""
-            said = f"the server with process {one.pid} still answers with {one.serves}: {why}{again}"
-            typer.echo(f"warning: {said}", err=True)
+            still = f" still answers with {one.serves}" if one.serves else ""
+            typer.echo(f"warning: {one}{still}: {one.why}", err=True)
 
 
 def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:

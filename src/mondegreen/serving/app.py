@@ -122,6 +122,7 @@ def ready(request: Request) -> Response:
         "follows": server.champion.model,
         "loading": _loading(server.champion),
         "problem": server.champion.problem or None,
+        "failed": server.champion.attempts.failed or None,
         "next_try": _moment(server.champion.attempts.next_try),
         "store": spool.problem or None,
         "answers_waiting": spool.waiting,
