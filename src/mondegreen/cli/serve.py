@@ -56,8 +56,10 @@ def serve(
 
 def _run(name: str, store: Path, listening: socket.socket, host: str, as_json: bool) -> None:
     from mondegreen.config import params_of
+    from mondegreen.serving.log import log_with_times
     from mondegreen.serving.server import serve as run
 
+    log_with_times()
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listening.getsockname()[1]}"
     run(

@@ -62,9 +62,11 @@ class Exporting:
 def main(name: str) -> int:
     """The process: 0 when the export is there and verified, else 1 and the reason on stderr."""
     from mondegreen.errors import MondegreenError
+    from mondegreen.serving.log import log_with_times
     from mondegreen.speech.onnx_model import NoExport
     from mondegreen.speech.onnx_store import open_export
 
+    log_with_times()
     os.nice(_NICE)
     try:
         open_export(name)
