@@ -3,6 +3,7 @@
     python -m benchmarks.serving                       requests a second and latencies at 1, 8 and 32 clients
     python -m benchmarks.serving --faults              32 clients for two minutes; deployments, rollbacks and kill -9
 
+    python -m benchmarks.serving --shadow              1 and 8 clients without a shadow, with one, and without
     python -m benchmarks.serving --memory              resident memory at the start, after 500 and 5,000 requests
 
 `--faults` deploys and rolls back twice, kills a process of the database (PostgreSQL, where Debian's package is
@@ -147,22 +148,56 @@ def throughput(seconds: float, sounds: list[bytes]) -> str:
     for name, start in (("mondegreen serve", ours), ("FastAPI + pipeline", plain)):
         with start() as (_, url):
             asyncio.run(load(url, 1, 2, sounds))  # warm
-            for count in (1, 8, 32):
-                found = asyncio.run(load(url, count, seconds, sounds))
-                good = sorted(item.got - item.sent for item in found if item.status == 200)
-                # The last answers come after the end: in a long queue those are a third of all.
-                lasted = max(item.got for item in found) - min(item.sent for item in found)
-                rows.append(
-                    {
-                        "server": name,
-                        "clients": count,
-                        "requests a second": f"{len(good) / lasted:.1f}",
-                        "p50, ms": f"{1000 * statistics.median(good):.0f}",
-                        "p95, ms": f"{1000 * good[int(0.95 * len(good))]:.0f}",
-                        "not answered": len(found) - len(good),
-                    }
-                )
+            loads = [(count, asyncio.run(load(url, count, seconds, sounds))) for count in (1, 8, 32)]
+            rows += [{"server": name} | measured(count, found) for count, found in loads]
     return table(rows)
+
+
+def measured(clients: int, found: list[Answered]) -> dict[str, object]:
+    """Rate and waits of one load."""
+    good = sorted(item.got - item.sent for item in found if item.status == 200)
+    # The last answers come after the end: in a long queue those are a third of all.
+    lasted = max(item.got for item in found) - min(item.sent for item in found)
+    return {
+        "clients": clients,
+        "requests a second": f"{len(good) / lasted:.1f}",
+        "p50, ms": f"{1000 * statistics.median(good):.0f}",
+        "p95, ms": f"{1000 * good[int(0.95 * len(good))]:.0f}",
+        "not answered": len(found) - len(good),
+    }
+
+
+def shadow(seconds: float, sounds: list[bytes]) -> str:
+    """What whoever is answered loses to the shadow: the same load beside none, and while it may hear everybody."""
+    from mondegreen.registry.deployer import ModelDeployer
+
+    rows = []
+    with ours() as (_, url):
+        asyncio.run(load(url, 1, 2, sounds))  # warm
+        for share in (0, 1, 0):
+            if share:
+                ModelDeployer().start_canary(0.0, 1.0)
+            else:
+                ModelDeployer().stop_canary()
+            while bool(shadowed(url)) != bool(share):
+                asyncio.run(load(url, 1, 0.5, sounds))
+            for count in (1, 8):
+                before = shadowed(url)
+                found = asyncio.run(load(url, count, seconds, sounds))
+                after = shadowed(url)
+                more = {f"it {state}": after.get(state, 0) - before.get(state, 0) for state in ("heard", "dropped")}
+                rows.append({"shadow of": f"{share:.0%}"} | measured(count, found) | more)
+    return table(rows)
+
+
+def shadowed(url: str) -> dict[str, int]:
+    """Recordings for the shadow, by what became of them; nothing before the first, and without a canary."""
+    with httpx2.Client(base_url=url) as client:
+        if not client.get("/readyz").json()["canary"]:
+            return {}
+        lines = client.get("/metrics").text.splitlines()
+    found = [line.split() for line in lines if line.startswith("mondegreen_shadow_total{")]
+    return {name.split('"')[1]: int(float(value)) for name, value in found}
 
 
 def memory(sounds: list[bytes], counts: tuple[int, ...] = (0, 500, 5_000)) -> str:
@@ -301,6 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--shadow", action="store_true")
     parser.add_argument("--seconds", type=float, help="120 with --faults, 20 for each number of clients without")
     parser.add_argument("--clips", type=int, default=20)
     chosen = parser.parse_args()
@@ -314,7 +350,7 @@ def main() -> None:
         return
     if not chosen.faults:
         with project():
-            print(throughput(chosen.seconds or 20, sounds))
+            print((shadow if chosen.shadow else throughput)(chosen.seconds or 20, sounds))
         return
     with database() as url, project():
         if url:
