@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, moment, require_project, table
-from mondegreen.errors import UsageError
+from mondegreen.cli.following import (
+    WAIT,
+    ServerOption,
+    WaitOption,
+    addresses_of,
+    await_followers,
+    warn_of_others,
+    who_follow,
+)
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import many, percent, probability
+from mondegreen.scoring.wording import percent, probability
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,14 +43,6 @@ OverrideOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="All four of them, and says which it was.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
-WaitOption = Annotated[
-    float, typer.Option(min=0, help="Seconds to wait for the servers of this machine that follow the alias.")
-]
-ServerOption = Annotated[
-    list[str] | None,
-    typer.Option("--server", metavar="URL", help="Wait for this server, too, on whatever machine; repeatable."),
-]
-_WAIT = 60.0
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
@@ -88,7 +88,7 @@ def deploy(
     override: OverrideOption = None,
     force: ForceOption = False,
     reason: ReasonOption = "",
-    wait: WaitOption = _WAIT,
+    wait: WaitOption = WAIT,
     server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
@@ -100,7 +100,7 @@ def deploy(
     exit code is 1 when it is refused; then nothing was moved.
     """
     found = deployer(name, store)
-    addresses = _addresses(server)
+    addresses = addresses_of(server)
     moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
     _deployed(found, moved, wait, addresses, as_json)
 
@@ -109,14 +109,14 @@ def deploy(
 def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A version that was in production once.")] = None,
     reason: ReasonOption = "",
-    wait: WaitOption = _WAIT,
+    wait: WaitOption = WAIT,
     server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Back to the version in production before; a second time, one further back. It waits for servers, too."""
-    found, addresses = deployer(name, store), _addresses(server)
+    found, addresses = deployer(name, store), addresses_of(server)
     _deployed(found, found.rollback(to, reason=reason), wait, addresses, as_json)
 
 
@@ -261,33 +261,15 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
     answer(facts, screen, as_json)
 
 
-def _addresses(servers: list[str] | None) -> list[str]:
-    """Said before anything is moved. Raises UsageError: one is none."""
-    for address in servers or []:
-        if not address.startswith(("http://", "https://")):
-            raise UsageError(f"--server {address} is no address.", "Write http://HOST:8378.")
-    return servers or []
-
-
 def _deployed(
     found: "ModelDeployer", deployment: "Deployment", wait: float, addresses: list[str], as_json: bool
 ) -> None:
     """Says what was moved, and which servers answer with it by now."""
-    from mondegreen.serving.followers import await_servers
-
-    name, _, _ = deployment.version_id.rpartition("/")
-    with progress("servers follow") as advance:
-        uri, version = f"models:/{name}@champion", deployment.version_id
-        servers = await_servers(found.folder / "serve", uri, version, wait, advance, addresses)
+    version = deployment.version_id
+    servers = await_followers(found.folder, version, wait, addresses)
     facts = {"notes": found.notes, "servers": [one.model_dump(mode="json") for one in servers]}
-    follow = sum(one.serves == version for one in servers)
-    where = "" if addresses else " of this machine"
-    said = f" {many(follow, 'server')}{where} answer{'s' * (follow == 1)} with it." if follow else ""
-    _answer(found, deployment.to_dict() | facts, deployment.text + said, as_json)
-    for one in servers:
-        if one.serves != version:
-            still = f" still answers with {one.serves}" if one.serves else ""
-            typer.echo(f"warning: {one}{still}: {one.why}", err=True)
+    _answer(found, deployment.to_dict() | facts, deployment.text + who_follow(servers, version), as_json)
+    warn_of_others(servers, version)
 
 
 def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:

@@ -178,13 +178,16 @@ class Spool:
         return file
 
     def _drain(self) -> None:
-        pause = _PAUSE
+        pause, broken = _PAUSE, ""
         while True:
             closing = self._closing
             try:
                 done = self._round()
+                if done and self.state.problem == broken:
+                    self.state.problem = ""
             except OSError as error:  # a disk that is full or broken may get well again, and nobody else writes down
-                done = self._later(str(error))
+                broken = str(error)
+                done = self._later(broken)
             if closing:
                 return
             pause = _PAUSE if done else min(_LONGEST_PAUSE, 2 * pause)
@@ -200,8 +203,6 @@ class Spool:
         done = True
         for lines in [lines for folder in self._folders for lines in _ready(folder)]:
             done &= self._written(lines)
-        if done:
-            self.state.problem = ""
         return done
 
     def _pause(self, seconds: float) -> None:
