@@ -9,7 +9,6 @@ Processor time from decoded audio to texts, without N-best, after one warm-up cl
 
 import argparse
 import json
-import resource
 import shutil
 import time
 from collections.abc import Sequence
@@ -89,7 +88,6 @@ def measure(folder: str, runtime: Any, paths: Sequence[Path]) -> dict[str, Any]:
         "processor": time.process_time() - started,
         "texts": texts,
         "model": stt.digest,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
@@ -101,7 +99,6 @@ def line(way: str, found: dict[str, Any], rows: "list[Utterance]") -> dict[str, 
         "of torch's": f"{mine['processor'] / plain['processor']:.2f}",
         "of ONNX Runtime's": f"{mine['processor'] / found[EXPORT]['processor']:.2f}" if EXPORT in found else "–",
         "texts that differ": sum(a != b for a, b in zip(mine["texts"], plain["texts"], strict=True)),
-        "peak MiB": mine["peak_mib"],
     }
     return shown | (worth(mine, plain, rows) if rows else {})
 
