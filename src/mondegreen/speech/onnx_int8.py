@@ -10,10 +10,6 @@ from mondegreen.files import sha256_file
 from mondegreen.speech.onnx_export import export
 from mondegreen.speech.onnx_model import ENCODER, TRANSFORMER, Export, NoExport
 
-# Of a log probability, before anything is rounded: it finds a wrong graph. Last bits, which refuse a float32 export on
-# some processors, are nothing beside eight bits, and the verdict judges what those change.
-_TOLERANCE = 1e-2
-
 
 def write_graphs(name: str, folder: Path) -> Export:
     """Writes encoder (float32) and transformer (int8) of the model `name` into `folder`.
@@ -27,7 +23,7 @@ def write_graphs(name: str, folder: Path) -> Export:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with TemporaryDirectory(dir=folder.parent) as scratch:
-        facts = export(name, Path(scratch), _TOLERANCE)
+        facts = export(name, Path(scratch))
         if facts.refused:
             raise NoExport(facts.refused)
         with _quiet():

@@ -21,7 +21,7 @@ from mondegreen.speech.ngram_files import lm_in
 from mondegreen.speech.onnx_model import Export, NoExport, OnnxModel
 
 EXPORTS = Path("var/onnx")
-EXPORT_VERSION = "1"  # goes up when exports are made otherwise than before
+EXPORT_VERSION = "2"  # goes up when exports are made otherwise than before
 _FACTS = "export.json"
 _KEPT = 4  # exports on disk, those that were used last
 # They shape the vocabulary, and are no part of the digest of the weights.
