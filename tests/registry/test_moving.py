@@ -241,12 +241,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _goes_on_after(points: "range | list[int]", target: str) -> None:
+def _goes_on_after(points: list[int], target: str, ledger: Path | None = None) -> None:
     for point in points:
 
         def work(point: int = point) -> object:
             with killed_at(point, die):
-                return moving.move_registry(target, NAME, deployer().folder).state
+                return moving.move_registry(target, NAME, ledger or deployer().folder).state
 
         status, answer = in_child(work)
         assert os.WTERMSIG(status) == signal.SIGKILL, (point, answer)
@@ -268,14 +268,24 @@ def test_killed_between_any_two_writes_it_goes_on(
     filled: Path, tmp_path: Path, database_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = without_models(picture())
+
+    def project(name: str) -> tuple[Path, Path]:
+        """An empty home, and a ledger that knows of no other move."""
+        return make_project(tmp_path / name, database_template), shutil.copytree(
+            filled / "var", tmp_path / name / "var"
+        )
+
+    whole, ledger = project("whole")
     with killed_at(-1, die) as written:
-        moving.move_registry(home(make_project(tmp_path / "whole", database_template)), NAME, deployer().folder)
+        moving.move_registry(home(whole), NAME, ledger)
     for point in range(len(written)):
-        other = make_project(tmp_path / str(point), database_template)
-        _goes_on_after([point], home(other))
-        moved(home(other))
+        other, ledger = project(str(point))
+        _goes_on_after([point], home(other), ledger)
+        moved(home(other), "--store", ledger)
         with standing(other, monkeypatch):
             assert without_models(picture()) == before, written[point]
+        entries = Ledger.open(ledger, NAME).entries()
+        assert [entry.action for entry in entries].count("moved") == 1, written[point]
 
 
 def test_damaged_files_end_it_before_anybody_is_champion_there(
