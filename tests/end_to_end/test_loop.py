@@ -62,7 +62,7 @@ def test_one_candidate_is_one_run_with_its_lineage(project: Project) -> None:
     assert len([name for name in tags if not name.startswith("mlflow.")]) <= 6
     lineage = json.loads((project.folder / f"mlruns/artifacts/{run_id}/artifacts/lineage.json").read_text())
     told = client.get_model_version("fine-tuned-stt", "1").description
-    assert told.startswith("**inconclusive**: ") and f"{run_id}/artifacts/validate/report.html)" in told
+    assert "\n\n**inconclusive**: " in told and f"{run_id}/artifacts/validate/report.html)" in told
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert {(metric.key, metric.dataset_name) for metric in model.metrics} >= {
         ("wer", "test"), ("retention_loss", "retention (test)"),
