@@ -24,6 +24,7 @@ def failed(monkeypatch: pytest.MonkeyPatch) -> Summary:
         p_value=None,
         regression="not run",
         registered=None,
+        lost="",
         report="build/validate/report.html",
     )
     monkeypatch.setattr("mondegreen.reports.outputs.summary", lambda build: found)

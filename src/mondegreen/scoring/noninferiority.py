@@ -69,7 +69,8 @@ def _lost(retention: Comparison, params: Params, name: str, called: str) -> Rete
     rules, margin = params.validate_, params.validate_.retention_margin
     evidence = gather(retention, params)
     if not evidence.is_finite:
-        reason = f"{name}: the statistics are not numbers, so what was lost cannot be judged"
+        lost = "forgetting" if name == "retention" else "what was lost"
+        reason = f"{name}: the statistics are not numbers, so {lost} cannot be judged"
         return Retention(outcome="inconclusive", reason=reason, margin=margin)
     outcome, reason = regression_outcome(retention, evidence, margin, rules.min_clusters)
     # A suite shuts on what was observed; here, to say that the model forgot is a finding and needs the lower bound.
