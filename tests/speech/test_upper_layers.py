@@ -64,7 +64,11 @@ def test_upper_layers_on_kept_outputs_hear_what_the_whole_hears(models, shape, t
             forward_features(one, batch["features"].clone(), batch["mask"])[batch["mask"]]
             for one, batch in ((network, whole), (view, above))
         )
-    assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
+        exact = copy.deepcopy(network).double()
+        true = forward_features(exact, whole["features"].double(), whole["mask"])[whole["mask"]]
+    # On some processors float32 rounds more than that of this network: 3.6e-5 of the largest, on a Xeon with AMX.
+    allowed = max(1e-5 * expected.abs().max(), (expected - true).abs().max())
+    assert (expected - found).abs().max() <= allowed
     before = above["features"].clone()
     view.train()
     FeatureCTC(view)(**above)["loss"].backward()
