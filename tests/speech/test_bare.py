@@ -80,6 +80,20 @@ def test_damage_between_frames_has_its_place_and_its_seconds() -> None:
     assert "300 bytes at 0.70 s are no frame of it" in heard(damaged)[1]["incomplete"]
 
 
+def test_damage_is_read_once_however_long_it_is() -> None:
+    class Counting(BytesIO):
+        bytes_read = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            found = super().read(size)
+            self.bytes_read += len(found)
+            return found
+
+    content = b"#!AMR\n" + b"\x04" + bytes(12) + b"\x80" * 20_000
+    stream = Counting(content)
+    assert unheard(stream, len(content), "amr", 0, 0.02, 0) and stream.bytes_read < 3 * len(content)
+
+
 def test_frames_of_wideband_amr_are_followed() -> None:
     frames = b"#!AMR-WB\n" + (b"\x44" + bytes(60)) * 50
     assert unheard(BytesIO(frames), len(frames), "amr", 0, 1.0, 0) == []

@@ -39,10 +39,10 @@ class _Bytes:
     def find(self, wanted: bytes, position: int) -> int:
         """Where these bytes stand next; the end when nowhere."""
         while position < self.size:
-            block = self.at(position, BLOCK)
-            if (place := block.find(wanted)) >= 0:
-                return position + place
-            position += max(1, len(block) - len(wanted) + 1)
+            self.at(position)
+            if (place := self._block.find(wanted, position - self._start)) >= 0:
+                return self._start + place
+            position = max(position + 1, self._start + len(self._block) - len(wanted) + 1)
         return self.size
 
     def at(self, position: int, length: int = _HEAD) -> bytes:
