@@ -216,6 +216,12 @@ def test_a_registry_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monke
     assert "4 failed cases" in screen(made)
 
 
+def test_an_address_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    with pytest.raises(RegistryError, match="cannot be read"):
+        holdings("fine-tuned-stt")
+
+
 def test_looking_makes_no_registry(tmp_path: Path) -> None:
     assert holdings("fine-tuned-stt").aliases == {}
     assert not (tmp_path / "mlruns").exists()

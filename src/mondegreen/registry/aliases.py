@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import Timeout
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -103,7 +103,7 @@ def holdings(model_name: str, stages: bool = True) -> Holdings:
     """
     if is_server(uri := tracking_uri()):
         return _from_server(model_name, stages)
-    with _database(make_url(uri)) as connection:
+    with _database(uri) as connection:
         if connection is None:
             return Holdings(aliases={}, stages={})
         held = {alias: int(version) for alias, version in connection.execute(_ALIASES, {"name": model_name})}
@@ -120,20 +120,21 @@ def digest_of(model_name: str, number: int) -> str | None:
     if is_server(uri := tracking_uri()):
         return _digest_from_server(model_name, number)
     wanted = {"name": model_name, "version": number, "key": DIGEST_TAG, "deleted": _DELETED}
-    with _database(make_url(uri)) as connection:
+    with _database(uri) as connection:
         return None if connection is None else connection.execute(_DIGEST, wanted).scalar()
 
 
 @contextmanager
-def _database(url: URL) -> Iterator[Connection | None]:
+def _database(uri: str) -> Iterator[Connection | None]:
     """The registry's database, to be read; None where there is none yet."""
-    if url.get_backend_name() == "sqlite":
-        if not url.database or not Path(url.database).is_file():
-            # Connecting would make an empty file, which MLflow then takes for a broken database.
-            yield None
-            return
-        url = url.set(database=Path(url.database).absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     try:
+        url = make_url(uri)
+        if url.get_backend_name() == "sqlite":
+            if not url.database or not Path(url.database).is_file():
+                # Connecting would make an empty file, which MLflow then takes for a broken database.
+                yield None
+                return
+            url = url.set(database=Path(url.database).absolute().as_uri(), query={"mode": "ro", "uri": "true"})
         engine = create_engine(url, poolclass=NullPool)
         try:
             with engine.connect() as connection:
