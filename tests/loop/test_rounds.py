@@ -252,6 +252,22 @@ def test_a_disk_that_refuses_the_log_leaves_the_job_to_the_next_run(project: Loo
     assert orchestrator.run_job().state == "completed"
 
 
+@pytest.mark.parametrize(("plan", "state"), [({}, "completed"), ({"breaks": "train"}, "failed")], ids=["ends", "fails"])
+def test_a_disk_that_refuses_mlflow_does_not_keep_the_round_open(
+    project: LoopProject, monkeypatch: pytest.MonkeyPatch, plan: dict[str, object], state: str
+) -> None:
+    def full(*arguments: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mondegreen.registry.mlflow_store.tracking_root", project.folder.resolve)
+    monkeypatch.setattr("mondegreen.registry.mlflow_store.registry_file", lambda: None)
+    monkeypatch.setattr("mondegreen.registry.run_logs.log_round", full)
+    project.plan(**plan)
+    orchestrator = project.orchestrator()
+    orchestrator.trigger_finetuning(approve=True)
+    assert orchestrator.run_job().state == state
+
+
 def test_an_own_branch_for_each_round(tmp_path: Path) -> None:
     project = LoopProject(tmp_path, branch=True)
     (tmp_path / ".gitignore").write_text("var/\nbuild/\nruns.log\nplan.json\n")
