@@ -17,6 +17,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
+from mondegreen.cli.registry import _said
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import UsageError
 from mondegreen.registry import moving
@@ -362,6 +363,21 @@ def test_addresses_are_whole_and_hold_no_password(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://here:5000")
     with pytest.raises(UsageError, match="Two servers"):
         address("http://other:secret@there:5000")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "way"),
+    [
+        ("sqlite:////p/mlruns/mlflow.db", "http://s:1", "remove /p/mlruns/mlflow.db and /p/mlruns/artifacts."),
+        ("sqlite:////p/mlflow.db", "sqlite:////p/new.db", "remove /p/mlflow.db."),
+        ("postgresql://me:***@host/mlflow", "http://s:1", "delete the registered model m and the experiment's runs"),
+        ("http://s:1", "sqlite:////p/mlflow.db", "delete the registered model m and the experiment's runs"),
+    ],
+    ids=["file", "beside", "postgresql", "server"],
+)
+def test_how_the_old_home_goes_is_true_of_its_kind(source: str, target: str, way: str) -> None:
+    facts: Any = {"versions": [1], "aliases": {}, "runs": 1, "state": "moved", "begun": False, "ledger": ""}
+    assert way in _said(moving.Move(model_name="m", source=source, target=target, notes=[], **facts))
 
 
 def test_a_server_that_is_not_there_is_said_at_once(filled: Path) -> None:

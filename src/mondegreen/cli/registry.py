@@ -80,8 +80,12 @@ def _said(moved: "Move") -> str:
 
 def _old_home(moved: "Move") -> str:
     """What is left, and how it goes."""
-    if moved.source.startswith(("http://", "https://")):
-        way = f"delete the registered model {moved.model_name} and the experiment's runs in its pages"
-    else:
-        way = f"remove {Path(moved.source.partition('///')[2]).parent}, with the artifacts in it"
+    from mondegreen.registry.mlflow_store import sqlite_file
+
+    way = f"delete the registered model {moved.model_name} and the experiment's runs in MLflow's pages"
+    if file := sqlite_file(moved.source):
+        artifacts, new = file.parent / "artifacts", sqlite_file(moved.target)
+        shared = new is not None and new.parent == file.parent  # then the new home's files lie among the old ones
+        what = f"{file}" if shared else f"{file} and {artifacts}"
+        way = f"nor another model that is registered there, remove {what}"
     return f"{moved.source} is as it was. When nobody needs it any more, {way}."
