@@ -71,8 +71,9 @@ def registered(place: Path, seed: int, run_id: str = "") -> RegisteredVersion:
     return register("stt", run_id, folder, digest=digest, verdict=verdict, results=results, promote=False, card="# C")
 
 
-def test_a_server_is_a_home_like_mlruns(server: Server, place: Path) -> None:
+def test_a_server_is_a_home_like_mlruns(server: Server, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = registered(place, 1)
+    assert not capsys.readouterr().out  # which is for answers: MLflow would print the address of each run that ends
     again = registered(place, 1, first.run_id)
     assert (again.version, again.alias) == (first.version, "challenger")
     named = ("--name", "stt")

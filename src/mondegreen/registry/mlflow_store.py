@@ -55,7 +55,7 @@ def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI when set, else SQLite in <root>/mlruns (MLflow's folder store no longer takes new runs).
 
     User and password in the address of a server go where MLflow looks for them, MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD: it prints addresses of runs as they were given.
+    MLFLOW_TRACKING_PASSWORD: errors name addresses as they were given.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if (plain := _without_user(given)) != given:

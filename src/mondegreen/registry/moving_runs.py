@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -98,8 +96,7 @@ def fill_run(source: MlflowClient, target: MlflowClient, run: Run, names: Names)
     _add_models(target, run, own, names)
     _send_files(source, target, run, own)
     if run.info.status in _ENDED:
-        with redirect_stdout(StringIO()):  # MLflow prints the address of each run that ends at a server
-            target.set_terminated(own, run.info.status, run.info.end_time)
+        target.set_terminated(own, run.info.status, run.info.end_time)
     target.set_tag(own, WHOLE, "whole")
 
 
