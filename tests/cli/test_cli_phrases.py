@@ -129,6 +129,8 @@ def test_a_list_is_judged_registered_deployed_rolled_back_and_heard(
     write_phrases(Path("list.yaml"), list_of(["Zustand"], "x", 0.3))
     trial = json.loads(phrases("propose", "list.yaml", "--dev", "--json").stdout)
     assert trial["version"] is None and trial["verdict"]["outcome"] == "trial"
+    told = trial["verdict"]["verdict"]["reason"]
+    assert "without --dev it is judged on test" in told and "epoch" not in told and "dvc" not in told
     loaded: list[str] = []
     monkeypatch.setattr(transcriber, "open_model", lambda name, *how: loaded.append(name) or open_model(name, *how))
     done = phrases("propose", "list.yaml", "--json")

@@ -54,7 +54,7 @@ def judged(
         with progress(name, len(utterances)) as advance:
             heard.append(transcribe_corpus(utterances, model, on_progress=advance))
     verdict = validator.judge_hypotheses(
-        utterances, *heard, model_id=str(folder), baseline_id=champion, question=question
+        utterances, *heard, model_id=str(folder), baseline_id=champion, question=question, proposed=True
     )
     if on_dev:
         return Proposal(champion=champion, digest=new.digest, version=None, verdict=verdict, suites="")

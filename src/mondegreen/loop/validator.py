@@ -207,16 +207,18 @@ class ModelValidator:
         model_id: str = "candidate",
         baseline_id: str = "baseline",
         question: Question = "better",
+        proposed: bool = False,
     ) -> ValidationResult:
         """The same for transcripts that are there already; raises UsageError when they do not belong together.
 
         Args:
             question: "not worse" of a variant, see `mondegreen.scoring.decision`.
+            proposed: see `mondegreen.scoring.trial`.
         """
         trial = self.config.on == "dev"
         sets = pair_test_sets(utterances, baseline, candidate, self.params, trial)
         if trial:
-            verdict = try_out(sets, self.params, question)
+            verdict = try_out(sets, self.params, question, proposed)
         else:
             with open_ledger(self._ledger) as ledger:
                 verdict = judge(sets, self.params, ledger, question)
