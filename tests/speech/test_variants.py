@@ -107,7 +107,11 @@ def test_what_computes_it_is_checked(tmp_path: Path) -> None:
         open_model(str(folder))
     graph.write_bytes(content)
     facts = json.loads(said.read_text())
-    for wrong, message in (({"export": {}}, r"field export\."), ({"precision": "int4"}, "precision 'int4' is none of")):
+    for wrong, message in (
+        ({"export": {}}, r"field export\.\w+: "),
+        ({"export": None}, "field export: "),
+        ({"precision": "int4"}, "precision 'int4' is none of"),
+    ):
         said.write_text(json.dumps(facts | wrong))
         with pytest.raises(UsageError, match=message):
             open_model(str(folder))

@@ -89,8 +89,8 @@ def _by_graphs(name: str, folder: Path) -> AcousticModel:
     try:
         facts = Export.model_validate(read_object(path).get("export"))
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UsageError(f"{path}: field export.{where}: {error.errors()[0]['msg']}.", _AGAIN) from None
+        where = ".".join(["export", *map(str, error.errors()[0]["loc"])])
+        raise UsageError(f"{path}: field {where}: {error.errors()[0]['msg']}.", _AGAIN) from None
     for file, digest in facts.files.items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise UsageError(f"{name}: {folder / file} is not what {PRECISION_FILE} says of it.", _AGAIN)
