@@ -99,8 +99,7 @@ def deploy(
     It ends when the servers of this machine, and those that --server names, answer with it, or says which do not. The
     exit code is 1 when it is refused; then nothing was moved.
     """
-    found = deployer(name, store)
-    addresses = addresses_of(server)
+    found, addresses = deployer(name, store), addresses_of(server)
     moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
     _deployed(found, moved, wait, addresses, as_json)
 
@@ -261,14 +260,12 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
     answer(facts, screen, as_json)
 
 
-def _deployed(
-    found: "ModelDeployer", deployment: "Deployment", wait: float, addresses: list[str], as_json: bool
-) -> None:
+def _deployed(found: "ModelDeployer", moved: "Deployment", wait: float, addresses: list[str], as_json: bool) -> None:
     """Says what was moved, and which servers answer with it by now."""
-    version = deployment.version_id
+    version = moved.version_id
     servers = await_followers(found.folder, version, wait, addresses)
     facts = {"notes": found.notes, "servers": [one.model_dump(mode="json") for one in servers]}
-    _answer(found, deployment.to_dict() | facts, deployment.text + who_follow(servers, version), as_json)
+    _answer(found, moved.to_dict() | facts, moved.text + who_follow(servers, version), as_json)
     warn_of_others(servers, version)
 
 
