@@ -199,6 +199,28 @@ def test_a_disk_that_is_full_for_a_while_ends_nothing(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("refused", ["content", "name"])
+def test_a_disk_that_refuses_for_long_costs_no_file_handles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def broken(place: int | Path) -> None:
+        if refused == "content" or place == spool.own:
+            raise OSError(5, "Input/output error")
+
+    rotate = Spool._rotate
+    monkeypatch.setattr(Spool, "_rotate", lambda self: None)
+    spool = Spool(tmp_path, away, 10**6)
+    put(spool, "r0")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fdatasync" if refused == "content" else "mondegreen.serving.spool.sync", broken)
+        handles = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(20):
+            with pytest.raises(OSError, match="Input/output error"):
+                rotate(spool)
+        assert len(list(Path("/proc/self/fd").iterdir())) < handles + 10
+    spool.close()
+
+
 def test_two_processes_never_take_the_same_answers(tmp_path: Path) -> None:
     killed(tmp_path)
     store = Store()

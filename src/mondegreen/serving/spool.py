@@ -174,7 +174,11 @@ class Spool:
 
     def _open(self, name: str = _CURRENT) -> int:
         file = os.open(self.own / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        sync(self.own)  # the file's name
+        try:
+            sync(self.own)  # the file's name
+        except OSError:
+            os.close(file)
+            raise
         return file
 
     def _drain(self) -> None:
@@ -248,9 +252,9 @@ class Spool:
             current = self.own / _CURRENT
             if not current.stat().st_size:
                 return
-            following, former = self._open(_NEXT), self._file  # where there is no room for it, nothing changes
-            self._to_disk(former)
+            self._to_disk(self._file)
             self._synced = self._added
+            following, former = self._open(_NEXT), self._file  # where there is no room for it, nothing changes
             current.rename(self.own / f"{secrets.token_hex(8)}.ready")
             (self.own / _NEXT).rename(current)
             self._file = following
