@@ -248,7 +248,7 @@ def _log_in_mlflow(work: Round, job: Job, told: str, completed: bool, candidate:
         return  # nothing of this project was ever logged here
     try:
         log_round(job.id, job.requested_at, told, completed, candidate)
-    except Exception as error:  # a database that MLflow cannot bring up to date raises whatever Alembic does
+    except Exception as error:  # a full disk, a server that breaks off, a database that MLflow cannot migrate: any
         _log.warning("round %s has no run in MLflow: %s", job.id, error)
 
 
