@@ -361,8 +361,20 @@ def test_addresses_are_whole_and_hold_no_password(tmp_path: Path, monkeypatch: p
     with pytest.raises(UsageError):
         address("mlruns")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://here:5000")
-    with pytest.raises(UsageError, match="Two servers"):
+    with pytest.raises(UsageError, match="to every server"):
         address("http://other:secret@there:5000")
+    with pytest.raises(UsageError, match="to every server"):
+        address("http://there:5000")  # it would be told the user of the other one
+    assert address(f"http://{USER}:{PASSWORD}@there:5000") == "http://there:5000"
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}")
+    assert address("http://there:5000") == "http://there:5000"
+    with pytest.raises(UsageError, match="to every server"):
+        address("http://other:secret@there:5000")  # the one in use would be told
+    assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
+    with pytest.raises(UsageError, match="to every server"):
+        address("http://there:5000")
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,16 @@ def address(given: str) -> str:
     """A home that somebody names: a server without its password (see `tracking_uri`), a database with its whole path.
 
     Raises:
-        UsageError: MLflow takes no such address, or the password is another one than that of the server in use.
+        UsageError: MLflow takes no such address, or what one server is told to let us in would be told to another.
     """
     if is_server(given):
-        user, here = urlsplit(given).username, os.environ.get("MLFLOW_TRACKING_USERNAME")
-        if user and here and user != here and is_server(tracking_uri()):
+        home, user = tracking_uri(), unquote(urlsplit(given).username or "")
+        here = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+        if is_server(home) and (user != here or os.environ.get("MLFLOW_TRACKING_TOKEN")):
             raise UsageError(
-                "Two servers with two users: MLflow knows one user at a time.",
-                "Move to a file first (--to sqlite:///…), then from there to the other server.",
+                "MLflow tells user and password, or a token, to every server that it asks; these are two.",
+                "Move to a file first (--to sqlite:///…), then from there to the other server; or name the user of "
+                "both in --to.",
             )
         return _without_user(given).rstrip("/")
     try:

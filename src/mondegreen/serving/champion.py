@@ -200,13 +200,14 @@ class Champion:
         name = self.current.name
         if name == self._computed or self.current.stt.model.runtime == "onnx" or self._exporting.runs_for(name):
             return
-        if not self._exporting.is_due(name):
-            self.current = self._loaded(name) if self._exporting.name == name else self.current
-        elif self._exporting.name != name:
+        due = self._exporting.is_due(name)
+        if due and self._exporting.name != name:
             return self._exporting.begin(name)
-        else:
+        self._computed = name  # once, whatever comes of it: nothing is loaded anew at every look
+        if due:
             _log.error("torch goes on computing %s: its export was not made.", name)
-        self._computed = name
+        elif self._exporting.name == name:
+            self.current = self._loaded(name)
 
     def _first(self) -> Served:
         """Raises MondegreenError when neither the registry nor a backup has a model that can be loaded."""
