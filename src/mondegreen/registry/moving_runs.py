@@ -8,13 +8,12 @@ from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from mondegreen.errors import RegistryError
 from mondegreen.registry.aliases import fetching, local_folder
 from mondegreen.registry.mlflow_store import EXPERIMENT, PRODUCTION, ensured_experiment, registry_file
-from mondegreen.registry.runs import MOVED_FROM, RESUMES
+from mondegreen.registry.runs import MOVED_FROM, RESUMES, active_run
 
 WHOLE = "mondegreen.moved"  # on a run that has everything that the one before had
 _METRICS, _PARAMS = 1000, 100  # of one call
@@ -52,7 +51,7 @@ def runs_to_move(client: MlflowClient, named: Sequence[str]) -> dict[str, list[R
     found = {experiment: runs_of(client, experiment) for experiment in (EXPERIMENT, PRODUCTION)}
     known = {run.info.run_id for runs in found.values() for run in runs}
     for run_id in dict.fromkeys(named):
-        if run_id not in known and (run := _active(client, run_id)):
+        if run_id not in known and (run := active_run(client, run_id)):
             found[EXPERIMENT].append(run)
     return {experiment: runs for experiment, runs in found.items() if runs or experiment == EXPERIMENT}
 
@@ -157,16 +156,6 @@ def listed(client: MlflowClient, run_id: str, folder: str | None = None) -> Iter
             yield from listed(client, run_id, entry.path)
         else:
             yield entry.path, entry.file_size or 0
-
-
-def _active(client: MlflowClient, run_id: str) -> Run | None:
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _batches(items: "Sequence[Item]", most: int) -> "Iterator[Sequence[Item]]":

@@ -102,7 +102,7 @@ def own_run(run_id: str) -> str:
     """
     client = connect()
     experiment = experiment_name()
-    original = _find(client, run_id) or _moved(client, run_id)
+    original = active_run(client, run_id) or _moved(client, run_id)
     if original and (not experiment or original.data.tags.get(EXPERIMENT_TAG, "") == experiment):
         return str(original.info.run_id)
     with lock(lock_path("runs")):
@@ -141,7 +141,7 @@ def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> tupl
 
 def _unfinished(client: MlflowClient, claim: Path | None, params: Params, made_of: Mapping[str, str]) -> str | None:
     """The run that a killed process left open, if it is the same candidate."""
-    run = _find(client, claim.read_text(encoding="utf-8").strip()) if claim and claim.is_file() else None
+    run = active_run(client, claim.read_text(encoding="utf-8").strip()) if claim and claim.is_file() else None
     if run is None or run.info.status != "RUNNING":
         return None
     same = run.data.tags.get(LINEAGE_TAG) == _digest(made_of)
@@ -151,7 +151,8 @@ def _unfinished(client: MlflowClient, claim: Path | None, params: Params, made_o
     return None
 
 
-def _find(client: MlflowClient, run_id: str) -> Run | None:
+def active_run(client: MlflowClient, run_id: str) -> Run | None:
+    """A run that is there and was not deleted."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
