@@ -4,6 +4,7 @@
 
 ours:   mondegreen's LoRA on cached features, as params.yaml has it
 top:N:  the same with adapters in the upper N layers only
+gradient checkpointing: layers computed again for their gradient
 bf16:   multiplied in bfloat16
 full:   full fine-tuning with the encoder trained, by mondegreen
 plain:  transformers' Trainer with peft's LoRA on the model as it comes: padded waveforms, the encoder in every step
@@ -27,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "top:9": {"lora_layers": "top:9"},
     "top:6": {"lora_layers": "top:6"},
     "top:3": {"lora_layers": "top:3"},
+    "ours, gradient checkpointing": {"gradient_checkpointing": True},
     "ours, bf16": {"precision": "bfloat16"},
     "top:6, bf16": {"lora_layers": "top:6", "precision": "bfloat16"},
     "full": _FULL,

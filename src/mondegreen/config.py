@@ -100,6 +100,7 @@ class TrainParams(_Section):
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
     lora_layers: str = Field("all", pattern=r"^(all|top:[1-9]\d{0,3})$")
     precision: Literal["float32", "auto", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
     train_encoder: bool = False
     augment: bool = False
     mask_time_prob: Fraction = 0.05

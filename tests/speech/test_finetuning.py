@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from transformers import modeling_utils
 
 from mondegreen.config import Params, TrainParams
 from mondegreen.errors import TrainingError
@@ -81,6 +82,22 @@ def test_the_same_inputs_give_the_same_bytes(base: SpeechModel) -> None:
     first, second = (adapt(base, settings, output=name) for name in ("a", "b"))
     assert first.record == second.record
     assert sha256_tree(Path("a")) == sha256_tree(Path("b"))
+
+
+def test_gradient_checkpointing_gives_the_same_bytes(base: SpeechModel, monkeypatch) -> None:
+    recomputed, checkpoint = [], modeling_utils.checkpoint
+
+    def counted(*inputs: object, **settings: object) -> object:
+        recomputed.append(1)
+        return checkpoint(*inputs, **settings)
+
+    monkeypatch.setattr(modeling_utils, "checkpoint", counted)
+    settings = params("lora", 2, 1e-2, mask_time_prob=0.2, lora_dropout=0.1, merge_weights=(1.0,))
+    adapt(base, settings, output="a")
+    assert not recomputed
+    saving = settings.train.model_copy(update={"gradient_checkpointing": True})
+    adapt(base, settings.model_copy(update={"train": saving}), output="b")
+    assert recomputed and sha256_tree(Path("a")) == sha256_tree(Path("b"))
 
 
 def test_trying_the_merge_first_changes_no_byte_of_the_training(base: SpeechModel, monkeypatch) -> None:

@@ -8,6 +8,7 @@ import logging
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,6 +116,10 @@ def finetune(
     folder = checkpoints / run_key(params, base.weights, train, dev)
     encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, dev_set.recordings, waveforms=encoder, augment=params.train.augment)
+    if params.train.gradient_checkpointing:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # transformers 5.23 has another name, 5.0 has not
+            cast(Any, learner).gradient_checkpointing_enable({"use_reentrant": False})
     module = FeatureCTC(learner, encoder, bfloat16=in_bfloat16(params))
     started = time.perf_counter()
     history = run_training(module, dataset, dev_set, params, folder, on_epoch)

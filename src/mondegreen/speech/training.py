@@ -407,8 +407,12 @@ def in_bfloat16(params: Params) -> bool:
 
 
 def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Sequence[Example]) -> str:
-    """Names the training that a checkpoint belongs to: everything that decides its result."""
-    parts = [params.train.model_dump_json(), str(params.seed), params.score.normalizer, base_digest]
+    """Names the training that a checkpoint belongs to: everything that decides its result.
+
+    Whoever ran out of memory goes on with gradient checkpointing, which changes nothing.
+    """
+    settings = params.train.model_dump_json(exclude={"gradient_checkpointing"})
+    parts = [settings, str(params.seed), params.score.normalizer, base_digest]
     parts += ["bfloat16"] if in_bfloat16(params) else []  # "auto" is another training on another machine
     parts += [example.model_dump_json() for example in (*train, *dev)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
