@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import select, text
 
-from mondegreen.cases.erased import without_erased
 from mondegreen.cases.erasing import (
     KEPT,
     begin_erasure,
@@ -21,7 +20,7 @@ from mondegreen.cases.erasing import (
 )
 from mondegreen.cases.queries import recounted, statistics
 from mondegreen.cases.records import CaseFilter, NewSuggestion
-from mondegreen.cases.selecting import Selection, Wanted, select_for_erasure
+from mondegreen.cases.selecting import Selection, Wanted, select_for_erasure, without_erased
 from mondegreen.cases.store import DataManager
 from mondegreen.config import RetentionDays
 from mondegreen.db import reading, transaction

@@ -71,7 +71,7 @@ def test_a_variant_that_is_worse_is_no_pass(parent: Path, monkeypatch: pytest.Mo
         save_model(made, seed=5)
         (made / "precision.json").write_text('{"precision": "bf16"}')
 
-    monkeypatch.setattr("mondegreen.loop.variant.make_variant", broken)
+    monkeypatch.setattr("mondegreen.loop.proposal.make_variant", broken)
     done = variant("@champion", "--bf16")
     assert done.exit_code == 1 and done.stdout.startswith("fail\n") and "test: WER rose by" in done.stdout
     assert "Verdict" in str(deployer().refusals(2)) or deployer().get_version(2).outcome == "fail"

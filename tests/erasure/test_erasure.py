@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from mondegreen.cases.selecting import Wanted
+from mondegreen.cases.selecting import JOURNAL, Wanted
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.config import RetentionDays
 from mondegreen.erasure.erase import Eraser
-from mondegreen.erasure.overdue import JOURNAL
 from mondegreen.speech.admission import read_failed_cases
 from tests.cases.snapshot_project import dvc, dvc_within, make_project, params
 from tests.erasure.erasable import OTHER, everywhere, features, fill

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mondegreen.labels.prompt import FAST, SYSTEM
-from mondegreen.labels.responses import InvalidResponseError, longest_response, parse_response
+from mondegreen.labels.prompt import FAST, SYSTEM, InvalidResponseError, longest_response, parse_response
 from mondegreen.scoring.normalizer import normalize
 from tests.labels.llm_questions import HEARD, SPOKEN, misheard, question
 

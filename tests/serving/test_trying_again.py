@@ -19,11 +19,10 @@ from mondegreen.registry import resolving
 from mondegreen.registry.canary import Canary
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import Backups
-from mondegreen.serving import attempts, challenger, champion
-from mondegreen.serving.attempts import Attempts
+from mondegreen.serving import challenger, champion, loading
 from mondegreen.serving.challenger import Challenger
 from mondegreen.serving.champion import Champion, Served
-from mondegreen.serving.exporting import Exporting, main
+from mondegreen.serving.loading import Attempts, Exporting, main
 from tests.registry.registered import NAME, deployer, weights
 from tests.serving.conftest import register, settings, until
 
@@ -143,7 +142,7 @@ def test_a_list_of_phrases_that_is_mended_is_a_change(world: World, tmp_path: Pa
 def test_pauses_double_up_to_five_minutes(every: float, tries: int) -> None:
     found, now = Attempts(every, Params()), 1000.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts.time, "monotonic", lambda: now)
+        patch.setattr(loading.time, "monotonic", lambda: now)
         patch.setattr(Attempts, "files", lambda self, name: "same")
         for number in range(tries):
             assert found.due(V2)

@@ -16,9 +16,8 @@ from sqlalchemy import Column, ColumnElement, CursorResult, Engine, delete, func
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.erased import Subject, subject_digest
 from mondegreen.cases.queries import Kind
-from mondegreen.cases.selecting import Selection
+from mondegreen.cases.selecting import Selection, Subject, subject_digest
 from mondegreen.cases.writing import Tally
 from mondegreen.db import batched, plain, transaction
 from mondegreen.errors import CaseError

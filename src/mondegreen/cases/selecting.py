@@ -1,21 +1,36 @@
-"""What an erasure is about: from a case, a speaker, a caller or an age to the cases and recordings that go."""
+"""What an erasure is about, and what was erased before.
+
+From a case, a speaker, a caller or an age to the cases and recordings that go. What went is known again by its digest:
+a late answer that is replayed stays away, an import is told.
+"""
 
 import hashlib
-from collections.abc import Collection
-from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, Engine, func, or_, select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases import queries
 from mondegreen.config import RetentionDays
-from mondegreen.db import batched, plain
-from mondegreen.tables import CaseRow, CorrectionRow, InferenceRow, ReviewDecisionRow, SuggestionRow
+from mondegreen.db import batched, plain, reading
+from mondegreen.tables import (
+    CaseRow,
+    CorrectionRow,
+    ErasedSubjectRow,
+    ErasureRow,
+    InferenceRow,
+    ReviewDecisionRow,
+    SuggestionRow,
+)
 
 What = Literal["case", "speaker", "caller", "older_than", "expired"]
 _CHANNELS = 32  # what was computed from one channel of a recording is kept under a digest of its own
+Subject = Literal["case", "audio", "speaker", "caller"]
+JOURNAL = "erasure.json"  # in the folder of live state, while an erasure is under way
 
 
 class Wanted(NamedTuple):
@@ -162,3 +177,84 @@ def dataset_versions_of(session: Session, selection: Selection) -> list[int]:
         query = select(CaseRow.dataset_version).where(CaseRow.id.in_(batch), CaseRow.dataset_version.is_not(None))
         found |= {number for number in session.scalars(query) if number is not None}
     return sorted(found)
+
+
+class Answered(Protocol):
+    """An answer that is to be written down."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def audio_sha256(self) -> str: ...
+    @property
+    def speaker(self) -> str | None: ...
+    @property
+    def caller(self) -> str | None: ...
+
+
+Answer = TypeVar("Answer", bound=Answered)
+
+
+def subject_digest(kind: Subject, value: str) -> str:
+    """What stands for a case, a recording (by its sha256), a speaker or a caller in the record of erasures."""
+    return hashlib.sha256(f"{kind}\0{value}".encode()).hexdigest()
+
+
+def erased_cases(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
+    """When each of these cases was last erased, by id; those that never were are left out."""
+    by_digest = {subject_digest("case", key): key for key in ids}
+    return {by_digest[digest]: at for digest, at in _last(session, by_digest).items()}
+
+
+def without_erased(session: Session, answers: Sequence[Answer]) -> list[Answer]:
+    """The answers but those that were given before their recording, speaker, caller or time was erased."""
+    subjects = [_subjects(answer) for answer in answers]
+    erased = _last(session, {digest for mine in subjects for digest in mine})
+    before = session.scalar(select(func.max(ErasureRow.before)))
+    return [
+        answer
+        for answer, mine in zip(answers, subjects, strict=True)
+        if not (before and answer.at < before) and all(answer.at > erased[one] for one in mine if one in erased)
+    ]
+
+
+def _subjects(answer: Answered) -> list[str]:
+    named: Mapping[Subject, str | None] = {
+        "audio": answer.audio_sha256,
+        "speaker": answer.speaker,
+        "caller": answer.caller,
+    }
+    return [subject_digest(kind, value) for kind, value in named.items() if value]
+
+
+def _last(session: Session, digests: Iterable[str]) -> dict[str, datetime]:
+    found: dict[str, datetime] = {}
+    for batch in batched(digests):
+        query = (
+            select(ErasedSubjectRow.digest, func.max(ErasureRow.at))
+            .join(ErasureRow, ErasureRow.id == ErasedSubjectRow.erasure_id)
+            .where(ErasedSubjectRow.digest.in_(batch))
+            .group_by(ErasedSubjectRow.digest)
+        )
+        found.update((digest, at) for digest, at in session.execute(query))
+    return found
+
+
+def overdue(engine: Engine, folder: Path, days: RetentionDays) -> dict[str, int]:
+    """How much is older than retention_days allows: cases, recordings of cases that stay, inferences; and 1 for an
+    erasure that was interrupted."""
+    interrupted = {"interrupted": 1} if (folder / JOURNAL).is_file() else {}
+    if days == RetentionDays():
+        return interrupted
+    with reading(engine) as session:
+        found = select_for_erasure(session, Wanted("expired"), days, datetime.now(UTC))
+    counts = {"cases": len(found.cases), "recordings": len(found.silenced), "inferences": found.inferences}
+    return {name: count for name, count in counts.items() if count} | interrupted
+
+
+def history(engine: Engine) -> list[dict[str, Any]]:
+    """The record of erasures, newest first."""
+    columns = ErasureRow.id, ErasureRow.at, ErasureRow.who, ErasureRow.reason, ErasureRow.what, ErasureRow.finished_at
+    with reading(engine) as session:
+        rows = session.execute(select(*columns, ErasureRow.counts).order_by(ErasureRow.id.desc()))
+        return [dict(row._mapping) for row in rows]

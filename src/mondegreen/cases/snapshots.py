@@ -22,7 +22,6 @@ from mondegreen.cases.card import (
     read_card,
     render,
 )
-from mondegreen.cases.erased import erased_cases
 from mondegreen.cases.freezing import Freezer, Track
 from mondegreen.cases.origin import merged as with_more
 from mondegreen.cases.origin import origin_of
@@ -36,6 +35,7 @@ from mondegreen.cases.queries import (
 )
 from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
+from mondegreen.cases.selecting import erased_cases
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import (
     TAGS,

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mondegreen.cases.erased import erased_cases
 from mondegreen.cases.origin import FIELDS, merged, origin_of
 from mondegreen.cases.queries import (
     Kind,
@@ -26,6 +25,7 @@ from mondegreen.cases.queries import (
     review_holds,
 )
 from mondegreen.cases.records import AUDIT, PEOPLE, NewCase, NewCorrection, NewSuggestion
+from mondegreen.cases.selecting import erased_cases
 from mondegreen.config import Seconds
 from mondegreen.db import batched, plain, upserting
 from mondegreen.errors import CaseError

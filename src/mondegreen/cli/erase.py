@@ -73,7 +73,7 @@ def erasures(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """List what was erased: when, by whom, why, and how much."""
     import json
 
-    from mondegreen.erasure.overdue import history
+    from mondegreen.cases.selecting import history
 
     found = history(open_store(store).engine)
     lines = [

@@ -249,7 +249,7 @@ def say_notes(found: "ModelDeployer") -> None:
 def _announce(found: "ModelDeployer") -> None:
     if found.notes:
         from mondegreen.config import params_of
-        from mondegreen.monitoring.promotions import announce
+        from mondegreen.monitoring.guard import announce
         from mondegreen.registry.ledger import Ledger
 
         announce(Ledger.open(found.folder, found.model_name), params_of())

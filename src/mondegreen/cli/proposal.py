@@ -25,7 +25,7 @@ def proposed(
     """Judges, registers and answers, for another search."""
     from mondegreen.cli.models import deployer
     from mondegreen.config import params_of
-    from mondegreen.loop.search_proposal import propose
+    from mondegreen.loop.proposal import propose
     from mondegreen.scoring.phrases import read_phrases
     from mondegreen.speech.ngram_files import read_lm
     from mondegreen.speech.transcriber import load_transcriber

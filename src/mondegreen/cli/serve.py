@@ -56,7 +56,7 @@ def serve(
 
 def _run(name: str, store: Path, listening: socket.socket, host: str, as_json: bool) -> None:
     from mondegreen.config import params_of
-    from mondegreen.serving.log import log_with_times
+    from mondegreen.serving.loading import log_with_times
     from mondegreen.serving.server import serve as run
 
     log_with_times()

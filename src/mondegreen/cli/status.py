@@ -44,7 +44,7 @@ def status(
     with orchestrator(store) as found:
         if settle:
             from mondegreen.config import params_of
-            from mondegreen.monitoring.promotions import settle as ask_the_gate
+            from mondegreen.monitoring.guard import settle as ask_the_gate
 
             for sentence in ask_the_gate(found.jobs.engine, params_of(found.project), found.data_manager.folder):
                 typer.echo(f"note: {sentence}", err=True)

@@ -26,7 +26,7 @@ def variant(
     it passed, and 0 for a trial.
     """
     from mondegreen.config import params_of
-    from mondegreen.loop.variant import propose_variant
+    from mondegreen.loop.proposal import propose_variant
     from mondegreen.speech.transcriber import load_transcriber
 
     if int8 == bf16:

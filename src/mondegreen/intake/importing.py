@@ -1,15 +1,43 @@
 """A corpus from outside becomes recordings and references of a data folder, and every row of it is accounted for."""
 
+import csv
+import errno
+import fcntl
+import filecmp
+import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from mondegreen.errors import UsageError
-from mondegreen.intake.entries import EXAMPLES, Corpus, Entry, Format, ImportReport, Reason, Row, reasons, shown
+import soundfile
+
+from mondegreen.config import Seconds
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.files import write_text
+from mondegreen.intake.entries import (
+    EXAMPLES,
+    Corpus,
+    Entry,
+    Format,
+    ImportReport,
+    Left,
+    Reason,
+    Row,
+    reasons,
+    safe_name,
+    shown,
+)
 from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
-from mondegreen.intake.taking import Track, take
-from mondegreen.scoring.references import odd_speakers
+from mondegreen.scoring.references import odd_speakers, read_table
+from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
+from mondegreen.speech.channels import named_channel
 from mondegreen.speech.folders import EXTENSIONS, look_through
 
 READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
@@ -21,6 +49,12 @@ READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
     "stm": read_stm,
     "csv": read_csv,
 }
+Way = Literal["copied", "linked", "cut"]
+Track = Callable[[Sequence[Row]], Iterable[Row]]
+_SLACK: Seconds = 0.05  # by which a segment may end after its recording: tables round
+_LOSSLESS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
+# How samples are read so that writing them again gives the same ones; anything else decodes to 16 bit.
+_EXACT = {"PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "float64"}
 
 
 def import_corpus(
@@ -101,3 +135,209 @@ def _unlisted(corpus: Corpus, rows: list[Row], into: Path) -> Reason:
     below = {path for path in below if not path.is_relative_to(_real(into))}
     lines = sorted(map(shown, below - named)) if below & named else []
     return Reason(count=len(lines), examples=lines[:EXAMPLES])
+
+
+@dataclass
+class Taken:
+    """What became of the rows."""
+
+    new: dict[str, Entry] = field(default_factory=dict)  # by the path that references.csv has
+    there: dict[str, Entry] = field(default_factory=dict)
+    left: list[Left] = field(default_factory=list)
+    ways: dict[str, Way] = field(default_factory=dict)  # of the new ones
+
+
+def take(rows: Sequence[Row], into: Path, condition: str, *, link: bool, track: Track = iter) -> Taken:
+    """Copies, links or cuts every recording to into/audio/condition and adds its row to into/references.csv.
+
+    Args:
+        rows: of one corpus.
+        into: the data folder; made where it is missing.
+        condition: the folder's name.
+        link: whole recordings become symbolic links; segments are cut all the same.
+        track: wraps the rows, for a progress bar.
+
+    Raises:
+        UsageError: references.csv is there and cannot be read.
+        OSError: the disk is full.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    with _alone(into):
+        header, known = _table(into / "references.csv")
+        done = Taken()
+        for row in track(rows):
+            left = row if isinstance(row, Left) else _place(row, into, condition, link, known, done)
+            if left:
+                done.left.append(left)
+        if done.new:
+            new = [_row(path, entry, condition) for path, entry in done.new.items()]
+            # A column that stays empty would say that nobody wrote down what nobody knows.
+            columns = dict.fromkeys([*header, *(name for row in new for name in row if row[name])])
+            _write(into / "references.csv", list(columns), [*known.values(), *new])
+    return done
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One import at a time: the table is read first and written last."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """The columns of references.csv and its rows by path."""
+    if not path.is_file():
+        return ["path", "text"], {}
+    rows = {row.path: dict(row.fields) for row in read_table(path, notices=[])}
+    return list(dict.fromkeys(["path", "text", *(next(iter(rows.values())) if rows else ())])), rows
+
+
+def _place(
+    entry: Entry, into: Path, condition: str, link: bool, known: Mapping[str, Mapping[str, str]], done: Taken
+) -> Left | None:
+    """Puts the entry's recording where it belongs; why not, where it cannot be."""
+    suffix = entry.audio.suffix if entry.whole else ".wav"
+    if suffix.lower() not in EXTENSIONS:
+        return Left(entry.where, "format", f"{entry.audio} is no recording by its name: convert it first")
+    if odd := next(
+        (char for char in entry.text + entry.speaker + entry.recording + entry.condition if _unwritable(char)), ""
+    ):
+        return Left(entry.where, "bad_text", f"it holds the character U+{ord(odd):04X}, which no text has")
+    condition = entry.condition or condition
+    path = f"audio/{safe_name(condition)}/{safe_name(entry.name)}{suffix}"
+    if twin := done.new.get(path) or done.there.get(path):
+        return Left(entry.where, "twice", f"{path} is that of {twin.where} already")
+    if path in known and (other := _differs(entry, condition, known[path])):
+        return Left(entry.where, "conflict", f"{path} is in references.csv with another {other}, which stays")
+    target = into / path
+    try:
+        way = _put(entry, target, link)
+    except AudioError as error:
+        return Left(entry.where, error.reason, error.problem)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return Left(entry.where, "unreadable", f"{entry.audio}: {error.strerror}")
+    if way is None:
+        return Left(entry.where, "conflict", f"{target} is there with other content, which stays")
+    if path in known:
+        done.there[path] = entry
+    else:
+        done.new[path], done.ways[path] = entry, way
+    return None
+
+
+def _unwritable(char: str) -> bool:
+    """Control characters and half surrogates: the table could not give them back."""
+    return not char.isspace() and unicodedata.category(char) in ("Cc", "Cs")
+
+
+def _differs(entry: Entry, condition: str, row: Mapping[str, str]) -> str:
+    """The first field in which a row of the table says something else; "" when none does."""
+    ours = _row(row["path"], entry, condition)
+    return next((name for name, value in ours.items() if row.get(name, "") != value), "")
+
+
+def _put(entry: Entry, target: Path, link: bool) -> Way | None:
+    """Makes the file, or finds it made; None where another file has its name."""
+    way: Way = "cut" if not entry.whole else "linked" if link else "copied"
+    with _temporary(target) as part:
+        if way == "cut":
+            cut(entry.audio, part, entry.start, entry.end, entry.channel)
+        elif target.exists():
+            part = entry.audio
+        elif way == "linked":
+            part.symlink_to(entry.audio.resolve())
+        else:
+            shutil.copyfile(entry.audio, part)
+        if target.exists():
+            return way if filecmp.cmp(part, target, shallow=False) else None
+        if way != "linked":
+            part.chmod(0o644)
+        part.replace(target)
+    return way
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A hidden name beside the target, which no reader takes for a recording; the next import writes over it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(".import.part")
+    part.unlink(missing_ok=True)
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _row(path: str, entry: Entry, condition: str) -> dict[str, str]:
+    """The source recording is named with the condition: "rec1" of two corpora are two recordings."""
+    recording = f"{entry.condition or condition}/{entry.recording}" if entry.recording else ""
+    fields = {
+        "path": path,
+        "text": entry.text,
+        "speaker": unicodedata.normalize("NFC", entry.speaker),
+        "source": recording,
+    }
+    fields |= {"written_by": entry.written_by} if entry.written_by else {}
+    return {name: " ".join(value.split()) for name, value in fields.items()} | {"path": path}
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, header, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
+
+
+def cut(audio: Path, target: Path, start: Seconds, end: Seconds | None, channel: int | None) -> None:
+    """Writes samples round(start * rate) to round(end * rate) of a recording as a wav.
+
+    What is stored without loss keeps its rate, its depth and its channels (or the one that is chosen), bit for bit.
+    Other codecs, and files whose header is wrong, are decoded as the models hear them: 16 kHz, one channel, 16 bit.
+
+    Raises:
+        AudioError: the recording cannot be decoded, ends before the segment does, or lacks the channel.
+    """
+    length = duration_of(audio)
+    if start >= length or (end is not None and end > length + _SLACK):
+        span = f"{start:g} to {'its end' if end is None else f'{end:g} s'}"
+        raise AudioError(f"{audio} is {length:.3f} s long, the segment is {span}.", "Correct its times.", "beyond_end")
+    stop = length if end is None else min(end, length)
+    if stop - start < SHORTEST:
+        raise AudioError(f"{audio}: a segment of {1000 * (stop - start):.1f} ms; 25 ms is the least.", "", "too_short")
+    if not _cut_exactly(audio, target, start, stop, channel):
+        samples = _decoded(audio, channel)[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
+        soundfile.write(target, samples, SAMPLE_RATE, "PCM_16", format="WAV")
+
+
+def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, channel: int | None) -> bool:
+    """Cuts without decoding to another form; False where that cannot be."""
+    with audio.open("rb") as stream:  # libsndfile opens no names that are not UTF-8
+        try:
+            file = soundfile.SoundFile(stream)
+        except soundfile.LibsndfileError:
+            return False
+        if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - duration_of(audio)) > 1e-6:
+            return False
+        if channel is not None and channel >= file.channels:
+            problem = f"{audio} has {file.channels} channel(s), the segment is of channel {channel + 1}."
+            raise AudioError(problem, "Correct the channel.", "no_channel")
+        first = round(start * file.samplerate)
+        file.seek(first)
+        kind = _EXACT.get(file.subtype, "int16")
+        samples = file.read(round(stop * file.samplerate) - first, dtype=kind, always_2d=True)  # (frames, channels)
+        kept = samples if channel is None else samples[:, channel]
+        subtype = file.subtype if file.subtype in _EXACT else "PCM_16"
+        soundfile.write(target, kept, file.samplerate, subtype, format="WAV")
+    return True
+
+
+@lru_cache(maxsize=1)  # many segments of one recording follow each other
+def _decoded(audio: Path, channel: int | None) -> Waveform:
+    return load_audio(named_channel(audio, None if channel is None else channel + 1))

@@ -16,7 +16,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file
 from mondegreen.git import dvc
 from mondegreen.intake.entries import Entry
-from mondegreen.intake.taking import take
+from mondegreen.intake.importing import take
 from mondegreen.scoring.wer import count_words
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.transcriber import Failure, Transcription

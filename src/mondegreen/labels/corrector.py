@@ -25,14 +25,16 @@ from mondegreen.labels.ollama import OllamaServer, ServerError
 from mondegreen.labels.prompt import (
     SCHEMA,
     FailureReason,
+    InvalidResponseError,
     NoSuggestion,
     Prompt,
     PromptTooLongError,
     Question,
     Shot,
     Suggestion,
+    longest_response,
+    parse_response,
 )
-from mondegreen.labels.responses import InvalidResponseError, longest_response, parse_response
 from mondegreen.records import Alternative
 
 Item = TypeVar("Item")

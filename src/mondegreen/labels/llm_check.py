@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import LabelParams, Seconds
 from mondegreen.labels.corrector import LlamaLLMCorrector
 from mondegreen.labels.ollama import OllamaServer, ServerError
-from mondegreen.labels.prompt import SCHEMA, Prompt, Question, Shot, Suggestion
-from mondegreen.labels.responses import InvalidResponseError, parse_response
+from mondegreen.labels.prompt import SCHEMA, InvalidResponseError, Prompt, Question, Shot, Suggestion, parse_response
 from mondegreen.records import Alternative
 
 # Misheard, as a weak recogniser would.

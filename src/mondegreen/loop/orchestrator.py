@@ -295,8 +295,7 @@ def watch(
     )
 
     def once() -> WatchTurn:
-        from mondegreen.monitoring.guard import watch_guard
-        from mondegreen.monitoring.promotions import settle
+        from mondegreen.monitoring.guard import settle, watch_guard
 
         with open_orchestrator() as orchestrator, progress() as on_progress:
             params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder

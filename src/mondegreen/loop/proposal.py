@@ -1,17 +1,28 @@
-"""A candidate that was put together of the champion's files: judged against it, and registered."""
+"""A candidate put together of the champion's files: with phrases, a language model or fewer bits. Judged as any."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
+from mondegreen.errors import UsageError
 from mondegreen.loop.validator import ModelValidator, ValidationConfig, ValidationResult
 from mondegreen.progress import progress
 from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.decision import Question
+from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
+from mondegreen.speech.digests import phrases_in
+from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.ngram_files import lm_in, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
+from mondegreen.speech.variants import Precision, make_variant
+
+SEARCH, VARIANT = Path("build/search/model"), Path("build/variant/model")  # where candidates are put together
 
 
 class Proposal(BaseModel):
@@ -76,3 +87,76 @@ def _suites(old: BaselineSTTModel, new: BaselineSTTModel, params: Params) -> str
     )  # fmt: skip
     record_run(results)
     return results.outcome
+
+
+def propose(
+    deployer: ModelDeployer,
+    champion: str,
+    phrases: PhraseList | None,
+    lm: NGramModel | None,
+    params: Params,
+    load: Callable[[str], BaselineSTTModel],
+    on_dev: bool = False,
+    folder: Path = SEARCH,
+) -> Proposal:
+    """Judges the champion with a list or a language model against the champion as it is.
+
+    On test the one that is judged is registered, Staging/@challenger.
+
+    Args:
+        champion: `models:/name@champion`, or any other model.
+        phrases: instead of its own; None: its own stay.
+        lm: likewise.
+        load: a model by name.
+        on_dev: a trial, which spends no look and registers nothing.
+        folder: where the candidate's files are put together.
+
+    Raises:
+        UsageError: they do nothing to this model.
+    """
+    source = resolve_model(champion)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    if phrases:
+        write_phrases(folder / PHRASES_FILE, phrases)
+    if lm:
+        write_lm(folder / LM_FILE, lm)
+    new = load(str(folder))  # what is registered can be loaded; the champion has the same weights
+    old = new.with_phrases(phrases_in(source)).with_lm(lm_in(source))
+    if new.digest == old.digest:
+        raise UsageError("The search of this model stays as it is.", "Name phrases or a model that have a weight.")
+    described = f"The weights of {champion} with {_named(phrases, lm)}."
+    return judged(deployer, champion, old, folder, new, params, described, on_dev)
+
+
+def _named(phrases: PhraseList | None, lm: NGramModel | None) -> str:
+    parts = [f"{len(phrases.active)} phrases"] if phrases else []
+    parts += [f"a language model of {len(lm.words)} words, alpha {lm.alpha:g}, beta {lm.beta:g}"] if lm else []
+    return " and ".join(parts)
+
+
+def propose_variant(
+    deployer: ModelDeployer,
+    parent: str,
+    precision: Precision,
+    params: Params,
+    load: Callable[[str], BaselineSTTModel],
+    on_dev: bool = False,
+    folder: Path = VARIANT,
+) -> Proposal:
+    """Makes the variant and judges it against its parent, on test and retention (a look) or on their dev parts.
+
+    Args:
+        parent: `models:/name@champion`, or any other model.
+        load: a model by name.
+        on_dev: a trial, which spends no look and registers nothing.
+        folder: where the variant's files are put together.
+
+    Raises:
+        UsageError: the parent is a variant, or cannot be computed so.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_variant(resolve_model(parent), folder, precision)
+    described = f"{parent} in {precision}: its transformer multiplies in fewer bits."
+    return judged(deployer, parent, load(parent), folder, load(str(folder)), params, described, on_dev, "not worse")

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from mondegreen.cases.selecting import overdue
 from mondegreen.config import params_of
-from mondegreen.erasure.overdue import overdue
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator

@@ -2,7 +2,7 @@
 
 It looks at two things: a canary that runs, and the last deployment. What it reads it reads from the store, and what it
 does is an entry of the ledger that is there once: killed between any two steps, the next look does what is left. The
-test may be looked at as often as one likes, see `evidence`.
+test may be looked at as often as one likes, see `evidence`. `settle` puts back what was promoted by hand past the gate.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from mondegreen.monitoring.comparing import Compared, Comparison, compare_canary
 from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.canary import STOP, Canary, over, started
 from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
+from mondegreen.registry.recovery import PUT_BACK, external_changes
 from mondegreen.tables import AlertRow
 
 Decision = Literal["nothing to guard", "too few", "fine", "worse", "stopped", "rolled back"]
@@ -265,3 +266,32 @@ def _last_deployment(ledger: Ledger) -> LedgerEntry | None:
     moved = [entry for entry in entries if entry.after.get(CHAMPION) != entry.before.get(CHAMPION)]
     last = moved[-1] if moved else None
     return last if last and last.action == "deploy" and last.version == champion else None
+
+
+def settle(engine: Engine, params: Params, folder: Path) -> list[str]:
+    """What `watch` and `status --settle` do: settles what was moved outside of mondegreen; a sentence on each.
+
+    MLflow is loaded only where there is something to settle.
+
+    Raises:
+        RegistryError: the registry cannot be used.
+        CaseError: the ledger cannot be written.
+    """
+    name, said = params.register_.model_name, []
+    if external_changes(name, folder):
+        from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
+
+        config = DeploymentConfig.from_params(params)
+        said = ModelDeployer(config, model_name=name, local_storage_dir=folder).settle()
+    announce(Ledger(engine, name), params)
+    return said
+
+
+def announce(ledger: Ledger, params: Params) -> None:
+    """Alerts of what was put back last, once; where the webhook was away, again at the next call. Raises CaseError."""
+    entry = ledger.last(PUT_BACK)
+    if entry is None:
+        return
+    metric = f"promotion by hand of version {entry.details['promoted']}, ledger entry {entry.id}"
+    if params.monitor.webhook and owed(ledger, metric):
+        alert(ledger, metric, entry.reason, "`mondegreen models history` shows it.", params, datetime.now(UTC))

@@ -1,5 +1,10 @@
-"""The WER in production: of a window, by version and by week, from the audit sample (scoring.production)."""
+"""The WER in production: the draw of the audit sample, and what it tells of a window, by version and by week.
 
+People hear what is drawn, each with a probability that is written down; `scoring.production` estimates from it.
+"""
+
+import hashlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +47,28 @@ _CLUSTER = func.coalesce(
 _DOUBT = func.coalesce(InferenceRow.error_score, 1 - InferenceRow.confidence, 0.5)
 _DIGITS = 12  # of a digest, where no version answered
 _SETTLED = ("bad_audio", "not_speech")
+
+
+@dataclass(frozen=True)
+class AuditSampling:
+    """Poisson sampling, stratified by the error score: every inference is drawn by itself, whatever becomes of it.
+
+    The luck of an inference is a digest of its id and the seed, so that what is logged again is drawn again.
+    """
+
+    params: AuditParams
+    seed: int
+
+    def probability(self, error_score: float | None) -> float:
+        """With which an inference is drawn: `rate` times the factor of its stratum, at most 1."""
+        strata = self.params
+        factor = 1.0 if error_score is None else strata.factors[bisect_right(strata.bounds, error_score)]
+        return min(1.0, strata.rate * factor)
+
+    def draws(self, key: str, probability: float) -> bool:
+        """Whether the inference of this id is in the sample."""
+        digest = hashlib.sha256(f"audit\0{self.seed}\0{key}".encode()).digest()
+        return int.from_bytes(digest[:8]) < probability * 2**64
 
 
 @dataclass(frozen=True)

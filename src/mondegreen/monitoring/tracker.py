@@ -18,7 +18,7 @@ from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
 from mondegreen.db import DatabaseAwayError, open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
-from mondegreen.monitoring.sampling import AuditSampling
+from mondegreen.monitoring.production import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.speech.channels import content_digest

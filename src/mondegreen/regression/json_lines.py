@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.intake.entries import Corpus, Entry, Left, Row
+from mondegreen.intake.importing import take
 from mondegreen.intake.tables import read_json_lines
-from mondegreen.intake.taking import take
 from mondegreen.speech.audio import load_audio
 
 SUFFIXES = (".jsonl", ".json")

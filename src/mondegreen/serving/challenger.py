@@ -14,9 +14,8 @@ from mondegreen.db import open_database
 from mondegreen.errors import MondegreenError
 from mondegreen.registry.canary import Canary, running
 from mondegreen.registry.ledger import Ledger
-from mondegreen.serving.attempts import Attempts
 from mondegreen.serving.champion import Champion, Served, load
-from mondegreen.serving.exporting import Exporting
+from mondegreen.serving.loading import Attempts, Exporting
 
 Role = Literal["champion", "canary"]
 _log = logging.getLogger(__name__)

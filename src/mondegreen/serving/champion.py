@@ -22,9 +22,8 @@ import numpy as np
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import MondegreenError
 from mondegreen.scoring.phrases import read_phrases
-from mondegreen.serving.attempts import Attempts
-from mondegreen.serving.exporting import Exporting
 from mondegreen.serving.followers import Following
+from mondegreen.serving.loading import Attempts, Exporting
 
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel

@@ -12,7 +12,6 @@ from mondegreen.config import Channel
 from mondegreen.errors import UsageError
 from mondegreen.scoring.phrases import PhraseList, list_of
 from mondegreen.serving.formats import FORMATS, Granularity, ResponseFormat
-from mondegreen.serving.refusal import RefusedError
 
 _KNOWN = {
     *("file", "model", "language", "prompt", "response_format", "temperature", "stream", "timestamp_granularities[]"),
@@ -20,6 +19,23 @@ _KNOWN = {
 }
 _MOST = 200  # characters of an id
 CALLER = "x-caller-id"
+
+
+class RefusedError(Exception):
+    """Becomes an answer in OpenAI's shape of an error.
+
+    Args:
+        status: of HTTP.
+        message: what is wrong and what to do.
+        param: the field that is to blame.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self, status: int, message: str, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.headers = status, message, param, headers
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mondegreen.cases.erased import without_erased
+from mondegreen.cases.selecting import without_erased
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.listening import run_app
 from mondegreen.monitoring.pairs import ShadowPair, log_pairs, pair_of
-from mondegreen.monitoring.sampling import AuditSampling
+from mondegreen.monitoring.production import AuditSampling
 from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
