@@ -136,12 +136,31 @@ def test_a_piece_of_a_recording_that_judges_never_trains_whatever_its_recording_
     assert [row.text for row in found.corrections] == ["Others"]
 
 
-def test_a_speaker_who_judges_never_trains() -> None:
+def people() -> dict[str, str]:
+    """A speaker of each split, of twelve."""
     names = [record(f"data/clean/{i}.wav").name for i in range(8, 24)]
     rows = "".join(f"clean/{name},Sentence number {i},s{i % 12}\n" for i, name in enumerate(names))
     Path("data/references.csv").write_text(f"path,text,speaker\n{rows}")
-    people = {row.split: row.speaker for row in build_manifest(Path("data"), PARAMS).rows if row.speaker}
-    found = manifest(*(case(split, f"Words of {split}", speaker=speaker) for split, speaker in people.items()))
+    return {row.split: row.speaker for row in build_manifest(Path("data"), PARAMS).rows if row.speaker}
+
+
+def test_a_recording_that_two_models_misheard_is_whose_it_is_by_either_case() -> None:
+    judge = people()["test"]
+    first = case("a", "What was said")
+    found = manifest(first, first.model_copy(update={"id": "b", "model_version": "n", "speaker": judge.upper()}))
+    assert found.report.left_out == {"held_out_speaker": 2}
+    assert not [row for row in found.rows if row.condition == "failed_cases"]
+
+
+def test_of_two_cases_of_a_recording_a_persons_teaches_whatever_their_ids() -> None:
+    first = case("a", "By a person")
+    found = manifest(first, first.model_copy(update={"id": "b", "text": "By a machine", "method": "llm"}))
+    assert [row.text for row in found.corrections] == ["By a person"]
+    assert found.report.left_out == {"known": 1}
+
+
+def test_a_speaker_who_judges_never_trains() -> None:
+    found = manifest(*(case(split, f"Words of {split}", speaker=speaker) for split, speaker in people().items()))
     assert found.report.left_out == {"held_out_speaker": 2}
     assert [row.text for row in found.corrections] == ["Words of train"]
 

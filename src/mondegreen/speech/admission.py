@@ -1,6 +1,7 @@
 """What may teach beside the recordings of data/: failed cases, replay; and what the audit drew, which may not."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,10 +18,22 @@ CASES_FILE = "cases.jsonl"
 
 
 def read_failed_cases(data: Path) -> list[FailedCase]:
-    """The snapshot's rows, a person's corrections before a machine's; [] without a snapshot."""
+    """The snapshot's rows, a person's corrections before a machine's; [] without a snapshot.
+
+    A recording that two models misheard is two cases: what one of them knows of its origin, the other does too.
+    """
     path = data / FOLDER / CASES_FILE
-    rows = read_jsonl(path, FailedCase) if path.exists() else []
-    return sorted(rows, key=lambda case: (case.method == "llm", case.id))
+    rows = sorted(read_jsonl(path, FailedCase) if path.exists() else [], key=lambda row: (row.method == "llm", row.id))
+    known: dict[str, dict[str, str]] = defaultdict(dict)  # by sha256
+    for case in rows:
+        known[case.sha256] = {**_origin(case), **known[case.sha256]}
+    return [case.model_copy(update={**known[case.sha256], **_origin(case)}) for case in rows]
+
+
+def _origin(case: FailedCase) -> dict[str, str]:
+    """What it says of whose voice it is and what it is a piece of."""
+    fields = {"speaker": case.speaker, "recording": case.recording, "channel": case.channel}
+    return {name: value for name, value in fields.items() if value}
 
 
 def read_audited(data: Path) -> frozenset[str]:
@@ -74,6 +87,7 @@ def admitted_cases(
     case that stays out when it shares bytes, a recording, a text or (by speaker) a speaker with what judges, or with
     the `withheld` recordings that were left out because they share something with that. A case names its recording as
     people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` stays out too.
+    Of several cases of one recording the first may teach, and none where one of them may not.
     """
     taken: dict[Key, str] = {}
     judging = [row for row in rows if row.judges]
@@ -83,10 +97,13 @@ def admitted_cases(
     known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
     kept: list[tuple[FailedCase, Utterance]] = []
     problems: list[Problem] = []
+    pairs = list(pairs)
+    keys: dict[str, list[Key]] = defaultdict(list)  # of all cases of a recording
+    for case, row in pairs:
+        keys[row.sha256] += [*rule.keys(row, case.text), ("recording", bare_name(row.recording))]
     for case, utterance in pairs:
-        keys = [*rule.keys(utterance, case.text), ("recording", bare_name(utterance.recording))]
         drawn = _audited(utterance.path) if utterance.sha256 in audited else None
-        problem = drawn or _refusal(case, utterance, taken, known, keys)
+        problem = drawn or _refusal(case, utterance, taken, known, keys[utterance.sha256])
         if problem:
             problems.append(problem)
         else:

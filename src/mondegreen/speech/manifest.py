@@ -104,7 +104,7 @@ class Examination:
     data: Path
     found: list[Found]
     seen: list[Examined]  # of each of `found`
-    cases: dict[str, FailedCase]  # by the path of their recording, which is among `found`
+    cases: dict[str, list[FailedCase]]  # by the path of their recording, which is among `found`
     notices: list[Notice]  # of the tables of references
 
 
@@ -147,16 +147,18 @@ def examine_data(
     Raises:
         UsageError: there are no recordings, or the references or the failed cases are wrong.
     """
-    cases = {found_case(case, data).path.as_posix(): (case, found_case(case, data)) for case in read_failed_cases(data)}
+    cases: dict[str, list[FailedCase]] = defaultdict(list)
+    for case in read_failed_cases(data):
+        cases[found_case(case, data).path.as_posix()].append(case)
     notices: list[Notice] = []
     found = [
         *_limited(discover(data, notices, params.audio.channel), params.prepare.limit),
-        *(item for _, item in cases.values()),
+        *(found_case(several[0], data) for several in cases.values()),
     ]
     paths = [item.path for item in found]
     examined = examine_new(paths, params.audio, workers, known) if known else examine_all(paths, params.audio, workers)
     seen = [one for _, one in zip(track(found), examined, strict=True)]
-    return Examination(data, found, seen, {path: case for path, (case, _) in cases.items()}, notices)
+    return Examination(data, found, seen, cases, notices)
 
 
 def settle(examination: Examination, params: Params, find_model: FindModel = local_model) -> Manifest:
@@ -194,7 +196,7 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     rule = Rule(text, enough_speakers(own, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
     dealt = _dealt(own, params, rule, fixed)
-    admitted = [(cases[row.path], row) for row in checked if row.path in cases]
+    admitted = [(case, _of_case(case, row)) for row in checked for case in cases.get(row.path, ())]
     audited = read_audited(data)
     kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule, audited)
     corrected = {row.sha256 for _, row in kept}
@@ -220,6 +222,11 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     corrections = [case_label(case, row) for case, row in kept if row.path in paths]
     more = {"spelling": spelling, "shared_texts": _shared_texts(dealt, rule)}
     return Manifest(rows, corrections, report.model_copy(update=more))
+
+
+def _of_case(case: FailedCase, row: Utterance) -> Utterance:
+    """The recording as this case of it names its origin."""
+    return row.model_copy(update={"speaker": case.speaker, "recording": case.recording or row.recording})
 
 
 def _dealt(own: list[Utterance], params: Params, rule: Rule, fixed: Mapping[str, Split]) -> Dealt:

@@ -41,7 +41,8 @@ class Rule:
 
     def bonds(self, row: Utterance) -> list[Key]:
         """What ties recordings together, whatever is said in them."""
-        speaker = row.speaker if self.by_speaker and row.domain == "target" else ""
+        # "Ann" and "ann" may be two people, who then lose a little; were they one, the verdict would be worth nothing.
+        speaker = row.speaker.casefold() if self.by_speaker and row.domain == "target" else ""
         keys = [("content", row.sha256), ("recording", row.recording), ("speaker", speaker)]
         return [key for key in keys if key[1]]
 
