@@ -50,6 +50,23 @@ def test_texts_are_what_nists_filter_makes_of_them(tmp_path: Path) -> None:
     assert [rules.apply(text) for text in texts] == [" ".join(line.split()) for line in nist.split("\n")[:-1]]
 
 
+@pytest.mark.parametrize(
+    ("heard", "left"),
+    [
+        ("Um, please hold.", ", please hold."),
+        ("please hold, um.", "please hold, ."),
+        ("“I CAN NOT.” he said", "“I CANNOT.” he said"),
+        ("don’t um… go", "do not … go"),
+        ("an um.box", "an um.box"),
+    ],
+)
+def test_signs_and_curly_apostrophes_of_a_recogniser_keep_no_rule_from_fitting(
+    tmp_path: Path, heard: str, left: str
+) -> None:
+    rules = "UM => / [ ] __ [ ]\nCAN NOT => CANNOT / [ ] __ [ ]\nDON'T => do not / [ ] __ [ ]\n"
+    assert read_glm(glm(tmp_path, rules)).apply(heard) == left
+
+
 def test_a_choice_is_made_for_what_was_said(tmp_path: Path) -> None:
     rules = read_glm(glm(tmp_path, "HE'S => {HE'S / HE IS / HE HAS} / [ ] __ [ ]\nUH => {UH / @} / [ ] __ [ ]\n"))
     for said, heard in (("he has gone", "he's gone"), ("he's gone", "he is gone"), ("gone uh he is", "gone he's")):

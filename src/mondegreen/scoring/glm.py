@@ -3,6 +3,8 @@
 `source => target / [left] __ [right]`, one rule a line; `[ ]` is the blank between words. At each place of a text the
 first rule of the file that fits is applied, and what it wrote is not read again, as SCTK's rfilter1 does
 (tests/scoring/test_glm.py). A target in braces, `{I'M / I AM}`, leaves a choice.
+
+NIST's texts have neither signs nor curly apostrophes, which count nowhere: here they keep no rule from fitting.
 """
 
 import re
@@ -25,6 +27,7 @@ _FIXED = {"format": ("NIST1",), "copy_no_hit": ("T", "t"), "case_sensitive": ("T
 _FREE = ("name", "desc", "max_nrules")
 _READINGS = 256  # of one hypothesis that are tried
 _BEHIND = " ,.;:!?"  # a word
+_SIGNS = re.compile(r"[,.;:!?…\"”)]*")  # that may stand between a word and its blank
 _NEXT = "A rule is `source => target / [left] __ [right]`, a comment begins with ;;"
 
 
@@ -47,7 +50,7 @@ class Mapping:
     def apply(self, text: str) -> str:
         """The text with every rule applied; its words are separated by single spaces."""
         padded = f" {' '.join(text.split())} "
-        compared = padded if self.case_sensitive else padded.lower()
+        compared = _straight(padded if self.case_sensitive else padded.lower())
         if len(compared) != len(padded):  # a letter with a longer lower case
             padded = compared
         written, place = list[str](), 0
@@ -59,11 +62,15 @@ class Mapping:
 
 
 def _fits(rule: Rule, text: str, place: int) -> bool:
-    return (
-        text.startswith(rule.source, place)
-        and text.endswith(rule.left, 0, place)
-        and text.startswith(rule.right, place + len(rule.source))
-    )
+    if not text.startswith(rule.source, place) or not text.endswith(rule.left, 0, place):
+        return False
+    end = place + len(rule.source)
+    signs = _SIGNS.match(text, end) if rule.right.startswith(" ") else None
+    return text.startswith(rule.right, signs.end() if signs else end)
+
+
+def _straight(text: str) -> str:
+    return text.replace("’", "'")
 
 
 def read_glm(path: Path) -> Mapping:
@@ -99,7 +106,8 @@ def with_words(mapping: Mapping | None, pairs: Sequence[str]) -> Mapping:
         source, sign, target = (part.strip() for part in pair.partition("="))
         if not sign or not source:
             raise UsageError(f"--map {pair} maps nothing.", "Write it as okay=ok, or uh= to leave a word out.")
-        rules += [Rule(source if sensitive else source.lower(), target, " ", right) for right in _BEHIND]
+        plain = _straight(source if sensitive else source.lower())
+        rules += [Rule(plain, target, " ", right) for right in _BEHIND]
     return Mapping((*rules, *(mapping.rules if mapping else ())), sensitive)
 
 
@@ -117,7 +125,8 @@ def _rule(path: Path, number: int, told: str) -> Rule:
     parts = [_literal(part or "") for part in found.groups()] if found else []
     if not parts or not parts[0]:
         raise UsageError(f"{path}:{number}: {told!r} is no rule.", f"{_NEXT}.")
-    return Rule(*parts)
+    source, target, left, right = parts
+    return Rule(_straight(source), target, _straight(left), _straight(right))
 
 
 def _literal(part: str) -> str:
