@@ -87,12 +87,15 @@ def test_the_unit_can_be_chosen_and_few_clusters_are_warned_of(trn: Path) -> Non
     assert found["unit"] == "speaker" and found["few_clusters"] == ""
     each = facts("a.trn", "b.trn", "-r", "ref.trn", "--unit", "utterance")
     assert (each["unit"], each["clusters"]) == ("utterance", each["utterances"])
+    assert "about these 14 speakers only" in each["few_clusters"]
     lines = (trn / "ref.trn").read_text().splitlines(keepends=True)
     few = [line for line in lines if any(f"(s0{n}-" in line for n in range(3))]
     for name in ("a", "b", "ref"):
         every = (trn / f"{name}.trn").read_text().splitlines(keepends=True)
         keys = {line.split("(")[-1] for line in few}
         (trn / f"{name}.trn").write_text("".join(line for line in every if line.split("(")[-1] in keys))
+    ruled = compare("a.trn", "b.trn", "-r", "ref.trn")
+    assert "warning     the unit is the utterance: intervals and tests are about these 3 speakers only" in ruled.stdout
     chosen = compare("a.trn", "b.trn", "-r", "ref.trn", "--unit", "speaker")
     assert "warning     3 speaker(s) are fewer than the 12" in chosen.stdout
     (trn / "ref.csv").write_text("id,text\n" + "".join(f"{n},hold the line\n" for n in range(4)))

@@ -319,7 +319,7 @@ class TwoModels(CompareModel):
     better_by_b: tuple[ChangedUtterance, ...]
     better_by_a: tuple[ChangedUtterance, ...]
     confusions: tuple[Confusion, ...]
-    few_clusters: str = ""  # what is wrong with the intervals, where the clusters are few
+    few_clusters: str = ""  # how far the intervals reach, where the clusters are few or no speakers
     spellings: Spellings | None = None  # the same under the other normaliser; None: there is none for these scripts
     terms: TermRates | None = None
     sclite: bool = False  # words are counted by its alignment
@@ -375,7 +375,13 @@ def _bounded(comparison: Comparison) -> bool:
 def _few(comparison: Comparison, params: Params) -> str:
     least, found = params.validate_.min_clusters, f"{comparison.clusters} {comparison.unit}(s)"
     said = f"{found} are fewer than the {least} that a verdict needs: intervals are too narrow and tests see little"
-    return "" if comparison.clusters >= least else said
+    if comparison.clusters < least:
+        return said
+    if comparison.unit == "speaker":
+        return ""
+    count = comparison.speakers
+    whom = f"these {count} speakers" if count > 1 else "this one speaker" if count else "whoever speaks here"
+    return f"the unit is the {comparison.unit}: intervals and tests are about {whom} only, and too sure about others"
 
 
 def _side(name: str, comparison: Comparison, pairs: Sequence[Scored], errors: Counts, params: Params) -> Side:
