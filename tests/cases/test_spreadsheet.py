@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mondegreen.cases.exchange import ImportReport, export_cases, import_cases
-from mondegreen.cases.spreadsheet import escaped, read_csv, unescaped
+from mondegreen.cases.formats import escaped, read_csv, unescaped
 from mondegreen.cases.store import DataManager
 from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError

@@ -14,8 +14,8 @@ from sqlalchemy import insert
 from mondegreen.config import DeployParams, Params
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import RegistryError
+from mondegreen.monitoring.comparing import ShadowPair, log_pairs
 from mondegreen.monitoring.guard import Guarded, GuardReport, guard, look_at_canary, watch_guard
-from mondegreen.monitoring.pairs import ShadowPair, log_pairs
 from mondegreen.registry.canary import START, Canary, running, stop
 from mondegreen.registry.ledger import Ledger
 from mondegreen.tables import InferenceRow

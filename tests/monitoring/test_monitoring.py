@@ -17,8 +17,9 @@ from mondegreen.cases.store import DataManager
 from mondegreen.db import open_database, reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import sha256_file
+from mondegreen.monitoring.alerts import window_name
 from mondegreen.monitoring.statistics import curve_edges, day_edges, time_steps
-from mondegreen.monitoring.tracker import Inference, MetadataTracker, window_name
+from mondegreen.monitoring.tracker import Inference, MetadataTracker
 from mondegreen.tables import InferenceRow
 from tests.monitoring.inferences import NOW, inference, insert_rows, service
 

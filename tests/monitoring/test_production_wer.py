@@ -7,12 +7,12 @@ import pytest
 
 from mondegreen.config import AuditParams
 from mondegreen.monitoring.alerts import check_production
-from mondegreen.monitoring.production_runs import log_weeks
+from mondegreen.monitoring.production import log_weeks, plan_audit
 from mondegreen.monitoring.records import ProductionReport
 from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.registry.mlflow_store import PRODUCTION, connect
+from mondegreen.reports.monitor import production_lines
 from mondegreen.reports.monitor_page import write_page
-from mondegreen.reports.production import lines, plan
 from mondegreen.review.decisions import NewDecision, record_decision
 from tests.monitoring.audited import served
 from tests.monitoring.inferences import NOW, insert_rows, service
@@ -42,7 +42,7 @@ def test_what_was_heard_speaks_of_all_that_was_said(tracker: MetadataTracker) ->
     assert total.wer.interval.low < 0.2 < total.wer.interval.high and total.plain.value == pytest.approx(0.2)
     assert total.wer.standard_error < total.plain.standard_error
     assert [wer.label for wer in report.versions] == ["stt/3"] and report.difference is None
-    (text,) = lines(report)
+    (text,) = production_lines(report)
     assert text.startswith("production WER 2") or text.startswith("production WER 19")
     assert "100 audited of 400, last 7 days, version 3" in text and "7 wait" in text
 
@@ -61,7 +61,7 @@ def test_too_little_gives_no_number_and_says_why(
     served(tracker, 100, heard, **changes)  # type: ignore[arg-type]
     total = found(tracker).total
     assert total.wer is None and total.plain is None and reason in total.reason
-    assert "not measured" in next(iter(lines(found(tracker))))
+    assert "not measured" in next(iter(production_lines(found(tracker))))
 
 
 def test_where_the_detector_predicts_nothing_the_plain_estimate_stands(tracker: MetadataTracker) -> None:
@@ -96,7 +96,7 @@ def _waiting(tracker: MetadataTracker) -> list[str]:
 
 def test_inferences_that_nobody_drew_from_are_counted_apart(tracker: MetadataTracker) -> None:
     insert_rows(tracker, service([1], a_day=50))
-    assert "50 inferences were logged without a draw" in next(iter(lines(found(tracker))))
+    assert "50 inferences were logged without a draw" in next(iter(production_lines(found(tracker))))
     served(tracker, 200, 60)
     report = found(tracker)
     assert (report.total.inferences, report.outside) == (200, 50)
@@ -110,7 +110,7 @@ def test_a_new_version_is_compared_with_the_one_before(tracker: MetadataTracker)
     difference = report.difference
     assert difference and difference.interval and difference.interval.high < 0
     assert (difference.before, difference.after) == ("stt/3", "stt/4")
-    assert any("version 4 against version 3: -" in text for text in lines(report))
+    assert any("version 4 against version 3: -" in text for text in production_lines(report))
     thin = found(tracker, min_audited=70).difference
     assert thin and thin.difference is None and thin.reason
 
@@ -168,9 +168,9 @@ def test_the_weeks_are_logged_in_mlflow_once(project: Path) -> None:  # noqa: F8
 
 def test_a_plan_follows_what_was_heard_and_says_when_it_is_assumed(tracker: MetadataTracker) -> None:
     served(tracker, 400, 20)
-    early = plan(found(tracker).total, 0.02)
+    early = plan_audit(found(tracker).total, 0.02)
     served(tracker, 400, 100, model="n" * 64)
-    late = plan(found(tracker).total, 0.02)
+    late = plan_audit(found(tracker).total, 0.02)
     assert early["assumed"] and not late["assumed"]
     widths = [row["best"] for row in late["half_widths"]]  # type: ignore[attr-defined]
     assert widths == sorted(widths, reverse=True)

@@ -20,9 +20,8 @@ from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.canary import Canary, over, running
 from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
-from mondegreen.serving.challenger import Choice
+from mondegreen.serving.challenger import Choice, Shadow
 from mondegreen.serving.champion import Served
-from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
 from mondegreen.speech.digests import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel

@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 
 from mondegreen.cases import writing
 from mondegreen.cases.file_audio import Audio, CaseProblem, Folder, known_recording, new_audio
-from mondegreen.cases.formats import format_of, read_cases, write_cases
+from mondegreen.cases.formats import WHOLE_TIME, format_of, read_cases, write_cases
 from mondegreen.cases.queries import active_corrections, record_of
 from mondegreen.cases.records import PEOPLE, Case, CaseFilter, NewCase, NewCorrection
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, told
-from mondegreen.cases.spreadsheet import WHOLE_TIME
 from mondegreen.cases.store import DataManager
 from mondegreen.db import batched, reading, transaction
 from mondegreen.delimited import Notice

@@ -1,20 +1,52 @@
-"""The file formats of cases on their way between stores: CSV for spreadsheets, JSON lines, tasks of Label Studio."""
+"""The file formats of cases on their way between stores: CSV for spreadsheets, JSON lines, tasks of Label Studio.
 
+A case is a line of the CSV. The columns corrected_transcript, method, author and corrected_at repeat the current
+correction, and may be edited; `corrections` holds the whole history as JSON. A cell that a spreadsheet would run as a
+formula has an apostrophe before it, which comes off again (https://owasp.org/www-community/attacks/CSV_Injection).
+"""
+
+import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
 from mondegreen.cases.label_studio import read_tasks, write_tasks
-from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, parsed
-from mondegreen.cases.spreadsheet import read_csv, write_csv
-from mondegreen.delimited import Notice
+from mondegreen.cases.origin import FIELDS
+from mondegreen.cases.records import preferred
+from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, parsed
+from mondegreen.delimited import REFERENCE_COLUMNS, Notice, Record, Table, open_table
 from mondegreen.errors import UsageError
 
 Format = Literal["csv", "jsonl", "label-studio"]
 _SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
 _LONGEST = 16 << 20  # characters of a line
+COLUMNS = (
+    "id", "audio", "sha256", "audio_name", "model_version", "original_transcript", "corrected_transcript", "method",
+    "author", "corrected_at", "error_types", "error_score", "duration", "source", "first_seen", "last_seen",
+    "times_seen", "metadata", "corrections",
+)  # fmt: skip
+# Others may call them as tables of references do, and the model's text as NeMo does.
+_KNOWN = dict.fromkeys(COLUMNS, ()) | {
+    "audio": ("path", *REFERENCE_COLUMNS["path"]),
+    "original_transcript": ("hypothesis", "pred_text", "prediction"),
+    "corrected_transcript": ("text", "correction", *REFERENCE_COLUMNS["text"]),
+    **{name: REFERENCE_COLUMNS.get(name, ()) for name in FIELDS},
+}
+_REQUIRED = ("original_transcript", "corrected_transcript")
+_PLAIN = ("id", "audio", "sha256", "audio_name", "model_version")
+_MAYBE = ("source", "error_score", "duration", "first_seen", "last_seen", "times_seen")
+_NUMBERS = ("error_score", "duration")
+_TIMES = ("first_seen", "last_seen")
+_CORRECTIONS = TypeAdapter(tuple[SentCorrection, ...])
+WHOLE_TIME = "leave it empty, or write it as 2026-11-28T19:46:39+00:00"
+_TIME = TypeAdapter(AwareDatetime)
+_RUN = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # a formula, or one behind apostrophes
 
 
 def format_of(path: Path, given: str | None) -> Format:
@@ -83,3 +115,162 @@ def _loaded(line: str, _: list[Remark]) -> Any:
     if bad := [character for character in line if "\udc80" <= character <= "\udcff"]:
         raise ValueError(f"character {line.index(bad[0]) + 1} is not UTF-8; save the file as UTF-8")
     return json.loads(line)
+
+
+def write_csv(stream: TextIO, cases: Iterable[SentCase]) -> None:
+    """Writes cases."""
+    # RFC 4180's end of line: Python quotes only characters of the terminator.
+    table = csv.DictWriter(stream, COLUMNS, lineterminator="\r\n")
+    table.writeheader()
+    table.writerows({name: escaped(cell) for name, cell in _fields(case).items()} for case in cases)
+
+
+def escaped(cell: str) -> str:
+    """With an apostrophe before what a spreadsheet would run, and before what looks escaped already."""
+    return f"'{cell}" if _RUN.match(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    """Takes back what `escaped` did: `unescaped(escaped(cell)) == cell` for every cell."""
+    return cell[1:] if cell.startswith("'") and _RUN.match(cell) else cell
+
+
+def read_csv(path: Path, notices: list[Notice] | None) -> Iterator[CaseInFile]:
+    """The table's cases. Raises UsageError when its header cannot be understood."""
+    table = open_table(path, _KNOWN, notices)
+    missing = [name for name in _REQUIRED if name not in table.columns]
+    if not {"id", "audio", "sha256"} & set(table.columns):
+        missing.append("id or audio")
+    if missing:
+        problem = f"columns missing: {', '.join(map(repr, missing))}; the columns are {','.join(COLUMNS)}"
+        yield CaseInFile("line 1", None, problem)
+        return
+    for record in table:
+        where = f"line {record.line}"
+        if record.problem:
+            yield CaseInFile(where, None, f"{record.problem}; texts with commas need double quotes")
+        elif record.missing:
+            number = len(table.columns)
+            counts = f"{number - len(record.missing)} fields for {number} columns"
+            yield CaseInFile(where, None, f"{counts}, the field {record.missing[0]} is missing")
+        else:
+            yield parsed(where, partial(_case, table, record))
+
+
+def _case(table: Table, record: Record, remarks: list[Remark]) -> dict[str, Any]:
+    """The fields of a case from those of a line."""
+    cells = {name: unescaped(cell) for name, cell in record.cells.items()}
+    given = {name: cells.get(name, "") for name in _PLAIN}
+    given |= {"id": _id(cells, remarks), "sha256": given["sha256"].strip().lower()}
+    given |= {name: cells[name] for name in _MAYBE if cells.get(name)}
+    for name in _NUMBERS:
+        if name in given and (read := table.decimal(given[name])) != given[name]:
+            remarks.append(Remark("decimal_comma", f"field {name}: decimal commas", f"{given[name]} read as {read}"))
+            given[name] = read
+    for name in [name for name in _TIMES if name in given and not _is_time(given[name])]:
+        remarks += [
+            Remark(
+                "time", f"field {name}: not a time with its zone, and not used", repr(given.pop(name)), known_only=True
+            )
+        ]
+    return given | {
+        "original_transcript": cells["original_transcript"],
+        "error_types": _types(cells.get("error_types", "")),
+        "metadata": _json(cells, "metadata", dict)
+        | {name: cells[name].strip() for name in FIELDS if cells.get(name, "").strip()},
+        "corrections": _corrections(cells, remarks),
+    }
+
+
+def _id(cells: dict[str, str], remarks: list[Remark]) -> str:
+    """A spreadsheet makes 1.2E+15 of some ids; the audio and the model version say which case it is."""
+    written = cells.get("id", "").strip()
+    if not written or re.fullmatch("[0-9a-fA-F]{16}", written):
+        return written.lower()
+    if cells.get("sha256", "").strip():
+        remarks.append(Remark("id", "field id: no id; the case is told by sha256 and model_version", repr(written)))
+        return ""
+    raise ValueError(
+        f"field id: {written!r} is no id, but perhaps what a spreadsheet made of one; copy it from the export"
+    )
+
+
+def _is_time(cell: str) -> bool:
+    """Whether it says date, time and zone; a bare number is a spreadsheet's day, not a time."""
+    try:
+        return bool(_TIME.validate_python(cell)) and not re.fullmatch(r"\s*[-+\d.,]+\s*", cell)
+    except ValidationError:
+        return False
+
+
+def _corrections(cells: dict[str, str], remarks: list[Remark]) -> tuple[SentCorrection, ...]:
+    """The history, and behind it what the editable columns say when that is something else."""
+    history = _CORRECTIONS.validate_python(_json(cells, "corrections", list))
+    text, method, author = (cells.get(name, "") for name in ("corrected_transcript", "method", "author"))
+    last = preferred(history)
+    if last is not None and text.strip() == last.transcript.strip():
+        return history
+    if text != text.strip():
+        remarks.append(Remark("blanks", "field corrected_transcript: blanks around the text were taken off"))
+    text = text.strip()
+    if last is None:
+        # Without a method an empty text is no correction; with one it says that nothing was said.
+        if not text and not method:
+            return ()
+        at = cells.get("corrected_at") or None
+        if at and not _is_time(at):
+            raise ValueError(f"field corrected_at: {at!r} is not a time with its zone; {WHOLE_TIME}")
+        sent = {"transcript": text, "method": method or "import", "author": author, "at": at}
+        return (SentCorrection.model_validate(sent),)
+    if not text:
+        raise ValueError(
+            f"field corrected_transcript: the text {last.transcript!r} was taken out; to say that nothing was said use "
+            '`mondegreen cases correct ID ""`'
+        )
+    changed = author if author != last.author else ""
+    return (*history, SentCorrection(transcript=text, method="import", author=changed))
+
+
+def _fields(case: SentCase) -> dict[str, str]:
+    """A line of CSV."""
+    last = preferred(case.corrections)
+    history = _CORRECTIONS.dump_python(case.corrections, mode="json")
+    return {name: _written(getattr(case, name)) for name in (*_PLAIN, *_MAYBE, "original_transcript")} | {
+        "corrected_transcript": last.transcript if last else "",
+        "method": last.method if last else "",
+        "author": last.author if last else "",
+        "corrected_at": _written(last.at if last else None),
+        "error_types": _joined(case.error_types),
+        "metadata": json.dumps(case.metadata, ensure_ascii=False, allow_nan=False),
+        "corrections": json.dumps(history, ensure_ascii=False) if history else "",
+    }
+
+
+def _written(value: datetime | float | str | None) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, str) else "" if value is None else repr(value)
+
+
+def _joined(types: tuple[str, ...]) -> str:
+    plain = all(name == name.strip() and ";" not in name and name[:1] != "[" for name in types)
+    return ";".join(types) if plain else json.dumps(types, ensure_ascii=False)
+
+
+def _types(text: str) -> list[Any]:
+    if text.startswith("["):
+        return list(_json({"error_types": text}, "error_types", list))
+    return [name.strip() for name in text.split(";") if name.strip()]
+
+
+def _json(fields: dict[str, str], name: str, kind: type) -> Any:
+    if not fields.get(name, "").strip():
+        return kind()
+    try:
+        found = json.loads(fields[name])
+    except (ValueError, RecursionError) as error:
+        quotes = ", but has a spreadsheet's quotes “ ”" if re.search("[“”„]", fields[name]) else ""
+        raise ValueError(f"field {name}: this is not JSON{quotes}: {error}") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"field {name}: this must be a JSON {'object' if kind is dict else 'list'}")
+    return found

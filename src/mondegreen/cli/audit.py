@@ -29,20 +29,20 @@ def plan(
     as_json: ObjectOption = False,
 ) -> None:
     """How many references give which interval, by what was heard so far."""
-    from mondegreen.reports.production import plan as planned
+    from mondegreen.monitoring.production import plan_audit
 
     total = _report(store, since).total
-    found = planned(total, half_width / 100 if half_width else None)
+    found = plan_audit(total, half_width / 100 if half_width else None)
     answer(found, _plan(found, total), as_json)
 
 
 @app.command()
 def status(since: SinceOption = "84d", store: StoreOption = STORE, as_json: ObjectOption = False) -> None:
     """How many inferences were drawn, heard and wait, by version, and what follows from them."""
-    from mondegreen.reports.production import lines
+    from mondegreen.reports.monitor import production_lines
 
     report = _report(store, since)
-    answer(report, [_table(report), *lines(report)], as_json)
+    answer(report, [_table(report), *production_lines(report)], as_json)
 
 
 def _report(store: "Path", since: str) -> "ProductionReport":
@@ -60,7 +60,7 @@ def _report(store: "Path", since: str) -> "ProductionReport":
 def _table(report: "ProductionReport") -> "RenderableType":
     from rich.table import Table
 
-    from mondegreen.reports.production import version
+    from mondegreen.reports.monitor import version_name
 
     table = Table("version")
     for name in ("inferences", "drawn", "heard", "wait", "without speech"):
@@ -68,14 +68,14 @@ def _table(report: "ProductionReport") -> "RenderableType":
     for found in [*report.versions, *([report.total] if len(report.versions) != 1 else [])]:
         waiting = found.drawn - found.audited
         counts = (found.inferences, found.drawn, found.audited, waiting, found.without_speech)
-        table.add_row(version(found.label), *(f"{count:,}" for count in counts))
+        table.add_row(version_name(found.label), *(f"{count:,}" for count in counts))
     return table
 
 
 def _plan(found: dict[str, Any], total: "ProductionWer") -> "Iterator[RenderableType]":
     from rich.table import Table
 
-    from mondegreen.reports.production import HEAR
+    from mondegreen.reports.monitor import HEAR
     from mondegreen.scoring.wording import percent
 
     if found["assumed"]:

@@ -77,7 +77,7 @@ def monitor(
         window, params.monitor, audit=params.audit, normalizer=params.score.normalizer, send=notify
     )
     if any(week.wer for week in report.production.weeks):
-        from mondegreen.monitoring.production_runs import log_weeks
+        from mondegreen.monitoring.production import log_weeks
 
         if problem := log_weeks(report.production.weeks):
             typer.echo(f"warning: the WER in production is not in MLflow: {problem}", err=True)

@@ -49,7 +49,7 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
         statistics: of the window.
         drift: of the window.
         params: thresholds.
-        window: its name in messages, such as "24h".
+        window: its name in messages, see `window_name`.
     """
     found = []
     for metric, value, threshold, fires, detail in (*_of_traffic(statistics, params), *_of_drift(drift, params)):
@@ -91,6 +91,14 @@ def check_production(found: ProductionReport, window: str) -> list[Check]:
         next_step=_NEXT_STEPS["production_wer"] if status == "alert" else "",
     )
     return [check]
+
+
+def window_name(window: timedelta) -> str:
+    """90 minutes as "90m", a day as "24h", ten days as "10d"."""
+    for letter, unit, least in (("d", timedelta(days=1), 2), ("h", timedelta(hours=1), 1)):
+        if window >= least * unit and not window % unit:
+            return f"{window // unit}{letter}"
+    return f"{window / timedelta(minutes=1):g}m"
 
 
 # Metric, value (None: not measured), threshold, whether it fires, and both in words.

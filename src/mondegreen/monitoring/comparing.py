@@ -1,14 +1,18 @@
-"""Two versions on what the service logged: error score, disagreement and latency, each with its evidence."""
+"""Two versions on what the service logged: error score, disagreement and latency, each with its evidence.
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+What two made of one recording is written down as a shadow pair, in numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Engine, select
 
-from mondegreen.config import DeployParams
-from mondegreen.db import reading
+from mondegreen.config import DeployParams, Params
+from mondegreen.db import reading, transaction, upserting
 from mondegreen.monitoring.evidence import (
     Indices,
     Scales,
@@ -22,15 +26,73 @@ from mondegreen.monitoring.evidence import (
     slowdown,
 )
 from mondegreen.monitoring.records import MonitorRecord
+from mondegreen.monitoring.tracker import inference_of
 from mondegreen.registry.canary import Canary, unit_of
+from mondegreen.scoring.wer import count_words, read_pair
 from mondegreen.scoring.wording import confidence, percent, points, unsigned
 from mondegreen.tables import InferenceRow, ShadowPairRow
+
+if TYPE_CHECKING:
+    from mondegreen.detector.detector import ErrorDetector
+    from mondegreen.speech.transcriber import Transcription
 
 Metric = Literal["shadow error score", "shadow disagreement", "error score", "latency"]
 _MOST = 50_000  # inferences of a former champion that are looked at, the newest ones
 Flags = npt.NDArray[np.bool_]
 _LOSSES, _SLOWDOWNS = (-0.999, 1.0), (-0.9, 9.0)  # between which a lower bound is looked for
 NOT_ALIKE = "Error scores do not compare: the detector is calibrated for one of the two only."
+
+
+class ShadowPair(MonitorRecord):
+    """A row of `shadow_pairs`; see there."""
+
+    request_id: str
+    at: datetime
+    canary: int
+    served: str
+    shadow: str
+    errors: int
+    words: int
+    served_score: float | None
+    shadow_score: float | None
+    comparable: bool
+
+
+def pair_of(
+    heard: "tuple[Transcription, Transcription]",
+    detectors: "Sequence[ErrorDetector | None]",
+    params: Params,
+    **origin: object,
+) -> ShadowPair:
+    """Compares what the two heard.
+
+    Args:
+        heard: what was answered, and what the shadow heard, of the same recording, which is still there.
+        detectors: of each of the two; None where there is none.
+        origin: request_id, at, canary, and the versions' names: served, shadow.
+    """
+    counts = count_words(*read_pair(heard[0].text, heard[1].text, params.score.normalizer))
+    both = [
+        inference_of(one, detector, params.audio.max_duration) for one, detector in zip(heard, detectors, strict=True)
+    ]
+    return ShadowPair.model_validate(
+        {
+            "errors": counts.errors,
+            "words": counts.reference_length,
+            "served_score": both[0].error_score,
+            "shadow_score": both[1].error_score,
+            "comparable": both[0].calibrated == both[1].calibrated,
+            **origin,
+        }
+    )
+
+
+def log_pairs(engine: Engine, pairs: Sequence[ShadowPair]) -> None:
+    """Writes pairs down, each once however often it is called with it. Raises CaseError."""
+    if pairs:
+        with transaction(engine) as session:
+            adding = upserting(session, ShadowPairRow).on_conflict_do_nothing(index_elements=["request_id"])
+            session.execute(adding, [pair.model_dump() for pair in pairs])
 
 
 class Comparison(MonitorRecord):

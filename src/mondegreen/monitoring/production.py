@@ -1,16 +1,14 @@
-"""The WER in production: the draw of the audit sample, and what it tells of a window, by version and by week.
+"""The WER in production: of a window, by version and by week, from the audit sample (scoring.production).
 
-People hear what is drawn, each with a probability that is written down; `scoring.production` estimates from it.
+The weeks go into MLflow as a curve: one run of an experiment of its own, a step a calendar week.
 """
 
-import hashlib
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sqlalchemy import ColumnElement, Engine, Select, case, func, literal, select
@@ -19,6 +17,7 @@ from sqlalchemy.orm import Session
 from mondegreen.cases.records import PEOPLE
 from mondegreen.config import AuditParams
 from mondegreen.db import reading
+from mondegreen.errors import MondegreenError
 from mondegreen.monitoring.records import (
     Bounds,
     ProductionReport,
@@ -26,6 +25,7 @@ from mondegreen.monitoring.records import (
     VersionDifference,
     WerEstimate,
 )
+from mondegreen.registry.mlflow_store import PRODUCTION, connect, ensured_experiment, registry_file
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.production import (
     EstimatedRate,
@@ -33,9 +33,15 @@ from mondegreen.scoring.production import (
     ProductionEstimate,
     difference_of,
     estimate_wer,
+    expected_half_width,
+    references_needed,
 )
 from mondegreen.scoring.wer import ErrorCounts, count_words, read_pair
 from mondegreen.tables import CaseRow, InferenceRow, ReviewHoldRow
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 # Whose error is whose: of a caller, else a speaker, else a recording that was cut, else of the audio itself.
 _CLUSTER = func.coalesce(
@@ -45,30 +51,13 @@ _CLUSTER = func.coalesce(
     literal("audio ") + InferenceRow.audio_sha256,
 )
 _DOUBT = func.coalesce(InferenceRow.error_score, 1 - InferenceRow.confidence, 0.5)
+SIZES = (30, 50, 100, 200, 300, 500, 1000)  # references of a plan
+# Of one reference alone, as the simulation of docs/statistics.md has it; for a plan before anything was heard.
+_ASSUMED_ERROR, _ASSUMED_FREEDOM = 0.30, 0.2
 _DIGITS = 12  # of a digest, where no version answered
 _SETTLED = ("bad_audio", "not_speech")
-
-
-@dataclass(frozen=True)
-class AuditSampling:
-    """Poisson sampling, stratified by the error score: every inference is drawn by itself, whatever becomes of it.
-
-    The luck of an inference is a digest of its id and the seed, so that what is logged again is drawn again.
-    """
-
-    params: AuditParams
-    seed: int
-
-    def probability(self, error_score: float | None) -> float:
-        """With which an inference is drawn: `rate` times the factor of its stratum, at most 1."""
-        strata = self.params
-        factor = 1.0 if error_score is None else strata.factors[bisect_right(strata.bounds, error_score)]
-        return min(1.0, strata.rate * factor)
-
-    def draws(self, key: str, probability: float) -> bool:
-        """Whether the inference of this id is in the sample."""
-        digest = hashlib.sha256(f"audit\0{self.seed}\0{key}".encode()).digest()
-        return int.from_bytes(digest[:8]) < probability * 2**64
+_TAG = "mondegreen.production"  # of the run
+_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # of step 0
 
 
 @dataclass(frozen=True)
@@ -317,3 +306,73 @@ def _counted(row: Any, normalizer: NormalizerName) -> _Heard:
         words=counts.reference_length,
         speech=speech,
     )
+
+
+def plan_audit(total: ProductionWer, half_width: float | None) -> dict[str, object]:
+    """How wide the interval would be with so many references, and how many a wanted width takes.
+
+    Args:
+        total: what was heard so far; where that is too little, the simulation's spread is assumed.
+        half_width: wanted, absolute WER.
+    """
+    kinds = {"plain": _spread(total.plain, total.audited), "best": _spread(total.wer, total.audited)}
+    days = (total.until - total.since) / timedelta(days=1)
+    return {
+        "assumed": total.wer is None,
+        "reason": total.reason,
+        "audited": total.audited,
+        "method": total.wer.method if total.wer else "plain",
+        "drawn_a_week": 7 * total.drawn / days,
+        "inferences_a_week": 7 * total.inferences / days,
+        "half_widths": [
+            {"references": size, **{name: expected_half_width(*kind, size) for name, kind in kinds.items()}}
+            for size in SIZES
+        ],
+        "wanted": half_width,
+        "needed": half_width and {name: references_needed(*kind, half_width) for name, kind in kinds.items()},
+    }
+
+
+def _spread(wer: WerEstimate | None, audited: int) -> tuple[float, float, int]:
+    """Standard error and degrees of freedom, and of how many references they are."""
+    return (wer.standard_error, wer.degrees_of_freedom, audited) if wer else (_ASSUMED_ERROR, _ASSUMED_FREEDOM, 1)
+
+
+def log_weeks(weeks: Sequence[ProductionWer]) -> str:
+    """Logs `production/wer`, its interval and how many were heard, of the weeks that have changed since.
+
+    Returns:
+        Why it could not be, "" when it was.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        client = connect()
+        run = _run(client)
+        known = {item.step: item.value for item in client.get_metric_history(run, "production/wer")}
+        for week in weeks:
+            step = (week.since - _MONDAY).days // 7
+            if week.wer and known.get(step) != week.wer.value:
+                client.log_batch(run, metrics=_metrics(week, step))
+    except (MlflowException, MondegreenError, SQLAlchemyError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _metrics(week: ProductionWer, step: int) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    values = {"audited": float(week.audited), "inferences": float(week.inferences)}
+    if week.wer:
+        values |= {"wer": week.wer.value, "wer_low": week.wer.interval.low, "wer_high": week.wer.interval.high}
+    moment = round(1000 * week.until.timestamp())
+    return [Metric(f"production/{name}", value, moment, step) for name, value in values.items()]
+
+
+def _run(client: "MlflowClient") -> str:
+    """The id of the run; it is made when it is first needed."""
+    number = ensured_experiment(client, PRODUCTION, registry_file())
+    for run in client.search_runs([number], f"tags.`{_TAG}` = 'wer'", max_results=1):
+        return str(run.info.run_id)
+    return str(client.create_run(number, run_name="WER in production", tags={_TAG: "wer"}).info.run_id)

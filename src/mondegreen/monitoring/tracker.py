@@ -1,13 +1,14 @@
 """`MetadataTracker`: what production does, written down and read back."""
 
+import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -18,7 +19,6 @@ from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
 from mondegreen.db import DatabaseAwayError, open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
-from mondegreen.monitoring.production import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.speech.channels import content_digest
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TREND_DAYS = 30
 _WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in one field
 _LONGEST = timedelta(days=36_525)
-_UNKNOWN: Mapping[str, str] = MappingProxyType({})
 _COLUMNS = {
     *("model_version", "duration", "latency", "confidence", "error_score", "is_error"),
     *("request_id", "served", "caller", "speaker", "recording", "channel", "role", "canary"),
@@ -100,6 +99,28 @@ class Inference(BaseModel):
     channel: str | None = None
     role: Literal["champion", "canary"] | None = None
     canary: int | None = None
+
+
+@dataclass(frozen=True)
+class AuditSampling:
+    """Poisson sampling, stratified by the error score: every inference is drawn by itself, whatever becomes of it.
+
+    The luck of an inference is a digest of its id and the seed, so that what is logged again is drawn again.
+    """
+
+    params: AuditParams
+    seed: int
+
+    def probability(self, error_score: float | None) -> float:
+        """With which an inference is drawn: `rate` times the factor of its stratum, at most 1."""
+        strata = self.params
+        factor = 1.0 if error_score is None else strata.factors[bisect_right(strata.bounds, error_score)]
+        return min(1.0, strata.rate * factor)
+
+    def draws(self, key: str, probability: float) -> bool:
+        """Whether the inference of this id is in the sample."""
+        digest = hashlib.sha256(f"audit\0{self.seed}\0{key}".encode()).digest()
+        return int.from_bytes(digest[:8]) < probability * 2**64
 
 
 class MetadataTracker:
@@ -310,7 +331,7 @@ class MetadataTracker:
     ) -> "MonitorReport":
         """Everything: statistics, drift, the WER of the audit sample (counted after `normalizer`), trends, and the
         checks; alerts go to the log and, with `send`, the webhook."""
-        from mondegreen.monitoring.alerts import check_production, check_thresholds, notify
+        from mondegreen.monitoring.alerts import check_production, check_thresholds, notify, window_name
         from mondegreen.monitoring.records import MonitorReport
         from mondegreen.monitoring.statistics import METRICS, curve_edges, performance_trends, time_steps
 
@@ -341,16 +362,11 @@ def _window(**length: float) -> timedelta:
     return timedelta(**length)
 
 
-def window_name(window: timedelta) -> str:
-    """90 minutes as "90m", a day as "24h", ten days as "10d"."""
-    for letter, unit, least in (("d", timedelta(days=1), 2), ("h", timedelta(hours=1), 1)):
-        if window >= least * unit and not window % unit:
-            return f"{window // unit}{letter}"
-    return f"{window / timedelta(minutes=1):g}m"
-
-
 def inference_of(
-    result: "Transcription", detector: "ErrorDetector | None", max_duration: float, origin: Mapping[str, str] = _UNKNOWN
+    result: "Transcription",
+    detector: "ErrorDetector | None",
+    max_duration: float,
+    origin: Mapping[str, str] | None = None,
 ) -> Inference:
     """A transcription as it is logged.
 
@@ -371,7 +387,7 @@ def inference_of(
         words=tuple(result.words),
         nbest=tuple(result.nbest),
         **(vars(found) if found else {}),
-        **origin,
+        **(origin or {}),
     )
 
 

@@ -1,14 +1,24 @@
-"""What the monitor found, in words and on one screen."""
+"""What the monitor found, in words and on one screen; and the WER in production, a line a version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from mondegreen.monitoring.records import Check, CheckStatus, MonitorReport, Traffic, Trend
-from mondegreen.reports import production
-from mondegreen.scoring.wording import percent
+from mondegreen.monitoring.records import (
+    Check,
+    CheckStatus,
+    MonitorReport,
+    ProductionReport,
+    ProductionWer,
+    Traffic,
+    Trend,
+    VersionDifference,
+    WerEstimate,
+)
+from mondegreen.scoring.wording import percent, points, span
 
 _COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
 RATES = ("wer", "cer", "corrected_wer", "error_rate")  # fractions, shown in percent
@@ -17,6 +27,7 @@ HINT = (
     "params.yaml)."
 )
 UNKNOWN = "No alert, but nothing was measured that says how well it hears"
+HEAR = "`mondegreen review --audit`"
 _MODELS = 3  # that have a column
 
 
@@ -31,8 +42,8 @@ def render(report: MonitorReport) -> RenderableType:
     if s.count:
         lines.append(_traffic(report))
         lines += [f"corrections    {corrections(report)}"]
-        lines += [escape(text) for text in production.lines(report.production)]
-    if weeks := production.weeks_table(report.production):
+        lines += [escape(text) for text in production_lines(report.production)]
+    if weeks := weeks_table(report.production):
         lines.append(weeks)
     lines.append(_checks(report.checks))
     lines += [f"[red]alert[/] {escape(check.metric)}: {escape(check.next_step)}" for check in report.alerts]
@@ -155,3 +166,75 @@ _ROWS: dict[str, Callable[[Traffic], str]] = {
     "latency p99": lambda traffic: seconds(traffic.latency.p99 if traffic.latency else None),
     "real-time factor": lambda traffic: number(traffic.real_time_factor),
 }
+
+
+def production_lines(report: ProductionReport) -> Iterator[str]:
+    """What the monitor says."""
+    if not report.total.inferences:
+        missing = f" ({report.outside:,} inferences were logged without a draw)" if report.outside else ""
+        yield f"production WER is not measured: no inference was offered to the audit{missing}; see audit.rate."
+        return
+    if len(report.versions) > 1:
+        yield _wer_line(report.total)
+    for wer in reversed(report.versions):
+        yield _wer_line(wer)
+    if report.difference:
+        yield _version_change(report.difference)
+    if report.outside:
+        yield f"{report.outside:,} more inferences of the window were logged without a draw and are not spoken of."
+
+
+def _wer_line(found: ProductionWer) -> str:
+    """production WER 23.1 % (20.9–25.3), 120 audited of 3,412, last 7 days, version 4."""
+    place = f"{_length(found.until - found.since)}, {version_name(found.label)}"
+    waiting = found.drawn - found.audited
+    if found.wer is None:
+        more = f", {waiting:,} wait to be heard ({HEAR})" if waiting else ""
+        return f"production WER is not measured, {place}: {found.reason}{more}."
+    text = f"production WER {_wer_rate(found.wer)}, {found.audited:,} audited of {found.inferences:,}, {place}"
+    if found.reason:
+        text += f"; {found.reason}"
+    elif found.plain:
+        text += f"; without the detector's help {_wer_rate(found.plain)}"
+    if found.without_speech:
+        text += f"; {found.without_speech:,} of the audited hold no speech that could be judged"
+    return f"{text}{f'; {waiting:,} wait to be heard' if waiting else ''}."
+
+
+def _wer_rate(wer: WerEstimate) -> str:
+    """23.1 % (20.9–25.3)."""
+    return f"{percent(wer.value)} ({100 * wer.interval.low:.1f}–{100 * wer.interval.high:.1f})"
+
+
+def _version_change(found: VersionDifference) -> str:
+    """What the version that answers now changed."""
+    pair = f"{version_name(found.after)} against {version_name(found.before)}"
+    if found.difference is None or found.interval is None:
+        return f"{pair}: no difference is measured, {found.reason}."
+    interval = span(found.interval.low, found.interval.high)
+    return f"{pair}: {points(found.difference)} WER in production (95 % interval {interval}; positive is worse)."
+
+
+def version_name(label: str) -> str:
+    """`fine-tuned-stt/4` as "version 4", a digest as "model abc"."""
+    name, _, number = label.rpartition("/")
+    return f"version {number}" if name and number.isdigit() else label if " " in label else f"model {label}"
+
+
+def _length(window: timedelta) -> str:
+    """7 days as "last 7 days"."""
+    days = window / timedelta(days=1)
+    return f"last {days:g} days" if days != 1 else "last day"
+
+
+def weeks_table(report: ProductionReport) -> Table | None:
+    """The weeks, None when none was measured."""
+    if not any(week.wer for week in report.weeks):
+        return None
+    table = Table("week from", "WER in production (95 %)")
+    table.add_column("audited", justify="right")
+    table.add_column("of", justify="right")
+    for week in report.weeks:
+        shown = _wer_rate(week.wer) if week.wer else week.reason
+        table.add_row(f"{week.since:%Y-%m-%d}", shown, f"{week.audited:,}", f"{week.inferences:,}")
+    return table

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from mondegreen.files import write_text
 from mondegreen.monitoring.records import ConfidenceDrift, MonitorReport, TimeStep, Trend, WerEstimate
-from mondegreen.reports import monitor, production
+from mondegreen.reports import monitor
 from mondegreen.reports.figures import BEFORE, SAME, STYLE, WORSE, new_figure, svg
 from mondegreen.reports.page import templates
 
@@ -30,7 +30,7 @@ def write_page(path: Path, report: MonitorReport) -> None:
         future=monitor.future(report) if report.statistics.in_future else "",
         corrections=monitor.corrections(report),
         delivery=monitor.delivery(report),
-        production=list(production.lines(report.production)) if report.statistics.count else [],
+        production=list(monitor.production_lines(report.production)) if report.statistics.count else [],
         figures={title: Markup(svg) for title, svg in _figures(report) if svg},
         show=monitor,
     )

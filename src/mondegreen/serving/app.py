@@ -27,13 +27,11 @@ from starlette.types import Message, Receive
 from mondegreen.config import Channel, ServeParams
 from mondegreen.errors import MondegreenError
 from mondegreen.serving.batcher import Batcher, Heard
-from mondegreen.serving.challenger import Asker, Challenger
+from mondegreen.serving.challenger import Asker, Challenger, Shadow
 from mondegreen.serving.champion import Champion
-from mondegreen.serving.fields import Asked, RefusedError, read_fields, served_names
-from mondegreen.serving.formats import render
 from mondegreen.serving.hearing import answers_of, await_heard, parts_of, seconds_of
 from mondegreen.serving.metrics import Metrics
-from mondegreen.serving.shadow import Shadow
+from mondegreen.serving.openai_api import Asked, RefusedError, read_fields, render, served_names
 from mondegreen.serving.spool import Answer, Spool
 
 router = APIRouter()

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from mondegreen.config import Channel, Seconds, ServeParams
 from mondegreen.errors import AudioError
 from mondegreen.serving.batcher import Heard
-from mondegreen.serving.fields import Asked, RefusedError
+from mondegreen.serving.openai_api import Asked, RefusedError
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.audio import duration_of, named_channels
 from mondegreen.speech.channels import channel_digest, channel_of, named_channel

@@ -18,16 +18,14 @@ from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.listening import run_app
-from mondegreen.monitoring.pairs import ShadowPair, log_pairs, pair_of
-from mondegreen.monitoring.production import AuditSampling
-from mondegreen.monitoring.tracker import MetadataTracker, inference_of
+from mondegreen.monitoring.comparing import ShadowPair, log_pairs, pair_of
+from mondegreen.monitoring.tracker import AuditSampling, MetadataTracker, inference_of
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
-from mondegreen.serving.challenger import Challenger
+from mondegreen.serving.challenger import Challenger, Shadow
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.followers import write_following
 from mondegreen.serving.metrics import SHARED, Metrics
-from mondegreen.serving.shadow import Shadow
 from mondegreen.serving.spool import Answer, Spool
 
 if TYPE_CHECKING:
