@@ -234,6 +234,8 @@ def worse_than_challenger(registry: Registry, number: int) -> str:
     if present in (None, number):
         return ""
     new, old = registry.version(number).tags, registry.version(int(present)).tags
+    if old.get(OUTCOME_TAG) in _OUTCOMES and new.get(OUTCOME_TAG) not in _OUTCOMES:
+        return f"nobody has judged it, and the challenger, version {present}, was judged ({_shown(old)})"
     if not is_worse(new, old):
         return ""
     better = f"the challenger, version {present}, is better on the same test set against the same model"
