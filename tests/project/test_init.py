@@ -12,9 +12,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.git import dvc, git
-from mondegreen.project.layout import STARTER, TEMPLATES, base_model, pipeline
+from mondegreen.project.layout import STARTER, TEMPLATES, base_model, params, pipeline
 from mondegreen.project.params_file import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,11 @@ def test_the_pipeline_is_the_repositorys_but_for_its_code(made: Path) -> None:
     code = {**ours.pop("code"), "always_changed": True}
     assert code.pop("deps") == ["src/mondegreen"] and own.pop("code") == code
     assert own == ours
-    assert (made / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    asked = "\n  require_retention: true "  # of the sample, which has a retention set
+    knobs = (ROOT / "params.yaml").read_text()
+    assert knobs.count(asked) == 1 and load_params(ROOT / "params.yaml").validate_.require_retention
+    assert (made / "params.yaml").read_text() == knobs.replace(asked, "\n  require_retention: null ")
+    assert params(guarded=True) == knobs
 
 
 def test_the_image_installs_what_requirements_txt_names_and_is_the_repositorys_else(made: Path) -> None:

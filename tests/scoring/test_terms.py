@@ -50,6 +50,11 @@ def test_a_file_that_cannot_be_read_names_the_line(tmp_path: Path, text: str, pr
         read_terms(terms_file(tmp_path, text), "spoken")
 
 
+def test_a_comment_is_no_part_of_a_term(tmp_path: Path) -> None:
+    found = read_terms(terms_file(tmp_path, "# cities\n  #others\nNew York  # not the state\nroom #5\n"), "spoken")
+    assert found == {("new", "york"): "New York", ("room", "5"): "room #5"}
+
+
 def test_terms_that_nobody_says_are_an_error(tmp_path: Path) -> None:
     rows = [utterance("a" * 16, reference="hello there")]
     side = [hypothesis("a" * 16, "hello boston")]

@@ -37,6 +37,7 @@ _PLUGINS = {
 }
 _CODE = "    deps:\n      - src/mondegreen\n"
 _ASKED = "    # The package lies outside the project: what its code does is asked every time, which takes seconds.\n"
+_GUARDED, _UNGUARDED = (f"  require_retention: {value}   #" for value in ("true", "null"))
 _MODEL = f"      - {STARTER}\n"
 _INSTALL = re.compile(r"(?<=^WORKDIR /opt/mondegreen\n).*?(?=^$)", re.MULTILINE | re.DOTALL)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -62,6 +63,14 @@ def pipeline(base: str, project: Path) -> str:
         return text
     entry = yaml.safe_dump([base], allow_unicode=True, width=1_000_000).strip()
     return text.replace(_MODEL, f"      {entry}\n" if is_folder(base, project) else "")
+
+
+def params(guarded: bool) -> str:
+    """params.yaml of a project; `guarded` asks for a retention set, as the sample's does."""
+    text = template("params.yaml")
+    if text.count(_GUARDED) != 1:
+        raise AssertionError("params.yaml asks for no retention set: mondegreen.project.layout must follow it")
+    return text if guarded else text.replace(_GUARDED, _UNGUARDED)
 
 
 def dockerfile() -> str:

@@ -19,6 +19,7 @@ from mondegreen.project.layout import (
     STARTER_FILES,
     base_model,
     dockerfile,
+    params,
     pipeline,
     plugin,
     requirement,
@@ -72,7 +73,8 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
         _refuse_own_files(folder / "data")
     known, url = _remotes(folder, remote)
     try:
-        items = _files(folder, base, f"{line}\n{plugin(url)}") + (_starter(folder) if base == STARTER else [])
+        guarded = _guarded(folder, sample)
+        items = _files(folder, base, f"{line}\n{plugin(url)}", guarded) + (_starter(folder) if base == STARTER else [])
         _repositories(folder)
     except OSError as refused:
         raise UsageError(f"{folder} cannot be written: {refused}.", "Mend that, and run it again.") from None
@@ -117,10 +119,16 @@ def _base(folder: Path, model: str | None) -> tuple[str, str]:
     return known, ""
 
 
-def _files(folder: Path, base: str, requirement: str) -> list[Item]:
+def _guarded(folder: Path, sample: bool) -> bool:
+    """Whether a verdict asks for a retention set. The sample has one; people's own recordings may come without."""
+    path = folder / "params.yaml"
+    return load_params(path).validate_.require_retention is True if path.exists() else sample
+
+
+def _files(folder: Path, base: str, requirement: str, guarded: bool) -> list[Item]:
     """Writes what is missing, params.yaml first, since a second run asks it for the model."""
     wanted = {
-        "params.yaml": _params(base),
+        "params.yaml": _params(base, guarded),
         "dvc.yaml": pipeline(base, folder),
         "requirements.txt": requirement,
         "Dockerfile": dockerfile(),
@@ -153,17 +161,18 @@ def _file(folder: Path, name: str, text: str) -> Item:
     return Item(path=name, state="kept", next_step=advice.get(name, "compare it with that of a new project"))
 
 
-def _params(base: str) -> str:
+def _params(base: str, guarded: bool) -> str:
     """params.yaml of this repository with the model's name, as DVC's own writer puts it."""
+    text = params(guarded)
     if base == STARTER:
-        return template("params.yaml")
+        return text
     import tempfile
 
     from dvc.utils.serialize import modify_yaml
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "params.yaml"
-        write_text(path, template("params.yaml"))
+        write_text(path, text)
         with modify_yaml(str(path)) as tree:
             tree["model"]["base"] = base
         return path.read_text(encoding="utf-8")

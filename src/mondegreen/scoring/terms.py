@@ -1,5 +1,6 @@
 """Terms that matter, such as names and products: how often each was said, missed, and heard where nobody said it."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,11 @@ from mondegreen.scoring.verdict import TermScore, Unit, WordsThatMatter
 from mondegreen.scoring.wording import percent
 
 Term = tuple[str, ...]  # its normalised words
+_COMMENT = re.compile(r"^\s*#.*|\s#\s.*")
 
 
 def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
-    """The terms of a file as written, by their normalised words: one a line, and comments in lines that begin with #.
+    """The terms of a file as written, by their normalised words: one a line, a comment behind # (not that of `C#`).
 
     A list of phrases (.yaml) is a list of terms too.
 
@@ -29,9 +31,9 @@ def read_terms(path: Path, normalizer: NormalizerName) -> dict[Term, str]:
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         return terms_of((item.phrase for item in read_phrases(path).phrases), str(path), normalizer)
-    lines = ((number, line.strip()) for number, line in enumerate(path_text(path).splitlines(), 1))
+    lines = ((number, _COMMENT.sub("", line).strip()) for number, line in enumerate(path_text(path).splitlines(), 1))
     terms = _by_words(
-        ((f"{path}:{number}", line) for number, line in lines if line and not line.startswith("#")),
+        ((f"{path}:{number}", line) for number, line in lines if line),
         normalizer,
         "Write one term a line.",
     )
