@@ -99,6 +99,10 @@ def test_the_unit_can_be_chosen_and_few_clusters_are_warned_of(trn: Path) -> Non
     chosen = compare("a.trn", "b.trn", "-r", "ref.trn", "--unit", "speaker")
     assert "warning     3 speaker(s) are fewer than the 12" in chosen.stdout
     (trn / "ref.csv").write_text("id,text\n" + "".join(f"{n},hold the line\n" for n in range(4)))
+    (trn / "a.csv").write_text("id,text\n0,hold a line\n1,hold\n2,old line\n3,hold the\n")
+    four = facts("a.csv", "ref.csv", "-r", "ref.csv")  # too few for any of it
+    assert (four["difference"]["low"], four["effect_size"], four["minimum_detectable_effect"]) == (None, None, None)
+    assert {test["p_value"] for test in four["tests"]} == {None}
     refused = compare("ref.csv", "ref.csv", "-r", "ref.csv", "--unit", "speaker")
     assert refused.exit_code == 2 and "4 of 4 utterances name none" in refused.stderr
     same = facts("ref.csv", "ref.csv", "-r", "ref.csv")  # four utterances: rates, and nothing about their chance

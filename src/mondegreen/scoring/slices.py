@@ -240,7 +240,7 @@ class Side(CompareModel):
 
 
 class TwoSidedTest(CompareModel):
-    """A test of no difference. `p_value` is None where nothing varies."""
+    """A test of no difference. `p_value` is None where nothing varies, or the utterances are too few for one."""
 
     name: str
     over: str  # what it takes as independent, and how many
@@ -344,7 +344,9 @@ def two_models(
         snr: dB by utterance ID, where it is known.
     """
     evidence = gather(comparison, params)
-    alpha, bounds = params.validate_.alpha, evidence.interval if _bounded(comparison) else (None, None)
+    alpha, bounded = params.validate_.alpha, _bounded(comparison)
+    bounds = evidence.interval if bounded else (None, None)
+    detectable = minimum_detectable_effect(comparison.differences, comparison.words, alpha / 2)
     return TwoModels(
         a=_side(names[0], comparison, comparison.baseline, comparison.baseline_errors, params),
         b=_side(names[1], comparison, comparison.candidate, comparison.candidate_errors, params),
@@ -357,9 +359,9 @@ def two_models(
         normalizer=normalizer,
         few_clusters=_few(comparison, params),
         tests=_tests(comparison, evidence, params),
-        effect_size=evidence.effect_size.hedges_g,
+        effect_size=evidence.effect_size.hedges_g if bounded else None,
         clusters_better=(evidence.effect_size.worse, evidence.effect_size.better),
-        minimum_detectable_effect=minimum_detectable_effect(comparison.differences, comparison.words, alpha / 2),
+        minimum_detectable_effect=detectable if bounded else None,
         slices=tuple(slices(comparison, snr, 1 - alpha, seed=params.seed)),
         better_by_b=_changed(comparison, 1, limit),
         better_by_a=_changed(comparison, -1, limit),
@@ -409,10 +411,13 @@ def _tests(comparison: Comparison, evidence: Evidence, params: Params) -> tuple[
         ("Wilcoxon signed rank", over, *rank),
         ("MAPSSWE", f"{evidence.segments.segments} segments", z, None if z is None else 1 - z),
     )
-    return tuple(
-        TwoSidedTest(name=name, over=what, p_value=None if b is None or a is None else min(1.0, 2 * min(b, a)))
-        for name, what, b, a in one_sided
-    )
+
+    def two_sided(better: float | None, worse: float | None) -> float | None:
+        if better is None or worse is None or not _bounded(comparison):
+            return None
+        return min(1.0, 2 * min(better, worse))
+
+    return tuple(TwoSidedTest(name=name, over=what, p_value=two_sided(b, a)) for name, what, b, a in one_sided)
 
 
 def _changed(comparison: Comparison, sign: Literal[1, -1], limit: int) -> tuple[ChangedUtterance, ...]:
