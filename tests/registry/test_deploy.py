@@ -50,6 +50,16 @@ def test_register_deploy_roll_back_moves_stage_and_alias_together(light: Path) -
     assert desk.list_versions()[0].status == "Archived"
 
 
+def test_what_nobody_judged_takes_no_judged_challengers_place(light: Path) -> None:
+    def unjudged(seed: int) -> None:
+        deployer().register_model(NAME, save_folder(light / "models" / str(seed), seed))
+
+    unjudged(1)
+    add(light, 2, outcome="fail", passed=False)
+    unjudged(3)
+    assert stages_and_aliases() == {1: ("Archived", []), 2: ("Staging", ["challenger"]), 3: ("None", [])}
+
+
 def test_a_rollback_goes_one_further_back_each_time_and_never_to_what_was_rolled_back_from(light: Path) -> None:
     desk = deployer()
     for seed in (1, 2, 3):

@@ -87,14 +87,6 @@ def test_a_new_challenger_archives_the_one_before(candidate: Candidate) -> None:
     assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"])}
 
 
-def test_what_nobody_judged_takes_no_judged_challengers_place(candidate: Candidate) -> None:
-    candidate("d0", outcome="none")
-    candidate("d1", outcome="fail")  # it was judged, the other was not
-    made = candidate("d2", outcome="none")
-    assert state() == {1: ("Archived", []), 2: ("Staging", ["challenger"]), 3: ("None", [])}
-    assert "nobody has judged it" in made.reason and made.alias == ""
-
-
 JUDGED: dict[str, Any] = {"outcome": "pass", "wer_improvement": 0.05, "baseline_digest": "b", "reference_digest": "t"}
 
 
