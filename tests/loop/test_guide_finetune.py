@@ -15,7 +15,7 @@ from mondegreen.cli.finetune import _report as guide_screen
 from mondegreen.config import LabelParams, Params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_json
-from mondegreen.loop.guide_finetune import Request, guide_utterances, run_guide
+from mondegreen.loop.guide_finetune import Request, guide_utterances, left_out, run_guide
 from mondegreen.loop.guide_report import GuideFacts, GuideReport, report_on
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.speech.model import load_model
@@ -90,6 +90,23 @@ def test_references_are_found_where_the_guide_puts_them(
     utterances, _ = guide_utterances(Path("data/audio"), named, Params())
     assert [row.reference for row in utterances] == list(WORDS)
     assert ("line 14: other/gone.wav" in caplog.text) == (place == "above"), "a row without a recording is named"
+
+
+def test_recordings_that_take_no_part_are_said_on_the_screen_too(project: Path) -> None:
+    paths = recordings(Path("audio"))
+    Path("audio/damaged.wav").write_bytes(b"no audio")
+    table = "".join(
+        f"{path.name},{'okay' if number < 8 else word},s{number}\n"
+        for number, (path, word) in enumerate(zip(paths, WORDS, strict=True))
+    )
+    Path("audio/references.csv").write_text(f"path,text,speaker\n{table}damaged.wav,abc,s1\n")
+    utterances, problems = guide_utterances(Path("audio"), None, Params())
+    lines = list(left_out(problems))
+    assert any(line.startswith("left out: audio/damaged.wav: ") for line in lines)
+    assert len(utterances) < len(paths) and lines[-1].startswith(
+        f"{len(paths) - len(utterances)} recordings teach nothing"
+    )
+    assert len(lines) == 2
 
 
 def test_without_references_the_error_says_how_to_give_them(project: Path) -> None:

@@ -31,6 +31,7 @@ from mondegreen.scoring.metrics import llm_references, model_of
 from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
+from mondegreen.scoring.wording import some
 from mondegreen.speech.adapters import keep_one
 from mondegreen.speech.admission import admitted_replay
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
@@ -41,7 +42,7 @@ from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
 from mondegreen.speech.processes import processes
 from mondegreen.speech.spelling import check_spelling, summary
-from mondegreen.speech.splits import Rule, assign_splits, check_leakage, enough_speakers
+from mondegreen.speech.splits import JUDGED_TEXT, Rule, assign_splits, check_leakage, enough_speakers
 from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
@@ -208,7 +209,11 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         utterances, odd, spelling = check_spelling(
             [(row, row.reference) for row in utterances], request.model, find_model
         )
-        for line in [*(f"{problem.path}: {problem.message}" for problem in odd), *summary(spelling)]:
+        for line in [
+            *left_out(problems),
+            *(f"{problem.path}: {problem.message}" for problem in odd),
+            *summary(spelling),
+        ]:
             logger.warning(line)
         logger.info("Phase 1 of 3: what %s hears in %d recordings.", request.model, len(utterances))
         # The label filter listens to the alternatives too, which the quick way of decoding does not give.
@@ -217,14 +222,27 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         hypotheses = _transcribe(utterances, request.model, decoding)
         chosen = select(utterances, _labels(request, utterances, hypotheses, params), hypotheses, params)
         report = _tune(request, utterances, hypotheses, chosen, params, decoding)
-        left_out = [problem for problem in (*problems, *odd) if not problem.warning]
+        missing = [problem for problem in (*problems, *odd) if not problem.warning]
         report = report.model_copy(
-            update={"left_out": [*left_out, *report.left_out], "notes": [*summary(spelling), *report.notes]}
+            update={"left_out": [*missing, *report.left_out], "notes": [*summary(spelling), *report.notes]}
         )
         if processes().is_main_process:
             write_json(logs / "report.json", report)
             connect().log_artifact(report.run_id, str(logs / "report.json"), "finetune")
     return report
+
+
+def left_out(problems: Sequence[Problem]) -> Iterator[str]:
+    """What is said of recordings before anything is heard; copies of judged texts, which may be many, in one line."""
+    copies = [problem.path for problem in problems if problem.reason == JUDGED_TEXT]
+    for problem in problems:
+        if problem.reason != JUDGED_TEXT:
+            yield f"{'kept' if problem.warning else 'left out'}: {problem.path}: {problem.message}"
+    if copies:
+        yield (
+            f"{len(copies)} recordings teach nothing, as they say what is held out ({some(copies)}); "
+            "prepare.shared_texts: allow in params.yaml lets them."
+        )
 
 
 def _labels(
