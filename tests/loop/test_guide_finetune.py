@@ -196,15 +196,24 @@ def test_an_error_is_a_message_and_an_exit_code(project: Path) -> None:
     assert "holds no recordings" in done.stderr and "Traceback" not in done.stderr
 
 
+FACTS = GuideFacts(
+    model="a", output="b", run_id="c", error_cases=1, replayed=0, dev=1, best_epoch=1, merge_weight=1, notes=[],
+    left_out=[],
+)  # fmt: skip
+
+
+def test_recordings_of_few_people_say_whom_the_interval_is_about() -> None:
+    rows = [utterance(str(number), "one two", speaker=f"s{number % 3}") for number in range(12)]
+    report, _ = report_on(FACTS, rows, *([hypothesis_of(row.id, "one") for row in rows],) * 2, Params())
+    (note,) = report.notes
+    assert report.clusters == 12 and "about these 3 speakers only" in note
+
+
 @pytest.mark.parametrize(("texts", "measure"), [(("今天天气很好", "今天下雨"), "CER"), (("one two", "three"), "WER")])
 def test_scripts_without_blanks_are_reported_by_character(texts: tuple[str, ...], measure: str) -> None:
     rows = [utterance(str(number), text) for number, text in enumerate(texts)]
     heard = [hypothesis_of(str(number), text[:-1]) for number, text in enumerate(texts)]
-    facts = GuideFacts(
-        model="a", output="b", run_id="c", error_cases=1, replayed=0, dev=1, best_epoch=1, merge_weight=1, notes=[],
-        left_out=[],
-    )  # fmt: skip
-    report, _ = report_on(facts, rows, heard, heard, Params())
+    report, _ = report_on(FACTS, rows, heard, heard, Params())
     console = Console(width=120, record=True, file=io.StringIO())
     for part in guide_screen(report):
         console.print(part)

@@ -10,6 +10,7 @@ from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Unit
+from mondegreen.scoring.wording import reach
 
 
 class HeldOutRates(BaseModel):
@@ -101,7 +102,7 @@ def report_on(
 
 def _caution(compared: Comparison, least: int) -> list[str]:
     if compared.clusters >= least:
-        return []
+        return list(filter(None, [reach(compared.unit, compared.speakers)]))
     return [
         f"{compared.clusters} {compared.unit}(s) were held out: below {least} the interval is narrower than the truth, "
         "and nobody should decide by it. Hold more out (--held-out), or add recordings of more people."

@@ -28,6 +28,7 @@ from mondegreen.scoring.significance import (
 from mondegreen.scoring.verdict import Evidence, IntervalMethod, TermScore, Unit
 from mondegreen.scoring.wer import align_words, confusions
 from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
+from mondegreen.scoring.wording import reach
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
 PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
@@ -379,11 +380,7 @@ def _few(comparison: Comparison, params: Params) -> str:
     said = f"{found} are fewer than the {least} that a verdict needs: intervals are too narrow and tests see little"
     if comparison.clusters < least:
         return said
-    if comparison.unit == "speaker":
-        return ""
-    count = comparison.speakers
-    whom = f"these {count} speakers" if count > 1 else "this one speaker" if count else "whoever speaks here"
-    return f"the unit is the {comparison.unit}: intervals and tests are about {whom} only, and too sure about others"
+    return reach(comparison.unit, comparison.speakers)
 
 
 def _side(name: str, comparison: Comparison, pairs: Sequence[Scored], errors: Counts, params: Params) -> Side:
@@ -404,20 +401,22 @@ def _tests(comparison: Comparison, evidence: Evidence, params: Params) -> tuple[
     over = f"{comparison.clusters} {comparison.unit}s"
     flips = "exact" if comparison.clusters <= EXACT_CLUSTERS else f"{params.validate_.permutations:,} flips"
     t, z = evidence.cluster_t.p_value, evidence.segments.p_value
-    rank = (signed_rank_test(sign * comparison.differences, comparison.words).p_value for sign in (1, -1))
-    one_sided = (
+    better, worse = (signed_rank_test(sign * comparison.differences, comparison.words).p_value for sign in (1, -1))
+    one_sided: tuple[tuple[str, str, float | None, float | None], ...] = (
         ("sign-flip permutation", f"{over}, {flips}", evidence.p_better, evidence.p_worse),
         ("cluster-robust t", over, t, None if t is None else 1 - t),
-        ("Wilcoxon signed rank", over, *rank),
+        ("Wilcoxon signed rank", over, better, worse),
         ("MAPSSWE", f"{evidence.segments.segments} segments", z, None if z is None else 1 - z),
     )
+    known = _bounded(comparison)
+    return tuple(
+        TwoSidedTest(name=name, over=what, p_value=_two_sided(b, a) if known else None)
+        for name, what, b, a in one_sided
+    )
 
-    def two_sided(better: float | None, worse: float | None) -> float | None:
-        if better is None or worse is None or not _bounded(comparison):
-            return None
-        return min(1.0, 2 * min(better, worse))
 
-    return tuple(TwoSidedTest(name=name, over=what, p_value=two_sided(b, a)) for name, what, b, a in one_sided)
+def _two_sided(better: float | None, worse: float | None) -> float | None:
+    return None if better is None or worse is None else min(1.0, 2 * min(better, worse))
 
 
 def _changed(comparison: Comparison, sign: Literal[1, -1], limit: int) -> tuple[ChangedUtterance, ...]:

@@ -66,3 +66,11 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     """The first names, with an ellipsis where there are more."""
     shown = list(names)
     return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")
+
+
+def reach(unit: str, speakers: int) -> str:
+    """Whom intervals and tests over a unit are about, of so many named speakers; "" where it is the speaker."""
+    if unit == "speaker":
+        return ""
+    whom = f"these {speakers} speakers" if speakers > 1 else "this one speaker" if speakers else "whoever speaks here"
+    return f"the unit is the {unit}: intervals and tests are about {whom} only, and too sure about others"
