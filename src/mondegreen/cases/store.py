@@ -249,13 +249,7 @@ class DataManager:
         with reading(self.engine) as session:
             rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256)) if damaged else ()
             damaged_cases = sorted(key for key, sha256 in rows if sha256 in damaged)
-        with self.blobs.alone():  # nobody is between a blob and its row
-            leftovers = self.blobs.sweep()
-            orphans = (intact | corrupt) - wanted
-            if orphans:
-                with reading(self.engine) as session:  # some may have got their case by now
-                    orphans -= _audio_digests(session)
-            deleted = sum(self.blobs.delete(sha256) for sha256 in sorted(orphans)) if delete_orphans else 0
+        orphans, deleted, leftovers = self._swept((intact | corrupt) - wanted, delete_orphans)
         if miscounted:
             with transaction(self.engine) as session:
                 writing.rebuild_counters(session)
@@ -270,6 +264,16 @@ class DataManager:
             swept_leftovers=leftovers,
             miscounted=miscounted,
         )
+
+    def _swept(self, orphans: set[str], delete_orphans: bool) -> tuple[set[str], int, int]:
+        """The orphans that are still without a case; how many of them were deleted, and leftovers of killed writers."""
+        with self.blobs.alone():  # nobody is between a blob and its row
+            leftovers = self.blobs.sweep()
+            if orphans:
+                with reading(self.engine) as session:  # some may have got their case by now
+                    orphans = orphans - _audio_digests(session)
+            deleted = sum(self.blobs.delete(sha256) for sha256 in sorted(orphans)) if delete_orphans else 0
+        return orphans, deleted, leftovers
 
     def _hashed(self, progress: Callable[[int], None]) -> tuple[set[str], set[str]]:
         """The recordings whose bytes are what was stored, and those whose bytes are not."""

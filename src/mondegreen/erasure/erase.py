@@ -290,23 +290,7 @@ def copies_left(
         versions: dataset versions that held the cases.
         held: answers that a running server holds.
     """
-    named = [Path(file.path) for file in files if file.action == "name"]
-    frozen = [path for path in named if "failed_cases" in path.parts]
-    if frozen:
-        place = f"data/failed_cases ({len(frozen)} files)"
-        yield Copy(where=place, next_step="`mondegreen cases snapshot` makes it anew without them.")
-    yield from (
-        Copy(where=str(path), next_step="Not ours to change: take it out, or delete the file.")
-        for path in named
-        if path not in frozen
-    )
-    if (project / ".dvc").is_dir() and (versions or frozen or any("build" in Path(file.path).parts for file in files)):
-        remote = [f"dvc gc --workspace --cloud --remote {name} --force" for name in _remotes(project)]
-        steps = ["mondegreen cases snapshot", "dvc repro", *(remote or ["dvc gc --workspace --force"])]
-        yield Copy(
-            where="DVC's cache and remotes, under the hashes of former versions (git's history names only the hashes)",
-            next_step=f"`{' && '.join(steps)}`; the files of former versions are gone then.",
-        )
+    yield from _copies_of_files(project, files, versions)
     if versions:
         yield Copy(
             where=f"the weights of models that were trained on dataset version {versions[0]} or a later one",
@@ -331,6 +315,27 @@ def copies_left(
         yield Copy(
             where="artifacts on the MLflow server (validate/report.html of runs)",
             next_step="Delete the reports of runs that show them in its artifact store.",
+        )
+
+
+def _copies_of_files(project: Path, files: Sequence[FoundFile], versions: Sequence[int]) -> Iterator[Copy]:
+    """Files that are not ours to change, and former versions of files in DVC."""
+    named = [Path(file.path) for file in files if file.action == "name"]
+    frozen = [path for path in named if "failed_cases" in path.parts]
+    if frozen:
+        place = f"data/failed_cases ({len(frozen)} files)"
+        yield Copy(where=place, next_step="`mondegreen cases snapshot` makes it anew without them.")
+    yield from (
+        Copy(where=str(path), next_step="Not ours to change: take it out, or delete the file.")
+        for path in named
+        if path not in frozen
+    )
+    if (project / ".dvc").is_dir() and (versions or frozen or any("build" in Path(file.path).parts for file in files)):
+        remote = [f"dvc gc --workspace --cloud --remote {name} --force" for name in _remotes(project)]
+        steps = ["mondegreen cases snapshot", "dvc repro", *(remote or ["dvc gc --workspace --force"])]
+        yield Copy(
+            where="DVC's cache and remotes, under the hashes of former versions (git's history names only the hashes)",
+            next_step=f"`{' && '.join(steps)}`; the files of former versions are gone then.",
         )
 
 

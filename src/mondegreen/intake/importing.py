@@ -81,7 +81,10 @@ def import_corpus(
     rows = list(READERS[kind](corpus))
     if not rows:
         raise UsageError(f"{corpus.source} holds no utterance.", "Name the manifest, table or folder that has them.")
-    done = take(rows, into, condition, link=link, track=track)
+    return _report(kind, corpus, into, condition, rows, take(rows, into, condition, link=link, track=track))
+
+
+def _report(kind: Format, corpus: Corpus, into: Path, condition: str, rows: list[Row], done: "Taken") -> ImportReport:
     entries = [*done.new.values(), *done.there.values()]
     ways = list(done.ways.values())
     return ImportReport(

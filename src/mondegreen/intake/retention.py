@@ -103,14 +103,10 @@ def pick_retention(
     """
     found = [item for item in discover(source) if item.domain == "target"]
     known = _Known(data, text)
-    left_out, entries, heard, words, seconds = Counter[str](), list[Entry](), 0, known.retention_words, 0.0
-    candidates = []
-    for item in found:
-        if reason := known.why_not(item):
-            left_out[reason] += 1
-        else:
-            candidates.append(item)
-    order = _in_turn(candidates, seed)
+    reasons = [known.why_not(item) for item in found]
+    left_out = Counter(reason for reason in reasons if reason)
+    order = _in_turn([item for item, reason in zip(found, reasons, strict=True) if not reason], seed)
+    entries, heard, words, seconds = list[Entry](), 0, known.retention_words, 0.0
     for item, result in zip(order, hear([item.path for item in order]), strict=False) if words < wanted else ():
         heard += 1
         if reason := _misheard(item, result, text, max_duration, max_wer):

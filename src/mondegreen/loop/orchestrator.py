@@ -295,26 +295,29 @@ def watch(
     )
 
     def once() -> WatchTurn:
-        from mondegreen.monitoring.guard import settle, watch_guard
-
         with open_orchestrator() as orchestrator, progress() as on_progress:
-            params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
-            try:
-                settled = settle(orchestrator.jobs.engine, params, folder)
-            except RegistryError as error:
-                settled = [f"promotions by hand: {error.problem}"]
-            for sentence in settled:
+            for sentence in _guarded(orchestrator):
                 warn(sentence)
-            if said := watch_guard(orchestrator.jobs.engine, params, folder):
-                warn(said)
             return take_turn(orchestrator, on_progress)
 
     while True:
-        found = patient(once)
-        yield found
+        yield patient(once)
         if interval is None:
             return
         wait(interval)
+
+
+def _guarded(orchestrator: FinetuningOrchestrator) -> Iterator[str]:
+    """Settles what was promoted by hand and lets the guard look; a sentence on whatever it did."""
+    from mondegreen.monitoring.guard import settle, watch_guard
+
+    params, folder = params_of(orchestrator.project), orchestrator.data_manager.folder
+    try:
+        yield from settle(orchestrator.jobs.engine, params, folder)
+    except RegistryError as error:
+        yield f"promotions by hand: {error.problem}"
+    if said := watch_guard(orchestrator.jobs.engine, params, folder):
+        yield said
 
 
 def _turn(action: TurnAction, text: str, job: Job | None = None) -> WatchTurn:

@@ -37,30 +37,16 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     worker = orchestrator.worker() if open_job and open_job.state in WORKING else None
     model_name = params_of(orchestrator.project).register_.model_name
     aliases, problem = _aliases(model_name)
-    completed = [job for job in jobs if job.state == "completed"]
-    passed = sum(job.passed for job in completed)
-    metrics = conditions["metrics"]
     return {
         "at": datetime.now(UTC).isoformat(),
-        "cases": {
-            "total": metrics["total_error_cases"],
-            "corrected": metrics["corrected_cases"],
-            "uncorrected": metrics["total_error_cases"] - metrics["corrected_cases"],
-            "by_method": metrics["by_method"],
-            "new": metrics["new_error_cases"],
-            "new_corrected": metrics["new_corrected_cases"],
-        },
+        "cases": _cases(conditions["metrics"]),
         "orchestrator": {
             "trigger_conditions": conditions,
             "open_job": open_job.to_dict() if open_job else None,
             "worker": worker,
             "last_round": last.to_dict() if last else None,
         },
-        "validation": {
-            "rounds": len(completed),
-            "passed": passed,
-            "pass_rate": passed / len(completed) if completed else None,
-        },
+        "validation": _validation(jobs),
         "deployer": {
             "model_name": model_name,
             "active_version": aliases.get("champion"),
@@ -77,6 +63,23 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
         ),
         "next_step": next_step(open_job, worker, conditions, last, aliases),
     }
+
+
+def _cases(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "total": metrics["total_error_cases"],
+        "corrected": metrics["corrected_cases"],
+        "uncorrected": metrics["total_error_cases"] - metrics["corrected_cases"],
+        "by_method": metrics["by_method"],
+        "new": metrics["new_error_cases"],
+        "new_corrected": metrics["new_corrected_cases"],
+    }
+
+
+def _validation(jobs: list[Job]) -> dict[str, Any]:
+    completed = [job for job in jobs if job.state == "completed"]
+    passed = sum(job.passed for job in completed)
+    return {"rounds": len(completed), "passed": passed, "pass_rate": passed / len(completed) if completed else None}
 
 
 def next_step(

@@ -225,16 +225,7 @@ def _verbose(
         ]
     if "word" in granularities:
         words = [(word, number) for number, result in heard for word in result.words]
-        found["words"] = [
-            {
-                "word": word.text,
-                "start": round(word.start, 2),
-                "end": round(word.end, 2),
-                "confidence": round(word.confidence, 4),
-                **_channel(number),
-            }
-            for word, number in sorted(words, key=lambda item: item[0].start)
-        ]
+        found["words"] = [_timed(word, number) for word, number in sorted(words, key=lambda item: item[0].start)]
     if "segment" in granularities:
         found["segments"] = [
             {
@@ -247,6 +238,16 @@ def _verbose(
             for number, item in enumerate(segments)
         ]
     return found
+
+
+def _timed(word: Word, channel: int | None) -> dict[str, Any]:
+    return {
+        "word": word.text,
+        "start": round(word.start, 2),
+        "end": round(word.end, 2),
+        "confidence": round(word.confidence, 4),
+        **_channel(channel),
+    }
 
 
 def _channel(number: int | None) -> dict[str, int]:
