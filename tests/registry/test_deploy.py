@@ -158,7 +158,8 @@ def test_forgetting_that_nobody_measured_is_said_in_capital_letters(light: Path)
 def test_a_verdict_registered_again_looks_no_newer(light: Path) -> None:
     """Otherwise running the register stage again would get around the comparison with the champion of then."""
     from mondegreen.config import Params
-    from mondegreen.registry.register import VerdictTags, register
+    from mondegreen.registry.record import VerdictTags
+    from mondegreen.registry.register import register
     from mondegreen.registry.runs import start_run
 
     folder = save_folder(light / "models" / "9", 9)
@@ -289,7 +290,7 @@ def test_a_version_may_be_named_in_many_ways(light: Path) -> None:
     add(light, 1)
     for given in ("1", 1, "v1", f"{NAME}/1", f"models:/{NAME}/1", "@challenger", f"{NAME}@challenger"):
         assert deployer().get_version(given).version == 1
-    for given in ("one", "1.5", "-1", "@nobody", "other/x"):
+    for given in ("one", "1.5", "-1", "@nobody", "other/x", f"{NAME}1", f"{NAME}v1"):
         with pytest.raises((UsageError, RegistryError)):
             deployer().get_version(given)
 

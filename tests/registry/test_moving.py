@@ -204,7 +204,21 @@ def test_a_second_time_nothing_is_done_and_what_came_since_is_named(
         assert picture() == there
     add(filled, 7)
     refused = run("registry", "move", "--to", target)
-    assert refused.exit_code == 1 and "version 5 came here since" in refused.stderr
+    assert refused.exit_code == 1 and "version 5 came here since and is not there" in refused.stderr
+    add(filled, 8)
+    refused = run("registry", "move", "--to", target)
+    assert "versions 5 and 6 came here since and are not there" in refused.stderr
+
+
+def test_what_is_known_of_a_version_comes_along_also_without_its_run(
+    filled: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = deployer().get_version(1)
+    connect().delete_run(before.run_id)
+    moved(home(other))
+    with standing(other, monkeypatch):
+        there = deployer().get_version(1)
+        assert (there.run_id, there.tags, there.outcome) == ("", before.tags, "pass")
 
 
 def test_a_home_that_has_such_a_model_is_refused(filled: Path, other: Path) -> None:

@@ -17,7 +17,8 @@ from mondegreen.config import Params
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry import package
 from mondegreen.registry.package import checksums, code_archive, differences, serving_requirements
-from mondegreen.registry.register import VerdictTags, register
+from mondegreen.registry.record import VerdictTags
+from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
 from mondegreen.speech.digests import model_digest

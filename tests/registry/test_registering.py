@@ -15,10 +15,10 @@ from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
 from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.doctor import examine
-from mondegreen.registry.lost import lost
 from mondegreen.registry.mlflow_store import connect
-from mondegreen.registry.register import VerdictTags, is_worse, register
-from mondegreen.registry.resolving import resolve_uri
+from mondegreen.registry.record import VerdictTags
+from mondegreen.registry.register import is_worse, register
+from mondegreen.registry.resolving import lost, resolve_uri
 from mondegreen.registry.runs import start_run
 
 NAME = "fine-tuned-stt"
@@ -230,6 +230,9 @@ def test_a_version_that_this_registry_lacks_is_noticed_and_registered_again(
     assert f"does not have {NAME} version 7" in warned()[0]
     with pytest.raises(UsageError, match=f"does not have {NAME} version 7.*dvc repro"):
         ModelDeployer(model_name=NAME).deploy_model("@challenger")
+    with pytest.raises(UsageError) as of_another:
+        ModelDeployer(model_name="another").deploy_model("@challenger")
+    assert "does not have" not in str(of_another.value), "the file is about a version of another model"
     again = candidate("d", run="f" * 32)
     assert (again.version, again.alias) == (1, "challenger") and again.run_id != "f" * 32
     write_json(project / "build/register/version.json", again)

@@ -59,7 +59,8 @@ def test_a_run_says_how_it_came_out_on_what_and_what_was_different(
         runs.append(connect().get_run(run_id))
         time.sleep(0.01)
     first, second = runs
-    assert first.data.tags["mlflow.note.content"].startswith("**pass**: ") and "Changed" not in str(first.data.tags)
+    assert first.data.tags["mlflow.note.content"].startswith("**pass**: the candidate ")
+    assert "Changed" not in str(first.data.tags)
     told_of = second.data.tags["mlflow.note.content"]
     assert f"`train.epochs` {params.train.epochs} -> 3." in told_of and first.info.run_id in told_of
     found = {one.dataset.name: json.loads(one.dataset.profile) for one in second.inputs.dataset_inputs}

@@ -16,7 +16,8 @@ from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry import mlflow_store
 from mondegreen.registry.mlflow_store import RegistryAwayError, connect
-from mondegreen.registry.register import VerdictTags, register
+from mondegreen.registry.record import VerdictTags
+from mondegreen.registry.register import register
 from mondegreen.registry.resolving import champion_of, resolve_uri
 from mondegreen.registry.runs import log_history, start_run
 from mondegreen.speech.digests import model_digest

@@ -67,14 +67,14 @@ def test_it_registers_the_model_with_verdict_lineage_and_card(given: dict[str, A
     register.main()
     assert (given["name"], given["run_id"], given["promote"]) == ("stt", "run", True)
     assert given["verdict"].outcome == "pass" and given["results"].passed
-    assert given["tags"] == {
+    assert given["facts"] == {
         "git.commit": "abc",
         "p_value": "0.01235",
         "wer_before": "0.125",
         "wer_after": "0.125",
         "wer_improvement": "0.02",
     }
-    assert given["card"].startswith("# stt\n")
+    assert given["card"].startswith("# stt\n") and given["told"].lower().count("pass") == 1, given["told"]
     assert read_json(Path("build/register/version.json"), RegisteredVersion).alias == "champion"
 
 
@@ -83,7 +83,7 @@ def test_it_registers_again_what_the_registry_lost_and_nothing_else(
 ) -> None:
     def registers(digest: str | None) -> bool:
         given.clear()
-        monkeypatch.setattr("mondegreen.registry.lost.digest_of", lambda *_: digest)
+        monkeypatch.setattr("mondegreen.registry.resolving.digest_of", lambda *_: digest)
         register.main()
         return bool(given)
 

@@ -145,8 +145,8 @@ def retention(
 
 def _lineage(name: str) -> list[str]:
     """The md5 of data/ at the champion's training, at its base's and so on; nothing where there is no champion."""
-    from mondegreen.registry.deploy import BASELINE_TAG
     from mondegreen.registry.deployer import ModelDeployer
+    from mondegreen.registry.record import BASELINE_TAG
     from mondegreen.registry.resolving import champion_of
 
     if not champion_of(name):

@@ -285,7 +285,7 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
     from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
-    from mondegreen.registry.deploy import LLM_TAG
+    from mondegreen.registry.record import LLM_TAG
 
     if not versions:
         yield f"{model_name} has no version yet: `dvc repro` registers the first."

@@ -6,7 +6,8 @@ from mondegreen.config import RegisterParams, params_of
 from mondegreen.errors import RegistryError
 from mondegreen.files import read_json
 from mondegreen.records import RegisteredVersion, RegressionResults, RunInfo
-from mondegreen.registry.register import VerdictTags, register
+from mondegreen.registry.record import VerdictTags
+from mondegreen.registry.register import register
 from mondegreen.reports.page import render_card
 from mondegreen.scoring.verdict import Verdict
 from mondegreen.speech.digests import model_digest
@@ -44,14 +45,14 @@ def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> 
         results=results,
         promote=promote,
         card=render_card(trained, verdict, results, settings.model_name),
-        told=f"**{verdict.outcome}**: {verdict.sentence}\n\n{verdict.reason}",
-        tags=_tags(verdict, trained),
+        told="\n\n".join(verdict.paragraphs),
+        facts=_facts(verdict, trained),
         config=params_of(build.parent).deploy,
     )
 
 
-def _tags(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
-    """What the registry's list shows of a version; the rest of what made it is lineage.json in its run."""
+def _facts(verdict: Verdict, trained: RunInfo) -> dict[str, str]:
+    """What `models list` and `show` say of a version; the rest of what made it is lineage.json in its run."""
     numbers = {
         "p_value": verdict.p_value,
         "wer_before": verdict.baseline and verdict.baseline.wer.rate,

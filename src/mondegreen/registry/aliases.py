@@ -228,9 +228,9 @@ class Registry:
         """Sets tags of a version; an empty one is taken away."""
         known = self.version(number).tags
         for key, value in tags.items():
-            if value:
+            if value and known.get(key) != value:
                 self.client.set_model_version_tag(self.name, str(number), key, value)
-            elif key in known:
+            elif not value and key in known:
                 self.client.delete_model_version_tag(self.name, str(number), key)
 
     def rollback_targets(self) -> list[int]:

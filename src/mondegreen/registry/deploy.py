@@ -25,14 +25,20 @@ from mondegreen.registry.package import (
     packaged_model,
     to_tag,
 )
+from mondegreen.registry.record import (
+    BASELINE_TAG,
+    CHAMPION_TAG,
+    IMPROVEMENT_TAG,
+    JUDGED_TAG,
+    NO_VERDICT,
+    NOBODY,
+    PROBLEM,
+    REGRESSION_TAG,
+    UNKNOWN,
+    facts_of,
+)
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
 
-VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
-TEST_SET_TAG = "verdict.references"  # digest of the test set's
-IMPROVEMENT_TAG, LLM_TAG, FORGETTING_TAG = "wer_improvement", "LLM_REFERENCES", "FORGETTING"
-REGRESSION_TAG = "regression"
-CHAMPION_TAG = "champion.at.verdict"  # whom the verdict could compare with; "none" when nobody was
-NO_VERDICT = NOBODY = "none"
 Part = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
 PARTS: tuple[Part, ...] = get_args(Part)
 _log = logging.getLogger(__name__)
@@ -133,7 +139,7 @@ def keep_before(registry: Registry, number: int, former: int | None, config: Dep
     details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
     if former and (before := registry.find(former)):
         details["former_digest"] = before.tags.get(DIGEST_TAG, "")
-    if note := compared_with_another(registry, registry.version(number).tags, former):
+    if note := compared_with_another(registry, facts_of(registry, number), former):
         details["compared"] = note
         _log.warning("%s", note)
     if config.auto_backup_before_deploy:
@@ -160,12 +166,12 @@ def against_hand(registry: Registry, number: int, former: int | None) -> list[Re
 
 
 def _against(registry: Registry, number: int, champion: int | None) -> list[Refusal]:
-    tags = registry.version(number).tags
+    known = facts_of(registry, number)
     return [
-        *_files(registry, number, tags),
-        *_verdict(tags),
-        *_regression(registry, number, tags),
-        *_champion(tags, champion),
+        *_files(registry, number, known),
+        *_verdict(known),
+        *_regression(registry, number, known),
+        *_champion(known, champion),
     ]
 
 
@@ -183,6 +189,9 @@ def _files(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Ref
 
 def _verdict(tags: Mapping[str, str]) -> list[Refusal]:
     outcome = tags.get(OUTCOME_TAG, NO_VERDICT)
+    if problem := tags.get(PROBLEM):
+        again = "Judge it again; the last candidate: `rm build/register/version.json && dvc repro` registers it again."
+        return [Refusal("verdict", problem, again)]
     if outcome == NO_VERDICT:
         text = "Nobody has judged it: there is no verdict."
         return [Refusal("verdict", text, "Run `dvc repro`, or give register_model a validation_result.")]
@@ -241,9 +250,12 @@ def _champion(tags: Mapping[str, str], now: int | None) -> list[Refusal]:
     expected = tags.get(CHAMPION_TAG)
     if expected is None or expected == str(now or NOBODY):
         return []
+    again = "Judge it against the champion of now and register it again: `dvc repro`."
+    if expected == UNKNOWN:
+        return [Refusal("champion", "Nobody can say who was champion when the verdict was made.", again)]
     was, is_now = "nobody" if expected == NOBODY else f"version {expected}", f"version {now}" if now else "nobody"
     text = f"The champion changed since the verdict was made: it was {was}, it is {is_now}."
-    return [Refusal("champion", text, "Judge it against the champion of now and register it again: `dvc repro`.")]
+    return [Refusal("champion", text, again)]
 
 
 def compared_with_another(registry: Registry, tags: Mapping[str, str], now: int | None) -> str:

@@ -15,11 +15,12 @@ from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import canary, deploy, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, holdings, opened
 from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
-from mondegreen.registry.lost import AGAIN, lost_candidate
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
+from mondegreen.registry.record import REGRESSION_TAG, VerdictTags
 from mondegreen.registry.recovery import recover, unsettled
-from mondegreen.registry.register import VerdictTags, stage_version
+from mondegreen.registry.register import stage_version
+from mondegreen.registry.resolving import AGAIN, lost_candidate
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.verdict import Verdict
 
@@ -137,7 +138,7 @@ class ModelDeployer:
         digest, verdict = model_digest(folder), VerdictTags.of(judged)
         reason = (judged.failure_reason or "") if judged else note or "Nobody has judged it."
         card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
-        more = ({} if deploy.suites_due() else {deploy.REGRESSION_TAG: "none"}) | (tags or {})
+        more = ({} if deploy.suites_due() else {REGRESSION_TAG: "none"}) | (tags or {})
         with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
             number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=more)
             self.notes += filter(None, [note])
@@ -392,10 +393,11 @@ def _number_of(version_id: str | int, model_name: str, aliases: Aliases) -> int:
         UsageError: it is none, it is of another model, or nobody holds the alias.
     """
     given = str(version_id).strip().removeprefix("models:/")
-    rest = given.removeprefix(f"{model_name}/").removeprefix(model_name)
+    rest = given.removeprefix(f"{model_name}/")
+    rest = rest.removeprefix(model_name) if rest.startswith(f"{model_name}@") else rest  # not of a name with a number
     if rest.startswith("@"):
         if rest[1:] not in aliases:
-            _, missing = lost_candidate()
+            _, missing = lost_candidate(model_name)
             way = f"{missing} {AGAIN}" if missing else "`mondegreen models list` shows who holds what."
             raise UsageError(f"Nobody is {rest} of {model_name}.", way)
         return aliases[rest[1:]]

@@ -27,9 +27,9 @@ from mondegreen.files import copy_sqlite, flock, lock
 from mondegreen.git import broken_lock
 from mondegreen.registry.aliases import LOCK, Holdings, holdings, local_folder, opened
 from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
-from mondegreen.registry.lost import AGAIN, lost_candidate
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import cut_off
+from mondegreen.registry.resolving import AGAIN, lost_candidate
 from mondegreen.tables import SCHEMA
 
 # MLflow 3: every column that holds a place of artifacts.
@@ -68,7 +68,7 @@ def examine(model_name: str, folder: Path) -> list[Finding]:
         "params.yaml": _params,
         "database": lambda: _database(folder),
         "registry": lambda: _registry(model_name, folder),
-        "candidate": _candidate,
+        "candidate": lambda: _candidate(model_name),
         "artifact paths": _paths,
         "files": lambda: _files(model_name, folder),
         "locks": lambda: _locks(folder),
@@ -195,9 +195,9 @@ def _consistency(ledger: Ledger, held: Holdings) -> Findings:
         yield "problem", "Nobody is champion any more: whatever loads @champion fails.", "`mondegreen models rollback`"
 
 
-def _candidate() -> Findings:
+def _candidate(model_name: str) -> Findings:
     """Whether the version that the stage register made, or DVC's run cache gave back, is in this registry."""
-    path, said = lost_candidate()
+    path, said = lost_candidate(model_name)
     if said:
         yield "warning", f"{path} names a version that is not here: it is another registry's. {said}", AGAIN
 

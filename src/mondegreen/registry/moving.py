@@ -34,7 +34,7 @@ from mondegreen.registry.mlflow_store import (
     sqlite_file,
     tracking_uri,
 )
-from mondegreen.registry.moving_ledger import copy_state, same_state
+from mondegreen.registry.moving_ledger import copy_state, enter_move, same_state
 from mondegreen.registry.moving_runs import Names, fill_run, make_runs, missing_of_run, renamed, runs_of, runs_to_move
 from mondegreen.registry.moving_versions import (
     forget,
@@ -46,10 +46,10 @@ from mondegreen.registry.moving_versions import (
     used_up,
 )
 from mondegreen.registry.package import PRUNED_TAG, differences
+from mondegreen.registry.record import PROBLEM, facts
 from mondegreen.registry.recovery import SETTLES, unsettled
 
 MOVE_TAG, DONE_TAG = "mondegreen.move", "mondegreen.move.done"  # on the registered model over there
-MOVED = "moved"  # in the ledger
 
 
 class Move(BaseModel):
@@ -151,12 +151,18 @@ def move_registry(
             return plan.report("there")
         if dry_run:
             return plan.report("planned", standing == "begun")
-        if (there := sqlite_file(target)) is not None:
-            there.parent.mkdir(parents=True, exist_ok=True)
-        with elsewhere(target) as client, TemporaryDirectory(prefix="mondegreen-") as scratch:
-            require_reach(client)
-            _move(plan, Registry(name, folder, client, registry.ledger, Path(scratch)), on_progress)
+        _move_to(plan, on_progress)
         return plan.report("moved", standing == "begun")
+
+
+def _move_to(plan: _Plan, on_progress: Callable[[int, int], None]) -> None:
+    """Opens the other home and moves all that is planned."""
+    source = plan.source
+    if (there := sqlite_file(plan.target)) is not None:
+        there.parent.mkdir(parents=True, exist_ok=True)
+    with elsewhere(plan.target) as client, TemporaryDirectory(prefix="mondegreen-") as scratch:
+        require_reach(client)
+        _move(plan, Registry(source.name, source.folder, client, source.ledger, Path(scratch)), on_progress)
 
 
 def _planned(registry: Registry, target: str, store_to: Path | None) -> _Plan:
@@ -201,9 +207,11 @@ def _standing(plan: _Plan) -> tuple[str, list[int]]:
 
 def _require_nothing_new(plan: _Plan, moved: list[int]) -> None:
     if since := [version.version for version in plan.versions if int(version.version) not in moved]:
+        several = len(since) > 1
+        which = f"versions {', '.join(map(str, since[:-1]))} and {since[-1]}" if several else f"version {since[0]}"
         raise RegistryError(
-            f"{plan.source.name} was moved to {shown(plan.target)} before; version {', '.join(map(str, since))} came "
-            "here since and is not there.",
+            f"{plan.source.name} was moved to {shown(plan.target)} before; {which} came here since and "
+            f"{'are' if several else 'is'} not there.",
             "Work with one home: set MLFLOW_TRACKING_URI to the other one; `dvc repro` registers the candidate there.",
         )
 
@@ -229,7 +237,8 @@ def _move(plan: _Plan, there: Registry, on_progress: Callable[[int, int], None])
     _verify(plan, there, names, steps)
     _copy_state(plan)  # what it refuses is said before anybody is champion there
     _place(plan, client)
-    _enter(plan)
+    about = {"from": shown(source.home), "to": shown(plan.target), "runs": len(plan.all_runs)}
+    enter_move(source.ledger, plan.key, plan.held.ours, about)
     _copy_state(plan)
     numbers = [int(version.version) for version in plan.versions]
     done = json.dumps({"at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": numbers})
@@ -267,7 +276,7 @@ def _verify(plan: _Plan, there: Registry, names: Names, steps: Iterator[None]) -
     Raises:
         RegistryError: something is not the same.
     """
-    wrong = []
+    wrong, source = [], plan.source
     versions = {int(version.version): version for version in there.versions()}
     for version in plan.versions:
         number = int(version.version)
@@ -278,6 +287,8 @@ def _verify(plan: _Plan, there: Registry, names: Names, steps: Iterator[None]) -
             wrong += [f"version {number}: {said}" for said in differences(there.fetch(number), recorded)]
             forget(there, number)
             forget(plan.source, number)
+        if number in versions and PROBLEM in facts(there, versions[number]) and PROBLEM not in facts(source, version):
+            wrong.append(f"version {number}: its record")
         next(steps)
     for experiment, runs in plan.runs.items():
         found = {run.info.run_id: run for run in runs_of(there.client, experiment)}
@@ -301,22 +312,6 @@ def _place(plan: _Plan, client: MlflowClient) -> None:
             transition(client, name, int(version.version), stage)
     for alias, number in sorted(plan.held.aliases.items(), key=lambda item: item[0] == CHAMPION):
         client.set_registered_model_alias(name, alias, str(number))
-
-
-def _enter(plan: _Plan) -> None:
-    """The move in the ledger, once. One that has not begun begins in the new home, by who holds what there."""
-    source, aliases = plan.source, plan.held.ours
-    entries = source.ledger.entries()
-    if not entries or any(entry.details.get("move") == plan.key for entry in entries):
-        return
-    about = {"move": plan.key, "from": shown(source.home), "to": shown(plan.target), "runs": len(plan.all_runs)}
-    source.ledger.note(
-        MOVED,
-        aliases.get(CHAMPION),
-        former=aliases.get(CHAMPION),
-        reason=f"from {about['from']} to {about['to']}",
-        details={"before": aliases, "after": aliases, **about},
-    )
 
 
 def _copy_state(plan: _Plan) -> None:

@@ -1,6 +1,6 @@
-"""The ledger, the looks and the backups of a registered model in the live state of another folder."""
+"""A move in the ledger; ledger, looks and backups of a registered model in the live state of another folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,31 @@ from sqlalchemy.orm import Session
 from mondegreen.db import database_url, open_database, reading, transaction
 from mondegreen.errors import RegistryError
 from mondegreen.registry.aliases import Registry
+from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger
 from mondegreen.registry.package import Backups
 from mondegreen.tables import DeploymentRow, RegressionRunRow, Table, TestSpendRow
 
 Row = dict[str, Any]
+
+
+def enter_move(ledger: Ledger, key: str, held: Aliases, about: Mapping[str, object]) -> None:
+    """The move in the ledger, once. One that has not begun begins in the new home, by who holds what there.
+
+    Args:
+        key: of the move.
+        held: who holds which of our aliases.
+        about: `from`, `to` and `runs`.
+    """
+    entries = ledger.entries()
+    if not entries or any(entry.details.get("move") == key for entry in entries):
+        return
+    ledger.note(
+        "moved",
+        held.get(CHAMPION),
+        former=held.get(CHAMPION),
+        reason=f"from {about['from']} to {about['to']}",
+        details={"before": held, "after": held, "move": key, **about},
+    )
 
 
 def same_state(folder: Path, other: Path) -> bool:

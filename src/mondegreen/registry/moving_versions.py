@@ -19,6 +19,7 @@ from mondegreen.registry.aliases import Registry, fetching
 from mondegreen.registry.mlflow_store import experiment_id
 from mondegreen.registry.moving_runs import Names, renamed
 from mondegreen.registry.package import FILES_TAG, PRUNED_TAG, Checksums, checksums, differences, from_tag
+from mondegreen.registry.record import PROBLEM, facts
 from mondegreen.registry.runs import MOVED_FROM
 from mondegreen.registry.versions import NUMBER_TAG, REGISTERED_TAG
 
@@ -116,7 +117,7 @@ def make_version(source: Registry, target: MlflowClient, version: ModelVersion, 
         RegistryError: the number was given already.
     """
     number, name = int(version.version), source.name
-    known = {key: renamed(value, names) for key, value in version.tags.items()}
+    known = {key: renamed(value, names) for key, value in _tags(source, version, names).items()}
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat()
     tags = {REGISTERED_TAG: registered} | known | {NUMBER_TAG: str(number)}
     run, text = names.get(version.run_id or ""), renamed(version.description or "", names)
@@ -135,6 +136,12 @@ def make_version(source: Registry, target: MlflowClient, version: ModelVersion, 
     if skipped:
         said = [{"name": name, "version": str(number)}]
         target.set_logged_model_tags(model, {MLFLOW_MODEL_VERSIONS: json.dumps(said)})
+
+
+def _tags(source: Registry, version: ModelVersion, names: Names) -> dict[str, str]:
+    """The tags of a version; all that is known of it where its run, and so its record, stays behind."""
+    known = facts(source, version)
+    return dict(version.tags) if version.run_id in names or PROBLEM in known else known
 
 
 def use_numbers_up(source: Registry, target: MlflowClient, model: str, there: list[ModelVersion]) -> None:

@@ -1,13 +1,9 @@
 """Registering: one version a candidate, with its verdict, Staging/@challenger, or @champion when that is allowed."""
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -16,28 +12,27 @@ from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, opened
-from mondegreen.registry.deploy import (
+from mondegreen.registry.deploy import deploy
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION
+from mondegreen.registry.mlflow_store import live_state
+from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
+from mondegreen.registry.record import (
     BASELINE_TAG,
     CHAMPION_TAG,
-    FORGETTING_TAG,
     IMPROVEMENT_TAG,
-    JUDGED_TAG,
-    LLM_TAG,
-    NO_VERDICT,
     NOBODY,
     REGRESSION_TAG,
     TEST_SET_TAG,
     VERDICT_TAG,
-    deploy,
+    VerdictTags,
+    facts_of,
+    registered_before,
+    write_record,
 )
-from mondegreen.registry.ledger import CHALLENGER, CHAMPION
-from mondegreen.registry.mlflow_store import live_state
-from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
 from mondegreen.registry.recovery import recover
 from mondegreen.registry.run_logs import REPORT
 from mondegreen.registry.run_page import log_model_page
 from mondegreen.registry.runs import resume_run
-from mondegreen.scoring.verdict import Verdict
 from mondegreen.scoring.wording import points
 
 _OUTCOMES = ("fail", "inconclusive", "pass")
@@ -47,71 +42,6 @@ _ABOUT = (
     "ask for the proof, and keep a ledger."
 )
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VerdictTags:
-    """What the registry keeps of a verdict: what was judged, against what, and how it came out.
-
-    Args:
-        outcome: pass, fail or inconclusive; "none" without a verdict, which passes nothing.
-        model_digest: of the model that the verdict is about; "" when it does not say.
-        baseline_digest: of the model that it was compared with; "" when it does not say.
-        wer_improvement: absolute; NaN and infinity prove nothing.
-        llm_references: references that a language model wrote.
-        reference_digest: of the test set; "" when the verdict does not say.
-        forgetting: in capital letters, when nothing shows what the model forgot.
-        sha256: of the whole verdict, which tells a new one from the same one again.
-    """
-
-    outcome: str
-    model_digest: str = ""
-    baseline_digest: str = ""
-    wer_improvement: float | None = None
-    llm_references: int = 0
-    reference_digest: str = ""
-    forgetting: str = ""
-    sha256: str = ""
-
-    @classmethod
-    def of(cls, verdict: Verdict | None) -> Self:
-        """What is kept of a verdict, or of the result of a validation, which is one; none at all passes nothing."""
-        if verdict is None:
-            return cls(NO_VERDICT)
-        return cls(
-            outcome=verdict.outcome if verdict.passed == (verdict.outcome == "pass") else "fail",
-            model_digest=verdict.model_digest,
-            baseline_digest=verdict.baseline_digest,
-            wer_improvement=verdict.wer_improvement,
-            llm_references=verdict.llm_references,
-            reference_digest=verdict.reference_digest,
-            forgetting=verdict.retention.warning,
-            sha256=_digest(verdict.to_dict()),
-        )
-
-    @property
-    def llm_warning(self) -> str:
-        """In capital letters, as it must not be overlooked; "" when people wrote every reference."""
-        if not self.llm_references:
-            return ""
-        return f"JUDGED BY {self.llm_references} REFERENCES THAT A LANGUAGE MODEL WROTE, NOT A HUMAN"
-
-    def tags(self) -> dict[str, str]:
-        """For the version. What nobody knows is an empty tag, so that an older verdict leaves nothing behind."""
-        return {
-            OUTCOME_TAG: self.outcome,
-            JUDGED_TAG: self.model_digest,
-            BASELINE_TAG: self.baseline_digest,
-            IMPROVEMENT_TAG: "" if self.wer_improvement is None else f"{self.wer_improvement:.4g}",
-            LLM_TAG: self.llm_warning,
-            TEST_SET_TAG: self.reference_digest,
-            FORGETTING_TAG: self.forgetting,
-            VERDICT_TAG: self.sha256 or _digest(asdict(self)),  # of what little is known, where the verdict has none
-        }
-
-
-def _digest(content: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def register(
@@ -126,6 +56,7 @@ def register(
     card: str = "",
     told: str = "",
     tags: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] | None = None,
     config: DeployParams | None = None,
 ) -> RegisteredVersion:
     """Registers a candidate once and gives it its stage and alias.
@@ -140,7 +71,8 @@ def register(
         digest: `model_digest(model_folder)`.
         card: Markdown; lies in the package.
         told: Markdown of a few lines, for the version's description; the card where there is none.
-        tags: more tags of the version: p-value, WER before and after, data hash, commit.
+        tags: more tags of the version.
+        facts: more for its record: p-value, WER before and after, data hash, commit.
         config: of the deployment; the defaults when not given.
 
     Raises:
@@ -157,24 +89,27 @@ def register(
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
         recover(registry, config or DeployParams())
         number = stage_version(
-            registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, told=told, tags=more
-        )
+            registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, told=told, tags=more,
+            facts=facts or {},
+        )  # fmt: skip
         if promote and verdict.outcome == "pass" and results.outcome != "fail":
             deploy(registry, number, config or DeployParams(), reason="promoted when it was registered")
-        held = {version: alias for alias, version in registry.aliases().items()}
-        stage, reason = str(registry.version(number).current_stage), ""
-        if number not in held:
-            reason = worse_than_challenger(registry, number)
+        return _registered(registry, number, verdict.outcome, own_run, digest)
+
+
+def _registered(registry: Registry, number: int, outcome: str, run_id: str, digest: str) -> RegisteredVersion:
+    """A version as it stands now, for build/register/version.json."""
+    held = {version: alias for alias, version in registry.aliases().items()}
     return RegisteredVersion(
-        name=model_name,
+        name=registry.name,
         version=number,
-        stage=stage,
+        stage=str(registry.version(number).current_stage),
         alias=held.get(number, ""),
-        reason=reason,
-        outcome=verdict.outcome,
-        run_id=own_run,
+        reason="" if number in held else worse_than_challenger(registry, number),
+        outcome=outcome,
+        run_id=run_id,
         digest=digest,
-        uri=f"models:/{model_name}/{number}",
+        uri=f"models:/{registry.name}/{number}",
     )
 
 
@@ -188,6 +123,7 @@ def stage_version(
     card: str,
     told: str = "",
     tags: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
 ) -> int:
     """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
 
@@ -210,9 +146,17 @@ def stage_version(
         source = log_model(model_folder, card, {DIGEST_TAG: digest})
         log_model_page(run_id, source)
         # The version comes with its digest, so that a rerun after a crash finds it.
-        version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest, "run": run_id})
+        version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest})
     number = int(version.version)
-    _describe(registry, number, verdict, told or card, tags)
+    _describe(registry, number, verdict, told or card)
+    _record(registry, number, verdict, facts or {})
+    registry.tag(number, tags)
+    _place(registry, number, verdict.tags()[VERDICT_TAG])
+    return number
+
+
+def _place(registry: Registry, number: int, verdict: str) -> None:
+    """@challenger for a version that may have it, and an entry in the ledger that names the verdict (its sha256)."""
     aliases, worse = registry.aliases(), worse_than_challenger(registry, number)
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
@@ -222,10 +166,8 @@ def stage_version(
         target = aliases
     else:
         target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
-    sha256 = verdict.tags()[VERDICT_TAG]
-    if target != aliases or not _is_entered(registry, number, sha256):
-        move(registry, "register", number, target, reason=worse, details={"verdict": sha256})
-    return number
+    if target != aliases or not _is_entered(registry, number, verdict):
+        move(registry, "register", number, target, reason=worse, details={"verdict": verdict})
 
 
 def worse_than_challenger(registry: Registry, number: int) -> str:
@@ -233,7 +175,7 @@ def worse_than_challenger(registry: Registry, number: int) -> str:
     present = registry.aliases().get(CHALLENGER)
     if present in (None, number):
         return ""
-    new, old = registry.version(number).tags, registry.version(int(present)).tags
+    new, old = facts_of(registry, number), facts_of(registry, int(present))
     if old.get(OUTCOME_TAG) in _OUTCOMES and new.get(OUTCOME_TAG) not in _OUTCOMES:
         return f"nobody has judged it, and the challenger, version {present}, was judged ({_shown(old)})"
     if not is_worse(new, old):
@@ -243,7 +185,7 @@ def worse_than_challenger(registry: Registry, number: int) -> str:
 
 
 def is_worse(new: Mapping[str, str], old: Mapping[str, str]) -> bool:
-    """Whether the tags of one version say that it is worse than another, judged by the same model and test set.
+    """Whether what is known of one version says that it is worse than another, judged by the same model and test set.
 
     What may be deployed comes first, then the outcome, then the improvement. Other verdicts cannot be compared: False.
     """
@@ -283,21 +225,30 @@ def _find_version(registry: Registry, run_id: str, digest: str) -> ModelVersion 
     return next(own, None) or next(cut_off, None)
 
 
-def _describe(registry: Registry, number: int, verdict: VerdictTags, told: str, tags: Mapping[str, str]) -> None:
-    """Tags and description. Also on a rerun: the verdict on the same weights may be a new one."""
-    known, found = registry.version(number).tags, verdict.tags()
+def _describe(registry: Registry, number: int, verdict: VerdictTags, told: str) -> None:
+    """Description of the version, and of the registered model, which nobody gave one yet."""
     text = "\n\n".join(
         [*(f"**{said}**" for said in (verdict.llm_warning, verdict.forgetting) if said), told, _links(registry, number)]
     )
     registry.client.update_model_version(registry.name, str(number), description=text)
     if not registry.client.get_registered_model(registry.name).description:
         registry.client.update_registered_model(registry.name, _ABOUT)
-    if not known.get(FILES_TAG):
-        found[FILES_TAG] = to_tag(checksums(registry.fetch(number)))
-    if known.get(VERDICT_TAG) != found[VERDICT_TAG]:
-        # A rerun with the same verdict must not make it look newer than the champion is.
-        found[CHAMPION_TAG] = _judged_beside(registry, verdict)
-    registry.tag(number, {**found, **tags})
+
+
+def _record(registry: Registry, number: int, verdict: VerdictTags, facts: Mapping[str, str]) -> None:
+    """Checksums, and the verdict. Also on a rerun: the verdict on the same weights may be a new one."""
+    version, found = registry.version(number), verdict.tags()
+    if not version.tags.get(FILES_TAG):
+        registry.tag(number, {FILES_TAG: to_tag(checksums(registry.fetch(number)))})
+    known = registered_before(registry, version)
+    # A rerun with the same verdict must not make it look newer than the champion is; the ledger knows it as well.
+    same = (
+        known[VERDICT_TAG] == found[VERDICT_TAG]
+        if VERDICT_TAG in known
+        else _is_entered(registry, number, found[VERDICT_TAG])
+    )
+    beside = (known.get(CHAMPION_TAG) or version.tags.get(CHAMPION_TAG)) if same else ""
+    write_record(registry, number, {**facts, **found, CHAMPION_TAG: beside or _judged_beside(registry, verdict)})
 
 
 def _links(registry: Registry, number: int) -> str:

@@ -3,6 +3,9 @@
 What answers in production must go on answering: when the registry cannot be reached, the backup of the version that
 the ledger knows as champion is used, and when files were damaged, the backup of that version. Both with a warning, and
 never with files that are not what was registered.
+
+Last, whether the version that the stage `register` made is in this registry at all: DVC gives back only its file, so it
+is not in a fresh clone, nor where MLFLOW_TRACKING_URI names another home than when it was registered.
 """
 
 import logging
@@ -14,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
-from mondegreen.files import lock
-from mondegreen.registry.aliases import download, local_folder
+from mondegreen.files import lock, read_json
+from mondegreen.records import RegisteredVersion, Registration
+from mondegreen.registry.aliases import digest_of, download, local_folder
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import (
     RegistryAwayError,
@@ -25,6 +29,9 @@ from mondegreen.registry.mlflow_store import (
     lock_path,
     refused,
     registry_file,
+    shown,
+    tracking_root,
+    tracking_uri,
 )
 from mondegreen.registry.package import (
     DIGEST_TAG,
@@ -36,7 +43,6 @@ from mondegreen.registry.package import (
     from_tag,
     packaged_model,
 )
-from mondegreen.speech.spelling import local_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -47,6 +53,7 @@ _WAYS = {
     CHAMPION: "Put one into production: `mondegreen models deploy @challenger`. `mondegreen models list` shows them.",
     CHALLENGER: "`dvc repro` registers a candidate. `mondegreen models list` shows those that are there.",
 }
+AGAIN = "`dvc repro` registers the candidate in build/ again."
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +66,8 @@ def find_model(name: str) -> Path | None:
 
     No hub is asked, and MLflow is loaded for a registered model only.
     """
+    from mondegreen.speech.spelling import local_model  # numpy, which who only asks for a version needs not
+
     if not name.startswith("models:/"):
         return local_model(name)
     try:
@@ -252,3 +261,42 @@ def _last_known(name: str) -> Path | None:
         return None
     backups = Backups(folder, name)
     return backups.package(champion) if champion and not backups.problems(champion) else None
+
+
+def lost(version: RegisteredVersion) -> str:
+    """A sentence when this registry does not have a version, or another model under its number; "" when it does.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+    """
+    found = digest_of(version.name, version.version)
+    if found == version.digest:
+        return ""
+    what = f"{version.name} version {version.version}"
+    here = f"The registry at {shown(tracking_uri())}"
+    return f"{here} does not have {what}." if found is None else f"{here} has another model as {what}."
+
+
+def lost_candidate(model_name: str) -> tuple[str, str]:
+    """The file that names the candidate's version, and the sentence of `lost`; "" of both when all is well.
+
+    Args:
+        model_name: of the registered model that is asked about; a candidate of another one says nothing of it.
+    """
+    path = tracking_root() / "build" / "register" / "version.json"
+    found = read_json(path, Registration).root if path.is_file() else None
+    if not isinstance(found, RegisteredVersion) or found.name != model_name:
+        return "", ""
+    return (str(path), said) if (said := lost(found)) else ("", "")
+
+
+def deleted(version: RegisteredVersion) -> bool:
+    """Whether somebody deleted it with `mondegreen models delete`: then nobody misses it. Raises CaseError."""
+    ledger = Ledger.open(live_state(), version.name)
+    try:
+        about = [
+            entry for entry in ledger.entries() if (entry.version, entry.digest) == (version.version, version.digest)
+        ]
+    finally:
+        ledger.engine.dispose()
+    return bool(about) and about[-1].action == "delete"

@@ -115,7 +115,7 @@ def changes(client: MlflowClient, run_id: str) -> tuple[Run | None, dict[str, tu
 
 def description(verdict: Verdict, before: Run | None, changed: Mapping[str, tuple[str, str]]) -> str:
     """A few lines of Markdown: how it came out, with the numbers, and what was done differently from the run before."""
-    lines = [f"**{verdict.outcome}**: {verdict.sentence}", verdict.reason, *filter(None, [verdict.warning])]
+    lines = [*verdict.paragraphs, *filter(None, [verdict.warning])]
     if before is not None:
         shown = [f"`{name}` {then} -> {now}" for name, (then, now) in list(changed.items())[:_CHANGES]]
         more = [f"{len(changed) - _CHANGES} more"] if len(changed) > _CHANGES else []

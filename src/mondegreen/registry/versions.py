@@ -13,9 +13,17 @@ from rich.table import Table
 
 from mondegreen.config import DeployParams
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry
-from mondegreen.registry.deploy import CHAMPION_TAG, FORGETTING_TAG, LLM_TAG, NO_VERDICT, REGRESSION_TAG
 from mondegreen.registry.ledger import ALIASES, Aliases, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, from_tag
+from mondegreen.registry.record import (
+    CHAMPION_TAG,
+    FORGETTING_TAG,
+    LLM_TAG,
+    NO_VERDICT,
+    PROBLEM,
+    REGRESSION_TAG,
+    facts,
+)
 from mondegreen.scoring.wording import percent
 
 # Of a version that was moved here: the time at which it was registered first, and the number that it was to get.
@@ -45,7 +53,7 @@ class Version(BaseModel):
     warning: str  # in capital letters when a language model wrote references, or nothing shows what was forgotten
     pruned: str  # the day on which its files were removed, "" while they are there
     judged_beside: str  # the champion when the verdict was registered
-    tags: dict[str, str]
+    tags: dict[str, str]  # and what its record says
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -59,8 +67,8 @@ def list_versions(registry: Registry, limit: int | None = None) -> list[Version]
 
 
 def describe(registry: Registry, version: ModelVersion, aliases: Aliases) -> Version:
-    """A version of MLflow with what its tags say."""
-    number, tags = int(version.version), version.tags
+    """A version of MLflow with what its tags and its record say."""
+    number, tags = int(version.version), facts(registry, version)
     return Version(
         version_id=f"{registry.name}/{number}",
         name=registry.name,
@@ -75,7 +83,7 @@ def describe(registry: Registry, version: ModelVersion, aliases: Aliases) -> Ver
         uri=f"models:/{registry.name}/{number}",
         wer_before=_number(tags.get("wer_before")),
         wer_after=_number(tags.get("wer_after")),
-        warning="; ".join(filter(None, [tags.get(LLM_TAG, ""), tags.get(FORGETTING_TAG, "")])),
+        warning="; ".join(tags[name] for name in (LLM_TAG, FORGETTING_TAG, PROBLEM) if tags.get(name)),
         pruned=tags.get(PRUNED_TAG, ""),
         judged_beside=tags.get(CHAMPION_TAG, ""),
         tags={key: value for key, value in sorted(tags.items()) if key not in _NOT_SHOWN},
@@ -108,7 +116,7 @@ class Difference(BaseModel):
 
 
 def diff(registry: Registry, first: int, second: int) -> list[Difference]:
-    """Tags, parameters and metrics of the runs, and files whose bytes differ."""
+    """Tags and records, parameters and metrics of the runs, and files whose bytes differ."""
     one, other = _facts(registry, first), _facts(registry, second)
     return [
         Difference(name=name, first=one.get(name, ""), second=other.get(name, ""))
@@ -121,7 +129,7 @@ def _facts(registry: Registry, number: int) -> dict[str, str]:
     """Stage, tags, the run's parameters and metrics, and files; not the run's id, which always is another one."""
     version = registry.version(number)
     found = {"stage": str(version.current_stage)}
-    found |= {key: value for key, value in version.tags.items() if key not in (*_NOT_SHOWN, "run")}
+    found |= {key: value for key, value in facts(registry, version).items() if key not in (*_NOT_SHOWN, "run")}
     try:
         run = registry.client.get_run(version.run_id) if version.run_id else None
     except MlflowException:

@@ -26,7 +26,7 @@ from mondegreen.records import (
     Utterance,
     Word,
 )
-from mondegreen.registry.lost import AGAIN, lost
+from mondegreen.registry.resolving import AGAIN, lost
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Verdict, VerdictOutcome, slice_label
 from mondegreen.scoring.wording import confidence, percent, points, probability, span

@@ -326,6 +326,11 @@ class Verdict(_Part):
         return _SENTENCES[self.outcome]
 
     @property
+    def paragraphs(self) -> list[str]:
+        """How it came out and why, as paragraphs of Markdown: what runs and versions are described by in MLflow."""
+        return [f"**{self.outcome}**: {self.sentence.partition(': ')[2]}", self.reason]
+
+    @property
     def warning(self) -> str:
         """In capital letters, when no person wrote what judged, or nothing shows what was forgotten; else ""."""
         count = self.llm_references

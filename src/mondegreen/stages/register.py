@@ -13,7 +13,7 @@ from mondegreen.files import read_json, sha256_file, write_json
 from mondegreen.loop.candidate import register_candidate
 from mondegreen.progress import run_stage
 from mondegreen.records import NotRegistered, RegisteredVersion, Registration
-from mondegreen.registry.lost import deleted, lost
+from mondegreen.registry.resolving import deleted, lost
 from mondegreen.scoring.verdict import Verdict
 
 BUILD = Path("build")
