@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mondegreen import DataManager, MetadataTracker, ModelDeployer
 from mondegreen.errors import CaseError, CloudError, RegistryError, UsageError
+from mondegreen.files import write_json
 from mondegreen.loop.coordinator import FinetuningCoordinator, WorkflowResult
 from mondegreen.loop.status import render_status
 from mondegreen.records import RegisteredVersion
@@ -214,6 +215,17 @@ def test_a_registry_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monke
     made = coordinator(LoopProject(tmp_path))
     assert "cannot be read" in made.get_system_status()["deployer"]["problem"]
     assert "4 failed cases" in screen(made)
+
+
+def test_a_candidate_that_this_registry_lacks_is_said(tmp_path: Path) -> None:
+    made = coordinator(LoopProject(tmp_path))
+    version = RegisteredVersion(
+        name="fine-tuned-stt", version=7, stage="Staging", alias="challenger", outcome="pass", run_id="f" * 32,
+        digest="d", uri="models:/fine-tuned-stt/7",
+    )  # fmt: skip
+    write_json(tmp_path / "build/register/version.json", version)
+    (said,) = made.get_system_status()["deployer"]["noticed"]
+    assert "does not have fine-tuned-stt version 7. `dvc repro`" in said and said in " ".join(screen(made).split())
 
 
 def test_an_address_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

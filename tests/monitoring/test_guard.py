@@ -184,9 +184,18 @@ def test_a_planted_worsening_of_the_challenger_is_found_and_stopped(
 def test_one_bad_caller_is_no_proof_however_often_it_calls(service: Service) -> None:
     canary = service.canary(share=0.5, shadow=0)
     service.answered(canary, 2000, score=0.9, callers=1)
-    assert service.look().canary.decision == "fine"
+    assert service.look().canary.decision == "too few"
     service.answered(canary, 2000, score=0.9, callers=30)
     assert service.look().canary.decision == "stopped"
+
+
+def test_a_few_answers_are_too_few_to_say_that_all_is_well(service: Service) -> None:
+    canary = service.canary(share=0.5, shadow=0)
+    service.answered(canary, 8)
+    found = service.look().canary
+    assert found.decision == "too few" and found.comparisons and "too few to say whether it is worse" in found.text
+    service.answered(canary, 240)
+    assert service.look().canary.decision == "fine"
 
 
 def test_answers_outside_the_canary_do_not_count_and_a_new_one_begins_anew(service: Service) -> None:

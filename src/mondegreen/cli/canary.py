@@ -178,7 +178,8 @@ def _decisions(found: "Guarded") -> str:
 def _screen(canary: "Canary | None", report: "GuardReport") -> "Iterator[str | RenderableType]":
     yield _shares(canary) if canary else report.text
     if canary:
-        yield f"{report.decision}: {report.inferences:,} inferences of it" if report.comparisons else report.text
+        known = report.comparisons and report.decision != "too few"
+        yield f"{report.decision}: {report.inferences:,} inferences of it" if known else report.text
     if report.comparisons:
         yield table(
             report.comparisons,

@@ -1,6 +1,7 @@
 """The status of the whole system, as data and on one screen: cases, trigger, rounds, registry, errors, what to do."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mondegreen.loop.trigger import count
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
+from mondegreen.registry.resolving import AGAIN, lost_candidate
 from mondegreen.scoring.wording import percent, points
 
 DAY = 24.0  # hours
@@ -122,11 +124,19 @@ def _aliases(model_name: str) -> tuple[Aliases, str | None]:
 
 
 def _noticed(model_name: str, folder: Path) -> list[str]:
-    """What people moved in the registry by hand, entered in its ledger now, or what a crash left half done."""
-    try:
-        return external_changes(model_name, folder)
-    except MondegreenError as error:
-        return [error.problem]
+    """What people moved in the registry by hand, or a crash left half done; and a candidate that is not there."""
+    found: list[str] = []
+    for look in (partial(external_changes, model_name, folder), partial(_missing, model_name)):
+        try:
+            found += look()
+        except MondegreenError as error:
+            found.append(error.problem)
+    return list(dict.fromkeys(found))
+
+
+def _missing(model_name: str) -> list[str]:
+    _, said = lost_candidate(model_name)
+    return [f"{said} {AGAIN}"] if said else []
 
 
 def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from mondegreen.monitoring.evidence import (
     loss,
     matched,
     one_after_the_other,
+    reach,
     side_by_side,
     slowdown,
 )
@@ -107,6 +108,7 @@ class Comparison(MonitorRecord):
     level: float
     evidence: float  # the largest there was so far
     needed: float
+    reach: float  # what the evidence could be at most, with so many callers
     callers: int  # or recordings without one, of the later version
     inferences: int
 
@@ -114,6 +116,11 @@ class Comparison(MonitorRecord):
     def worse(self) -> bool:
         """Whether a loss of more than the margin is proven."""
         return self.evidence >= self.needed
+
+    @property
+    def too_few(self) -> bool:
+        """Whether nothing could be proven with so many callers, whatever they had heard."""
+        return self.reach < self.needed
 
     @property
     def text(self) -> str:
@@ -315,6 +322,7 @@ def _compared(metric: Metric, side: _Side, margin: float, alpha: float) -> Compa
         level=1 - alpha,
         evidence=evidence(side.scales, gain, margin),
         needed=1 / alpha,
+        reach=reach(side.scales),
         callers=side.callers,
         inferences=side.inferences,
     )

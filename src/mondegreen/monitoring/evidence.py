@@ -165,6 +165,11 @@ def evidence(scales: Scales, gain: Gain, margin: float) -> float:
     return best
 
 
+def reach(scales: Scales) -> float:
+    """The most that `evidence` could be with so many callers, had every one of them been the worst that can be."""
+    return evidence(scales, lambda pairs, _: np.ones(len(np.unique(pairs.block))), 0.0)
+
+
 def least_loss(scales: Scales, gain: Gain, needed: float, bounds: tuple[float, float]) -> float:
     """The lower confidence bound of the loss: the largest margin that the evidence still rules out, valid at any time.
 

@@ -174,6 +174,13 @@ def _said(report: GuardReport, found: Compared) -> GuardReport:
     if not found.comparisons:
         text = f"{version} has {found.inferences} inferences: nothing of it compares with {former} yet."
         return report.model_copy(update=facts | {"decision": "too few", "text": " ".join([text, *found.notes])})
+    if all(one.too_few for one in found.comparisons):
+        best = max(found.comparisons, key=lambda one: one.reach / one.needed)
+        text = (
+            f"{version} has {found.inferences} inferences, {best.callers} callers: too few to say whether it is worse "
+            f"than {former} (evidence of at most {best.reach:.3g}, {best.needed:.4g} would prove it)."
+        )
+        return report.model_copy(update=facts | {"decision": "too few", "text": " ".join([text, *found.notes])})
     worse = [one for one in found.comparisons if one.worse]
     how = "worse" if worse else "not shown to be worse"
     text = f"{version} is {how} than {former}: {'; '.join(one.text for one in worse or found.comparisons)}."
