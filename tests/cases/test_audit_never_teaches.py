@@ -10,7 +10,7 @@ from mondegreen.cases.records import AUDIT
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.errors import UsageError
-from mondegreen.speech.admission import AUDITED_FILE, read_audited, read_failed_cases, without_audited
+from mondegreen.speech.admission import AUDITED_FILE, read_audited, read_failed_cases, without_judging
 from tests.cases.snapshot_project import add_case, dvc_within, make_project, params
 from tests.scoring.examples import utterance
 
@@ -52,7 +52,7 @@ def test_a_case_leaves_when_its_recording_is_drawn_later(project: Path) -> None:
 
 def test_prepare_keeps_it_out_of_training_and_lets_it_judge() -> None:
     rows = [utterance(f"u{n}", split=split, sha256=f"{n}" * 64) for n, split in enumerate(("train", "train", "test"))]
-    kept, problems = without_audited(rows, frozenset({rows[0].sha256, rows[2].sha256}))
+    kept, problems = without_judging(rows, frozenset({rows[0].sha256, rows[2].sha256}))
     assert kept == rows[1:]
     assert [(problem.path, problem.reason) for problem in problems] == [(rows[0].path, AUDITED)]
 

@@ -127,6 +127,20 @@ def test_what_the_audit_drew_teaches_by_no_way_and_may_judge() -> None:
     assert judge.path in paths and taught.path not in paths
 
 
+def test_what_a_regression_suite_holds_teaches_by_no_way_and_may_judge() -> None:
+    rows = build_manifest(Path("data"), PARAMS).rows
+    taught, judge = (next(row for row in rows if row.split == split) for split in ("train", "test"))
+    cases = case("guarded", "Some words"), case("free", "Other words")
+    for number, path in enumerate((taught.path, judge.path, "data/failed_cases/audio/guarded.wav")):
+        copy = Path(f"data/regression/refunds/{number}.WAV")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(Path(path).read_bytes())
+    found = manifest(*cases)
+    assert found.report.left_out == {"held_out_suite": 2} and [row.text for row in found.corrections] == ["Other words"]
+    paths = {row.path for row in found.rows}
+    assert judge.path in paths and taught.path not in paths
+
+
 @pytest.mark.parametrize("name", ["{path}", "clean/{file}", "{file}", "{stem}"])
 def test_a_piece_of_a_recording_that_judges_never_trains_whatever_its_recording_is_called(name: str) -> None:
     judge = Path(next(row.path for row in build_manifest(Path("data"), PARAMS).rows if row.split == "test"))

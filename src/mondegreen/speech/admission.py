@@ -1,4 +1,4 @@
-"""What may teach beside the recordings of data/: failed cases, replay; and what the audit drew, which may not."""
+"""What may teach beside the recordings of data/: failed cases, replay; and what may not, as audit or suites have it."""
 
 import re
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mondegreen.errors import UsageError
-from mondegreen.files import read_jsonl
+from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.corpus import Found
 from mondegreen.speech.folders import EXTENSIONS
@@ -15,6 +15,7 @@ from mondegreen.speech.splits import Key, Rule
 FOLDER = "failed_cases"
 AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
 CASES_FILE = "cases.jsonl"
+SUITES = "regression"
 
 
 def read_failed_cases(data: Path) -> list[FailedCase]:
@@ -50,14 +51,40 @@ def read_audited(data: Path) -> frozenset[str]:
     return frozenset(lines)
 
 
-def without_audited(rows: Sequence[Utterance], audited: frozenset[str]) -> tuple[list[Utterance], list[Problem]]:
-    """The rows without those that would teach and are in the audit sample, and what is said of these."""
-    drawn = [row for row in rows if row.split == "train" and row.sha256 in audited]
-    return [row for row in rows if row not in drawn] if drawn else list(rows), [_audited(row.path) for row in drawn]
+def read_suites(data: Path) -> frozenset[str]:
+    """sha256 of the recordings of the regression suites."""
+    found = (path for path in (data / SUITES).rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    return frozenset(map(sha256_file, found))
 
 
-def _audited(path: str) -> Problem:
-    return Problem(path=path, reason="audited", message="it is in the audit sample, which judges and never teaches")
+def without_judging(
+    rows: Sequence[Utterance], audited: frozenset[str], suites: frozenset[str] = frozenset()
+) -> tuple[list[Utterance], list[Problem]]:
+    """The rows without those that would teach and judge elsewhere, and what is said of these.
+
+    Args:
+        audited: recordings that the audit drew.
+        suites: recordings of the regression suites.
+    """
+    kept: list[Utterance] = []
+    problems: list[Problem] = []
+    for row in rows:
+        problem = _judges(row, audited, suites) if row.split == "train" else None
+        if problem:
+            problems.append(problem)
+        else:
+            kept.append(row)
+    return kept, problems
+
+
+def _judges(row: Utterance, audited: frozenset[str], suites: frozenset[str]) -> Problem | None:
+    if row.sha256 in audited:
+        where, reason = "in the audit sample", "audited"
+    elif row.sha256 in suites:
+        where, reason = "in a regression suite", "held_out_suite"
+    else:
+        return None
+    return Problem(path=row.path, reason=reason, message=f"it is {where}, which judges and never teaches")
 
 
 def found_case(case: FailedCase, data: Path) -> Found:
@@ -80,13 +107,15 @@ def admitted_cases(
     withheld: Sequence[Utterance],
     rule: Rule,
     audited: frozenset[str] = frozenset(),
+    suites: frozenset[str] = frozenset(),
 ) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
     """Cases that may be trained on beside `rows`, and why the others may not.
 
     The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
     case that stays out when it shares bytes, a recording, a text or (by speaker) a speaker with what judges, or with
     the `withheld` recordings that were left out because they share something with that. A case names its recording as
-    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` stays out too.
+    people do: `call-7`, `call-7.wav` and `clean/call-7.wav` are data/clean/call-7.wav. What is `audited` or of
+    the regression `suites` stays out too.
     Of several cases of one recording the first may teach, and none where one of them may not.
     """
     taken: dict[Key, str] = {}
@@ -102,8 +131,8 @@ def admitted_cases(
     for case, row in pairs:
         keys[row.sha256] += [*rule.keys(row, case.text), ("recording", bare_name(row.recording))]
     for case, utterance in pairs:
-        drawn = _audited(utterance.path) if utterance.sha256 in audited else None
-        problem = drawn or _refusal(case, utterance, taken, known, keys[utterance.sha256])
+        judges = _judges(utterance, audited, suites)
+        problem = judges or _refusal(case, utterance, taken, known, keys[utterance.sha256])
         if problem:
             problems.append(problem)
         else:

@@ -26,7 +26,8 @@ from mondegreen.speech.admission import (
     found_case,
     read_audited,
     read_failed_cases,
-    without_audited,
+    read_suites,
+    without_judging,
 )
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.corpus import SPLITS, UNNAMEABLE, Found, discover
@@ -197,17 +198,17 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
     dealt = _dealt(own, params, rule, fixed)
     admitted = [(case, _of_case(case, row)) for row in checked for case in cases.get(row.path, ())]
-    audited = read_audited(data)
-    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule, audited)
+    elsewhere = read_audited(data), read_suites(data)
+    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule, *elsewhere)
     corrected = {row.sha256 for _, row in kept}
-    settled, judged = without_audited([row for row in dealt.rows if row.sha256 not in corrected], audited)
+    settled, judged = without_judging([row for row in dealt.rows if row.sha256 not in corrected], *elsewhere)
     own_names = {
         name for row in settled if row.split == "train" for name in (*bare_names(row.path), bare_name(row.recording))
     }
     shares = (params.round_.holdout_fraction, params.train.dev_cases)
     kept, held, unheard = hold_out(kept, lambda name: bare_name(name) in own_names, *shares)
     offered = [row for row in checked if row.domain == "replay"]
-    offered, judged_too = without_audited(offered, audited)
+    offered, judged_too = without_judging(offered, *elsewhere)
     replay, barred = admitted_replay(offered, [*dealt.rows, *held], dealt.withheld, rule)
     rows = [*settled, *(row for _, row in kept), *held, *replay]
     check_leakage(rows, rule)
