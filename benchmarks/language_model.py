@@ -20,12 +20,11 @@ def main() -> None:
     from mondegreen.records import Utterance
     from mondegreen.scoring.phrases import list_of
     from mondegreen.scoring.terms import terms_of
+    from mondegreen.speech.fusion import Speller
     from mondegreen.speech.kneser_ney import language_model
-    from mondegreen.speech.lm_tuning import tune_lm
-    from mondegreen.speech.lm_words import Speller
     from mondegreen.speech.ngram import UNKNOWN
-    from mondegreen.speech.phrase_tuning import tune
     from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.tuning import tune, tune_lm
 
     params, names = params_of(), set[str]()
     with Path("data/references.csv").open(encoding="utf-8", newline="") as stream:

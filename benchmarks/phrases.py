@@ -70,8 +70,8 @@ def worth() -> str:
     from mondegreen.scoring.phrases import list_of
     from mondegreen.scoring.terms import term_score, terms_of
     from mondegreen.speech.corpus_transcription import transcribe_corpus
-    from mondegreen.speech.phrase_tuning import tune
     from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.tuning import tune
 
     params, names = params_of(), set[str]()
     with Path("data/references.csv").open(encoding="utf-8", newline="") as stream:

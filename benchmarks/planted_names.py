@@ -96,8 +96,8 @@ def utterance(path: Path, text: str, voice: str, part: str, domain: str) -> Any:
 def learnt(grammar: dict[str, Any], rows: Sequence[Any], vocabulary: Any, params: Any) -> Any:
     """The language model of sentences with the names, past the same check for texts that judge as `lm build`."""
     from mondegreen.monitoring.lm_texts import Judged, Line, learnable
+    from mondegreen.speech.fusion import Speller
     from mondegreen.speech.kneser_ney import language_model
-    from mondegreen.speech.lm_words import Speller
     from mondegreen.speech.ngram import UNKNOWN
 
     lines = [Line(SENTENCES.name, text) for text, _ in planted(grammar, "text", LEARNT)]
@@ -111,9 +111,8 @@ def main(voices: Path) -> None:
     from mondegreen.config import Params
     from mondegreen.scoring.phrases import list_of
     from mondegreen.scoring.terms import terms_of
-    from mondegreen.speech.lm_tuning import tune_lm
-    from mondegreen.speech.phrase_tuning import tune
     from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.tuning import tune, tune_lm
 
     grammar, params = tomllib.loads(SENTENCES.read_text("utf-8")), Params()
     rows = utterances(grammar, voices)

@@ -55,8 +55,7 @@ def judged() -> "list[Utterance]":
 def ways(model: str) -> dict[str, tuple[str, str]]:
     """Folder and runtime of each; the variants are made when they are not there."""
     from mondegreen.errors import UsageError
-    from mondegreen.speech.runtime import open_model
-    from mondegreen.speech.variants import Precision, make_variant
+    from mondegreen.speech.runtime import Precision, make_variant, open_model
 
     parent = model_folder(model)
     found = {PLAIN: (str(parent), "torch")}

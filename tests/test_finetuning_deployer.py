@@ -7,7 +7,7 @@ import pytest
 
 from mondegreen import BaselineSTTModel, DeploymentConfig, ModelDeployer
 from mondegreen.errors import RegistryError
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from tests.registry.conftest import database_template, enter, make_project, recording, without_code  # noqa: F401
 from tests.registry.registered import Result
 from tests.tiny import save_model

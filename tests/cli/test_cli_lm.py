@@ -16,9 +16,9 @@ from mondegreen.config import Params
 from mondegreen.files import write_jsonl, write_text
 from mondegreen.monitoring.lm_texts import Judged
 from mondegreen.records import Utterance
-from mondegreen.speech.digests import model_digest
 from mondegreen.speech.kneser_ney import language_model
 from mondegreen.speech.model import resolve_model
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.ngram_files import read_lm, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.cli.test_cli_phrases import recorded

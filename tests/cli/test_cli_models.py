@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.db import connect, open_database, reading, transaction
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.tables import SCHEMA, InferenceRow
 from tests.db.growing import NEXT, grown, state
 from tests.monitoring.listener import OK, listening

@@ -16,8 +16,7 @@ from mondegreen.monitoring.phrase_mining import as_yaml, candidates
 from mondegreen.records import Utterance
 from mondegreen.scoring.phrases import list_of, parse_phrases, read_phrases, write_phrases
 from mondegreen.speech import transcriber
-from mondegreen.speech.digests import model_digest
-from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.model_folder import model_digest, resolve_model
 from mondegreen.speech.runtime import open_model
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401

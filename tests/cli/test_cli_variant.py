@@ -10,8 +10,7 @@ from mondegreen.cli.main import app
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.loop.alpha_ledger import open_ledger
 from mondegreen.records import Utterance
-from mondegreen.speech.digests import model_digest
-from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.model_folder import model_digest, resolve_model
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.cli.test_cli_phrases import recorded
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401

@@ -7,11 +7,10 @@ import pytest
 from mondegreen.config import ComputeParams, Params
 from mondegreen.errors import MondegreenError
 from mondegreen.records import Utterance
-from mondegreen.speech import hearing
+from mondegreen.speech import corpus_transcription
 from mondegreen.speech.channels import content_digest
-from mondegreen.speech.corpus_transcription import transcribe_corpus
+from mondegreen.speech.corpus_transcription import ClusterModel, load_for_many, transcribe_corpus
 from mondegreen.speech.examining import examine_all, processes
-from mondegreen.speech.hearing import ClusterModel, load_for_many
 
 pytestmark = pytest.mark.xdist_group("ray")
 ENGINES = ("local", "ray")
@@ -49,10 +48,10 @@ def test_recordings_keep_their_order_whoever_is_done_first(
     calls: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted(calls.iterdir())
-    monkeypatch.setattr(hearing, "PART", 2)
+    monkeypatch.setattr(corpus_transcription, "PART", 2)
     stt = ClusterModel(str(model), Params(), cached=False)
-    backwards = hearing.map_shards
-    monkeypatch.setattr(hearing, "map_shards", lambda *given, **more: list(backwards(*given, **more))[::-1])
+    backwards = corpus_transcription.map_shards
+    monkeypatch.setattr(corpus_transcription, "map_shards", lambda *given, **more: [*backwards(*given, **more)][::-1])
     assert [result.path for result in stt.transcribe_many(paths)] == [str(path) for path in paths]
 
 
@@ -60,6 +59,6 @@ def test_a_part_that_is_not_done_ends_the_stage_with_its_reason(
     calls: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stt = ClusterModel(str(model), Params(compute=ComputeParams()))  # the workers of this process
-    monkeypatch.setattr(hearing.BaselineSTTModel, "transcribe_many", lambda *_: 1 / 0)
+    monkeypatch.setattr(corpus_transcription.BaselineSTTModel, "transcribe_many", lambda *_: 1 / 0)
     with pytest.raises(MondegreenError, match=r"7 recordings from .*a\.wav on were not transcribed: ZeroDivisionError"):
         list(stt.transcribe_many(sorted(calls.iterdir())))

@@ -20,8 +20,8 @@ from mondegreen import storage
 from mondegreen.cli.main import app
 from mondegreen.compute import Undone
 from mondegreen.config import ComputeParams, Params
-from mondegreen.speech import hearing, shards
-from mondegreen.speech.hearing import Copy
+from mondegreen.speech import corpus_transcription, shards
+from mondegreen.speech.corpus_transcription import Copy
 from mondegreen.speech.shards import Manifest, Row, Run, Work, settings_of
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.storage import Stored, stored
@@ -107,7 +107,7 @@ def test_killed_at_any_write_a_run_goes_on_to_the_same_output(
             storage.write(url, content)
 
         monkeypatch.setattr(shards, "write", write)
-        monkeypatch.setattr(hearing, "load_transcriber", lambda *_, **__: stt)
+        monkeypatch.setattr(corpus_transcription, "load_transcriber", lambda *_, **__: stt)
         run, work = planned(calls, out, stt, model)
         list(run.carry_out(work, model, ComputeParams()))
         run.finish()

@@ -6,7 +6,7 @@ import pytest
 
 from mondegreen.files import read_json
 from mondegreen.records import Metrics, RegisteredVersion, RunInfo
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from tests.end_to_end.project import Project
 from tests.tiny import save_model
 

@@ -131,7 +131,7 @@ def test_digests_come_from_the_models_of_bound_methods() -> None:
 
 
 def test_a_digest_may_be_that_of_a_folder(tmp_path: Path) -> None:
-    from mondegreen.speech.digests import model_digest
+    from mondegreen.speech.model_folder import model_digest
 
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")

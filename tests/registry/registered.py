@@ -15,7 +15,7 @@ from mondegreen.registry.aliases import holdings
 from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.scoring.verdict import Retention
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 
 NAME = "fine-tuned-stt"
 Answer = TypeVar("Answer")

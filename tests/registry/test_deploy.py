@@ -15,7 +15,7 @@ from mondegreen.registry.package import Backups
 from mondegreen.registry.regression_runs import store_run
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.scoring.verdict import Retention
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from tests.registry.registered import NAME, add, deployer, save_folder, stages_and_aliases, weights
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from mondegreen.cases.repository import directory_md5
 from mondegreen.cli.main import app
 from mondegreen.speech.corpus import discover
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.cases.snapshot_project import dvc, git, make_project
 from tests.registry.registered import NAME, deployer

@@ -21,7 +21,7 @@ from mondegreen.registry.record import VerdictTags
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import resolve_uri
 from mondegreen.registry.runs import start_run
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.support.ports import closed_port
 

@@ -20,7 +20,7 @@ from mondegreen.registry.record import VerdictTags
 from mondegreen.registry.register import register
 from mondegreen.registry.resolving import champion_of, resolve_uri
 from mondegreen.registry.runs import log_history, start_run
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from tests.registry.conftest import without_code
 from tests.registry.registered import save_folder
 from tests.registry.servers import PASSWORD, USER, Server

@@ -24,7 +24,7 @@ from mondegreen.registry.regression_runs import (
     store_run,
     suites_registered,
 )
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.stages import regress
 from mondegreen.tables import RegressionRunRow
 from tests.cases.conftest import chosen, postgres  # noqa: F401

@@ -16,7 +16,7 @@ import uvicorn
 from mondegreen.config import Params, ServeParams
 from mondegreen.listening import bound
 from mondegreen.serving import server as serving
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from tests.registry.conftest import database_template, light, project, without_code  # noqa: F401
 from tests.registry.registered import NAME, Result, deployer
 from tests.tiny import save_model

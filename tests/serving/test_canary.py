@@ -23,7 +23,7 @@ from mondegreen.registry.ledger import Ledger
 from mondegreen.serving.challenger import Choice, Shadow
 from mondegreen.serving.champion import Served
 from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import InferenceRow, ShadowPairRow
 from tests.registry.registered import NAME, Result, deployer, weights

@@ -24,8 +24,8 @@ from mondegreen.serving import server as serving
 from mondegreen.serving.champion import Served
 from mondegreen.serving.followers import Following, await_servers, servers_of, write_following
 from mondegreen.serving.spool import Spool
+from mondegreen.speech.runtime import make_variant
 from mondegreen.speech.transcriber import BaselineSTTModel
-from mondegreen.speech.variants import make_variant
 from tests.monitoring.listener import OK, listening
 from tests.registry.registered import NAME, deployer
 from tests.serving.conftest import noise, register, running, settings, until

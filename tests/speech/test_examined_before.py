@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.config import AudioParams, ComputeParams
-from mondegreen.speech import examined_before
+from mondegreen.speech import examining
 from mondegreen.speech.channels import content_digest
-from mondegreen.speech.examined_before import examine_new
-from mondegreen.speech.examining import Examined, examine_all
+from mondegreen.speech.examining import Examined, examine_all, examine_new
 
 AUDIO = AudioParams(max_duration=2.0)
 
@@ -58,7 +57,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.extend(path.name for path in paths)
         yield from examine_all(paths, audio, workers)
 
-    monkeypatch.setattr(examined_before, "examine_all", spied)
+    monkeypatch.setattr(examining, "examine_all", spied)
     return names
 
 
@@ -164,7 +163,7 @@ def test_when_it_is_full_what_was_not_asked_about_for_longest_goes(
     file = tmp_path / "examined.db"
     a, b, c = (record(tmp_path / f"{name}.wav", number) for number, name in enumerate("abc"))
     for now, path in enumerate([a, b, a, c]):
-        monkeypatch.setattr(examined_before.time, "time", lambda now=now: float(now))
+        monkeypatch.setattr(examining.time, "time", lambda now=now: float(now))
         again([path], file, most=2)
     with closing(sqlite3.connect(file)) as connection:
         kept = {digest for (digest,) in connection.execute("SELECT sha256 FROM examined")}

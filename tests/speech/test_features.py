@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoFeatureExtractor
 
-from mondegreen.speech.acoustic_model import AcousticModel
-from mondegreen.speech.batching import batches
+from mondegreen.speech.acoustic_model import AcousticModel, normalized
 from mondegreen.speech.decoding import greedy
 from mondegreen.speech.model import SpeechModel, encode, load_model, log_probabilities, num_frames
-from mondegreen.speech.settings import normalized
+from mondegreen.speech.windows import batches
 from tests.speech.exported import EXPORTED, on_one_worker, pair
 from tests.tiny import save_model
 

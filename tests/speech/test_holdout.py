@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import UsageError
 from mondegreen.records import FailedCase, Utterance
-from mondegreen.speech.holdout import Pairs, hold_out
+from mondegreen.speech.splits import Pairs, hold_out
 
 names = st.integers(0, 40).map(str)
 cases = st.lists(st.tuples(names, st.sampled_from(["", "ann", "bob", "cy"]), st.booleans()), max_size=40)

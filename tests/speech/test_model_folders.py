@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
 from mondegreen.errors import AudioError, UsageError, VocabularyError
+from mondegreen.speech.acoustic_model import read_settings
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
-from mondegreen.speech.digests import model_digest
 from mondegreen.speech.model import encode, load_model, log_probabilities
-from mondegreen.speech.settings import read_settings
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.text import Labeller
 from mondegreen.speech.transcriber import BaselineSTTModel
 from tests.tiny import VOCABULARY, save_model

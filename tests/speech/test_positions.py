@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from mondegreen.speech.positions import TrimmedPositionalConvolution, trim_positions
+from mondegreen.speech.layers import TrimmedPositionalConvolution, trim_positions
 
 
 def network(taps: int) -> Wav2Vec2ForCTC:

@@ -10,7 +10,7 @@ import soundfile
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.scoring.phrases import PHRASES_FILE, PhraseList, list_of, write_phrases
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load
 from tests.tiny import save_model
 

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from mondegreen.errors import UsageError
 from mondegreen.speech import onnx_export
 from mondegreen.speech.acoustic_model import AcousticModel
-from mondegreen.speech.digests import model_digest
 from mondegreen.speech.model import load_model
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.onnx_model import NoExport, OnnxModel
-from mondegreen.speech.runtime import open_model
+from mondegreen.speech.runtime import Precision, make_variant, open_model
 from mondegreen.speech.transcriber import BaselineSTTModel
-from mondegreen.speech.variants import Precision, make_variant
 from tests.speech.exported import EXPORTED, on_one_worker, pair
 
 pytestmark = on_one_worker
@@ -126,7 +125,7 @@ def test_a_variant_of_a_variant_and_what_cannot_be_exported_are_refused(
     def refused(*arguments: object) -> None:
         raise NoExport("its export hears another text than torch")
 
-    monkeypatch.setattr("mondegreen.speech.onnx_int8.export", refused)
+    monkeypatch.setattr("mondegreen.speech.onnx_export.export", refused)
     with pytest.raises(UsageError, match=r"in int8: its export hears another text than torch\.\n.*--bf16"):
         make_variant(pair("wav2vec2")[0].folder, tmp_path / "model", "int8")
 

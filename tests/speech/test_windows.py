@@ -15,11 +15,11 @@ from mondegreen.config import Params, TrainParams
 from mondegreen.errors import UsageError
 from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest
 from mondegreen.records import Utterance
+from mondegreen.speech.acoustic_model import normalized
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.finetuning import finetune
 from mondegreen.speech.model import SpeechModel, encode, load_model, log_probabilities
-from mondegreen.speech.settings import normalized
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.speech.windows import join, window_starts
 from tests.speech.tones import tone_example, tone_waveform

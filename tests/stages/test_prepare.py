@@ -17,7 +17,7 @@ from mondegreen.config import AudioParams, ModelParams, Params, PrepareParams
 from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.files import write_json
 from mondegreen.records import Utterance
-from mondegreen.speech.examined_before import EXAMINED
+from mondegreen.speech.examining import EXAMINED
 from mondegreen.speech.manifest import Report, build_manifest, examine_data, settle
 from mondegreen.stages import prepare
 

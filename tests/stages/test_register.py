@@ -18,7 +18,7 @@ from mondegreen.records import (
 )
 from mondegreen.registry.ledger import Ledger
 from mondegreen.scoring.verdict import Retention, Verdict
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.stages import register
 
 RATE = Rate(errors=1, reference_length=8, rate=0.125, substitutions=1, deletions=0, insertions=0)

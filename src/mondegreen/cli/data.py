@@ -77,8 +77,7 @@ def check(
     from mondegreen.config import params_of
     from mondegreen.intake.check import check as checked
     from mondegreen.progress import track
-    from mondegreen.speech.examined_before import EXAMINED
-    from mondegreen.speech.examining import processes
+    from mondegreen.speech.examining import EXAMINED, processes
     from mondegreen.speech.manifest import examine_data
 
     params = params_of()

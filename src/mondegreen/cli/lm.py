@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.monitoring.lm_texts import Source
-    from mondegreen.speech.lm_tuning import LmTuning, WeightRow
-    from mondegreen.speech.lm_words import Speller
+    from mondegreen.speech.fusion import Speller
+    from mondegreen.speech.tuning import LmTuning, WeightRow
 
 app = typer.Typer(help="A language model for the search: build, measure, weigh, propose.", no_args_is_help=True)
 LmArgument = Annotated[Path, typer.Argument(metavar="LM", help="words.lm, or an ARPA file (.arpa, .arpa.gz).")]
@@ -128,10 +128,9 @@ def tune(
 
     The exit code is 1 when the language model does not help.
     """
-    from mondegreen.speech.lm_tuning import PASSES, tune_lm
     from mondegreen.speech.ngram_files import is_arpa, read_lm, write_lm
-    from mondegreen.speech.phrase_tuning import dev_rows
     from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.tuning import PASSES, dev_rows, tune_lm
 
     if write and is_arpa(lm):
         raise UsageError(
@@ -187,7 +186,7 @@ def convert(
 
 def _speller(model: str | None) -> "tuple[Speller, Any]":
     """The letters of a model, and the parameters."""
-    from mondegreen.speech.lm_words import Speller
+    from mondegreen.speech.fusion import Speller
     from mondegreen.speech.model import load_model
 
     name, params = named_model(model, "Give one: --model NAME.")

@@ -222,7 +222,7 @@ def shadow(
     from mondegreen.config import params_of
     from mondegreen.monitoring.shadow import SELECTED
     from mondegreen.monitoring.shadow import shadow as compare
-    from mondegreen.speech.hearing import load_for_many
+    from mondegreen.speech.corpus_transcription import load_for_many
 
     found, params = deployer(name, store), params_of()
     champion, candidate = (found.get_version(one).uri for one in (against, version))

@@ -27,7 +27,7 @@ from mondegreen.scoring.wording import percent, unsigned
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.speech.phrase_tuning import Tuning
+    from mondegreen.speech.tuning import Tuning
 
 app = typer.Typer(help="Phrases that shall be heard: find, weigh, propose.", no_args_is_help=True)
 ListArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A list, see docs/phrases.md.")]
@@ -81,9 +81,9 @@ def tune(
     The exit code is 1 when no strength helps.
     """
     from mondegreen.scoring.phrases import read_phrases, write_strength
-    from mondegreen.speech.phrase_tuning import STRENGTHS, dev_rows
-    from mondegreen.speech.phrase_tuning import tune as chosen_by_dev
     from mondegreen.speech.transcriber import load_transcriber
+    from mondegreen.speech.tuning import STRENGTHS, dev_rows
+    from mondegreen.speech.tuning import tune as chosen_by_dev
 
     listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)

@@ -37,7 +37,7 @@ def transcribe_into(
 ) -> None:
     """Does what of it is not done yet; exit code 1 where a recording or a shard could not be."""
     from mondegreen.compute import Undone
-    from mondegreen.speech.hearing import Copy
+    from mondegreen.speech.corpus_transcription import Copy
     from mondegreen.speech.shards import Run, Work, settings_of
     from mondegreen.speech.transcriber import load_transcriber
 
@@ -75,7 +75,7 @@ def _ready(write: "Callable[[Shard], ShardFacts]", folder: Path | None) -> "Call
 
 def _found(names: Sequence[str]) -> "Iterator[Stored]":
     """Every recording once, those of a folder or bucket in the order of their names; what else is there is counted."""
-    from mondegreen.speech.folders import EXTENSIONS, look_through
+    from mondegreen.speech.corpus import EXTENSIONS, look_through
     from mondegreen.speech.shards import ARCHIVE
     from mondegreen.storage import is_url, stored, stored_below
 

@@ -149,7 +149,7 @@ def _check_options(files: list[str], out: str | None, engine: str | None, log: b
 
 def expanded(files: Iterable[Path]) -> Iterator[Path]:
     """Files as given; for a folder, the recordings below it by name. What else is in it is said."""
-    from mondegreen.speech.folders import look_through
+    from mondegreen.speech.corpus import look_through
 
     for path in files:
         inside = look_through(path) if path.is_dir() else None

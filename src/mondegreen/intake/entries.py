@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice
 from mondegreen.scoring.recording_names import RecordingNames
-from mondegreen.speech.folders import look_through
+from mondegreen.speech.corpus import look_through
 
 Format = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
 EXAMPLES = 5  # of what was left out for one reason

@@ -38,7 +38,7 @@ from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_cs
 from mondegreen.scoring.references import odd_speakers, read_table
 from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
 from mondegreen.speech.channels import named_channel
-from mondegreen.speech.folders import EXTENSIONS, look_through
+from mondegreen.speech.corpus import EXTENSIONS, look_through
 
 READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
     "nemo": read_nemo,

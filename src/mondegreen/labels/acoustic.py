@@ -10,15 +10,14 @@ from torch.nn.functional import ctc_loss
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
-from mondegreen.speech.acoustic_model import AcousticModel
+from mondegreen.speech.acoustic_model import AcousticModel, Features
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.batching import batches
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.model import load_base
-from mondegreen.speech.settings import Features
 from mondegreen.speech.text import Labeller
+from mondegreen.speech.windows import batches
 
 MIN_REFERENCES = 20  # misheard utterances with a human reference, for a margin
 

@@ -10,7 +10,7 @@ from mondegreen.registry.record import VerdictTags
 from mondegreen.registry.register import register
 from mondegreen.reports.page import render_card
 from mondegreen.scoring.verdict import Verdict
-from mondegreen.speech.digests import model_digest
+from mondegreen.speech.model_folder import model_digest
 
 
 def register_candidate(build: Path, settings: RegisterParams, promote: bool) -> RegisteredVersion:

@@ -52,7 +52,7 @@ class CaseLabeller:
         """
         from mondegreen.labels.acoustic import AcousticScorer, check_model
         from mondegreen.labels.llm_labels import LlmLabeller, calibrate_margin, correctors, shots_of
-        from mondegreen.speech.hearing import pipeline_transcriber
+        from mondegreen.speech.corpus_transcription import pipeline_transcriber
 
         stt = pipeline_transcriber(params.model.base, params)
         scorer = AcousticScorer(stt.model, params.transcribe.batch_seconds, stt.cache)

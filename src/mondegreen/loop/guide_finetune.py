@@ -32,13 +32,12 @@ from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
 from mondegreen.scoring.wording import some
-from mondegreen.speech.adapters import keep_one
 from mondegreen.speech.admission import admitted_replay
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.finetuning import FinetuneResult, finetune
+from mondegreen.speech.finetuning import FinetuneResult, finetune, keep_one
 from mondegreen.speech.model import load_model
 from mondegreen.speech.processes import processes
 from mondegreen.speech.spelling import check_spelling, summary

@@ -15,12 +15,11 @@ from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.decision import Question
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
-from mondegreen.speech.digests import phrases_in
-from mondegreen.speech.model_folder import resolve_model
+from mondegreen.speech.model_folder import phrases_in, resolve_model
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import lm_in, write_lm
+from mondegreen.speech.runtime import Precision, make_variant
 from mondegreen.speech.transcriber import BaselineSTTModel
-from mondegreen.speech.variants import Precision, make_variant
 
 SEARCH, VARIANT = Path("build/search/model"), Path("build/variant/model")  # where candidates are put together
 

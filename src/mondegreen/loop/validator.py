@@ -260,7 +260,7 @@ def _transcribe(
         hypotheses = one_by_one.transcribe(utterances, on_progress)
     digest = transcriber.digest
     if folder is not None:
-        from mondegreen.speech.digests import model_digest
+        from mondegreen.speech.model_folder import model_digest
 
         digest = model_digest(Path(folder))
     return [_storable(row).model_copy(update={"model": digest}) for row in hypotheses]

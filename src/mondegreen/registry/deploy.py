@@ -361,7 +361,7 @@ def back_up(registry: Registry, number: int) -> bool:
 
 def _adopt(registry: Registry, number: int) -> None:
     """Files that were altered and are deployed by force are what the version is from now on."""
-    from mondegreen.speech.digests import model_digest
+    from mondegreen.speech.model_folder import model_digest
 
     package = registry.fetch(number)
     digest = model_digest(packaged_model(package, f"version {number}"))

@@ -124,7 +124,7 @@ class ModelDeployer:
             RegistryError: the verdict was changed after it was made, or the registry refuses.
             CaseError: the ledger refuses.
         """
-        from mondegreen.speech.digests import model_digest
+        from mondegreen.speech.model_folder import model_digest
 
         name, folder = model_name or self.model_name, Path(model_path)
         if broken := unloadable(folder) if str(model_path) else ["no folder was named"]:

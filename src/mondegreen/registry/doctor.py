@@ -264,7 +264,7 @@ def _disk(folder: Path) -> Findings:
 
 def _caches(folder: Path) -> Findings:
     """What only saves work, and how much of the disk it takes."""
-    from mondegreen.speech.examined_before import EXAMINED, MOST
+    from mondegreen.speech.examining import EXAMINED, MOST
     from mondegreen.speech.feature_cache import CACHE_FOLDER, kept_files, room
 
     features, most = kept_files(folder / CACHE_FOLDER.name), room()

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
-from mondegreen.speech.corpus import Found
-from mondegreen.speech.folders import EXTENSIONS
+from mondegreen.speech.corpus import EXTENSIONS, Found
 from mondegreen.speech.splits import Key, Rule
 
 FOLDER = "failed_cases"

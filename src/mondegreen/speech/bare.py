@@ -9,9 +9,8 @@ from io import RawIOBase
 from typing import BinaryIO
 
 from mondegreen.config import Seconds
-from mondegreen.speech.layout import BLOCK, Loss
+from mondegreen.speech.layout import BLOCK, Loss, tag_bytes
 from mondegreen.speech.mp3 import LAYER_3_KBPS, MPEG_RATES, frame_bytes
-from mondegreen.speech.tags import tag_bytes
 
 Stream = BinaryIO | RawIOBase
 Length = Callable[[bytes], int]  # of the frame that begins with these bytes; 0: none does

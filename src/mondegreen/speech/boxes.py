@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
-from mondegreen.speech.layout import HEADERS
-from mondegreen.speech.tags import tag_bytes
+from mondegreen.speech.layout import HEADERS, tag_bytes
 
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _WAVE64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mondegreen.speech.boxes import begins, end_of, is_chunk_name
-from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, read_at
+from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, end_before_tags, read_at, tag_bytes
 from mondegreen.speech.mp3 import frame_bytes, frames_in_a_row, mp3_layout, next_frame
 from mondegreen.speech.ogg import ogg_layout
-from mondegreen.speech.tags import end_before_tags, tag_bytes
 
 # Writers to a pipe cannot go back to fill in the size: ffmpeg leaves 0xFFFFFFFF, sox and arecord about 2^31, others 0.
 _UNKNOWN_SIZE = 0x7F00_0000

@@ -1,4 +1,4 @@
-"""One hypothesis an utterance for a whole corpus.
+"""A model that hears many recordings, here or as copies on the workers of a cluster; a corpus: a hypothesis each.
 
 What a model transcribed before is not transcribed again: hypotheses are kept by model, decoding and recording.
 """
@@ -6,17 +6,25 @@ What a model transcribed before is not transcribed again: hypotheses are kept by
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from mondegreen.compute import Undone, in_order, map_shards, seen_here
+from mondegreen.config import Params
+from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import lock, read_jsonl
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
+from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
+from mondegreen.speech.audio import DECODING
+from mondegreen.speech.ngram import NGramModel
+from mondegreen.speech.ngram_files import pipeline_lm
+from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
 
-if TYPE_CHECKING:
-    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
-
+Result = Transcription | Failure
+PART = 64  # recordings of a shard
 OnProgress = Callable[[int], None]
 TranscribeFn = Callable[[str], Any]  # a path in; text, or a thing with a text, out
 
@@ -24,6 +32,82 @@ MEMORY_FOLDER = Path("var/hypotheses")
 _BETWEEN_SAVES = 64  # recordings lost at most to a crash
 _DIGEST = 64  # characters of a sha256; what a stranger's attribute of that name holds is nobody's digest
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """How a worker comes to the model that was loaded here; travels to other machines."""
+
+    params: Params
+    name: str  # as messages have it, wherever the copy lies
+    digest: str
+    phrases: PhraseList | None
+    settings: tuple[tuple[str, Any], ...]  # for `load_transcriber`
+    lm: NGramModel | None = None
+
+    def load(self, folder: Path | None) -> BaselineSTTModel:
+        """The model in a folder; raises UsageError when it is another one."""
+        stt = load_transcriber(str(folder), self.params, lm=self.lm, **dict(self.settings))
+        stt = stt.with_phrases(self.phrases).with_lm(self.lm)
+        if stt.digest != self.digest:
+            raise UsageError(f"{self.name} is another model than when the run began.", "Begin again.")
+        named = copy(stt.model)  # a frozen dataclass, with what it has loaded
+        vars(named)["name"] = self.name
+        stt.model = named
+        return stt
+
+    def __call__(self, folder: Path | None) -> Callable[[Sequence[str]], list[Result]]:
+        stt = self.load(folder)
+        return lambda paths: list(stt.transcribe_many(paths))
+
+
+class ClusterModel(BaselineSTTModel):
+    """A model whose `transcribe_many` is the workers' of `compute`; all else of it is done here."""
+
+    def __init__(self, model_name: str, params: Params, **settings: Any) -> None:
+        vars(self).update(vars(load_transcriber(model_name, params, **settings)))
+        self._params = params
+        self._settings = {key: item for key, item in settings.items() if key not in ("phrases", "lm")}
+
+    def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
+        """In the order given. Raises MondegreenError when workers fail or do not see the recordings."""
+        names = [str(path) for path in paths]
+        parts = [names[start : start + PART] for start in range(0, len(names), PART)]
+        for results in in_order(self.parts(parts)):
+            yield from results
+
+    def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
+        """The place of each part with its results, as they come; raises MondegreenError like `transcribe_many`."""
+        described = Copy(
+            self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm
+        )
+        seen = seen_here(path for part in parts for path in part)
+        for number, results in map_shards(described, parts, self._params.compute, self.model.folder, shared=seen):
+            if isinstance(results, Undone):
+                raise MondegreenError(
+                    f"{len(parts[number])} recordings from {parts[number][0]} on were not transcribed: {results.why}",
+                    "Run it again: what was transcribed is kept.",
+                )
+            yield number, results
+
+
+def load_for_many(model_name: str, params: Params, **settings: Any) -> BaselineSTTModel:
+    """The model as `load_transcriber` gives it, or on the cluster of `compute.engine`."""
+    if params.compute.engine == "local":
+        return load_transcriber(model_name, params, **settings)
+    return ClusterModel(model_name, params, **settings)
+
+
+def pipeline_transcriber(model_name: str, params: Params) -> BaselineSTTModel:
+    """The same with what every model of the pipeline hears by: transcribe.phrases and transcribe.lm."""
+    return load_for_many(model_name, params, phrases=pipeline_phrases(params), lm=pipeline_lm(params))
+
+
+def hear_parts(model: BaselineSTTModel, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
+    """The place of each part with one result a recording: in the order of the parts here, in any order on a cluster."""
+    if isinstance(model, ClusterModel):
+        return model.parts(parts)
+    return ((number, list(model.transcribe_many(part))) for number, part in enumerate(parts))
 
 
 @dataclass(frozen=True)
@@ -37,20 +121,17 @@ class CorpusTranscriber:
     digest: str = ""  # of the model, "" when nobody knows
 
 
-def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTranscriber:
+def corpus_transcriber(model: BaselineSTTModel | TranscribeFn) -> CorpusTranscriber:
     """A model, or a function that transcribes one file; of a `BaselineSTTModel`'s own method, the model.
 
     A recording at which the function raises, or gives no text, has no transcript: it counts as fully wrong.
     """
     owner = getattr(model, "__self__", None)
     whole = owner if getattr(model, "__name__", "") == "transcribe" else model
-    if hasattr(whole, "transcribe_many"):  # a plain function need not wait for torch
-        from mondegreen.speech.transcriber import BaselineSTTModel
-
-        if isinstance(whole, BaselineSTTModel):
-            return CorpusTranscriber(
-                lambda rows, advance: transcribe_corpus(rows, whole, on_progress=advance), whole.digest
-            )
+    if isinstance(whole, BaselineSTTModel):
+        return CorpusTranscriber(
+            lambda rows, advance: transcribe_corpus(rows, whole, on_progress=advance), whole.digest
+        )
     function = cast(TranscribeFn, model)
     known = getattr(owner, "digest", "")
     digest = known if isinstance(known, str) and len(known) <= _DIGEST else ""
@@ -67,7 +148,7 @@ def corpus_transcriber(model: "BaselineSTTModel | TranscribeFn") -> CorpusTransc
 
 def transcribe_corpus(
     utterances: Sequence[Utterance],
-    model: "BaselineSTTModel",
+    model: BaselineSTTModel,
     folder: Path = MEMORY_FOLDER,
     on_progress: OnProgress = lambda count: None,
 ) -> list[Hypothesis]:
@@ -79,7 +160,6 @@ def transcribe_corpus(
     Args:
         on_progress: called with the number of utterances that are done.
     """
-    from mondegreen.speech.hearing import hear_parts
 
     memory = folder / f"{_memory_key(model)}.jsonl"
     known = _remembered(memory)
@@ -98,10 +178,8 @@ def transcribe_corpus(
     return [known[u.sha256].model_copy(update={"id": u.id, "path": u.path}) for u in utterances]
 
 
-def _memory_key(model: "BaselineSTTModel") -> str:
+def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
-    from mondegreen.speech.audio import DECODING
-
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
     return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
@@ -140,15 +218,13 @@ def _take_off_what_a_crash_cut(memory: Path) -> None:
             stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
-def _hypothesis(utterance: Utterance, result: "Transcription | Failure", digest: str) -> Hypothesis:
-    from mondegreen.speech.transcriber import Failure
-
+def _hypothesis(utterance: Utterance, result: Result, digest: str) -> Hypothesis:
     if isinstance(result, Failure):
         return _text_alone(utterance.sha256, utterance, digest, error=result.error)
     return Hypothesis(id=utterance.sha256, path=utterance.path, model=digest, **heard(result))
 
 
-def heard(result: "Transcription") -> dict[str, Any]:
+def heard(result: Transcription) -> dict[str, Any]:
     """What a row keeps of a transcription, rounded, so that last bits of a float never count as a change."""
     return {
         "text": result.text,

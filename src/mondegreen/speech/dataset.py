@@ -21,13 +21,12 @@ from transformers import PreTrainedModel
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, TrainingError, VocabularyError
 from mondegreen.records import Example, Problem
+from mondegreen.speech.acoustic_model import prepared
 from mondegreen.speech.audio import MAX_MISSING_SHARE, Waveform, load_audio
-from mondegreen.speech.batching import batches
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.model import SpeechModel, encode, forward_features, num_frames, pad
-from mondegreen.speech.settings import prepared
 from mondegreen.speech.text import Labeller, min_frames
-from mondegreen.speech.windows import LIMIT_KEY
+from mondegreen.speech.windows import LIMIT_KEY, batches
 
 SHORTEST_SAMPLES = 3_280  # 0.205 s: the least that transformers' Wav2Vec2 can train on with its usual mask of 10 frames
 _BUCKET = 25  # frames (0.5 s): clips of one bucket change places between epochs

@@ -31,9 +31,7 @@ from mondegreen.speech.admission import (
 )
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.corpus import SPLITS, UNNAMEABLE, Found, discover
-from mondegreen.speech.examined_before import examine_new
-from mondegreen.speech.examining import Examined, examine_all
-from mondegreen.speech.holdout import hold_out
+from mondegreen.speech.examining import Examined, examine_all, examine_new
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 from mondegreen.speech.splits import (
     JUDGED_TEXT,
@@ -44,6 +42,7 @@ from mondegreen.speech.splits import (
     assign_splits,
     check_leakage,
     enough_speakers,
+    hold_out,
 )
 
 _NAMED = 5  # texts of which copies were left out

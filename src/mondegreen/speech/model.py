@@ -21,21 +21,27 @@ from transformers import PreTrainedModel
 
 from mondegreen.config import Params, Seconds
 from mondegreen.scoring.phrases import PhraseList, digest_with, pipeline_phrases
+from mondegreen.speech.acoustic_model import Features, Settings, prepared, read_settings, too_short
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import load_network, load_vocabulary
 from mondegreen.speech.decoding import LogProbs, Vocabulary
-from mondegreen.speech.digests import PRECISION_FILE, phrases_in, weights_digest
-from mondegreen.speech.model_folder import is_adapter, read_config, resolve_model
+from mondegreen.speech.layers import trim_positions
+from mondegreen.speech.model_folder import (
+    PRECISION_FILE,
+    is_adapter,
+    phrases_in,
+    read_config,
+    resolve_model,
+    weights_digest,
+)
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import lm_in, pipeline_lm
-from mondegreen.speech.positions import trim_positions
-from mondegreen.speech.settings import Features, Settings, prepared, read_settings, too_short
 from mondegreen.speech.windows import LIMIT_KEY, heard_in_windows, read_limit
 
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
 logger = logging.getLogger(__name__)
-_ADAPTERS = "mondegreen.speech.adapters"  # named, not imported: it needs this module, and few models are adapters
+_ADAPTERS = "mondegreen.speech.finetuning"  # named, not imported: it needs this module, and few models are adapters
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class SpeechModel:
     max_seconds: Seconds | None = None  # what it hears in one piece; None: any length
     phrases: PhraseList | None = None  # that it is to hear
     lm: NGramModel | None = None  # by which it hears
-    alone: bool = False  # a batch is one utterance, see `variants`
+    alone: bool = False  # a batch is one utterance, see `runtime`
 
     @property
     def digest(self) -> str:

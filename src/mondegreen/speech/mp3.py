@@ -6,8 +6,7 @@ from typing import BinaryIO
 
 from mondegreen.config import Seconds
 from mondegreen.speech.boxes import begins
-from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, joined, read_at
-from mondegreen.speech.tags import tag_bytes
+from mondegreen.speech.layout import BLOCK, HEADERS, Layout, Loss, Part, joined, read_at, tag_bytes
 
 LAYER_3_KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1

@@ -1,7 +1,8 @@
-"""A model as two ONNX graphs, encoder and transformer, and the proof that they compute what torch does.
+"""A model as two ONNX graphs, encoder and transformer, and the proof that they compute what torch does; also in int8.
 
 The networks are exported as they are but for two things, which change no output beyond rounding: weights that are a
 direction and a gain become plain ones, and a long positional convolution takes the taps that a batch's length meets.
+In 8-bit integers a graph is made of a verified export in float32.
 """
 
 import copy
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -24,9 +26,9 @@ from mondegreen.files import sha256_file
 from mondegreen.speech.acoustic_model import AcousticModel
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.decoding import greedy
+from mondegreen.speech.layers import TrimmedPositionalConvolution
 from mondegreen.speech.model import SpeechModel, load_model, project
 from mondegreen.speech.onnx_model import ENCODER, TRANSFORMER, Export, NoExport, OnnxModel
-from mondegreen.speech.positions import TrimmedPositionalConvolution
 
 TOLERANCE = 1e-4  # largest difference of a log probability, over the root mean square of all of them
 _PROBE = (0.5, 1.3, 3.1, 7.0)  # seconds
@@ -222,3 +224,46 @@ def _probe(seconds: float, seed: int) -> Waveform:
     tone = sum(np.sin(2 * np.pi * harmonic * pitch) / harmonic for harmonic in range(1, 12))
     loudness = np.clip(np.sin(2 * np.pi * 2.5 * time), 0, None)
     return (0.1 * loudness * tone + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def export_int8(name: str, folder: Path) -> Export:
+    """Writes encoder (float32) and transformer (int8) of the model `name` into `folder`.
+
+    Matrices that are weights become int8, with a scale for each output; the other side of each product is rounded to
+    8 bits when it is known, with one scale. Products of two things that were heard, norms and convolutions stay float.
+
+    Raises:
+        NoExport: its export in float32 is not what torch computes, or cannot be made.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        facts = export(name, Path(scratch))
+        if facts.refused:
+            raise NoExport(facts.refused)
+        with _unadvised():
+            quantize_dynamic(
+                Path(scratch, TRANSFORMER),
+                folder / TRANSFORMER,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                reduce_range=True,  # eight bits times eight overflow 16 where the processor has no VNNI
+                weight_type=QuantType.QInt8,
+                use_external_data_format=True,
+            )
+        for path in Path(scratch).glob(f"{ENCODER}*"):
+            path.rename(folder / path.name)
+    names = sorted(path.name for graph in (ENCODER, TRANSFORMER) for path in folder.glob(f"{graph}*"))
+    return facts.model_copy(update={"files": {file: sha256_file(folder / file) for file in names}})
+
+
+@contextmanager
+def _unadvised() -> Iterator[None]:
+    """Without the advice, on the root logger, to optimise the graph first: ONNX Runtime does so when it loads one."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

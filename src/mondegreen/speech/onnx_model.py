@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Seconds
 from mondegreen.scoring.phrases import PhraseList
+from mondegreen.speech.acoustic_model import Features, Settings, prepared, too_short
 from mondegreen.speech.audio import Waveform
 from mondegreen.speech.decoding import LogProbs, Vocabulary
 from mondegreen.speech.ngram import NGramModel
-from mondegreen.speech.settings import Features, Settings, prepared, too_short
 from mondegreen.speech.windows import heard_in_windows
 
 ENCODER, TRANSFORMER = "encoder.onnx", "transformer.onnx"
@@ -56,7 +56,7 @@ class OnnxModel:
     place: Path  # of the export
     phrases: PhraseList | None = None
     lm: NGramModel | None = None
-    alone: bool = False  # a batch is one utterance, see `variants`
+    alone: bool = False  # a batch is one utterance, see `runtime`
 
     @property
     def runtime(self) -> str:

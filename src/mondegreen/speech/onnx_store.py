@@ -15,8 +15,7 @@ import onnxruntime
 
 from mondegreen.errors import UsageError
 from mondegreen.files import lock, read_json, sha256_file, write_json
-from mondegreen.speech.digests import phrases_in, weights_digest
-from mondegreen.speech.model_folder import is_adapter, read_config, resolve_model
+from mondegreen.speech.model_folder import is_adapter, phrases_in, read_config, resolve_model, weights_digest
 from mondegreen.speech.ngram_files import lm_in
 from mondegreen.speech.onnx_model import Export, NoExport, OnnxModel
 

@@ -12,8 +12,7 @@ import soundfile
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
-from mondegreen.speech.layout import Layout, Loss, Part, Spliced
-from mondegreen.speech.tags import end_before_tags
+from mondegreen.speech.layout import Layout, Loss, Part, Spliced, end_before_tags
 
 Hertz = int
 Block = npt.NDArray[np.float32]  # (frames, channels)

@@ -27,9 +27,8 @@ from mondegreen.files import printable
 from mondegreen.records import Hypothesis
 from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
-from mondegreen.speech.corpus_transcription import heard
-from mondegreen.speech.folders import EXTENSIONS
-from mondegreen.speech.hearing import Copy
+from mondegreen.speech.corpus import EXTENSIONS
+from mondegreen.speech.corpus_transcription import Copy, heard
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
 

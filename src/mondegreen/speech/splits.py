@@ -3,6 +3,9 @@
 With enough named speakers the speaker is the unit, and a sentence that several of them say ties nobody together: its
 copies in train are left out where dev or test holds it. Without speakers the recording is the unit, and recordings of
 one text go together, unless one common sentence would tie more than a split can take: then it is treated likewise.
+
+Corrected cases are held out of training by speaker, or by recording where nobody named one, and by the name alone: who
+is held out once is held out in every round, whatever comes in beside.
 """
 
 import hashlib
@@ -11,14 +14,15 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mondegreen.errors import LeakageError
-from mondegreen.records import Domain, Problem, Split, Utterance
+from mondegreen.errors import LeakageError, UsageError
+from mondegreen.records import Domain, FailedCase, Problem, Split, Utterance
 
 Text = Callable[[str], str]
 Key = tuple[str, str]  # a kind (content, recording, speaker, text) and its value
 JUDGED_TEXT = "judged_text"  # the reason why a train copy of what dev or test holds is left out
 _ROUNDING = 1e-9
 _LARGEST = 0.5  # of the largest split: what texts may tie together
+Pairs = list[tuple[FailedCase, Utterance]]
 
 
 @dataclass(frozen=True)
@@ -326,3 +330,60 @@ def _fill(
         if donors:
             giver = max(donors, key=lambda at: sum(weights[index].total() for index in held[at]))
             home[min(free[giver], key=lambda index: weights[index].total())] = split
+
+
+def hold_out(
+    cases: Iterable[tuple[FailedCase, Utterance]],
+    teaches: Callable[[str], bool],
+    fraction: float,
+    steering: float = 0.0,
+) -> tuple[Pairs, list[Utterance], list[Problem]]:
+    """Parts the cases that may be trained on into those that teach, those that only measure, and those that steer.
+
+    A recording of which a part is in train already can do neither: its cases teach. What a machine corrected in a
+    recording that is held out has no use.
+
+    Args:
+        cases: see `admission.admitted_cases`.
+        teaches: whether a recording is in train already.
+        fraction: of the speakers and recordings that measure, `round.holdout_fraction`.
+        steering: of those that steer, `train.dev_cases`.
+
+    Returns:
+        the cases that teach, the utterances that measure or steer (domain "corrected", split "test" or "dev"), and what
+        has no use.
+
+    Raises:
+        UsageError: the two shares leave nothing to teach.
+    """
+    if fraction + steering >= 1:
+        raise UsageError(
+            "params.yaml: round.holdout_fraction and train.dev_cases leave no corrected case to learn from.",
+            "Lower one of them: together they must stay below 1.",
+        )
+    units: dict[str, Pairs] = defaultdict(list)
+    for pair in cases:
+        units[pair[1].recording].append(pair)
+    teaching: Pairs = []
+    held: list[Utterance] = []
+    problems: list[Problem] = []
+    for recording, pairs in units.items():
+        speakers = sorted({row.speaker for _, row in pairs} - {""})
+        unit = f"speaker {speakers[0]}" if speakers else f"recording {recording}"
+        rank = _rank(unit)
+        if rank >= fraction + steering or teaches(recording):
+            teaching += pairs
+            continue
+        split: Split = "test" if rank < fraction else "dev"
+        for case, row in pairs:
+            if case.method == "llm":
+                message = f"case {case.id} is of a {unit.split()[0]} that is held out, and a machine corrected it"
+                problems.append(Problem(path=row.path, reason="held_out_case", message=message))
+            else:
+                held.append(row.model_copy(update={"split": split, "domain": "corrected"}))
+    return teaching, held, problems
+
+
+def _rank(unit: str) -> float:
+    """A number from 0 to 1 that is always the same for a name."""
+    return int.from_bytes(hashlib.sha256(f"holdout/{unit}".encode()).digest()[:6], "big") / 2**48

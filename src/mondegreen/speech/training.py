@@ -27,13 +27,13 @@ from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
-from mondegreen.speech.batching import batches
 from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, ctc_loss
 from mondegreen.speech.decoding import LogProbs, greedy
 from mondegreen.speech.model import SpeechModel, log_probabilities
 from mondegreen.speech.processes import on_cpu, processes
 from mondegreen.speech.text import Labeller
 from mondegreen.speech.training_checkpoints import PREFIX, newest_whole, read_state, restore_best, seal
+from mondegreen.speech.windows import batches
 
 OnEpoch = Callable[[dict[str, Any]], None]
 _WEIGHTS = "model.safetensors"

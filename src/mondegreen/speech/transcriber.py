@@ -21,6 +21,7 @@ from mondegreen.config import Params, Runtime, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.phrases import PhraseList, digest_with
+from mondegreen.speech.acoustic_model import Features
 from mondegreen.speech.audio import (
     MAX_MISSING_SHARE,
     SAMPLE_RATE,
@@ -29,7 +30,6 @@ from mondegreen.speech.audio import (
     load_audio,
     stream_windows,
 )
-from mondegreen.speech.batching import batches
 from mondegreen.speech.boosting import Boost, boosted_search
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
@@ -37,8 +37,7 @@ from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.fusion import Fusion
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.runtime import open_model
-from mondegreen.speech.settings import Features
-from mondegreen.speech.windows import OVERLAP
+from mondegreen.speech.windows import OVERLAP, batches
 
 WINDOW: Seconds = 24.0
 GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early

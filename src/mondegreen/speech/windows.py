@@ -1,4 +1,4 @@
-"""Windows over the frames of a recording that is longer than a model hears in one piece.
+"""What a transformer takes in at once: utterances of like length together, a long recording in windows.
 
 Some models know positions only up to a length, and hear nonsense beyond it: their config.json says so in
 `max_audio_seconds`. The convolutional encoder takes a recording as a whole; what follows it takes windows of full
@@ -116,3 +116,18 @@ def _seam(silent: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
         return middle
     first, last = min(runs, key=lambda run: (run[0] - run[1], abs(quarter + (run[0] + run[1]) // 2 - middle)))
     return quarter + (first + last) // 2
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Groups utterances of like length: each group's padded size (count x longest) stays within `budget` frames.
+
+    A single utterance longer than the budget is a group of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    groups: list[list[int]] = []
+    for index in order:
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= budget:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

@@ -8,8 +8,7 @@ from mondegreen.progress import progress, run_stage
 from mondegreen.records import Metrics, RunInfo, Trial, Utterance
 from mondegreen.registry.run_logs import log_metrics_file
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.hearing import pipeline_transcriber
+from mondegreen.speech.corpus_transcription import pipeline_transcriber, transcribe_corpus
 
 OUTPUT = Path("build/evaluate")
 

@@ -11,8 +11,7 @@ from mondegreen.files import write_json, write_jsonl
 from mondegreen.intake.check import check
 from mondegreen.progress import run_stage, track
 from mondegreen.reports.data import write_page
-from mondegreen.speech.examined_before import EXAMINED
-from mondegreen.speech.examining import processes
+from mondegreen.speech.examining import EXAMINED, processes
 from mondegreen.speech.manifest import examine_data, log_problems
 from mondegreen.speech.spelling import local_model
 

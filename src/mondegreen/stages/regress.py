@@ -12,9 +12,8 @@ from mondegreen.progress import progress, run_stage
 from mondegreen.records import RegressionResults, Trial
 from mondegreen.registry.regression_runs import NO_SUITES, record_run, suites_registered
 from mondegreen.regression.runner import run_suites
-from mondegreen.speech.corpus_transcription import corpus_transcriber
-from mondegreen.speech.digests import model_digest
-from mondegreen.speech.hearing import pipeline_transcriber
+from mondegreen.speech.corpus_transcription import corpus_transcriber, pipeline_transcriber
+from mondegreen.speech.model_folder import model_digest
 
 MODEL = Path("build/train/model")
 

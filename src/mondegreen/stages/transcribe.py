@@ -7,8 +7,7 @@ from mondegreen.files import read_jsonl, write_json, write_jsonl
 from mondegreen.progress import progress, run_stage
 from mondegreen.records import Utterance
 from mondegreen.scoring.metrics import metrics_file
-from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.hearing import pipeline_transcriber
+from mondegreen.speech.corpus_transcription import pipeline_transcriber, transcribe_corpus
 
 OUTPUT = Path("build/transcribe")
 

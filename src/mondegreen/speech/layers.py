@@ -1,10 +1,11 @@
-"""Long positional convolutions at the cost of what they use.
+"""Layers of our own in the networks of transformers: short-cut positional convolutions, and products in bfloat16.
 
-A kernel of thousands of taps reaches far beyond most recordings: at frame t of T frames only the taps that meet one of
-the T frames add anything but zeros. Those alone are convolved. It is the same sum without its zeros, so that outputs
-differ from transformers' own by the order of the additions alone (float32 rounding).
+A positional convolution of thousands of taps reaches far beyond most recordings: at frame t of T frames only the taps
+that meet one of the T frames add anything but zeros. Those alone are convolved. It is the same sum without its zeros,
+so that outputs differ from transformers' own by the order of the additions alone (float32 rounding).
 """
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,8 @@ from transformers import PreTrainedModel
 from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2PositionalConvEmbedding
 
 LONG = 512  # taps; the usual 128 stay with transformers' own code
+# WavLM's attention hands these layers' weights to a function of torch's that wants all of them in one type.
+_TAKEN_BY_HAND = {"wavlm": ("q_proj", "k_proj", "v_proj", "out_proj")}
 
 
 class TrimmedPositionalConvolution(Wav2Vec2PositionalConvEmbedding):
@@ -54,3 +57,27 @@ def _is_normed(module: nn.Module) -> bool:
     parametrizations: Any = getattr(module.get_submodule("conv"), "parametrizations", {})
     gain = getattr(parametrizations["weight"], "original0", None) if "weight" in parametrizations else None
     return isinstance(gain, torch.Tensor) and gain.shape[:2] == (1, 1)
+
+
+class _Linear(nn.Module):
+    """Multiplies in bfloat16, adds up and answers in float32."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(linear.weight.detach().to(torch.bfloat16), requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        product = functional.linear(hidden.to(torch.bfloat16), self.weight).float()
+        return product if self.bias is None else product + self.bias
+
+
+def in_bfloat16(network: PreTrainedModel) -> PreTrainedModel:
+    """A copy with such layers behind the convolutional encoder, which stays as it is."""
+    whole: Any = copy.deepcopy(network)
+    skipped = _TAKEN_BY_HAND.get(network.config.model_type, ())
+    for name, module in list(whole.named_modules()):
+        parent, _, own = name.rpartition(".")
+        if type(module) is nn.Linear and own not in skipped:
+            setattr(whole.get_submodule(parent), own, _Linear(module))
+    return cast(PreTrainedModel, whole.eval())
