@@ -34,7 +34,7 @@ from benchmarks.training_seeds import Round, key_of
 from mondegreen.config import Params, load_params
 from mondegreen.records import Example, SweepRow, Utterance
 from mondegreen.scoring.metrics import choose_unit, cluster_name
-from mondegreen.scoring.ratio import loss_upper_bound
+from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.scoring.wording import percent, points
 from mondegreen.speech.dataset import Recordings
 from mondegreen.speech.feature_cache import FeatureCache

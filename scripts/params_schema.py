@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from mondegreen.files import write_text
-from mondegreen.project.params_file import schema
+from mondegreen.project.upgrading import schema
 
 ROOT = Path(__file__).resolve().parents[1]
 write_text(ROOT / "params.schema.json", json.dumps(schema((ROOT / "params.yaml").read_text()), indent=2) + "\n")

@@ -10,8 +10,8 @@ from setuptools import find_namespace_packages
 from typer import Typer
 from typer.main import get_command
 
+from mondegreen.cli.common import hyphenated
 from mondegreen.cli.finetune import finetune
-from mondegreen.cli.help import hyphenated
 from mondegreen.loop.alpha_ledger import open_ledger
 from tests.guide.snippets import (
     ELSEWHERE,

@@ -15,8 +15,8 @@ from mondegreen.cli.main import app
 from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.git import dvc, git
-from mondegreen.project.layout import STARTER, TEMPLATES, base_model, params, pipeline
-from mondegreen.project.params_file import schema
+from mondegreen.project.scaffold import STARTER, TEMPLATES, base_model, params, pipeline
+from mondegreen.project.upgrading import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ("params.yaml", "dvc.yaml", "params.schema.json", "phrases.yaml", "Dockerfile", "compose.yaml")

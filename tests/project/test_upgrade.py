@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
-from mondegreen.project.layout import BASE, STARTER, pipeline, template
-from mondegreen.project.params_file import completed, knobs, missing, unknown
+from mondegreen.project.scaffold import BASE, STARTER, pipeline, template
+from mondegreen.project.upgrading import completed, knobs, missing, unknown
 
 PARAMS = template("params.yaml")
 

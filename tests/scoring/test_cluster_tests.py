@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mondegreen.scoring import significance
-from mondegreen.scoring.ratio import loss_upper_bound, ratio_standard_error
 from mondegreen.scoring.significance import cluster_t_test, effect_size, signed_rank_test
+from mondegreen.scoring.wer import loss_upper_bound, ratio_standard_error
 
 clusters = st.lists(st.tuples(st.integers(-20, 20), st.integers(1, 90)), min_size=2, max_size=30).map(
     lambda rows: (np.array([row[0] for row in rows]), np.array([row[1] for row in rows]))

@@ -3,9 +3,8 @@
 import pytest
 
 from mondegreen.config import Params
-from mondegreen.scoring.decision import decide
+from mondegreen.scoring.decision import decide, try_out
 from mondegreen.scoring.paired_sets import pair_test_sets
-from mondegreen.scoring.trial import try_out
 from mondegreen.scoring.verdict import Look, Verdict
 from tests.scoring.verdict_corpus import Wrong, corpus, hyps, params
 

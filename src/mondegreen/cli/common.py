@@ -1,6 +1,7 @@
-"""What several commands share: their options, how an answer is shown, the times that people write, how they stop."""
+"""What commands share: options, how help reads and an answer is shown, times that people write, how they stop."""
 
 import codecs
+import inspect
 import io
 import json
 import os
@@ -12,9 +13,10 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from mondegreen.errors import UsageError
 from mondegreen.progress import Bar
@@ -351,3 +353,40 @@ def round_progress(stream: bool) -> Iterator["OnStageProgress | None"]:
             bar.show(progress.stage or "starting", max(progress.number - 1, 0), progress.stages or None)
 
         yield show_line
+
+
+def hyphenated(name: str) -> str:
+    """An option's name with hyphens: the fine-tuning guide writes --audio_dir, and help lists one spelling."""
+    return name.replace("_", "-")
+
+
+SPELLINGS: dict[str, Any] = {"token_normalize_func": hyphenated}
+
+
+def readable(app: typer.Typer) -> typer.Typer:
+    """The app, whose help and that of all below it keeps no line ends of docstrings within a paragraph."""
+    for command in app.registered_commands:
+        if command.callback:
+            paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+            command.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+            _quiet_switches(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance:
+            readable(group.typer_instance)
+    return app
+
+
+def _quiet_switches(callback: Any) -> None:
+    for hint in get_type_hints(callback, include_extras=True).values():
+        kind, *notes = get_args(hint) or (None,)
+        if kind is bool or set(get_args(kind)) == {bool, type(None)}:
+            for option in notes:
+                if isinstance(option, OptionInfo):
+                    option.metavar = ""
+
+
+def run_alone(command: Any) -> None:
+    """Runs one command as a script of its own."""
+    alone = typer.Typer(add_completion=False, context_settings=SPELLINGS)
+    alone.command()(command)
+    readable(alone)()

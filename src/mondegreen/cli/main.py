@@ -25,6 +25,7 @@ from mondegreen.cli import (
     models,
     phrases,
     project,
+    proposal,
     registry,
     regression,
     review,
@@ -34,10 +35,8 @@ from mondegreen.cli import (
     trials,
     ui,
     validate,
-    variant,
 )
-from mondegreen.cli.common import never_fail_to_print
-from mondegreen.cli.help import SPELLINGS, readable
+from mondegreen.cli.common import SPELLINGS, never_fail_to_print, readable
 from mondegreen.errors import MondegreenError
 
 
@@ -63,7 +62,7 @@ cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
 models.app.add_typer(canary.app, name="canary")
 models.app.command()(canary.guard)
-models.app.command()(variant.variant)
+models.app.command()(proposal.variant)
 # The panels of `--help`, in the order in which somebody meets them.
 _PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     "Begin": {"init": project.init, "upgrade": project.upgrade},

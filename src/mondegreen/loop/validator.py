@@ -12,10 +12,9 @@ from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
-from mondegreen.scoring.decision import Question
+from mondegreen.scoring.decision import Question, try_out
 from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
-from mondegreen.scoring.trial import try_out
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, some
 from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
@@ -213,7 +212,7 @@ class ModelValidator:
 
         Args:
             question: "not worse" of a variant, see `mondegreen.scoring.decision`.
-            proposed: see `mondegreen.scoring.trial`.
+            proposed: see `mondegreen.scoring.decision`.
         """
         trial = self.config.on == "dev"
         sets = pair_test_sets(utterances, baseline, candidate, self.params, trial)

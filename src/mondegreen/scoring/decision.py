@@ -11,6 +11,12 @@ Better *and* not forgotten: a pass needs every one of its tests, each at the sam
 for (an intersection-union test: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics
 1982). Holm's correction belongs where any one of several tests may make a claim: which slices, metrics or suites got
 better. Several candidates on one test set are such a case too, and there `Look.alpha` is what each may spend.
+
+A trial asks the same of dev, paired and with an interval: it judges nobody and spends no look.
+
+What a round does to what production misheard is measured beside it, on the corrected cases that are held out of
+training, and decides nothing. The base model misheard all of them, that is why they are there; so any other model looks
+better on them than it is, and one that gains nothing here has missed what the round was for.
 """
 
 from dataclasses import replace
@@ -18,8 +24,7 @@ from typing import Any, Literal
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Outcome
-from mondegreen.scoring.comparison import ROLES, Comparison, gather
-from mondegreen.scoring.corrected import describe, measure_corrected
+from mondegreen.scoring.comparison import ROLES, Comparison, gather, resample
 from mondegreen.scoring.metrics import score
 from mondegreen.scoring.noninferiority import judge_kept, judge_retention, too_small
 from mondegreen.scoring.normalizer import Measure, normalizer_id
@@ -27,11 +32,13 @@ from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.significance import EXACT_CLUSTERS, minimum_detectable_effect
 from mondegreen.scoring.terms import describe as describe_terms
 from mondegreen.scoring.terms import words_that_matter
-from mondegreen.scoring.verdict import Degradation, Evidence, Interval, Look, Retention, Verdict
+from mondegreen.scoring.verdict import Corrected, Degradation, Evidence, Interval, Look, Retention, Verdict
 from mondegreen.scoring.wording import (
     BY_CHARACTER,
+    at_most,
     confidence,
     counted,
+    moved,
     percent,
     points,
     sentence,
@@ -46,6 +53,9 @@ _FRESH = (
     "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
     "(data/audio, data/references.csv), then `dvc add data` and `dvc repro`"
 )
+_FLATTERED = "dev chose the epoch and the merge weight, so it flatters the candidate"
+_JUDGE = "`dvc exp apply` and `dvc repro` judge it on test (with validate.on: test)"
+_TUNED, _WITHOUT_DEV = "dev flatters a search that was tuned on it", "without --dev it is judged on test"
 
 
 def decide(sets: PairedTestSets, params: Params, look: Look | None = None, question: Question = "better") -> Verdict:
@@ -90,7 +100,12 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None, quest
         corrected=cases,
         terms=terms,
         kept=kept,
-        notes=(*_notes(sets), *describe(cases, test.measure), *describe_terms(terms), *_look_notes(look, rules)),
+        notes=(
+            *_notes(sets),
+            *describe_corrected(cases, test.measure),
+            *describe_terms(terms),
+            *_look_notes(look, rules),
+        ),
         baseline_model=sets.baseline_model,
         candidate_model=sets.candidate_model,
         normalizer=normalizer_id(params.score.normalizer, test.measure),
@@ -311,3 +326,72 @@ def _look_notes(look: Look | None, rules: ValidateParams) -> list[str]:
     else:
         before = "the database knows of none before, and the count is only as good as the database"
     return [f"look {look.number} at this test set: {before}; it may spend {look.alpha:.2g} of alpha {rules.alpha:g}"]
+
+
+def measure_corrected(cases: Comparison, seen_texts: int, params: Params) -> Corrected | None:
+    """Both rates and the interval of their difference; None without held-out cases.
+
+    Args:
+        cases: both models on them.
+        seen_texts: how many of them say a text that train holds too.
+        params: validate and seed are read.
+    """
+    if not cases.clusters:
+        return None
+    level, interval = 1 - params.validate_.alpha, None
+    if cases.clusters > 1:  # one cluster has no scatter
+        low, high = resample(cases, params).interval(level)
+        interval = Interval(low=low, high=high, level=level)
+    return Corrected(
+        utterances=len(cases.baseline),
+        unit=cases.unit,
+        clusters=cases.clusters,
+        baseline_wer=score(cases.baseline).wer.rate,
+        candidate_wer=score(cases.candidate).wer.rate,
+        wer_improvement=cases.improvement,
+        interval=interval,
+        seen_texts=seen_texts,
+    )
+
+
+def describe_corrected(cases: Corrected | None, measure: Measure) -> list[str]:
+    """A line for the verdict's notes; `measure` is what the rates are, WER or CER."""
+    if cases is None:
+        return []
+    bounds = cases.interval
+    shown = f"{confidence(bounds.level)} interval {span(bounds.low, bounds.high)}" if bounds else "no interval"
+    seen = f"; {cases.seen_texts} say what training holds too" if cases.seen_texts else ""
+    return [
+        f"what production misheard, {cases.utterances} corrected cases held out of training: {measure} "
+        f"{percent(cases.baseline_wer)} -> {percent(cases.candidate_wer)}, improvement {points(cases.wer_improvement)} "
+        f"({shown}, {cases.clusters} {cases.unit}s{seen})"
+    ]
+
+
+def try_out(sets: PairedTestSets, params: Params, question: Question = "better", proposed: bool = False) -> Verdict:
+    """What dev says of a candidate, in the form of a verdict whose outcome is `trial`: it opens no gate.
+
+    Args:
+        sets: from `pair_test_sets(…, trial=True)`.
+        params: `validate`, `score` and `seed` are read.
+        question: see `decide`.
+        proposed: it was put together of another model's files, which no training on dev chose.
+    """
+    found, dev = decide(sets, params, question=question), sets.test
+    evidence = gather(dev, params) if dev.clusters else None
+    known = evidence is not None and evidence.is_finite
+    numbers = measured(dev, evidence) if evidence and known else "no utterance of the dev set has a reference"
+    reasons = [f"on dev {numbers}", _kept(found.retention)]
+    if found.kept:
+        reasons += [f"non-inferiority on {found.kept.reason}", _WITHOUT_DEV]
+    else:
+        reasons += [_TUNED, _WITHOUT_DEV] if proposed else [_FLATTERED, _JUDGE]
+    return found.model_copy(update={"outcome": "trial", "passed": False, "reason": sentence(reasons)}).sealed()
+
+
+def _kept(retention: Retention) -> str:
+    """What was lost on the dev part of the retention set, however small it is."""
+    if retention.loss is None or retention.upper_bound is None or retention.level is None:
+        return retention.reason
+    bound = f"{at_most(retention.upper_bound)} with {confidence(retention.level)} confidence"
+    return f"on the retention set's dev part WER {moved(retention.loss)}, and {bound}"

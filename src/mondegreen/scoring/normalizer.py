@@ -12,7 +12,6 @@ from typing import Literal, get_args
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from mondegreen.errors import UsageError
-from mondegreen.writing import INNER_GERSHAYIM, with_vowel_am
 
 NormalizerName = Literal["spoken", "english"]
 Measure = Literal["WER", "CER"]  # the headline of texts with blanks between words, and of those without
@@ -41,6 +40,13 @@ _GREEK_ACCENT = re.compile("([\u0370-\u03ff]\u0308?)\u0301")
 _TURKIC = str.maketrans("I", "ı")
 _DOTS = re.compile("i\u0307+")
 _LONE_APOSTROPHE = re.compile(r"(?<![^\s'])'|'(?![^\s'])")
+# Several ways to write the same letters, which scoring and labels read alike.
+GERSHAYIM = "\u05f4"
+# The sign within Hebrew acronyms, as it is or as the quotation mark that keyboards have.
+INNER_GERSHAYIM = re.compile('(?<=[\u0591-\u05bd\u05bf-\u05f2])["\u05f4](?=[\u05d0-\u05f2])')
+# Thai and Lao: the vowel am is a circle and an a; tone marks are typed before, between and behind the two.
+_THAI_AM = re.compile("\u0e4d([\u0e48-\u0e4b]*)\u0e32([\u0e48-\u0e4b]*)|\u0e33([\u0e48-\u0e4b]+)")
+_LAO_AM = re.compile("\u0ecd([\u0ec8-\u0ecb]*)\u0eb2([\u0ec8-\u0ecb]*)|\u0eb3([\u0ec8-\u0ecb]+)")
 
 
 def normalize(text: str, name: NormalizerName = "spoken") -> str:
@@ -151,3 +157,9 @@ def _spoken_unicode(text: str) -> str:
 @cache
 def _english() -> EnglishTextNormalizer:
     return EnglishTextNormalizer()
+
+
+def with_vowel_am(text: str) -> str:
+    """The vowel am of Thai and Lao as one letter, behind the tone marks of its syllable."""
+    text = _THAI_AM.sub(lambda found: "".join(filter(None, found.groups())) + "\u0e33", text)
+    return _LAO_AM.sub(lambda found: "".join(filter(None, found.groups())) + "\u0eb3", text)

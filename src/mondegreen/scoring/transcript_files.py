@@ -21,7 +21,7 @@ from mondegreen.delimited import REFERENCE_COLUMNS, Notice, decoded, some, tell,
 from mondegreen.errors import UsageError, first_fault
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
 from mondegreen.scoring.alternatives import check_notation
-from mondegreen.scoring.pairing import pair
+from mondegreen.scoring.recording_names import pair
 from mondegreen.scoring.references import read_table
 
 SUFFIXES = (".trn", ".stm", ".csv", ".tsv", ".jsonl", ".json")
@@ -296,7 +296,7 @@ def _belongs(line: Line, part: Part) -> bool:
 def read_hypotheses(path: Path, references: References, notices: list[Notice] | None = None) -> list[Hypothesis]:
     """A model's hypotheses of the chosen utterances, in their order.
 
-    Lines are found by their ID, or, where no ID is known there, as `pairing` finds them. The gaps between an .stm's
+    Lines are found by their ID, or, where no ID is known there, as `pair` finds them. The gaps between an .stm's
     segments need none.
 
     Raises:

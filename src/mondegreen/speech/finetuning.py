@@ -26,7 +26,7 @@ from mondegreen.errors import TrainingError, UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, write_phrases
-from mondegreen.scoring.ratio import loss_upper_bound
+from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge

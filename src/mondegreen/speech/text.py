@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from mondegreen.errors import VocabularyError
+from mondegreen.scoring.normalizer import GERSHAYIM, INNER_GERSHAYIM, with_vowel_am
 from mondegreen.speech.decoding import Vocabulary
-from mondegreen.writing import GERSHAYIM, INNER_GERSHAYIM, with_vowel_am
 
 _APOSTROPHES = "'ʼ’ʻ‘‛′´`＇ʹꞌ׳"
 # Unicode calls these punctuation, but people say them: to drop them would teach the model to skip a word.

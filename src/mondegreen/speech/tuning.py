@@ -20,9 +20,9 @@ from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import compare
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.phrases import PhraseList
-from mondegreen.scoring.ratio import loss_upper_bound
 from mondegreen.scoring.terms import term_score, terms_of
 from mondegreen.scoring.verdict import TermScore
+from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.transcriber import BaselineSTTModel

@@ -10,8 +10,8 @@ from mondegreen.labels.gold import Audit
 from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.progress import run_stage
 from mondegreen.records import Hypothesis, RunInfo, TrainingHistory, Trial, Utterance
+from mondegreen.scoring.decision import try_out
 from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
-from mondegreen.scoring.trial import try_out
 from mondegreen.speech.manifest import Report
 
 OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
