@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-from mondegreen.sample.choose import CRITICAL, KINDS, Choice, choose, draw
-from mondegreen.sample.texts import Prompt
+from mondegreen.sample.prompts import CRITICAL, KINDS, Choice, Prompt, choose, draw
 
 PROMPTS = [Prompt(key, f"Text of {key}") for key in CRITICAL] + [Prompt(f"p{i}", f"Text {i}") for i in range(240)]
 SIZES = {prompt.key: 16_000 for prompt in PROMPTS}

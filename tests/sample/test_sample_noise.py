@@ -7,17 +7,16 @@ from math import log10
 import numpy as np
 import pytest
 
-from mondegreen.sample import mixing, noise
-from mondegreen.sample.audio import wav_bytes
-from mondegreen.sample.noise import Signal
+from mondegreen.sample import audio
+from mondegreen.sample.audio import Signal, wav_bytes
 
-SPEECH = noise.hum(16_000, 210, 3) // 3 + noise.white(16_000, 4) // 50
+SPEECH = audio.hum(16_000, 210, 3) // 3 + audio.white(16_000, 4) // 50
 BEDS: dict[str, Signal] = {
-    "white": noise.white(16_000, 11),
-    "hum": noise.hum(16_000, 50, 12),
-    "babble": noise.babble([noise.white(9_000, 13), noise.hum(5_000, 60, 14)], 16_000, 15),
-    "music": noise.music(noise.hum(400_000, 440, 16), 16_000, 17),
-    "telephone": noise.telephone(noise.white(16_000, 18)),
+    "white": audio.white(16_000, 11),
+    "hum": audio.hum(16_000, 50, 12),
+    "babble": audio.babble([audio.white(9_000, 13), audio.hum(5_000, 60, 14)], 16_000, 15),
+    "music": audio.music(audio.hum(400_000, 440, 16), 16_000, 17),
+    "telephone": audio.telephone(audio.white(16_000, 18)),
 }
 GOLDEN = {
     "white": "cc28ddfd2c287d1c",
@@ -34,35 +33,35 @@ def digest(signal: Signal) -> str:
 
 @pytest.mark.parametrize("kind", BEDS)
 def test_mixtures_are_the_golden_ones(kind: str) -> None:
-    assert digest(mixing.mix(SPEECH, BEDS[kind], 73)) == GOLDEN[kind]
+    assert digest(audio.mix(SPEECH, BEDS[kind], 73)) == GOLDEN[kind]
 
 
 @pytest.mark.parametrize("kind", BEDS)
 @pytest.mark.parametrize("tenth_db", [0, 1, 73, 200])
 def test_the_ratio_is_the_wanted_one(kind: str, tenth_db: int) -> None:
-    scaled = mixing.at_snr(SPEECH, BEDS[kind], tenth_db)
-    measured = 10 * log10(Fraction(mixing.energy(SPEECH), mixing.energy(scaled)))
+    scaled = audio.at_snr(SPEECH, BEDS[kind], tenth_db)
+    measured = 10 * log10(Fraction(audio.energy(SPEECH), audio.energy(scaled)))
     assert measured == pytest.approx(tenth_db / 10, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", BEDS)
 def test_no_floating_point_number_is_made(kind: str) -> None:
-    assert BEDS[kind].dtype == mixing.mix(SPEECH, BEDS[kind], 0).dtype == np.int64
+    assert BEDS[kind].dtype == audio.mix(SPEECH, BEDS[kind], 0).dtype == np.int64
 
 
 def test_what_would_clip_is_turned_down() -> None:
-    loud = noise.hum(16_000, 50, 1) * 2
-    assert int(np.abs(mixing.mix(loud, BEDS["white"], 0)).max()) == mixing.PEAK
+    loud = audio.hum(16_000, 50, 1) * 2
+    assert int(np.abs(audio.mix(loud, BEDS["white"], 0)).max()) == audio.PEAK
 
 
 def test_silence_cannot_be_mixed_in() -> None:
     with pytest.raises(ValueError, match="silent"):
-        mixing.at_snr(SPEECH, np.zeros(16_000, np.int64), 0)
+        audio.at_snr(SPEECH, np.zeros(16_000, np.int64), 0)
 
 
 def test_power_ratio_is_exact() -> None:
     for tenth_db in range(201):
-        ratio = mixing.power_ratio(tenth_db)
+        ratio = audio.power_ratio(tenth_db)
         assert ratio**100 <= 10 ** (tenth_db + 1200) < (ratio + 1) ** 100
 
 
@@ -70,7 +69,7 @@ def test_telephone_keeps_speech_and_drops_what_lies_outside() -> None:
     def kept(hertz: int) -> float:
         time = np.arange(16_000)
         tone = np.round(20_000 * np.sin(2 * np.pi * hertz * time / 16_000)).astype(np.int64)
-        return mixing.energy(noise.telephone(tone)) / mixing.energy(tone)
+        return audio.energy(audio.telephone(tone)) / audio.energy(tone)
 
     assert min(kept(500), kept(1000), kept(3000)) > 0.95
     assert max(kept(100), kept(150), kept(4000), kept(6000)) < 0.01

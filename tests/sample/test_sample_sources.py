@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mondegreen.errors import UsageError
-from mondegreen.sample import apt, sources
+from mondegreen.sample import sources
 
 FILES = {"texts/core-sounds-en.txt": b"a: Please try again\n", "prompts/dir/a.g722": b"speech", "music/m.g722": b"tune"}
 PINS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
@@ -26,9 +26,9 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def no_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Path:
-        raise apt.AptError("there is no apt-get here")
+        raise sources.AptError("there is no apt-get here")
 
-    monkeypatch.setattr(apt, "download", refuse)
+    monkeypatch.setattr(sources, "download", refuse)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mondegreen.sample.texts import Prompt, entities, parse, spoken
+from mondegreen.sample.prompts import Prompt, entities, parse, spoken
 
 
 @pytest.mark.parametrize(

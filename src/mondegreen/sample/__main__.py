@@ -1,16 +1,20 @@
 """Makes data/: `python -m mondegreen.sample` (or `mondegreen init --sample`). A second run checks and stops."""
 
 import argparse
+import hashlib
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from mondegreen.errors import MondegreenError
 from mondegreen.files import lock, sha256_file, write_bytes
 from mondegreen.progress import progress
-from mondegreen.sample import dvc, sources
+from mondegreen.sample import sources
 
 STARTER = Path(__file__).resolve().parents[1] / "starter"
 OUTPUTS = Path(__file__).with_name("outputs.sha256")
@@ -31,7 +35,7 @@ def main(root: Path = Path()) -> None:
     try:
         with lock(options.cache.parent / "sample.lock"):
             run(options.out, options.cache, options.mirror, options.pin)
-            if options.out.resolve() == (root / "data").resolve() and not options.pin and (remark := dvc.record(root)):
+            if options.out.resolve() == (root / "data").resolve() and not options.pin and (remark := record(root)):
                 err.print(remark, markup=False, highlight=False)
     except MondegreenError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False)
@@ -142,6 +146,32 @@ def _tell(tell: Console, out: Path, report: dict[str, Any]) -> None:
         tell.print(
             f"{len(extra)} files are not of the sample, first {extra[0]}: data.dvc does not name them.", markup=False
         )
+
+
+def folder_digest(folder: Path) -> str:
+    """The hash that DVC gives a folder: md5 over the sorted list of its files' md5."""
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    entries = [{"md5": hashlib.md5(files[name].read_bytes()).hexdigest(), "relpath": name} for name in sorted(files)]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def record(root: Path) -> str:
+    """Records data/ when it is what data.dvc names; a data/ with other files is the user's to `dvc add`.
+
+    Returns:
+        What the user should know, "" when there is nothing to say.
+    """
+    pinned = root / "data.dvc"
+    if not pinned.exists() or not (root / ".dvc").is_dir():
+        return ""
+    digest = yaml.safe_load(pinned.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    if (root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).exists():
+        return ""
+    if folder_digest(root / "data") != digest:
+        return "data/ is not the version that data.dvc names; if it is meant to be, `dvc add data` records it."
+    command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "data.dvc"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    return "" if done.returncode == 0 else f"dvc commit data.dvc failed: {done.stderr.strip()}"
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Where the recordings come from: installed sounds, Debian's packages without root, or the upstream tarballs.
 
 Whichever way the bytes came, `sources.sha256` pins every file that is used, so a wrong or changed one is refused.
+Packages: `apt-get download` and `dpkg -x`, with package lists of our own when need be.
 """
 
 import gzip
+import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import urllib.request
@@ -14,11 +17,11 @@ from pathlib import Path
 
 from mondegreen.errors import UsageError
 from mondegreen.files import sha256_file, write_bytes
-from mondegreen.sample import apt
 
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 PINS = Path(__file__).with_name("sources.sha256")
 TIMEOUT = 60  # seconds without a byte
+APT_TIMEOUT = 600  # seconds
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def obtain(cache: Path, root: Path = Path("/"), mirror: str = UPSTREAM, pins: di
 def _obtain(part: Part, pins: dict[str, str], cache: Path, root: Path, mirror: str) -> None:
     ways: dict[str, Callable[[Path], Path]] = {
         "installed": lambda work: root / part.place,
-        "apt-get": lambda work: apt.download(part.package, work, cache / "apt") / part.place,
+        "apt-get": lambda work: download(part.package, work, cache / "apt") / part.place,
         "upstream": lambda work: _upstream(mirror, part, work),
     }
     answers = []
@@ -104,7 +107,7 @@ def _obtain(part: Part, pins: dict[str, str], cache: Path, root: Path, mirror: s
         with tempfile.TemporaryDirectory(dir=cache, prefix="work-") as work:
             try:
                 found = _lay_out(way(Path(work)), Path(work) / "new", part)
-            except (OSError, tarfile.TarError, apt.AptError) as error:
+            except (OSError, tarfile.TarError, AptError) as error:
                 answers.append(f"{name}: {error}")
                 continue
             bad = wrong(found, pins)
@@ -144,3 +147,62 @@ def _upstream(mirror: str, part: Part, work: Path) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(work / "tar", filter="data")
     return work / "tar" / part.inside
+
+
+class AptError(Exception):
+    """apt-get or dpkg is missing, or could not do it."""
+
+
+def download(package: str, work: Path, state: Path) -> Path:
+    """Unpacks a package below `work` and returns the folder that stands for `/`.
+
+    Args:
+        package: its name.
+        work: an empty folder for the .deb file and its content.
+        state: where package lists are kept when the system's own are missing or cannot be read.
+
+    Raises:
+        AptError: with the last line that apt-get or dpkg wrote.
+    """
+    for program in ("apt-get", "dpkg"):
+        if shutil.which(program) is None:
+            raise AptError(f"there is no {program} here")
+    try:
+        _run(["apt-get", "download", package], work)
+    except AptError:
+        options = _private(state)
+        _run(["apt-get", *options, "update"], work)
+        _run(["apt-get", *options, "download", package], work)
+    archives = list(work.glob("*.deb"))
+    if not archives:
+        raise AptError(f"apt-get gave no {package}")
+    _run(["dpkg", "-x", str(archives[0]), str(work / "deb")], work)
+    return work / "deb"
+
+
+def _private(state: Path) -> list[str]:
+    state = state.resolve()
+    for folder in ("state/lists/partial", "cache/archives/partial"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    return [
+        f"-oDir::State={state}/state",
+        f"-oDir::Cache={state}/cache",
+        "-oDir::State::status=/var/lib/dpkg/status",
+        "-oAPT::Sandbox::User=",
+    ]
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(
+            [*command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=APT_TIMEOUT,
+            env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+        )
+    except subprocess.TimeoutExpired:
+        raise AptError(f"{command[0]} took more than {APT_TIMEOUT} seconds") from None
+    if done.returncode:
+        raise AptError((done.stderr.strip() or done.stdout.strip() or f"{command[0]} failed").splitlines()[-1])

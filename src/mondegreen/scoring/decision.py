@@ -69,56 +69,68 @@ def decide(sets: PairedTestSets, params: Params, look: Look | None = None, quest
     """
     rules, test = params.validate_, sets.test
     alpha = look.alpha if look else rules.alpha
+    at_alpha = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
     evidence = _evidence(test, params, alpha)
     damage = degradation(test, rules) if test.clusters else None
-    at_alpha = params.model_copy(update={"validate_": rules.model_copy(update={"alpha": alpha})})
     retention = judge_retention(sets.retention, at_alpha)
-    cases = measure_corrected(sets.corrected, sets.seen_cases, params)
-    terms = words_that_matter(test, sets.terms, params)
     kept = judge_kept(test, at_alpha, sets.split) if question == "not worse" else None
     if kept:
-        fails, doubts = judge_variant(test, kept, damage, params, look)
+        found = judge_variant(test, kept, damage, params, look)
     else:
-        fails, doubts = judge_test(test, evidence, damage, params, look)
-    fails += [retention.reason] * (retention.outcome == "fail")
-    # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
-    asked = sets.retention.clusters > 0 if rules.require_retention is None else rules.require_retention
-    doubts += [retention.reason] * (retention.outcome == "inconclusive" and asked)
+        found = judge_test(test, evidence, damage, params, look)
+    fails, doubts = _with_retention(found, retention, sets, rules)
     outcome: Outcome = "fail" if fails else "inconclusive" if doubts else "pass"
-    if evidence and not evidence.is_finite:
-        evidence = None
+    evidence = evidence if evidence and evidence.is_finite else None
     asked_for = [kept.reason] if kept else _waived(rules)
-    reasons = fails or doubts or [*asked_for, *_unmeasured(retention), retention.reason, _claim(sets)]
+    passed_by = [*asked_for, *_unmeasured(retention), retention.reason, _claim(sets)]
     return Verdict(
         outcome=outcome,
         passed=outcome == "pass",
-        reason=sentence([*_machines(sets), *([measured(test, evidence)] if evidence else []), *reasons]),
+        reason=sentence([*_machines(sets), *_measured(test, evidence), *(fails or doubts or passed_by)]),
         claim="; ".join([*_machines(sets), *_unmeasured(retention), _claim(sets)]),
-        llm_references=sets.llm_references,
-        slices=sets.slices,
         retention=retention,
-        corrected=cases,
-        terms=terms,
         kept=kept,
-        notes=(
-            *_notes(sets),
-            *describe_corrected(cases, test.measure),
-            *describe_terms(terms),
-            *_look_notes(look, rules),
-        ),
-        baseline_model=sets.baseline_model,
-        candidate_model=sets.candidate_model,
-        normalizer=normalizer_id(params.score.normalizer, test.measure),
-        reference_digest=sets.reference_digest,
         min_wer_improvement=rules.min_wer_improvement,
         alpha=rules.alpha,
         look=look,
         degradation=damage,
-        **test.size(),
-        baseline=score(test.baseline) if test.clusters else None,
-        candidate=score(test.candidate) if test.clusters else None,
+        **_beside(sets, params, _look_notes(look, rules)),
+        **_of_sets(sets, params),
         **_evidence_fields(evidence),
     ).sealed()
+
+
+def _with_retention(
+    found: tuple[list[str], list[str]], retention: Retention, sets: PairedTestSets, rules: ValidateParams
+) -> tuple[list[str], list[str]]:
+    """What shuts the gate on the test set, and what forgetting adds to it."""
+    fails, doubts = found
+    # A set that is there must show it, unless it is waived; one that is missing stops only those who require it.
+    asked = sets.retention.clusters > 0 if rules.require_retention is None else rules.require_retention
+    return (
+        fails + [retention.reason] * (retention.outcome == "fail"),
+        doubts + [retention.reason] * (retention.outcome == "inconclusive" and asked),
+    )
+
+
+def _beside(sets: PairedTestSets, params: Params, look_notes: list[str]) -> dict[str, Any]:
+    """What is measured beside and decides nothing, and all that a reader of the numbers must know."""
+    cases = measure_corrected(sets.corrected, sets.seen_cases, params)
+    terms = words_that_matter(sets.test, sets.terms, params)
+    described = (*describe_corrected(cases, sets.test.measure), *describe_terms(terms))
+    return {"corrected": cases, "terms": terms, "notes": (*_notes(sets), *described, *look_notes)}
+
+
+def _of_sets(sets: PairedTestSets, params: Params) -> dict[str, Any]:
+    """What was compared, and both models' rates."""
+    test = sets.test
+    same = ("llm_references", "slices", "baseline_model", "candidate_model", "reference_digest")
+    return {name: getattr(sets, name) for name in same} | {
+        "normalizer": normalizer_id(params.score.normalizer, test.measure),
+        "baseline": score(test.baseline) if test.clusters else None,
+        "candidate": score(test.candidate) if test.clusters else None,
+        **test.size(),
+    }
 
 
 def judge_test(
@@ -249,6 +261,10 @@ def _evidence_fields(evidence: Evidence | None) -> dict[str, Any]:
         "p_value": evidence.p_better,
         "mapsswe": evidence.segments,
     }
+
+
+def _measured(test: Comparison, evidence: Evidence | None) -> list[str]:
+    return [measured(test, evidence)] if evidence else []
 
 
 def measured(test: Comparison, evidence: Evidence) -> str:
