@@ -11,7 +11,7 @@ from mondegreen.config import AudioParams
 from mondegreen.delimited import Notice
 from mondegreen.speech.corpus import discover
 from mondegreen.speech.examining import examine
-from tests.speech.test_containers import encoded, of_kind
+from tests.speech.sound_files import encoded, of_kind
 
 NFC, NFD = (unicodedata.normalize(form, "ženský.wav") for form in ("NFC", "NFD"))
 

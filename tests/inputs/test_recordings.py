@@ -10,7 +10,7 @@ import soundfile
 
 from mondegreen.errors import AudioError
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
-from tests.speech.test_containers import (
+from tests.speech.sound_files import (
     BEHIND,
     FLAC,
     ID3,

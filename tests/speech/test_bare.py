@@ -10,7 +10,7 @@ import pytest
 from mondegreen.errors import AudioError
 from mondegreen.speech.audio import channels_of, described, duration_of, load_audio
 from mondegreen.speech.bare import unheard
-from tests.speech.test_containers import encoded_by_ffmpeg, heard
+from tests.speech.sound_files import encoded_by_ffmpeg, heard
 
 KINDS: list[tuple[str, str, int, int]] = [  # container, codec, rate, bytes that frames are a multiple of (0: of none)
     ("adts", "aac", 22_050, 0),
