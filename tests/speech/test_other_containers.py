@@ -1,4 +1,4 @@
-"""Files of other kinds, several in one file, tags behind them: heard whole, with a warning, or refused with a reason."""
+"""Files of other kinds, several in one, tags behind them: heard whole, or with a warning, or refused with a reason."""
 
 import io
 import re
