@@ -11,7 +11,7 @@ is held out once is held out in every round, whatever comes in beside.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mondegreen.errors import LeakageError, UsageError
@@ -273,7 +273,8 @@ def _pinned(units: Iterable[list[Utterance]], rule: Rule, fixed: Mapping[str, Sp
     for unit in units:
         pins = [row.model_copy(update={"split": fixed[row.path]}) for row in unit if row.path in fixed]
         if len({row.split for row in pins}) > 1:
-            check_leakage(pins, rule)  # two that share a key, which is the better message
+            # Two that share what ties is the better message; a text ties no recordings whose splits are given.
+            check_leakage(pins, replace(rule, repeat_texts=True))
             other = next(row for row in pins if row.split != pins[0].split)
             raise _leak(pins[0], other, ("chain of recordings", "others share something with both"))
         found.update((row.path, pins[0].split) for row in unit if pins)
