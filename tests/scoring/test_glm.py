@@ -9,7 +9,7 @@ import pytest
 
 from mondegreen.errors import UsageError
 from mondegreen.scoring.alternatives import best_reading
-from mondegreen.scoring.glm import mapped, read_glm
+from mondegreen.scoring.spellings import mapped, read_glm
 from tests.scoring.examples import hypothesis
 
 RULES = """;; a comment

@@ -159,7 +159,7 @@ def _mapped(
     normalizer: "NormalizerName",
 ) -> "tuple[References, list[Hypothesis], list[Hypothesis]]":
     """References and both sides under the rules of a file and of --map; its choices are NIST's notation."""
-    from mondegreen.scoring.glm import mapped, read_glm, with_words
+    from mondegreen.scoring.spellings import mapped, read_glm, with_words
 
     mapping = with_words(read_glm(glm) if glm else None, words)
     chosen = tuple(replace(line, text=mapping.apply(line.text)) for line in said.chosen)

@@ -15,6 +15,8 @@ from mondegreen.scoring.normalizer import text_key
 from mondegreen.scoring.terms import Term, read_terms
 from mondegreen.scoring.verdict import SideBySide
 
+Sides = tuple[Sequence[Hypothesis], Sequence[Hypothesis]]  # of the baseline, of the candidate
+
 
 @dataclass(frozen=True)
 class PairedTestSets:
@@ -73,37 +75,42 @@ def pair_test_sets(
         UsageError: IDs are missing, double or strange in any split, one side holds hypotheses of several models, or a
             machine wrote references that judge.
     """
-
-    def text(utterance: Utterance) -> str:
-        return text_key(utterance.reference, params.score.normalizer)
-
-    taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
     split: Literal["test", "dev"] = "dev" if trial else "test"
     tests = [utterance for utterance in utterances if utterance.split == split]
     if trial:
-        chosen_ids = {utterance.id for utterance in tests}
-        utterances = tests
-        baseline, candidate = ([row for row in side if row.id in chosen_ids] for side in (baseline, candidate))
-    ids = [utterance.id for utterance in utterances]
-    for side in (baseline, candidate):
+        chosen = {utterance.id for utterance in tests}
+        baseline, candidate = ([row for row in side if row.id in chosen] for side in (baseline, candidate))
+    ids = [utterance.id for utterance in (tests if trial else utterances)]
+    sides = (baseline, candidate)
+    for side in sides:
         check_ids(ids, [hypothesis.id for hypothesis in side])
     machines = llm_references(tests, params.validate_.allow_llm_references)
-
-    def compared(domain: Domain) -> Comparison:
-        chosen = {utterance.id: utterance for utterance in tests if utterance.domain == domain}
-        old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in (baseline, candidate))
-        return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
-
-    seen = Counter(utterance.domain for utterance in tests if text(utterance) in taught)
+    seen = _seen(tests, utterances, params)
     return PairedTestSets(
-        test=compared("target"),
-        retention=compared("retention"),
-        corrected=compared("corrected"),
-        baseline_model=model_of(baseline),
-        candidate_model=model_of(candidate),
+        test=_compared("target", tests, sides, params),
+        retention=_compared("retention", tests, sides, params),
+        corrected=_compared("corrected", tests, sides, params),
+        baseline_model=model_of(sides[0]),
+        candidate_model=model_of(sides[1]),
         llm_references=machines,
         split=split,
         seen_texts=seen["target"],
         seen_cases=seen["corrected"],
         terms=read_terms(Path(params.validate_.terms), params.score.normalizer) if params.validate_.terms else {},
     )
+
+
+def _compared(domain: Domain, tests: Sequence[Utterance], sides: Sides, params: Params) -> Comparison:
+    chosen = {utterance.id: utterance for utterance in tests if utterance.domain == domain}
+    old, new = ([hypothesis for hypothesis in side if hypothesis.id in chosen] for side in sides)
+    return compare(list(chosen.values()), old, new, params.validate_, params.score.normalizer)
+
+
+def _seen(tests: Sequence[Utterance], utterances: Sequence[Utterance], params: Params) -> Counter[Domain]:
+    """How many of the tests say what training says too, of each domain."""
+
+    def text(utterance: Utterance) -> str:
+        return text_key(utterance.reference, params.score.normalizer)
+
+    taught = {text(utterance) for utterance in utterances if utterance.split == "train"} - {""}
+    return Counter(utterance.domain for utterance in tests if text(utterance) in taught)

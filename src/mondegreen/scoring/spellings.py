@@ -1,14 +1,37 @@
-"""How much of a comparison is spelling: its rates under the other normaliser, and what the texts write differently."""
+"""How much of a comparison is spelling: mapping files, the other normaliser, and what the texts write differently.
+
+NIST's global mapping files (.glm) name spellings that are one word for scoring, applied to references and hypotheses:
+`source => target / [left] __ [right]`, one rule a line; `[ ]` is the blank between words. At each place of a text the
+first rule of the file that fits is applied, and what it wrote is not read again, as SCTK's rfilter1 does
+(tests/scoring/test_glm.py). A target in braces, `{I'M / I AM}`, leaves a choice.
+
+NIST's texts have neither signs nor curly apostrophes, which count nowhere: here they keep no rule from fitting.
+"""
 
 import re
 from collections.abc import Sequence
-from typing import get_args
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import NamedTuple, get_args
 
+from mondegreen.errors import UsageError
+from mondegreen.files import path_text
 from mondegreen.records import Hypothesis, Rate, Utterance
+from mondegreen.scoring.alternatives import best_reading
 from mondegreen.scoring.metrics import join, score
-from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
+from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings
 from mondegreen.scoring.slices import Spellings
 
+_DIRECTIVE = re.compile(r"\*\s*(\w+)\s*(?:=\s*)?['\"]?(.*?)['\"]?\s*$")
+_RULE = re.compile(r"(?P<source>.+?)=>(?P<target>(?:\{[^{}]*\}|[^{}/])*)(?:/(?P<left>.*?)__(?P<right>.*))?$")
+_CHOICE = re.compile(r"\{([^{}]*)\}")
+_FIXED = {"format": ("NIST1",), "copy_no_hit": ("T", "t"), "case_sensitive": ("T", "t", "F", "f")}
+_FREE = ("name", "desc", "max_nrules")
+_READINGS = 256  # of one hypothesis that are tried
+_BEHIND = " ,.;:!?"  # a word
+_BETWEEN = re.compile(r"[,.;:!?…\"”)]*")  # that may stand between a word and its blank
+_NEXT = "A rule is `source => target / [left] __ [right]`, a comment begins with ;;"
 # What one normaliser folds and the other does not. Case and punctuation count under neither.
 _SIGNS = {
     "digits": re.compile(r"\d"),
@@ -20,6 +43,137 @@ _SIGNS = {
 }
 _NOTABLE = 0.05  # share of the utterances by which the sides differ
 _APART = 0.01  # errors that only one normaliser counts, for each word of the references, that are pointed out
+
+
+class Rule(NamedTuple):
+    """What is written for `source` where `left` stands before it and `right` behind it."""
+
+    source: str
+    target: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The rules of a file, in its order."""
+
+    rules: tuple[Rule, ...]
+    case_sensitive: bool
+
+    def apply(self, text: str) -> str:
+        """The text with every rule applied; its words are separated by single spaces."""
+        padded = f" {' '.join(text.split())} "
+        compared = _straight(padded if self.case_sensitive else padded.lower())
+        if len(compared) != len(padded):  # a letter with a longer lower case
+            padded = compared
+        written, place = list[str](), 0
+        while place < len(padded):
+            rule = next((rule for rule in self.rules if _fits(rule, compared, place)), None)
+            written.append(rule.target if rule else padded[place])
+            place += len(rule.source) if rule else 1
+        return " ".join("".join(written).split())
+
+
+def _fits(rule: Rule, text: str, place: int) -> bool:
+    if not text.startswith(rule.source, place) or not text.endswith(rule.left, 0, place):
+        return False
+    end = place + len(rule.source)
+    signs = _BETWEEN.match(text, end) if rule.right.startswith(" ") else None
+    return text.startswith(rule.right, signs.end() if signs else end)
+
+
+def _straight(text: str) -> str:
+    return text.replace("’", "'")
+
+
+def read_glm(path: Path) -> Mapping:
+    """The rules of a file.
+
+    Raises:
+        UsageError: it cannot be read, or a line is no rule, or a directive asks for what is not done; names the line.
+    """
+    rules: list[tuple[int, Rule]] = []
+    case_sensitive = False
+    for number, line in enumerate(path_text(path).splitlines(), 1):
+        told = line.split(";;")[0].strip()
+        if told.startswith("*"):
+            case_sensitive = _directive(path, number, told, case_sensitive)
+        elif told:
+            rules.append((number, _rule(path, number, told)))
+    if not rules:
+        raise UsageError(f"{path} holds no rule.", f"{_NEXT}.")
+    found = [rule for _, rule in rules]
+    if not case_sensitive:
+        found = [Rule(rule.source.lower(), rule.target, rule.left.lower(), rule.right.lower()) for rule in found]
+    return Mapping(tuple(found), case_sensitive)
+
+
+def with_words(mapping: Mapping | None, pairs: Sequence[str]) -> Mapping:
+    """A mapping with rules of single words or phrases before its own, each as `okay=ok`; `uh=` takes one out.
+
+    Raises:
+        UsageError: a pair has no = or nothing before it.
+    """
+    rules, sensitive = list[Rule](), mapping is not None and mapping.case_sensitive
+    for pair in pairs:
+        source, sign, target = (part.strip() for part in pair.partition("="))
+        if not sign or not source:
+            raise UsageError(f"--map {pair} maps nothing.", "Write it as okay=ok, or uh= to leave a word out.")
+        plain = _straight(source if sensitive else source.lower())
+        rules += [Rule(plain, target, " ", right) for right in _BEHIND]
+    return Mapping((*rules, *(mapping.rules if mapping else ())), sensitive)
+
+
+def _directive(path: Path, number: int, told: str, case_sensitive: bool) -> bool:
+    found = _DIRECTIVE.match(told)
+    name, value = found.groups() if found else ("", "")
+    if name not in _FREE and value not in _FIXED.get(name, ()):
+        known = "; ".join(f"{key} = {' or '.join(values[::2] or values)}" for key, values in _FIXED.items())
+        raise UsageError(f"{path}:{number}: {told!r} cannot be followed.", f"What is known: {known}.")
+    return value in ("T", "t") if name == "case_sensitive" else case_sensitive
+
+
+def _rule(path: Path, number: int, told: str) -> Rule:
+    found = _RULE.match(told)
+    parts = [_literal(part or "") for part in found.groups()] if found else []
+    if not parts or not parts[0]:
+        raise UsageError(f"{path}:{number}: {told!r} is no rule.", f"{_NEXT}.")
+    source, target, left, right = parts
+    return Rule(_straight(source), target, _straight(left), _straight(right))
+
+
+def _literal(part: str) -> str:
+    """`[ ]` is a blank, `[MR.]` is MR., and blanks around a part are none of it."""
+    part = part.strip()
+    return part[1:-1] if part.startswith("[") and part.endswith("]") else part
+
+
+def mapped(hypothesis: Hypothesis, reference: str, rules: Mapping, normalizer: NormalizerName) -> Hypothesis:
+    """A hypothesis under the rules; where they leave a choice, the one that costs it the fewest errors.
+
+    Args:
+        reference: under the rules; it may leave choices of its own.
+    """
+    text = rules.apply(hypothesis.text)
+    ways = islice(product(*(_parts(piece) for piece in _pieces(text))), _READINGS)
+    texts = [" ".join("".join(way).split()) for way in ways]
+
+    def errors(one: str) -> int:
+        pairs = readings(reference, one, normalizer)
+        return min(best_reading(said, normalize(heard, normalizer), normalizer).words.errors for said, heard in pairs)
+
+    return hypothesis.model_copy(update={"text": min(texts, key=errors) if len(texts) > 1 else texts[0]})
+
+
+def _pieces(text: str) -> Sequence[str]:
+    """Plain text and choices in turns."""
+    return re.split(r"(\{[^{}]*\})", text)
+
+
+def _parts(piece: str) -> list[str]:
+    found = _CHOICE.fullmatch(piece)
+    return ["" if part.strip() == "@" else part.strip() for part in found[1].split("/")] if found else [piece]
 
 
 def spellings(
