@@ -1,6 +1,7 @@
 """What each guard is worth: a language model's labels for the sample, beside what people wrote.
 
     python -m benchmarks.label_ablation --model qwen2.5-coder:1.5b      asks Ollama's server; a second run asks nothing
+    python -m benchmarks.label_ablation --set prompts                   the first set alone
     python -m benchmarks.label_ablation --split train                   the same on train, for choosing prompt and knobs
     python -m benchmarks.label_ablation --sounds                        measures of closeness in sound, without an LLM
 
@@ -142,12 +143,15 @@ def first(rows: Sequence[Utterance], limit: int, seed: int) -> list[Utterance]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.sha256}".encode()).hexdigest())[:limit]
 
 
-def report(model: str, limit: int, params: Params, split: str) -> str:
+SETS = {"prompts": prompts, "voices": voices}
+
+
+def report(model: str, limit: int, params: Params, split: str, chosen: Sequence[str]) -> str:
     """A table for each set."""
     corpus = sample(params)
     scorer = load_scorer(params, model_of(list(corpus.hypotheses.values())))
     params = params.model_copy(update={"label": params.label.model_copy(update={"model": model})})
-    sets = {"prompts": prompts, "voices": voices} if split == "test" else {"prompts of train": training_prompts}
+    sets = {name: SETS[name] for name in chosen} if split == "test" else {"prompts of train": training_prompts}
     texts = []
     for name, measure in sets.items():
         trial = measure(corpus, scorer, params, limit)
@@ -229,6 +233,7 @@ def main() -> None:
     parser.add_argument(
         "--split", choices=["test", "train"], default="test", help="train: for choosing, not for telling"
     )
+    parser.add_argument("--set", choices=[*SETS], action="append", help="of test; both when not given")
     parser.add_argument("--url", help="of the server; OLLAMA_HOST when not given")
     parser.add_argument("--timeout", type=float, default=400.0, help="seconds for one answer")
     parser.add_argument("--sounds", action="store_true", help="compare measures of sound instead")
@@ -242,7 +247,7 @@ def main() -> None:
         print(sounds(params))
         return
     for model in chosen.model or [params.label.model]:
-        print(report(model, chosen.limit, params, chosen.split), flush=True)
+        print(report(model, chosen.limit, params, chosen.split, chosen.set or [*SETS]), flush=True)
 
 
 if __name__ == "__main__":
