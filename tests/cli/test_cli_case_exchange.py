@@ -29,7 +29,7 @@ def test_cases_travel_to_another_store(store: DataManager) -> None:
     one, two = add_case(store, "one", "some words"), add_case(store, "two", source="help desk")
     said = json.loads(run("export", "out/cases.csv", "--with-audio", "--source", "help desk", "--json"))
     assert said == {"file": "out/cases.csv", "cases": 1}
-    assert "2 cases are in out/cases.json" in run("export", "out/cases.json", "--with-audio", "--audio-prefix", "/d/")
+    assert "out/cases.json has 2 cases" in run("export", "out/cases.json", "--with-audio", "--audio-prefix", "/d/")
     assert json.loads(Path("out/cases.json").read_text())[0]["data"]["audio"].startswith("/d/audio/")
     dry = run("import", "out/cases.csv", "--store", "other", "--dry-run")
     assert "Nothing was changed. There would be 1 new case," in dry

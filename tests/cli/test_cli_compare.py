@@ -97,7 +97,7 @@ def test_the_unit_can_be_chosen_and_few_clusters_are_warned_of(trn: Path) -> Non
     ruled = compare("a.trn", "b.trn", "-r", "ref.trn")
     assert "warning     the unit is the utterance: intervals and tests are about these 3 speakers only" in ruled.stdout
     chosen = compare("a.trn", "b.trn", "-r", "ref.trn", "--unit", "speaker")
-    assert "warning     3 speaker(s) are fewer than the 12" in chosen.stdout
+    assert "warning     3 speakers are fewer than the 12" in chosen.stdout
     (trn / "ref.csv").write_text("id,text\n" + "".join(f"{n},hold the line\n" for n in range(4)))
     (trn / "a.csv").write_text("id,text\n0,hold a line\n1,hold\n2,old line\n3,hold the\n")
     four = facts("a.csv", "ref.csv", "-r", "ref.csv")  # too few for any of it
@@ -174,13 +174,14 @@ def test_terms_and_the_other_normaliser_stand_beside_the_rates(trn: Path) -> Non
     assert "terms       error rate A" in shown and "english-whisper" in shown
 
 
-def test_a_table_for_people(trn: Path) -> None:
+def test_a_table_for_people(trn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     result = compare("a.trn", "b.trn", "-r", "ref.trn", "--show", 2)
     assert result.exit_code == 0
     for text in ("all", "speaker s", "content words", "14 speakers", "Hedges' g", "sign-flip", "MAPSSWE", "80 % power"):
         assert text in result.stdout
     assert result.stdout.count(": errors ") == 4 and "B makes fewer errors" in result.stdout
-    assert max(map(len, result.stdout.splitlines())) <= 120
+    assert max(map(len, result.stdout.splitlines())) <= 80 and "…" not in result.stdout
 
 
 def test_the_worse_model_as_b_is_still_exit_code_0(trn: Path) -> None:

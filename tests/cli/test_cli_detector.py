@@ -127,10 +127,15 @@ def test_evaluate_prints_every_figure_as_one_json_object(project: Path) -> None:
     assert second["learnt"] is None and "0 were misheard, 80 heard rightly" in second["reason"]
 
 
-def test_evaluate_prints_tables_for_people(project: Path) -> None:
+@pytest.mark.parametrize(("columns", "first"), [("80", "| test, "), ("200", "| test ")])
+def test_evaluate_prints_tables_for_people(
+    project: Path, monkeypatch: pytest.MonkeyPatch, columns: str, first: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     result = detector("evaluate", "--no-log")
     assert result.exit_code == 0
-    for text in ("| test ", "1 - confidence", "flag everything", "ROC-AUC", "the guide's claim", "low_confidence"):
+    assert "…" not in result.stdout and max(map(len, result.stdout.splitlines())) <= int(columns)
+    for text in (first, "1 - confidence", "flag everything", "ROC-AUC", "the guide's claim", "low_confidence"):
         assert text in result.stdout
 
 

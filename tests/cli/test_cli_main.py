@@ -62,7 +62,9 @@ def test_help_shows_whole_names_and_flowing_paragraphs_at_80_columns(monkeypatch
     for path, command in _commands(get_command(app)):
         text = CliRunner().invoke(app, [*path, "--help"]).stdout
         lines = text.splitlines()
-        assert max(map(len, lines)) <= 80
+        assert max(map(len, lines)) <= 80 and ("<bool>" not in text or not path), path
+        arguments = [item for item in command.params if item.param_type_name == "argument"]
+        assert all((item.metavar or "").isupper() for item in arguments), path
         for option in (name for item in command.params for name in (*item.opts, *item.secondary_opts)):
             if option.startswith("--"):
                 assert re.search(rf"{option}(?![\w-])", text), f"{path}: {option}"

@@ -88,8 +88,8 @@ def test_the_data_of_the_champions_training_come_back_where_others_have_taken_th
     for lineage in ([before], [before, ""]):
         with pytest.raises(UsageError, match="holds now: there is no earlier domain"):
             earlier_data(project, lineage, tmp_path / "now")
-    for lineage in ([], [""]):
-        with pytest.raises(UsageError, match=r"Nobody knows .*\n.*--from FOLDER"):
+    for lineage, said in (([], "No model is in production"), ([""], "Nobody knows")):
+        with pytest.raises(UsageError, match=rf"{said} .*\n.*--from FOLDER"):
             earlier_data(project, lineage, tmp_path / "now")
     with pytest.raises(UsageError, match=r"No commit's data.dvc names"):
         earlier_data(project, [before, f"{'0' * 32}.dir"], tmp_path / "now")

@@ -80,7 +80,7 @@ def test_accepting_stores_and_goes_on_to_the_next(store: DataManager, make_state
     assert store.corrections(first)[0].metadata == {"review": "single", "chosen": "nbest", "heard": False}
     assert {first, visitor.case} == keys
     visitor.decide("not_speech")
-    assert "Nothing waits for you" in visitor.page and "cases snapshot" in visitor.page
+    assert "Nothing waits for you" in visitor.page and "cases add" in visitor.page and "cases snapshot" in visitor.page
 
 
 def test_the_waveform_of_the_next_case_is_drawn_ahead(store: DataManager, make_state: MakeState) -> None:

@@ -52,7 +52,7 @@ def test_a_worse_one_and_one_that_may_be_do_not_pass(after: Wrong, retained: Wro
 
 
 def test_too_little_data_and_a_spent_test_set_show_nothing() -> None:
-    assert "8 recording(s), 12 are needed" in judged(same, size=8).reason
+    assert "8 recordings, 12 are needed" in judged(same, size=8).reason
     assert judged(same, size=8).outcome == "inconclusive"
     spent = judged(same, look=Look(number=13, before=12, alpha=0.0001))
     assert spent.outcome == "inconclusive" and "this test set is spent: it is look 13" in spent.reason

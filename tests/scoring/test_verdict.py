@@ -108,7 +108,7 @@ def test_texts_that_training_has_seen_are_in_the_claim() -> None:
     assert "has seen" not in judge(lambda number: 4, lambda number: 2).claim
 
 
-@pytest.mark.parametrize(("size", "missing"), [(6, "6 recording(s), 12 are needed"), (15, "150 reference words")])
+@pytest.mark.parametrize(("size", "missing"), [(6, "6 recordings, 12 are needed"), (15, "150 reference words")])
 def test_too_little_data_is_inconclusive_even_when_everything_is_better(size: int, missing: str) -> None:
     verdict = judge(lambda number: 4, lambda number: 1 + number % 3, size=size)
     assert verdict.outcome == "inconclusive" and missing in verdict.reason and "80 % power" in verdict.reason

@@ -118,7 +118,7 @@ def test_the_smallest_p_is_what_the_sign_flip_test_can_give(clusters: int, least
 def test_the_verdict_says_how_often_its_test_set_has_judged() -> None:
     first, third = (judge(lambda number: 4, lambda number: 2, look=nth(number)) for number in (1, 3))
     assert any("only as good as the database" in note for note in first.notes)
-    assert any("look 3 at this test set: 2 look(s) of others came before" in note for note in third.notes)
+    assert any("look 3 at this test set: 2 looks of others came before" in note for note in third.notes)
     assert judge(lambda number: 4, lambda number: 2).look is None
 
 

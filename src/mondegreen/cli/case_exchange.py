@@ -76,7 +76,7 @@ def export_cases(
             open_store(store), file, where=where, file_format=file_format,
             with_audio=with_audio, prefix=audio_prefix, advance=adding(advance),
         )  # fmt: skip
-    answer({"file": str(file), "cases": number}, f"{number} cases are in {file}.", as_json)
+    answer({"file": str(file), "cases": number}, f"{file} has {many(number, 'case')}.", as_json)
 
 
 @app.command("import")
@@ -176,7 +176,7 @@ def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
 
     found = checkout_version(version)
     lines = (
-        f"data/ is what it was in v{found.number} ({found.cases} failed cases).",
+        f"data/ is what it was in v{found.number} ({many(found.cases, 'failed case')}).",
         "Back again: `git checkout HEAD -- data.dvc && dvc checkout data.dvc`; or commit data.dvc to stay.",
     )
     answer(found.model_dump_json(include=_CARD), lines, as_json)

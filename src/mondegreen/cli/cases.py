@@ -268,7 +268,7 @@ def _show_case(manager: "DataManager", case: "Case", as_json: bool) -> None:
         "by": case.model_version or "(unknown)",
         "said": said,
         "errors": f"{', '.join(case.error_types) or '(unknown)'}{score}",
-        "seen": f"{case.times_seen} times, {local(case.first_seen)} to {local(case.last_seen)}, {case.source}",
+        "seen": f"{many(case.times_seen, 'time')}, {local(case.first_seen)} to {local(case.last_seen)}, {case.source}",
         "dataset": "none" if case.dataset_version is None else f"v{case.dataset_version}",
     }
     lines = [f"{name:<9}{value}" for name, value in facts.items()]

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from mondegreen.errors import UsageError
@@ -90,8 +91,8 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
     Args:
         facts: what --json prints: a record, what `json.dumps` takes, or text that is JSON.
         screen: its lines as they are, and what rich lays out; not asked for with --json.
-        width: columns of what rich lays out where there is no terminal; for screens that hold transcripts, whose
-            numbers are not highlighted either.
+        width: columns of what rich lays out where neither a terminal nor COLUMNS says how many there are; for screens
+            that hold transcripts, whose numbers are not highlighted either.
     """
     if as_json:
         typer.echo(json_text(facts))
@@ -102,7 +103,8 @@ def answer(facts: Any, screen: "str | Iterable[str | RenderableType]", as_json: 
             continue
         from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else width, highlight=width is None).print(part)
+        known = sys.stdout.isatty() or os.environ.get("COLUMNS")
+        Console(width=None if known else width, highlight=width is None).print(part)
 
 
 def warn_of_left_out(model: "BaselineSTTModel") -> None:
@@ -166,7 +168,9 @@ def table(rows: Iterable[Any], *columns: Column, **options: Any) -> "Table":
 
     found = Table(**options)
     for column in columns:
-        found.add_column(column.title, justify=column.justify, no_wrap=column.no_wrap)
+        # A word too long for its column goes on in the next line: what is cut cannot be copied.
+        overflow: Literal["ellipsis", "fold"] = "ellipsis" if column.no_wrap else "fold"
+        found.add_column(column.title, justify=column.justify, no_wrap=column.no_wrap, overflow=overflow)
     for row in rows:
         cells = (column.value(row) for column in columns)
         found.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells))
@@ -363,15 +367,34 @@ def hyphenated(name: str) -> str:
 SPELLINGS: dict[str, Any] = {"token_normalize_func": hyphenated}
 
 
+class _Help:
+    def get_help_option(self, ctx: Any) -> Any:
+        """--help, without the type of a switch."""
+        found = super().get_help_option(ctx)  # type: ignore[misc]
+        if found:
+            found.metavar = ""
+        return found
+
+
+class Command(_Help, TyperCommand):
+    """A command."""
+
+
+class Commands(_Help, TyperGroup):
+    """A noun with commands."""
+
+
 def readable(app: typer.Typer) -> typer.Typer:
     """The app, whose help and that of all below it keeps no line ends of docstrings within a paragraph."""
     for command in app.registered_commands:
+        command.cls = Command
         if command.callback:
             paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
             command.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
             _quiet_switches(command.callback)
     for group in app.registered_groups:
         if group.typer_instance:
+            group.cls = Commands
             readable(group.typer_instance)
     return app
 

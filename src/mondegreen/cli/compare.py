@@ -282,6 +282,8 @@ def _screen(found: "TwoModels") -> "Iterator[str | RenderableType]":
 
 def _slices(found: "TwoModels") -> "Table":
     """All utterances, then a section for each kind of slice."""
+    from rich.box import HORIZONTALS
+
     whole = SimpleNamespace(
         kind="",
         name="all",
@@ -300,15 +302,18 @@ def _slices(found: "TwoModels") -> "Table":
     drawn = table(
         rows,
         Column("slice", lambda row: kinds.get(row.kind, "") + row.name),
-        Column("utterances", lambda row: row.utterances, "right"),
-        Column(counted(found.measure), lambda row: row.words, "right"),
-        Column("A", lambda row: percent(row.baseline.value), "right"),
-        Column("B", lambda row: percent(row.candidate.value), "right"),
-        Column("A - B, points", lambda row: f"{100 * row.improvement.value:+.2f}", "right"),
+        Column("utterances", lambda row: row.utterances, "right", no_wrap=True),
+        Column(counted(found.measure), lambda row: row.words, "right", no_wrap=True),
+        Column("A", lambda row: percent(row.baseline.value), "right", no_wrap=True),
+        Column("B", lambda row: percent(row.candidate.value), "right", no_wrap=True),
+        Column("A - B,\npoints", lambda row: f"{100 * row.improvement.value:+.2f}", "right", no_wrap=True),
         Column(f"{confidence(found.level)} interval", _interval, "right"),
-        Column("p", lambda row: probability(row.p_value), "right"),
+        Column("p", lambda row: probability(row.p_value), "right", no_wrap=True),
         title="Character error rates" if found.measure == "CER" else "Word error rates",
         title_justify="left",
+        box=HORIZONTALS,  # lines between columns take the room of whole words at 80 columns
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     drawn.rows[0].style = "bold"
     for line, row, following in zip(drawn.rows, rows, rows[1:], strict=False):

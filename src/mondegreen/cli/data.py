@@ -9,6 +9,7 @@ import typer
 
 from mondegreen.cli.common import GRID, Column, ObjectOption, answer, named_model, table
 from mondegreen.errors import UsageError
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +28,7 @@ def import_(
     kind: Annotated[
         str, typer.Argument(metavar="FORMAT", help="nemo, kaldi, commonvoice, librispeech, audiofolder, stm or csv.")
     ],
-    source: Annotated[Path, typer.Argument(help="The manifest, table or folder.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The manifest, table or folder.")],
     into: Annotated[Path, typer.Option(help="The data folder; data/retention and data/replay are others.")] = Path(
         "data"
     ),
@@ -63,7 +64,7 @@ def import_(
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="The data folder.")] = Path("data"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The data folder.")] = Path("data"),
     model: Annotated[str | None, typer.Option(help="Whose vocabulary is asked; model.base when not given.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page on which the worst recordings play.")] = None,
     as_json: ObjectOption = False,
@@ -99,7 +100,7 @@ def check(
 
 @app.command()
 def retention(
-    words: Annotated[int, typer.Argument(min=1, help="Words of the whole set, dev and test.")] = 2_000,
+    words: Annotated[int, typer.Argument(metavar="WORDS", min=1, help="Words of the whole set, dev and test.")] = 2_000,
     source: Annotated[
         Path | None, typer.Option("--from", help="A data folder; the champion's earlier data when not given.")
     ] = None,
@@ -162,10 +163,11 @@ def _lineage(name: str) -> list[str]:
 
 def _retained(report: "RetentionReport") -> Iterator[str]:
     yield (
-        f"{report.into} has {report.words} of {report.wanted} words: {report.words_before} were there, "
-        f"{report.taken} recordings ({report.seconds / 60:.1f} minutes, {report.speakers} named speakers) were taken"
+        f"{report.into} has {report.words} of {report.wanted} words: {report.words_before} were there before; taken: "
+        f"{many(report.taken, 'recording')} ({report.seconds / 60:.1f} minutes, "
+        f"{many(report.speakers, 'named speaker')})"
     )
-    yield f"heard {report.heard} recordings of {report.source}"
+    yield f"heard {many(report.heard, 'recording')} of {report.source}"
     yield from (f"not taken, {reason}: {count}" for reason, count in report.left_out.items())
     if not report.complete:
         yield "Not enough: name another folder with --from, or raise --max-wer."
@@ -240,15 +242,15 @@ def _imported(report: "ImportReport") -> Iterator[str]:
     how = ", ".join(f"{count} {way}" for way, count in ways.items() if count)
     there = f"; {report.there_already} were there already" if report.there_already else ""
     yield (
-        f"{report.taken} of {report.rows} rows taken into {report.into}/audio/{report.condition}"
+        f"{report.taken} of {many(report.rows, 'row')} taken into {report.into}/audio/{report.condition}"
         + (f" ({how})" if how else "")
         + there
     )
-    speakers = f"{report.speakers} speakers" + (
-        f", {report.without_speaker} rows without" if report.without_speaker else ""
+    speakers = many(report.speakers, "speaker") + (
+        f", {many(report.without_speaker, 'row')} without" if report.without_speaker else ""
     )
-    texts = f"; {report.without_text} rows have no text" if report.without_text else ""
-    yield f"{report.recordings} recordings, {speakers}{texts}"
+    texts = f"; {many(report.without_text, 'row')} without a text" if report.without_text else ""
+    yield f"{many(report.recordings, 'recording')}, {speakers}{texts}"
     yield from report.notices
     yield from _named("found under another path", report.moved)
     yield from _named("recordings there that no row names", report.unlisted)

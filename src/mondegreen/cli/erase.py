@@ -11,6 +11,7 @@ from mondegreen.cli.cases import open_store
 from mondegreen.cli.common import STORE, JsonOption, ObjectOption, StoreOption, answer, duration, local
 from mondegreen.errors import UsageError
 from mondegreen.progress import track
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from mondegreen.cases.selecting import Wanted
@@ -126,10 +127,11 @@ def _lines(found: "Erasure") -> Iterator[str]:
     if found.resumed:
         yield "An erasure was interrupted; it is finished now."
     counts = found.counts
+    silenced = f", and the recordings of {many(counts.silenced_cases, 'case')} whose texts stay"
     yield (
-        f"{'Would erase' if found.dry_run else 'Erased'} {counts.cases} cases, {counts.recordings} recordings, "
-        f"{counts.inferences} inferences, {counts.spooled_answers} answers in the spool"
-        + (f", and the recordings of {counts.silenced_cases} cases whose texts stay." if counts.silenced_cases else ".")
+        f"{'Would erase' if found.dry_run else 'Erased'} {many(counts.cases, 'case')}, "
+        f"{many(counts.recordings, 'recording')}, {many(counts.inferences, 'inference')}, "
+        f"{many(counts.spooled_answers, 'answer')} in the spool" + (f"{silenced}." if counts.silenced_cases else ".")
     )
     told = {"remove": "removes", "rewrite": "takes rows out of"}
     for file in found.files:

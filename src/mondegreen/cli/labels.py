@@ -11,7 +11,7 @@ from mondegreen.cli.cases import open_store
 from mondegreen.cli.common import BUILD, STORE, BuildOption, Column, JsonOption, StoreOption, answer, table
 from mondegreen.cli.llm import ModelOption, TimeoutOption, UrlOption, label_params
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -110,7 +110,9 @@ def queue(build: BuildOption = BUILD, store: StoreOption = STORE, as_json: JsonO
     from mondegreen.loop.case_labels import queue_for_review
 
     new, known = queue_for_review(open_store(store, new=True), build)
-    text = f"{new} cases are new, {known} were there. Next: `mondegreen review`."
+    text = f"{many(new, 'new case')}, {known} were there. Next: `mondegreen review`."
+    if not new and not known:
+        text = "The `label` stage left nothing to people."
     answer({"new": new, "known": known}, text, as_json)
 
 

@@ -168,7 +168,7 @@ def propose(
 @app.command()
 def convert(
     lm: LmArgument,
-    output: Annotated[Path, typer.Argument(help="words.lm, words.arpa or .arpa.gz")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="words.lm, words.arpa or .arpa.gz")],
     alpha: Annotated[float | None, typer.Option(min=0, max=10, help="Factor of its log probabilities.")] = None,
     beta: Annotated[float | None, typer.Option(min=-100, max=100, help="What each word is given.")] = None,
 ) -> None:

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from mondegreen.cli import (
     audit,
@@ -36,11 +35,11 @@ from mondegreen.cli import (
     ui,
     validate,
 )
-from mondegreen.cli.common import SPELLINGS, never_fail_to_print, readable
+from mondegreen.cli.common import SPELLINGS, Commands, never_fail_to_print, readable
 from mondegreen.errors import MondegreenError
 
 
-class _Commands(TyperGroup):
+class _Commands(Commands):
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; an error the user can act on is its message and its exit code, not a traceback."""
         never_fail_to_print()

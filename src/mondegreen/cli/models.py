@@ -18,7 +18,7 @@ from mondegreen.cli.following import (
     who_follow,
 )
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent, probability
+from mondegreen.scoring.wording import many, percent, probability
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -145,7 +145,7 @@ def diff(
 
 @app.command()
 def verify(
-    version: Annotated[str | None, typer.Argument(help="All that hold an alias when not given.")] = None,
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="All with an alias when not given.")] = None,
     restore: Annotated[bool, typer.Option("--restore", help="Put damaged files back from their backup.")] = False,
     back_up: Annotated[bool, typer.Option("--back-up", help="Back up what has no whole backup.")] = False,
     name: NameOption = None,
@@ -296,7 +296,6 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
         return text.append(" (LLM)" if version.tags.get(LLM_TAG) else "", "bold red")
 
     yield Text(model_name, "bold")
-    # not wrapped: they fit a terminal of eighty columns
     yield table(
         versions,
         Column("", lambda version: version.version, no_wrap=True),
@@ -320,7 +319,6 @@ def _aliases(version: "Version") -> str:
 
 
 def _version(version: "Version", refusals: "Sequence[Refusal]") -> "Screen":
-    """Everything that is known of a version."""
     from rich.text import Text
 
     facts = {
@@ -345,6 +343,7 @@ def _version(version: "Version", refusals: "Sequence[Refusal]") -> "Screen":
 
 
 def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
+    from rich.box import SIMPLE_HEAD
     from rich.text import Text
 
     if not entries:
@@ -362,13 +361,14 @@ def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
 
     yield table(
         entries,
-        Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d %H:%M}"),
-        Column("what", action),
-        Column("version", lambda entry: entry.version or "nobody"),
-        Column("before", lambda entry: entry.former or ""),
-        Column("verdict", lambda entry: entry.outcome),
-        Column("who", lambda entry: entry.who),
+        Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d\n%H:%M}", no_wrap=True),
+        Column("what", action, no_wrap=True),
+        Column("version", lambda entry: entry.version or "nobody", no_wrap=True),
+        Column("before", lambda entry: entry.former or "", no_wrap=True),
+        Column("verdict", lambda entry: entry.outcome, no_wrap=True),
+        Column("who", lambda entry: entry.who, no_wrap=True),
         Column("why", why),
+        box=SIMPLE_HEAD,
     )
 
 
@@ -411,7 +411,7 @@ def _shadow(report: "ShadowReport") -> "Screen":
 
     failed = f", {report.failed} could not be used" if report.failed else ""
     missing = f", {report.missing:,} more of which the service kept no audio" if report.missing else ""
-    yield f"{report.recordings:,} recordings, {report.audio_seconds / 60:.1f} minutes{failed}{missing}"
+    yield f"{many(report.recordings, 'recording')}, {report.audio_seconds / 60:.1f} minutes{failed}{missing}"
     if found := report.disagreement:
         yield (
             f"WER between the two {percent(found.rate)}: {found.errors:,} errors on the champion's "
@@ -420,8 +420,8 @@ def _shadow(report: "ShadowReport") -> "Screen":
     if report.share_changed is not None and report.changed_interval:
         low, high = report.changed_interval.low, report.changed_interval.high
         yield (
-            f"{report.changed:,} transcripts differ: {percent(report.share_changed)} "
-            f"(95 % interval {percent(low)} to {percent(high)})"
+            f"{many(report.changed, 'transcript')} differ{'s' if report.changed == 1 else ''}: "
+            f"{percent(report.share_changed)} (95 % interval {percent(low)} to {percent(high)})"
         )
     if report.p_value is not None:
         yield (

@@ -22,7 +22,7 @@ from mondegreen.cli.models import LiveOption
 from mondegreen.cli.proposal import OnDevOption, proposed
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import percent, unsigned
+from mondegreen.scoring.wording import many, percent, unsigned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,10 +57,12 @@ def mine(
     found, cases = found_in(DataManager(store), manifest(), params_of(), at_least)
     if found:  # an empty file would stand in the way of the next run
         write_text(output, as_yaml(found, cases))
-        text = f"{len(found)} candidates of {cases} corrected cases are in {output}: take some, then "
+        text = f"{output}: {many(len(found), 'candidate')} of {many(cases, 'corrected case')}. Take some, then "
         text += f"`mondegreen phrases tune {output}`."
     else:
-        text = f"No phrase was misheard {at_least} times in {cases} corrected cases; nothing is written."
+        searched = f"{many(at_least, 'time')} in {many(cases, 'corrected case')}"
+        text = f"No phrase was misheard {searched}; nothing is written."
+        text += "" if cases else " Cases come from `mondegreen cases add`, corrections from `mondegreen review`."
     facts = {"cases": cases, "output": str(output) if found else None}
     answer(facts | {"candidates": [row.model_dump() for row in found]}, text, as_json)
 
@@ -128,7 +130,8 @@ def _tuned(found: "Tuning", file: Path, written: bool) -> "Iterator[str | Render
     )  # fmt: skip
     said = found.rows[0].phrases.said
     minutes = found.retention_seconds / 60
-    yield f"{said} phrases said in {found.utterances} dev utterances; {minutes:.0f} minutes of retention."
+    heard = many(found.utterances, "dev utterance")
+    yield f"{many(said, 'phrase')} said in {heard}; {minutes:.0f} minutes of retention."
     if not found.retention_seconds:
         yield "There are no retention recordings: what is invented elsewhere was not measured."
     if not found.chosen:

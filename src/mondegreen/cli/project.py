@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.common import ObjectOption, answer
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from mondegreen.project.scaffold import Made
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="The project's folder; . is this one.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The project's folder; . is this one.")],
     sample: Annotated[bool, typer.Option("--sample", help="Make the sample of 200 recordings as well.")] = False,
     model: Annotated[
         str | None, typer.Option(help="starter (the default), a folder, a hub name or models:/NAME@ALIAS.")
@@ -62,7 +63,7 @@ def upgrade(
 def _made(made: "Made") -> Iterator[str]:
     new = [item.path for item in made.items if item.state == "made"]
     there = sum(item.state == "there" for item in made.items)
-    said = f"{len(new)} files made" if new else "nothing was missing"
+    said = f"{many(len(new), 'file')} made" if new else "nothing was missing"
     yield f"{made.folder}: {said}" + (f", {there} were there already." if there else ".")
     yield from (f"  {path}" for path in new)
     yield from (f"  {item.path}: kept as it is; {item.next_step}." for item in made.items if item.state == "kept")

@@ -46,8 +46,10 @@ def told(found: "ModelDeployer", proposal: "Proposal", as_json: bool) -> None:
     say_notes(found)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
     if proposal.version:
+        may = proposal.verdict.passed and proposal.suites != "fail"
+        command = "deploy" if may else "show"  # which says what is against it
         lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "
-                     f"`mondegreen models deploy {proposal.version}`")  # fmt: skip
+                     f"`mondegreen models {command} {proposal.version}`")  # fmt: skip
     answer(proposal.model_dump(mode="json", exclude={"verdict"}) | {"verdict": proposal.verdict.to_dict()},
            "\n".join(lines), as_json)  # fmt: skip
     if proposal.version and not proposal.verdict.passed:

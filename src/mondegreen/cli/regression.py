@@ -190,14 +190,16 @@ def _mapping(text: str) -> dict[str, Any]:
 def _suites(rows: "Sequence[Listed]") -> "RenderableType":
     return table(
         rows,
-        Column("suite", lambda row: row.suite.name),
-        Column("type", lambda row: row.suite.type),
+        Column("suite,\ntype", lambda row: f"{row.suite.name}\n{row.suite.type}"),
         Column("recordings", lambda row: row.recordings, "right"),
         Column("margin", lambda row: f"{row.suite.margin:g}", "right"),
         Column("severity", lambda row: row.suite.severity),
         Column("owner", lambda row: row.suite.owner),
         Column("baseline", _stored),
         Column("last run", lambda row: row.last_outcome or ""),
+        box=None,  # whole words at 80 columns
+        padding=(0, 2, 1, 0),
+        pad_edge=False,
     )
 
 

@@ -25,6 +25,7 @@ from mondegreen.cli.common import (
 )
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
+from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from mondegreen.config import Channel, Params
@@ -329,7 +330,8 @@ def _found(names: Sequence[str]) -> "Iterator[Stored]":
             wanted = [one for one in below if Path(one.url).suffix.lower() in taken]
             wanted = [one for one in wanted if not one.url.rpartition("/")[2].startswith(".")]
             if len(wanted) < len(below):
-                typer.echo(f"warning: {name}: {len(below) - len(wanted)} files are no recordings by name", err=True)
+                others = many(len(below) - len(wanted), "file")
+                typer.echo(f"warning: {name}: left out, no recordings by name: {others}", err=True)
         elif Path(name).is_dir():
             inside = look_through(Path(name))
             archives = [path for path in inside.others if path.suffix == ARCHIVE]
@@ -351,11 +353,11 @@ def _tell_written(manifest: "Manifest", out: str, undone: int, as_json: bool) ->
     if len(failed) > _NAMED:
         typer.echo(f"error: {len(failed) - _NAMED} more have no transcript; `error` in their rows says why", err=True)
     if warned := sum(shard.warned for shard in manifest.shards):
-        typer.echo(f"warning: of {warned} recordings not all was heard; `warnings` in their rows says what", err=True)
+        typer.echo(f"warning: not all was heard of {warned} recordings; `warnings` in their rows says what", err=True)
     if undone:
-        typer.echo(f"error: {undone} shards were not done. The same command goes on with them.", err=True)
+        typer.echo(f"error: not done: {many(undone, 'shard')}. The same command goes on there.", err=True)
     if as_json:
         typer.echo(json_text(manifest))
         return
     hours = f"{manifest.seconds / 3600:.2f} h"
-    typer.echo(f"{out}: {manifest.recordings} recordings, {hours}, in {len(manifest.shards)} shards")
+    typer.echo(f"{out}: {many(manifest.recordings, 'recording')}, {hours}, in {many(len(manifest.shards), 'shard')}")

@@ -63,7 +63,7 @@ def validate(
         validator, verdict = _judge(model, baseline, data, () if no_retention else retention, on_dev)
         if report:
             validator.generate_validation_report(report)
-    answer(verdict.to_dict(), _lines(verdict), as_json)
+    answer(verdict.to_dict(), _lines(verdict), as_json, width=10_000)  # a line of a log is not broken
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -104,11 +104,12 @@ def _judge(
 
 
 def _lines(verdict: "Verdict") -> "Iterator[str | RenderableType]":
+    from rich.padding import Padding
     from rich.text import Text
 
     yield Text(verdict.outcome, f"bold {_COLORS[verdict.outcome]}")
-    yield verdict.failure_reason or verdict.reason
-    yield from (f"  {note}" for note in verdict.notes)
+    yield Text(verdict.failure_reason or verdict.reason)
+    yield from (Padding.indent(Text(note), 2) for note in verdict.notes)
 
 
 def _looks(as_json: bool) -> None:
@@ -128,7 +129,8 @@ def _looks(as_json: bool) -> None:
             left = f"look {following} may spend {share(rules.alpha, following):.2g} of alpha {rules.alpha:g}"
             yield f"test set {family[:12]}: {left if following <= rules.max_looks else 'spent'}"
             for look in spent:
-                yield f"  look {look.look}  {look.at:%Y-%m-%d %H:%M}  {look.candidate[:12]}  {look.alpha:.2g}"
+                when = f"{look.at:%Y-%m-%d %H:%M}"
+                yield f"  look {look.look}  {when}  candidate {look.candidate[:12]}  alpha {look.alpha:.2g}"
         if not found:
             yield "No candidate has looked at a test set yet."
 

@@ -56,12 +56,15 @@ def earlier_data(project: Path, lineage: Sequence[str], folder: Path) -> Path:
         lineage: md5 of data/, as data.dvc names it, of the champion's training, of its base's, and so on.
 
     Raises:
-        UsageError: there is none but what data/ holds now, nobody committed it, or DVC does not have it any more.
+        UsageError: no model is in production, there is none but what data/ holds now, nobody committed it, or DVC does
+            not have it any more.
     """
     repository = Repository(project)
     pointer = repository.pointer()
     now = directory_md5(pointer) if pointer else ""
     earlier = [md5 for md5 in lineage if md5 and md5 != now]
+    if not lineage:
+        raise UsageError("No model is in production yet, so it knows no earlier data.", _OTHER)
     if not any(lineage):
         raise UsageError("Nobody knows which data the champion was trained on.", _OTHER)
     if not earlier:

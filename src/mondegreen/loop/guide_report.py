@@ -10,7 +10,7 @@ from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.metrics import metrics_file
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Unit
-from mondegreen.scoring.wording import reach
+from mondegreen.scoring.wording import many, reach
 
 
 class HeldOutRates(BaseModel):
@@ -104,7 +104,7 @@ def _caution(compared: Comparison, least: int) -> list[str]:
     if compared.clusters >= least:
         return list(filter(None, [reach(compared.unit, compared.speakers)]))
     return [
-        f"{compared.clusters} {compared.unit}(s) were held out: below {least} the interval is narrower than the truth, "
+        f"held out: {many(compared.clusters, compared.unit)}; below {least} the interval is narrower than the truth, "
         "and nobody should decide by it. Hold more out (--held-out), or add recordings of more people."
     ]
 

@@ -98,6 +98,12 @@ def next_step(
         return f"{waits}: look at its report, then `mondegreen models deploy {version}`."
     if last and last.state == "failed":
         return f"See why round {last.id} failed: `mondegreen jobs {last.id}`."
+    waiting = aliases.get("challenger")
+    if waiting is not None and aliases.get("champion") is None:  # such as `dvc repro` registered, without a round
+        return (
+            f"Nothing is in production, and version {waiting} is @challenger: `mondegreen models show {waiting}` says "
+            f"what it proved, `mondegreen models deploy {waiting}` asks the gate."
+        )
     metrics = conditions["metrics"]
     uncorrected = metrics["new_error_cases"] - metrics["new_corrected_cases"]
     if uncorrected:

@@ -235,7 +235,7 @@ def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
     met = value is not None and value >= threshold
     window = f"over the last {config.window_hours:g} h"
     if value is None:
-        found = f"No error rate {window}: no inference was looked at by a calibrated detector"
+        found = f"No error rate {window} (no inference was looked at by a calibrated detector)"
     else:
         found = f"Error rate {window} {percent(value)} ({counts.errors:,} of {counts.inferences:,} inferences)"
     end = "not looked at, trigger_on_error_rate is off"

@@ -30,6 +30,7 @@ from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import cut_off
 from mondegreen.registry.resolving import AGAIN, lost_candidate
+from mondegreen.scoring.wording import many
 from mondegreen.tables import SCHEMA
 
 # MLflow 3: every column that holds a place of artifacts.
@@ -206,12 +207,12 @@ def _paths() -> Findings:
     found = strays()
     movable, lost = [s for s in found if s.found], [s for s in found if not s.found and s.lost]
     if movable:
-        paths = f"{len(movable)} paths in {registry_file()} lead out of this checkout, such as {movable[0].value}"
+        paths = f"{many(len(movable), 'path')} of {registry_file()} outside this checkout, such as {movable[0].value}"
         remedy = "`mondegreen doctor --relocate` rewrites them, after a backup of the database."
         yield "problem" if any(s.lost for s in movable) else "warning", f"{paths}; what they mean lies here.", remedy
     if lost:
         remedy = "Put the artifacts back if they are still wanted; runs without files stay readable."
-        yield "warning", f"{len(lost)} paths lead nowhere, such as {lost[0].value}.", remedy
+        yield "warning", f"{many(len(lost), 'path')} to nowhere, such as {lost[0].value}.", remedy
 
 
 def _files(model_name: str, folder: Path) -> Findings:

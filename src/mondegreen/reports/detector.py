@@ -3,11 +3,14 @@
 import csv
 import io
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from mondegreen.detector.evaluation import DetectorReport, Evaluation, Reached, SliceReport
@@ -29,7 +32,10 @@ _FIGURES = {
 
 
 def render(report: DetectorReport) -> RenderableType:
-    """Markdown tables, so that they can be copied into a page as they are; bounds are 95 % intervals."""
+    """Markdown tables, so that they can be copied into a page as they are; bounds are 95 % intervals.
+
+    Where a screen is too narrow for one of them, it is a table a slice, with the scores side by side.
+    """
     parts: list[RenderableType] = [f"Model {report.model[:12]}, errors counted after {report.normalizer}."]
     for evaluation in report.evaluations:
         parts += ["", *_evaluation(evaluation)]
@@ -61,8 +67,34 @@ def _learnt(found: Evaluation) -> str:
     )
 
 
-def _figures(found: Evaluation) -> Table:
-    table = _table("slice", "misheard", "score", f"flagged from {found.threshold:g}", *_FIGURES.values())
+class _BySlice:
+    """A table in Markdown; where the screen is too narrow for it, a table a slice, whose columns are the scores."""
+
+    def __init__(self, *headings: str) -> None:
+        self.headings = headings
+        self.rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *cells: str) -> None:
+        self.rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = _table(*self.headings)
+        for row in self.rows:
+            whole.add_row(*row)
+        if Measurement.get(console, options.update(width=10_000), whole).maximum <= options.max_width:
+            yield whole
+            return
+        score = self.headings.index("score")
+        for part, rows in groupby(self.rows, key=itemgetter(slice(score))):
+            (_, *scores), *figures = list(zip(self.headings, *rows, strict=True))[score:]
+            table = _table(", ".join(part), *scores)
+            for figure in figures:
+                table.add_row(*figure)
+            yield table
+
+
+def _figures(found: Evaluation) -> _BySlice:
+    table = _BySlice("slice", "misheard", "score", f"flagged from {found.threshold:g}", *_FIGURES.values())
     for part in found.slices:
         for scorer in part.scorers:
             cells = [_cell(scorer.measures[name]) for name in _FIGURES]
@@ -70,11 +102,11 @@ def _figures(found: Evaluation) -> Table:
     return table
 
 
-def _operating_points(found: Evaluation) -> Table:
+def _operating_points(found: Evaluation) -> _BySlice:
     """The guide's points: on the test curve itself, and by thresholds chosen without the test data."""
     headings = [f"recall where precision >= {at:g}" for at in PRECISIONS]
     headings += [f"precision where recall >= {at:g}" for at in RECALLS]
-    table = _table("slice", "score", *headings)
+    table = _BySlice("slice", "score", *headings)
     names = [f"recall_at_precision_{at:g}" for at in PRECISIONS] + [f"precision_at_recall_{at:g}" for at in RECALLS]
     for part in (part for part in found.slices if part.both_classes):
         for scorer in part.scorers:

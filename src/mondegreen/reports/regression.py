@@ -65,6 +65,7 @@ def render_history(runs: "Sequence[RegressionRun]") -> RenderableType:
     if not runs:
         return NOTHING
     table = _table("suite", "type", "over the versions", "first", "last", "outcome")
+    table.columns[2].no_wrap = False  # where the screen is too narrow, this one's heading gives way, and no word is cut
     for item in series(runs):
         first, last = item.points[0], item.points[-1]
         ends = (percent(first.rate), percent(last.rate))

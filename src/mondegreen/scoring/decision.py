@@ -38,6 +38,7 @@ from mondegreen.scoring.wording import (
     at_most,
     confidence,
     counted,
+    many,
     moved,
     percent,
     points,
@@ -150,7 +151,7 @@ def judge_test(
     if (words := int(test.words.sum())) < rules.min_words:
         small.append(f"the test set has {words} reference {counted(test.measure)}, {rules.min_words} are needed")
     if unfair := test.failed_by_baseline_only():
-        small.append(f"the baseline failed on {len(unfair)} test utterance(s) that the candidate transcribed")
+        small.append(f"the baseline failed on {many(len(unfair), 'test utterance')} that the candidate transcribed")
     if small:
         return [], [*small, _detectable(evidence)]
     high, floor = evidence.interval[1], rules.min_wer_improvement
@@ -215,7 +216,7 @@ def _damage(degradation: Degradation, rules: ValidateParams, measure: Measure) -
         )
     if rules.require_no_major_degradation and (badly := degradation.badly_worse):
         bound = f"{unsigned(rules.major_degradation)} {measure} and {_BADLY} {counted(measure)}"
-        found.append(f"{len(badly)} utterance(s) got worse by {bound} or more: {some(badly)}")
+        found.append(f"{many(len(badly), 'utterance')} got worse by {bound} or more: {some(badly)}")
     return found
 
 
@@ -338,7 +339,7 @@ def _look_notes(look: Look | None, rules: ValidateParams) -> list[str]:
     if look is None:
         return []
     if look.before:
-        before = f"{look.before} look(s) of others came before"
+        before = f"{many(look.before, 'look')} of others came before"
     else:
         before = "the database knows of none before, and the count is only as good as the database"
     return [f"look {look.number} at this test set: {before}; it may spend {look.alpha:.2g} of alpha {rules.alpha:g}"]

@@ -9,7 +9,7 @@ from mondegreen.records import Hypothesis, Outcome, SuiteResult, Utterance
 from mondegreen.scoring.comparison import Comparison, compare, gather
 from mondegreen.scoring.metrics import score
 from mondegreen.scoring.verdict import Evidence, Retention
-from mondegreen.scoring.wording import at_most, confidence, moved, sentence, unsigned
+from mondegreen.scoring.wording import at_most, confidence, many, moved, sentence, unsigned
 
 
 def regression_outcome(
@@ -27,13 +27,13 @@ def regression_outcome(
         return "fail", f"{comparison.measure} rose by {unsigned(loss)}, {allowed} are allowed"
     # A file that neither model can transcribe loses no word, and shows nothing.
     if failed := comparison.failed("candidate"):
-        return "inconclusive", f"the candidate has no transcript for {len(failed)} utterance(s)"
+        return "inconclusive", f"the candidate has no transcript for {many(len(failed), 'utterance')}"
     if unfair := comparison.failed_by_baseline_only():
-        return "inconclusive", f"the baseline failed on {len(unfair)} utterance(s) that the candidate transcribed"
+        return "inconclusive", f"the baseline failed on {many(len(unfair), 'utterance')} that the candidate transcribed"
     if not (lost := comparison.lost()):
         return "pass", f"no utterance lost a word ({comparison.measure} {moved(loss)})"
     if small := too_small(comparison, min_clusters, "set"):
-        return "inconclusive", f"{small[0]} to bound the loss, and {len(lost)} utterance(s) lost words"
+        return "inconclusive", f"{small[0]} to bound the loss, and {many(len(lost), 'utterance')} lost words"
     level = confidence(evidence.level)
     bound = f"{comparison.measure} {moved(loss)}, and {at_most(upper)} with {level} confidence"
     if upper < margin:
@@ -45,7 +45,7 @@ def too_small(compared: Comparison, min_clusters: int, what: str) -> list[str]:
     """One reason when there are too few clusters to judge by, else none."""
     if compared.clusters >= min_clusters:
         return []
-    return [f"the {what} has {compared.clusters} {compared.unit}(s), {min_clusters} are needed"]
+    return [f"the {what} has {many(compared.clusters, compared.unit)}, {min_clusters} are needed"]
 
 
 def judge_retention(retention: Comparison, params: Params) -> Retention:

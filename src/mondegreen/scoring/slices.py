@@ -28,7 +28,7 @@ from mondegreen.scoring.significance import (
 from mondegreen.scoring.verdict import Evidence, IntervalMethod, TermScore, Unit
 from mondegreen.scoring.wer import align_words, confusions
 from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
-from mondegreen.scoring.wording import reach
+from mondegreen.scoring.wording import many, reach
 
 Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
 PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
@@ -376,7 +376,7 @@ def _bounded(comparison: Comparison) -> bool:
 
 
 def _few(comparison: Comparison, params: Params) -> str:
-    least, found = params.validate_.min_clusters, f"{comparison.clusters} {comparison.unit}(s)"
+    least, found = params.validate_.min_clusters, many(comparison.clusters, comparison.unit)
     said = f"{found} are fewer than the {least} that a verdict needs: intervals are too narrow and tests see little"
     if comparison.clusters < least:
         return said

@@ -42,8 +42,8 @@ def at_most(upper: float) -> str:
 
 
 def many(number: int, noun: str) -> str:
-    """A count with its noun: "1 round", "2 rounds"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A count with its noun: "1 round", "2,000 rounds"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def span(low: float, high: float) -> str:

@@ -107,7 +107,7 @@ def _make(place: Path, name: str, folder: Path, weights: str) -> Export:
     part = place.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    logger.warning("%s is exported for ONNX Runtime and compared with torch, once.", name)
+    logger.warning("Exporting for ONNX Runtime and comparing with torch, once: %s", name)
     try:
         facts = export(str(folder), part)
         if weights_digest(folder) != weights:
