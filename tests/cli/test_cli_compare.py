@@ -178,7 +178,7 @@ def test_a_table_for_people(trn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     result = compare("a.trn", "b.trn", "-r", "ref.trn", "--show", 2)
     assert result.exit_code == 0
-    for text in ("all", "speaker s", "content words", "14 speakers", "Hedges' g", "sign-flip", "MAPSSWE", "80 % power"):
+    for text in ("all", "speaker s", "content", "14 speakers", "Hedges' g", "sign-flip", "MAPSSWE", "80 % power"):
         assert text in result.stdout
     assert result.stdout.count(": errors ") == 4 and "B makes fewer errors" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80 and "…" not in result.stdout
