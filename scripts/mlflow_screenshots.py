@@ -7,6 +7,7 @@ Needs the package playwright and Chromium (Debian's, or CHROMIUM=…).
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -21,9 +22,11 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"width": 1280, "height": 800}
+_DATASET = "[data-testid='dataset-link']"
 STARTS_WITHIN, SETTLES = 120, 10  # seconds; the pages ask for more all the time, so that they are never quiet
 
 
@@ -56,17 +59,19 @@ def _wait_for(url: str) -> None:
 
 def pages(found: dict[str, str], client: MlflowClient) -> dict[str, str]:
     """Name of the picture to the address of the page."""
-    server, _, experiment = found["runs"].removesuffix("/runs").partition("/#/experiments/")
+    server, experiment, training = re.fullmatch(r"(.*)/#/experiments/(\d+)/runs(.*)", found["runs"]).groups()
     runs = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=2)
-    chosen = {"runs": found["runs"], "run": found["last_run"], "model-metrics": found["last_run"] + "/model-metrics"}
+    chosen = {"runs": found["runs"], "run": found["last_run"], "dataset": found["last_run"]}
+    chosen["model-metrics"] = found["last_run"].replace(training, "/model-metrics" + training)
     if len(runs) > 1:
         ids = quote(json.dumps([run.info.run_id for run in runs]))
         experiments = quote(json.dumps([experiment]))
-        chosen["compare"] = f"{server}/#/compare-runs?runs={ids}&experiments={experiments}"
+        chosen["compare"] = f"{server}/#/compare-runs?runs={ids}&experiments={experiments}&{training[1:]}"
     if "model" in found:
-        name = found["model"].rpartition("/")[2]
+        page = found["model"].removesuffix(training)
+        name = page.rpartition("/")[2]
         newest = max(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
-        chosen |= {"model": found["model"], "version": f"{found['model']}/versions/{newest}"}
+        chosen |= {"model": found["model"], "version": f"{page}/versions/{newest}{training}"}
     return chosen
 
 
@@ -85,11 +90,21 @@ def shoot(chosen: dict[str, str], output: Path) -> None:
             if closes.count():  # MLflow's assistant, which takes a fourth of the page
                 closes.first.click()
                 page.wait_for_timeout(1000)
-            target = output / f"mlflow-{name}.png"
-            page.screenshot(path=str(target))
-            print(target)
+            if name == "compare":  # first come plots of the machine's load; the numbers are at the end
+                page.get_by_text("Metrics", exact=True).last.scroll_into_view_if_needed()
+                page.wait_for_timeout(1000)
+            if name == "dataset":
+                page.locator(_DATASET).first.click()
+                page.wait_for_timeout(3000)
+            print(_kept(page.screenshot(), output / f"mlflow-{name}.png"))
             page.close()
         browser.close()
+
+
+def _kept(png: bytes, target: Path) -> Path:
+    """With 256 colours: pages of few colours lose nothing, and a third of the bytes is left."""
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(target, optimize=True)
+    return target
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`mondegreen phrases`: from what people corrected to a version that is deployed and served with its list."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,15 @@ def test_mining_reads_people_alone_and_nothing_that_judges(light: Path, model: P
     judging = recorded(BaselineSTTModel(str(model)), "test", "target", 1, "the Judge is here")
     write_jsonl(Path("build/prepare/manifest.jsonl"), judging)
     store = DataManager(Path("var"))
-    for number, (heard, said) in enumerate([("zoo stand", "Zustand"), ("ay jud", "the Judge is here")] * 2):
+    spoken = [("zoo stand", "Zustand"), ("ay jud", "the Judge is here"), ("gim lee", "Gimli")]
+    Path("data/regression/names").mkdir(parents=True)
+    for number, (heard, said) in enumerate(spoken * 2):
         path = Path(f"audio/case-{number}.wav")
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8_000), 16_000)
         case = NewCase(audio_path=path, original_transcript=heard, corrected_transcript=said, model_version="m")
         store.store_failed_cases([case])
+        if said == "Gimli":
+            shutil.copy(path, f"data/regression/names/{number}")
     none = phrases("mine", "--at-least", 9, "--output", "mined.yaml")
     assert "nothing is written" in none.stdout and not Path("mined.yaml").exists()
     done = phrases("mine", "--output", "mined.yaml", "--json")

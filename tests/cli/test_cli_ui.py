@@ -29,12 +29,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_names_the_runs_and_what_there_is_of_the_rest() -> None:
     (only,) = addresses("http://127.0.0.1:5000", "heard").items()
     experiment = connect().get_experiment_by_name(EXPERIMENT)
-    assert experiment and only == ("runs", f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs")
+    training = "?workflowType=machine_learning"
+    runs = f"http://127.0.0.1:5000/#/experiments/{experiment and experiment.experiment_id}/runs"
+    assert experiment and only == ("runs", runs + training)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     with start_run(Params()) as run_id:
         connect().create_registered_model("heard")
     found = addresses("http://127.0.0.1:5000", "heard")
-    assert found["last_run"].endswith(run_id) and found["model"].endswith("/#/models/heard")
+    assert found["last_run"] == f"{runs}/{run_id}{training}" and found["model"].endswith("/#/models/heard" + training)
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.project.scaffold import BASE, STARTER, pipeline, template
-from mondegreen.project.upgrading import completed, knobs, missing, unknown
+from mondegreen.project.upgrading import completed, knobs, missing, unknown, with_defaults
 
 PARAMS = template("params.yaml")
 
@@ -35,6 +36,21 @@ def upgrade(*arguments: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     result = CliRunner().invoke(app, ["upgrade", "--json", *arguments])
     assert result.exit_code < 2, result.output
     return result.exit_code, json.loads(result.stdout)
+
+
+def test_what_an_upgrade_adds_is_what_was_in_force(project: Path) -> None:
+    """The template is the sample's: with its knobs a project would ask for more than it did before."""
+    lines = PARAMS.split("\n")
+    chosen = {"require_retention", "holdout_fraction", "retention_dev_fraction", "gradient_checkpointing"}
+    gone = [knob for knob in knobs(PARAMS) if knob.key in chosen or "round" in (knob.section, knob.key)]
+    out = {number for knob in gone for number in range(knob.first, knob.last)}
+    old = "\n".join(line for number, line in enumerate(lines) if number not in out)
+    (project / "params.yaml").write_text(old)
+    before = load_params()
+    assert before.validate_.require_retention is None and before.round_.holdout_fraction == 0
+    upgrade("--write")
+    assert load_params() == before and not missing((project / "params.yaml").read_text(), PARAMS)
+    assert [knob[:2] for knob in knobs(with_defaults(PARAMS))] == [knob[:2] for knob in knobs(PARAMS)]
 
 
 @settings(max_examples=25, deadline=None)

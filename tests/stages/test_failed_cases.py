@@ -1,5 +1,6 @@
 """Failed cases of a snapshot teach; they never judge, and they never move a recording between the splits."""
 
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from mondegreen.errors import LeakageError
 from mondegreen.files import read_jsonl, sha256_file, write_jsonl
 from mondegreen.labels.gold import gold_labels
 from mondegreen.records import FailedCase, Label, Utterance
-from mondegreen.speech.admission import admitted_cases
+from mondegreen.speech.admission import admitted_cases, read_suites
+from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.manifest import Manifest, build_manifest
 from mondegreen.speech.splits import Rule
 from mondegreen.stages import label, prepare
@@ -139,6 +141,17 @@ def test_what_a_regression_suite_holds_teaches_by_no_way_and_may_judge() -> None
     assert found.report.left_out == {"held_out_suite": 2} and [row.text for row in found.corrections] == ["Other words"]
     paths = {row.path for row in found.rows}
     assert judge.path in paths and taught.path not in paths
+
+
+def test_a_suite_holds_what_its_files_hold_by_channel_as_well_whatever_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/call").write_bytes(b"a recording")
+    (tmp_path / "data/regression").mkdir(parents=True)
+    (tmp_path / "data/regression/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "data/regression")
+    digest = hashlib.sha256(b"a recording").hexdigest()
+    assert {digest, channel_digest(digest, 1), channel_digest(digest, 2)} <= read_suites(tmp_path / "data")
+    assert not read_suites(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("name", ["{path}", "clean/{file}", "{file}", "{stem}"])

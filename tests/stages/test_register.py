@@ -17,6 +17,7 @@ from mondegreen.records import (
     SliceMetrics,
 )
 from mondegreen.registry.ledger import Ledger
+from mondegreen.registry.resolving import lost_candidate
 from mondegreen.scoring.verdict import Retention, Verdict
 from mondegreen.speech.model_folder import model_digest
 from mondegreen.stages import register
@@ -93,8 +94,10 @@ def test_it_registers_again_what_the_registry_lost_and_nothing_else(
     assert registers("of another model")
     write_text(Path("build/validate/report.html"), "something that the stage reads")
     assert registers(digest) and not registers(digest)
+    monkeypatch.setattr("mondegreen.registry.resolving.digest_of", lambda *_: None)
+    assert lost_candidate("stt")[1] and lost_candidate("another") == ("", "")
     Ledger.open(Path("var"), "stt").note("delete", 1, digest=digest, details={})
-    assert not registers(None), "nobody misses what somebody deleted"
+    assert not registers(None) and lost_candidate("stt") == ("", ""), "nobody misses what somebody deleted"
 
 
 def test_a_verdict_on_another_model_is_refused(given: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def start(
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start it, or start it anew with other shares. Servers see it at their next look (serve.poll_seconds).
+    """Start the canary, or start it anew with other shares. Servers see it at their next look (serve.poll_seconds).
 
     Whoever answers callers needs the proof that a deployment needs. The exit code is 1 when it is refused.
     """
@@ -75,7 +75,7 @@ def start(
 def stop(
     reason: ReasonOption = "", name: NameOption = None, store: LiveOption = None, as_json: JsonOption = False
 ) -> None:
-    """Stop it: the champion answers everybody. What was gathered stays in the store."""
+    """Stop the canary: the champion answers everybody. What was gathered stays in the store."""
     entry = deployer(name, store).stop_canary(reason=reason)
     text = f"The canary of version {entry.version} is stopped." if entry else "There was none to stop."
     answer({"stopped": entry.version if entry else None}, text, as_json)
@@ -83,7 +83,7 @@ def stop(
 
 @app.command()
 def status(name: NameOption = None, store: LiveOption = None, as_json: JsonOption = False) -> None:
-    """Whether one runs, and what it gathered so far. Nothing is stopped; `mondegreen models guard` does that."""
+    """Whether a canary runs, and what it gathered so far. Nothing is stopped; `mondegreen models guard` does that."""
     from mondegreen.config import params_of
     from mondegreen.monitoring.guard import look_at_canary
 

@@ -12,6 +12,7 @@ from mondegreen.cli.common import JsonOption, answer, terminable
 from mondegreen.errors import UsageError
 
 PORT = 5000
+_TRAINING = "?workflowType=machine_learning"  # MLflow 3 opens its menu for chat and agents
 _TRIED = 20  # ports, where nobody asked for one
 
 
@@ -59,11 +60,11 @@ def addresses(server: str, model: str) -> dict[str, str]:
     with answered():
         client = connect()
         experiment = experiment_id(client)
-        found = {"runs": f"{server}/#/experiments/{experiment}/runs"}
+        found = {"runs": f"{server}/#/experiments/{experiment}/runs{_TRAINING}"}
         for run in client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=1):
-            found["last_run"] = f"{server}/#/experiments/{experiment}/runs/{run.info.run_id}"
+            found["last_run"] = f"{server}/#/experiments/{experiment}/runs/{run.info.run_id}{_TRAINING}"
     with suppress(MlflowException):  # nothing is registered yet
-        found["model"] = f"{server}/#/models/{client.get_registered_model(model).name}"
+        found["model"] = f"{server}/#/models/{client.get_registered_model(model).name}{_TRAINING}"
     return found
 
 

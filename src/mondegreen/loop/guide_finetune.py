@@ -31,7 +31,7 @@ from mondegreen.scoring.metrics import llm_references, model_of
 from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import Row, match_recordings
-from mondegreen.scoring.wording import some
+from mondegreen.scoring.wording import many, some
 from mondegreen.speech.admission import admitted_replay
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.channels import content_digest
@@ -239,7 +239,8 @@ def left_out(problems: Sequence[Problem]) -> Iterator[str]:
             yield f"{'kept' if problem.warning else 'left out'}: {problem.path}: {problem.message}"
     if copies:
         yield (
-            f"{len(copies)} recordings teach nothing, as they say what is held out ({some(copies)}); "
+            f"{many(len(copies), 'recording')} {'teaches' if len(copies) == 1 else 'teach'} nothing: what is said "
+            f"there is held out ({some(copies)}); "
             "prepare.shared_texts: allow in params.yaml lets them."
         )
 

@@ -17,7 +17,7 @@ from mondegreen.errors import AudioError, CaseError
 from mondegreen.records import FailedCase, Hypothesis, Utterance
 from mondegreen.scoring.metrics import join
 from mondegreen.scoring.normalizer import text_key
-from mondegreen.speech.admission import FOLDER, admitted_cases
+from mondegreen.speech.admission import FOLDER, admitted_cases, read_suites
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.splits import Rule, enough_speakers
 
@@ -61,7 +61,8 @@ def corrected_cases(
 def admitted_corrections(
     manager: DataManager, where: CaseFilter, rows: Sequence[Utterance], params: Params
 ) -> tuple[list[Case], list[tuple[FailedCase, Utterance]]]:
-    """The cases of a filter that people corrected, and those of them that share nothing with what judges."""
+    """The cases of a filter that people corrected, and those of them that share nothing with what judges: test, dev,
+    retention and the regression suites of the project's data folder."""
     found = [case for case in manager.each_case(where) if case.label_method in PEOPLE]
     rule = Rule(
         text=lambda text: text_key(text, params.score.normalizer),
@@ -69,7 +70,7 @@ def admitted_corrections(
         repeat_texts=params.prepare.shared_texts == "allow",
     )
     pairs = [(_failed(case), _utterance(case)) for case in found]
-    admitted, _ = admitted_cases(pairs, rows, [], rule)
+    admitted, _ = admitted_cases(pairs, rows, [], rule, suites=read_suites(Path("data")))
     return found, admitted
 
 

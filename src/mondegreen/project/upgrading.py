@@ -1,4 +1,7 @@
-"""params.yaml as text in blocks: each knob with its comments, to be added to another params.yaml or to describe it."""
+"""`mondegreen upgrade`: what this version's params.yaml and dvc.yaml have that a project's lack.
+
+params.yaml is text in blocks, each knob with its comments, to be added to another params.yaml or to describe it.
+"""
 
 import difflib
 import re
@@ -190,7 +193,22 @@ def leftovers(project: Path) -> list[str]:
 
 def _params(project: Path) -> Change | None:
     own = path_text(project / "params.yaml")
-    return _change("params.yaml", own, completed(own, template("params.yaml")))
+    return _change("params.yaml", own, completed(own, with_defaults(template("params.yaml"))))
+
+
+def with_defaults(text: str) -> str:
+    """A params.yaml with what is in force where a knob is not named: the sample's own choices are not everybody's."""
+    lines = text.split("\n")
+    chosen = Params.model_validate(yaml.load(text, Loader=_LOADER)).model_dump(by_alias=True)
+    defaults = Params().model_dump(by_alias=True)
+    for knob in knobs(text):
+        if not knob.section or not knob.key:
+            continue
+        now, default = chosen[knob.section][knob.key], defaults[knob.section][knob.key]
+        if isinstance(default, bool | int | float | str | None) and now != default:
+            shown = yaml.safe_dump(default).split("\n")[0] if default is not None else ""
+            lines[knob.first] = re.sub(r"^(\s*[\w-]+:)\s*[^\s#]*", rf"\1 {shown}", lines[knob.first])
+    return "\n".join(lines)
 
 
 def _pipeline(project: Path) -> Change | None:

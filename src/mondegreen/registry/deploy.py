@@ -96,7 +96,10 @@ def deploy(
     overridden: dict[str, Any] = {"overridden": [refusal.problem for refusal in found]} if found else {}
     details = overridden | keep_before(registry, number, former, config)
     target = promoted(aliases, number, former)
-    entry = move(registry, "deploy", number, target, reason=reason, forced=bool(found), details=details)
+    outcome = facts_of(registry, number).get(OUTCOME_TAG, "")  # of the record: a tag alone proves nothing
+    entry = move(
+        registry, "deploy", number, target, reason=reason, forced=bool(found), outcome=outcome, details=details
+    )
     prune(registry, config.keep_previous_versions)
     return entry
 

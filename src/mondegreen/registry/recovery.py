@@ -22,6 +22,7 @@ from mondegreen.registry.deploy import against_hand, keep_before, promoted, prun
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
 from mondegreen.registry.package import DIGEST_TAG
+from mondegreen.registry.record import facts_of
 
 BY_HAND, FOUND, PUT_BACK = "by hand", "found", "put back"
 SETTLES = "`mondegreen status --settle`, `mondegreen watch` and the next command that moves models settle it."
@@ -204,8 +205,8 @@ def _make(
     registry: Registry, action: str, number: int, change: Change, target: Aliases, text: str, details: dict[str, object]
 ) -> None:
     """The move that settles a promotion: entered before and after, so that a crash leaves what `_end` ends."""
-    tags = registry.version(number).tags
-    known = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
+    about_it = facts_of(registry, number)
+    known = {"outcome": about_it.get(OUTCOME_TAG, ""), "digest": about_it.get(DIGEST_TAG, "")}
     former, about = change.before.get(CHAMPION), target.get(CHAMPION, number)
     move(registry, action, about, target, former=former, who="unknown", reason=text, details=details, **known)
 

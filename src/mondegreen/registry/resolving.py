@@ -266,11 +266,14 @@ def _last_known(name: str) -> Path | None:
 def lost(version: RegisteredVersion) -> str:
     """A sentence when this registry does not have a version, or another model under its number; "" when it does.
 
+    Nobody misses what somebody deleted with `mondegreen models delete`.
+
     Raises:
         RegistryError: the registry cannot be read.
+        CaseError: the ledger cannot be read.
     """
     found = digest_of(version.name, version.version)
-    if found == version.digest:
+    if found == version.digest or _deleted(version):
         return ""
     what = f"{version.name} version {version.version}"
     here = f"The registry at {shown(tracking_uri())}"
@@ -290,8 +293,7 @@ def lost_candidate(model_name: str) -> tuple[str, str]:
     return (str(path), said) if (said := lost(found)) else ("", "")
 
 
-def deleted(version: RegisteredVersion) -> bool:
-    """Whether somebody deleted it with `mondegreen models delete`: then nobody misses it. Raises CaseError."""
+def _deleted(version: RegisteredVersion) -> bool:
     ledger = Ledger.open(live_state(), version.name)
     try:
         about = [

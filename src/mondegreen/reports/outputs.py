@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.config import Params, params_of
-from mondegreen.errors import RegistryError, UsageError
+from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import no_collection, path_text, read_json, read_jsonl
 from mondegreen.records import (
     Alternative,
@@ -225,7 +225,7 @@ def _lost(version: RegisteredVersion) -> str:
     """What to say of a version that is not in this registry; nothing where nobody can be asked."""
     try:
         missing = lost(version)
-    except RegistryError:
+    except MondegreenError:
         return ""
     return f"{missing} {AGAIN}" if missing else ""
 

@@ -1,5 +1,6 @@
 """What may teach beside the recordings of data/: failed cases, replay; and what may not, as audit or suites have it."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,13 +9,15 @@ from pathlib import Path, PurePosixPath
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
+from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.corpus import EXTENSIONS, Found
-from mondegreen.speech.splits import Key, Rule
+from mondegreen.speech.splits import Key, Rule, speaker_key
 
 FOLDER = "failed_cases"
 AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
 CASES_FILE = "cases.jsonl"
 SUITES = "regression"
+CHANNELS = 16  # of a recording that is heard by channel, at most
 
 
 def read_failed_cases(data: Path) -> list[FailedCase]:
@@ -51,9 +54,17 @@ def read_audited(data: Path) -> frozenset[str]:
 
 
 def read_suites(data: Path) -> frozenset[str]:
-    """sha256 of the recordings of the regression suites."""
-    found = (path for path in (data / SUITES).rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    return frozenset(map(sha256_file, found))
+    """sha256 of all that lies with the regression suites, and of each channel: a suite names its files as it likes."""
+    found: set[str] = set()
+    walked: set[str] = set()  # a linked folder may lead back
+    for folder, folders, names in os.walk(data / SUITES, followlinks=True):
+        if (place := os.path.realpath(folder)) in walked:
+            folders.clear()
+            continue
+        walked.add(place)
+        for digest in (sha256_file(path) for path in (Path(folder, name) for name in names) if path.is_file()):
+            found.update(channel_digest(digest, channel) for channel in (None, *range(1, CHANNELS + 1)))
+    return frozenset(found)
 
 
 def without_judging(
@@ -201,4 +212,4 @@ def _refusal(
 
 def _replay_keys(row: Utterance, rule: Rule) -> list[Key]:
     """Beside the others a named speaker of any domain: replay may not teach the voices that judge."""
-    return [*rule.keys(row), *([("speaker", row.speaker)] if row.speaker else [])]
+    return [*rule.keys(row), *([("speaker", speaker_key(row.speaker))] if row.speaker else [])]

@@ -142,7 +142,7 @@ def examine_data(
         params: audio and prepare are read.
         track: wraps the list of files, for a progress bar.
         workers: processes that decode, or the cluster that does.
-        known: the file that keeps what is found (`examined_before`); None decodes every recording.
+        known: the file that keeps what is found (`examine_new`); None decodes every recording.
 
     Raises:
         UsageError: there are no recordings, or the references or the failed cases are wrong.

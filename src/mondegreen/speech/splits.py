@@ -45,8 +45,7 @@ class Rule:
 
     def bonds(self, row: Utterance) -> list[Key]:
         """What ties recordings together, whatever is said in them."""
-        # "Ann" and "ann" may be two people, who then lose a little; were they one, the verdict would be worth nothing.
-        speaker = row.speaker.casefold() if self.by_speaker and row.domain == "target" else ""
+        speaker = speaker_key(row.speaker) if self.by_speaker and row.domain == "target" else ""
         keys = [("content", row.sha256), ("recording", row.recording), ("speaker", speaker)]
         return [key for key in keys if key[1]]
 
@@ -85,7 +84,15 @@ class Dealt:
 
 def enough_speakers(rows: Iterable[Utterance], min_speakers: int) -> bool:
     """Whether the target domain has so many named speakers that the speaker is the unit, not the recording."""
-    return len({row.speaker for row in rows if row.domain == "target" and row.speaker}) >= min_speakers
+    return len({speaker_key(row.speaker) for row in rows if row.domain == "target" and row.speaker}) >= min_speakers
+
+
+def speaker_key(name: str) -> str:
+    """Under which a speaker is one person for the splits.
+
+    "Ann" and "ann" may be two people, who then lose a little; were they one, the verdict would be worth nothing.
+    """
+    return name.casefold()
 
 
 def assign_splits(
@@ -369,7 +376,7 @@ def hold_out(
     held: list[Utterance] = []
     problems: list[Problem] = []
     for recording, pairs in units.items():
-        speakers = sorted({row.speaker for _, row in pairs} - {""})
+        speakers = sorted({speaker_key(row.speaker) for _, row in pairs} - {""})
         unit = f"speaker {speakers[0]}" if speakers else f"recording {recording}"
         rank = _rank(unit)
         if rank >= fraction + steering or teaches(recording):

@@ -13,7 +13,7 @@ from mondegreen.files import read_json, sha256_file, write_json
 from mondegreen.loop.candidate import register_candidate
 from mondegreen.progress import run_stage
 from mondegreen.records import NotRegistered, RegisteredVersion, Registration
-from mondegreen.registry.resolving import deleted, lost
+from mondegreen.registry.resolving import lost
 from mondegreen.scoring.verdict import Verdict
 
 BUILD = Path("build")
@@ -49,7 +49,7 @@ def _standing(made_of: str) -> RegisteredVersion | None:
     found = read_json(VERSION, Registration).root if VERSION.is_file() else None
     if not isinstance(found, RegisteredVersion) or found.made_of != made_of:
         return None
-    if (missing := lost(found)) and not deleted(found):
+    if missing := lost(found):
         _log.warning("%s It is registered again.", missing)
         return None
     return found
