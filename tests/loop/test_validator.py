@@ -83,7 +83,7 @@ def test_a_baseline_that_raises_makes_nobody_better() -> None:
         raise ValueError(path)
 
     result = validate(says(0), broken)
-    assert result.outcome == "inconclusive" and "the baseline failed on 40 test utterance(s)" in result.failure_reason
+    assert result.outcome == "inconclusive" and "the baseline failed on 40 test utterances" in result.failure_reason
 
 
 def test_empty_hypotheses_are_transcripts() -> None:

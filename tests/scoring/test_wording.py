@@ -5,7 +5,7 @@ import pytest
 from mondegreen.scoring.wording import at_most, many, moved
 
 
-@pytest.mark.parametrize(("number", "said"), [(0, "0 rounds"), (1, "1 round"), (2, "2 rounds"), (1500, "1500 rounds")])
+@pytest.mark.parametrize(("number", "said"), [(0, "0 rounds"), (1, "1 round"), (2, "2 rounds"), (1500, "1,500 rounds")])
 def test_a_count_agrees_with_its_noun(number: int, said: str) -> None:
     assert many(number, "round") == said
 

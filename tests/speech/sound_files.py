@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import strategies as st
 
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
+from mondegreen.speech.ogg import page_checksum
 
 Said = dict[str, str]
 
@@ -130,6 +131,7 @@ def ape(version: int, header: bool) -> bytes:
     return head * header + items + foot
 
 
+ID3 = b"ID3\x04\0\0\0\0\x00\x14" + bytes(20)
 LYRICS = b"LYRICSBEGINLYR00010hello word"
 
 BEHIND: dict[str, bytes] = {
@@ -161,3 +163,36 @@ def spoilt(content: bytes, draw: st.DataObject, header: int) -> bytes:
             case "insert":
                 spoilt[place:place] = draw.draw(st.binary(min_size=1, max_size=50))
     return bytes(spoilt)
+
+
+def sized(data: int, riff: int | None = None) -> bytes:
+    """The wav with another size in its header."""
+    whole = encoded(WAV)
+    return whole[:4] + struct.pack("<I", (data if riff is None else riff) & 0xFFFFFFFF) + whole[8:40] + struct.pack(
+        "<I", data & 0xFFFFFFFF
+    ) + whole[44:]  # fmt: skip
+
+
+def chunk(name: bytes, content: bytes, pad: bool = True) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + (b"\0" if len(content) % 2 and pad else b"")
+
+
+def before_data(more: bytes) -> bytes:
+    whole = encoded(WAV)
+    return whole[:36] + more + whole[36:]
+
+
+def without_count(content: bytes) -> bytes:
+    return content[content.index(content[:2], 4) :]
+
+
+def unmarked(content: bytes) -> bytes:
+    """An Ogg file whose last page is not marked as the end."""
+    at = content.rindex(b"OggS")
+    page = bytearray(content[at:])
+    page[5] &= ~4 & 0xFF
+    page[22:26] = page_checksum(bytes(page))
+    return content[:at] + bytes(page)
+
+
+PCM = len(encoded(WAV)) - 44

@@ -16,48 +16,23 @@ from mondegreen.speech.containers import inspect
 from mondegreen.speech.ogg import page_checksum
 from tests.speech.sound_files import (
     FLAC,
+    ID3,
     MP3,
     OPUS,
+    PCM,
     SECONDS,
     VORBIS,
     WAV,
+    before_data,
+    chunk,
     encoded,
     heard,
     holed,
+    sized,
     spoilt,
+    unmarked,
+    without_count,
 )
-
-ID3 = b"ID3\x04\0\0\0\0\x00\x14" + bytes(20)
-
-
-def sized(data: int, riff: int | None = None) -> bytes:
-    """The wav with another size in its header."""
-    whole = encoded(WAV)
-    return whole[:4] + struct.pack("<I", (data if riff is None else riff) & 0xFFFFFFFF) + whole[8:40] + struct.pack(
-        "<I", data & 0xFFFFFFFF
-    ) + whole[44:]  # fmt: skip
-
-
-def chunk(name: bytes, content: bytes, pad: bool = True) -> bytes:
-    return name + struct.pack("<I", len(content)) + content + (b"\0" if len(content) % 2 and pad else b"")
-
-
-def before_data(more: bytes) -> bytes:
-    whole = encoded(WAV)
-    return whole[:36] + more + whole[36:]
-
-
-def without_count(content: bytes) -> bytes:
-    return content[content.index(content[:2], 4) :]
-
-
-def unmarked(content: bytes) -> bytes:
-    """An Ogg file whose last page is not marked as the end."""
-    at = content.rindex(b"OggS")
-    page = bytearray(content[at:])
-    page[5] &= ~4 & 0xFF
-    page[22:26] = page_checksum(bytes(page))
-    return content[:at] + bytes(page)
 
 
 def long_form(magic: bytes, size: int, before: bytes = b"") -> bytes:
@@ -96,8 +71,6 @@ def bare_flac(content: bytes) -> bytes:
     frames += 4 + int.from_bytes(content[frames + 1 : frames + 4], "big")
     return b"fLaC\x80" + content[5:42] + content[frames:]
 
-
-PCM = len(encoded(WAV)) - 44
 
 TAGS = chunk(b"LIST", b"INFOISFT\x04\0\0\0abc\0")
 
