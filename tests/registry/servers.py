@@ -86,7 +86,7 @@ def _running(folder: Path, backend: str, *options: str, **environment: str) -> I
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(900):
+    for _ in range(3000):  # minutes, where other work takes the machine
         try:
             requests.get(url, timeout=5).raise_for_status()
             return
