@@ -26,7 +26,6 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"width": 1280, "height": 800}
-_DATASET = "[data-testid='dataset-link']"
 STARTS_WITHIN, SETTLES = 120, 10  # seconds; the pages ask for more all the time, so that they are never quiet
 
 
@@ -94,7 +93,7 @@ def shoot(chosen: dict[str, str], output: Path) -> None:
                 page.get_by_text("Metrics", exact=True).last.scroll_into_view_if_needed()
                 page.wait_for_timeout(1000)
             if name == "dataset":
-                page.locator(_DATASET).first.click()
+                page.get_by_text("replay (train)").first.click()
                 page.wait_for_timeout(3000)
             print(_kept(page.screenshot(), output / f"mlflow-{name}.png"))
             page.close()
