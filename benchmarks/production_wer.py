@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from mondegreen.config import AuditParams
-from mondegreen.monitoring.tracker import AuditSampling
+from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.scoring.production import EstimatedRate, HeardSample, ProductionEstimate, estimate_wer
 
 DETECTORS = ("good", "useless", "wrong")

@@ -13,7 +13,8 @@ from mondegreen.config import AuditParams, TriggerParams
 from mondegreen.db import reading
 from mondegreen.loop.case_labels import waiting_cases
 from mondegreen.loop.trigger import count
-from mondegreen.monitoring.tracker import AuditSampling, MetadataTracker
+from mondegreen.monitoring.sampling import AuditSampling
+from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.tables import InferenceRow
 from tests.cases.conftest import recording
 from tests.monitoring.inferences import NOW, inference

@@ -25,7 +25,6 @@ def proposed(
     as_json: bool,
 ) -> None:
     """Judges, registers and answers, for another search."""
-    from mondegreen.cli.models import deployer
     from mondegreen.config import params_of
     from mondegreen.loop.proposal import propose
     from mondegreen.scoring.phrases import read_phrases

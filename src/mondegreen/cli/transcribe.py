@@ -247,7 +247,8 @@ class InferenceLog:
     def _open(self, model_version: str, params: "Params") -> "Callable[[list[Transcription]], object] | None":
         """What writes a group down; None, with a warning, where that cannot be."""
         from mondegreen.detector.detector import ErrorDetector
-        from mondegreen.monitoring.tracker import AuditSampling, MetadataTracker, inference_of
+        from mondegreen.monitoring.sampling import AuditSampling
+        from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 
         tracker = MetadataTracker(sampling=AuditSampling(params.audit, params.seed))
         longest = params.audio.max_duration

@@ -1,8 +1,6 @@
 """`MetadataTracker`: what production does, written down and read back."""
 
-import hashlib
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
 from mondegreen.db import DatabaseAwayError, open_database, plain, reading, transaction, upserting
 from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
+from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.speech.channels import content_digest
@@ -99,28 +98,6 @@ class Inference(BaseModel):
     channel: str | None = None
     role: Literal["champion", "canary"] | None = None
     canary: int | None = None
-
-
-@dataclass(frozen=True)
-class AuditSampling:
-    """Poisson sampling, stratified by the error score: every inference is drawn by itself, whatever becomes of it.
-
-    The luck of an inference is a digest of its id and the seed, so that what is logged again is drawn again.
-    """
-
-    params: AuditParams
-    seed: int
-
-    def probability(self, error_score: float | None) -> float:
-        """With which an inference is drawn: `rate` times the factor of its stratum, at most 1."""
-        strata = self.params
-        factor = 1.0 if error_score is None else strata.factors[bisect_right(strata.bounds, error_score)]
-        return min(1.0, strata.rate * factor)
-
-    def draws(self, key: str, probability: float) -> bool:
-        """Whether the inference of this id is in the sample."""
-        digest = hashlib.sha256(f"audit\0{self.seed}\0{key}".encode()).digest()
-        return int.from_bytes(digest[:8]) < probability * 2**64
 
 
 class MetadataTracker:

@@ -14,7 +14,7 @@ from mondegreen.config import Params, ValidateParams
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, Utterance
 from mondegreen.scoring.alternatives import has_notation
-from mondegreen.scoring.metrics import Counts, Joined, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
+from mondegreen.scoring.metrics import Joined, Scored, choose_unit, cluster_name, cluster_sums, join, with_words
 from mondegreen.scoring.normalizer import Measure, NormalizerName, written_together
 from mondegreen.scoring.significance import (
     INTERVAL_METHOD,
@@ -30,6 +30,7 @@ from mondegreen.scoring.significance import (
     signed_rank_test,
 )
 from mondegreen.scoring.verdict import ClusterT, Evidence, IntervalMethod, Unit
+from mondegreen.scoring.wer import Counts
 
 Role = Literal["baseline", "candidate"]
 ROLES: tuple[Role, ...] = get_args(Role)

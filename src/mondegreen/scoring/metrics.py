@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mondegreen.config import ValidateParams
 from mondegreen.errors import UsageError
@@ -16,11 +15,10 @@ from mondegreen.records import Hypothesis, Metrics, SliceMetrics, Split, Utteran
 from mondegreen.scoring.alternatives import best_reading, has_notation
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings
 from mondegreen.scoring.verdict import Unit
-from mondegreen.scoring.wer import ErrorCounts, count_characters, count_words, read_pair
+from mondegreen.scoring.wer import Counts, ErrorCounts, count_characters, count_words, read_pair
 from mondegreen.scoring.wording import some
 
 _SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "corrected", "dev", "train", "replay"])}
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params, ValidateParams
 from mondegreen.records import Utterance
-from mondegreen.scoring.metrics import Counts, choose_unit, cluster_name, cluster_sums
+from mondegreen.scoring.metrics import choose_unit, cluster_name, cluster_sums
 from mondegreen.scoring.normalizer import normalize, words_of
 from mondegreen.scoring.verdict import Unit
+from mondegreen.scoring.wer import Counts
 
 CHANGED_WORDS = 0.10  # share of the words that one model gets right and the other does not
 CLUSTER_SPREAD = 0.05  # standard deviation of the clusters' own improvements, absolute WER

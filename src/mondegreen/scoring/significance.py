@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata, t, wilcoxon
 
-from mondegreen.scoring.metrics import Counts
 from mondegreen.scoring.normalizer import words_of
 from mondegreen.scoring.verdict import ClusterT, EffectSize, IntervalMethod, MatchedPairs, SignedRank
-from mondegreen.scoring.wer import ErrorCounts, as_numbers, ratio_standard_error
+from mondegreen.scoring.wer import Counts, ErrorCounts, as_numbers, ratio_standard_error
 
 INTERVAL_METHOD: IntervalMethod = "expanded percentile"  # of the verdict: docs/statistics.md compares them
 EXACT_CLUSTERS = 12  # up to here the sign-flip test counts all 2^n sign patterns

@@ -15,7 +15,7 @@ from mondegreen.config import Params
 from mondegreen.delimited import Notice
 from mondegreen.records import SliceMetrics, Utterance
 from mondegreen.scoring.comparison import Comparison, gather
-from mondegreen.scoring.metrics import Counts, Scored, cluster_name, cluster_sums, score, with_words
+from mondegreen.scoring.metrics import Scored, cluster_name, cluster_sums, score, with_words
 from mondegreen.scoring.normalizer import Measure, measure_of, words_of
 from mondegreen.scoring.significance import (
     EXACT_CLUSTERS,
@@ -26,7 +26,7 @@ from mondegreen.scoring.significance import (
     two_sided,
 )
 from mondegreen.scoring.verdict import Evidence, IntervalMethod, TermScore, Unit
-from mondegreen.scoring.wer import align_words, confusions
+from mondegreen.scoring.wer import Counts, align_words, confusions
 from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
 from mondegreen.scoring.wording import many, reach
 

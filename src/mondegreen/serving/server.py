@@ -19,7 +19,8 @@ from mondegreen.db import reading
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.listening import run_app
 from mondegreen.monitoring.comparing import ShadowPair, log_pairs, pair_of
-from mondegreen.monitoring.tracker import AuditSampling, MetadataTracker, inference_of
+from mondegreen.monitoring.sampling import AuditSampling
+from mondegreen.monitoring.tracker import MetadataTracker, inference_of
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Batcher
 from mondegreen.serving.challenger import Challenger, Shadow

@@ -10,13 +10,12 @@ from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.channels import channel_digest
-from mondegreen.speech.corpus import EXTENSIONS, Found
+from mondegreen.speech.corpus import EXTENSIONS, FAILED_CASES, SUITES, Found
 from mondegreen.speech.splits import Key, Rule, speaker_key
 
-FOLDER = "failed_cases"
+FOLDER = FAILED_CASES
 AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
 CASES_FILE = "cases.jsonl"
-SUITES = "regression"
 CHANNELS = 16  # of a recording that is heard by channel, at most
 
 

@@ -29,7 +29,8 @@ _NAMED = 20
 _TABLES = (".csv", ".tsv")
 _OF_THE_SAMPLE = ("README.md", "report.json")  # what scripts/get_sample.py writes beside its recordings
 # Read by other stages: suites have baselines of their own, failed cases come with labels.
-NOT_SCANNED = frozenset({"regression", "failed_cases"})
+SUITES, FAILED_CASES = "regression", "failed_cases"
+NOT_SCANNED = frozenset({SUITES, FAILED_CASES})
 SPLITS: tuple[Split, ...] = get_args(Split)
 UNNAMEABLE = "name_not_utf8"  # the one notice that says that a recording is left out
 _NO_ROW = Row(line=0, key="", text="")
