@@ -122,6 +122,25 @@ def test_a_deployment_ends_when_the_servers_of_this_machine_answer_with_it(
         assert f"still answers with {NAME}/2: The files are damaged." in said
 
 
+def test_whoever_reads_that_a_version_failed_reads_why(
+    deployed: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Following] = []
+    write = followers.write_following
+
+    def keep(folder: Path, following: Following) -> None:
+        told.append(following)
+        write(folder, following)
+
+    register(models[1])
+    monkeypatch.setattr(serving, "write_following", keep)
+    with running(settings()):
+        Slow(monkeypatch, fails=True).free.set()
+        deployer().deploy_model(2)
+        until(lambda: told[-1].failed)
+    assert {one.problem for one in told if one.failed} == {"The files are damaged."}
+
+
 def test_servers_elsewhere_are_waited_for_by_their_address(
     deployed: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,7 @@ class Champion:
             self.attempts.failure(name, files, said)
         finally:
             self.loading = None
+            self._problem = self.attempts.problem  # whoever is told that a version failed is told why
             self._settled.set()
             self._on_change(self)
 
