@@ -70,6 +70,9 @@ def test_what_two_versions_differ_in(project: Path) -> None:
     found = of("models", "diff", "1", "2")
     assert found["wer_improvement"] == ["0.03", "0.5"] and found["stage"] == ["Archived", "Staging"]
     assert "file artifacts/1/model.safetensors" in found or "file artifacts/2/model.safetensors" in found
+    short, whole = run("models", "diff", "1", "2").stdout, run("models", "diff", "1", "2", "--all").stdout
+    assert "wer_improvement" in short and "model.safetensors" not in short and "of slices, training, machine" in short
+    assert "wer_improvement" in whole and "model.safetensors" in whole and "--all" not in whole
     assert "do not differ" in run("models", "diff", "1", "1").stdout
 
 

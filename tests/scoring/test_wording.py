@@ -13,9 +13,9 @@ def test_a_count_agrees_with_its_noun(number: int, said: str) -> None:
 @pytest.mark.parametrize(
     ("loss", "went", "bound"),
     [
-        (0.0264, "rose by 2.64 points", "rose by at most 2.64 points"),
+        (0.0264, "rose by 2.64 points", "did not rise by more than 2.64 points"),
         (-0.0012, "fell by 0.12 points", "fell by at least 0.12 points"),
-        (0.0, "did not move", "rose by at most 0.00 points"),
+        (0.0, "did not move", "did not rise by more than 0.00 points"),
     ],
 )
 def test_a_loss_has_no_sign(loss: float, went: str, bound: str) -> None:

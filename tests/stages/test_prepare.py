@@ -93,12 +93,12 @@ EMPTY = {
     ),
     "one source": (
         lambda: corpus(3, own, "source", "tape"),
-        "9 recording.s. with a reference make 1 unit.s., .* largest has 9",
+        "with a reference: 9, units of them, .* cut: 1; .* largest has 9",
     ),
     "fixed": (lambda: corpus(12, own, "split", "test"), "dev and train would be empty: the column `split` of data/ref"),
     "retention": (
         lambda: [corpus(12, own), record("retention/r.wav"), references("r.wav,hi", folder="data/retention")],
-        "data/retention/: test would be empty: the 1 recording.s. .* do without",
+        "data/retention/: test would be empty: recordings with a reference: 1, .* do without",
     ),
 }
 

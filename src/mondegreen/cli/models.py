@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mondegreen.registry.deploy import Refusal
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
     from mondegreen.registry.ledger import LedgerEntry
-    from mondegreen.registry.versions import Difference, Version
+    from mondegreen.registry.versions import Version
 
     Screen = Iterator[str | RenderableType]
 
@@ -133,14 +133,18 @@ def history(
 def diff(
     first: VersionArgument,
     second: VersionArgument,
+    whole: Annotated[bool, typer.Option("--all", help="Slices, training, machine and files, too.")] = False,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What two versions differ in: parameters, metrics, lineage, files."""
+    """What two versions differ in: verdict, parameters, headline metrics, lineage. JSON has every row."""
+    from mondegreen.registry.versions import render_diff
+
     found = deployer(name, store)
     rows = found.diff(first, second)
-    _answer(found, {row.name: [row.first, row.second] for row in rows}, _diff(first, second, rows), as_json)
+    screen = iter([render_diff(first, second, rows, whole)])
+    _answer(found, {row.name: [row.first, row.second] for row in rows}, screen, as_json)
 
 
 @app.command()
@@ -369,18 +373,6 @@ def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
         Column("who", lambda entry: entry.who, no_wrap=True),
         Column("why", why),
         box=SIMPLE_HEAD,
-    )
-
-
-def _diff(first: str, second: str, rows: "Sequence[Difference]") -> "Screen":
-    if not rows:
-        yield f"Versions {first} and {second} do not differ."
-        return
-    yield table(
-        rows,
-        Column("", lambda row: row.name),
-        Column(f"version {first}", lambda row: row.first),
-        Column(f"version {second}", lambda row: row.second),
     )
 
 

@@ -329,7 +329,7 @@ def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, chann
         if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - duration_of(audio)) > 1e-6:
             return False
         if channel is not None and channel >= file.channels:
-            problem = f"{audio} has {file.channels} channel(s), the segment is of channel {channel + 1}."
+            problem = f"{audio} has no channel {channel + 1}, only {file.channels} in all."
             raise AudioError(problem, "Correct the channel.", "no_channel")
         first = round(start * file.samplerate)
         file.seek(first)

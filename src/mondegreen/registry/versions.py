@@ -1,5 +1,6 @@
 """Versions of the registered model as people see them: listed, compared, on a screen, and as a report in Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,12 +25,13 @@ from mondegreen.registry.record import (
     REGRESSION_TAG,
     facts,
 )
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import many, percent
 
 # Of a version that was moved here: the time at which it was registered first, and the number that it was to get.
 REGISTERED_TAG, NUMBER_TAG = "mondegreen.registered", "mondegreen.number"
 _NOT_SHOWN = (FILES_TAG, REGISTERED_TAG, NUMBER_TAG)
 _RECENT = 5
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")  # twelve digits name it on a screen
 
 
 class Version(BaseModel):
@@ -114,6 +116,11 @@ class Difference(BaseModel):
     first: str
     second: str
 
+    @property
+    def is_detail(self) -> bool:
+        """Of a slice, of training or of the machine, or a file: not what people ask for first."""
+        return self.name.startswith("file ") or (self.name.startswith("metric ") and "/" in self.name)
+
 
 def diff(registry: Registry, first: int, second: int) -> list[Difference]:
     """Tags and records, parameters and metrics of the runs, and files whose bytes differ."""
@@ -139,6 +146,19 @@ def _facts(registry: Registry, number: int) -> dict[str, str]:
         found |= {f"metric {name}": f"{value:.6g}" for name, value in sorted(run.data.metrics.items())}
     files = from_tag(version.tags.get(FILES_TAG, "")) or {}
     return found | {f"file {name}": digest[:12] for name, digest in sorted(files.items())}
+
+
+def render_diff(first: str, second: str, rows: Sequence[Difference], whole: bool) -> RenderableType:
+    """The screen for `rich`, from `diff`; without what is a detail unless it is to be `whole`."""
+    if not rows:
+        return f"Versions {first} and {second} do not differ."
+    shown = Table("", f"version {first}", f"version {second}")
+    for row in rows:
+        if whole or not row.is_detail:
+            shown.add_row(escape(row.name), *(escape(_DIGEST.sub(r"\1", text)) for text in (row.first, row.second)))
+    left_out = 0 if whole else sum(row.is_detail for row in rows)
+    more = f"{many(left_out, 'more row')}, of slices, training, machine and files: --all" if left_out else ""
+    return Group(shown, *filter(None, [more]))
 
 
 def status(registry: Registry, notes: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from mondegreen.scoring.noninferiority import judge_suite
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
 from mondegreen.scoring.terms import Term, read_terms, term_score
 from mondegreen.scoring.verdict import TermScore
-from mondegreen.scoring.wording import moved, percent, sentence, some, unsigned
+from mondegreen.scoring.wording import many, moved, percent, sentence, some, unsigned
 
 DIGITS = 6  # of the rates that the index keeps
 _EPSILON = 10.0**-DIGITS
@@ -174,7 +174,7 @@ def _judge_rates(
     broken, excused = _broken_phrases(rules, before, after, normalizer)
     found.details["guards"] = {"checked": len(rules), "broken": broken, "not_met_by_baseline": excused}
     if broken:
-        found.add("fail", f"{len(broken)} guard(s) broken: {some(broken, _NAMED)}")
+        found.add("fail", f"{many(len(broken), 'guard')} broken: {some(broken, _NAMED)}")
 
 
 def _judge_terms(
@@ -285,7 +285,7 @@ def _name_missing(hypotheses: list[Hypothesis], found: _Findings) -> None:
     missing = [f"{row.id} ({row.error})" for row in hypotheses if row.error]
     if missing:
         found.details["candidate_errors_in"] = [row.id for row in hypotheses if row.error]
-        found.add("inconclusive", f"no transcript of {len(missing)} recording(s): {some(missing, _NAMED)}")
+        found.add("inconclusive", f"no transcript of {many(len(missing), 'recording')}: {some(missing, _NAMED)}")
 
 
 def _broken_phrases(

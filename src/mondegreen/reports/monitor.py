@@ -18,7 +18,7 @@ from mondegreen.monitoring.records import (
     VersionDifference,
     WerEstimate,
 )
-from mondegreen.scoring.wording import percent, points, span
+from mondegreen.scoring.wording import many, percent, points, span
 
 _COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
 RATES = ("wer", "cer", "corrected_wer", "error_rate")  # fractions, shown in percent
@@ -59,7 +59,8 @@ def headline(report: MonitorReport) -> str:
     window = f"{s.since:%Y-%m-%d %H:%M} to {s.until:%Y-%m-%d %H:%M} UTC"
     if s.count:
         hours = s.audio_seconds / 3600
-        return f"{s.count:,} inferences, {hours:.1f} hours of audio, {len(s.models)} model version(s), {window}."
+        heard = f"{many(s.count, 'inference')}, {hours:.1f} hours of audio"
+        return f"{heard}, {many(len(s.models), 'model version')}, {window}."
     if s.last:
         last = f"{s.last:%Y-%m-%d %H:%M}"
         return f"No inferences from {window}; the last one was at {last} UTC. Look further back: --since 7d. {HINT}"

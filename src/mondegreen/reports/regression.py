@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mondegreen.records import Outcome, RegressionResults, SuiteResult
-from mondegreen.scoring.wording import percent
+from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
     from mondegreen.registry.regression_runs import RegressionRun
@@ -213,7 +213,7 @@ def rates(suite: SuiteResult) -> tuple[str, str]:
 def why(suite: SuiteResult) -> str:
     """The reason, and the rules of phrases that the baseline breaks as well."""
     excused = suite.details.get("guards", {}).get("not_met_by_baseline", [])
-    note = f" {len(excused)} guard(s) not met, nor by the baseline: {', '.join(excused[:3])}." if excused else ""
+    note = f" {many(len(excused), 'guard')} not met, nor by the baseline: {', '.join(excused[:3])}." if excused else ""
     return suite.reason + note
 
 

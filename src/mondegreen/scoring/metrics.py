@@ -16,7 +16,7 @@ from mondegreen.scoring.alternatives import best_reading, has_notation
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings
 from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import Counts, ErrorCounts, count_characters, count_words, read_pair
-from mondegreen.scoring.wording import some
+from mondegreen.scoring.wording import many, some
 
 _SLICE_ORDER = {name: rank for rank, name in enumerate(["test", "retention", "corrected", "dev", "train", "replay"])}
 
@@ -90,17 +90,17 @@ def check_ids(utterances: list[str], hypotheses: list[str]) -> None:
     for kind, ids in (("utterance", utterances), ("hypothesis", hypotheses)):
         if doubles := [key for key, count in Counter(ids).items() if count > 1]:
             raise UsageError(
-                f"{len(doubles)} {kind} ID(s) stand more than once: {some(sorted(doubles))}.",
+                f"{many(len(doubles), f'{kind} ID')} more than once: {some(sorted(doubles))}.",
                 "Rerun `dvc repro`: a stage wrote a file twice over.",
             )
     if missing := set(utterances) - set(hypotheses):
         raise UsageError(
-            f"{len(missing)} utterance(s) have no hypothesis: {some(sorted(missing))}.",
+            f"{many(len(missing), 'utterance')} with no hypothesis: {some(sorted(missing))}.",
             "Transcribe the same manifest with this model (`dvc repro`); a missing hypothesis is never skipped.",
         )
     if strangers := set(hypotheses) - set(utterances):
         raise UsageError(
-            f"{len(strangers)} hypothesis ID(s) are not in the manifest: {some(sorted(strangers))}.",
+            f"{many(len(strangers), 'hypothesis ID')} not in the manifest: {some(sorted(strangers))}.",
             "The hypotheses belong to another manifest: rerun `dvc repro`.",
         )
 

@@ -37,8 +37,8 @@ def moved(loss: float) -> str:
 
 
 def at_most(upper: float) -> str:
-    """An upper bound of a loss: "rose by at most 1.23 points"."""
-    return f"fell by at least {unsigned(-upper)}" if upper < 0 else f"rose by at most {unsigned(upper)}"
+    """An upper bound of a loss: "did not rise by more than 1.23 points"."""
+    return f"fell by at least {unsigned(-upper)}" if upper < 0 else f"did not rise by more than {unsigned(upper)}"
 
 
 def many(number: int, noun: str) -> str:

@@ -338,7 +338,7 @@ def _why_empty(
         return given, "Name some, or leave `split` empty in rows that may be dealt out."
     domain = own[0].domain
     unit, sizes = rule.unit if domain == "target" else "recording", dealt.units[domain]
-    cause = f"the {len(judging)} recording(s) with a reference make {len(sizes)} unit(s), of which none can be cut; "
+    cause = f"recordings with a reference: {len(judging)}, units of them, which are never cut: {len(sizes)}; "
     bonds = "a speaker, a source recording or its bytes" if unit == "speaker" else "a source recording, bytes or a text"
     cause += f"the largest has {sizes[0]} (what shares {bonds} goes to one split)"
     if domain == "retention":
