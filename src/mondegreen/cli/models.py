@@ -421,6 +421,12 @@ def _shadow(report: "ShadowReport") -> "Screen":
             f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
         )
     yield ""
+    yield from _both(report)
+    yield from (Text(note, "yellow") for note in report.notes)
+
+
+def _both(report: "ShadowReport") -> "Screen":
+    """Champion and candidate side by side, and what they hear differently."""
     yield table(
         (("champion", report.champion), ("candidate", report.candidate)),
         Column("", lambda row: row[0]),
@@ -439,4 +445,3 @@ def _shadow(report: "ShadowReport") -> "Screen":
             title="Where they differ most",
             title_justify="left",
         )
-    yield from (Text(note, "yellow") for note in report.notes)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mondegreen.scoring.phrases import PhraseList
     from mondegreen.speech.ngram import NGramModel
     from mondegreen.speech.shards import Manifest, Shard, ShardFacts
-    from mondegreen.speech.transcriber import Failure, Transcription
+    from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
     from mondegreen.storage import Stored
 
 _NAMED = 20  # recordings that failed, each in a line of its own; the rows have all
@@ -94,7 +94,7 @@ def transcribe(
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
     from mondegreen.speech.ngram_files import read_lm
-    from mondegreen.speech.transcriber import GROUP, load_transcriber, transcribe_in_groups
+    from mondegreen.speech.transcriber import GROUP, load_transcriber
 
     channel = channel or params.audio.channel
     if runtime:
@@ -104,18 +104,8 @@ def transcribe(
     if out:
         if engine:
             params = params.model_copy(update={"compute": params.compute.model_copy(update={"engine": engine})})
-        return transcribe_into(
-            out,
-            files,
-            name,
-            params,
-            channel=channel,
-            batch_seconds=seconds,
-            **hears,
-            format=format,
-            size=shard_size,
-            as_json=as_json,
-        )
+        kept: dict[str, Any] = {"format": format, "size": shard_size, "as_json": as_json}
+        return transcribe_into(out, files, name, params, channel=channel, batch_seconds=seconds, **hears, **kept)
     paths = [name for path in expanded(map(Path, files)) for name in named_channels(path, channel)]
     origin = origins(paths, speaker, recording, None, metadata)
     for path, (file, number) in ((path, channel_of(path)) for path in paths):
@@ -123,17 +113,26 @@ def transcribe(
             origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
     stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, **hears)
     warn_of_left_out(stt)
-    failed, group = 0, batch_size or GROUP
-    with (
-        progress("transcribing", len(paths)) as advance,
-        InferenceLog(stt.digest if log else None, params, group, origin) as inferences,
-    ):
+    group = batch_size or GROUP
+    with InferenceLog(stt.digest if log else None, params, group, origin) as inferences:
+        failed = _print_all(stt, paths, group, inferences, as_json)
+    if failed or inferences.lost:
+        raise typer.Exit(1)
+
+
+def _print_all(
+    stt: "BaselineSTTModel", paths: list[Path], group: int, inferences: "InferenceLog", as_json: bool
+) -> int:
+    """Prints and logs each as it is heard, `group` at once; how many failed."""
+    from mondegreen.speech.transcriber import transcribe_in_groups
+
+    failed = 0
+    with progress("transcribing", len(paths)) as advance:
         for done, result in enumerate(transcribe_in_groups(stt, paths, group), 1):
             failed += _report(result, as_json)
             inferences.add(result)
             advance(done)
-    if failed or inferences.lost:
-        raise typer.Exit(1)
+    return failed
 
 
 def _check_options(files: list[str], out: str | None, engine: str | None, log: bool, origin: bool) -> None:

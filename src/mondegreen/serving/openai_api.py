@@ -80,35 +80,15 @@ def read_fields(
     if unknown := sorted(set(form) - _KNOWN):
         raise RefusedError(400, f"{unknown[0]} is not a field that is understood.", unknown[0])
     text = {key: str(value).strip() for key, value in form.items() if key != "file"}
-    if not (model := text.get("model", "")):
-        raise RefusedError(400, f"The field model is missing; models: {', '.join(names)}.", "model")
-    if model not in names:
-        raise RefusedError(404, f"There is no model {model!r} here. Ask for {names[0]} (GET /v1/models).", "model")
-    if (given := text.get("language") or language).lower() != language.lower():
-        raise RefusedError(400, f"language {given!r}: this model hears {language!r} (serve.language).", "language")
-    if text.get("prompt"):
-        raise RefusedError(
-            400,
-            "prompt: a CTC model takes none. Leave it out, and send names in phrases.",
-            "prompt",
-        )
-    if text.get("temperature", "0") not in ("", "0", "0.0"):
-        raise RefusedError(400, "temperature: nothing is drawn here. Leave it out, or send 0.", "temperature")
-    if text.get("stream", "false").lower() not in ("", "false"):
-        raise RefusedError(400, "stream: the transcript comes in one piece. Leave it out.", "stream")
-    form_name = text.get("response_format") or "json"
+    model, form_name = text.get("model", ""), text.get("response_format") or "json"
+    _check_model(model, text.get("language") or language, names, language)
+    _refuse_what_is_not_done(text)
     if form_name not in FORMATS:
         raise RefusedError(400, f"response_format {form_name!r} is not one of {', '.join(FORMATS)}.", "response_format")
     granularities = [str(value) for value in form.getlist("timestamp_granularities[]")] or ["segment"]
     if wrong := [value for value in granularities if value not in ("word", "segment")]:
         raise RefusedError(
             400, f"timestamp_granularities {wrong[0]!r} is neither word nor segment.", "timestamp_granularities[]"
-        )
-    if text.get("channel", "").lower() in get_args(Channel):
-        raise RefusedError(
-            400,
-            "channel is your own name of the channel that you send, and chooses none: send one a request.",
-            "channel",
         )
     return Asked(
         model,
@@ -119,6 +99,36 @@ def read_fields(
         _id(headers.get(CALLER) or text.get("user"), CALLER),
         *(_id(text.get(name), name) for name in FIELDS),
     )
+
+
+def _check_model(model: str, given: str, names: Sequence[str], language: str) -> None:
+    """The model must be one of `names`, and the language `given` the one that it hears."""
+    if not model:
+        raise RefusedError(400, f"The field model is missing; models: {', '.join(names)}.", "model")
+    if model not in names:
+        raise RefusedError(404, f"There is no model {model!r} here. Ask for {names[0]} (GET /v1/models).", "model")
+    if given.lower() != language.lower():
+        raise RefusedError(400, f"language {given!r}: this model hears {language!r} (serve.language).", "language")
+
+
+def _refuse_what_is_not_done(text: Mapping[str, str]) -> None:
+    """Fields of OpenAI's whose meaning this service does not have."""
+    if text.get("prompt"):
+        raise RefusedError(
+            400,
+            "prompt: a CTC model takes none. Leave it out, and send names in phrases.",
+            "prompt",
+        )
+    if text.get("temperature", "0") not in ("", "0", "0.0"):
+        raise RefusedError(400, "temperature: nothing is drawn here. Leave it out, or send 0.", "temperature")
+    if text.get("stream", "false").lower() not in ("", "false"):
+        raise RefusedError(400, "stream: the transcript comes in one piece. Leave it out.", "stream")
+    if text.get("channel", "").lower() in get_args(Channel):
+        raise RefusedError(
+            400,
+            "channel is your own name of the channel that you send, and chooses none: send one a request.",
+            "channel",
+        )
 
 
 def _phrases(given: str, most: int) -> PhraseList | None:

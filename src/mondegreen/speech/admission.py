@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mondegreen.errors import UsageError
@@ -11,7 +11,7 @@ from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.corpus import EXTENSIONS, FAILED_CASES, SUITES, Found
-from mondegreen.speech.splits import Key, Rule, speaker_key
+from mondegreen.speech.splits import Key, Pairs, Rule, speaker_key
 
 FOLDER = FAILED_CASES
 AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
@@ -111,13 +111,13 @@ def case_label(case: FailedCase, utterance: Utterance) -> Label:
 
 
 def admitted_cases(
-    pairs: Iterable[tuple[FailedCase, Utterance]],
+    pairs: Pairs,
     rows: Sequence[Utterance],
     withheld: Sequence[Utterance],
     rule: Rule,
     audited: frozenset[str] = frozenset(),
     suites: frozenset[str] = frozenset(),
-) -> tuple[list[tuple[FailedCase, Utterance]], list[Problem]]:
+) -> tuple[Pairs, list[Problem]]:
     """Cases that may be trained on beside `rows`, and why the others may not.
 
     The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
@@ -133,7 +133,7 @@ def admitted_cases(
         names = [("recording", name) for name in (*bare_names(row.path), bare_name(row.recording))]
         taken.update(dict.fromkeys((*rule.keys(row), *names), row.path))
     known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
-    kept: list[tuple[FailedCase, Utterance]] = []
+    kept: Pairs = []
     problems: list[Problem] = []
     pairs = list(pairs)
     keys: dict[str, list[Key]] = defaultdict(list)  # of all cases of a recording

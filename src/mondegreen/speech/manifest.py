@@ -36,6 +36,7 @@ from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, loca
 from mondegreen.speech.splits import (
     JUDGED_TEXT,
     Dealt,
+    Pairs,
     Rule,
     Shared,
     Text,
@@ -197,8 +198,37 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
     dealt = _dealt(own, params, rule, fixed)
     admitted = [(case, _of_case(case, row)) for row in checked for case in cases.get(row.path, ())]
+    offered = [row for row in checked if row.domain == "replay"]
+    rows, kept, barred = _admit(data, dealt, admitted, offered, params, rule)
+    check_leakage(rows, rule)
+    _check_filled(data, rows, own, dealt, params, rule, fixed)
+    taught = {row.path: case.text for case, row in kept}
+    rows, odd, spelling = check_spelling(
+        [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
+    )
+    problems += [*dealt.problems, *barred, *odd]
+    report = _report(files, rows, problems, rule)
+    paths = {row.path for row in rows}
+    corrections = [case_label(case, row) for case, row in kept if row.path in paths]
+    more = {"spelling": spelling, "shared_texts": _shared_texts(dealt, rule)}
+    return Manifest(rows, corrections, report.model_copy(update=more))
+
+
+def _admit(
+    data: Path,
+    dealt: Dealt,
+    cases: Pairs,
+    offered: Sequence[Utterance],
+    params: Params,
+    rule: Rule,
+) -> tuple[list[Utterance], Pairs, list[Problem]]:
+    """What takes part of what was dealt, of the corrected cases and of the replay that is offered.
+
+    Returns:
+        All rows, the cases that teach, and what was barred.
+    """
     elsewhere = read_audited(data), read_suites(data)
-    kept, refused = admitted_cases(admitted, dealt.rows, dealt.withheld, rule, *elsewhere)
+    kept, refused = admitted_cases(cases, dealt.rows, dealt.withheld, rule, *elsewhere)
     corrected = {row.sha256 for _, row in kept}
     settled, judged = without_judging([row for row in dealt.rows if row.sha256 not in corrected], *elsewhere)
     own_names = {
@@ -206,22 +236,10 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
     }
     shares = (params.round_.holdout_fraction, params.train.dev_cases)
     kept, held, unheard = hold_out(kept, lambda name: bare_name(name) in own_names, *shares)
-    offered = [row for row in checked if row.domain == "replay"]
     offered, judged_too = without_judging(offered, *elsewhere)
     replay, barred = admitted_replay(offered, [*dealt.rows, *held], dealt.withheld, rule)
     rows = [*settled, *(row for _, row in kept), *held, *replay]
-    check_leakage(rows, rule)
-    _check_filled(data, rows, own, dealt, params, rule, fixed)
-    taught = {row.path: case.text for case, row in kept}
-    rows, odd, spelling = check_spelling(
-        [(row, taught.get(row.path, row.reference)) for row in rows], params.model.base, find_model
-    )
-    problems += [*dealt.problems, *refused, *judged, *judged_too, *unheard, *barred, *odd]
-    report = _report(files, rows, problems, rule)
-    paths = {row.path for row in rows}
-    corrections = [case_label(case, row) for case, row in kept if row.path in paths]
-    more = {"spelling": spelling, "shared_texts": _shared_texts(dealt, rule)}
-    return Manifest(rows, corrections, report.model_copy(update=more))
+    return rows, kept, [*refused, *judged, *judged_too, *unheard, *barred]
 
 
 def _of_case(case: FailedCase, row: Utterance) -> Utterance:

@@ -22,7 +22,7 @@ Key = tuple[str, str]  # a kind (content, recording, speaker, text) and its valu
 JUDGED_TEXT = "judged_text"  # the reason why a train copy of what dev or test holds is left out
 _ROUNDING = 1e-9
 _LARGEST = 0.5  # of the largest split: what texts may tie together
-Pairs = list[tuple[FailedCase, Utterance]]
+Pairs = list[tuple[FailedCase, Utterance]]  # a corrected case and the row of its recording
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ def _fill(
 
 
 def hold_out(
-    cases: Iterable[tuple[FailedCase, Utterance]],
+    cases: Pairs,
     teaches: Callable[[str], bool],
     fraction: float,
     steering: float = 0.0,

@@ -10,17 +10,17 @@ lets pass: text of one domain may harm the speech of others. Of those allowed th
 taken, the smaller alpha of equals.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
 from mondegreen.records import Domain, Hypothesis, Utterance
-from mondegreen.scoring.comparison import compare
+from mondegreen.scoring.comparison import Comparison, compare
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.phrases import PhraseList
-from mondegreen.scoring.terms import term_score, terms_of
+from mondegreen.scoring.terms import Term, term_score, terms_of
 from mondegreen.scoring.verdict import TermScore
 from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.speech.corpus_transcription import transcribe_corpus
@@ -54,9 +54,8 @@ class StrengthRow(TuningRecord):
     phrases: TermScore
     wer: float
     loss_bound: float  # WER that dev loses at most, 95 % sure
-    false_an_hour: (
-        float | None
-    )  # phrases heard on retention that nobody said, beyond those without the list; None: none there
+    # Phrases heard on retention that nobody said, beyond those without the list; None: no retention set.
+    false_an_hour: float | None
     allowed: bool
 
 
@@ -112,26 +111,9 @@ def tune(
     for strength in (0.0, *strengths):
         hypotheses, invented = (plain, known) if not strength else heard(strength)
         comparison = compare(dev, plain, hypotheses, params.validate_, params.score.normalizer)
-        if not comparison.clusters:
-            raise UsageError(
-                "No dev recording has a reference.", "Raise prepare.dev_fraction, then `dvc repro prepare`."
-            )
-        bound = loss_upper_bound(-comparison.differences, comparison.words, CONFIDENCE)
-        false = max(0, invented - known) / hours if hours else None
-        found = term_score(comparison.candidate, terms, comparison.unit, params)
-        if found.said == 0:
-            raise UsageError("Nobody says a phrase of the list in dev.", "Only what dev says can choose a strength.")
-        allowed = bound <= margin + EPSILON and (false is None or false <= max_false_an_hour)
-        measured.append(
-            StrengthRow(
-                strength=strength,
-                phrases=found,
-                wer=score(comparison.candidate).wer.rate,
-                loss_bound=bound,
-                false_an_hour=false,
-                allowed=allowed or not strength,
-            )
-        )
+        row = _strength_row(strength, comparison, terms, max(0, invented - known) / hours if hours else None, params)
+        lost = row.loss_bound > margin + EPSILON or (row.false_an_hour or 0.0) > max_false_an_hour
+        measured.append(row.model_copy(update={"allowed": not (strength and lost)}))
     best = max((row for row in measured if row.allowed), key=lambda row: (row.phrases.recall or 0.0, -row.strength))
     return Tuning(
         model=stt.with_phrases(None).digest,
@@ -141,6 +123,25 @@ def tune(
         max_false_an_hour=max_false_an_hour,
         rows=tuple(measured),
         chosen=best.strength,
+    )
+
+
+def _strength_row(
+    strength: float, comparison: Comparison, terms: Iterable[Term], false_an_hour: float | None, params: Params
+) -> StrengthRow:
+    """A strength against dev without the list. Raises UsageError when dev has no references or says no phrase."""
+    if not comparison.clusters:
+        raise UsageError("No dev recording has a reference.", "Raise prepare.dev_fraction, then `dvc repro prepare`.")
+    found = term_score(comparison.candidate, terms, comparison.unit, params)
+    if found.said == 0:
+        raise UsageError("Nobody says a phrase of the list in dev.", "Only what dev says can choose a strength.")
+    return StrengthRow(
+        strength=strength,
+        phrases=found,
+        wer=score(comparison.candidate).wer.rate,
+        loss_bound=loss_upper_bound(-comparison.differences, comparison.words, CONFIDENCE),
+        false_an_hour=false_an_hour,
+        allowed=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mondegreen.config import load_params
 from mondegreen.errors import UsageError
@@ -14,6 +15,9 @@ from mondegreen.scoring.decision import try_out
 from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
 from mondegreen.speech.manifest import Report
 
+if TYPE_CHECKING:
+    from mondegreen.reports.outputs import StageOutputs
+
 OUTPUT, AUDIT = Path("build/validate"), Path("build/label/audit.json")
 
 
@@ -21,7 +25,6 @@ def main() -> None:
     from mondegreen.registry.run_logs import log_label_audit, log_verdict
     from mondegreen.registry.run_page import log_run_page
     from mondegreen.reports.outputs import StageOutputs
-    from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
 
     params = load_params()
     utterances = read_jsonl(Path("build/prepare/manifest.jsonl"), Utterance)
@@ -36,9 +39,8 @@ def main() -> None:
     else:
         with open_ledger() as ledger:
             verdict = judge(sets, params, ledger)
-    verdict_path, report_path = OUTPUT / "verdict.json", OUTPUT / "report.html"
     label_audit = read_json(AUDIT, Audit)
-    write_json(verdict_path, verdict)
+    write_json(OUTPUT / "verdict.json", verdict)
     headline = {"outcome": verdict.outcome, **verdict.headline()}
     write_text(OUTPUT / "metrics.json", json.dumps(headline, indent=2) + "\n")
     outputs = StageOutputs(
@@ -50,14 +52,22 @@ def main() -> None:
         audit=label_audit.model_dump(mode="json"),
         problems=tuple(read_json(Path("build/prepare/report.json"), Report).problems),
     )
-    found = find(outputs)
-    write_page(report_path, found)
-    write_text(OUTPUT / "report.md", render_markdown(found))
-    write_plots(OUTPUT / "plots", found)
-    log_verdict(candidate_run.run_id, verdict_path, report_path, verdict)
+    report_path = _write_report(outputs)
+    log_verdict(candidate_run.run_id, OUTPUT / "verdict.json", report_path, verdict)
     log_run_page(candidate_run.run_id, verdict, sets, utterances)
     if llm := label_audit.llm:
         log_label_audit(candidate_run.run_id, AUDIT, llm.numbers())
+
+
+def _write_report(outputs: "StageOutputs") -> Path:
+    """The page, the same in Markdown, and the plots; where the page is."""
+    from mondegreen.reports.validation import find, render_markdown, write_page, write_plots
+
+    page, found = OUTPUT / "report.html", find(outputs)
+    write_page(page, found)
+    write_text(OUTPUT / "report.md", render_markdown(found))
+    write_plots(OUTPUT / "plots", found)
+    return page
 
 
 def _check_models(sets: PairedTestSets, candidate_run: RunInfo) -> None:
