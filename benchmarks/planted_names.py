@@ -95,12 +95,12 @@ def utterance(path: Path, text: str, voice: str, part: str, domain: str) -> Any:
 
 def learnt(grammar: dict[str, Any], rows: Sequence[Any], vocabulary: Any, params: Any) -> Any:
     """The language model of sentences with the names, past the same check for texts that judge as `lm build`."""
-    from mondegreen.monitoring.lm_texts import Judged, Line, learnable
+    from mondegreen.monitoring.lm_texts import Judged, TextLine, learnable
     from mondegreen.speech.fusion import Speller
     from mondegreen.speech.kneser_ney import language_model
     from mondegreen.speech.ngram import UNKNOWN
 
-    lines = [Line(SENTENCES.name, text) for text, _ in planted(grammar, "text", LEARNT)]
+    lines = [TextLine(SENTENCES.name, text) for text, _ in planted(grammar, "text", LEARNT)]
     judged = Judged(rows, params)
     sentences, accounts = learnable([("text", lines)], judged, Speller(vocabulary).words, UNKNOWN)
     print(*accounts, f"{len({word for line in sentences for word in line})} words", sep="\n")

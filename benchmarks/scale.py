@@ -19,7 +19,7 @@ from benchmarks.common import clips, model_folder, table
 from mondegreen.config import AudioParams
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.examining import examine
-from mondegreen.speech.shards import Row, as_jsonl, as_parquet, transcribed
+from mondegreen.speech.shards import ShardRow, as_jsonl, as_parquet, transcribed
 from mondegreen.speech.transcriber import BaselineSTTModel
 
 CALL = 180.0  # seconds
@@ -64,17 +64,17 @@ def _calls(folder: Path, seconds: float) -> list[Path]:
     return made
 
 
-def _cpu(work: Callable[[], Sequence[object]]) -> tuple[float, list[Row]]:
+def _cpu(work: Callable[[], Sequence[object]]) -> tuple[float, list[ShardRow]]:
     started = time.process_time()
     found = work()
-    return time.process_time() - started, [one for one in found if isinstance(one, Row)]
+    return time.process_time() - started, [one for one in found if isinstance(one, ShardRow)]
 
 
 def _an_hour(seconds: float, hours: float) -> dict[str, str]:
     return {"CPU s an hour": f"{seconds / hours:.0f}", "× realtime": f"{3600 * hours / seconds:.0f}"}
 
 
-def _sizes(rows: list[Row], hours: float) -> dict[str, str]:
+def _sizes(rows: list[ShardRow], hours: float) -> dict[str, str]:
     audio = sum(Path(row.path).stat().st_size for row in rows if Path(row.path).is_file()) / hours / 1e6
     sizes = {"JSONL": len(as_jsonl(rows)), "Parquet": len(as_parquet(rows))}
     return {"audio MB": f"{audio:.0f}"} | {f"{kind} MB": f"{size / hours / 1e6:.2f}" for kind, size in sizes.items()}

@@ -1,5 +1,7 @@
 """The shape of the code: who may import whom, what a stage depends on, what a command loads."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,22 @@ def test_there_is_no_circle_of_imports() -> None:
 
     for path in graph:
         visit(path, ())
+
+
+def test_no_name_of_a_class_or_a_type_stands_for_two_things() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign) and not ast.unparse(node.value).startswith("TypeVar("):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            else:
+                continue
+            for name in names:
+                if re.fullmatch("[A-Z].*[a-z].*", name):
+                    places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_a_stage_depends_on_its_own_code_and_on_no_other_of_the_package() -> None:

@@ -52,7 +52,7 @@ _WITHIN = re.compile(  # a sign where none stands: behind a word, before one, in
 _WORD = re.compile(f"{_LETTER}+")
 
 
-class Scored(NamedTuple):
+class ScoredText(NamedTuple):
     """A text in one encoding, and how likely it is."""
 
     likelihood: float  # natural logarithm
@@ -61,14 +61,14 @@ class Scored(NamedTuple):
     good: bool  # its letters are about as frequent as they should be
 
 
-def scored(content: bytes) -> Iterator[Scored]:
+def scored(content: bytes) -> Iterator[ScoredText]:
     """What a text can be, and how likely each is."""
     for codec in dict.fromkeys(codec for _, codecs in _ORDERS.values() for codec in codecs):
         if one := _read(content, codec):
             yield one
 
 
-def _read(content: bytes, codec: str) -> Scored | None:
+def _read(content: bytes, codec: str) -> ScoredText | None:
     """The text in one encoding, unless it cannot be that."""
     try:
         text = content.decode(codec)
@@ -92,7 +92,7 @@ def _read(content: bytes, codec: str) -> Scored | None:
     best, size = max((_likelihood(letters, order), len(order)) for order in orders)
     good = best > -total * (math.log(size) + _WORST) and strange <= _MOST_STRANGE * total
     likelihood = best + signs.total() * _SIGN + strange * _STRANGE + _likelihood_of_case(kinds)
-    return Scored(likelihood + (_SELDOM if codec in _RARE else 0.0), codec, text, good)
+    return ScoredText(likelihood + (_SELDOM if codec in _RARE else 0.0), codec, text, good)
 
 
 def _is_letter(char: str) -> bool:

@@ -66,7 +66,7 @@ _SURE = math.log(10_000)  # a reading in other letters that so much likelier tha
 _MOST = 100_000  # bytes, from which it is told
 
 
-class Reading(NamedTuple):
+class DecodedText(NamedTuple):
     """A file's text in one encoding."""
 
     codec: str  # Python's name, which iconv knows as well
@@ -79,7 +79,7 @@ class Reading(NamedTuple):
         return _NAMES[self.codec]
 
 
-def readings(content: bytes) -> list[Reading]:
+def readings(content: bytes) -> list[DecodedText]:
     """What a text can be: nothing, the one text that it is, or several among which nobody can decide."""
     if _is_spoilt(content):
         return []
@@ -88,7 +88,7 @@ def readings(content: bytes) -> list[Reading]:
     others = list(ideographs.scored(sample))
     if not latin and not _MIXED.search(content):
         others += alphabets.scored(sample)
-    best: dict[str, alphabets.Scored] = {}
+    best: dict[str, alphabets.ScoredText] = {}
     for one in sorted(others, key=lambda one: -one.likelihood):
         best.setdefault(one.text, one)
     ranked = list(best.values())
@@ -99,7 +99,7 @@ def readings(content: bytes) -> list[Reading]:
     if good and latin and latin[0].strange:
         latin = []
     with suppress(UnicodeDecodeError):  # behind what was looked at
-        found = [Reading(one.codec, content.decode(one.codec), 0, ()) for one in near]
+        found = [DecodedText(one.codec, content.decode(one.codec), 0, ()) for one in near]
         if latin or not ideographs.has_foreign_line(content, found[0].codec):
             return [*latin, *found]
     return latin
@@ -111,10 +111,10 @@ def _is_spoilt(content: bytes) -> bool:
     return 2 * beyond.count("\ufffd") < len(beyond)
 
 
-def _latin(content: bytes) -> list[Reading]:
+def _latin(content: bytes) -> list[DecodedText]:
     found = [reading for codec in _LANGUAGES for reading in _read(content, codec)]
     least = min((one.strange for one in found), default=0)
-    best: dict[str, Reading] = {}
+    best: dict[str, DecodedText] = {}
     for one in found:
         if one.strange == least:
             known = best.get(one.text)
@@ -125,7 +125,7 @@ def _latin(content: bytes) -> list[Reading]:
     return [one for likelihood, one in ranked if likelihood * _LIKELIER > ranked[0][0]]
 
 
-def _read(content: bytes, codec: str) -> Iterator[Reading]:
+def _read(content: bytes, codec: str) -> Iterator[DecodedText]:
     """The text in one encoding, unless it cannot be that."""
     try:
         text = content.decode(codec)
@@ -149,7 +149,7 @@ def _read(content: bytes, codec: str) -> Iterator[Reading]:
         return
     if odd + least <= _MOST_STRANGE * max(1, letters.total()):
         languages = tuple(language for language, count in foreign.items() if count == least)
-        yield Reading(codec, text, odd + least, languages)
+        yield DecodedText(codec, text, odd + least, languages)
 
 
 def _is_doubtful(text: str) -> bool:
@@ -169,7 +169,7 @@ def _is_odd(word: str) -> bool:
     return inside or (bare and len(set(word.casefold())) > 1)
 
 
-def _likelihood(reading: Reading) -> float:
+def _likelihood(reading: DecodedText) -> float:
     """How sure it is that the words are of a language that the encoding is for."""
     words = (token for token in re.split(r"[\s,;|\t\"]+", reading.text.partition("\n")[2]) if not _is_name(token))
     ranked = _identifier().rank(" ".join(words)[:_ENOUGH])

@@ -30,9 +30,9 @@ from mondegreen.config import ComputeParams, Seconds
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.files import lock
 
-Shard = TypeVar("Shard")
+Work = TypeVar("Work")
 Result = TypeVar("Result")
-OpenWorker = Callable[[Path | None], Callable[[Shard], Result]]
+OpenWorker = Callable[[Path | None], Callable[[Work], Result]]
 
 _START: Seconds = 300.0  # that a Ray may take to begin
 _TRIES = 3  # rounds, and so workers that one shard may take with it
@@ -41,19 +41,19 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @dataclass(frozen=True)
-class Undone:
+class FailedShard:
     """A shard that gave no result: its function raised, or its workers died."""
 
     why: str
 
 
 def map_shards(
-    open_worker: "OpenWorker[Shard, Result]",
-    shards: Sequence[Shard],
+    open_worker: "OpenWorker[Work, Result]",
+    shards: Sequence[Work],
     settings: ComputeParams,
     folder: Path | None = None,
     shared: Sequence[str] = (),
-) -> "Iterator[tuple[int, Result | Undone]]":
+) -> "Iterator[tuple[int, Result | FailedShard]]":
     """The place of each shard and what came of it, as they are done: in their order here, in any order on Ray.
 
     Args:
@@ -75,28 +75,28 @@ def map_shards(
 
 
 def _here(
-    open_worker: "OpenWorker[Shard, Result]", shards: Sequence[Shard], folder: Path | None
-) -> "Iterator[tuple[int, Result | Undone]]":
+    open_worker: "OpenWorker[Work, Result]", shards: Sequence[Work], folder: Path | None
+) -> "Iterator[tuple[int, Result | FailedShard]]":
     worker = open_worker(folder)
     for number, shard in enumerate(shards):
         yield number, _result(worker, shard)
 
 
-def _result(worker: Callable[[Shard], Result], shard: Shard) -> Result | Undone:
+def _result(worker: Callable[[Work], Result], shard: Work) -> Result | FailedShard:
     try:
         return worker(shard)
     except Exception as error:  # whatever a shard meets, the others are still done; who asked says what was not
         said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
-        return Undone(said)
+        return FailedShard(said)
 
 
 def _over_ray(
-    open_worker: "OpenWorker[Shard, Result]",
-    shards: Sequence[Shard],
+    open_worker: "OpenWorker[Work, Result]",
+    shards: Sequence[Work],
     settings: ComputeParams,
     folder: Path | None,
     shared: tuple[str, ...],
-) -> "Iterator[tuple[int, Result | Undone]]":
+) -> "Iterator[tuple[int, Result | FailedShard]]":
     """In rounds: what was lost with a worker or a machine is done in the next one, with workers that live."""
     ray = connected()
     packed = _Packed.of(folder, ray) if folder else None
@@ -110,7 +110,7 @@ def _over_ray(
                 if isinstance(result, MondegreenError):
                     raise result
                 if missing.pop(row["number"], None) is not None:
-                    yield row["number"], cast("Result | Undone", result)
+                    yield row["number"], cast("Result | FailedShard", result)
         except ray.exceptions.RayError as error:
             if number + 1 == _TRIES or len(missing) == before:
                 why = str(error).strip().rpartition("\n")[2].strip()
@@ -119,7 +119,7 @@ def _over_ray(
         if not missing:
             return
     for number in sorted(missing):
-        yield number, Undone(f"it was begun {_TRIES} times, and each time its worker died; was the memory full?")
+        yield number, FailedShard(f"it was begun {_TRIES} times, and each time its worker died; was the memory full?")
 
 
 def _round(ray: Any, shards: dict[int, Any], settings: ComputeParams, given: tuple[Any, ...]) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import lock
-from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, Table
+from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, TableBase
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import sqlite
@@ -195,7 +195,7 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def upserting(session: Session, table: type[Table]) -> "sqlite.Insert":
+def upserting(session: Session, table: type[TableBase]) -> "sqlite.Insert":
     """An INSERT that may say what happens ON CONFLICT; both databases spell it the same."""
     from sqlalchemy.dialects import postgresql, sqlite  # a twentieth of a second that only writers need
 
@@ -203,7 +203,7 @@ def upserting(session: Session, table: type[Table]) -> "sqlite.Insert":
     return cast("sqlite.Insert", dialect.insert(plain(table)))
 
 
-def plain(table: type[Table]) -> TableClause:
+def plain(table: type[TableBase]) -> TableClause:
     """The table itself: statements on it skip the ORM's bookkeeping, which takes longer than the database does."""
     return cast(TableClause, table.__table__)
 

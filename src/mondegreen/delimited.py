@@ -85,7 +85,7 @@ class Notice:
         return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
 
 
-class Record(NamedTuple):
+class DelimitedRow(NamedTuple):
     """A row of a table."""
 
     line: int  # where it begins
@@ -213,14 +213,14 @@ class Table:
         self._literal = False  # quotes are text
         self.notices: list[Notice] | None = None
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[DelimitedRow]:
         before = csv.field_size_limit(_LONGEST)
         try:
             yield from self._records()
         finally:
             csv.field_size_limit(before)
 
-    def _records(self) -> Iterator[Record]:
+    def _records(self) -> Iterator[DelimitedRow]:
         stream = io.StringIO(self._text, newline="")
         reader = csv.reader(
             stream,
@@ -236,20 +236,22 @@ class Table:
                     yield self._record(start, cells)
                 start = self._first + reader.line_num
         except csv.Error as error:
-            yield Record(start, {}, problem=f"this is not CSV: {error}")
+            yield DelimitedRow(start, {}, problem=f"this is not CSV: {error}")
 
-    def _record(self, line: int, cells: list[str]) -> Record:
+    def _record(self, line: int, cells: list[str]) -> DelimitedRow:
         while len(cells) > len(self.columns) and not cells[-1].strip():
             cells.pop()
         if len(cells) > len(self.columns):
             counts = f"{len(cells)} for {len(self.columns)}"
-            return Record(line, {}, problem=f"there are more fields than columns, {counts}; the last is {cells[-1]!r}")
+            return DelimitedRow(
+                line, {}, problem=f"there are more fields than columns, {counts}; the last is {cells[-1]!r}"
+            )
         for name, cell in zip(self.columns, cells, strict=False):
             if name in self._known and _SPOILT.fullmatch(cell.strip()):
                 problem = f"field {name}: {cell.strip()} is a spreadsheet's error, the text that stood there is lost"
-                return Record(line, {}, problem=problem)
+                return DelimitedRow(line, {}, problem=problem)
         missing = self.columns[len(cells) :]
-        return Record(line, dict(zip(self.columns, [*cells, *[""] * len(missing)], strict=True)), missing)
+        return DelimitedRow(line, dict(zip(self.columns, [*cells, *[""] * len(missing)], strict=True)), missing)
 
     def _swallowed(self, line: int, cells: list[str]) -> None:
         """A quote that nobody closed makes one cell of many rows, and the next quote hides it."""

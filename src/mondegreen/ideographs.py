@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-from mondegreen.alphabets import Scored
+from mondegreen.alphabets import ScoredText
 
 
 class _Language(NamedTuple):
@@ -99,7 +99,7 @@ _ALONE = re.compile(r"(?<![^\x00-\x7f])[^\x00-\x7f](?=[a-z])|(?<=[a-z])[^\x00-\x
 _SIGN, _WIDE, _SELDOM, _STRANGE = (math.log(chance) for chance in (1e-2, 1e-3, 1e-4, 1e-7))
 
 
-def scored(content: bytes) -> Iterator[Scored]:
+def scored(content: bytes) -> Iterator[ScoredText]:
     """What a text can be, and how likely each is."""
     for languages, codecs in _ENCODINGS:
         for codec in codecs:
@@ -112,7 +112,7 @@ def scored(content: bytes) -> Iterator[Scored]:
             break
 
 
-def _scored(text: str, codec: str, languages: Iterable[_Language]) -> Scored | None:
+def _scored(text: str, codec: str, languages: Iterable[_Language]) -> ScoredText | None:
     beyond = Counter(char for char in text if char > "\x7f")
     total = beyond.total()
     if not total or any(unicodedata.category(char) in ("Cc", "Cn", "Co") for char in beyond):
@@ -121,7 +121,7 @@ def _scored(text: str, codec: str, languages: Iterable[_Language]) -> Scored | N
     likelihood += len(_ALONE.findall(text)) * _SELDOM
     below = _expected(language) - likelihood / total
     good = total >= _LEAST and below < _WORST + _CHANCE / math.sqrt(total)
-    return Scored(likelihood, codec, text, good) if below < _POSSIBLE + _CHANCE / math.sqrt(total) else None
+    return ScoredText(likelihood, codec, text, good) if below < _POSSIBLE + _CHANCE / math.sqrt(total) else None
 
 
 def has_foreign_line(content: bytes, codec: str) -> bool:

@@ -29,7 +29,7 @@ _ALONE = threading.Lock()  # Alembic's `op` and `context` are one for the whole 
 
 
 @dataclass(frozen=True)
-class State:
+class SchemaState:
     """What a database says of its schema."""
 
     revision: str | None  # Alembic's; None where no migration ran
@@ -38,7 +38,7 @@ class State:
     @property
     def current(self) -> bool:
         """Whether it has this mondegreen's schema."""
-        return self == State(REVISION, SCHEMA)
+        return self == SchemaState(REVISION, SCHEMA)
 
     @property
     def newer(self) -> bool:
@@ -55,17 +55,17 @@ class State:
         return max(self.revision or "", f"{self.schema or 0:04}").lstrip("0")
 
 
-def look(connection: Connection) -> State:
+def look(connection: Connection) -> SchemaState:
     """The state of the database."""
     there = inspect(connection).get_table_names()
 
     def one(column: str, table: str) -> Any:
         return connection.scalar(text(f"SELECT max({column}) FROM {table}")) if table in there else None
 
-    return State(one("version_num", VERSION_TABLE), one("version", "schema_version"))
+    return SchemaState(one("version_num", VERSION_TABLE), one("version", "schema_version"))
 
 
-def too_new(found: State) -> str:
+def too_new(found: SchemaState) -> str:
     """What is wrong with a newer database."""
     return f"The database has schema {found}, this version of mondegreen knows {SCHEMA}."
 

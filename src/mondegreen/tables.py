@@ -56,13 +56,13 @@ TSVECTOR = "array_to_tsvector(string_to_array(trim(cases.words), ' '))"
 _CORRECTED, _USED = text("label_method IS NOT NULL"), text("dataset_version IS NOT NULL")
 
 
-class Table(DeclarativeBase):
+class TableBase(DeclarativeBase):
     """Base of all tables."""
 
     type_annotation_map = {datetime: UtcDateTime(), dict[str, Any]: JSON(), list[str]: JSON()}  # noqa: RUF012
 
 
-class CaseRow(Table):
+class CaseRow(TableBase):
     """A recording that a model misheard. The same audio and model again is the same case, seen once more."""
 
     __tablename__ = "cases"
@@ -99,7 +99,7 @@ class CaseRow(Table):
     words: Mapped[str] = mapped_column(default="")  # what a search finds it by; see `searchable`
 
 
-class CaseErrorRow(Table):
+class CaseErrorRow(TableBase):
     """One error type of a case, with the case's own `first_seen`, which never changes."""
 
     __tablename__ = "case_errors"
@@ -113,7 +113,7 @@ class CaseErrorRow(Table):
     first_seen: Mapped[datetime]
 
 
-class CaseCountRow(Table):
+class CaseCountRow(TableBase):
     """How many cases there are of each kind; written in the transaction that changes them.
 
     To count a million rows takes a third of a second, to add up these none.
@@ -128,7 +128,7 @@ class CaseCountRow(Table):
     cases: Mapped[int]
 
 
-class ErrorTypeCountRow(Table):
+class ErrorTypeCountRow(TableBase):
     """How many cases have an error type."""
 
     __tablename__ = "error_type_counts"
@@ -137,7 +137,7 @@ class ErrorTypeCountRow(Table):
     cases: Mapped[int]
 
 
-class CorrectionRow(Table):
+class CorrectionRow(TableBase):
     """What somebody wrote for a case. Appended, never changed; a larger id is newer, whatever the clock says."""
 
     __tablename__ = "corrections"
@@ -151,7 +151,7 @@ class CorrectionRow(Table):
     details: Mapped[dict[str, Any]] = mapped_column("metadata")
 
 
-class InferenceRow(Table):
+class InferenceRow(TableBase):
     """One transcription in production."""
 
     __tablename__ = "inferences"
@@ -185,7 +185,7 @@ class InferenceRow(Table):
     audit_id: Mapped[str | None] = mapped_column(String(16))  # the case that it waits as; no key, a case may be erased
 
 
-class ShadowPairRow(Table):
+class ShadowPairRow(TableBase):
     """What the challenger would have answered, beside the champion's answer. Numbers only: the texts are not kept."""
 
     __tablename__ = "shadow_pairs"
@@ -204,7 +204,7 @@ class ShadowPairRow(Table):
     comparable: Mapped[bool]  # whether the detector is calibrated for both, or for neither
 
 
-class JobRow(Table):
+class JobRow(TableBase):
     """One fine-tuning round, from the request to its end."""
 
     __tablename__ = "jobs"
@@ -221,7 +221,7 @@ class JobRow(Table):
     details: Mapped[dict[str, Any]]
 
 
-class JobEventRow(Table):
+class JobEventRow(TableBase):
     """One transition of a job. The first has no state before it."""
 
     __tablename__ = "job_events"
@@ -234,7 +234,7 @@ class JobEventRow(Table):
     reason: Mapped[str]
 
 
-class AlertRow(Table):
+class AlertRow(TableBase):
     """One alert on its way to the webhook. Written before it is sent, so that of two monitors one sends."""
 
     __tablename__ = "alerts"
@@ -249,7 +249,7 @@ class AlertRow(Table):
     delivered: Mapped[bool | None]  # None: being sent, or the sender died
 
 
-class SchemaRow(Table):
+class SchemaRow(TableBase):
     """The number of the newest migration that the database has, for versions of mondegreen that knew only 1."""
 
     __tablename__ = "schema_version"
@@ -257,7 +257,7 @@ class SchemaRow(Table):
     version: Mapped[int] = mapped_column(primary_key=True)
 
 
-class TestSpendRow(Table):
+class TestSpendRow(TableBase):
     """One look of one candidate at one test set. The same candidate looking again is the same look. Appended only."""
 
     __tablename__ = "test_spend"
@@ -274,7 +274,7 @@ class TestSpendRow(Table):
     alpha: Mapped[float]  # what this look could spend when it was made
 
 
-class RegressionRunRow(Table):
+class RegressionRunRow(TableBase):
     """One run of the regression suites."""
 
     __tablename__ = "regression_runs"
@@ -289,7 +289,7 @@ class RegressionRunRow(Table):
     results: Mapped[dict[str, Any]]  # RegressionResults
 
 
-class DeploymentRow(Table):
+class DeploymentRow(TableBase):
     """One entry of the ledger: who moved which version where, when and why. Appended, never changed.
 
     A move has two rows: `intended` before anything is touched, then `done` or `undone`, which names the first one in
@@ -315,7 +315,7 @@ class DeploymentRow(Table):
     details: Mapped[dict[str, Any]]
 
 
-class SuggestionRow(Table):
+class SuggestionRow(TableBase):
     """One suggestion for one case. An accepted one is in `corrections` too, of the method llm."""
 
     __tablename__ = "suggestions"
@@ -333,7 +333,7 @@ class SuggestionRow(Table):
     reason: Mapped[str]  # in words, for the person who decides next
 
 
-class ReviewDecisionRow(Table):
+class ReviewDecisionRow(TableBase):
     """One decision of one person about one case. To undo is a decision of its own, about an earlier one."""
 
     __tablename__ = "review_decisions"
@@ -357,7 +357,7 @@ class ReviewDecisionRow(Table):
     undoes: Mapped[int | None] = mapped_column(ForeignKey("review_decisions.id"), unique=True)
 
 
-class ReviewHoldRow(Table):
+class ReviewHoldRow(TableBase):
     """A case whose corrections up to `after` do not count, nor any machine's. Follows from its decisions."""
 
     __tablename__ = "review_holds"
@@ -368,7 +368,7 @@ class ReviewHoldRow(Table):
     after: Mapped[int]
 
 
-class ReviewLeaseRow(Table):
+class ReviewLeaseRow(TableBase):
     """A case that somebody has open, so that nobody else is given it."""
 
     __tablename__ = "review_leases"
@@ -380,7 +380,7 @@ class ReviewLeaseRow(Table):
     expires_at: Mapped[datetime]
 
 
-class ErasureRow(Table):
+class ErasureRow(TableBase):
     """One erasure: who asked for it, why, and how much went. Nothing of what went, and nobody's name."""
 
     __tablename__ = "erasures"
@@ -395,7 +395,7 @@ class ErasureRow(Table):
     counts: Mapped[dict[str, Any]]  # rows by table, recordings, files
 
 
-class ErasedSubjectRow(Table):
+class ErasedSubjectRow(TableBase):
     """The sha256 of what was erased (a recording's digest, a name), by which it is known again when it comes back."""
 
     __tablename__ = "erased_subjects"

@@ -20,13 +20,13 @@ from mondegreen.cases.erasing import (
 )
 from mondegreen.cases.queries import recounted, statistics
 from mondegreen.cases.records import CaseFilter, NewSuggestion
-from mondegreen.cases.selecting import Selection, Wanted, select_for_erasure, without_erased
+from mondegreen.cases.selecting import ErasedCases, Wanted, select_for_erasure, without_erased
 from mondegreen.cases.store import DataManager
 from mondegreen.config import RetentionDays
 from mondegreen.db import reading, transaction
 from mondegreen.errors import CaseError
 from mondegreen.monitoring.tracker import MetadataTracker
-from mondegreen.tables import CaseRow, InferenceRow, Table
+from mondegreen.tables import CaseRow, InferenceRow, TableBase
 from tests.cases.conftest import Recorder
 
 NOW = datetime.now(UTC)
@@ -66,7 +66,7 @@ def fill(manager: DataManager, record: Recorder) -> list[str]:
     return ids
 
 
-def erase(manager: DataManager, wanted: Wanted, **days: float) -> Selection:
+def erase(manager: DataManager, wanted: Wanted, **days: float) -> ErasedCases:
     """As the command does it to the database and the recordings."""
     with reading(manager.engine) as session:
         selection = select_for_erasure(session, wanted, RetentionDays(**days), NOW)
@@ -93,7 +93,7 @@ def test_a_table_that_may_hold_somebody_s_words_is_erased_from_or_named() -> Non
     assert erased_tables().isdisjoint(KEPT)
     unknown = {
         f"{name}.{column.name}"
-        for name, table in Table.metadata.tables.items()
+        for name, table in TableBase.metadata.tables.items()
         for column in table.columns
         if name not in erased_tables() | KEPT.keys()
         and isinstance(column.type.dialect_impl(sa.create_engine("sqlite://").dialect), sa.String | sa.JSON)
@@ -124,7 +124,7 @@ def test_what_is_erased_is_in_no_table_and_the_rest_is_untouched(
     if manager.engine.dialect.name == "sqlite":
         files = b"".join(path.read_bytes() for path in manager.folder.glob("mondegreen.db*"))
         assert b"armadillo" not in files and ids[0].encode() not in files
-    again = erase(manager, Wanted(what, names[what])) if what != "case" else Selection(what="case")
+    again = erase(manager, Wanted(what, names[what])) if what != "case" else ErasedCases(what="case")
     assert again.empty
 
 

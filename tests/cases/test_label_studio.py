@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.exchange import ImportReport, import_cases
+from mondegreen.cases.exchange import CaseImportReport, import_cases
 from mondegreen.cases.label_studio import read_tasks
 from mondegreen.cases.store import DataManager
 from mondegreen.delimited import Notice
@@ -43,7 +43,7 @@ def task(store: DataManager, *annotations: dict[str, Any], name: str = "one", **
     return {"data": {"audio": "a.wav", "mondegreen": ours}, "annotations": list(annotations), **fields}
 
 
-def imported(store: DataManager, path: Path, content: Any, **options: Any) -> tuple[list[str], ImportReport]:
+def imported(store: DataManager, path: Path, content: Any, **options: Any) -> tuple[list[str], CaseImportReport]:
     """The corrections of the store's only corrected case, and what was said."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content))
@@ -51,7 +51,7 @@ def imported(store: DataManager, path: Path, content: Any, **options: Any) -> tu
     return [item.transcript for case in store.each_case() for item in store.corrections(case.id)], report
 
 
-def codes(report: ImportReport) -> list[str]:
+def codes(report: CaseImportReport) -> list[str]:
     return [notice.code for notice in report.notices]
 
 

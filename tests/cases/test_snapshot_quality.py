@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.card import Contents, LeftOut, check_gates, make_card, measure_quality, render
+from mondegreen.cases.card import Contents, LeftOutCase, check_gates, make_card, measure_quality, render
 from mondegreen.cases.snapshots import merged
 from mondegreen.config import CasesParams
 from mondegreen.errors import CaseError, UsageError, VocabularyError
@@ -25,7 +25,7 @@ def case(name: str, sha256: str = "", **more: object) -> FailedCase:
     return FailedCase.model_validate(values)
 
 
-def refused(kept: list[FailedCase], left_out: list[LeftOut] = [], **gates: float) -> str:  # noqa: B006
+def refused(kept: list[FailedCase], left_out: list[LeftOutCase] = [], **gates: float) -> str:  # noqa: B006
     with pytest.raises(CaseError) as caught:
         contents = Contents(kept, left_out, waiting=3)
         check_gates(CasesParams.model_validate(gates), measure_quality(contents), contents)
@@ -33,13 +33,15 @@ def refused(kept: list[FailedCase], left_out: list[LeftOut] = [], **gates: float
 
 
 def test_each_gate_names_value_threshold_culprits_and_the_way_on() -> None:
-    corrupt = [LeftOut(id=f"c{i}", reason="corrupt_audio", message="its bytes changed.") for i in range(7)]
+    corrupt = [LeftOutCase(id=f"c{i}", reason="corrupt_audio", message="its bytes changed.") for i in range(7)]
     said = refused([case("a")], corrupt)
     assert "cases.min_validity: 0.125 is below 0.9 (c0: its bytes changed; c1" in said
     assert "c4: its bytes changed; and 2 more)" in said and "c5" not in said
     assert "or lower cases.min_validity in params.yaml" in said and "min_completeness" not in said
 
-    said = refused([case("a"), case("b", model_version="")], [LeftOut(id="c", reason="missing_audio", message="gone")])
+    said = refused(
+        [case("a"), case("b", model_version="")], [LeftOutCase(id="c", reason="missing_audio", message="gone")]
+    )
     assert "cases.min_completeness: 0.3333 is below 0.95 (c: no audio; b: no model version)" in said
     assert "cases.min_validity: 0.6667 is below 0.9 (c: gone)" in said
 
@@ -52,7 +54,7 @@ def test_each_gate_names_value_threshold_culprits_and_the_way_on() -> None:
 
 def test_gates_open_at_their_thresholds() -> None:
     kept = [case(str(i), model_version="" if i == 0 else "m1", sha256=str(max(i, 4))) for i in range(20)]
-    left_out = [LeftOut(id="e", reason="empty_correction", message="its correction has no words")]
+    left_out = [LeftOutCase(id="e", reason="empty_correction", message="its correction has no words")]
     gates = CasesParams(min_cases=20, min_completeness=20 / 21, min_validity=1.0, min_uniqueness=0.8)
     contents = Contents(kept, left_out, waiting=1000)
     check_gates(gates, measure_quality(contents), contents)

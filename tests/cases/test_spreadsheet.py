@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mondegreen.cases.exchange import ImportReport, export_cases, import_cases
+from mondegreen.cases.exchange import CaseImportReport, export_cases, import_cases
 from mondegreen.cases.formats import escaped, read_csv, unescaped
 from mondegreen.cases.store import DataManager
 from mondegreen.delimited import Notice
@@ -149,7 +149,7 @@ def test_rows_in_are_cases_or_problems(
 
 def test_the_report_is_plain_data() -> None:
     notice = Notice("separator", "its columns are separated by tabs", "a.csv", 1)
-    report = ImportReport(
+    report = CaseImportReport(
         cases=1, new_cases=0, new_corrections=1, known_corrections=0, dry_run=False, notices=(notice,)
     )
     assert report.model_dump(mode="json")["notices"] == [

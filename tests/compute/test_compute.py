@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mondegreen import compute
-from mondegreen.compute import Undone, map_shards
+from mondegreen.compute import FailedShard, map_shards
 from mondegreen.config import ComputeParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from tests.compute.workers import Squares, cannot_begin
@@ -31,15 +31,15 @@ def test_a_shard_whose_worker_dies_is_done_by_another_and_one_that_kills_all_is_
     assert {number: result for number, result in found.items() if number not in (4, 5)} == {
         number: f"n{number * number}" for number in (0, 1, 2, 3, 6)
     }
-    assert found[4] == Undone("it was begun 3 times, and each time its worker died; was the memory full?")
-    assert found[5] == Undone("OSError: the disk went away")
+    assert found[4] == FailedShard("it was begun 3 times, and each time its worker died; was the memory full?")
+    assert found[5] == FailedShard("OSError: the disk went away")
     assert (marks / "4").read_text() == "xxx"
     assert capfd.readouterr() == ("", "")
 
 
 def test_here_a_shard_that_raises_leaves_the_others_be(tmp_path: Path) -> None:
     results = list(map_shards(Squares(tmp_path), [0, 1, 5, 6], ComputeParams()))
-    assert results == [(0, "0"), (1, "1"), (2, Undone("OSError: the disk went away")), (3, "36")]
+    assert results == [(0, "0"), (1, "1"), (2, FailedShard("OSError: the disk went away")), (3, "36")]
 
 
 def test_no_shards_ask_for_no_worker() -> None:

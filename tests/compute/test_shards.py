@@ -18,11 +18,11 @@ from typer.testing import CliRunner, Result
 
 from mondegreen import storage
 from mondegreen.cli.main import app
-from mondegreen.compute import Undone
+from mondegreen.compute import FailedShard
 from mondegreen.config import ComputeParams, Params
 from mondegreen.speech import corpus_transcription, shards
-from mondegreen.speech.corpus_transcription import Copy
-from mondegreen.speech.shards import Manifest, Row, Run, Work, settings_of
+from mondegreen.speech.corpus_transcription import ModelCopy
+from mondegreen.speech.shards import Run, ShardManifest, ShardRow, Work, settings_of
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.storage import Stored, stored
 from tests.gcs import BUCKET, emulated_bucket
@@ -39,9 +39,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def rows(folder: Path) -> list[Row]:
+def rows(folder: Path) -> list[ShardRow]:
     lines = [line for path in sorted(folder.glob("part-*.jsonl")) for line in path.read_text().splitlines()]
-    return [Row.model_validate_json(line) for line in lines]
+    return [ShardRow.model_validate_json(line) for line in lines]
 
 
 def test_ray_and_this_process_write_the_same_files(ray_of_two: str, calls: Path, model: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_ray_and_this_process_write_the_same_files(ray_of_two: str, calls: Path,
         assert done.exit_code == 1  # the letter, and what is too short
         assert "letter.wav" in done.stderr and "short.wav" in done.stderr and "raylet" not in done.stderr
         found[engine] = contents(out)
-        manifest = Manifest.model_validate_json(done.stdout)
+        manifest = ShardManifest.model_validate_json(done.stdout)
         assert (manifest.recordings, manifest.failed, len(manifest.shards)) == (7, 2, 4)
     assert found["local"] == found["ray"]
     heard = rows(tmp_path / "ray")
@@ -67,7 +67,7 @@ def test_parquet_holds_the_rows_of_the_lines(calls: Path, model: Path, tmp_path:
     for format in ("jsonl", "parquet"):
         transcribe(calls, "--model", model, "--out", tmp_path / format, "--format", format, "--channel", "split")
     table = pyarrow.parquet.read_table(tmp_path / "parquet" / "part-00000.parquet").to_pylist()
-    assert [Row.model_validate(row) for row in table] == rows(tmp_path / "jsonl")
+    assert [ShardRow.model_validate(row) for row in table] == rows(tmp_path / "jsonl")
     assert [row["path"][-8:] for row in table][4:6] == ["e.flac#1", "e.flac#2"]
 
 
@@ -76,7 +76,7 @@ def planned(calls: Path, out: Path, stt: BaselineSTTModel, model: Path) -> tuple
     settings = settings_of(stt, "mix", "jsonl")
     found = [stored(path) for path in sorted(calls.iterdir())]
     return Run.begin(str(out), settings, found, 2), Work(
-        str(out), settings, Copy(Params(), str(model), stt.digest, None, (("cached", False),))
+        str(out), settings, ModelCopy(Params(), str(model), stt.digest, None, (("cached", False),))
     )
 
 
@@ -220,13 +220,13 @@ def test_a_bucket_gives_the_rows_of_the_folder(
                 assert done.exit_code == 1 and "left out, no recordings by name: 1 file" in done.stderr
             assert "1 shards are done already, 0 are to do" in done.stderr
             lines = fs.cat_file(f"{root}texts/part-00000.jsonl").decode().splitlines()
-            found = [Row.model_validate_json(line) for line in lines]
+            found = [ShardRow.model_validate_json(line) for line in lines]
             assert all(row.path.startswith(f"{root}calls/") for row in found)
             assert all(row.path in row.error for row in found if row.error)
             assert [
                 row.model_copy(update={"path": row.path.rpartition("/")[2], "error": ""}) for row in found
             ] == expected
-            manifest = Manifest.model_validate_json(fs.cat_file(f"{root}texts/manifest.json"))
+            manifest = ShardManifest.model_validate_json(fs.cat_file(f"{root}texts/manifest.json"))
             assert manifest.recordings == 7
 
 
@@ -257,7 +257,7 @@ def test_a_place_that_fails_leaves_the_shard_to_the_next_run(
 
     monkeypatch.setattr(shards, "write", full)
     results = [result for _, result in run.carry_out(work, model, ComputeParams())]
-    assert [isinstance(result, Undone) for result in results] == [False, False, True, False]
+    assert [isinstance(result, FailedShard) for result in results] == [False, False, True, False]
     run.finish()
     assert not (tmp_path / "out" / "manifest.json").exists()
     monkeypatch.undo()

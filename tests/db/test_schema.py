@@ -20,7 +20,7 @@ from mondegreen.cases.records import CaseFilter
 from mondegreen.cases.store import DataManager
 from mondegreen.db import connect, open_database
 from mondegreen.errors import CaseError
-from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, Table
+from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, TableBase
 from tests.cases.conftest import small_disk
 from tests.db.growing import NEXT, contents, copies, grown, restore, state
 
@@ -40,7 +40,7 @@ def differences(folder: Path) -> list[Any]:
     engine = open_database(folder)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_server_default": True})
-        found = compare_metadata(context, Table.metadata)
+        found = compare_metadata(context, TableBase.metadata)
     engine.dispose()
     return found
 
@@ -109,7 +109,7 @@ def test_a_database_of_somebody_else_is_left_alone(empty: Path) -> None:
         open_database(empty)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT * FROM jobs")).all() == []
-        assert schema.look(connection) == schema.State(None, None)
+        assert schema.look(connection) == schema.SchemaState(None, None)
     engine.dispose()
 
 

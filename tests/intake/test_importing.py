@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
-from mondegreen.intake.entries import Corpus, Format, ImportReport
+from mondegreen.intake.entries import CorpusFormat, ImportReport, SourceCorpus
 from mondegreen.intake.importing import import_corpus
-from mondegreen.scoring.references import Row, read_table
+from mondegreen.scoring.references import ReferenceRow, read_table
 from mondegreen.speech.corpus import discover
 from tests.intake.corpora import RATE, kaldi, manifest, tone
 
@@ -26,9 +26,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def taken(kind: Format, source: str | Path, into: str = "data", **more: object) -> tuple[ImportReport, dict[str, Row]]:
+def taken(
+    kind: CorpusFormat, source: str | Path, into: str = "data", **more: object
+) -> tuple[ImportReport, dict[str, ReferenceRow]]:
     audio = more.pop("audio", None)
-    corpus = Corpus(Path(source), Path(str(audio)) if audio else None, more.pop("columns", {}))  # type: ignore[arg-type]
+    corpus = SourceCorpus(Path(source), Path(str(audio)) if audio else None, more.pop("columns", {}))  # type: ignore[arg-type]
     report = import_corpus(kind, corpus, Path(into), **more)  # type: ignore[arg-type]
     rows = {row.path: row for row in read_table(Path(into, "references.csv"))}
     left = sum(reason.count for reason in report.left_out.values())
@@ -200,7 +202,7 @@ def test_every_row_is_taken_or_named(
     tone(folder / "sub/b.wav", 2.5)
     source = manifest(folder / "m.json", *rows)
     for _ in range(1 + twice):
-        report = import_corpus("nemo", Corpus(source), folder / "data")
+        report = import_corpus("nemo", SourceCorpus(source), folder / "data")
         left = sum(reason.count for reason in report.left_out.values())
         assert report.rows == len(rows) == report.taken + report.there_already + left
     table = folder / "data" / "references.csv"
@@ -295,7 +297,7 @@ def test_any_table_with_columns_that_the_user_names() -> None:
     ],
 )
 def test_a_source_that_cannot_be_read_says_what_to_do(
-    kind: Format, source: str, columns: dict[str, str], said: str
+    kind: CorpusFormat, source: str, columns: dict[str, str], said: str
 ) -> None:
     for name in ("cv", "pq"):
         Path(name).mkdir()
@@ -303,7 +305,7 @@ def test_a_source_that_cannot_be_read_says_what_to_do(
         Path(name).touch()
     Path("t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=said):
-        import_corpus(kind, Corpus(Path(source), None, columns), Path("data"))
+        import_corpus(kind, SourceCorpus(Path(source), None, columns), Path("data"))
 
 
 def test_what_an_stm_does_not_score_is_no_reference() -> None:
@@ -355,7 +357,7 @@ def test_a_link_to_itself_beside_the_source_is_named() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nemo", "audiofolder"])
-def test_fields_that_mean_the_same_and_differ_leave_a_row_out(kind: Format) -> None:
+def test_fields_that_mean_the_same_and_differ_leave_a_row_out(kind: CorpusFormat) -> None:
     fields: list[dict[str, object]] = [
         {"text": "right", "reference": "other"}, {"text": "a", "Text": "b"},
         {"text": "a", "speaker_id": "1", "client_id": "2"}, {"text": "same", "sentence": "same", "reference": None},

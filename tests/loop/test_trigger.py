@@ -12,7 +12,16 @@ from pydantic import ValidationError
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.loop.jobs import Jobs
-from mondegreen.loop.trigger import Counts, EndedRound, FinetuningConfig, adapt, apply_rule, count, needed_cases, rest
+from mondegreen.loop.trigger import (
+    CaseCounts,
+    EndedRound,
+    FinetuningConfig,
+    adapt,
+    apply_rule,
+    count,
+    needed_cases,
+    rest,
+)
 from tests.loop.loop_store import NOON, Store
 
 CONFIG = FinetuningConfig(min_error_cases=10, min_corrected_cases=5, min_inferences=20)
@@ -28,8 +37,8 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def counts(new: int = 0, corrected: int = 0, inferences: int = 0, errors: int = 0) -> Counts:
-    return Counts(
+def counts(new: int = 0, corrected: int = 0, inferences: int = 0, errors: int = 0) -> CaseCounts:
+    return CaseCounts(
         total_error_cases=new,
         corrected_cases=corrected,
         by_method={"manual": corrected},

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from mondegreen.config import Params
+from mondegreen.progress import Advance
 from mondegreen.records import Hypothesis, RegressionResults, SuiteResult, Utterance
 from mondegreen.regression.runner import run_suites
-from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress, corpus_transcriber
+from mondegreen.speech.corpus_transcription import CorpusTranscriber, corpus_transcriber
 from tests.regression.regression_project import (
     ToneModel,
     entry,
@@ -86,7 +87,7 @@ def test_all_suites_are_heard_in_one_batch_and_a_shared_file_once() -> None:
     )  # fmt: skip
     batches: list[list[str]] = []
 
-    def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
+    def hear(utterances: Sequence[Utterance], on_progress: Advance) -> list[Hypothesis]:
         batches.append([row.path for row in utterances])
         return corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress)
 
@@ -119,7 +120,7 @@ def test_a_model_that_breaks_the_batch_fails_only_the_suite_that_breaks_it() -> 
     write_suite(DATA / "core", range(12))
     write_suite(DATA / "poison", range(12, 14))
 
-    def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
+    def hear(utterances: Sequence[Utterance], on_progress: Advance) -> list[Hypothesis]:
         if any("poison" in row.path for row in utterances):
             raise MemoryError("out of memory")
         return corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress)
@@ -134,7 +135,7 @@ def test_a_model_that_breaks_the_batch_fails_only_the_suite_that_breaks_it() -> 
 
 @pytest.mark.parametrize("shorten", [lambda rows: rows[:-1], lambda rows: rows[::-1], lambda rows: []])
 def test_a_model_that_leaves_out_or_mixes_up_hypotheses_fails(shorten: Any) -> None:
-    def hear(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
+    def hear(utterances: Sequence[Utterance], on_progress: Advance) -> list[Hypothesis]:
         return shorten(corpus_transcriber(ToneModel().transcribe).transcribe(utterances, on_progress))
 
     results = run_suites(

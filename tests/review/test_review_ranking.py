@@ -6,12 +6,12 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.review.queue import Candidate, Coverage, confidence_of, doubt, drawn, ranked
+from mondegreen.review.queue import Coverage, WaitingCase, confidence_of, doubt, drawn, ranked
 
 
-def candidate(key: str, heard: str = "", score: float | None = None, **fields: object) -> Candidate:
+def candidate(key: str, heard: str = "", score: float | None = None, **fields: object) -> WaitingCase:
     given = {"confidence": None, "error_types": (), "model": "m", **fields}
-    return Candidate(id=key, hypothesis=heard, error_score=score, **given)  # type: ignore[arg-type]
+    return WaitingCase(id=key, hypothesis=heard, error_score=score, **given)  # type: ignore[arg-type]
 
 
 def test_of_equals_the_more_doubtful_comes_first() -> None:
@@ -86,6 +86,6 @@ def test_the_heap_finds_what_trying_all_would_find(
     assert ranked(waiting, labelled, rounds_of=1) == [item.id for item in waiting]
 
 
-def _worth(one: Candidate, coverage: Coverage) -> float:
+def _worth(one: WaitingCase, coverage: Coverage) -> float:
     worth = max(0.05, doubt(one)) * coverage.novelty(one)
     return worth * 0.5 if one.labelled else worth

@@ -2,13 +2,15 @@
 
 from collections import Counter
 
-from mondegreen.sample.prompts import CRITICAL, KINDS, Choice, Prompt, choose, draw
+from mondegreen.sample.prompts import CRITICAL, KINDS, Placement, SpokenPrompt, choose, draw
 
-PROMPTS = [Prompt(key, f"Text of {key}") for key in CRITICAL] + [Prompt(f"p{i}", f"Text {i}") for i in range(240)]
+PROMPTS = [SpokenPrompt(key, f"Text of {key}") for key in CRITICAL] + [
+    SpokenPrompt(f"p{i}", f"Text {i}") for i in range(240)
+]
 SIZES = {prompt.key: 16_000 for prompt in PROMPTS}
 
 
-def places(choice: Choice) -> list[Prompt]:
+def places(choice: Placement) -> list[SpokenPrompt]:
     mixed = [item.prompt for item in (*choice.noisy, *choice.mild)]
     return [*choice.clean, *mixed, *choice.critical, *choice.babble, *choice.left_out]
 
@@ -37,7 +39,7 @@ def test_too_long_becomes_babble_and_is_reported() -> None:
 
 
 def test_a_text_without_a_recording_is_reported() -> None:
-    left_out = choose([*PROMPTS, Prompt("ghost", "No such recording")], SIZES).left_out
+    left_out = choose([*PROMPTS, SpokenPrompt("ghost", "No such recording")], SIZES).left_out
     assert [(p.key, p.reason) for p in left_out] == [("ghost", "no recording")]
 
 

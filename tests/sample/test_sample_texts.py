@@ -2,7 +2,7 @@
 
 import pytest
 
-from mondegreen.sample.prompts import Prompt, entities, parse, spoken
+from mondegreen.sample.prompts import SpokenPrompt, entities, parse, spoken
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ f: Press 1 to
 
 
 def test_words_are_letters_only() -> None:
-    assert Prompt("a", "I'm sorry, no!").words == "i'm sorry no"
+    assert SpokenPrompt("a", "I'm sorry, no!").words == "i'm sorry no"

@@ -20,7 +20,7 @@ from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.canary import Canary, over, running
 from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
-from mondegreen.serving.challenger import Choice, Shadow
+from mondegreen.serving.challenger import Routing, Shadow
 from mondegreen.serving.champion import Served
 from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
 from mondegreen.speech.model_folder import model_digest
@@ -229,7 +229,7 @@ def test_the_shadow_waits_for_nothing_and_is_dropped_first(
     counts = Counter("shadow", "", ["state"], registry=CollectorRegistry())
     model = Slow()
     shadow = Shadow(spool, lambda: busy, longest, counts)
-    choice = Choice(Served("stt/1", model), canary=1, shadow=Served("stt/2", model))  # type: ignore[arg-type]
+    choice = Routing(Served("stt/1", model), canary=1, shadow=Served("stt/2", model))  # type: ignore[arg-type]
     began = time.monotonic()
     for number in range(40):
         shadow.take(answer_of(spool, f"r{number}"), choice)

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from mondegreen.config import ServeParams
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Heard
-from mondegreen.serving.challenger import Choice
-from mondegreen.serving.metrics import Metrics
+from mondegreen.serving.challenger import Routing
+from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.spool import Spool
 from mondegreen.speech.transcriber import Transcription
 from tests.serving.conftest import noise, until
@@ -66,7 +66,7 @@ class Model:
         )
         served: Any = SimpleNamespace(name="stt/1", stt=self)
         found: Future[Heard] = Future()
-        found.set_result(Heard(Choice(served), heard, 1))
+        found.set_result(Heard(Routing(served), heard, 1))
         return found
 
 
@@ -100,7 +100,7 @@ def test_an_answer_that_a_client_has_outlives_a_power_cut_with_its_recording(
     champion: Any = SimpleNamespace(model="models:/stt@champion", current=SimpleNamespace(name="stt/1", stt=model))
     shadow: Any = SimpleNamespace(take=lambda answer, choice: None)
     params = ServeParams(max_waiting=100)
-    server = Server(champion, Any, model, shadow, spool, Metrics(), params, channel=channel)  # type: ignore[arg-type]
+    server = Server(champion, Any, model, shadow, spool, ServiceMetrics(), params, channel=channel)  # type: ignore[arg-type]
     clips = [noise(0.2, seed) if channel == "mix" else stereo(seed) for seed in range(3)]
 
     def ask(number: int) -> tuple[str, bytes, dict[str, bytes]]:

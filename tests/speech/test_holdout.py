@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from mondegreen.errors import UsageError
 from mondegreen.records import FailedCase, Utterance
-from mondegreen.speech.splits import Pairs, hold_out
+from mondegreen.speech.splits import CasePairs, hold_out
 
 names = st.integers(0, 40).map(str)
 cases = st.lists(st.tuples(names, st.sampled_from(["", "ann", "bob", "cy"]), st.booleans()), max_size=40)
 
 
-def pairs(rows: list[tuple[str, str, bool]]) -> Pairs:
+def pairs(rows: list[tuple[str, str, bool]]) -> CasePairs:
     found = []
     for number, (recording, speaker, by_person) in enumerate(rows):
         key = f"c{number}"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from mondegreen.errors import LeakageError
 from mondegreen.records import Split, Utterance
 from mondegreen.scoring.normalizer import normalize, text_key
-from mondegreen.speech.splits import Dealt, Rule, assign_splits, check_leakage, enough_speakers
+from mondegreen.speech.splits import Dealt, SplitRule, assign_splits, check_leakage, enough_speakers
 
-BY_SPEAKER, BY_RECORDING = (Rule(normalize, by_speaker) for by_speaker in (True, False))
+BY_SPEAKER, BY_RECORDING = (SplitRule(normalize, by_speaker) for by_speaker in (True, False))
 
 
 def utterance(path: str, **fields: str) -> Utterance:
@@ -22,7 +22,7 @@ def utterance(path: str, **fields: str) -> Utterance:
 
 
 def deal(
-    corpus: list[Utterance], rule: Rule = BY_RECORDING, seed: int = 1, fixed: dict[str, Split] | None = None
+    corpus: list[Utterance], rule: SplitRule = BY_RECORDING, seed: int = 1, fixed: dict[str, Split] | None = None
 ) -> Dealt:
     return assign_splits(corpus, rule, seed=seed, dev=0.15, test=0.45, fixed=fixed)
 
@@ -52,8 +52,8 @@ rows = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows, st.integers(0, 5), st.builds(Rule, st.just(normalize), st.booleans(), st.booleans()))
-def test_nothing_stands_in_two_splits(corpus: list[Utterance], seed: int, rule: Rule) -> None:
+@given(rows, st.integers(0, 5), st.builds(SplitRule, st.just(normalize), st.booleans(), st.booleans()))
+def test_nothing_stands_in_two_splits(corpus: list[Utterance], seed: int, rule: SplitRule) -> None:
     dealt = deal(corpus, rule, seed)
     check_leakage(dealt.rows, rule)
     homes: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -125,7 +125,7 @@ def test_texts_that_may_repeat_stay_in_train() -> None:
     corpus = [
         utterance(f"{s}-{digit}", speaker=f"s{s}", reference=f"{digit}") for s in range(12) for digit in range(10)
     ]
-    assert len({row.split for row in deal(corpus, Rule(normalize, True, repeat_texts=True)).rows}) == 3
+    assert len({row.split for row in deal(corpus, SplitRule(normalize, True, repeat_texts=True)).rows}) == 3
     held = deal(corpus, BY_SPEAKER)
     assert {row.split for row in held.rows} == {"dev", "test"}
     assert held.repeated.total() == len(corpus) - len(held.rows)
@@ -181,7 +181,7 @@ def test_a_chain_between_two_fixed_splits_is_a_leak_too_whatever_both_say(text: 
 
 
 @pytest.mark.parametrize("rule", [BY_SPEAKER, BY_RECORDING])
-def test_a_text_that_a_fixed_split_repeats_leaves_train(rule: Rule) -> None:
+def test_a_text_that_a_fixed_split_repeats_leaves_train(rule: SplitRule) -> None:
     corpus = [utterance("one.wav", reference="Yes"), utterance("two.wav", reference="yes!"), utterance("three.wav")]
     dealt = deal(corpus, rule, fixed={"one.wav": "train", "two.wav": "test"})
     assert dealt.repeated == {"yes": 1}
@@ -227,7 +227,7 @@ def test_a_sentence_in_capitals_is_the_same_whichever_small_letter_its_i_is() ->
     assert text_key("Ο ΔΡΟΜΟΣ") == text_key("ο δρόμος") and text_key("café") != text_key("cafe")
     texts = {"a": "IŞIK AÇIK", "b": "ışık açık", "c": "Işık", **{str(n): f"text {n}" for n in range(6)}}
     corpus = [utterance(path, reference=text) for path, text in texts.items()]
-    rule = Rule(text_key, by_speaker=False)
+    rule = SplitRule(text_key, by_speaker=False)
     taught = {
         row.reference for row in deal(corpus, rule, fixed={"a": "train", "c": "train"}).rows if row.split == "train"
     }

@@ -19,7 +19,7 @@ from mondegreen.records import FailedCase, Label, Utterance
 from mondegreen.speech.admission import admitted_cases, read_suites
 from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.manifest import Manifest, build_manifest
-from mondegreen.speech.splits import Rule
+from mondegreen.speech.splits import SplitRule
 from mondegreen.stages import label, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -263,7 +263,7 @@ def test_nothing_that_is_admitted_shares_anything_with_what_judges(rows: list, c
         for i, (sha, text, speaker, (split, domain)) in enumerate(rows)
     ]
     pairs = [pair(f"c{i}", sha, text, speaker, method) for i, (sha, text, speaker, method) in enumerate(cases)]
-    kept, problems = admitted_cases(pairs, settled, [], Rule(str, by_speaker))
+    kept, problems = admitted_cases(pairs, settled, [], SplitRule(str, by_speaker))
     judging = [row for row in settled if row.split != "train" or row.domain == "retention"]
     for item, row in kept:
         assert all(row.sha256 != judge.sha256 and item.text != judge.reference for judge in judging)

@@ -26,7 +26,7 @@ MISSING_AUDIO = "missing_audio"
 _OFFENDERS = 5
 
 
-class LeftOut(CaseRecord):
+class LeftOutCase(CaseRecord):
     """A corrected case that is not in the version. `reason` is a stable code."""
 
     id: str
@@ -64,7 +64,7 @@ class Card(CaseRecord):
     model_versions: dict[str, int]
     quality: Quality
     left_out: dict[str, int]  # by reason; no_correction counts the cases that wait for one
-    left_out_cases: list[LeftOut]  # those with a correction
+    left_out_cases: list[LeftOutCase]  # those with a correction
     notes: list[str] = Field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class Contents:
     """The corrected cases that a version keeps, and those that it does not and why."""
 
     kept: list[FailedCase] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOutCase] = field(default_factory=list)
     waiting: int = 0  # cases without a correction
 
     def reasons(self) -> dict[str, int]:

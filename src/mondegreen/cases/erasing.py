@@ -17,13 +17,13 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.queries import Kind
-from mondegreen.cases.selecting import Selection, Subject, subject_digest
+from mondegreen.cases.selecting import ErasedCases, Subject, subject_digest
 from mondegreen.cases.writing import Tally
 from mondegreen.db import batched, plain, transaction
 from mondegreen.errors import CaseError
-from mondegreen.tables import CaseErrorRow, CaseRow, ErasedSubjectRow, ErasureRow, Table
+from mondegreen.tables import CaseErrorRow, CaseRow, ErasedSubjectRow, ErasureRow, TableBase
 
-_TABLES = Table.metadata.tables
+_TABLES = TableBase.metadata.tables
 _CASES, _INFERENCES = _TABLES["cases"], _TABLES["inferences"]
 # Columns that lead to a row although no foreign key says so.
 _LINKS = {"case_id": _CASES.c.id, "audit_id": _CASES.c.id, "request_id": _INFERENCES.c.request_id}
@@ -76,7 +76,7 @@ def erased_tables() -> set[str]:
     return found
 
 
-def begin_erasure(session: Session, selection: Selection, who: str, reason: str, at: datetime) -> int:
+def begin_erasure(session: Session, selection: ErasedCases, who: str, reason: str, at: datetime) -> int:
     """Writes down that it is erased, before anything goes: from now on a replay brings nothing back. Its number."""
     row = ErasureRow(at=at, who=who, reason=reason, what=selection.what, before=selection.before, counts={})
     session.add(row)
@@ -98,7 +98,7 @@ def finish_erasure(session: Session, number: int, counts: Mapping[str, int]) -> 
     session.execute(update(ErasureRow).where(ErasureRow.id == number).values(**values))
 
 
-def erase_rows(engine: Engine, selection: Selection) -> Counter[str]:
+def erase_rows(engine: Engine, selection: ErasedCases) -> Counter[str]:
     """Removes the rows, some at a time; killed in between, it is called again. Returns how many, by table."""
     counts: Counter[str] = Counter()
     for batch in batched(selection.cases):

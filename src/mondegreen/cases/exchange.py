@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases import writing
-from mondegreen.cases.file_audio import Audio, CaseProblem, Folder, known_recording, new_audio
+from mondegreen.cases.file_audio import Audio, AudioFolder, CaseProblem, known_recording, new_audio
 from mondegreen.cases.formats import WHOLE_TIME, format_of, read_cases, write_cases
 from mondegreen.cases.queries import active_corrections, record_of
 from mondegreen.cases.records import PEOPLE, Case, CaseFilter, NewCase, NewCorrection
@@ -27,13 +27,13 @@ from mondegreen.db import batched, reading, transaction
 from mondegreen.delimited import Notice
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import write_bytes
+from mondegreen.progress import Advance
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
 AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
-Advance = Callable[[int], None]
-Lacking = Callable[[str], Iterable[str]]
+LackingCharacters = Callable[[str], Iterable[str]]
 
 
 def export_cases(
@@ -119,7 +119,7 @@ def _whole(path: Path) -> Iterator[TextIO]:
         temporary.unlink(missing_ok=True)
 
 
-class ImportReport(BaseModel):
+class CaseImportReport(BaseModel):
     """What an import did, or with `dry_run` would do."""
 
     model_config = ConfigDict(frozen=True)
@@ -141,9 +141,9 @@ def import_cases(
     dry_run: bool = False,
     text_area: str = "",
     silence: bool = False,
-    lacking: Lacking = lambda text: (),
+    lacking: LackingCharacters = lambda text: (),
     advance: Advance = lambda cases: None,
-) -> ImportReport:
+) -> CaseImportReport:
     """Adds the file's new cases, and to known cases the corrections that they lack. Nothing else is changed.
 
     A correction is known when the case has one with the same text, method and author (and time, when the file says
@@ -165,7 +165,7 @@ def import_cases(
     if not path.is_file():
         raise UsageError(f"{path} does not exist.", "Check the name of the file to import.")
     notices: list[Notice] = []
-    folder = Folder(path.parent, of_another_disk=kind == "label-studio")
+    folder = AudioFolder(path.parent, of_another_disk=kind == "label-studio")
 
     def rows(said: list[Notice]) -> Iterator[CaseInFile]:
         return read_cases(path, kind, said, text_area=text_area, silence=silence)
@@ -177,7 +177,7 @@ def import_cases(
     return report.model_copy(update={"notices": (*notices, *told(path, checked.remarks))})
 
 
-def _spelt(rows: Iterable[CaseInFile], lacking: Lacking) -> Iterator[CaseInFile]:
+def _spelt(rows: Iterable[CaseInFile], lacking: LackingCharacters) -> Iterator[CaseInFile]:
     """Notes the corrections that cannot be trained on."""
     message = "corrections with characters that model.base cannot write are kept, and not trained on"
     for row in rows:
@@ -205,7 +205,7 @@ class _Checked:
 
 
 def _check(
-    data_manager: DataManager, path: Path, rows: Iterable[CaseInFile], folder: Folder, keep: bool, advance: Advance
+    data_manager: DataManager, path: Path, rows: Iterable[CaseInFile], folder: AudioFolder, keep: bool, advance: Advance
 ) -> _Checked:
     """The first pass: checks every case, and with `keep` stores the audio of the new ones. Raises UsageError."""
     checked, problems = _Checked(), list[str]()
@@ -225,7 +225,12 @@ def _check(
 
 
 def _check_row(
-    data_manager: DataManager, folder: Folder, row: CaseInFile, stored: dict[str, str], checked: _Checked, keep: bool
+    data_manager: DataManager,
+    folder: AudioFolder,
+    row: CaseInFile,
+    stored: dict[str, str],
+    checked: _Checked,
+    keep: bool,
 ) -> None:
     """Notes the case's id, and the audio of a new one. Raises CaseProblem for anything that is wrong."""
     if row.case is None:
@@ -297,7 +302,7 @@ def _write(
     author: str,
     write: bool,
     advance: Advance,
-) -> ImportReport:
+) -> CaseImportReport:
     """The second pass: adds new cases, and to known ones what they lack of it; without `write` only counts.
 
     Args:
@@ -319,7 +324,7 @@ def _write(
         counts.update(cases=len(batch), new_cases=len(new), new_corrections=len(missing), known_corrections=known)
         counts.update(new_metadata=learnt)
         advance(len(batch))
-    return ImportReport(dry_run=not write, **counts)
+    return CaseImportReport(dry_run=not write, **counts)
 
 
 def _stored_audio(session: Session, ids: Sequence[str]) -> dict[str, str]:

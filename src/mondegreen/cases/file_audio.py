@@ -33,7 +33,7 @@ class CaseProblem(Exception):
     """Why a case cannot be imported, for the list of problems."""
 
 
-class Folder:
+class AudioFolder:
     """The folder of a file, and the recordings that the file may mean there."""
 
     def __init__(self, path: Path, *, of_another_disk: bool) -> None:
@@ -59,7 +59,9 @@ class Folder:
         return index
 
 
-def new_audio(data_manager: DataManager, folder: Folder, case: SentCase, keep: bool, remarks: list[Remark]) -> Audio:
+def new_audio(
+    data_manager: DataManager, folder: AudioFolder, case: SentCase, keep: bool, remarks: list[Remark]
+) -> Audio:
     """The audio of a new case: a file of the folder, or what the blob store has already; with `keep` it is stored.
 
     Raises:
@@ -91,7 +93,7 @@ def new_audio(data_manager: DataManager, folder: Folder, case: SentCase, keep: b
     return Audio(found, duration, path.name)
 
 
-def _locate(folder: Folder, name: str, remarks: list[Remark]) -> Path:
+def _locate(folder: AudioFolder, name: str, remarks: list[Remark]) -> Path:
     """The file that a case names, or means: below `folder`, never outside of it. Raises CaseProblem."""
     try:
         return _inside(folder.path, name)
@@ -122,7 +124,7 @@ def _inside(folder: Path, name: str) -> Path:
     return path
 
 
-def known_recording(data_manager: DataManager, folder: Folder, case: SentCase, remarks: list[Remark]) -> str:
+def known_recording(data_manager: DataManager, folder: AudioFolder, case: SentCase, remarks: list[Remark]) -> str:
     """The store's only case with the recording that the file names, by its bytes, else by its name; "" without one."""
     if not case.audio or case.id or case.sha256:
         return ""

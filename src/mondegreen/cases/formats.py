@@ -20,11 +20,11 @@ from mondegreen.cases.label_studio import read_tasks, write_tasks
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import preferred
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, parsed
-from mondegreen.delimited import REFERENCE_COLUMNS, Notice, Record, Table, open_table
+from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table
 from mondegreen.errors import UsageError
 
-Format = Literal["csv", "jsonl", "label-studio"]
-_SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
+CaseFormat = Literal["csv", "jsonl", "label-studio"]
+_SUFFIXES: dict[str, CaseFormat] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
 _LONGEST = 16 << 20  # characters of a line
 COLUMNS = (
     "id", "audio", "sha256", "audio_name", "model_version", "original_transcript", "corrected_transcript", "method",
@@ -49,7 +49,7 @@ _TIME = TypeAdapter(AwareDatetime)
 _RUN = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # a formula, or one behind apostrophes
 
 
-def format_of(path: Path, given: str | None) -> Format:
+def format_of(path: Path, given: str | None) -> CaseFormat:
     """The format as given, else by the file's name. Raises UsageError."""
     found = next((kind for kind in _SUFFIXES.values() if kind == given), None)
     if given is None:
@@ -61,7 +61,7 @@ def format_of(path: Path, given: str | None) -> Format:
     return found
 
 
-def write_cases(stream: TextIO, kind: Format, cases: Iterable[SentCase], prefix: str = "") -> int:
+def write_cases(stream: TextIO, kind: CaseFormat, cases: Iterable[SentCase], prefix: str = "") -> int:
     """Writes cases; says how many.
 
     Args:
@@ -86,7 +86,7 @@ def write_cases(stream: TextIO, kind: Format, cases: Iterable[SentCase], prefix:
 
 
 def read_cases(
-    path: Path, kind: Format, notices: list[Notice] | None, *, text_area: str = "", silence: bool = False
+    path: Path, kind: CaseFormat, notices: list[Notice] | None, *, text_area: str = "", silence: bool = False
 ) -> Iterator[CaseInFile]:
     """The file's cases, or what is wrong with them.
 
@@ -157,7 +157,7 @@ def read_csv(path: Path, notices: list[Notice] | None) -> Iterator[CaseInFile]:
             yield parsed(where, partial(_case, table, record))
 
 
-def _case(table: Table, record: Record, remarks: list[Remark]) -> dict[str, Any]:
+def _case(table: Table, record: DelimitedRow, remarks: list[Remark]) -> dict[str, Any]:
     """The fields of a case from those of a line."""
     cells = {name: unescaped(cell) for name, cell in record.cells.items()}
     given = {name: cells.get(name, "") for name in _PLAIN}

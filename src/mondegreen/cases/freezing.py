@@ -12,7 +12,7 @@ from mondegreen.cases.card import (
     EMPTY,
     MISSING_AUDIO,
     Contents,
-    LeftOut,
+    LeftOutCase,
 )
 from mondegreen.cases.queries import (
     Audited,
@@ -24,7 +24,7 @@ from mondegreen.records import FailedCase
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.text import Labeller
 
-Track = Callable[[Sequence[FailedCase]], Iterable[FailedCase]]
+TrackCases = Callable[[Sequence[FailedCase]], Iterable[FailedCase]]
 
 _CORRUPT = "corrupt_audio"
 
@@ -59,14 +59,14 @@ class Freezer:
         self._placed: dict[str, tuple[str, Seconds]] = {}  # path and duration by sha256
         self._refused: dict[str, tuple[str, str]] = {}  # reason and message by sha256
 
-    def freeze(self, cases: Sequence[FailedCase], track: Track) -> Contents:
+    def freeze(self, cases: Sequence[FailedCase], track: TrackCases) -> Contents:
         """Raises OSError when the disk refuses."""
         (self._target / "audio").mkdir(parents=True)
         contents = Contents()
         for case in track(cases):
             reason, message = self._check_audit(case) or self._check_text(case) or self._check_audio(case)
             if reason:
-                contents.left_out.append(LeftOut(id=case.id, reason=reason, message=message))
+                contents.left_out.append(LeftOutCase(id=case.id, reason=reason, message=message))
             else:
                 path, duration = self._placed[case.sha256]
                 contents.kept.append(case.model_copy(update={"path": path, "duration": duration}))

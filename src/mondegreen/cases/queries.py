@@ -38,7 +38,7 @@ from mondegreen.tables import (
     ReviewDecisionRow,
     ReviewHoldRow,
     SuggestionRow,
-    Table,
+    TableBase,
     search_words,
 )
 
@@ -52,7 +52,7 @@ _RECENT = 5_000
 Place = tuple[type[CaseRow], list[ColumnElement[bool]]]
 
 
-def record_of(kind: type[Record], row: Table, **more: Any) -> Record:
+def record_of(kind: type[Record], row: TableBase, **more: Any) -> Record:
     """A record from the columns of the same names of a row that was just read, and from `more`.
 
     Rows call their metadata `details`. Their values are read past SQLAlchemy's descriptors, which cost more than the

@@ -195,10 +195,10 @@ class _Written(Protocol):
     def method(self) -> str: ...
 
 
-Written = TypeVar("Written", bound=_Written)
+WrittenRecord = TypeVar("WrittenRecord", bound=_Written)
 
 
-def preferred(corrections: Sequence[Written]) -> Written | None:
+def preferred(corrections: Sequence[WrittenRecord]) -> WrittenRecord | None:
     """Of corrections, oldest first: a person's newest, else the newest."""
     people = [item for item in corrections if item.method in PEOPLE]
     return (people or corrections)[-1] if corrections else None

@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     before: datetime | None = None
 
 
-class Selection(BaseModel):
+class ErasedCases(BaseModel):
     """What is erased. `inferences` only counts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,14 +76,14 @@ def digests_of(recordings: Collection[str]) -> set[str]:
     }
 
 
-def select_for_erasure(session: Session, wanted: Wanted, days: RetentionDays, now: datetime) -> Selection:
+def select_for_erasure(session: Session, wanted: Wanted, days: RetentionDays, now: datetime) -> ErasedCases:
     """What the store holds of it. Raises CaseError for an unknown case."""
     if wanted.what == "expired":
         return _expired(session, days, now)
     if wanted.what == "older_than":
         assert wanted.before
         cases = set(session.scalars(select(CaseRow.id).where(CaseRow.last_seen < wanted.before)))
-        return _aged(session, Selection(what="older_than", cases=tuple(sorted(cases)), before=wanted.before))
+        return _aged(session, ErasedCases(what="older_than", cases=tuple(sorted(cases)), before=wanted.before))
     if wanted.what == "case":
         cases, recordings = {queries.get_case(session, wanted.value).id}, set[str]()
         whose: dict[str, str] = {}
@@ -95,7 +95,7 @@ def select_for_erasure(session: Session, wanted: Wanted, days: RetentionDays, no
         whose = {wanted.what: wanted.value}
     cases, recordings = _whole(session, cases, recordings)
     rows = sum(_count(session, InferenceRow.audio_sha256.in_(batch)) for batch in batched(sorted(recordings)))
-    return Selection(
+    return ErasedCases(
         what=wanted.what, cases=tuple(sorted(cases)), recordings=tuple(sorted(recordings)), inferences=rows, **whose
     )
 
@@ -116,7 +116,7 @@ def _whole(session: Session, cases: set[str], recordings: set[str]) -> tuple[set
     return cases, recordings
 
 
-def _expired(session: Session, days: RetentionDays, now: datetime) -> Selection:
+def _expired(session: Session, days: RetentionDays, now: datetime) -> ErasedCases:
     limits = {name: now - timedelta(days=count) for name, count in days.model_dump().items() if count is not None}
     cases: set[str] = set()
     silenced: set[str] = set()
@@ -125,11 +125,11 @@ def _expired(session: Session, days: RetentionDays, now: datetime) -> Selection:
     if before := limits.get("audio"):
         old = select(CaseRow.id).where(CaseRow.last_seen < before, CaseRow.audio_erased_at.is_(None))
         silenced = set(session.scalars(old)) - cases
-    found = Selection(what="expired", cases=tuple(sorted(cases)), silenced=tuple(sorted(silenced)))
+    found = ErasedCases(what="expired", cases=tuple(sorted(cases)), silenced=tuple(sorted(silenced)))
     return _aged(session, found.model_copy(update={"before": limits.get("inferences")}))
 
 
-def _aged(session: Session, found: Selection) -> Selection:
+def _aged(session: Session, found: ErasedCases) -> ErasedCases:
     """With its inferences counted, and with the recordings that no case needs any more."""
     recordings: set[str] = set()
     rows = 0
@@ -154,7 +154,7 @@ def _count(session: Session, where: ColumnElement[bool]) -> int:
     return session.scalar(select(func.count()).select_from(InferenceRow).where(where)) or 0
 
 
-def texts_of(session: Session, selection: Selection) -> set[str]:
+def texts_of(session: Session, selection: ErasedCases) -> set[str]:
     """All that was heard and written in the cases that go, to find it on pages where no id stands beside it."""
     found: set[str | None] = set()
     for batch in batched(selection.cases):
@@ -170,7 +170,7 @@ def texts_of(session: Session, selection: Selection) -> set[str]:
     return {written for written in found if written and written.strip()}
 
 
-def dataset_versions_of(session: Session, selection: Selection) -> list[int]:
+def dataset_versions_of(session: Session, selection: ErasedCases) -> list[int]:
     """The first dataset versions that hold the cases: what was trained from there on has learned from them."""
     found: set[int] = set()
     for batch in batched(selection.cases):
@@ -192,7 +192,7 @@ class Answered(Protocol):
     def caller(self) -> str | None: ...
 
 
-Answer = TypeVar("Answer", bound=Answered)
+AnsweredRow = TypeVar("AnsweredRow", bound=Answered)
 
 
 def subject_digest(kind: Subject, value: str) -> str:
@@ -206,7 +206,7 @@ def erased_cases(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
     return {by_digest[digest]: at for digest, at in _last(session, by_digest).items()}
 
 
-def without_erased(session: Session, answers: Sequence[Answer]) -> list[Answer]:
+def without_erased(session: Session, answers: Sequence[AnsweredRow]) -> list[AnsweredRow]:
     """The answers but those that were given before their recording, speaker, caller or time was erased."""
     subjects = [_subjects(answer) for answer in answers]
     erased = _last(session, {digest for mine in subjects for digest in mine})

@@ -22,7 +22,7 @@ from mondegreen.cases.card import (
     read_card,
     render,
 )
-from mondegreen.cases.freezing import Freezer, Track
+from mondegreen.cases.freezing import Freezer, TrackCases
 from mondegreen.cases.origin import merged as with_more
 from mondegreen.cases.origin import origin_of
 from mondegreen.cases.queries import (
@@ -68,7 +68,7 @@ def take_snapshot(
     *,
     message: str = "",
     find_model: FindModel = local_model,
-    track: Track = iter,
+    track: TrackCases = iter,
     patience: Seconds = 600.0,
 ) -> DatasetVersion:
     """Freezes all corrected, usable cases: the parent version's and the new ones.
@@ -118,7 +118,7 @@ class _Snapshot:
         unchecked = f"The corrections were not checked against the alphabet of {base}: it is not on this machine."
         self._notes = [] if self._labeller else [unchecked]
 
-    def take(self, track: Track) -> DatasetVersion:
+    def take(self, track: TrackCases) -> DatasetVersion:
         store = corrected_cases(self._manager)
         before, new = self._before, self._swap.new
         try:

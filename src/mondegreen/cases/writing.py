@@ -36,7 +36,7 @@ from mondegreen.tables import (
     CorrectionRow,
     ErrorTypeCountRow,
     SuggestionRow,
-    Table,
+    TableBase,
     searchable,
 )
 
@@ -166,7 +166,9 @@ def _warn_of_another_origin(key: str, known: Mapping[str, Any], details: Mapping
             _log.warning("case %s: its %s was %r and is %r now", key, name, before[name], now[name])
 
 
-def update_rows(session: Session, table_class: type[Table], key: str, changes: Mapping[Any, dict[str, Any]]) -> None:
+def update_rows(
+    session: Session, table_class: type[TableBase], key: str, changes: Mapping[Any, dict[str, Any]]
+) -> None:
     """Sets columns of many rows: `changes` by the value of the column `key`, each of the same columns in one order."""
     if changes:
         table, names = plain(table_class), list(next(iter(changes.values())))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mondegreen.monitoring.records import ProductionReport, ProductionWer
 
 app = typer.Typer(help="The random sample that people hear, for the WER in production.", no_args_is_help=True)
-SinceOption = Annotated[str, typer.Option(help="Length of the window: 7d, 84d.")]
+WindowOption = Annotated[str, typer.Option(help="Length of the window: 7d, 84d.")]
 
 
 @app.command()
@@ -24,7 +24,7 @@ def plan(
     half_width: Annotated[
         float | None, typer.Option(min=0.1, max=50, help="The half width that is wanted, in points of WER.")
     ] = None,
-    since: SinceOption = "84d",
+    since: WindowOption = "84d",
     store: StoreOption = STORE,
     as_json: ObjectOption = False,
 ) -> None:
@@ -37,7 +37,7 @@ def plan(
 
 
 @app.command()
-def status(since: SinceOption = "84d", store: StoreOption = STORE, as_json: ObjectOption = False) -> None:
+def status(since: WindowOption = "84d", store: StoreOption = STORE, as_json: ObjectOption = False) -> None:
     """How many inferences were drawn, heard and wait, by version, and what follows from them."""
     from mondegreen.reports.monitor import production_lines
 

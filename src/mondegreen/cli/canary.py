@@ -23,7 +23,7 @@ from mondegreen.scoring.wording import percent, points
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.monitoring.comparing import Comparison
+    from mondegreen.monitoring.comparing import VersionComparison
     from mondegreen.monitoring.guard import Guarded, GuardReport
     from mondegreen.registry.canary import Canary
     from mondegreen.registry.ledger import Ledger
@@ -194,9 +194,9 @@ def _screen(canary: "Canary | None", report: "GuardReport") -> "Iterator[str | R
         )
 
 
-def _value(one: "Comparison", value: float | None) -> str:
+def _value(one: "VersionComparison", value: float | None) -> str:
     return f"{value:.3g} s/s" if one.metric == "latency" and value is not None else percent(value)
 
 
-def _lost(one: "Comparison", value: float) -> str:
+def _lost(one: "VersionComparison", value: float) -> str:
     return percent(value) if one.metric == "latency" else points(value)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 app = typer.Typer()  # joins that of `mondegreen cases`
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")]
 _CARD = {"number", "tag", "commit", "date", "cases", "new", "parent"}  # what a version is in JSON
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
+CaseVersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
 FormatOption = Annotated[
     str | None, typer.Option("--format", help="csv, label-studio or jsonl; by the file's name when not given.")
 ]
@@ -158,7 +158,7 @@ def versions(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def diff(before: VersionArgument, after: VersionArgument, as_json: JsonOption = False) -> None:
+def diff(before: CaseVersionArgument, after: CaseVersionArgument, as_json: JsonOption = False) -> None:
     """Show which cases AFTER has, has not, or has with other corrections than BEFORE. Nothing is checked out."""
     from mondegreen.cases.versions import diff_versions
 
@@ -167,7 +167,7 @@ def diff(before: VersionArgument, after: VersionArgument, as_json: JsonOption = 
 
 
 @app.command()
-def checkout(version: VersionArgument, as_json: JsonOption = False) -> None:
+def checkout(version: CaseVersionArgument, as_json: JsonOption = False) -> None:
     """Bring data/ back to a version, byte for byte: `git checkout TAG -- data.dvc && dvc checkout data.dvc`.
 
     Refused when changes in data/ would be lost.

@@ -48,14 +48,14 @@ def import_(
     """
     from typing import get_args
 
-    from mondegreen.intake.entries import Corpus, Format
+    from mondegreen.intake.entries import CorpusFormat, SourceCorpus
     from mondegreen.intake.importing import import_corpus
     from mondegreen.progress import track
 
-    known: dict[str, Format] = {name: name for name in get_args(Format)}
+    known: dict[str, CorpusFormat] = {name: name for name in get_args(CorpusFormat)}
     if kind not in known:
         raise UsageError(f"{kind} is no format that can be imported.", f"Name one of {', '.join(known)}.")
-    corpus = Corpus(source, audio, _columns(columns or []))
+    corpus = SourceCorpus(source, audio, _columns(columns or []))
     report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
     answer(report, _imported(report), as_json)
     if not report.complete:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Find misheard transcripts without references.", no_args_is_help=True)
 
 OTHER_ERROR_WERS = (0.25, 0.5)  # measured beside detector.error_wer: a weak model mishears nearly all at 0
-Folder = Annotated[Path, typer.Option(help="The folder of the calibrations.")]
-Candidate = Annotated[
+FolderOption = Annotated[Path, typer.Option(help="The folder of the calibrations.")]
+CandidateOption = Annotated[
     bool, typer.Option("--candidate", help="The fine-tuned candidate; it has heard train, so only dev calibrates it.")
 ]
 
@@ -30,8 +30,8 @@ Cases = Annotated[bool, typer.Option("--cases/--no-cases", help="Learn from corr
 @app.command()
 def calibrate(
     build: BuildOption = BUILD,
-    folder: Folder = Path("var/detector"),
-    candidate: Candidate = False,
+    folder: FolderOption = Path("var/detector"),
+    candidate: CandidateOption = False,
     cases: Cases = True,
     store: StoreOption = STORE,
     as_json: ObjectOption = False,
@@ -62,8 +62,8 @@ def calibrate(
 @app.command()
 def evaluate(
     build: BuildOption = BUILD,
-    folder: Folder = Path("var/detector"),
-    candidate: Candidate = False,
+    folder: FolderOption = Path("var/detector"),
+    candidate: CandidateOption = False,
     cases: Cases = True,
     store: StoreOption = STORE,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Log a run to MLflow.")] = True,
@@ -121,7 +121,7 @@ def _corrected(
     from mondegreen.cases.store import DataManager
     from mondegreen.db import database_url
     from mondegreen.files import read_jsonl
-    from mondegreen.monitoring.corrected import corrected_cases
+    from mondegreen.monitoring.corrected import detector_cases
     from mondegreen.records import Utterance
     from mondegreen.scoring.metrics import model_of
 
@@ -130,7 +130,7 @@ def _corrected(
     rows = read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)
     model = model_of([item.scored.hypothesis for item in learnt])
     with progress("reading corrected cases", None) as advance:
-        found = corrected_cases(DataManager(str(store)), model, rows, params, advance)
+        found = detector_cases(DataManager(str(store)), model, rows, params, advance)
     for count, reason in (
         (found.judging, "share something with what judges, or are in the training set"),
         (found.unusable, "lack the model's words, a word that was said, or their audio"),

@@ -28,7 +28,7 @@ from mondegreen.scoring.wording import percent, unsigned
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.monitoring.lm_texts import Source
+    from mondegreen.monitoring.lm_texts import TextSource
     from mondegreen.speech.fusion import Speller
     from mondegreen.speech.tuning import LmTuning, WeightRow
 
@@ -200,7 +200,7 @@ def _limits(prune: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _built(accounts: "list[Source]", facts: dict[str, Any], output: Path) -> "Iterator[str | RenderableType]":
+def _built(accounts: "list[TextSource]", facts: dict[str, Any], output: Path) -> "Iterator[str | RenderableType]":
     yield table(
         accounts,
         Column("source", lambda row: row.name),

@@ -11,7 +11,7 @@ from mondegreen.scoring.wording import many
 
 if TYPE_CHECKING:
     from mondegreen.project.scaffold import Made
-    from mondegreen.project.upgrading import Change
+    from mondegreen.project.upgrading import FileChange
 
 
 def init(
@@ -74,7 +74,7 @@ def _made(made: "Made") -> Iterator[str]:
     yield from (f"  {step}" for step in made.next_steps)
 
 
-def _changes(found: "list[Change]", written: list[str], unknown: list[str], write: bool) -> Iterator[str]:
+def _changes(found: "list[FileChange]", written: list[str], unknown: list[str], write: bool) -> Iterator[str]:
     for change in found:
         yield change.diff
         if change.path in written:

@@ -26,7 +26,7 @@ from mondegreen.cli.models import LiveOption, NameOption
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.registry.doctor import Finding
+    from mondegreen.registry.doctor import CheckResult
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -150,10 +150,10 @@ def _relocate() -> None:
     typer.echo(f"{len(changed)} paths were rewritten; the database as it was is {backup}.", err=True)
 
 
-def _findings(findings: "list[Finding]") -> "Iterator[RenderableType]":
+def _findings(findings: "list[CheckResult]") -> "Iterator[RenderableType]":
     from rich.text import Text
 
-    def text(finding: "Finding") -> Text:
+    def text(finding: "CheckResult") -> Text:
         found = Text(finding.text)
         return found.append("\nWhat now: ", "bold").append(finding.remedy) if finding.remedy else found
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mondegreen.config import Channel, Params
     from mondegreen.scoring.phrases import PhraseList
     from mondegreen.speech.ngram import NGramModel
-    from mondegreen.speech.shards import Manifest, Shard, ShardFacts
+    from mondegreen.speech.shards import Shard, ShardFacts, ShardManifest
     from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
     from mondegreen.storage import Stored
 
@@ -280,8 +280,8 @@ def transcribe_into(
     as_json: bool,
 ) -> None:
     """Does what of it is not done yet; exit code 1 where a recording or a shard could not be."""
-    from mondegreen.compute import Undone
-    from mondegreen.speech.corpus_transcription import Copy
+    from mondegreen.compute import FailedShard
+    from mondegreen.speech.corpus_transcription import ModelCopy
     from mondegreen.speech.shards import Run, Work, settings_of
     from mondegreen.speech.transcriber import load_transcriber
 
@@ -291,7 +291,9 @@ def transcribe_into(
     stt = load_transcriber(model, params, batch_seconds=batch_seconds, cached=False, phrases=phrases, lm=lm)
     warn_of_left_out(stt)
     settings, folder = settings_of(stt, channel, format), stt.model.folder
-    copy = Copy(params, model, stt.digest, stt.phrases, (("batch_seconds", batch_seconds), ("cached", False)), stt.lm)
+    copy = ModelCopy(
+        params, model, stt.digest, stt.phrases, (("batch_seconds", batch_seconds), ("cached", False)), stt.lm
+    )
     work = Work(out, settings, copy)
     opened = work if params.compute.engine == "ray" else partial(_ready, work.by(stt))
     del stt  # on a cluster each worker loads its own
@@ -303,7 +305,7 @@ def transcribe_into(
         for shard, result in run.carry_out(opened, folder, params.compute):
             heard += len(shard.inputs)
             advance(heard)
-            if isinstance(result, Undone):
+            if isinstance(result, FailedShard):
                 undone += 1
                 typer.echo(f"error: {shard.name} (from {shard.inputs[0]}) was not done: {result.why}", err=True)
     manifest = run.finish()
@@ -346,7 +348,7 @@ def _found(names: Sequence[str]) -> "Iterator[Stored]":
                 yield one
 
 
-def _tell_written(manifest: "Manifest", out: str, undone: int, as_json: bool) -> None:
+def _tell_written(manifest: "ShardManifest", out: str, undone: int, as_json: bool) -> None:
     failed = [(path, message) for shard in manifest.shards for path, message in shard.failed.items()]
     for _, message in failed[:_NAMED]:
         typer.echo(f"error: {message}", err=True)

@@ -33,8 +33,8 @@ from mondegreen.detector.features import (
     measure,
     transcript_words,
 )
-from mondegreen.detector.logistic import Fold, Labels, Matrix, choose_strength, fit, rounded
-from mondegreen.detector.measures import PRECISIONS, RECALLS, figures
+from mondegreen.detector.logistic import Fold, Matrix, choose_strength, fit, rounded
+from mondegreen.detector.measures import PRECISIONS, RECALLS, Labels, figures
 from mondegreen.errors import CaseError
 from mondegreen.files import write_json
 from mondegreen.records import Hypothesis, Split, Utterance

@@ -16,7 +16,7 @@ from mondegreen.config import DetectorParams
 from mondegreen.detector.features import (
     TYPE_OF,
     Acoustics,
-    ErrorType,
+    DetectedType,
     Features,
     SpeechRate,
     features,
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Transcription
 
 Goal = Literal["precision", "recall"]
-ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
+ERROR_TYPES: tuple[DetectedType, ...] = get_args(DetectedType)
 SUSPICIOUS = 0.9  # least score of a transcript that has a shape that speech does not have
-_SHAPES: frozenset[ErrorType] = frozenset({"rate_anomaly", "repeats", "out_of_lexicon"})
+_SHAPES: frozenset[DetectedType] = frozenset({"rate_anomaly", "repeats", "out_of_lexicon"})
 _MARGIN = 1e-3  # probabilities are kept so far from 0 and 1 before their log odds are taken
 _LOG_ODDS = ("confidence", "worst_word", "word_errors")
 _AGAIN = "run `mondegreen detector calibrate`"
@@ -57,7 +57,7 @@ class TypeThresholds(_CalibrationPart):
     clipped: float = 0.01  # clipped_audio above this share
 
 
-class Weight(_CalibrationPart):
+class FeatureWeight(_CalibrationPart):
     """A feature's part in the logistic regression: weight * (value - mean) / scale; nothing where it is unknown."""
 
     mean: float
@@ -95,7 +95,7 @@ class Calibration(_CalibrationPart):
     thresholds: TypeThresholds
     rate: SpeechRate
     intercept: float
-    features: dict[str, Weight]
+    features: dict[str, FeatureWeight]
     lexicon: tuple[str, ...]
 
     def contributions(self, found: Features) -> dict[str, float]:
@@ -120,7 +120,7 @@ class Detection(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     error_score: float = Field(ge=0, le=1)  # calibrated: the probability that the WER is above detector.error_wer
-    error_types: tuple[ErrorType, ...]
+    error_types: tuple[DetectedType, ...]
     is_error: bool  # error_score >= detector.threshold
     calibrated: bool  # False: by the built-in rules, whose score is no probability
 
@@ -176,8 +176,8 @@ class ErrorDetector:
         found = features(transcript, acoustics, self.rate, self.lexicon, self.params.error_wer)
         types = error_types(found, self.thresholds)
         if is_empty(transcript):
-            audible: tuple[ErrorType, ...] = tuple(kind for kind in types if kind in ("noise", "clipped_audio"))
-            kinds: tuple[ErrorType, ...] = ("empty_output", *audible)
+            audible: tuple[DetectedType, ...] = tuple(kind for kind in types if kind in ("noise", "clipped_audio"))
+            kinds: tuple[DetectedType, ...] = ("empty_output", *audible)
             return Detection(error_score=1.0, error_types=kinds, is_error=True, calibrated=self.calibrated)
         if self.calibration:
             contributions = self.calibration.contributions(found)
@@ -254,9 +254,9 @@ def _lexicon_text(params: DetectorParams) -> str:
         raise UsageError(f"detector.lexicon: {problem}", "Name a word list, one word a line, or null.") from None
 
 
-def error_types(found: Features, limits: TypeThresholds) -> tuple[ErrorType, ...]:
+def error_types(found: Features, limits: TypeThresholds) -> tuple[DetectedType, ...]:
     """The types of a transcript that is not empty, in the order of `ERROR_TYPES`; NaN fires nothing."""
-    fired: dict[ErrorType, bool] = {
+    fired: dict[DetectedType, bool] = {
         "low_confidence": found.confidence < limits.confidence,
         "rate_anomaly": max(found.too_slow, found.too_fast) > limits.rate,
         "repeats": found.repeats > limits.repeats,
@@ -267,7 +267,7 @@ def error_types(found: Features, limits: TypeThresholds) -> tuple[ErrorType, ...
     return tuple(kind for kind in ERROR_TYPES if fired.get(kind))
 
 
-def rule_score(found: Features, types: tuple[ErrorType, ...]) -> float:
+def rule_score(found: Features, types: tuple[DetectedType, ...]) -> float:
     """The score without a calibration: the probability of too many wrong words by the words' own confidences.
 
     At least 0.9 for a rate anomaly, a loop or a burst of unknown words: a model in a loop is often sure of itself.
@@ -277,7 +277,7 @@ def rule_score(found: Features, types: tuple[ErrorType, ...]) -> float:
     return max(score, SUSPICIOUS) if _SHAPES & set(types) else score
 
 
-def types_by_weight(contributions: dict[str, float]) -> tuple[ErrorType, ...]:
+def types_by_weight(contributions: dict[str, float]) -> tuple[DetectedType, ...]:
     """The type whose features raise the score most, for a misheard transcript that passes no threshold.
 
     Args:

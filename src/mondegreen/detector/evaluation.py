@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import DetectorParams
 from mondegreen.detector.calibration import ReferencedUtterance
 from mondegreen.detector.detector import ERROR_TYPES, Calibration, Detection, ErrorDetector, OperatingThreshold
-from mondegreen.detector.measures import Bin, Labels, Measure, Scores, measures, reliability
+from mondegreen.detector.measures import Bin, Labels, MeasuredFigure, Scores, measures, reliability
 from mondegreen.errors import CaseError
 from mondegreen.scoring.metrics import model_of
 from mondegreen.scoring.normalizer import NormalizerName, normalizer_id
@@ -28,7 +28,7 @@ class Scorer(_ReportPart):
 
     name: str
     flagged: int
-    measures: dict[str, Measure]
+    measures: dict[str, MeasuredFigure]
 
 
 class Reached(_ReportPart):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Transcript = Hypothesis | Transcription
 
 Decibel = float
-ErrorType = Literal[
+DetectedType = Literal[
     "low_confidence", "empty_output", "rate_anomaly", "repeats", "out_of_lexicon", "noise", "clipped_audio"
 ]
 UNKNOWN = float("nan")
@@ -75,7 +75,7 @@ class Features:
 
 
 # Which error type a feature speaks for.
-TYPE_OF: dict[str, ErrorType] = {
+TYPE_OF: dict[str, DetectedType] = {
     **dict.fromkeys(("confidence", "worst_word", "word_errors"), "low_confidence"),
     **dict.fromkeys(("nbest_margin", "nbest_disagreement"), "low_confidence"),
     **dict.fromkeys(("too_slow", "too_fast"), "rate_anomaly"),

@@ -11,11 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mondegreen.detector.detector import (
-    Weight,
+    FeatureWeight,
 )
+from mondegreen.detector.measures import Labels
 
 Matrix = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.bool_]
 Fold = npt.NDArray[np.int64]
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C: small is a strong pull to the base rate
 _DIGITS = 6  # significant ones of what is kept: the last bits of an optimiser differ between machines
@@ -35,10 +35,10 @@ class Regression:
         standard = np.nan_to_num((matrix - self.means) / self.scales)
         return np.asarray(1 / (1 + np.exp(-(self.intercept + standard @ self.slopes))))
 
-    def weights(self) -> list[Weight]:
+    def weights(self) -> list[FeatureWeight]:
         """The parts of the features, as a calibration keeps them."""
         return [
-            Weight(mean=rounded(mean), scale=rounded(scale), weight=rounded(slope))
+            FeatureWeight(mean=rounded(mean), scale=rounded(scale), weight=rounded(slope))
             for mean, scale, slope in zip(self.means, self.scales, self.slopes, strict=True)
         ]
 

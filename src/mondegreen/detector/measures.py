@@ -20,7 +20,7 @@ _DEFINED = 0.9  # least share of the resamples in which a figure must exist to h
 _CHUNK = 4_000_000  # weights held at once: 32 MB
 
 
-class Measure(BaseModel):
+class MeasuredFigure(BaseModel):
     """A figure and its interval; None where it does not exist (no ROC-AUC where all were misheard)."""
 
     model_config = ConfigDict(frozen=True)
@@ -60,7 +60,7 @@ class _Curve:
 
 def measures(
     misheard: Labels, scores: Scores, clusters: Sequence[str], threshold: float, seed: int
-) -> dict[str, Measure]:
+) -> dict[str, MeasuredFigure]:
     """Every figure with its 95 % percentile interval from resampling whole clusters (see `scoring.significance`).
 
     Args:
@@ -186,11 +186,11 @@ def _resamples(clusters: Sequence[str], seed: int) -> Iterator[npt.NDArray[np.fl
         yield drawn[:, member].astype(np.float64)
 
 
-def _measure(value: float, samples: npt.NDArray[np.float64]) -> Measure:
+def _measure(value: float, samples: npt.NDArray[np.float64]) -> MeasuredFigure:
     if not np.isfinite(value):
-        return Measure(value=None, low=None, high=None)
+        return MeasuredFigure(value=None, low=None, high=None)
     defined = samples[np.isfinite(samples)]
     if len(defined) < _DEFINED * len(samples):
-        return Measure(value=round(value, 6), low=None, high=None)
+        return MeasuredFigure(value=round(value, 6), low=None, high=None)
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Measure(value=round(value, 6), low=round(float(low), 6), high=round(float(high), 6))
+    return MeasuredFigure(value=round(value, 6), low=round(float(low), 6), high=round(float(high), 6))

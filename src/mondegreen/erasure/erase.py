@@ -22,7 +22,7 @@ from mondegreen.cases.erasing import (
     overwrite_freed,
     unneeded_recordings,
 )
-from mondegreen.cases.selecting import JOURNAL, Selection, Wanted, dataset_versions_of, select_for_erasure, texts_of
+from mondegreen.cases.selecting import JOURNAL, ErasedCases, Wanted, dataset_versions_of, select_for_erasure, texts_of
 from mondegreen.cases.store import DataManager
 from mondegreen.config import RetentionDays
 from mondegreen.db import reading, transaction
@@ -35,11 +35,10 @@ from mondegreen.tables import ErasureRow
 
 ANSWERS = "llm"  # below it: answers of a language model, which tell nobody whose words they are
 _DRAIN = 5.0  # seconds for a running server to write down what waits
-Advance = Callable[[int], None]
 _log = logging.getLogger(__name__)
 
 
-class Counts(BaseModel):
+class ErasureCounts(BaseModel):
     """How much goes."""
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +68,7 @@ class Erasure(BaseModel):
     dry_run: bool = False
     number: int | None = None  # of the entry; None where nothing was written
     what: str
-    counts: Counts
+    counts: ErasureCounts
     cases: tuple[str, ...]
     files: tuple[FoundFile, ...]
     copies: tuple[Copy, ...] = ()
@@ -84,9 +83,9 @@ class _Journal(BaseModel):
     at: AwareDatetime
     who: str
     reason: str
-    selection: Selection
+    selection: ErasedCases
     sizes: tuple[int, ...]  # of the recordings
-    counts: Counts
+    counts: ErasureCounts
     versions: tuple[int, ...]  # dataset versions that held the cases
     files: tuple[FoundFile, ...]
 
@@ -145,7 +144,7 @@ class Eraser:
         sizes = self._sizes(selection)
         files = self._files(selection, texts, sizes, apply=False)
         spooled = erase_spooled(self._spool, goes(selection), selection.recordings, apply=False)
-        counts = Counts(
+        counts = ErasureCounts(
             cases=len(selection.cases),
             recordings=len(selection.recordings),
             silenced_cases=len(selection.silenced),
@@ -204,7 +203,7 @@ class Eraser:
     def _spool(self) -> Path:
         return self._manager.folder / "serve"
 
-    def _spooled(self, selection: Selection) -> int:
+    def _spooled(self, selection: ErasedCases) -> int:
         """Empties the spool of it; how many answers a running server still holds after it had time to drop them."""
         deadline = time.monotonic() + _DRAIN
         while True:
@@ -213,7 +212,7 @@ class Eraser:
                 return held
             time.sleep(0.2)
 
-    def _sizes(self, selection: Selection) -> tuple[int, ...]:
+    def _sizes(self, selection: ErasedCases) -> tuple[int, ...]:
         sizes: set[int] = set()
         for sha256 in selection.recordings:
             try:
@@ -222,7 +221,9 @@ class Eraser:
                 continue
         return tuple(sorted(sizes))
 
-    def _files(self, selection: Selection, texts: set[str], sizes: tuple[int, ...], *, apply: bool) -> list[FoundFile]:
+    def _files(
+        self, selection: ErasedCases, texts: set[str], sizes: tuple[int, ...], *, apply: bool
+    ) -> list[FoundFile]:
         """Files of ours that lose something, and others that hold something."""
         if not (selection.cases or selection.recordings):
             return []
@@ -266,7 +267,7 @@ class _Alone:
         self._lock.__exit__(None, None, None)
 
 
-def goes(selection: Selection) -> Callable[[Answer], bool]:
+def goes(selection: ErasedCases) -> Callable[[Answer], bool]:
     """Whether an answer that waits on disk is erased."""
     recordings = set() if selection.aged else set(selection.recordings)
 

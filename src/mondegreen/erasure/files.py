@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.cases.selecting import Selection, digests_of
+from mondegreen.cases.selecting import ErasedCases, digests_of
 from mondegreen.files import lock, sha256_file, write_bytes, write_text
 from mondegreen.tables import search_words
 
@@ -24,7 +24,7 @@ _HEX = re.compile(rb"[0-9a-f]{16,}")
 _TAG = re.compile(r"<[^>]{0,200}>")
 _WORDS, _CHARACTERS = 3, 12  # a shorter text is said by many: where no id stands beside it, it says nothing of anybody
 GONE = object()  # what `pruned` makes of a part that goes as a whole
-Action = Literal["remove", "rewrite", "name"]
+FileAction = Literal["remove", "rewrite", "name"]
 _LIVE = ("mondegreen.db", "mondegreen.db-wal", "mondegreen.db-shm")
 _SOUND = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".webm", ".g722", ".npy"}
 _MOST = 64 << 20  # bytes of a file that is neither text nor a database and is looked through all the same
@@ -41,7 +41,7 @@ class Content:
         sizes: bytes of the recordings, so that few files have to be hashed.
     """
 
-    def __init__(self, selection: Selection, texts: Collection[str], sizes: Collection[int]) -> None:
+    def __init__(self, selection: ErasedCases, texts: Collection[str], sizes: Collection[int]) -> None:
         whole = set(selection.recordings) - set(selection.muted)  # of the muted ones the texts stay
         self._rows = {key[:_ID].encode() for key in {*selection.cases, *digests_of(whole)}}
         self._audio = self._rows | {key[:_ID].encode() for key in digests_of(selection.muted)}
@@ -109,7 +109,7 @@ class FoundFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str
-    action: Action
+    action: FileAction
 
 
 def files_below(folder: Path, *without: Path) -> Iterator[Path]:
@@ -130,7 +130,7 @@ def files_below(folder: Path, *without: Path) -> Iterator[Path]:
                 yield path
 
 
-def erase_in_file(path: Path, content: Content, *, apply: bool) -> Action | None:
+def erase_in_file(path: Path, content: Content, *, apply: bool) -> FileAction | None:
     """Takes what is erased out of a file of ours, or says what would be done."""
     if path.name in _LIVE or path.suffix == ".lock":
         return None
@@ -171,13 +171,13 @@ def _looked_at(path: Path) -> bytes | None:
         return None if large else start + stream.read()
 
 
-def _remove(path: Path, apply: bool) -> Action:
+def _remove(path: Path, apply: bool) -> FileAction:
     if apply:
         path.unlink(missing_ok=True)
     return "remove"
 
 
-def _rows(path: Path, content: Content, apply: bool) -> Action | None:
+def _rows(path: Path, content: Content, apply: bool) -> FileAction | None:
     """A line a record; in CSV a quoted cell may hold line breaks."""
     memory = path.with_suffix(".lock")  # of whoever adds to the hypotheses that are remembered
     with lock(memory) if memory.exists() else nullcontext():
@@ -207,7 +207,7 @@ def _records(raw: bytes, quoted: bool) -> Iterator[bytes]:
         yield record
 
 
-def _json(path: Path, raw: bytes, content: Content, apply: bool) -> Action | None:
+def _json(path: Path, raw: bytes, content: Content, apply: bool) -> FileAction | None:
     try:
         tree: Any = json.loads(raw)
     except (ValueError, RecursionError):
@@ -222,7 +222,7 @@ def _json(path: Path, raw: bytes, content: Content, apply: bool) -> Action | Non
     return "rewrite"
 
 
-def _features(path: Path, content: Content, apply: bool) -> Action | None:
+def _features(path: Path, content: Content, apply: bool) -> FileAction | None:
     """A shard of the feature cache, by the digests that its features are kept under."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file

@@ -23,7 +23,7 @@ from mondegreen.speech.manifest import Examination, Manifest, Share, SharedTexts
 from mondegreen.speech.spelling import FindModel, Spelling, local_model
 from mondegreen.speech.splits import JUDGED_TEXT
 
-Kind = Literal["lost", "doubt", "note"]
+FindingKind = Literal["lost", "doubt", "note"]
 EXAMPLES = 20  # of a finding, the worst ones
 _FEWEST = 10  # references from which on a rate of speech can be called unusual
 _UNUSUAL = 3.5  # modified z-score: Iglewicz & Hoaglin, How to Detect and Handle Outliers, 1993
@@ -31,7 +31,7 @@ _ONSET = 8  # letters: what pauses before and after an utterance take, however s
 _LEAST_SPREAD = 0.1  # of the natural log of the rate; equal clips would make every other one unusual
 
 
-class Example(BaseModel):
+class FindingExample(BaseModel):
     """A file or a text of a finding."""
 
     model_config = ConfigDict(frozen=True)
@@ -45,10 +45,10 @@ class Finding(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     code: str
-    kind: Kind
+    kind: FindingKind
     count: int
     what: str
-    examples: list[Example]  # the worst first
+    examples: list[FindingExample]  # the worst first
 
 
 class DataReport(BaseModel):
@@ -206,7 +206,7 @@ def _grouped(problems: Sequence[Problem], seen: Sequence[Examined]) -> Iterator[
             count=len(members),
             what=_MEANING.get(reason, reason.replace("_", " ")),
             examples=[
-                Example(
+                FindingExample(
                     path=problem.path,
                     detail=problem.message.removeprefix(problem.path).split("\n")[0].strip(),
                     sha256=digests[problem.path].sha256,
@@ -229,7 +229,7 @@ def _noticed(notices: Sequence[Notice]) -> Iterator[Finding]:
             kind="lost" if code in _LOST else "note" if code in _UNDERSTOOD else "doubt",
             count=len(told),
             what=_MEANING.get(code, code.replace("_", " ")),
-            examples=[Example(path=_place(notice), detail=notice.message) for notice in told[:EXAMPLES]],
+            examples=[FindingExample(path=_place(notice), detail=notice.message) for notice in told[:EXAMPLES]],
         )
 
 
@@ -258,12 +258,16 @@ def _own(found: Sequence[Found], seen: Sequence[Examined], referenced: Sequence[
     )  # fmt: skip
     yield from _unusual(referenced)
     if silent := [one for item, one in pairs if not item.reference and not one.reason and item.domain == "target"]:
-        examples = [Example(path=one.path, detail="", sha256=one.sha256) for one in silent[:EXAMPLES]]
+        examples = [FindingExample(path=one.path, detail="", sha256=one.sha256) for one in silent[:EXAMPLES]]
         yield Finding(code="without_reference", kind="note", count=len(silent), what="no reference", examples=examples)
 
 
 def _twins(
-    code: str, kind: Kind, what: str, pairs: Sequence[tuple[Found, Examined]], key: Callable[[Found, Examined], str]
+    code: str,
+    kind: FindingKind,
+    what: str,
+    pairs: Sequence[tuple[Found, Examined]],
+    key: Callable[[Found, Examined], str],
 ) -> Iterator[Finding]:
     """Files that share a key, beyond the first of each; the largest group first."""
     groups: dict[str, list[Examined]] = defaultdict(list)
@@ -278,7 +282,7 @@ def _twins(
             count=sum(len(group) for group in shared),
             what=what,
             examples=[
-                Example(path=group[0].path, detail="and " + ", ".join(_names(group[1:])), sha256=group[0].sha256)
+                FindingExample(path=group[0].path, detail="and " + ", ".join(_names(group[1:])), sha256=group[0].sha256)
                 for group in shared[:EXAMPLES]
             ],
         )
@@ -309,7 +313,7 @@ def _unusual(referenced: Sequence[Referenced]) -> Iterator[Finding]:
             count=len(worst),
             what="far more or fewer words a second than the others: another's text?",
             examples=[
-                Example(path=one.path, detail=_spoken(words, one.seconds), sha256=one.sha256)
+                FindingExample(path=one.path, detail=_spoken(words, one.seconds), sha256=one.sha256)
                 for one, words in (rows[index] for index in worst[:EXAMPLES])
             ],
         )

@@ -14,7 +14,7 @@ from mondegreen.delimited import Notice
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.speech.corpus import look_through
 
-Format = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
+CorpusFormat = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
 EXAMPLES = 5  # of what was left out for one reason
 
 
@@ -49,11 +49,11 @@ class Left:
     message: str
 
 
-Row = Entry | Left
+EntryRow = Entry | Left
 
 
 @dataclass(frozen=True)
-class Corpus:
+class SourceCorpus:
     """Where a corpus lies, and what the user says of it.
 
     Args:
@@ -142,7 +142,7 @@ class ImportReport(BaseModel):
     """What `mondegreen data import` did. rows = taken + there_already + all that were left out."""
 
     model_config = ConfigDict(frozen=True)
-    format: Format
+    format: CorpusFormat
     source: str
     into: str
     condition: str

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from mondegreen.delimited import decoded
 from mondegreen.errors import UsageError
-from mondegreen.intake.entries import Corpus, Entry, Left, Row
+from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus
 from mondegreen.scoring.transcript_files import is_span, read_lines
 
 _IGNORED, _GAP = "ignore_time_segment_in_scoring", "inter_segment_gap"  # sclite's text and speaker of such segments
 
 
-def read_kaldi(corpus: Corpus) -> Iterator[Row]:
+def read_kaldi(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """A Kaldi data folder: wav.scp and text, optionally utt2spk and segments.
 
     An entry of wav.scp that is a command (it ends with a bar) or lies within an archive is never run or opened; its
@@ -78,7 +78,9 @@ def _kaldi_span(where: str, written: str) -> tuple[str, float, float | None, int
     return recording, span[0], None if span[1] == -1 else span[1], channel
 
 
-def _kaldi_audio(corpus: Corpus, where: str, recording: str, recordings: Mapping[str, tuple[int, str]]) -> Path | Left:
+def _kaldi_audio(
+    corpus: SourceCorpus, where: str, recording: str, recordings: Mapping[str, tuple[int, str]]
+) -> Path | Left:
     if recording not in recordings:
         return Left(where, "no_audio", f"there is no recording {recording} in wav.scp")
     number, written = recordings[recording]
@@ -88,7 +90,7 @@ def _kaldi_audio(corpus: Corpus, where: str, recording: str, recordings: Mapping
     return corpus.find(written) or missing(where, written)
 
 
-def read_librispeech(corpus: Corpus) -> Iterator[Row]:
+def read_librispeech(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """A LibriSpeech folder, or several: reader/chapter/reader-chapter.trans.txt beside the .flac files.
 
     Source: Panayotov et al., "LibriSpeech: an ASR corpus based on public domain audio books", ICASSP 2015.
@@ -109,7 +111,7 @@ def read_librispeech(corpus: Corpus) -> Iterator[Row]:
                 yield Entry(where, key, audio, text[0].strip() if text else "", key.split("-")[0], chapter)
 
 
-def read_stm(corpus: Corpus) -> Iterator[Row]:
+def read_stm(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """An .stm file, or a folder of them; the recordings lie beside or in the folder of --audio, by their stem.
 
     Source: NIST SCTK, sclite's doc/infmts.htm.

@@ -22,13 +22,13 @@ from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import write_text
 from mondegreen.intake.entries import (
     EXAMPLES,
-    Corpus,
+    CorpusFormat,
     Entry,
-    Format,
+    EntryRow,
     ImportReport,
     Left,
     Reason,
-    Row,
+    SourceCorpus,
     reasons,
     safe_name,
     shown,
@@ -40,7 +40,7 @@ from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of
 from mondegreen.speech.channels import named_channel
 from mondegreen.speech.corpus import EXTENSIONS, look_through
 
-READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
+READERS: Mapping[CorpusFormat, Callable[[SourceCorpus], Iterator[EntryRow]]] = {
     "nemo": read_nemo,
     "kaldi": read_kaldi,
     "commonvoice": read_commonvoice,
@@ -50,7 +50,7 @@ READERS: Mapping[Format, Callable[[Corpus], Iterator[Row]]] = {
     "csv": read_csv,
 }
 Way = Literal["copied", "linked", "cut"]
-Track = Callable[[Sequence[Row]], Iterable[Row]]
+TrackRows = Callable[[Sequence[EntryRow]], Iterable[EntryRow]]
 _SLACK: Seconds = 0.05  # by which a segment may end after its recording: tables round
 _LOSSLESS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
 # How samples are read so that writing them again gives the same ones; anything else decodes to 16 bit.
@@ -58,7 +58,13 @@ _EXACT = {"PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "f
 
 
 def import_corpus(
-    kind: Format, corpus: Corpus, into: Path, condition: str = "", *, link: bool = False, track: Track = iter
+    kind: CorpusFormat,
+    corpus: SourceCorpus,
+    into: Path,
+    condition: str = "",
+    *,
+    link: bool = False,
+    track: TrackRows = iter,
 ) -> ImportReport:
     """Takes every utterance of a corpus that can be taken.
 
@@ -84,7 +90,9 @@ def import_corpus(
     return _report(kind, corpus, into, condition, rows, take(rows, into, condition, link=link, track=track))
 
 
-def _report(kind: Format, corpus: Corpus, into: Path, condition: str, rows: list[Row], done: "Taken") -> ImportReport:
+def _report(
+    kind: CorpusFormat, corpus: SourceCorpus, into: Path, condition: str, rows: list[EntryRow], done: "Taken"
+) -> ImportReport:
     entries = [*done.new.values(), *done.there.values()]
     ways = list(done.ways.values())
     return ImportReport(
@@ -119,7 +127,7 @@ def _speakers(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"speakers: {message}"
 
 
-def _moved(corpus: Corpus) -> Reason:
+def _moved(corpus: SourceCorpus) -> Reason:
     lines = [shown(f"{written} read as {path}") for written, path in corpus.moved.items()]
     return Reason(count=len(lines), examples=lines[:EXAMPLES])
 
@@ -129,7 +137,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _unlisted(corpus: Corpus, rows: list[Row], into: Path) -> Reason:
+def _unlisted(corpus: SourceCorpus, rows: list[EntryRow], into: Path) -> Reason:
     """Recordings below the source's folder that no row names; where rows name none there, it is no such folder."""
     named = {_real(row.audio) for row in rows if isinstance(row, Entry)}
     found = look_through(corpus.folder)
@@ -150,7 +158,7 @@ class Taken:
     ways: dict[str, Way] = field(default_factory=dict)  # of the new ones
 
 
-def take(rows: Sequence[Row], into: Path, condition: str, *, link: bool, track: Track = iter) -> Taken:
+def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, track: TrackRows = iter) -> Taken:
     """Copies, links or cuts every recording to into/audio/condition and adds its row to into/references.csv.
 
     Args:

@@ -19,10 +19,10 @@ from mondegreen.intake.entries import Entry
 from mondegreen.intake.importing import take
 from mondegreen.scoring.wer import count_words
 from mondegreen.speech.corpus import Found, discover
+from mondegreen.speech.splits import TextKey
 from mondegreen.speech.transcriber import Failure, Transcription
 
 Hear = Callable[[Sequence[Path]], Iterator[Transcription | Failure]]
-Text = Callable[[str], str]
 WORDS = 2_000  # of a set that shows a margin of two points: docs/verdict.md
 MAX_WER = 0.1
 _OTHER = "Name a folder with recordings and references.csv: --from FOLDER (docs/verdict.md says where to find some)."
@@ -81,7 +81,7 @@ def pick_retention(
     data: Path,
     wanted: int,
     hear: Hear,
-    text: Text,
+    text: TextKey,
     *,
     seed: int,
     max_duration: float,
@@ -141,7 +141,7 @@ def pick_retention(
 class _Known:
     """What a data folder holds already."""
 
-    def __init__(self, data: Path, text: Text) -> None:
+    def __init__(self, data: Path, text: TextKey) -> None:
         found = discover(data) if data.is_dir() else []
         self._text = text
         self._texts = {text(item.reference) for item in found} - {""}
@@ -179,7 +179,7 @@ def _in_turn(found: Sequence[Found], seed: int) -> list[Found]:
     return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _misheard(item: Found, result: Transcription | Failure, text: Text, max_duration: float, max_wer: float) -> str:
+def _misheard(item: Found, result: Transcription | Failure, text: TextKey, max_duration: float, max_wer: float) -> str:
     if isinstance(result, Failure):
         return result.reason
     if result.duration > max_duration:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.intake.entries import Corpus, Entry, Left, Row, safe_name
+from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, safe_name
 from mondegreen.intake.formats import missing, numbered
 from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
 from mondegreen.speech.audio import duration_of
@@ -30,7 +30,7 @@ _SAME_LENGTH = 0.05  # seconds by which a manifest's duration may differ from th
 _MAPPED = " (--map)"  # a column that the user names goes before those that are known by their own name
 
 
-def read_nemo(corpus: Corpus) -> Iterator[Row]:
+def read_nemo(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """A NeMo manifest: JSON objects a line with audio_filepath and text, for segments also offset and duration.
 
     A duration that is not that of the file makes a segment. Source: NVIDIA NeMo, "Preparing Custom ASR Data"
@@ -39,17 +39,17 @@ def read_nemo(corpus: Corpus) -> Iterator[Row]:
     yield from _objects(corpus, corpus.source, by_duration=True)
 
 
-def read_json_lines(corpus: Corpus) -> Iterator[Row]:
+def read_json_lines(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """JSON objects a line with the fields of a table's columns; only a start or an end makes a segment."""
     yield from _objects(corpus, corpus.source)
 
 
-def read_csv(corpus: Corpus) -> Iterator[Row]:
+def read_csv(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """Any table with a header that has a column for the recording's path: read_table's separators and encodings."""
     yield from _records(corpus, corpus.source)
 
 
-def read_commonvoice(corpus: Corpus) -> Iterator[Row]:
+def read_commonvoice(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """A Common Voice .tsv; the recordings lie in clips/ beside it.
 
     Source: Ardila et al., "Common Voice: a massively-multilingual speech corpus", LREC 2020.
@@ -61,7 +61,7 @@ def read_commonvoice(corpus: Corpus) -> Iterator[Row]:
     yield from _records(replace(corpus, audio=corpus.audio or (clips if clips.is_dir() else None)), corpus.source)
 
 
-def read_audiofolder(corpus: Corpus) -> Iterator[Row]:
+def read_audiofolder(corpus: SourceCorpus) -> Iterator[EntryRow]:
     """A folder of Hugging Face's audiofolder: metadata.csv or metadata.jsonl, in it or in the folders of its splits.
 
     Source: huggingface.co/docs/datasets/audio_dataset.
@@ -75,7 +75,7 @@ def read_audiofolder(corpus: Corpus) -> Iterator[Row]:
         yield from _objects(corpus, path) if path.suffix == ".jsonl" else _records(corpus, path)
 
 
-def _objects(corpus: Corpus, path: Path, by_duration: bool = False) -> Iterator[Row]:
+def _objects(corpus: SourceCorpus, path: Path, by_duration: bool = False) -> Iterator[EntryRow]:
     """The rows of JSON lines."""
     free = {ours: others for ours, others in FIELDS.items() if ours not in corpus.columns.values()}
     names = {column.lower(): ours for ours, others in free.items() for column in (ours, *others)}
@@ -113,7 +113,7 @@ def _rivals(fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return ""
 
 
-def _records(corpus: Corpus, path: Path) -> Iterator[Row]:
+def _records(corpus: SourceCorpus, path: Path) -> Iterator[EntryRow]:
     """The rows of a table."""
     mapped = {ours: column for column, ours in corpus.columns.items()}
     known = {ours: others for ours, others in FIELDS.items() if ours not in mapped}
@@ -135,7 +135,9 @@ def _records(corpus: Corpus, path: Path) -> Iterator[Row]:
         yield _entry(corpus, path.parent, where, fields)
 
 
-def _entry(corpus: Corpus, folder: Path, where: str, fields: Mapping[str, Any], by_duration: bool = False) -> Row:
+def _entry(
+    corpus: SourceCorpus, folder: Path, where: str, fields: Mapping[str, Any], by_duration: bool = False
+) -> EntryRow:
     """The utterance that a row describes.
 
     Args:
@@ -170,7 +172,7 @@ def _entry(corpus: Corpus, folder: Path, where: str, fields: Mapping[str, Any], 
 
 
 def _named(
-    corpus: Corpus,
+    corpus: SourceCorpus,
     where: str,
     audio: Path,
     fields: Mapping[str, Any],

@@ -10,7 +10,7 @@ from torch.nn.functional import ctc_loss
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import UsageError, VocabularyError
-from mondegreen.speech.acoustic_model import AcousticModel, Features
+from mondegreen.speech.acoustic_model import AcousticModel, EncoderFeatures
 from mondegreen.speech.audio import load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import LogProbs
@@ -79,7 +79,7 @@ class AcousticScorer:
             lattices = self.model.lattices([features[index] for index in group])
             yield from zip(group, lattices, strict=True)
 
-    def _features(self, path: Path) -> Features:
+    def _features(self, path: Path) -> EncoderFeatures:
         return self._cache.get_or_compute(
             content_digest(path), lambda: torch.from_numpy(self.model.features(load_audio(path, max_missing_share=1)))
         ).numpy()

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from mondegreen.config import Params
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.scoring.decision import Question, decide
+from mondegreen.scoring.decision import TestQuestion, decide
 from mondegreen.scoring.paired_sets import PairedTestSets
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
@@ -91,7 +91,7 @@ def open_ledger(folder: Path | None = None) -> Iterator[LookLedger]:
         engine.dispose()
 
 
-def judge(sets: PairedTestSets, params: Params, ledger: LookLedger, question: Question = "better") -> Verdict:
+def judge(sets: PairedTestSets, params: Params, ledger: LookLedger, question: TestQuestion = "better") -> Verdict:
     """The verdict, with this look counted. A test set without a reference cannot be looked at."""
     look = ledger.look(sets, params.validate_.alpha) if sets.judging else None
     return decide(sets, params, look, question)

@@ -30,7 +30,7 @@ from mondegreen.scoring.comparison import ROLES
 from mondegreen.scoring.metrics import llm_references, model_of
 from mondegreen.scoring.normalizer import normalize, text_key
 from mondegreen.scoring.recording_names import RecordingNames
-from mondegreen.scoring.references import Row, match_recordings
+from mondegreen.scoring.references import ReferenceRow, match_recordings
 from mondegreen.scoring.wording import many, some
 from mondegreen.speech.admission import admitted_replay
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
@@ -41,7 +41,7 @@ from mondegreen.speech.finetuning import FinetuneResult, finetune, keep_one
 from mondegreen.speech.model import load_model
 from mondegreen.speech.processes import processes
 from mondegreen.speech.spelling import check_spelling, summary
-from mondegreen.speech.splits import JUDGED_TEXT, Rule, assign_splits, check_leakage, enough_speakers
+from mondegreen.speech.splits import JUDGED_TEXT, SplitRule, assign_splits, check_leakage, enough_speakers
 from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def guide_utterances(
     def text(reference: str) -> str:
         return text_key(reference, params.score.normalizer)
 
-    rule = Rule(text, enough_speakers(rows, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
+    rule = SplitRule(text, enough_speakers(rows, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     own = [row for row in rows if row.domain != "replay"]
     fixed = {item.path.as_posix(): item.split for item in found if item.split}
     dealt = assign_splits(own, rule, seed=params.seed, dev=dev, test=held_out, fixed=fixed)
@@ -108,7 +108,7 @@ def _with_references(folder: Path, references: Path | None, channel: Channel) ->
     return [_referenced(item, rows.get(name)) for name, item in by_name.items()]
 
 
-def _referenced(item: Found, row: Row | None) -> Found:
+def _referenced(item: Found, row: ReferenceRow | None) -> Found:
     """The row of the named CSV goes before the folder's own, and both before a .txt file."""
     if row and row.text:
         return replace(

@@ -12,7 +12,7 @@ from mondegreen.loop.validator import ModelValidator, ValidationConfig, Validati
 from mondegreen.progress import progress
 from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.regression_runs import record_run, suites_registered
-from mondegreen.scoring.decision import Question
+from mondegreen.scoring.decision import TestQuestion
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
 from mondegreen.speech.corpus_transcription import corpus_transcriber, transcribe_corpus
 from mondegreen.speech.model_folder import phrases_in, resolve_model
@@ -45,7 +45,7 @@ def judged(
     params: Params,
     described: str,
     on_dev: bool = False,
-    question: Question = "better",
+    question: TestQuestion = "better",
 ) -> Proposal:
     """Both hear test and retention (dev in a trial); on test the one that is judged becomes Staging/@challenger.
 

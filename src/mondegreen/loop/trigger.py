@@ -32,7 +32,7 @@ class _TriggerRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Counts(_TriggerRecord):
+class CaseCounts(_TriggerRecord):
     """What the rule looks at. A case is new until a round that was completed has trained on it."""
 
     total_error_cases: int
@@ -71,7 +71,7 @@ class TriggerDecision(_TriggerRecord):
     by_error_rate: bool
     conditions: tuple[Condition, ...]
     notes: tuple[str, ...]
-    counts: Counts
+    counts: CaseCounts
 
     @property
     def reasons(self) -> list[str]:
@@ -111,7 +111,7 @@ class ThresholdStep(_TriggerRecord):
     text: str
 
 
-def apply_rule(counts: Counts, config: TriggerParams, min_error_cases: int) -> TriggerDecision:
+def apply_rule(counts: CaseCounts, config: TriggerParams, min_error_cases: int) -> TriggerDecision:
     """The rule.
 
     Args:
@@ -180,7 +180,7 @@ def needed_cases(config: TriggerParams, steps: list[ThresholdStep]) -> int:
     return steps[-1].after if steps else config.min_error_cases
 
 
-def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
+def count(engine: Engine, window_hours: float, now: datetime) -> CaseCounts:
     """Counts cases and the inferences of the last hours, at one moment of the database."""
     with reading(engine) as session:
         trained = trained_version(session)
@@ -201,7 +201,7 @@ def count(engine: Engine, window_hours: float, now: datetime) -> Counts:
         found = select(*kinds, func.count()).where(*window).group_by(*kinds)
         seen = Counter({(wrong, scored): count for wrong, scored, count in session.execute(found)})
         future = session.scalar(select(func.count()).where(InferenceRow.at > now)) or 0
-    return Counts(
+    return CaseCounts(
         total_error_cases=total,
         corrected_cases=sum(by_method.values()),
         by_method=by_method,
@@ -230,7 +230,7 @@ def _at_least(name: str, what: str, value: int, threshold: int) -> Condition:
     return Condition(name=name, value=value, threshold=threshold, met=met, text=text)
 
 
-def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
+def _error_rate(counts: CaseCounts, config: TriggerParams) -> Condition:
     value, threshold = counts.error_rate, config.error_rate_threshold
     met = value is not None and value >= threshold
     window = f"over the last {config.window_hours:g} h"
@@ -250,7 +250,7 @@ def _error_rate(counts: Counts, config: TriggerParams) -> Condition:
     )
 
 
-def _notes(counts: Counts, config: TriggerParams) -> list[str]:
+def _notes(counts: CaseCounts, config: TriggerParams) -> list[str]:
     notes = []
     if counts.from_future:
         notes.append(

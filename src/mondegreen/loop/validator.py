@@ -10,14 +10,15 @@ from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
 from mondegreen.files import write_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
+from mondegreen.progress import Advance
 from mondegreen.records import Domain, Hypothesis, Utterance
 from mondegreen.scoring.comparison import ROLES
-from mondegreen.scoring.decision import Question, try_out
+from mondegreen.scoring.decision import TestQuestion, try_out
 from mondegreen.scoring.metrics import Scored
 from mondegreen.scoring.paired_sets import PairedTestSets, pair_test_sets
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import percent, some
-from mondegreen.speech.corpus_transcription import OnProgress, TranscribeFn, corpus_transcriber
+from mondegreen.speech.corpus_transcription import TranscribeFn, corpus_transcriber
 
 __all__ = ["FailedSample", "ModelValidator", "SampleResult", "ValidationConfig", "ValidationResult"]
 
@@ -166,7 +167,7 @@ class ModelValidator:
         retention_data: EvaluationData | None = None,
         model_path: Path | str | None = None,
         baseline_path: Path | str | None = None,
-        on_progress: OnProgress = lambda done: None,
+        on_progress: Advance = lambda done: None,
     ) -> ValidationResult:
         """Lets both models transcribe the evaluation data and judges.
 
@@ -205,7 +206,7 @@ class ModelValidator:
         *,
         model_id: str = "candidate",
         baseline_id: str = "baseline",
-        question: Question = "better",
+        question: TestQuestion = "better",
         proposed: bool = False,
     ) -> ValidationResult:
         """The same for transcripts that are there already; raises UsageError when they do not belong together.
@@ -249,7 +250,7 @@ class ModelValidator:
 
 
 def _transcribe(
-    function: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: OnProgress
+    function: TranscribeFn, utterances: Sequence[Utterance], folder: Path | str | None, on_progress: Advance
 ) -> list[Hypothesis]:
     transcriber = corpus_transcriber(function)
     try:

@@ -16,7 +16,6 @@ from mondegreen.db import reading, transaction, upserting
 from mondegreen.monitoring.evidence import (
     Indices,
     Scales,
-    Values,
     evidence,
     least_loss,
     loss,
@@ -27,6 +26,7 @@ from mondegreen.monitoring.evidence import (
     slowdown,
 )
 from mondegreen.monitoring.records import MonitorRecord
+from mondegreen.monitoring.statistics import Values
 from mondegreen.monitoring.tracker import inference_of
 from mondegreen.registry.canary import Canary, unit_of
 from mondegreen.scoring.wer import count_words, read_pair
@@ -96,7 +96,7 @@ def log_pairs(engine: Engine, pairs: Sequence[ShadowPair]) -> None:
             session.execute(adding, [pair.model_dump() for pair in pairs])
 
 
-class Comparison(MonitorRecord):
+class VersionComparison(MonitorRecord):
     """One quantity under two versions, and whether the later one lost more than the margin."""
 
     metric: Metric
@@ -141,7 +141,7 @@ class Comparison(MonitorRecord):
 class Compared(NamedTuple):
     """What was compared, of how many inferences of the later version, and what cannot be."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[VersionComparison, ...]
     inferences: int
     notes: tuple[str, ...]
 
@@ -293,7 +293,7 @@ def _mean(units: Indices, values: Values) -> float:
     return float((np.bincount(units, values)[there] / counts[there]).mean()) if len(units) else 0.0
 
 
-def _judge(sides: Mapping[Metric, _Side], params: DeployParams, tests: int) -> tuple[Comparison, ...]:
+def _judge(sides: Mapping[Metric, _Side], params: DeployParams, tests: int) -> tuple[VersionComparison, ...]:
     """Those that have a pair of callers; each has an equal share of alpha."""
     margins: dict[Metric, float] = {
         "latency": params.guard_latency_margin,
@@ -307,12 +307,12 @@ def _judge(sides: Mapping[Metric, _Side], params: DeployParams, tests: int) -> t
     )
 
 
-def _compared(metric: Metric, side: _Side, margin: float, alpha: float) -> Comparison:
+def _compared(metric: Metric, side: _Side, margin: float, alpha: float) -> VersionComparison:
     slower = metric == "latency"
     gain, bounds = (slowdown, _SLOWDOWNS) if slower else (loss, _LOSSES)
     before = side.before or 0.0
     ratio = side.after / before - 1 if before else 0.0
-    return Comparison(
+    return VersionComparison(
         metric=metric,
         before=side.before,
         after=side.after,

@@ -19,10 +19,10 @@ from mondegreen.scoring.metrics import join
 from mondegreen.scoring.normalizer import text_key
 from mondegreen.speech.admission import FOLDER, admitted_cases, read_suites
 from mondegreen.speech.audio import load_audio
-from mondegreen.speech.splits import Rule, enough_speakers
+from mondegreen.speech.splits import SplitRule, enough_speakers
 
 
-class CorrectedCases(NamedTuple):
+class DetectorCases(NamedTuple):
     """What the detector may learn from, and what it may not."""
 
     examples: list[ReferencedUtterance]
@@ -30,13 +30,13 @@ class CorrectedCases(NamedTuple):
     unusable: int  # left out: without the model's own words, or without a word that was said, or without their audio
 
 
-def corrected_cases(
+def detector_cases(
     manager: DataManager,
     model: str,
     rows: Sequence[Utterance],
     params: Params,
     advance: Callable[[int], None] = lambda count: None,
-) -> CorrectedCases:
+) -> DetectorCases:
     """The cases that production kept for this model and a person corrected.
 
     Only what the detector itself picked out (source "production") tells something about the detector: cases that people
@@ -55,7 +55,7 @@ def corrected_cases(
         with suppress(ValidationError, CaseError, AudioError, OSError, KeyError):
             examples += _example(manager, by_id[sent.id], utterance, params)
         advance(done)
-    return CorrectedCases(examples, len(found) - len(admitted), len(admitted) - len(examples))
+    return DetectorCases(examples, len(found) - len(admitted), len(admitted) - len(examples))
 
 
 def admitted_corrections(
@@ -64,7 +64,7 @@ def admitted_corrections(
     """The cases of a filter that people corrected, and those of them that share nothing with what judges: test, dev,
     retention and the regression suites of the project's data folder."""
     found = [case for case in manager.each_case(where) if case.label_method in PEOPLE]
-    rule = Rule(
+    rule = SplitRule(
         text=lambda text: text_key(text, params.score.normalizer),
         by_speaker=enough_speakers((row for row in rows if row.condition != FOLDER), params.validate_.min_speakers),
         repeat_texts=params.prepare.shared_texts == "allow",

@@ -5,20 +5,18 @@ import math
 from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from mondegreen.db import reading
 from mondegreen.monitoring.records import Bounds, ConfidenceDrift, Drift, ErrorRateDrift
-from mondegreen.monitoring.statistics import SUMS, Condition, values_of, wilson, within
+from mondegreen.monitoring.statistics import SUMS, Values, WhereClause, values_of, wilson, within
 from mondegreen.tables import InferenceRow
 
 DAYS = 7
 BINS = 10
 _EXACT = 500  # values of a sample; beyond that the asymptotic p-value is within 0.02 of the exact one
-Values = npt.NDArray[np.float64]
 
 
 def measure_drift(engine: Engine, since: datetime, until: datetime, min_inferences: int) -> Drift:
@@ -170,7 +168,7 @@ def _busiest(session: Session, since: datetime, until: datetime) -> str | None:
     )
 
 
-def _errors(session: Session, conditions: tuple[Condition, ...]) -> tuple[int, int]:
+def _errors(session: Session, conditions: tuple[WhereClause, ...]) -> tuple[int, int]:
     """Errors, and inferences that a detector looked at."""
     errors, measured = session.execute(select(SUMS["errors"], SUMS["measured"]).where(*conditions)).one()
     return errors, measured

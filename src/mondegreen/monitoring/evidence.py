@@ -20,13 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
+from mondegreen.monitoring.statistics import Values
+
 Indices = npt.NDArray[np.int64]
 FRACTIONS = np.array([0.015, 0.06, 0.24, 0.95])  # of the wealth, put on each bet: from many callers to few
 _BISECTIONS = 16
 
 
-class Pairs(NamedTuple):
+class ComparedPairs(NamedTuple):
     """What is compared with what: (num_pairs,) each. Pairs of one block are one bet, in the order of the blocks."""
 
     block: Indices  # 0, 0, 1, 2, 2, 2, … : never falling
@@ -43,9 +44,9 @@ class Closing(NamedTuple):
 
 
 Gain = Callable[
-    [Pairs, float], Values
+    [ComparedPairs, float], Values
 ]  # pairs and a margin: of each block, -1 to 1, and 0 at most on average when true
-Scales = list[Pairs]  # for s = 1, 2, 4, …
+Scales = list[ComparedPairs]  # for s = 1, 2, 4, …
 
 
 def closings(units: Indices, values: Values, size: int) -> Closing:
@@ -79,7 +80,7 @@ def matched(units: Indices, after: Values, before: Values) -> Scales:
     found = []
     for size in sizes(units):
         new, old = (closings(units, values, size) for values in (after, before))
-        found.append(Pairs(np.arange(len(new.at)), new.mean, old.mean))
+        found.append(ComparedPairs(np.arange(len(new.at)), new.mean, old.mean))
     return found
 
 
@@ -103,7 +104,7 @@ def side_by_side(units: Indices, values: Values, is_after: npt.NDArray[np.bool_]
         blocks = min(len(one), len(others) // many)
         one, others = np.repeat(one[:blocks], many), others[: blocks * many]
         after, before = (one, others) if share <= 0.5 else (others, one)
-        found.append(Pairs(np.repeat(np.arange(blocks), many), after, before))
+        found.append(ComparedPairs(np.repeat(np.arange(blocks), many), after, before))
     return found
 
 
@@ -127,16 +128,16 @@ def one_after_the_other(before: tuple[Indices, Values], after: tuple[Indices, Va
             if partner in left:
                 rows.append((mean, left.pop(partner)))
         values = np.array(rows, np.float64).reshape(-1, 2)
-        found.append(Pairs(np.arange(len(values)), values[:, 0], values[:, 1]))
+        found.append(ComparedPairs(np.arange(len(values)), values[:, 0], values[:, 1]))
     return found
 
 
-def loss(pairs: Pairs, margin: float) -> Values:
+def loss(pairs: ComparedPairs, margin: float) -> Values:
     """Of a value from 0 to 1: its mean rose by no more than the margin."""
     return (_block_means(pairs, pairs.after - pairs.before) - margin) / (1 + margin)
 
 
-def slowdown(pairs: Pairs, margin: float) -> Values:
+def slowdown(pairs: ComparedPairs, margin: float) -> Values:
     """Of a positive value: it is no likelier than not that one of after is above (1 + margin) times one of before.
 
     The kernel of Mann and Whitney's U: it asks for no bound, and one slow recording weighs as much as any other.
@@ -145,7 +146,7 @@ def slowdown(pairs: Pairs, margin: float) -> Values:
     return _block_means(pairs, np.sign(pairs.after - allowed))
 
 
-def _block_means(pairs: Pairs, values: Values) -> Values:
+def _block_means(pairs: ComparedPairs, values: Values) -> Values:
     return np.bincount(pairs.block, values) / np.bincount(pairs.block) if len(values) else values
 
 

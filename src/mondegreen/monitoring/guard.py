@@ -16,7 +16,7 @@ from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import RegistryError
 from mondegreen.monitoring.alerts import notify
-from mondegreen.monitoring.comparing import Compared, Comparison, compare_canary, compare_deployment
+from mondegreen.monitoring.comparing import Compared, VersionComparison, compare_canary, compare_deployment
 from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.canary import STOP, Canary, over, started
 from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
@@ -37,7 +37,7 @@ class GuardReport(MonitorRecord):
     version: int | None = None
     former: int | None = None  # whom it is compared with
     inferences: int = 0  # of the version
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[VersionComparison, ...] = ()
 
     @property
     def worse(self) -> bool:

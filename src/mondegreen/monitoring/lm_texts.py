@@ -20,14 +20,14 @@ SHORTEST, LONGEST = 4, 8  # words of a run that tells a text: a shorter one is s
 _SHOWN = 5  # lines that are left out, each named
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A sentence to learn from, and where it stands."""
 
     where: str
     text: str
 
 
-class Source(BaseModel):
+class TextSource(BaseModel):
     """What became of the lines of one source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +70,7 @@ class Judged:
 
 def sources(
     manager: DataManager | None, rows: Sequence[Utterance], files: Sequence[Path], params: Params, references: bool
-) -> Iterator[tuple[str, list[Line]]]:
+) -> Iterator[tuple[str, list[TextLine]]]:
     """The lines of each source.
 
     Args:
@@ -84,25 +84,28 @@ def sources(
     """
     if manager:
         _, admitted = admitted_corrections(manager, CaseFilter(corrected=True, audit=False), rows, params)
-        yield "corrections", [Line(f"case {case.id}", case.text) for case, _ in admitted]
+        yield "corrections", [TextLine(f"case {case.id}", case.text) for case, _ in admitted]
     if references:
         train = [row for row in rows if row.split == "train" and row.domain == "target"]
-        yield "train", [Line(row.path, row.reference) for row in train]
+        yield "train", [TextLine(row.path, row.reference) for row in train]
     for file in files:
         if not file.is_file():
             raise UsageError(f"{file} does not exist.", "Name a text file with a sentence a line.")
-        yield str(file), [Line(f"{file}:{number}", text) for number, text in enumerate(path_text(file).splitlines(), 1)]
+        yield (
+            str(file),
+            [TextLine(f"{file}:{number}", text) for number, text in enumerate(path_text(file).splitlines(), 1)],
+        )
 
 
 def learnable(
-    found: Iterable[tuple[str, list[Line]]], judged: Judged, spelt: Callable[[str], list[str]], unknown: str
-) -> tuple[list[list[str]], list[Source]]:
+    found: Iterable[tuple[str, list[TextLine]]], judged: Judged, spelt: Callable[[str], list[str]], unknown: str
+) -> tuple[list[list[str]], list[TextSource]]:
     """The sentences that may be learnt, in words, and the account of each source.
 
     Args:
         spelt: a text's words as the model writes them, `unknown` where it cannot.
     """
-    sentences, accounts = list[list[str]](), list[Source]()
+    sentences, accounts = list[list[str]](), list[TextSource]()
     for name, lines in found:
         counts, named = Counter[str](), list[str]()
         for line in lines:
@@ -120,7 +123,7 @@ def learnable(
                 counts["unknown_words"] += words.count(unknown)
                 sentences.append(words)
         numbers = {field: counts[field] for field in ("lines", "taken", "judged", "no_word", "unknown_words")}
-        accounts.append(Source(name=name, left_out=tuple(named[:_SHOWN]), **numbers))
+        accounts.append(TextSource(name=name, left_out=tuple(named[:_SHOWN]), **numbers))
     return sentences, accounts
 
 

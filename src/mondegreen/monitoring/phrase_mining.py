@@ -20,7 +20,7 @@ from mondegreen.scoring.word_classes import word_class
 MOST_WORDS, SPELLINGS = 4, 3  # of a candidate; what it was heard as
 
 
-class Candidate(BaseModel):
+class PhraseCandidate(BaseModel):
     """What the model misheard: how often, of how often it was said, and as what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +33,7 @@ class Candidate(BaseModel):
 
 def mine(
     manager: DataManager, rows: Sequence[Utterance], params: Params, at_least: int = 2
-) -> tuple[list[Candidate], int]:
+) -> tuple[list[PhraseCandidate], int]:
     """Candidates from corrected cases, the most often and most surely missed first, and how many cases were read.
 
     Cases that share a recording, a text or a speaker with dev or test, that were drawn for the audit, or that a machine
@@ -48,7 +48,7 @@ def mine(
     return candidates(pairs, params.score.normalizer, at_least), len(pairs)
 
 
-def candidates(pairs: Iterable[tuple[str, str]], normalizer: NormalizerName, at_least: int) -> list[Candidate]:
+def candidates(pairs: Iterable[tuple[str, str]], normalizer: NormalizerName, at_least: int) -> list[PhraseCandidate]:
     """The same of (correction, hypothesis) pairs."""
     written = [(normalize(said, normalizer), normalize(heard, normalizer)) for said, heard in pairs]
     missed: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
@@ -61,7 +61,7 @@ def candidates(pairs: Iterable[tuple[str, str]], normalizer: NormalizerName, at_
     count = counter(often)
     times = sum((count(said) for said, _ in written), Counter[tuple[str, ...]]())
     found = [
-        Candidate(
+        PhraseCandidate(
             phrase=" ".join(phrase),
             missed=forms.total(),
             said=max(times[phrase], forms.total()),
@@ -103,7 +103,7 @@ def _longest(often: dict[tuple[str, ...], Counter[str]]) -> dict[tuple[str, ...]
     return {phrase: forms for phrase, forms in often.items() if (phrase, forms.total()) not in told}
 
 
-def as_yaml(found: Sequence[Candidate], cases: int) -> str:
+def as_yaml(found: Sequence[PhraseCandidate], cases: int) -> str:
     """A list in which every candidate is a comment: whoever takes one removes the sign before it."""
     lines = [
         f"# Candidates from {cases} corrected cases. Take one: remove the # before it, and write it as it is spelt.",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, computed_field
 
 CheckStatus = Literal["ok", "alert", "not measured", "off"]
-Outcome = Literal["ok", "alert", "unknown"]
+CheckOutcome = Literal["ok", "alert", "unknown"]
 _QUALITY = ("production_wer", "error_rate", "confidence", "drift", "error_rate_rise")  # what says how well it hears
 
 
@@ -236,7 +236,7 @@ class MonitorReport(MonitorRecord):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CheckOutcome:
         """ "ok" only where something that says how well it hears was measured against a threshold."""
         if self.alerts:
             return "alert"

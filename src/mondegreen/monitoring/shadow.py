@@ -15,6 +15,7 @@ from mondegreen.errors import CaseError, UsageError
 from mondegreen.monitoring.records import Bounds, MonitorRecord
 from mondegreen.monitoring.statistics import wilson
 from mondegreen.monitoring.tracker import detect
+from mondegreen.progress import Advance
 from mondegreen.records import Rate
 from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.wer import ErrorCounts, count_words, read_pair
@@ -23,7 +24,6 @@ from mondegreen.tables import CaseRow, InferenceRow
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import BaselineSTTModel
 
-OnProgress = Callable[[int], None]  # transcripts made, of two for each recording
 LoadModel = Callable[[str], "BaselineSTTModel"]
 SELECTED = (
     "The service keeps the recordings that looked misheard, so the champion's error rate here is far above its real "
@@ -113,7 +113,7 @@ def shadow(
     *,
     missing: int = 0,
     notes: Sequence[str] = (),
-    on_progress: OnProgress = lambda done: None,
+    on_progress: Advance = lambda done: None,
 ) -> ShadowReport:
     """Transcribes with both, one after the other, so that one model is in memory at a time. Nothing is logged.
 
@@ -139,7 +139,7 @@ def shadow(
 
 
 def _transcribe(
-    model: str, recordings: Sequence[Path], load: LoadModel, params: Params, folder: Path, on_progress: OnProgress
+    model: str, recordings: Sequence[Path], load: LoadModel, params: Params, folder: Path, on_progress: Advance
 ) -> tuple[ShadowedModel, list[_Hypothesis | None]]:
     """What a model makes of the recordings, None where one cannot be used."""
     from mondegreen.detector.detector import ErrorDetector

@@ -5,36 +5,29 @@ inferences takes some 30 ms, a window that holds the whole million 3 s.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from statistics import StatisticsError, fmean, linear_regression
-from typing import TYPE_CHECKING
-
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
-
-from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.monitoring.records import TimeStep, Trend
-from mondegreen.scoring.wording import many
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-from datetime import time
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
-from typing import Any
+from statistics import StatisticsError, fmean, linear_regression
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Engine, case, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from mondegreen.db import reading
-from mondegreen.monitoring.records import Bounds, InferenceStatistics, Percentiles, Traffic
+from mondegreen.errors import MondegreenError, UsageError
+from mondegreen.monitoring.records import Bounds, InferenceStatistics, Percentiles, TimeStep, Traffic, Trend
+from mondegreen.scoring.wording import many
 from mondegreen.tables import CaseRow, InferenceRow
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
 Values = npt.NDArray[np.float64]
-Condition = ColumnElement[bool]
+WhereClause = ColumnElement[bool]
 UNCALIBRATED = InferenceRow.is_error.is_(None) & InferenceRow.error_score.is_not(None)
 SUMS = {
     "count": func.count(),
@@ -124,12 +117,12 @@ def curve_edges(since: datetime, until: datetime) -> list[datetime]:
     return _edges(since, until, next((step for step in steps if (until - since) / step <= 60), steps[-1]))
 
 
-def within(since: datetime, until: datetime) -> tuple[Condition, Condition]:
+def within(since: datetime, until: datetime) -> tuple[WhereClause, WhereClause]:
     """The condition on `at`; `since` counts, `until` counts too."""
     return InferenceRow.at >= since, InferenceRow.at <= until
 
 
-def values_of(session: Session, column: "InstrumentedAttribute[Any]", *conditions: Condition) -> Values:
+def values_of(session: Session, column: "InstrumentedAttribute[Any]", *conditions: WhereClause) -> Values:
     """One column of the inferences, without the rows that lack it: float64 (num_inferences,)."""
     found = session.scalars(select(column).where(column.is_not(None), *conditions))
     return np.fromiter(found, np.float64)
@@ -164,7 +157,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _cases(session: Session, window: tuple[Condition, ...]) -> tuple[int, int]:
+def _cases(session: Session, window: tuple[WhereClause, ...]) -> tuple[int, int]:
     """Failed cases that the window's inferences led to, and how many of them are corrected by now."""
     case_ids = select(InferenceRow.case_id).where(InferenceRow.case_id.is_not(None), *window)
     row = session.execute(select(func.count(), func.count(CaseRow.label_method)).where(CaseRow.id.in_(case_ids))).one()

@@ -51,7 +51,7 @@ _GUARDED, _UNGUARDED = (f"  require_retention: {value}   #" for value in ("true"
 _MODEL = f"      - {STARTER}\n"
 _INSTALL = re.compile(r"(?<=^WORKDIR /opt/mondegreen\n).*?(?=^$)", re.MULTILINE | re.DOTALL)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-State = Literal["made", "there", "kept"]
+FileState = Literal["made", "there", "kept"]
 
 
 def template(name: str) -> str:
@@ -158,13 +158,13 @@ def requirement() -> tuple[str, str]:
     return pinned, ""
 
 
-class Item(BaseModel):
+class ScaffoldFile(BaseModel):
     """A file of the project: made now, there already as it would be made, or kept as it is where it differs."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str
-    state: State
+    state: FileState
     next_step: str = ""
 
 
@@ -176,7 +176,7 @@ class Made(BaseModel):
     folder: str
     model: str  # model.base
     remote: str  # URL of DVC's default remote, "" when there is none
-    items: list[Item]
+    items: list[ScaffoldFile]
     notices: list[str]
     next_steps: list[str]
     complete: bool  # False: a dvc.yaml of the user's own lacks stages of the pipeline
@@ -254,7 +254,7 @@ def _guarded(folder: Path, sample: bool) -> bool:
     return load_params(path).validate_.require_retention is True if path.exists() else sample
 
 
-def _files(folder: Path, base: str, requirement: str, guarded: bool) -> list[Item]:
+def _files(folder: Path, base: str, requirement: str, guarded: bool) -> list[ScaffoldFile]:
     """Writes what is missing, params.yaml first, since a second run asks it for the model."""
     wanted = {
         "params.yaml": _params(base, guarded),
@@ -272,22 +272,22 @@ def _files(folder: Path, base: str, requirement: str, guarded: bool) -> list[Ite
     return items
 
 
-def _file(folder: Path, name: str, text: str) -> Item:
+def _file(folder: Path, name: str, text: str) -> ScaffoldFile:
     path = folder / name
     if not path.exists():
         write_text(path, text)
-        return Item(path=name, state="made")
+        return ScaffoldFile(path=name, state="made")
     if not path.is_file():
         raise UsageError(f"{path} is a folder; a project has a file there.", "Move it away, and run it again.")
     if path.read_bytes() == text.encode():
-        return Item(path=name, state="there")
+        return ScaffoldFile(path=name, state="there")
     advice = {
         "dvc.yaml": "`mondegreen upgrade` shows what it lacks",
         "params.yaml": "`mondegreen upgrade` shows the knobs that it lacks",
         "params.schema.json": "`mondegreen upgrade --write` brings it up to date",
         ".gitignore": "it should hold /data, /build/, /mlruns/ and /var/",
     }
-    return Item(path=name, state="kept", next_step=advice.get(name, "compare it with that of a new project"))
+    return ScaffoldFile(path=name, state="kept", next_step=advice.get(name, "compare it with that of a new project"))
 
 
 def _params(base: str, guarded: bool) -> str:
@@ -307,18 +307,20 @@ def _params(base: str, guarded: bool) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def _starter(folder: Path) -> list[Item]:
+def _starter(folder: Path) -> list[ScaffoldFile]:
     """Copies the starter model, whole files at a time."""
     items = []
     for source in sorted(path for path in STARTER_FILES.iterdir() if path.is_file()):
         name, target = f"{STARTER}/{source.name}", folder / STARTER / source.name
         if not target.exists():
             write_bytes(target, source.read_bytes())
-            items.append(Item(path=name, state="made"))
+            items.append(ScaffoldFile(path=name, state="made"))
         elif sha256_file(target) == sha256_file(source):
-            items.append(Item(path=name, state="there"))
+            items.append(ScaffoldFile(path=name, state="there"))
         else:
-            items.append(Item(path=name, state="kept", next_step="it is another model's: name that in model.base"))
+            items.append(
+                ScaffoldFile(path=name, state="kept", next_step="it is another model's: name that in model.base")
+            )
     return items
 
 

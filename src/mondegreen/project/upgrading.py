@@ -152,7 +152,7 @@ def schema(template: str) -> dict[str, Any]:
     return tree
 
 
-class Change(BaseModel):
+class FileChange(BaseModel):
     """A file that the installed version would write otherwise."""
 
     model_config = ConfigDict(frozen=True)
@@ -163,7 +163,7 @@ class Change(BaseModel):
     obstacle: str = ""  # why it is not written
 
 
-def changes(project: Path) -> list[Change]:
+def changes(project: Path) -> list[FileChange]:
     """What differs between a project and the installed version; [] when nothing does.
 
     Raises:
@@ -176,7 +176,7 @@ def changes(project: Path) -> list[Change]:
     return [change for change in found if change]
 
 
-def write(project: Path, found: list[Change]) -> list[str]:
+def write(project: Path, found: list[FileChange]) -> list[str]:
     """Writes what loses nothing of the user's; returns the paths that were written."""
     written = [change for change in found if not change.obstacle]
     for change in written:
@@ -191,7 +191,7 @@ def leftovers(project: Path) -> list[str]:
     return unknown(path_text(project / "params.yaml"))
 
 
-def _params(project: Path) -> Change | None:
+def _params(project: Path) -> FileChange | None:
     own = path_text(project / "params.yaml")
     return _change("params.yaml", own, completed(own, with_defaults(template("params.yaml"))))
 
@@ -211,7 +211,7 @@ def with_defaults(text: str) -> str:
     return "\n".join(lines)
 
 
-def _pipeline(project: Path) -> Change | None:
+def _pipeline(project: Path) -> FileChange | None:
     own, new = path_text(project / "dvc.yaml"), pipeline(_model(project), project)
     base = path_text(project / BASE) if (project / BASE).is_file() else ""
     if own in (new, base):
@@ -226,7 +226,7 @@ def _pipeline(project: Path) -> Change | None:
     return found
 
 
-def _without_base(own: str, new: str) -> Change | None:
+def _without_base(own: str, new: str) -> FileChange | None:
     """What is only in `own` is the user's, or of an older version: nobody can tell."""
     lines = [line for line in difflib.ndiff(own.splitlines(), new.splitlines()) if line[0] in "+-"]
     lost = [line[2:].strip() for line in lines if line[0] == "-"]
@@ -254,13 +254,13 @@ def merge(own: str, base: str, new: str) -> tuple[str, int]:
     return done.stdout.decode(), done.returncode
 
 
-def _copy(project: Path, name: str) -> Change | None:
+def _copy(project: Path, name: str) -> FileChange | None:
     """A file that nobody edits."""
     path = project / name
     return _change(name, path_text(path) if path.is_file() else "", template(name))
 
 
-def _requirement(project: Path) -> Change | None:
+def _requirement(project: Path) -> FileChange | None:
     """The version that requirements.txt pins; whoever named something else there knows why."""
     path = project / "requirements.txt"
     pinned = requirement()[0]
@@ -279,8 +279,8 @@ def _model(project: Path) -> str:
         raise UsageError("params.yaml cannot be read.", "Correct it; `dvc params diff` names the line.") from None
 
 
-def _change(name: str, own: str, new: str) -> Change | None:
+def _change(name: str, own: str, new: str) -> FileChange | None:
     if own == new:
         return None
     lines = difflib.unified_diff(own.splitlines(), new.splitlines(), name, f"{name}, new", lineterm="")
-    return Change(path=name, text=new, diff="\n".join(lines))
+    return FileChange(path=name, text=new, diff="\n".join(lines))

@@ -19,7 +19,7 @@ from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG
 
 START, STOP = "canary start", "canary stop"
-Part = Literal["champion", "canary", "shadow"]
+TrafficRole = Literal["champion", "canary", "shadow"]
 
 
 class Canary(BaseModel):
@@ -48,7 +48,7 @@ class Canary(BaseModel):
         """What an entry `canary start` began."""
         return cls(entry=entry.id, version=entry.version, champion=entry.former, **entry.details["canary"])
 
-    def part(self, caller: str | None, audio_sha256: str) -> Part:
+    def part(self, caller: str | None, audio_sha256: str) -> TrafficRole:
         """The part that a caller plays, the same each time.
 
         Args:

@@ -39,8 +39,8 @@ from mondegreen.registry.record import (
 )
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
 
-Part = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
-PARTS: tuple[Part, ...] = get_args(Part)
+Proof = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
+PARTS: tuple[Proof, ...] = get_args(Proof)
 _log = logging.getLogger(__name__)
 
 

@@ -42,12 +42,12 @@ _COLUMNS = (
     ("model_versions", "source"),
 )
 Level = Literal["ok", "warning", "problem"]
-Findings = Iterator[tuple[Level, str, str]]  # level, text, remedy
+CheckLines = Iterator[tuple[Level, str, str]]  # level, text, remedy
 _DAMAGED = "Put it back from a backup; `sqlite3 FILE .recover` may save what is left."
 _SCARCE = 1e9  # bytes; a round writes checkpoints, features and a model of several hundred MB
 
 
-class Finding(BaseModel):
+class CheckResult(BaseModel):
     """What one check found."""
 
     model_config = ConfigDict(frozen=True)
@@ -58,13 +58,13 @@ class Finding(BaseModel):
     remedy: str = ""
 
 
-def examine(model_name: str, folder: Path) -> list[Finding]:
+def examine(model_name: str, folder: Path) -> list[CheckResult]:
     """Every check; one that breaks off is a finding itself.
 
     Args:
         folder: of live state.
     """
-    checks: dict[str, Callable[[], Findings]] = {
+    checks: dict[str, Callable[[], CheckLines]] = {
         "environment": _environment,
         "params.yaml": _params,
         "database": lambda: _database(folder),
@@ -76,7 +76,7 @@ def examine(model_name: str, folder: Path) -> list[Finding]:
         "disk": lambda: _disk(folder),
         "caches": lambda: _caches(folder),
     }
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for name, check in checks.items():
         try:
             said = list(check()) or [("ok", "nothing is wrong", "")]
@@ -85,11 +85,11 @@ def examine(model_name: str, folder: Path) -> list[Finding]:
         except (OSError, sqlite3.Error, ValueError) as error:
             remedy = "Check the file that it names and its permissions."
             said = [("problem", f"{type(error).__name__}: {error}", remedy)]
-        found += [Finding(check=name, level=level, text=text, remedy=remedy) for level, text, remedy in said]
+        found += [CheckResult(check=name, level=level, text=text, remedy=remedy) for level, text, remedy in said]
     return found
 
 
-def _environment() -> Findings:
+def _environment() -> CheckLines:
     for line in requires("mondegreen") or []:
         needed = Requirement(line)
         if needed.marker and not needed.marker.evaluate({"extra": ""}):
@@ -106,7 +106,7 @@ def _environment() -> Findings:
             yield "warning", f"There is no `{program}`.", f"Install {program}: rounds and the pipeline call it."
 
 
-def _params() -> Findings:
+def _params() -> CheckLines:
     path = tracking_root() / "params.yaml"
     if path.is_file():
         load_params(path)
@@ -114,7 +114,7 @@ def _params() -> Findings:
         yield "warning", f"{path} does not exist; the defaults count.", "Run from the project root."
 
 
-def _database(folder: Path) -> Findings:
+def _database(folder: Path) -> CheckLines:
     if not _has_database(folder):
         yield "ok", f"There is none in {folder} yet: it is made when it is needed.", ""
         return
@@ -159,7 +159,7 @@ def _has_another_schema(folder: Path) -> bool:
         engine.dispose()
 
 
-def _registry(model_name: str, folder: Path) -> Findings:
+def _registry(model_name: str, folder: Path) -> CheckLines:
     if not _has_database(folder) or _has_another_schema(folder):
         return  # no ledger, so nothing that the registry could contradict
     file, ledger = registry_file(), Ledger.open(folder, model_name)
@@ -178,7 +178,7 @@ def _registry(model_name: str, folder: Path) -> Findings:
         ledger.engine.dispose()
 
 
-def _consistency(ledger: Ledger, held: Holdings) -> Findings:
+def _consistency(ledger: Ledger, held: Holdings) -> CheckLines:
     settle = "`mondegreen status --settle` settles it and says what it did."
     known, actual, unfinished = ledger.aliases(), held.ours, ledger.unfinished()
     for entry in unfinished:
@@ -196,14 +196,14 @@ def _consistency(ledger: Ledger, held: Holdings) -> Findings:
         yield "problem", "Nobody is champion any more: whatever loads @champion fails.", "`mondegreen models rollback`"
 
 
-def _candidate(model_name: str) -> Findings:
+def _candidate(model_name: str) -> CheckLines:
     """Whether the version that the stage register made, or DVC's run cache gave back, is in this registry."""
     path, said = lost_candidate(model_name)
     if said:
         yield "warning", f"{path} names a version that is not here: it is another registry's. {said}", AGAIN
 
 
-def _paths() -> Findings:
+def _paths() -> CheckLines:
     found = strays()
     movable, lost = [s for s in found if s.found], [s for s in found if not s.found and s.lost]
     if movable:
@@ -215,7 +215,7 @@ def _paths() -> Findings:
         yield "warning", f"{many(len(lost), 'path')} to nowhere, such as {lost[0].value}.", remedy
 
 
-def _files(model_name: str, folder: Path) -> Findings:
+def _files(model_name: str, folder: Path) -> CheckLines:
     """The files of whoever holds an alias, and the backups of those that a rollback needs."""
     file = registry_file()
     if (file and not file.is_file()) or _has_another_schema(folder):
@@ -232,7 +232,7 @@ def _files(model_name: str, folder: Path) -> Findings:
                 yield "warning", said, "`mondegreen models verify --back-up` makes it anew from whole files."
 
 
-def _locks(folder: Path) -> Findings:
+def _locks(folder: Path) -> CheckLines:
     """Locks are let go of when their process ends, so that one that is held has an owner who works."""
     for path in [lock_path(LOCK), lock_path("initialise"), *sorted((folder / "locks").glob("*.lock"))]:
         if not path.is_file():
@@ -247,7 +247,7 @@ def _locks(folder: Path) -> Findings:
         yield "problem", f"{broken} is empty or cut off: a DVC was killed, and every DVC command stops at it.", remedy
 
 
-def _disk(folder: Path) -> Findings:
+def _disk(folder: Path) -> CheckLines:
     seen = set()
     file = registry_file()
     for place in (tracking_root(), folder, file.parent if file else tracking_root()):
@@ -263,7 +263,7 @@ def _disk(folder: Path) -> Findings:
             yield "problem", f"{place} cannot be written to.", "Check its permissions."
 
 
-def _caches(folder: Path) -> Findings:
+def _caches(folder: Path) -> CheckLines:
     """What only saves work, and how much of the disk it takes."""
     from mondegreen.speech.examining import EXAMINED, MOST
     from mondegreen.speech.feature_cache import CACHE_FOLDER, kept_files, room

@@ -12,7 +12,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.registry.aliases import Registry
 from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger
 from mondegreen.registry.package import Backups
-from mondegreen.tables import DeploymentRow, RegressionRunRow, Table, TestSpendRow
+from mondegreen.tables import DeploymentRow, RegressionRunRow, TableBase, TestSpendRow
 
 Row = dict[str, Any]
 
@@ -94,7 +94,9 @@ def _renumbered(row: Row, numbers: dict[int, int]) -> Row:
     return row | {"id": numbers[row["id"]], "intent": row["intent"] and numbers[row["intent"]], "details": details}
 
 
-def _join(session: Session, table: type[Table], rows: list[Row], key: Sequence[str], other: Sequence[str] = ()) -> None:
+def _join(
+    session: Session, table: type[TableBase], rows: list[Row], key: Sequence[str], other: Sequence[str] = ()
+) -> None:
     """Adds rows that are not there by their key.
 
     Args:
@@ -113,7 +115,7 @@ def _join(session: Session, table: type[Table], rows: list[Row], key: Sequence[s
         session.add(table(**{name: value for name, value in row.items() if name != "id"}))
 
 
-def _rows(session: Session, query: Any, table: type[Table]) -> list[Row]:
+def _rows(session: Session, query: Any, table: type[TableBase]) -> list[Row]:
     columns = [column.name for column in table.__table__.columns]
     return [{name: getattr(row, name) for name in columns} for row in session.scalars(query)]
 

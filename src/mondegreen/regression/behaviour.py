@@ -24,10 +24,10 @@ from mondegreen.scoring.wording import percent
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform, load_audio
 
 Alteration = Literal["gain", "padding", "noise", "format", "rate"]
-Format = Literal["flac", "ogg", "8bit"]
-Value = float | Format
+AudioFormat = Literal["flac", "ogg", "8bit"]
+Value = float | AudioFormat
 # A single value need not be a list.
-Values = Annotated[tuple[Value, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
+ParameterValues = Annotated[tuple[Value, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else (v,))]
 
 _USUAL: dict[Alteration, tuple[Value, ...]] = {
     "gain": (-6.0, 6.0),
@@ -61,7 +61,7 @@ class Invariance(_Kind):
 
     kind: Literal["invariance"]
     change: Alteration
-    values: Values = ()  # the usual ones of the change
+    values: ParameterValues = ()  # the usual ones of the change
     tolerance: float = Field(0.0, ge=0, le=1)
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.intake.entries import Corpus, Entry, Left, Row
+from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus
 from mondegreen.intake.importing import take
 from mondegreen.intake.tables import read_json_lines
 from mondegreen.speech.audio import load_audio
@@ -28,7 +28,7 @@ def table_of(source: Path, folder: Path) -> Path:
     """
     if not source.is_file():
         raise UsageError(f"{source} does not exist.", "Correct its name.")
-    corpus = Corpus(source)
+    corpus = SourceCorpus(source)
     rows = list(read_json_lines(corpus))
     for notice in corpus.notices:
         _log.warning("%s", notice)
@@ -40,7 +40,7 @@ def table_of(source: Path, folder: Path) -> Path:
     return folder / "references.csv"
 
 
-def _problem(row: Row) -> str:
+def _problem(row: EntryRow) -> str:
     """Why a row cannot judge a model, "" when it can."""
     if isinstance(row, Left):
         return f"{row.where}: {row.message}"
@@ -59,7 +59,7 @@ def _damage(row: Entry) -> str:
     return ""
 
 
-def _refuse(source: Path, rows: Sequence[Row], problems: Sequence[str]) -> None:
+def _refuse(source: Path, rows: Sequence[EntryRow], problems: Sequence[str]) -> None:
     if not rows:
         raise UsageError(f"{source} has no rows.", 'Write one object a line: {"audio_path": …, "reference": …}.')
     if problems:

@@ -14,21 +14,22 @@ from typing import Any, TypeVar
 
 from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
+from mondegreen.progress import Advance
 from mondegreen.records import Hypothesis, RegressionResults, SuiteResult
 from mondegreen.regression.behaviour import Hypotheses, violations
 from mondegreen.regression.judging import DIGITS, PreparedSuite, judge_prepared, prepare_suite
 from mondegreen.regression.suites import Suite, load_index
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import normalizer_id
-from mondegreen.speech.corpus_transcription import CorpusTranscriber, OnProgress
+from mondegreen.speech.corpus_transcription import CorpusTranscriber
 
-ProgressBar = Callable[[str, int], AbstractContextManager[OnProgress]]  # what is counted, and how many
-Made = TypeVar("Made")
+ProgressBar = Callable[[str, int], AbstractContextManager[Advance]]  # what is counted, and how many
+Output = TypeVar("Output")
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def untracked(what: str, total: int) -> Iterator[OnProgress]:
+def untracked(what: str, total: int) -> Iterator[Advance]:
     """No progress bar."""
     yield lambda done: None
 
@@ -117,7 +118,7 @@ def _judge(
     return judge_prepared(prepared, hypotheses(before) if before is not None else None, hypotheses(after), params)
 
 
-def _or_failed(suite: Suite, work: Callable[[], Made]) -> Made | SuiteResult:
+def _or_failed(suite: Suite, work: Callable[[], Output]) -> Output | SuiteResult:
     """What the work gives; when it raises, a suite that failed: one that did not run shows nothing."""
     try:
         return work()

@@ -21,7 +21,7 @@ from mondegreen.files import lock, sha256_file, write_text
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
 from mondegreen.scoring.normalizer import NormalizerName, normalize
-from mondegreen.scoring.references import Row, read_recordings
+from mondegreen.scoring.references import ReferenceRow, read_recordings
 from mondegreen.speech.audio import duration_of
 
 SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
@@ -203,7 +203,7 @@ def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> Suite
     return SuiteData(tuple(utterances), tuple(rules))
 
 
-def _check_reference(where: str, row: Row, normalizer: NormalizerName) -> None:
+def _check_reference(where: str, row: ReferenceRow, normalizer: NormalizerName) -> None:
     if not normalize(row.text, normalizer):
         raise UsageError(f"{where}: field text: it holds no word.", "Write down what is said, or remove the row.")
     if row.reference_source != "human":
@@ -213,7 +213,7 @@ def _check_reference(where: str, row: Row, normalizer: NormalizerName) -> None:
         )
 
 
-def _utterance(key: str, folder: Path, path: str, row: Row) -> Utterance:
+def _utterance(key: str, folder: Path, path: str, row: ReferenceRow) -> Utterance:
     audio = folder / path
     return Utterance(
         id=key,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mondegreen.files import write_text
-from mondegreen.intake.check import DataReport, Example
+from mondegreen.intake.check import DataReport, FindingExample
 from mondegreen.records import Utterance
 from mondegreen.reports.page import embed, templates
 from mondegreen.scoring.wording import many, unsigned
@@ -135,7 +135,7 @@ def _worst(report: DataReport) -> list[Utterance]:
     return [_utterance(item) for item in chain.from_iterable(zip_longest(*kinds)) if item]
 
 
-def _utterance(item: Example) -> Utterance:
+def _utterance(item: FindingExample) -> Utterance:
     return Utterance(
         id=item.path, path=item.path, sha256=item.sha256, duration=0, condition="", speaker="", recording="",
         reference="", split="train", domain="target",

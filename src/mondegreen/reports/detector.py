@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from mondegreen.detector.evaluation import DetectorReport, Evaluation, Reached, SliceReport
-from mondegreen.detector.measures import PRECISIONS, RECALLS, Measure
+from mondegreen.detector.measures import PRECISIONS, RECALLS, MeasuredFigure
 from mondegreen.scoring.wording import percent
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _base_rate(part: SliceReport) -> str:
     return f"{part.misheard} of {part.utterances} ({percent(part.base_rate, 0)})"
 
 
-def _cell(found: Measure) -> str:
+def _cell(found: MeasuredFigure) -> str:
     if found.low is None or found.high is None or found.low == found.high:
         return _number(found.value)
     return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"

@@ -18,7 +18,7 @@ from mondegreen.reports.figures import BEFORE, SAME, STYLE, WORSE, new_figure, s
 from mondegreen.reports.page import templates
 
 Days = npt.NDArray[np.float64]
-Moments = Sequence[tuple[datetime, float]]
+MomentRows = Sequence[tuple[datetime, float]]
 
 
 def write_page(path: Path, report: MonitorReport) -> None:
@@ -135,7 +135,7 @@ def _confidences(drift: ConfidenceDrift) -> str:
         return svg(figure, f"Confidence against the first week, PSI {drift.psi:.3f}")
 
 
-def _line(points: Moments, description: str, scale: float, threshold: float | None) -> str:
+def _line(points: MomentRows, description: str, scale: float, threshold: float | None) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(2.2, 6.0)
         times = _days([moment for moment, _ in points])

@@ -7,7 +7,7 @@ from typing import NamedTuple, get_args
 from mondegreen.config import Params
 from mondegreen.scoring.comparison import Comparison, resample
 from mondegreen.scoring.paired_sets import PairedTestSets
-from mondegreen.scoring.slices import Kind, Slice, slices
+from mondegreen.scoring.slices import Slice, SliceKind, slices
 from mondegreen.scoring.verdict import Verdict, slice_label
 from mondegreen.scoring.wording import counted, probability, unsigned
 
@@ -59,7 +59,7 @@ def slice_groups(verdict: Verdict, sets: PairedTestSets, params: Params, snr: Ma
     level = verdict.interval.level if verdict.interval else 1 - verdict.alpha
     found = slices(sets.test, snr, level=level, seed=params.seed) if sets.test.clusters else []
     groups = [SliceGroup("", _main_rows(verdict, sets.retention, found, level, params))]
-    for kind in get_args(Kind):
+    for kind in get_args(SliceKind):
         rows = [_row(item, verdict) for item in found if item.kind == kind]
         if rows and kind != "condition":
             groups.append(_group(f"By {_TITLES.get(kind, kind)}", rows))

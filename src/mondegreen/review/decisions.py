@@ -18,7 +18,7 @@ from mondegreen.scoring.normalizer import NormalizerName, normalize
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewDecisionRow, ReviewHoldRow, ReviewLeaseRow
 
 Action = Literal["text", "bad_audio", "not_speech", "skip"]
-Role = Literal["single", "first", "second", "final"]
+ReviewRole = Literal["single", "first", "second", "final"]
 Chosen = Literal["typed", "heard", "nbest", "llm", "reviewer", ""]  # where a text comes from
 Held = Literal["bad_audio", "not_speech", "second", "disputed"]
 
@@ -31,7 +31,7 @@ class ReviewDecision(BaseModel):
     id: int
     reviewer: str
     action: Action
-    role: Role
+    role: ReviewRole
     transcript: str | None
     after: int  # the case's newest correction then
 
@@ -56,7 +56,7 @@ def is_double(case_id: str, fraction: float, seed: int) -> bool:
     return int.from_bytes(digest[:8]) < fraction * 2**64
 
 
-def next_role(decided: Sequence[ReviewDecision], reviewer: str, *, double: bool, corrected: bool) -> Role:
+def next_role(decided: Sequence[ReviewDecision], reviewer: str, *, double: bool, corrected: bool) -> ReviewRole:
     """What the next decision about a case is.
 
     Args:
@@ -246,7 +246,7 @@ def _let_count(
     params: Params,
     decided: Sequence[ReviewDecision],
     new: NewDecision,
-    role: Role,
+    role: ReviewRole,
     now: datetime,
     seconds: float | None,
 ) -> Adjudication:
@@ -273,7 +273,7 @@ def _let_count(
 def _insert(
     session: Session,
     new: NewDecision,
-    role: Role | Literal[""],
+    role: ReviewRole | Literal[""],
     now: datetime,
     seconds: float | None,
     after: int = 0,

@@ -41,21 +41,21 @@ class HypothesisWord(_Record):
     doubtful: bool = False
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     """Some words of a choice, and whether they differ from the hypothesis."""
 
     text: str
     differs: bool
 
 
-class Choice(_Record):
+class OfferedText(_Record):
     """A text that one key or click takes over."""
 
     text: str
     chosen: Chosen
     label: str  # where it comes from
     note: str = ""  # why the guards refused it
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextPiece, ...]
 
 
 class Drawing(NamedTuple):
@@ -72,7 +72,7 @@ class Page(_Record):
 
     case: Case
     words: tuple[HypothesisWord, ...]
-    choices: tuple[Choice, ...]
+    choices: tuple[OfferedText, ...]
     drawing: Drawing | None
     problem: str  # why there is no drawing
     duration: float
@@ -166,7 +166,7 @@ def hypothesis_words(case: Case, doubtful_below: float) -> tuple[HypothesisWord,
 
 def choices_of(
     case: Case, suggestion: CaseSuggestion | None, disputed: Sequence[ReviewDecision] = ()
-) -> tuple[Choice, ...]:
+) -> tuple[OfferedText, ...]:
     """Distinct texts, the likeliest first: of two people who disagree, the hypothesis, the LLM's, the N-best."""
     offered: list[tuple[str, Chosen, str, str]] = [
         (decision.transcript, "reviewer", decision.reviewer, "") for decision in disputed if decision.transcript
@@ -177,16 +177,16 @@ def choices_of(
         offered.append((suggestion.text, "llm", suggestion.model, note))
     nbest = _records(case.metadata.get("nbest"), Alternative)
     offered += [(item.text, "nbest", f"N-best {rank}", "") for rank, item in enumerate(nbest, 1)]
-    choices: dict[str, Choice] = {}
+    choices: dict[str, OfferedText] = {}
     for text, chosen, label, note in offered:
         key = " ".join(shown(text).split())
         if key and key not in choices and len(choices) < _MOST:
             pieces = _pieces(shown(case.original_transcript), key)
-            choices[key] = Choice(text=key, chosen=chosen, label=label, note=note, pieces=pieces)
+            choices[key] = OfferedText(text=key, chosen=chosen, label=label, note=note, pieces=pieces)
     return tuple(choices.values())
 
 
-def _start(case: Case, choices: Sequence[Choice]) -> str:
+def _start(case: Case, choices: Sequence[OfferedText]) -> str:
     """What a person most likely needs to change the least: the correction there is, else the hypothesis."""
     if case.corrected_transcript is not None:
         return case.corrected_transcript
@@ -204,24 +204,24 @@ def _visible(
     return tuple(decided), adjudication
 
 
-def _pieces(hypothesis: str, text: str) -> tuple[Piece, ...]:
+def _pieces(hypothesis: str, text: str) -> tuple[TextPiece, ...]:
     """The words of a text, neighbours of a kind joined."""
-    pieces: list[Piece] = []
+    pieces: list[TextPiece] = []
     for operation, _, word in align_words(hypothesis.lower(), text.lower()):
         if word is None:
             continue
         differs = operation != "equal"
         if pieces and pieces[-1].differs == differs:
-            pieces[-1] = Piece(f"{pieces[-1].text} {word}", differs)
+            pieces[-1] = TextPiece(f"{pieces[-1].text} {word}", differs)
         else:
-            pieces.append(Piece(word, differs))
+            pieces.append(TextPiece(word, differs))
     return _as_written(pieces, text)
 
 
-def _as_written(pieces: Sequence[Piece], text: str) -> tuple[Piece, ...]:
+def _as_written(pieces: Sequence[TextPiece], text: str) -> tuple[TextPiece, ...]:
     """The pieces with the text's own capitals."""
     words = iter(words_of(text))
-    return tuple(Piece(" ".join(next(words) for _ in piece.text.split()), piece.differs) for piece in pieces)
+    return tuple(TextPiece(" ".join(next(words) for _ in piece.text.split()), piece.differs) for piece in pieces)
 
 
 def _drawing(manager: DataManager, case: Case) -> tuple[Drawing | None, str]:

@@ -212,7 +212,7 @@ def waits_for(reviewer: str) -> ColumnElement[bool]:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class WaitingCase:
     """What is known of a case before anybody listened."""
 
     id: str
@@ -238,15 +238,15 @@ class Candidate:
 class Coverage:
     """How often each feature was labelled: letter triples, error types, models."""
 
-    def __init__(self, labelled: Iterable[Candidate] = ()) -> None:
+    def __init__(self, labelled: Iterable[WaitingCase] = ()) -> None:
         self._counts: Counter[str] = Counter()
         for candidate in labelled:
             self.add(candidate)
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: WaitingCase) -> None:
         self._counts.update(candidate.grams | candidate.kinds)
 
-    def novelty(self, candidate: Candidate) -> float:
+    def novelty(self, candidate: WaitingCase) -> float:
         """1 for a case with nothing in common with the labelled ones; falls with the root of how often each was."""
         return (1 - _KINDS) * self._mean(candidate.grams) + _KINDS * self._mean(candidate.kinds)
 
@@ -256,7 +256,7 @@ class Coverage:
         return sum(1 / math.sqrt(1 + self._counts[name]) for name in features) / len(features)
 
 
-def doubt(candidate: Candidate) -> float:
+def doubt(candidate: WaitingCase) -> float:
     """How likely the transcript is wrong: the detector's score, else the lack of confidence, else a half."""
     if candidate.error_score is not None:
         return candidate.error_score
@@ -290,7 +290,9 @@ def _uniform(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.sha256(f"order\0{seed}\0{name}".encode()).digest()[:8]) / 2**64
 
 
-def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], rounds_of: int | None = None) -> list[str]:
+def ranked(
+    candidates: Sequence[WaitingCase], labelled: Iterable[WaitingCase], rounds_of: int | None = None
+) -> list[str]:
     """Ids, the most instructive first: doubt times novelty, where each case makes the ones like it less new.
 
     Uncertainty weighted by how little a case has in common with what is labelled is density-weighted active learning
@@ -308,7 +310,7 @@ def ranked(candidates: Sequence[Candidate], labelled: Iterable[Candidate], round
     return [key for order in rounds for key in order]
 
 
-def _round(candidates: Sequence[Candidate], coverage: Coverage) -> list[str]:
+def _round(candidates: Sequence[WaitingCase], coverage: Coverage) -> list[str]:
     """Ids, the most instructive first; they are covered then."""
     by_id = {candidate.id: candidate for candidate in candidates}
     heap = [(-_value(candidate, coverage), candidate.id) for candidate in candidates]
@@ -325,7 +327,7 @@ def _round(candidates: Sequence[Candidate], coverage: Coverage) -> list[str]:
     return order
 
 
-def _value(candidate: Candidate, coverage: Coverage) -> float:
+def _value(candidate: WaitingCase, coverage: Coverage) -> float:
     worth = max(_LEAST, doubt(candidate)) * coverage.novelty(candidate)
     return worth * _LABELLED_WORTH if candidate.labelled else worth
 
@@ -349,7 +351,7 @@ def _instructive(session: Session, seed: int) -> list[str]:
     return ranked(_candidates(session, seed), _labelled(session), rounds_of=ROUND)
 
 
-def _candidates(session: Session, seed: int) -> list[Candidate]:
+def _candidates(session: Session, seed: int) -> list[WaitingCase]:
     """Waiting cases in the order of the draw; in between those that wait for a second person, or to be checked."""
     failed = (CaseRow.source != AUDIT) & CaseRow.audio_erased_at.is_(None)
     free = CaseRow.id.not_in(select(ReviewHoldRow.case_id))
@@ -380,16 +382,16 @@ def _strata(session: Session, condition: ColumnElement[bool]) -> list[tuple[str,
     ]
 
 
-def _labelled(session: Session) -> list[Candidate]:
+def _labelled(session: Session) -> list[WaitingCase]:
     newest = select(CaseRow).where(CaseRow.label_method.in_(PEOPLE), CaseRow.source != AUDIT)
     return _read(session, newest.order_by(CaseRow.first_seen.desc(), CaseRow.id.desc()).limit(_LABELLED))
 
 
-def _read(session: Session, query: Select[CaseRow]) -> list[Candidate]:
+def _read(session: Session, query: Select[CaseRow]) -> list[WaitingCase]:
     rows = session.scalars(query).all()
     types = error_types_of(session, [row.id for row in rows])
     return [
-        Candidate(
+        WaitingCase(
             id=row.id,
             hypothesis=row.original_transcript,
             error_score=row.error_score,

@@ -13,7 +13,17 @@ from textwrap import fill
 from typing import Any
 
 from mondegreen.sample.audio import Beds, decode, wav_bytes
-from mondegreen.sample.prompts import CRITICAL, RATE, SAMPLES_A_BYTE, Choice, Noisy, Prompt, choose, entities, parse
+from mondegreen.sample.prompts import (
+    CRITICAL,
+    RATE,
+    SAMPLES_A_BYTE,
+    Noisy,
+    Placement,
+    SpokenPrompt,
+    choose,
+    entities,
+    parse,
+)
 from mondegreen.sample.sources import MUSIC, PROMPTS
 
 HEADER = ("path", "text", "speaker", "condition", "source", "licence", "entities")
@@ -136,16 +146,16 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Clip:
+class PlannedClip:
     """A file to be made: where (relative to data/), from which prompt, and the noise if any."""
 
     path: str
-    prompt: Prompt
+    prompt: SpokenPrompt
     condition: str
     noise: Noisy | None = None
 
 
-def plan(sources: Path) -> Choice:
+def plan(sources: Path) -> Placement:
     """Deals out the prompts below `sources` (as `sources.obtain` lays them out)."""
     content = (sources / "texts/core-sounds-en.txt").read_text(encoding="utf-8")
     folder = sources / PROMPTS.name
@@ -153,7 +163,7 @@ def plan(sources: Path) -> Choice:
     return choose(parse(content), sizes)
 
 
-def used(choice: Choice, sources: Path) -> list[str]:
+def used(choice: Placement, sources: Path) -> list[str]:
     """Names of all the source files that the sample is made of."""
     mixed = [n.prompt for n in (*choice.noisy, *choice.mild)]
     prompts = [*choice.clean, *mixed, *choice.critical, *choice.babble]
@@ -162,18 +172,18 @@ def used(choice: Choice, sources: Path) -> list[str]:
     return ["texts/core-sounds-en.txt", *names]
 
 
-def clips(choice: Choice) -> list[Clip]:
+def clips(choice: Placement) -> list[PlannedClip]:
     """Every recording of the sample and of its two regression suites."""
     suites = "regression/{}/audio"
     return [
-        *(Clip(_name("audio/clean", p), p, "clean") for p in choice.clean),
-        *(Clip(_name("audio/noisy", n.prompt), n.prompt, "noisy", n) for n in choice.noisy),
-        *(Clip(_name(suites.format("critical-prompts"), p), p, "clean") for p in choice.critical),
-        *(Clip(_name(suites.format("mild-noise"), n.prompt), n.prompt, "noisy", n) for n in choice.mild),
+        *(PlannedClip(_name("audio/clean", p), p, "clean") for p in choice.clean),
+        *(PlannedClip(_name("audio/noisy", n.prompt), n.prompt, "noisy", n) for n in choice.noisy),
+        *(PlannedClip(_name(suites.format("critical-prompts"), p), p, "clean") for p in choice.critical),
+        *(PlannedClip(_name(suites.format("mild-noise"), n.prompt), n.prompt, "noisy", n) for n in choice.mild),
     ]
 
 
-def contents(choice: Choice, sources: Path) -> Iterator[tuple[str, bytes]]:
+def contents(choice: Placement, sources: Path) -> Iterator[tuple[str, bytes]]:
     """Every file of the sample, name (relative to data/) and bytes; recordings first, in the order of `clips`."""
     folder = sources / PROMPTS.name
     pieces = {p.stem: decode(p) for p in sorted((sources / MUSIC.name).glob("*.g722"))}
@@ -194,7 +204,7 @@ def contents(choice: Choice, sources: Path) -> Iterator[tuple[str, bytes]]:
     yield "README.md", readme_text(summary).encode()
 
 
-def report(choice: Choice, folder: Path) -> dict[str, object]:
+def report(choice: Placement, folder: Path) -> dict[str, object]:
     """Counts: what is in the sample, and which prompts were left out and why."""
     left_out: dict[str, list[str]] = {}
     for prompt in choice.left_out:
@@ -212,15 +222,15 @@ def report(choice: Choice, folder: Path) -> dict[str, object]:
     }
 
 
-def _samples(folder: Path, prompt: Prompt) -> int:
+def _samples(folder: Path, prompt: SpokenPrompt) -> int:
     return (folder / f"{prompt.key}.g722").stat().st_size * SAMPLES_A_BYTE
 
 
-def _name(folder: str, prompt: Prompt) -> str:
+def _name(folder: str, prompt: SpokenPrompt) -> str:
     return f"{folder}/{prompt.key.replace('/', '-')}.wav"
 
 
-def _row(clip: Clip, path: str, done: str) -> dict[str, str]:
+def _row(clip: PlannedClip, path: str, done: str) -> dict[str, str]:
     source = f"{PROMPTS.package} {PROMPTS.version}: en_US_f_Allison/{clip.prompt.key}"
     row = {
         "path": path,

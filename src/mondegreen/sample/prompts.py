@@ -56,7 +56,7 @@ KINDS = ("music", "babble", "telephone", "hum", "white")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class SpokenPrompt:
     """A line of the transcript file. `reason` says why it cannot be in the sample ("" = it can)."""
 
     key: str  # file name below the voice's folder, without the extension
@@ -93,7 +93,7 @@ def _digit(digits: str) -> str:
     return _DIGITS[digits]
 
 
-def parse(content: str) -> list[Prompt]:
+def parse(content: str) -> list[SpokenPrompt]:
     """Reads `key: text` lines (`;` starts a comment) and judges each prompt by its text.
 
     Of several prompts with the same words the first by name stays; the others carry the reason "same text".
@@ -105,22 +105,22 @@ def parse(content: str) -> list[Prompt]:
     for key, text in pairs:
         prompt = _judge(key, text)
         if not prompt.reason and prompt.words in seen:
-            prompt = Prompt(key, prompt.text, "same text")
+            prompt = SpokenPrompt(key, prompt.text, "same text")
         seen.add(prompt.words)
         prompts.append(prompt)
     return prompts
 
 
-def _judge(key: str, text: str) -> Prompt:
+def _judge(key: str, text: str) -> SpokenPrompt:
     if re.search(r"[\[(<]", text):
-        return Prompt(key, text, "other sounds")
+        return SpokenPrompt(key, text, "other sounds")
     if key in _UNCLEAR:
-        return Prompt(key, text, "unclear text")
+        return SpokenPrompt(key, text, "unclear text")
     try:
-        prompt = Prompt(key, spoken(text))
+        prompt = SpokenPrompt(key, spoken(text))
     except ValueError:
-        return Prompt(key, text, "unclear text")
-    return prompt if len(prompt.words.split()) >= MIN_WORDS else Prompt(key, prompt.text, "too short")
+        return SpokenPrompt(key, text, "unclear text")
+    return prompt if len(prompt.words.split()) >= MIN_WORDS else SpokenPrompt(key, prompt.text, "too short")
 
 
 @dataclass(frozen=True)
@@ -154,21 +154,21 @@ CRITICAL = {
 class Noisy:
     """A prompt, what is mixed in, and how loud: `snr` in tenths of a decibel."""
 
-    prompt: Prompt
+    prompt: SpokenPrompt
     kind: str
     snr: int
 
 
 @dataclass(frozen=True)
-class Choice:
+class Placement:
     """Every prompt's place. Nothing stands in two of them, neither a recording nor a text."""
 
-    clean: list[Prompt]
+    clean: list[SpokenPrompt]
     noisy: list[Noisy]
-    critical: list[Prompt]
+    critical: list[SpokenPrompt]
     mild: list[Noisy]
-    babble: list[Prompt]  # spoken over each other behind other prompts
-    left_out: list[Prompt]
+    babble: list[SpokenPrompt]  # spoken over each other behind other prompts
+    left_out: list[SpokenPrompt]
 
 
 def draw(label: str, below: int) -> int:
@@ -176,12 +176,12 @@ def draw(label: str, below: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{SEED}:{label}".encode()).digest()) % below
 
 
-def shuffled(prompts: Iterable[Prompt], label: str) -> list[Prompt]:
+def shuffled(prompts: Iterable[SpokenPrompt], label: str) -> list[SpokenPrompt]:
     """The prompts in an order that depends on the label and their names alone."""
     return sorted(prompts, key=lambda p: hashlib.sha256(f"{SEED}:{label}:{p.key}".encode()).digest())
 
 
-def choose(prompts: list[Prompt], sizes: dict[str, int]) -> Choice:
+def choose(prompts: list[SpokenPrompt], sizes: dict[str, int]) -> Placement:
     """Deals the prompts out.
 
     Args:
@@ -196,7 +196,7 @@ def choose(prompts: list[Prompt], sizes: dict[str, int]) -> Choice:
     rest = shuffled((p for p in good.values() if p not in mild), "sample")
     clean, noisy, spare = rest[:CLIPS], rest[CLIPS : 2 * CLIPS], rest[2 * CLIPS :]
     long = [p for p in judged if p.reason == "too long"]
-    return Choice(
+    return Placement(
         sorted(clean, key=lambda p: p.key),
         sorted((_noisy(p, i) for i, p in enumerate(noisy)), key=lambda n: n.prompt.key),
         critical,
@@ -211,15 +211,15 @@ def seconds(size: int) -> float:
     return size * SAMPLES_A_BYTE / RATE
 
 
-def _with_recording(prompt: Prompt, sizes: dict[str, int]) -> Prompt:
+def _with_recording(prompt: SpokenPrompt, sizes: dict[str, int]) -> SpokenPrompt:
     if prompt.key not in sizes:
-        return Prompt(prompt.key, prompt.text, prompt.reason or "no recording")
+        return SpokenPrompt(prompt.key, prompt.text, prompt.reason or "no recording")
     if not prompt.reason and seconds(sizes[prompt.key]) > MAX_SECONDS:
-        return Prompt(prompt.key, prompt.text, "too long")
+        return SpokenPrompt(prompt.key, prompt.text, "too long")
     return prompt
 
 
-def _noisy(prompt: Prompt, index: int) -> Noisy:
+def _noisy(prompt: SpokenPrompt, index: int) -> Noisy:
     kind = KINDS[index % len(KINDS)]
     lowest = TELEPHONE_LOWEST if kind == "telephone" else LOWEST
     return Noisy(prompt, kind, lowest + draw(f"snr:{prompt.key}", HIGHEST + 1 - lowest))

@@ -25,7 +25,7 @@ APT_TIMEOUT = 600  # seconds
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """A third of what is needed: one Debian package, and where it lies in a Debian system and in a tarball."""
 
     name: str  # folder in var/sample
@@ -36,7 +36,7 @@ class Part:
     inside: str  # file or folder in the tarball, "" = everything
 
 
-TEXTS = Part(
+TEXTS = SourcePart(
     "texts",
     "asterisk-core-sounds-en",
     "1.6.1-1",
@@ -44,7 +44,7 @@ TEXTS = Part(
     "asterisk-core-sounds-en-g722-1.6.1.tar.gz",
     "core-sounds-en.txt",
 )
-PROMPTS = Part(
+PROMPTS = SourcePart(
     "prompts",
     "asterisk-core-sounds-en-g722",
     "1.6.1-1",
@@ -52,7 +52,7 @@ PROMPTS = Part(
     "asterisk-core-sounds-en-g722-1.6.1.tar.gz",
     "",
 )
-MUSIC = Part(
+MUSIC = SourcePart(
     "music",
     "asterisk-moh-opsound-g722",
     "2.03-1.1",
@@ -95,7 +95,7 @@ def obtain(cache: Path, root: Path = Path("/"), mirror: str = UPSTREAM, pins: di
     return cache
 
 
-def _obtain(part: Part, pins: dict[str, str], cache: Path, root: Path, mirror: str) -> None:
+def _obtain(part: SourcePart, pins: dict[str, str], cache: Path, root: Path, mirror: str) -> None:
     ways: dict[str, Callable[[Path], Path]] = {
         "installed": lambda work: root / part.place,
         "apt-get": lambda work: download(part.package, work, cache / "apt") / part.place,
@@ -122,7 +122,7 @@ def _obtain(part: Part, pins: dict[str, str], cache: Path, root: Path, mirror: s
     )
 
 
-def _lay_out(source: Path, folder: Path, part: Part) -> Path:
+def _lay_out(source: Path, folder: Path, part: SourcePart) -> Path:
     """Copies what a way found to folder/<part>/…, the same names whichever way it was."""
     target = folder / part.name
     if source.is_dir():
@@ -140,7 +140,7 @@ def _lay_out(source: Path, folder: Path, part: Part) -> Path:
     return folder
 
 
-def _upstream(mirror: str, part: Part, work: Path) -> Path:
+def _upstream(mirror: str, part: SourcePart, work: Path) -> Path:
     archive = work / part.tarball
     with urllib.request.urlopen(f"{mirror}/{part.tarball}", timeout=TIMEOUT) as answer, archive.open("wb") as stream:
         shutil.copyfileobj(answer, stream)

@@ -32,8 +32,8 @@ from mondegreen.scoring.significance import (
 from mondegreen.scoring.verdict import ClusterT, Evidence, IntervalMethod, Unit
 from mondegreen.scoring.wer import Counts
 
-Role = Literal["baseline", "candidate"]
-ROLES: tuple[Role, ...] = get_args(Role)
+ModelRole = Literal["baseline", "candidate"]
+ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Comparison:
         pairs.sort(key=lambda pair: (-lost(pair), getattr(pair[0].utterance, ties), pair[0].utterance.id))
         return pairs[:limit]
 
-    def failed(self, model: Role) -> list[str]:
+    def failed(self, model: ModelRole) -> list[str]:
         """IDs of the utterances for which this model gave an error instead of a transcript."""
         pairs = self.baseline if model == "baseline" else self.candidate
         return [pair.utterance.id for pair in pairs if pair.hypothesis.error]

@@ -48,7 +48,7 @@ from mondegreen.scoring.wording import (
     unsigned,
 )
 
-Question = Literal["better", "not worse"]
+TestQuestion = Literal["better", "not worse"]
 _BADLY = 3  # words at least: in a reference of two words everything is half of it
 _FRESH = (
     "record fresh references: replace at least half of its recordings by new ones, with what people heard in them "
@@ -59,7 +59,9 @@ _JUDGE = "`dvc exp apply` and `dvc repro` judge it on test (with validate.on: te
 _TUNED, _WITHOUT_DEV = "dev flatters a search that was tuned on it", "without --dev it is judged on test"
 
 
-def decide(sets: PairedTestSets, params: Params, look: Look | None = None, question: Question = "better") -> Verdict:
+def decide(
+    sets: PairedTestSets, params: Params, look: Look | None = None, question: TestQuestion = "better"
+) -> Verdict:
     """The verdict on the test set, with the retention set against forgetting. Reads and writes nothing.
 
     Args:
@@ -385,7 +387,7 @@ def describe_corrected(cases: Corrected | None, measure: Measure) -> list[str]:
     ]
 
 
-def try_out(sets: PairedTestSets, params: Params, question: Question = "better", proposed: bool = False) -> Verdict:
+def try_out(sets: PairedTestSets, params: Params, question: TestQuestion = "better", proposed: bool = False) -> Verdict:
     """What dev says of a candidate, in the form of a verdict whose outcome is `trial`: it opens no gate.
 
     Args:

@@ -23,7 +23,7 @@ PHRASES_FILE, LM_FILE = "phrases.yaml", "words.lm"
 # Changes whenever the same list makes another transcript: hypotheses of another version are not used.
 _VERSION = "1"
 _LONGEST = 200  # characters of a phrase
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST)]
+PhraseText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST)]
 Weight = Annotated[float, Field(ge=0, le=10)]
 _NEXT = "Correct the line; docs/phrases.md shows every field."
 
@@ -38,10 +38,10 @@ class Phrase(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    phrase: Text
+    phrase: PhraseText
     weight: Weight | None = None
-    class_: Text | None = Field(None, alias="class")
-    sounds_like: tuple[Text, ...] = ()
+    class_: PhraseText | None = Field(None, alias="class")
+    sounds_like: tuple[PhraseText, ...] = ()
     case: Literal["model", "keep"] = "model"
 
     @model_validator(mode="before")
@@ -62,7 +62,7 @@ class PhraseList(BaseModel):
 
     version: Literal[1] = 1
     strength: Weight = 0.5  # at 1 the sample hears a dozen phrases an hour that nobody said
-    classes: dict[Text, Weight] = Field(default_factory=dict)
+    classes: dict[PhraseText, Weight] = Field(default_factory=dict)
     phrases: tuple[Phrase, ...] = ()
 
     @model_validator(mode="after")

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+from mondegreen.scoring.wer import Counts
+
+Array = npt.NDArray[np.float64]
+
 _FOLDS = 5
 _FEWEST = 1.5  # degrees of freedom; below, the quantile of t says nothing any more
 
@@ -24,10 +26,10 @@ class HeardSample:
     """What was drawn and heard, one entry an inference."""
 
     cluster: Counts  # (num_heard,), rows of the traffic's clusters
-    inclusion: Floats  # (num_heard,), probability with which it was drawn, above 0
+    inclusion: Array  # (num_heard,), probability with which it was drawn, above 0
     errors: Counts  # (num_heard,), words
     words: Counts  # (num_heard,), of the reference
-    features: Floats  # (num_heard, num_features), the first is 1
+    features: Array  # (num_heard, num_features), the first is 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class EstimatedRate:
     """A WER with what each cluster contributes to its error, from which intervals and comparisons follow."""
 
     value: float
-    influence: Floats  # (num_clusters,), absolute WER; they sum to 0
+    influence: Array  # (num_clusters,), absolute WER; they sum to 0
 
     @property
     def standard_error(self) -> float:
@@ -77,7 +79,7 @@ class ProductionEstimate:
         return clear and self.correlation >= self.least_correlation
 
 
-def estimate_wer(sample: HeardSample, traffic: Floats) -> ProductionEstimate:
+def estimate_wer(sample: HeardSample, traffic: Array) -> ProductionEstimate:
     """The WER of the traffic.
 
     Args:
@@ -112,7 +114,7 @@ def difference_of(before: EstimatedRate, after: EstimatedRate, level: float = 0.
     return value, float(value - far), float(value + far)
 
 
-def _ratio(sample: HeardSample, weights: Floats, residuals: Floats, everybody: Floats) -> EstimatedRate:
+def _ratio(sample: HeardSample, weights: Array, residuals: Array, everybody: Array) -> EstimatedRate:
     """Errors / words: the totals of what is predicted and the weighted residuals of what was heard.
 
     Args:
@@ -127,7 +129,7 @@ def _ratio(sample: HeardSample, weights: Floats, residuals: Floats, everybody: F
     return EstimatedRate(float(errors / words), by_cluster @ np.array([1.0, -errors / words]) / words)
 
 
-def _cross_fitted(sample: HeardSample, weights: Floats, counts: Floats, traffic: Floats) -> tuple[Floats, Floats]:
+def _cross_fitted(sample: HeardSample, weights: Array, counts: Array, traffic: Array) -> tuple[Array, Array]:
     """Predicted errors and words of those who were heard (num_heard, 2) and of the clusters (num_clusters, 2)."""
     _, order = np.unique(sample.cluster, return_inverse=True)
     fold = order % _FOLDS
@@ -143,18 +145,18 @@ def _cross_fitted(sample: HeardSample, weights: Floats, counts: Floats, traffic:
     return predicted, traffic @ rule
 
 
-def _correlation(found: Floats, predicted: Floats, weights: Floats) -> float:
+def _correlation(found: Array, predicted: Array, weights: Array) -> float:
     covariance = np.cov(found, predicted, aweights=weights)
     spread = covariance[0, 0] * covariance[1, 1]
     return float(covariance[0, 1] / np.sqrt(spread)) if spread > 0 else 0.0
 
 
-def _standard_error(influence: Floats) -> float:
+def _standard_error(influence: Array) -> float:
     clusters = len(influence)
     return float(np.sqrt(clusters / (clusters - 1) * np.square(influence).sum())) if clusters > 1 else 0.0
 
 
-def _degrees_of_freedom(influence: Floats) -> float:
+def _degrees_of_freedom(influence: Array) -> float:
     squares = np.square(influence)
     return max(_FEWEST, float(squares.sum() ** 2 / np.square(squares).sum())) if squares.any() else _FEWEST
 

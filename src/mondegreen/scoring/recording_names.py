@@ -29,7 +29,7 @@ class Keyed(Protocol):
 Item = TypeVar("Item", bound=Keyed)
 
 
-class Pairs(NamedTuple, Generic[Item]):
+class NamedLines(NamedTuple, Generic[Item]):
     """Lines and what they are known by."""
 
     lines: dict[str, Item]  # by the key of their reference; one without a reference keeps its own
@@ -38,7 +38,7 @@ class Pairs(NamedTuple, Generic[Item]):
     respelt: dict[str, str]  # a line's key to that of its reference, where case, normal form or zeros before it differ
 
 
-def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> Pairs[Item]:
+def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> NamedLines[Item]:
     """Finds the reference of each line by its ID, in another case or normal form where that is unique.
 
     So is a number without the zeros before it, which spreadsheets eat (`001` and `1`).
@@ -50,13 +50,13 @@ def pair(references: Sequence[Keyed], lines: Sequence[Item]) -> Pairs[Item]:
     known = {line.key for line in references}
     respelt = _respelt(known - by_id.keys(), by_id.keys() - known)
     if respelt or known & by_id.keys():
-        return Pairs({respelt.get(key, key): line for key, line in by_id.items()}, known, False, respelt)
+        return NamedLines({respelt.get(key, key): line for key, line in by_id.items()}, known, False, respelt)
     for named in (_paths, _stems):
         ours, theirs = named(references), named(lines)
         if shared := ours.keys() & theirs.keys():
             found = {ours[name].key if name in ours else line.key: line for name, line in theirs.items()}
-            return Pairs(found, known | {ours[name].key for name in shared}, named is _stems, {})
-    return Pairs(by_id, known, False, {})
+            return NamedLines(found, known | {ours[name].key for name in shared}, named is _stems, {})
+    return NamedLines(by_id, known, False, {})
 
 
 def _respelt(missing: Iterable[str], strangers: Iterable[str]) -> dict[str, str]:

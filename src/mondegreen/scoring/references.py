@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
-from mondegreen.delimited import QUOTE, REFERENCE_COLUMNS, Notice, Record, Table, open_table, some, tell, wrong
+from mondegreen.delimited import QUOTE, REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table, some, tell, wrong
 from mondegreen.records import ReferenceSource
 from mondegreen.scoring.recording_names import RecordingNames, near_file
 
@@ -27,7 +27,7 @@ _NOBODY = frozenset({"unknown", "unk", "<unk>", "n/a", "none", "null", "nan", "a
 
 
 @dataclass(frozen=True)
-class Row:
+class ReferenceRow:
     """A row of a table; every field is stripped, "" where the table has none."""
 
     line: int  # where it stands, for messages
@@ -46,7 +46,7 @@ class Row:
         return self.source.split(";")[0].strip()
 
 
-def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice] | None = None) -> list[Row]:
+def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice] | None = None) -> list[ReferenceRow]:
     """Reads a table with a header (`mondegreen.delimited` says which); columns may stand in any order.
 
     Args:
@@ -64,7 +64,7 @@ def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice
         if column not in table.columns:
             problem = f"there is no such column but {some(table.columns)}"
             raise wrong(path, 1, problem, _HEADER, column)
-    rows, bad, lines, short = list[Row](), list[tuple[int, str, str]](), dict[str, int](), list[int]()
+    rows, bad, lines, short = list[ReferenceRow](), list[tuple[int, str, str]](), dict[str, int](), list[int]()
     for record in table:
         name, problem = _problem(record, key, table)
         row = None if problem else _row(record, table, key)
@@ -85,7 +85,7 @@ def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice
     return rows
 
 
-def _problem(record: Record, key: str, table: Table) -> tuple[str, str]:
+def _problem(record: DelimitedRow, key: str, table: Table) -> tuple[str, str]:
     """The field that makes a row useless, and why; two empty texts when none does."""
     if record.problem:
         last = record.problem.startswith("there are more fields")
@@ -97,7 +97,7 @@ def _problem(record: Record, key: str, table: Table) -> tuple[str, str]:
 
 
 def _doubts(
-    path: Path, table: Table, key: str, rows: Sequence[Row], short: Sequence[int], notices: list[Notice] | None
+    path: Path, table: Table, key: str, rows: Sequence[ReferenceRow], short: Sequence[int], notices: list[Notice] | None
 ) -> None:
     """Says what may be wrong with rows that are taken."""
     if short:
@@ -131,7 +131,7 @@ def odd_speakers(speakers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         yield "speaker_twins", message + "write one person's name in one way", twins[0][0]
 
 
-def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, Row]:
+def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, ReferenceRow]:
     """The rows of a table by path; every row has its recording.
 
     Args:
@@ -151,7 +151,7 @@ def read_recordings(path: Path, known: Container[str], notices: list[Notice] | N
     return rows
 
 
-def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | None = None) -> dict[str, Row]:
+def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | None = None) -> dict[str, ReferenceRow]:
     """The rows of a table by the recordings that they mean, as `names` has them.
 
     What is left over on either side is counted and named: rows without a recording, recordings without a row.
@@ -160,7 +160,7 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
         UsageError: see `read_table`; two rows mean one recording, or no row means any.
     """
     rows = read_table(path, ("path", "id"), notices)
-    found, lost, respelt = dict[str, Row](), list[Row](), list[str]()
+    found, lost, respelt = dict[str, ReferenceRow](), list[ReferenceRow](), list[str]()
     for row in rows:
         here = Path(os.path.relpath(path.parent / row.key, names.folder)).as_posix()
         name = here if here in names.names else names.find(row.key)
@@ -200,13 +200,13 @@ def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
     return "human"
 
 
-def _row(record: Record, table: Table, key: str) -> Row:
+def _row(record: DelimitedRow, table: Table, key: str) -> ReferenceRow:
     fields = {name: cell.strip() for name, cell in record.cells.items()}
     fields |= {name: table.decimal(fields[name]) for name in _NUMBERS if name in fields}
     if "speaker" in fields:  # a Mac and a keyboard write the same letter in different ways
         fields["speaker"] = normalize("NFC", fields["speaker"])
     name = PurePosixPath(fields["path"]).as_posix() if fields.get("path") else ""
-    return Row(
+    return ReferenceRow(
         line=record.line,
         key=name if key == "path" else fields[key],
         path=name,

@@ -30,7 +30,7 @@ from mondegreen.scoring.wer import Counts, align_words, confusions
 from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
 from mondegreen.scoring.wording import many, reach
 
-Kind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
+SliceKind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
 PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
 FEWEST = 5  # utterances from which on a rate has an interval and a p-value
 DURATIONS = (2.0, 5.0, 10.0, 20.0)  # seconds
@@ -81,7 +81,7 @@ class Estimate(CompareModel):
 class Slice(CompareModel):
     """A part of the utterances, or of the words, under both models."""
 
-    kind: Kind
+    kind: SliceKind
     name: str
     utterances: int
     words: int  # of the references
@@ -127,13 +127,13 @@ def slices(
         snr: dB by utterance ID, where it is known; the manifest does not hold it.
         level: of the intervals, two-sided, from a block bootstrap of `samples` draws.
     """
-    parts_of: dict[tuple[Kind, str], list[_Part]] = defaultdict(list)
+    parts_of: dict[tuple[SliceKind, str], list[_Part]] = defaultdict(list)
     for kind, name, part in [*_by_utterance(comparison, snr or {}), *_by_word(comparison)]:
         parts_of[kind, name].append(part)
     members = {key: parts for key, parts in parts_of.items() if any(part.words for part in parts)}
     kinds = Counter(kind for kind, _ in members)
     found: list[Slice] = []
-    for kind in get_args(Kind):
+    for kind in get_args(SliceKind):
         names = [name for its, name in members if its == kind and kinds[kind] > 1]
         names.sort(key=lambda name: (_ORDER.get(name, 0), name))
         found += _adjusted(
@@ -154,7 +154,7 @@ def confusion_changes(comparison: Comparison, limit: int = 20) -> list[Confusion
     return rows[:limit]
 
 
-def _by_utterance(comparison: Comparison, snr: Mapping[str, float]) -> Iterator[tuple[Kind, str, _Part]]:
+def _by_utterance(comparison: Comparison, snr: Mapping[str, float]) -> Iterator[tuple[SliceKind, str, _Part]]:
     for old, new in comparison.pairs:
         utterance = old.utterance
         part = _Part(utterance, old.words.errors, new.words.errors, old.words.reference_length)
@@ -167,7 +167,7 @@ def _by_utterance(comparison: Comparison, snr: Mapping[str, float]) -> Iterator[
             yield "snr", band(known, SNRS, "dB"), part
 
 
-def _by_word(comparison: Comparison) -> Iterator[tuple[Kind, str, _Part]]:
+def _by_word(comparison: Comparison) -> Iterator[tuple[SliceKind, str, _Part]]:
     for old, new in comparison.pairs:
         counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # wrong by each model, all
         names = names_in(old.utterance.reference)
@@ -187,7 +187,9 @@ def _adjusted(rows: list[Slice]) -> list[Slice]:
     return [row if row.p_value is None else row.model_copy(update={"p_value": next(adjusted)}) for row in rows]
 
 
-def _slice(unit: Unit, kind: Kind, name: str, parts: Sequence[_Part], level: float, samples: int, seed: int) -> Slice:
+def _slice(
+    unit: Unit, kind: SliceKind, name: str, parts: Sequence[_Part], level: float, samples: int, seed: int
+) -> Slice:
     unit, clusters = _clusters(unit, parts)
     old = cluster_sums(clusters, [part.baseline for part in parts])
     new = cluster_sums(clusters, [part.candidate for part in parts])

@@ -45,7 +45,7 @@ _NOTABLE = 0.05  # share of the utterances by which the sides differ
 _APART = 0.01  # errors that only one normaliser counts, for each word of the references, that are pointed out
 
 
-class Rule(NamedTuple):
+class SpellingRule(NamedTuple):
     """What is written for `source` where `left` stands before it and `right` behind it."""
 
     source: str
@@ -58,7 +58,7 @@ class Rule(NamedTuple):
 class Mapping:
     """The rules of a file, in its order."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[SpellingRule, ...]
     case_sensitive: bool
 
     def apply(self, text: str) -> str:
@@ -75,7 +75,7 @@ class Mapping:
         return " ".join("".join(written).split())
 
 
-def _fits(rule: Rule, text: str, place: int) -> bool:
+def _fits(rule: SpellingRule, text: str, place: int) -> bool:
     if not text.startswith(rule.source, place) or not text.endswith(rule.left, 0, place):
         return False
     end = place + len(rule.source)
@@ -93,7 +93,7 @@ def read_glm(path: Path) -> Mapping:
     Raises:
         UsageError: it cannot be read, or a line is no rule, or a directive asks for what is not done; names the line.
     """
-    rules: list[tuple[int, Rule]] = []
+    rules: list[tuple[int, SpellingRule]] = []
     case_sensitive = False
     for number, line in enumerate(path_text(path).splitlines(), 1):
         told = line.split(";;")[0].strip()
@@ -105,7 +105,9 @@ def read_glm(path: Path) -> Mapping:
         raise UsageError(f"{path} holds no rule.", f"{_NEXT}.")
     found = [rule for _, rule in rules]
     if not case_sensitive:
-        found = [Rule(rule.source.lower(), rule.target, rule.left.lower(), rule.right.lower()) for rule in found]
+        found = [
+            SpellingRule(rule.source.lower(), rule.target, rule.left.lower(), rule.right.lower()) for rule in found
+        ]
     return Mapping(tuple(found), case_sensitive)
 
 
@@ -115,13 +117,13 @@ def with_words(mapping: Mapping | None, pairs: Sequence[str]) -> Mapping:
     Raises:
         UsageError: a pair has no = or nothing before it.
     """
-    rules, sensitive = list[Rule](), mapping is not None and mapping.case_sensitive
+    rules, sensitive = list[SpellingRule](), mapping is not None and mapping.case_sensitive
     for pair in pairs:
         source, sign, target = (part.strip() for part in pair.partition("="))
         if not sign or not source:
             raise UsageError(f"--map {pair} maps nothing.", "Write it as okay=ok, or uh= to leave a word out.")
         plain = _straight(source if sensitive else source.lower())
-        rules += [Rule(plain, target, " ", right) for right in _BEHIND]
+        rules += [SpellingRule(plain, target, " ", right) for right in _BEHIND]
     return Mapping((*rules, *(mapping.rules if mapping else ())), sensitive)
 
 
@@ -134,13 +136,13 @@ def _directive(path: Path, number: int, told: str, case_sensitive: bool) -> bool
     return value in ("T", "t") if name == "case_sensitive" else case_sensitive
 
 
-def _rule(path: Path, number: int, told: str) -> Rule:
+def _rule(path: Path, number: int, told: str) -> SpellingRule:
     found = _RULE.match(told)
     parts = [_literal(part or "") for part in found.groups()] if found else []
     if not parts or not parts[0]:
         raise UsageError(f"{path}:{number}: {told!r} is no rule.", f"{_NEXT}.")
     source, target, left, right = parts
-    return Rule(_straight(source), target, _straight(left), _straight(right))
+    return SpellingRule(_straight(source), target, _straight(left), _straight(right))
 
 
 def _literal(part: str) -> str:

@@ -222,7 +222,7 @@ def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
         raise wrong(path, number, f"field {fault.place[0]}: {fault.message}", "Correct it.") from None
 
 
-Part = Literal["test", "dev", "train", "retention", "all"]
+SplitName = Literal["test", "dev", "train", "retention", "all"]
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class References:
         ]
 
 
-def read_references(path: Path, part: Part = "test", notices: list[Notice] | None = None) -> References:
+def read_references(path: Path, part: SplitName = "test", notices: list[Notice] | None = None) -> References:
     """The references of a file. A manifest knows splits; of other files every line is of the test set.
 
     Segments of an .stm that are marked `ignore_time_segment_in_scoring` are not chosen.
@@ -287,7 +287,7 @@ def read_references(path: Path, part: Part = "test", notices: list[Notice] | Non
     return found
 
 
-def _belongs(line: Line, part: Part) -> bool:
+def _belongs(line: Line, part: SplitName) -> bool:
     if part in ("all", "retention"):
         return part == "all" or (line.domain, line.split) == ("retention", "test")
     return (line.domain, line.split) == ("target", part)

@@ -30,7 +30,7 @@ from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.hearing import answers_of, await_heard, parts_of, seconds_of
-from mondegreen.serving.metrics import Metrics
+from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.openai_api import Asked, RefusedError, read_fields, render, served_names
 from mondegreen.serving.spool import Answer, Spool
 
@@ -50,7 +50,7 @@ class Server:
     batcher: Batcher
     shadow: Shadow
     spool: Spool
-    metrics: Metrics
+    metrics: ServiceMetrics
     params: ServeParams
     token: str = ""
     channel: Channel = "mix"  # audio.channel

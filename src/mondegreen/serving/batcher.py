@@ -18,7 +18,7 @@ from mondegreen.config import Seconds, ServeParams
 from mondegreen.scoring.phrases import PhraseList
 
 if TYPE_CHECKING:
-    from mondegreen.serving.challenger import Asker, Choice
+    from mondegreen.serving.challenger import Asker, Routing
     from mondegreen.serving.champion import Served
     from mondegreen.speech.transcriber import Failure, Transcription
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Heard:
     """What came of a recording, and which model it was that heard it."""
 
-    choice: "Choice"
+    choice: "Routing"
     result: "Transcription | Failure"
     batch: int  # recordings that were heard together
 
@@ -71,7 +71,7 @@ class Batcher:
 
     def __init__(
         self,
-        choose: "Callable[[Asker | None], Choice]",
+        choose: "Callable[[Asker | None], Routing]",
         params: ServeParams,
         long: Seconds,
         failed: "Callable[[Served, BaseException], None]" = lambda served, error: None,
@@ -144,7 +144,7 @@ class Batcher:
 
     def _hear(self, jobs: list[_Job]) -> None:
         """Each model hears its own: what shares a batch is of one model, and of one list of phrases."""
-        groups: dict[tuple[Served, str], list[tuple[Choice, _Job]]] = {}
+        groups: dict[tuple[Served, str], list[tuple[Routing, _Job]]] = {}
         for job in jobs:
             choice = self._choose(job.asker)
             listed = job.phrases.digest if job.phrases else ""
@@ -157,7 +157,7 @@ class Batcher:
             chosen.sort(key=lambda item: -item[1].seconds)
             wait([self._halves.submit(self._heard_by, model, chosen[start::_HALVES]) for start in range(_HALVES)])
 
-    def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Choice, _Job]]") -> None:
+    def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Routing, _Job]]") -> None:
         jobs = [job for _, job in chosen]
         try:
             stt, more = model.stt, jobs[0].phrases

@@ -39,7 +39,7 @@ _NICE = 19  # of Linux: the threads of the champion go first
 
 
 @dataclass(frozen=True)
-class Choice:
+class Routing:
     """Who answers a request. `canary`: the ledger's entry of the one that it counts in; `shadow`: who hears it too."""
 
     served: Served
@@ -107,7 +107,7 @@ class Challenger:
         if (self.canary, self.problem, bool(self._active), self.attempts.last) != before:
             self._say()
 
-    def choose(self, asker: Asker | None) -> Choice:
+    def choose(self, asker: Asker | None) -> Routing:
         """Who answers, by what is loaded at this moment.
 
         Args:
@@ -115,14 +115,14 @@ class Challenger:
         """
         champion, active = self._champion.current, self._active
         if active is None or asker is None:
-            return Choice(champion)
+            return Routing(champion)
         canary, challenger = active
         if champion.name != f"{self._name}/{canary.champion}":
-            return Choice(champion)  # not whom the canary compares with, as just after a deployment
+            return Routing(champion)  # not whom the canary compares with, as just after a deployment
         part = canary.part(asker.caller, asker.audio_sha256)
         if part == "canary":
-            return Choice(challenger, "canary", canary.entry)
-        return Choice(champion, canary=canary.entry, shadow=challenger if part == "shadow" else None)
+            return Routing(challenger, "canary", canary.entry)
+        return Routing(champion, canary=canary.entry, shadow=challenger if part == "shadow" else None)
 
     def failed(self, served: Served, error: BaseException) -> None:
         """The challenger broke while it heard somebody: it hears nobody until the next canary."""
@@ -194,7 +194,7 @@ class Shadow:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def take(self, answer: Answer, choice: Choice) -> None:
+    def take(self, answer: Answer, choice: Routing) -> None:
         """Remembers an answer; to be called before the spool has it, whose recording it then is. Never waits."""
         heard = answer.transcription
         if choice.shadow is None:

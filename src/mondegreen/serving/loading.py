@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedLoad:
     """The last try of a version. `files`: what they looked like before it. `due`: by time.monotonic."""
 
     name: str
@@ -45,7 +45,7 @@ class Attempts:
     """
 
     def __init__(self, every: Seconds, params: Params) -> None:
-        self.last: Failure | None = None
+        self.last: FailedLoad | None = None
         self._every = every
         self._others = [Path(path) for path in (params.serve.phrases, params.serve.lm) if path]
 
@@ -88,7 +88,7 @@ class Attempts:
         tries = self.last.tries + 1 if self.last and (self.last.name, self.last.files) == (name, files) else 1
         pause = min(_LONGEST, self._every * 2 ** min(tries - 1, _DOUBLINGS))
         at = datetime.now(UTC) + timedelta(seconds=pause)
-        self.last = Failure(name, files, problem, tries, time.monotonic() + pause, at)
+        self.last = FailedLoad(name, files, problem, tries, time.monotonic() + pause, at)
 
     def forget(self) -> None:
         """What is to serve does."""

@@ -17,7 +17,7 @@ _LATENCIES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _BATCHES = (1, 2, 4, 8, 16, 32)
 
 
-class Metrics:
+class ServiceMetrics:
     """The service's own registry, so that two in one process do not meet."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from mondegreen.serving.batcher import Batcher
 from mondegreen.serving.challenger import Challenger, Shadow
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.followers import write_following
-from mondegreen.serving.metrics import SHARED, Metrics
+from mondegreen.serving.metrics import SHARED, ServiceMetrics
 from mondegreen.serving.spool import Answer, Spool
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     Raises:
         MondegreenError: no model can be loaded.
     """
-    metrics = Metrics()
+    metrics = ServiceMetrics()
 
     def changed(champion: Champion) -> None:
         metrics.serves(champion.current)

@@ -19,7 +19,7 @@ from mondegreen.speech.model_folder import nested_settings, read_object
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.recording import Hertz
 
-Features = npt.NDArray[np.float32]  # (num_frames, conv_dim): what the convolutional encoder makes of a waveform
+EncoderFeatures = npt.NDArray[np.float32]  # (num_frames, conv_dim): what the convolutional encoder makes of a waveform
 logger = logging.getLogger(__name__)
 
 
@@ -108,7 +108,7 @@ class AcousticModel(Protocol):
     @property
     def runtime(self) -> str: ...  # torch | onnx
 
-    def features(self, waveform: Waveform, name: str = ...) -> Features:
+    def features(self, waveform: Waveform, name: str = ...) -> EncoderFeatures:
         """The convolutional features of one utterance: float32 (num_frames, conv_dim).
 
         Args:
@@ -120,6 +120,6 @@ class AcousticModel(Protocol):
         """
         ...
 
-    def lattices(self, features: Sequence[Features]) -> list[LogProbs]:
+    def lattices(self, features: Sequence[EncoderFeatures]) -> list[LogProbs]:
         """Log posteriors of a batch of utterances, each float32 (num_frames, vocab_size)."""
         ...

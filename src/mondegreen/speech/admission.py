@@ -11,7 +11,7 @@ from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.corpus import EXTENSIONS, FAILED_CASES, SUITES, Found
-from mondegreen.speech.splits import Key, Pairs, Rule, speaker_key
+from mondegreen.speech.splits import CasePairs, Key, SplitRule, speaker_key
 
 FOLDER = FAILED_CASES
 AUDITED_FILE = "audited.txt"  # in it: sha256 of what the audit drew, one a line
@@ -111,13 +111,13 @@ def case_label(case: FailedCase, utterance: Utterance) -> Label:
 
 
 def admitted_cases(
-    pairs: Pairs,
+    pairs: CasePairs,
     rows: Sequence[Utterance],
     withheld: Sequence[Utterance],
-    rule: Rule,
+    rule: SplitRule,
     audited: frozenset[str] = frozenset(),
     suites: frozenset[str] = frozenset(),
-) -> tuple[Pairs, list[Problem]]:
+) -> tuple[CasePairs, list[Problem]]:
     """Cases that may be trained on beside `rows`, and why the others may not.
 
     The splits of `rows` are settled before: a new case never moves a recording into or out of the test set. It is the
@@ -133,7 +133,7 @@ def admitted_cases(
         names = [("recording", name) for name in (*bare_names(row.path), bare_name(row.recording))]
         taken.update(dict.fromkeys((*rule.keys(row), *names), row.path))
     known = {row.sha256: row.path for row in rows if row.split == "train" and row.reference}
-    kept: Pairs = []
+    kept: CasePairs = []
     problems: list[Problem] = []
     pairs = list(pairs)
     keys: dict[str, list[Key]] = defaultdict(list)  # of all cases of a recording
@@ -163,7 +163,7 @@ def bare_names(path: str) -> list[str]:
 
 
 def admitted_replay(
-    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: Rule
+    recordings: Sequence[Utterance], rows: Sequence[Utterance], withheld: Sequence[Utterance], rule: SplitRule
 ) -> tuple[list[Utterance], list[Problem]]:
     """Recordings of data/replay that may be trained on beside `rows`, and why the others may not.
 
@@ -209,6 +209,6 @@ def _refusal(
     return Problem(path=utterance.path, reason=reason, message=message)
 
 
-def _replay_keys(row: Utterance, rule: Rule) -> list[Key]:
+def _replay_keys(row: Utterance, rule: SplitRule) -> list[Key]:
     """Beside the others a named speaker of any domain: replay may not teach the voices that judge."""
     return [*rule.keys(row), *([("speaker", speaker_key(row.speaker))] if row.speaker else [])]

@@ -22,11 +22,12 @@ from mondegreen.config import AudioParams, Channel, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech.channels import Instead, better_channels, channel_of, named_channel
 from mondegreen.speech.containers import inspect
+from mondegreen.speech.foreign import Block
 from mondegreen.speech.layout import Loss
-from mondegreen.speech.recording import AGAIN, Block, Hertz, Recording, Warn
+from mondegreen.speech.recording import AGAIN, Hertz, Recording, Warn
 
 Waveform = npt.NDArray[np.float32]
-Source = Path | str | BinaryIO
+AudioSource = Path | str | BinaryIO
 
 SAMPLE_RATE: Hertz = 16_000
 DECODING = 6  # goes up when files are heard otherwise than before: what was computed from them is computed anew
@@ -48,7 +49,7 @@ def _unheard(code: str, message: str) -> None:
 
 
 def load_audio(
-    source: Source,
+    source: AudioSource,
     max_duration: Seconds | None = None,
     *,
     max_missing_share: float = MAX_MISSING_SHARE,
@@ -75,7 +76,7 @@ def load_audio(
 
 
 def stream_windows(
-    source: Source,
+    source: AudioSource,
     window: Seconds,
     overlap: Seconds,
     *,
@@ -110,7 +111,9 @@ def stream_windows(
         yield start / SAMPLE_RATE, held.copy()
 
 
-def duration_of(source: Source, *, max_missing_share: float = MAX_MISSING_SHARE, warn: Warn | None = None) -> Seconds:
+def duration_of(
+    source: AudioSource, *, max_missing_share: float = MAX_MISSING_SHARE, warn: Warn | None = None
+) -> Seconds:
     """Length of a recording by its headers, or by decoding it when they do not say; parameters as for `load_audio`.
 
     Raises:
@@ -124,13 +127,13 @@ def duration_of(source: Source, *, max_missing_share: float = MAX_MISSING_SHARE,
         return promised
 
 
-def described(source: Source) -> tuple[Hertz, int, str]:
+def described(source: AudioSource) -> tuple[Hertz, int, str]:
     """Rate, channels and codec (such as "WAV PCM_16") by the headers of the first part. Raises AudioError."""
     with _opened(source, lambda code, message: None) as recording:
         return recording.described()
 
 
-def channels_of(source: Source) -> int:
+def channels_of(source: AudioSource) -> int:
     """How many channels a recording has; of joined ones, the one that has most. Raises AudioError."""
     with _opened(source, _unheard) as recording:
         return recording.channels()
@@ -179,7 +182,7 @@ def audio_warnings(waveform: Waveform) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _opened(source: Source, warn: Warn | None) -> Iterator[Recording]:
+def _opened(source: AudioSource, warn: Warn | None) -> Iterator[Recording]:
     """An open file that may hold audio."""
     path, channel = channel_of(source) if isinstance(source, Path | str) else (None, None)
     name = str(source if path else getattr(source, "name", "the audio stream"))

@@ -13,8 +13,8 @@ from mondegreen.speech.layout import BLOCK, Loss, tag_bytes
 from mondegreen.speech.mp3 import LAYER_3_KBPS, MPEG_RATES, frame_bytes
 
 Stream = BinaryIO | RawIOBase
-Length = Callable[[bytes], int]  # of the frame that begins with these bytes; 0: none does
-Framing = tuple[Length, bytes]  # and the bytes that each begins with
+FrameLength = Callable[[bytes], int]  # of the frame that begins with these bytes; 0: none does
+Framing = tuple[FrameLength, bytes]  # and the bytes that each begins with
 _HEAD = 32  # bytes
 _IN_A_ROW = 4  # frames, by which one is found again
 _AC3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)

@@ -35,7 +35,7 @@ _MOST = 700.0  # whose exponential is still a float
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutPhrase:
     """A phrase, or one spelling of it, that the model cannot be made to hear."""
 
     phrase: str
@@ -100,7 +100,7 @@ class Boost:
     def __init__(self, phrases: PhraseList, vocabulary: Vocabulary) -> None:
         labeller = Labeller(vocabulary)
         self.delimiter = labeller.delimiter
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[LeftOutPhrase] = []
         self._entries: dict[tuple[int, ...], _Entry] = {}
         for phrase in phrases.active:
             self._add(phrase, phrases.weight_of(phrase), labeller, vocabulary)
@@ -123,18 +123,20 @@ class Boost:
             written = phrase.phrase if phrase.case == "keep" else None
             self._keep(_Entry(tuple(own.labels), weight, phrase.phrase, written))
         elif not phrase.sounds_like:
-            self.left_out.append(LeftOut(phrase.phrase, _why(own.lacking)))
+            self.left_out.append(LeftOutPhrase(phrase.phrase, _why(own.lacking)))
         for sound in phrase.sounds_like:
             heard = labeller.write(sound)
             if not heard.labels or heard.lacking:
-                self.left_out.append(LeftOut(phrase.phrase, f"sounds_like {sound!r}: {_why(heard.lacking)}"))
+                self.left_out.append(LeftOutPhrase(phrase.phrase, f"sounds_like {sound!r}: {_why(heard.lacking)}"))
             else:
                 self._keep(_Entry(tuple(heard.labels), weight, phrase.phrase, spelt))
 
     def _keep(self, entry: _Entry) -> None:
         former = self._entries.setdefault(entry.tokens, entry)
         if former is not entry and former.phrase != entry.phrase:
-            self.left_out.append(LeftOut(entry.phrase, f"the model spells it as {former.phrase!r}, which stands first"))
+            self.left_out.append(
+                LeftOutPhrase(entry.phrase, f"the model spells it as {former.phrase!r}, which stands first")
+            )
 
     def _plant(self, entry: _Entry) -> None:
         around = [] if self.delimiter is None else [self.delimiter]

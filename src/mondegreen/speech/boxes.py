@@ -18,7 +18,7 @@ _WAVE64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _BLOCK = 1 << 16
 _UNKNOWN = 0x7F00_0000  # sizes from which on a writer to a pipe could not go back
 _HEAD = 32  # bytes
-Length = Callable[[bytes], int | None]  # of what begins with these bytes; None: to the end of the file, 0: nothing
+BoxLength = Callable[[bytes], int | None]  # of what begins with these bytes; None: to the end of the file, 0: nothing
 End = Callable[[BinaryIO, int, int], int]  # of the file that starts there, in a stream of that size
 
 
@@ -54,7 +54,7 @@ def is_chunk_name(name: bytes) -> bool:
     return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 
-def _walked(length_of: Length, align: int = 1) -> End:
+def _walked(length_of: BoxLength, align: int = 1) -> End:
     """Behind the last of the pieces that a file consists of, each of which says its length.
 
     Args:

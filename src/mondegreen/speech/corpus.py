@@ -13,7 +13,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import printable
 from mondegreen.records import Domain, ReferenceSource, Split
 from mondegreen.scoring.recording_names import RecordingNames
-from mondegreen.scoring.references import Row, match_recordings
+from mondegreen.scoring.references import ReferenceRow, match_recordings
 from mondegreen.speech.audio import named_channels
 
 # What is looked for. What a file is, its bytes say.
@@ -33,7 +33,7 @@ SUITES, FAILED_CASES = "regression", "failed_cases"
 NOT_SCANNED = frozenset({SUITES, FAILED_CASES})
 SPLITS: tuple[Split, ...] = get_args(Split)
 UNNAMEABLE = "name_not_utf8"  # the one notice that says that a recording is left out
-_NO_ROW = Row(line=0, key="", text="")
+_NO_ROW = ReferenceRow(line=0, key="", text="")
 logger = logging.getLogger(__name__)
 
 
@@ -192,7 +192,7 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], c
         yield Found(path, domain, condition, row.speaker, recording, row.text, row.reference_source, split)
 
 
-def _fixed_split(table: Path, row: Row, domain: Domain) -> Split | None:
+def _fixed_split(table: Path, row: ReferenceRow, domain: Domain) -> Split | None:
     """The row's own split, None where its column `split` is empty or not there. Raises UsageError."""
     allowed: dict[Domain, tuple[Split, ...]] = {"target": SPLITS, "retention": ("dev", "test"), "replay": ("train",)}
     written = row.fields.get("split", "").lower()

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from mondegreen.compute import Undone, in_order, map_shards, seen_here
+from mondegreen.compute import FailedShard, in_order, map_shards, seen_here
 from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import lock, read_jsonl
+from mondegreen.progress import Advance
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
 from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
 from mondegreen.speech.audio import DECODING
@@ -23,9 +24,8 @@ from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import pipeline_lm
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
 
-Result = Transcription | Failure
+Transcribed = Transcription | Failure
 PART = 64  # recordings of a shard
-OnProgress = Callable[[int], None]
 TranscribeFn = Callable[[str], Any]  # a path in; text, or a thing with a text, out
 
 MEMORY_FOLDER = Path("var/hypotheses")
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Copy:
+class ModelCopy:
     """How a worker comes to the model that was loaded here; travels to other machines."""
 
     params: Params
@@ -56,7 +56,7 @@ class Copy:
         stt.model = named
         return stt
 
-    def __call__(self, folder: Path | None) -> Callable[[Sequence[str]], list[Result]]:
+    def __call__(self, folder: Path | None) -> Callable[[Sequence[str]], list[Transcribed]]:
         stt = self.load(folder)
         return lambda paths: list(stt.transcribe_many(paths))
 
@@ -69,21 +69,21 @@ class ClusterModel(BaselineSTTModel):
         self._params = params
         self._settings = {key: item for key, item in settings.items() if key not in ("phrases", "lm")}
 
-    def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
+    def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Transcribed]:
         """In the order given. Raises MondegreenError when workers fail or do not see the recordings."""
         names = [str(path) for path in paths]
         parts = [names[start : start + PART] for start in range(0, len(names), PART)]
         for results in in_order(self.parts(parts)):
             yield from results
 
-    def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
+    def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Transcribed]]]:
         """The place of each part with its results, as they come; raises MondegreenError like `transcribe_many`."""
-        described = Copy(
+        described = ModelCopy(
             self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm
         )
         seen = seen_here(path for part in parts for path in part)
         for number, results in map_shards(described, parts, self._params.compute, self.model.folder, shared=seen):
-            if isinstance(results, Undone):
+            if isinstance(results, FailedShard):
                 raise MondegreenError(
                     f"{len(parts[number])} recordings from {parts[number][0]} on were not transcribed: {results.why}",
                     "Run it again: what was transcribed is kept.",
@@ -103,7 +103,7 @@ def pipeline_transcriber(model_name: str, params: Params) -> BaselineSTTModel:
     return load_for_many(model_name, params, phrases=pipeline_phrases(params), lm=pipeline_lm(params))
 
 
-def hear_parts(model: BaselineSTTModel, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Result]]]:
+def hear_parts(model: BaselineSTTModel, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Transcribed]]]:
     """The place of each part with one result a recording: in the order of the parts here, in any order on a cluster."""
     if isinstance(model, ClusterModel):
         return model.parts(parts)
@@ -117,7 +117,7 @@ class CorpusTranscriber:
     `transcribe` gives one hypothesis an utterance, in the order given, and tells how many are done.
     """
 
-    transcribe: Callable[[Sequence[Utterance], OnProgress], list[Hypothesis]]
+    transcribe: Callable[[Sequence[Utterance], Advance], list[Hypothesis]]
     digest: str = ""  # of the model, "" when nobody knows
 
 
@@ -136,7 +136,7 @@ def corpus_transcriber(model: BaselineSTTModel | TranscribeFn) -> CorpusTranscri
     known = getattr(owner, "digest", "")
     digest = known if isinstance(known, str) and len(known) <= _DIGEST else ""
 
-    def transcribe(utterances: Sequence[Utterance], on_progress: OnProgress) -> list[Hypothesis]:
+    def transcribe(utterances: Sequence[Utterance], on_progress: Advance) -> list[Hypothesis]:
         found = []
         for done, utterance in enumerate(utterances, 1):
             found.append(_by_function(function, utterance, digest))
@@ -150,7 +150,7 @@ def transcribe_corpus(
     utterances: Sequence[Utterance],
     model: BaselineSTTModel,
     folder: Path = MEMORY_FOLDER,
-    on_progress: OnProgress = lambda count: None,
+    on_progress: Advance = lambda count: None,
 ) -> list[Hypothesis]:
     """One hypothesis an utterance, in the order given.
 
@@ -218,7 +218,7 @@ def _take_off_what_a_crash_cut(memory: Path) -> None:
             stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
-def _hypothesis(utterance: Utterance, result: Result, digest: str) -> Hypothesis:
+def _hypothesis(utterance: Utterance, result: Transcribed, digest: str) -> Hypothesis:
     if isinstance(result, Failure):
         return _text_alone(utterance.sha256, utterance, digest, error=result.error)
     return Hypothesis(id=utterance.sha256, path=utterance.path, model=digest, **heard(result))

@@ -25,7 +25,7 @@ import soundfile
 import soxr
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mondegreen.compute import Undone, in_order, map_shards, seen_here
+from mondegreen.compute import FailedShard, in_order, map_shards, seen_here
 from mondegreen.config import AudioParams, ComputeParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.speech.audio import DECODING, SAMPLE_RATE, audio_warnings, described, load_audio
@@ -133,7 +133,7 @@ def _examine_elsewhere(paths: Sequence[Path], look: partial[Examined], compute: 
     parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
     seen = seen_here(map(str, paths))
     for part in in_order(map_shards(partial(_looker, look=look), parts, compute, shared=seen)):
-        if isinstance(part, Undone):
+        if isinstance(part, FailedShard):
             raise MondegreenError(f"Some recordings were not decoded: {part.why}", "Run it again.")
         yield from part
 

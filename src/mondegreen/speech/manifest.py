@@ -35,11 +35,11 @@ from mondegreen.speech.examining import Examined, examine_all, examine_new
 from mondegreen.speech.spelling import FindModel, Spelling, check_spelling, local_model, summary
 from mondegreen.speech.splits import (
     JUDGED_TEXT,
+    CasePairs,
     Dealt,
-    Pairs,
-    Rule,
     Shared,
-    Text,
+    SplitRule,
+    TextKey,
     assign_splits,
     check_leakage,
     enough_speakers,
@@ -194,7 +194,7 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
             f"None of the {len(files)} recordings in {data}/ can be used. {first}", "Repair or replace them."
         )
     own = [row for row in checked if row.path not in cases and row.domain != "replay"]
-    rule = Rule(text, enough_speakers(own, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
+    rule = SplitRule(text, enough_speakers(own, params.validate_.min_speakers), params.prepare.shared_texts == "allow")
     fixed = {item.path.as_posix(): item.split for item in files if item.split and item.domain != "replay"}
     dealt = _dealt(own, params, rule, fixed)
     admitted = [(case, _of_case(case, row)) for row in checked for case in cases.get(row.path, ())]
@@ -217,11 +217,11 @@ def settle(examination: Examination, params: Params, find_model: FindModel = loc
 def _admit(
     data: Path,
     dealt: Dealt,
-    cases: Pairs,
+    cases: CasePairs,
     offered: Sequence[Utterance],
     params: Params,
-    rule: Rule,
-) -> tuple[list[Utterance], Pairs, list[Problem]]:
+    rule: SplitRule,
+) -> tuple[list[Utterance], CasePairs, list[Problem]]:
     """What takes part of what was dealt, of the corrected cases and of the replay that is offered.
 
     Returns:
@@ -247,7 +247,7 @@ def _of_case(case: FailedCase, row: Utterance) -> Utterance:
     return row.model_copy(update={"speaker": case.speaker, "recording": case.recording or row.recording})
 
 
-def _dealt(own: list[Utterance], params: Params, rule: Rule, fixed: Mapping[str, Split]) -> Dealt:
+def _dealt(own: list[Utterance], params: Params, rule: SplitRule, fixed: Mapping[str, Split]) -> Dealt:
     return assign_splits(
         own,
         rule,
@@ -270,7 +270,7 @@ def _limited(found: list[Found], limit: int) -> list[Found]:
     return kept
 
 
-def _check(item: Found, seen: Examined, params: Params, text: Text, problems: list[Problem]) -> Iterator[Utterance]:
+def _check(item: Found, seen: Examined, params: Params, text: TextKey, problems: list[Problem]) -> Iterator[Utterance]:
     """Yields the recording if it can be used; notes what is wrong with it."""
     path, words = item.path.as_posix(), len(words_of(text(item.reference)))
     if item.reference and words < params.audio.min_words:
@@ -320,7 +320,7 @@ def _check_filled(
     own: Sequence[Utterance],
     dealt: Dealt,
     params: Params,
-    rule: Rule,
+    rule: SplitRule,
     fixed: Mapping[str, Split],
 ) -> None:
     """Raises UsageError with the cause when a split that was asked for holds nothing."""
@@ -340,7 +340,7 @@ def _check_filled(
 
 
 def _why_empty(
-    place: Path, own: Sequence[Utterance], missing: set[str], dealt: Dealt, rule: Rule, fixed: Mapping[str, Split]
+    place: Path, own: Sequence[Utterance], missing: set[str], dealt: Dealt, rule: SplitRule, fixed: Mapping[str, Split]
 ) -> tuple[str, str]:
     """What leaves the `missing` splits of a domain empty, and what to do about it."""
     judging = [row for row in own if row.reference]
@@ -365,7 +365,7 @@ def _why_empty(
     return cause, f"Add recordings of other {unit}s, or {step}"
 
 
-def _shared_texts(dealt: Dealt, rule: Rule) -> SharedTexts | None:
+def _shared_texts(dealt: Dealt, rule: SplitRule) -> SharedTexts | None:
     """What is said of the texts that several units share."""
     shared = dealt.shared
     if shared is None:
@@ -376,7 +376,7 @@ def _shared_texts(dealt: Dealt, rule: Rule) -> SharedTexts | None:
     )
 
 
-def _done(shared: Shared, dealt: Dealt, rule: Rule) -> str:
+def _done(shared: Shared, dealt: Dealt, rule: SplitRule) -> str:
     if rule.repeat_texts:
         return "they may stand in train and in test (prepare.shared_texts: allow), and the verdict says so"
     taken = f"{dealt.repeated.total()} copies in train of what dev or test holds are left out"
@@ -390,7 +390,7 @@ def _done(shared: Shared, dealt: Dealt, rule: Rule) -> str:
     return f"recordings of one text go to one split, but {len(shared.apart)} texts would tie too many: {taken}"
 
 
-def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], rule: Rule) -> Report:
+def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], rule: SplitRule) -> Report:
     groups: dict[str, dict[str, list[Utterance]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for row in rows:
         groups[row.domain][row.split].append(row)
@@ -409,7 +409,7 @@ def _report(files: list[Found], rows: list[Utterance], problems: list[Problem], 
     )
 
 
-def _share(rows: list[Utterance], total: int, text: Text) -> Share:
+def _share(rows: list[Utterance], total: int, text: TextKey) -> Share:
     return Share(
         utterances=len(rows),
         share=round(len(rows) / total, 4),

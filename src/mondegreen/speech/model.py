@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from mondegreen.config import Params, Seconds
 from mondegreen.scoring.phrases import PhraseList, digest_with, pipeline_phrases
-from mondegreen.speech.acoustic_model import Features, Settings, prepared, read_settings, too_short
+from mondegreen.speech.acoustic_model import EncoderFeatures, Settings, prepared, read_settings, too_short
 from mondegreen.speech.audio import SAMPLE_RATE, Waveform
 from mondegreen.speech.checkpoint import load_network, load_vocabulary
 from mondegreen.speech.decoding import LogProbs, Vocabulary
@@ -90,11 +90,11 @@ class SpeechModel:
     def runtime(self) -> str:
         return "torch"
 
-    def features(self, waveform: Waveform, name: str = "The recording") -> Features:
+    def features(self, waveform: Waveform, name: str = "The recording") -> EncoderFeatures:
         """As `acoustic_model.AcousticModel` has it."""
         return encode(self, waveform, name).numpy()
 
-    def lattices(self, features: Sequence[Features]) -> list[LogProbs]:
+    def lattices(self, features: Sequence[EncoderFeatures]) -> list[LogProbs]:
         """As `acoustic_model.AcousticModel` has it."""
         return log_probabilities(self, [torch.from_numpy(item) for item in features])
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import Seconds
 from mondegreen.scoring.phrases import PhraseList
-from mondegreen.speech.acoustic_model import Features, Settings, prepared, too_short
+from mondegreen.speech.acoustic_model import EncoderFeatures, Settings, prepared, too_short
 from mondegreen.speech.audio import Waveform
 from mondegreen.speech.decoding import LogProbs, Vocabulary
 from mondegreen.speech.ngram import NGramModel
@@ -97,21 +97,21 @@ class OnnxModel:
             num_samples = (num_samples - kernel) // stride + 1
         return num_samples
 
-    def features(self, waveform: Waveform, name: str = "The recording") -> Features:
+    def features(self, waveform: Waveform, name: str = "The recording") -> EncoderFeatures:
         samples = prepared(self.facts.settings, waveform)
         if self.num_frames(len(samples)) < 1:
             raise too_short(waveform, name, self.name)
-        found: Features = self._encoder.run(None, {"samples": samples[None]})[0][0]
+        found: EncoderFeatures = self._encoder.run(None, {"samples": samples[None]})[0][0]
         return found
 
-    def lattices(self, features: Sequence[Features]) -> list[LogProbs]:
+    def lattices(self, features: Sequence[EncoderFeatures]) -> list[LogProbs]:
         if self.alone and len(features) > 1:
             return [row for item in features for row in self.lattices([item])]
         limit, rate = self.facts.max_seconds, self.facts.settings.rate
         longest = None if limit is None else self.num_frames(int(limit * rate))
         return heard_in_windows(features, longest, self.frame_seconds, self.vocabulary.blank, self._heard)
 
-    def _heard(self, pieces: list[Features]) -> list[LogProbs]:
+    def _heard(self, pieces: list[EncoderFeatures]) -> list[LogProbs]:
         lengths = np.array([len(piece) for piece in pieces])
         padded = np.zeros((len(pieces), lengths.max(), pieces[0].shape[1]), np.float32)
         for row, piece in zip(padded, pieces, strict=True):

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError
 from mondegreen.speech import foreign
+from mondegreen.speech.foreign import Block
 from mondegreen.speech.layout import Layout, Loss, Part, Spliced, end_before_tags
 
 Hertz = int
-Block = npt.NDArray[np.float32]  # (frames, channels)
 Warn = Callable[[str, str], None]  # is told a stable code and a message
 Lose = Callable[[Loss], None]
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")

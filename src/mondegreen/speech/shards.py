@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.compute import OpenWorker, Undone, map_shards, seen_here
+from mondegreen.compute import FailedShard, OpenWorker, map_shards, seen_here
 from mondegreen.config import Channel, ComputeParams, Seconds
 from mondegreen.errors import UsageError
 from mondegreen.files import printable
@@ -28,11 +28,11 @@ from mondegreen.records import Hypothesis
 from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import EXTENSIONS
-from mondegreen.speech.corpus_transcription import Copy, heard
+from mondegreen.speech.corpus_transcription import ModelCopy, heard
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
 
-Format = Literal["jsonl", "parquet"]
+ShardFormat = Literal["jsonl", "parquet"]
 ARCHIVE = ".tar"  # a million small files are slow to list and to fetch: archives of them are taken apart by the worker
 SIZE = 64  # recordings of a shard
 _RUN, _INPUTS, _SETTINGS, MANIFEST = "_run", "_run/inputs.jsonl", "_run/settings.json", "manifest.json"
@@ -40,14 +40,14 @@ _LEFTOVER = re.compile(r"(_run/)?\.(part-|inputs|settings|manifest).*")  # of a 
 _FETCHERS = 4
 
 
-class Row(Hypothesis):
+class ShardRow(Hypothesis):
     """A recording in a shard: its `id` is the sha256 of what was heard, "" where nothing was."""
 
     warnings: tuple[str, ...] = ()
     reason: str = ""  # the code of `error`
 
 
-class Settings(BaseModel):
+class ShardSettings(BaseModel):
     """What the rows depend on besides the recordings."""
 
     model_config = ConfigDict(frozen=True)
@@ -58,7 +58,7 @@ class Settings(BaseModel):
     beam_width: int
     nbest: int
     decoding: str
-    format: Format
+    format: ShardFormat
 
 
 class ShardFacts(BaseModel):
@@ -74,11 +74,11 @@ class ShardFacts(BaseModel):
     sha256: str
 
 
-class Manifest(BaseModel):
+class ShardManifest(BaseModel):
     """Everything that an output holds."""
 
     model_config = ConfigDict(frozen=True)
-    settings: Settings
+    settings: ShardSettings
     recordings: int
     failed: int
     seconds: Seconds
@@ -96,8 +96,8 @@ class Work:
     """Opens a worker, which writes shard after shard; travels to other machines."""
 
     out: str
-    settings: Settings
-    model: Copy
+    settings: ShardSettings
+    model: ModelCopy
 
     def __call__(self, folder: Path | None) -> Callable[[Shard], ShardFacts]:
         return self.by(self.model.load(folder))
@@ -136,12 +136,12 @@ class Run:
     """An output and what is still to be done for it."""
 
     out: str
-    settings: Settings
+    settings: ShardSettings
     todo: list[Shard] = field(default_factory=list)
     done: list[ShardFacts] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, out: str, settings: Settings, found: Sequence[Stored], size: int = SIZE) -> "Run":
+    def begin(cls, out: str, settings: ShardSettings, found: Sequence[Stored], size: int = SIZE) -> "Run":
         """Plans the shards, or goes on with those of an earlier run.
 
         Args:
@@ -183,22 +183,22 @@ class Run:
 
     def carry_out(
         self, work: OpenWorker[Shard, ShardFacts], folder: Path, compute: ComputeParams
-    ) -> Iterator[tuple[Shard, ShardFacts | Undone]]:
+    ) -> Iterator[tuple[Shard, ShardFacts | FailedShard]]:
         """Does what is to be done, shard by shard as they end; `folder` is the model's."""
         todo, self.todo = self.todo, []
         names = chain([joined(self.out, _SETTINGS)], (path for shard in todo for path in shard.inputs))
         seen = seen_here((name for name in names if not is_url(name)), 2)
         for number, result in map_shards(work, todo, compute, folder, shared=seen):
-            if isinstance(result, Undone):
+            if isinstance(result, FailedShard):
                 self.todo.append(todo[number])
             else:
                 self.done.append(result)
             yield todo[number], result
 
-    def finish(self) -> Manifest:
+    def finish(self) -> ShardManifest:
         """Says what is there; the output has a manifest once every shard is done."""
         shards = sorted(self.done, key=lambda one: one.name)
-        manifest = Manifest(
+        manifest = ShardManifest(
             settings=self.settings,
             recordings=sum(one.recordings for one in shards),
             failed=sum(len(one.failed) for one in shards),
@@ -210,9 +210,9 @@ class Run:
         return manifest
 
 
-def settings_of(stt: BaselineSTTModel, channel: Channel, format: Format) -> Settings:
+def settings_of(stt: BaselineSTTModel, channel: Channel, format: ShardFormat) -> ShardSettings:
     """The settings of a run with a model as it is loaded."""
-    return Settings(
+    return ShardSettings(
         model=stt.digest,
         channel=channel,
         max_duration=stt.max_duration,
@@ -224,7 +224,7 @@ def settings_of(stt: BaselineSTTModel, channel: Channel, format: Format) -> Sett
     )
 
 
-def _check_settings(out: str, settings: Settings) -> None:
+def _check_settings(out: str, settings: ShardSettings) -> None:
     begun = json.loads(read([joined(out, _SETTINGS)])[0])
     now = settings.model_dump(mode="json")
     for name in now:
@@ -257,7 +257,7 @@ def _number(
     return planned | {path: (f"part-{first + place // size:05d}", stamps[path]) for place, path in enumerate(new)}
 
 
-def transcribed(inputs: Sequence[str], stt: BaselineSTTModel, channel: Channel) -> Iterator[Row]:
+def transcribed(inputs: Sequence[str], stt: BaselineSTTModel, channel: Channel) -> Iterator[ShardRow]:
     """A row for every recording that the inputs hold, in their order; the next ones are fetched meanwhile."""
     with TemporaryDirectory() as scratch:
         opened: list[tuple[str, Path]] = []
@@ -308,23 +308,23 @@ def _members(archive: Path, target: Path) -> list[Path]:
     return sorted(path for path in target.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
-def _row(name: str, path: Path, result: Transcription | Failure, model: str) -> Row:
+def _row(name: str, path: Path, result: Transcription | Failure, model: str) -> ShardRow:
     """What stands in a shard: under the recording's own name, not under that of its copy here."""
     plain = printable(name)
     if isinstance(result, Failure):
         error = printable(result.error).replace(printable(path), plain)
         nothing = {"text": "", "confidence": 0.0, "duration": 0.0, "words": [], "nbest": []}
-        return Row(id="", path=plain, model=model, error=error, reason=result.reason, **nothing)
+        return ShardRow(id="", path=plain, model=model, error=error, reason=result.reason, **nothing)
     said = tuple(printable(warning).replace(printable(path), plain) for warning in result.warnings)
-    return Row(id=content_digest(path), path=plain, model=model, warnings=said, **heard(result))
+    return ShardRow(id=content_digest(path), path=plain, model=model, warnings=said, **heard(result))
 
 
-def as_jsonl(rows: Iterable[Row]) -> bytes:
+def as_jsonl(rows: Iterable[ShardRow]) -> bytes:
     """One row a line."""
     return "".join(row.model_dump_json() + "\n" for row in rows).encode()
 
 
-def as_parquet(rows: Iterable[Row]) -> bytes:
+def as_parquet(rows: Iterable[ShardRow]) -> bytes:
     """The same rows as a table, nested as they are."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -332,7 +332,7 @@ def as_parquet(rows: Iterable[Row]) -> bytes:
     text, number = pa.string(), pa.float64()
     word = pa.struct({"text": text, "start": number, "end": number, "confidence": number})
     kinds = {
-        **dict.fromkeys(Row.model_fields, text),
+        **dict.fromkeys(ShardRow.model_fields, text),
         **dict.fromkeys(("confidence", "duration"), number),
         "words": pa.list_(word),
         "nbest": pa.list_(pa.struct({"text": text, "score": number})),

@@ -17,16 +17,16 @@ from typing import Literal
 from mondegreen.errors import LeakageError, UsageError
 from mondegreen.records import Domain, FailedCase, Problem, Split, Utterance
 
-Text = Callable[[str], str]
+TextKey = Callable[[str], str]
 Key = tuple[str, str]  # a kind (content, recording, speaker, text) and its value
 JUDGED_TEXT = "judged_text"  # the reason why a train copy of what dev or test holds is left out
 _ROUNDING = 1e-9
 _LARGEST = 0.5  # of the largest split: what texts may tie together
-Pairs = list[tuple[FailedCase, Utterance]]  # a corrected case and the row of its recording
+CasePairs = list[tuple[FailedCase, Utterance]]  # a corrected case and the row of its recording
 
 
 @dataclass(frozen=True)
-class Rule:
+class SplitRule:
     """What train may not share with dev and test.
 
     Args:
@@ -35,7 +35,7 @@ class Rule:
         repeat_texts: a text may stand in train and in dev or test (prepare.shared_texts: allow).
     """
 
-    text: Text
+    text: TextKey
     by_speaker: bool
     repeat_texts: bool = False
 
@@ -97,7 +97,7 @@ def speaker_key(name: str) -> str:
 
 def assign_splits(
     rows: Sequence[Utterance],
-    rule: Rule,
+    rule: SplitRule,
     *,
     seed: int,
     dev: float,
@@ -142,7 +142,7 @@ def assign_splits(
 
 def _held_out(
     assigned: list[Utterance],
-    rule: Rule,
+    rule: SplitRule,
     problems: list[Problem],
     shared: Shared | None,
     units: dict[Domain, list[int]],
@@ -165,7 +165,7 @@ def _held_out(
     return Dealt(rows, withheld, repeated, problems, shared, units)
 
 
-def check_leakage(rows: Iterable[Utterance], rule: Rule) -> None:
+def check_leakage(rows: Iterable[Utterance], rule: SplitRule) -> None:
     """Raises LeakageError naming both files when bytes, a recording or a speaker stands in two splits, or a text in
     train and in one that judges."""
     seen: dict[Key, Utterance] = {}
@@ -186,7 +186,7 @@ def _leak(first: Utterance, row: Utterance, key: Key) -> LeakageError:
 
 
 def _split(
-    rows: Sequence[Utterance], rule: Rule, shares: Mapping[Split, float], seed: int, fixed: Mapping[str, Split]
+    rows: Sequence[Utterance], rule: SplitRule, shares: Mapping[Split, float], seed: int, fixed: Mapping[str, Split]
 ) -> tuple[dict[str, Split], Shared | None, list[int]]:
     """The split of each path of one domain, its shared texts, and the sizes of its units."""
     texts = [rule.text(row.reference) for row in rows]
@@ -274,7 +274,7 @@ def _tied(
         apart |= common
 
 
-def _pinned(units: Iterable[list[Utterance]], rule: Rule, fixed: Mapping[str, Split]) -> dict[str, Split]:
+def _pinned(units: Iterable[list[Utterance]], rule: SplitRule, fixed: Mapping[str, Split]) -> dict[str, Split]:
     """The split of each path whose unit holds a recording with a fixed one. Raises LeakageError."""
     found: dict[str, Split] = {}
     for unit in units:
@@ -341,11 +341,11 @@ def _fill(
 
 
 def hold_out(
-    cases: Pairs,
+    cases: CasePairs,
     teaches: Callable[[str], bool],
     fraction: float,
     steering: float = 0.0,
-) -> tuple[Pairs, list[Utterance], list[Problem]]:
+) -> tuple[CasePairs, list[Utterance], list[Problem]]:
     """Parts the cases that may be trained on into those that teach, those that only measure, and those that steer.
 
     A recording of which a part is in train already can do neither: its cases teach. What a machine corrected in a
@@ -369,10 +369,10 @@ def hold_out(
             "params.yaml: round.holdout_fraction and train.dev_cases leave no corrected case to learn from.",
             "Lower one of them: together they must stay below 1.",
         )
-    units: dict[str, Pairs] = defaultdict(list)
+    units: dict[str, CasePairs] = defaultdict(list)
     for pair in cases:
         units[pair[1].recording].append(pair)
-    teaching: Pairs = []
+    teaching: CasePairs = []
     held: list[Utterance] = []
     problems: list[Problem] = []
     for recording, pairs in units.items():

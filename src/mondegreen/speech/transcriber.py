@@ -21,7 +21,7 @@ from mondegreen.config import Params, Runtime, Seconds
 from mondegreen.errors import AudioError
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.phrases import PhraseList, digest_with
-from mondegreen.speech.acoustic_model import Features
+from mondegreen.speech.acoustic_model import EncoderFeatures
 from mondegreen.speech.audio import (
     MAX_MISSING_SHARE,
     SAMPLE_RATE,
@@ -75,7 +75,7 @@ class _Encoded:
     """A recording after the encoder."""
 
     path: str
-    features: Features
+    features: EncoderFeatures
     duration: Seconds
     warnings: tuple[str, ...] = ()
 
