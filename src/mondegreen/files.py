@@ -18,6 +18,22 @@ from pydantic import BaseModel, ValidationError
 from mondegreen.errors import UsageError, first_fault
 
 Record = TypeVar("Record", bound=BaseModel)
+# A folder below build/ each.
+_STAGES = frozenset(
+    [
+        "code",
+        "prepare",
+        "transcribe",
+        "label",
+        "select",
+        "train",
+        "trial",
+        "evaluate",
+        "validate",
+        "regress",
+        "register",
+    ]
+)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -81,7 +97,9 @@ def path_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"{path} does not exist.", "Run `dvc repro` to make the stage outputs.") from None
+        made = path.parent.name in _STAGES
+        step = "Run `dvc repro` to make the stage outputs." if made else "Correct its name, or make it."
+        raise UsageError(f"{path} does not exist.", step) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}.", "Save the file as UTF-8.") from None
 

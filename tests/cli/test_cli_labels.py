@@ -24,6 +24,7 @@ from mondegreen.stages import label, prepare, transcribe
 from mondegreen.tables import SuggestionRow
 from tests.support.libraries import printed_and_loaded
 from tests.support.ollama_server import hypothesis, ollama, transcript
+from tests.support.ports import closed_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HELDOUT = ROOT / "starter/heldout"
@@ -241,7 +242,10 @@ def test_the_audit_measures_and_its_exit_code_is_that_of_the_gate(project: Path)
         configure(fake.url, domain_words=["boats"])
         none = labels("audit")
     assert none.exit_code == 1 and "No suggestion was accepted" in none.stdout
-    assert not Path("build/label").exists()
+    configure(f"http://127.0.0.1:{closed_port()}", domain_words=["chairs"])
+    away = labels("audit")
+    assert away.exit_code == 1 and "Nothing was answered" in away.stderr and "llm check" in away.stderr
+    assert not away.stdout and not Path("build/label").exists()
 
 
 def test_show_explains_a_case_of_the_store_and_an_utterance_of_the_stage(project: Path) -> None:

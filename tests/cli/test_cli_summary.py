@@ -25,6 +25,7 @@ def failed(monkeypatch: pytest.MonkeyPatch) -> Summary:
         regression="not run",
         registered=None,
         lost="",
+        now="",
         report="build/validate/report.html",
     )
     monkeypatch.setattr("mondegreen.reports.outputs.summary", lambda build: found)

@@ -196,7 +196,7 @@ def test_after_a_round_the_uncorrected_cases_are_the_next_thing(tmp_path: Path) 
     project.plan(outcome="fail", gain=-0.01)
     made = coordinator(project)
     made.run_complete_workflow()
-    assert "1 wait: `mondegreen cases list --uncorrected`" in made.get_system_status()["next_step"]
+    assert "Correct 1 case: `mondegreen review`" in made.get_system_status()["next_step"]
 
 
 def test_a_round_whose_runner_died_is_shown(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_the_rates_denominator_is_what_a_detector_looked_at_in_the_window(store:
     store.inferences(errors=100, ago=timedelta(hours=25))
     found = count(store.engine, 24, NOON)
     assert (found.inferences, found.errors, found.unmeasured, found.error_rate) == (40, 10, 7, 0.25)
-    assert "7 more inferences" in apply_rule(found, CONFIG, 10).reasons[-1]
+    assert "Not counted: 7 inferences" in apply_rule(found, CONFIG, 10).reasons[-1]
 
 
 def test_the_ends_of_the_window_belong_to_it(store: Store) -> None:
@@ -111,7 +111,7 @@ def test_inferences_from_the_future_do_not_count_and_are_named(store: Store) -> 
     decision = apply_rule(found, CONFIG, 10)
     assert (found.inferences, found.errors, found.from_future) == (20, 0, 50)
     assert not decision.should_trigger
-    assert "50 inferences are dated after 2026-11-23 12:00:00 UTC" in decision.reasons[-1]
+    assert "Not counted: 50 inferences dated after 2026-11-23 12:00:00 UTC" in decision.reasons[-1]
 
 
 def complete(store: Store, version: int | None, gain: float | None = 0.1) -> None:

@@ -82,6 +82,7 @@ def test_too_few_inferences_are_neither_good_nor_bad() -> None:
         count=99, measured=99, errors=99, error_detection_rate=1.0, mean_confidence=0.0,
         latency=Percentiles(p50=99, p95=99, p99=99),
     )  # fmt: skip
+    assert found.pop("confidence").status == "off"  # no threshold is set, however much was heard
     assert {check.status for check in found.values()} == {"not measured"}
     assert "99 of the 100" in found["error_rate"].detail and found["error_rate"].value is None
 

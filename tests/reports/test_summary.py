@@ -41,6 +41,30 @@ def test_it_shows_rates_verdict_version_and_where_to_look(build: Path, case: Sim
     assert "stt version 3, Staging, @challenger" in text and "report.html" in text and "make ui" in text
 
 
+@pytest.mark.parametrize(
+    ("aliases", "said"),
+    [
+        ({"challenger": 3}, "@challenger"),
+        ({"champion": 3}, "; now @champion"),
+        ({"champion": 4}, "; now no alias"),
+    ],
+)
+def test_it_says_what_became_of_the_version_and_of_the_page(
+    build: Path, monkeypatch: pytest.MonkeyPatch, aliases: dict[str, int], said: str
+) -> None:
+    version = RegisteredVersion(
+        name="stt", version=3, stage="Staging", alias="challenger", outcome="pass", run_id="r", digest="new", uri="u"
+    )
+    write_json(build / "register" / "version.json", version)
+    monkeypatch.setattr("mondegreen.reports.outputs.lost", lambda version: "")
+    monkeypatch.setattr("mondegreen.reports.outputs.holdings", lambda name, stages: SimpleNamespace(aliases=aliases))
+    lines = [line.rstrip() for line in shown(build).splitlines()]
+    assert any(line.startswith("registered") and line.endswith(said) for line in lines)
+    assert "is gone: `dvc checkout`" in shown(build)
+    (build / "validate" / "report.html").touch()
+    assert "is gone" not in shown(build)
+
+
 def test_it_works_before_anything_is_registered(build: Path) -> None:
     assert "not registered" in shown(build) and "not run" in shown(build)
 

@@ -76,22 +76,22 @@ def _plan(found: dict[str, Any], total: "ProductionWer") -> "Iterator[Renderable
     from rich.table import Table
 
     from mondegreen.reports.monitor import HEAR
-    from mondegreen.scoring.wording import percent
+    from mondegreen.scoring.wording import unsigned
 
     if found["assumed"]:
-        yield f"Assumed, as too little was heard ({found['reason']}): every service differs, so plan again then."
+        yield f"Assumed, for want of references: {found['reason']}. Services differ: plan again when there are some."
     table = Table("references")
     columns = {"best": found["method"] + " estimate" if not found["assumed"] else "", "plain": "plain estimate"}
     shown = {key: title for key, title in columns.items() if title and (key == "plain" or found["method"] != "plain")}
     for title in shown.values():
         table.add_column(f"half width, {title}", justify="right")
     for row in found["half_widths"]:
-        table.add_row(f"{row['references']:,}", *(f"± {percent(row[key])}" for key in shown))
+        table.add_row(f"{row['references']:,}", *(f"± {unsigned(row[key])}" for key in shown))
     yield table
     for key, title in shown.items() if found["wanted"] else ():
         needed = found["needed"][key]
         amount = f"{needed:,} references" if needed else "more than a million references"
-        yield f"± {percent(found['wanted'])}, {title}: {amount}."
+        yield f"± {unsigned(found['wanted'])}, {title}: {amount}."
     yield (
         f"{found['drawn_a_week']:,.0f} of {found['inferences_a_week']:,.0f} inferences a week are drawn (audit.rate); "
         f"{total.drawn - total.audited:,} wait ({HEAR})."

@@ -167,8 +167,8 @@ def _retained(report: "RetentionReport") -> Iterator[str]:
         f"{many(report.taken, 'recording')} ({report.seconds / 60:.1f} minutes, "
         f"{many(report.speakers, 'named speaker')})"
     )
-    yield f"heard {many(report.heard, 'recording')} of {report.source}"
-    yield from (f"not taken, {reason}: {count}" for reason, count in report.left_out.items())
+    yield f"heard: {many(report.heard, 'recording')}"
+    yield from (f"not taken, {reason.replace('_', ' ')}: {count}" for reason, count in report.left_out.items())
     if not report.complete:
         yield "Not enough: name another folder with --from, or raise --max-wer."
     elif report.taken:

@@ -64,7 +64,8 @@ def erase(
     _confirm(eraser.plan(wanted, days), yes)
     done = eraser.erase(wanted, days, author or login(), reason.strip())
     if done is None:
-        answer({"erased": False}, "There is nothing of it: nothing was changed.", as_json)
+        text = "There is nothing of it: nothing was changed. Names must be as `mondegreen cases list --json` has them."
+        answer({"erased": False}, text, as_json)
         return
     answer(done, _lines(done), as_json)
 

@@ -10,6 +10,7 @@ import typer
 from mondegreen.cli.cases import open_store
 from mondegreen.cli.common import BUILD, STORE, BuildOption, Column, JsonOption, StoreOption, answer, table
 from mondegreen.cli.llm import ModelOption, TimeoutOption, UrlOption, label_params
+from mondegreen.errors import MondegreenError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import many, percent
 
@@ -167,6 +168,10 @@ def _audited(params: "Params", build: Path) -> "LabelAudit":
     scorer = load_scorer(params, digest)
     with progress(f"asking {params.label.model}", len(chosen.audited)) as advance:
         found = label_with_llm(corpus, chosen, scorer, params, correctors(params, chosen.shots), advance)
+    if found.decisions and all(item.outcome == "unavailable" for item in found.decisions):
+        raise MondegreenError(
+            f"Nothing was answered: {found.decisions[0].reason}", "`mondegreen llm check` looks at it."
+        )
     return found.audit
 
 

@@ -87,7 +87,10 @@ def tune(
     from mondegreen.speech.tuning import STRENGTHS, dev_rows
     from mondegreen.speech.tuning import tune as chosen_by_dev
 
-    listed, (name, params), rows = read_phrases(file), named_model(model, "Give one: --model NAME."), manifest()
+    listed = read_phrases(file)
+    if not listed.phrases:
+        raise UsageError(f"{file} lists no phrase.", "Write some into it; `mondegreen phrases mine` finds some.")
+    (name, params), rows = named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)
     warn_of_left_out(stt.with_phrases(listed.at(1.0)))
     dev = sum(len(dev_rows(rows, domain)) for domain in ("target", "retention"))

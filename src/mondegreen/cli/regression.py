@@ -156,6 +156,8 @@ def report(
         write_text(html, tester.generate_regression_report("html", limit))
     if markdown:
         write_text(markdown, tester.generate_regression_report("markdown", limit))
+    for path in filter(None, (html, markdown)):
+        typer.echo(f"Wrote {path}.", err=True)
     if as_json:
         typer.echo(tester.generate_regression_report("json", limit))
     else:

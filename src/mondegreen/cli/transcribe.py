@@ -212,7 +212,7 @@ class InferenceLog:
         self._wait()
         self._thread.shutdown()
         if self.lost:
-            typer.echo(f"warning: {self.lost} inferences were not logged in full.", err=True)
+            typer.echo(f"warning: not logged in full: {many(self.lost, 'inference')}.", err=True)
 
     def add(self, result: "Transcription | Failure") -> None:
         """Takes one result; a recording without a transcript is no inference."""

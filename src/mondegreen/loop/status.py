@@ -19,7 +19,7 @@ from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import AGAIN, lost_candidate
-from mondegreen.scoring.wording import percent, points
+from mondegreen.scoring.wording import many, percent, points
 
 DAY = 24.0  # hours
 _SIGNS = {True: "[green]yes[/]", False: "[yellow]no[/]"}
@@ -107,7 +107,9 @@ def next_step(
     metrics = conditions["metrics"]
     uncorrected = metrics["new_error_cases"] - metrics["new_corrected_cases"]
     if uncorrected:
-        return f"Correct cases, {uncorrected:,} wait: `mondegreen cases list --uncorrected`."
+        return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
+    if not aliases and not metrics["total_error_cases"]:
+        return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
 
 
@@ -174,7 +176,7 @@ def _show_cases(cases: dict[str, Any]) -> list[str]:
     methods = ", ".join(f"{count:,} {method}" for method, count in sorted(cases["by_method"].items()))
     corrected = f"{cases['corrected']:,} corrected{f' ({methods})' if methods else ''}"
     return [
-        f"{cases['total']:,} failed cases: {corrected}, {cases['uncorrected']:,} wait for a correction",
+        f"{many(cases['total'], 'failed case')}: {corrected}, waiting for a correction: {cases['uncorrected']:,}",
         f"{cases['new']:,} of them new since the last completed round, {cases['new_corrected']:,} of these corrected",
     ]
 
@@ -225,14 +227,14 @@ def _show_registry(deployer: dict[str, Any]) -> list[str]:
 def _show_last_day(found: dict[str, Any]) -> list[str]:
     if not found["inferences"] and found["uncalibrated"]:
         return [
-            f"error rate not calibrated: {found['uncalibrated']:,} inferences, "
-            "`mondegreen detector calibrate [--candidate]`"
+            f"error rate not calibrated: {many(found['uncalibrated'], 'inference')}, "
+            "`mondegreen detector calibrate`, with --candidate for the fine-tuned model"
         ]
     if not found["inferences"]:
         unmeasured = f" ({found['unmeasured']:,} that no detector looked at)" if found["unmeasured"] else ""
         return [f"no inference was measured{unmeasured}"]
     rate = percent(found["error_rate"])
-    return [f"{found['inferences']:,} inferences, {found['errors']:,} errors: error rate {rate}"]
+    return [f"{many(found['inferences'], 'inference')}, {many(found['errors'], 'error')}: error rate {rate}"]
 
 
 def _show_overdue(found: dict[str, int]) -> list[str]:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from mondegreen.cases.records import AUDIT
 from mondegreen.config import GuideConfig, TriggerParams
 from mondegreen.db import reading
-from mondegreen.scoring.wording import percent, points, unsigned
+from mondegreen.scoring.wording import many, percent, points, unsigned
 from mondegreen.tables import CaseRow, InferenceRow, JobRow
 
 
@@ -117,7 +117,8 @@ def apply_rule(counts: CaseCounts, config: TriggerParams, min_error_cases: int) 
     Args:
         min_error_cases: the threshold of the next round, which differs from the config's when it is adaptive.
     """
-    cases = _at_least("min_error_cases", "new error cases", counts.new_error_cases, min_error_cases)
+    new = "new error case" if counts.new_error_cases == 1 else "new error cases"
+    cases = _at_least("min_error_cases", new, counts.new_error_cases, min_error_cases)
     corrected = _at_least(
         "min_corrected_cases", "of them corrected", counts.new_corrected_cases, config.min_corrected_cases
     )
@@ -254,14 +255,13 @@ def _notes(counts: CaseCounts, config: TriggerParams) -> list[str]:
     notes = []
     if counts.from_future:
         notes.append(
-            f"{counts.from_future:,} inferences are dated after {counts.at:%Y-%m-%d %H:%M:%S} UTC and are not counted: "
+            f"Not counted: {many(counts.from_future, 'inference')} dated after {counts.at:%Y-%m-%d %H:%M:%S} UTC: "
             "check the clocks of this machine and of those that transcribe."
         )
     if counts.unmeasured:
         notes.append(
-            f"{counts.unmeasured:,} more inferences of the last {config.window_hours:g} h were not looked at by a "
-            "calibrated detector and are not counted"
-            + (" (`mondegreen detector calibrate`)." if counts.uncalibrated else ".")
+            f"Not counted: {many(counts.unmeasured, 'inference')} of the last {config.window_hours:g} h that no "
+            "calibrated detector looked at" + (" (`mondegreen detector calibrate`)." if counts.uncalibrated else ".")
         )
     return notes
 

@@ -26,7 +26,9 @@ from mondegreen.tables import AlertRow
 logger = logging.getLogger(__name__)
 _LONGEST_ANSWER = 65_536  # bytes; more than that nobody needs
 _CLAIM = timedelta(minutes=10)  # longer than any delivery takes: after that whoever claimed the alert has died
-NOT_CALIBRATED = "are not calibrated and say no share (`mondegreen detector calibrate [--candidate]`)"
+NOT_CALIBRATED = (
+    "without a calibration say no share (`mondegreen detector calibrate`, with --candidate for the fine-tuned model)"
+)
 _NEXT_STEPS = {
     "production_wer": "Compare the weeks (`mondegreen monitor --html`): when a new version brought it, roll back; else "
     "correct recent cases and run a round.",
@@ -54,7 +56,7 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
     found = []
     for metric, value, threshold, fires, detail in (*_of_traffic(statistics, params), *_of_drift(drift, params)):
         status: CheckStatus = "not measured" if value is None else "alert" if fires else "ok"
-        if status == "ok" and metric == "confidence" and not threshold:  # nothing can be below it
+        if metric == "confidence" and not threshold:  # nothing can be below it
             status, detail = "off", f"{detail}; monitor.min_confidence sets no threshold"
         found.append(
             Check(

@@ -57,7 +57,7 @@ def _kinds(counts: dict[str, int], unit: str = "") -> str:
 
 
 def _speakers(report: DataReport) -> str:
-    unnamed = f", {report.without_speaker} files without one" if report.without_speaker else ""
+    unnamed = f", {many(report.without_speaker, 'file')} without one" if report.without_speaker else ""
     return f"{report.speakers} named{unnamed}"
 
 

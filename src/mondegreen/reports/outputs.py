@@ -26,6 +26,7 @@ from mondegreen.records import (
     Utterance,
     Word,
 )
+from mondegreen.registry.aliases import holdings
 from mondegreen.registry.resolving import AGAIN, lost
 from mondegreen.scoring.normalizer import Measure
 from mondegreen.scoring.verdict import Interval, Verdict, VerdictOutcome, slice_label
@@ -164,6 +165,7 @@ class Summary(BaseModel):
     regression: str
     registered: RegisteredVersion | None
     lost: str  # a sentence when the registry that is asked does not have it
+    now: str  # the aliases that it holds by now, where they are others than those that it was registered with
     report: str
 
 
@@ -176,6 +178,7 @@ def summary(build: Path = Path("build")) -> Summary:
     """
     verdict = Verdict.read(build / "validate" / "verdict.json")
     suites, registered = _regression(build, verdict), _registered(build, verdict)
+    missing = _lost(registered) if registered else ""
     return Summary(
         outcome=verdict.outcome,
         reason=verdict.reason,
@@ -187,7 +190,8 @@ def summary(build: Path = Path("build")) -> Summary:
         p_value=verdict.p_value,
         regression=_suites(suites) if suites else "not run for this candidate",
         registered=registered,
-        lost=_lost(registered) if registered else "",
+        lost=missing,
+        now=_now(registered) if registered and not missing else "",
         report=str(build / "validate" / "report.html"),
     )
 
@@ -213,9 +217,9 @@ def render(found: Summary) -> RenderableType:
         lines.append(f"retention    [red bold]{found.forgetting}[/]")
     lines += [
         f"regression   {escape(found.regression)}",
-        f"registered   {_version(found.registered)}",
+        f"registered   {_version(found.registered)}{found.now and f'; now {found.now}'}",
         *([f"             [red bold]{escape(found.lost)}[/]"] if found.lost else []),
-        f"report       {escape(found.report)}",
+        f"report       {escape(found.report)}{'' if Path(found.report).is_file() else ' is gone: `dvc checkout`'}",
         "MLflow       make ui",
     ]
     return Group(table, *lines)
@@ -228,6 +232,18 @@ def _lost(version: RegisteredVersion) -> str:
     except MondegreenError:
         return ""
     return f"{missing} {AGAIN}" if missing else ""
+
+
+def _now(version: RegisteredVersion) -> str:
+    """Which aliases it holds, where that has changed; nothing where nobody can be asked."""
+    try:
+        aliases = holdings(version.name, stages=False).aliases
+    except MondegreenError:
+        return ""
+    held = [alias for alias, number in aliases.items() if number == version.version]
+    if held == ([version.alias] if version.alias else []):
+        return ""
+    return " and ".join(f"@{alias}" for alias in held) or "no alias"
 
 
 def _row(verdict: Verdict, name: str) -> SummaryRow:

@@ -233,8 +233,9 @@ def _mono(block: Block, better: int | None, recording: Recording) -> Waveform:
     """The channel that was asked for, or the better one, or the mix."""
     if recording.channel is not None and recording.channel > block.shape[1]:
         raise AudioError(
-            f"{recording.name}: the recording, or a part of it, has {block.shape[1]} channels.",
-            "Name one of them, or mix them.",
+            f"{recording.name}: there is no channel {recording.channel}; the recording, or a part of it, has "
+            f"{block.shape[1]} in all.",
+            "Name one of them (FILE#1), or leave the number away.",
             "no_channel",
         )
     wanted = better if recording.channel is None else recording.channel - 1

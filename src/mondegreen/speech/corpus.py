@@ -143,10 +143,8 @@ def discover(data: Path, notices: list[Notice] | None = None, channel: Channel =
         UsageError: there is no audio, or a references.csv is wrong; names file, line and field.
     """
     if not data.is_dir():
-        raise UsageError(
-            f"{data}/ does not exist.",
-            "Put your recordings in data/audio; `mondegreen init . --sample` makes the sample.",
-        )
+        step = "Put your recordings in data/audio; `mondegreen init . --sample` makes the sample."
+        raise UsageError(f"{data}/ does not exist.", step if data == Path("data") else "Correct the folder's name.")
     known: tuple[Domain, ...] = ("retention", "replay")
     said: list[Notice] = [] if notices is None else notices
     found = [*_scan(data, "target", {*known, *NOT_SCANNED}, said, channel)]
