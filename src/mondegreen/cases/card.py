@@ -37,7 +37,7 @@ class LeftOutCase(CaseRecord):
 class Quality(CaseRecord):
     """Shares from 0 to 1.
 
-    completeness: of the corrected cases, those with audio, a model version and a duration.
+    completeness: of the corrected cases, those with audio and a model version.
     validity: of the corrected cases, those whose audio can be read and whose correction the model can write.
     uniqueness: distinct recordings for each case of the version.
     """

@@ -40,7 +40,7 @@ def upgrade(
     write: Annotated[bool, typer.Option("--write", help="Write what loses nothing of yours.")] = False,
     as_json: ObjectOption = False,
 ) -> None:
-    """Show what this version of mondegreen would change in dvc.yaml and params.yaml.
+    """Show what this version of mondegreen would change in dvc.yaml, params.yaml and what belongs to them.
 
     Exits with 0 when nothing is left to do, with 1 when something is.
     """

@@ -101,7 +101,7 @@ def doctor(
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at environment, databases, registry, files, backups, locks and disk; nothing is changed.
+    """Look at environment, databases, registry, files, backups, locks and disk; only --relocate changes anything.
 
     The exit code is 1 when there is a problem; warnings alone leave it 0.
     """

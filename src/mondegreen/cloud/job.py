@@ -2,8 +2,8 @@
 
 It is given the code of a commit and the data that its data.dvc names, as two files of a bucket; it runs the heavy
 stages and sends their outputs back. Judging is not done there: `validate`, `regress` and `register` run where the
-result is adopted, with that project's ledger and registry. Killed or preempted, the next boot goes on where `dvc repro`
-was.
+result is adopted, with that project's ledger and registry. Killed or restarted, the next boot goes on where `dvc repro`
+was; a spot machine that is taken away leaves nothing.
 """
 
 import argparse
