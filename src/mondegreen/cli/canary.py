@@ -106,7 +106,8 @@ def guard(
 ) -> None:
     """Is the canary, or the new champion, worse in production? A worse canary is stopped.
 
-    A champion is taken back with --rollback or deploy.auto_rollback. Look as often as you like: the test allows for it. The exit code is 1 when one is worse, whatever was done about it.
+    A champion is taken back with --rollback or deploy.auto_rollback. Look as often as you like: the test allows for it.
+    The exit code is 1 when one is worse, whatever was done about it.
     With --watch a line is printed (--json: an object a line) when something has changed.
     """
     pause = duration(interval, "--interval", "smh", "Write 30s, 5m or 1h.").total_seconds()
