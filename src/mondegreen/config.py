@@ -366,7 +366,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, Params)
         raise UsageError(
             f"{path}: {fault.field}: {fault.message}.", "Correct it; params.yaml in git shows every knob."
         ) from None

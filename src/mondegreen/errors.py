@@ -1,10 +1,12 @@
 """Exceptions whose message ends with the user's next step."""
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 
 _PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):\S*@")  # of `scheme://user:password@host`
@@ -93,7 +95,42 @@ class Fault(NamedTuple):
         return ".".join(map(str, self.place)) or "the whole record"
 
 
-def first_fault(error: "ValidationError") -> Fault:
-    """The first of what pydantic found: people correct one field after the other."""
-    first = error.errors()[0]
-    return Fault(first["loc"], first["msg"].removeprefix("Value error, "), first["type"], first["input"])
+def faults(error: "ValidationError", kind: "type[BaseModel] | None" = None) -> list[Fault]:
+    """What pydantic found, in our words where its own say little.
+
+    Args:
+        kind: what was to be read, so that a field that it does not have is told with one that it has.
+    """
+    found = error.errors()
+    return [Fault(one["loc"], _message(one, kind), one["type"], one["input"]) for one in found]
+
+
+def first_fault(error: "ValidationError", kind: "type[BaseModel] | None" = None) -> Fault:
+    """The first of `faults`: people correct one field after the other."""
+    return faults(error, kind)[0]
+
+
+def _message(found: "ErrorDetails", kind: "type[BaseModel] | None") -> str:
+    if found["type"] != "extra_forbidden":
+        return found["msg"].removeprefix("Value error, ")
+    from difflib import get_close_matches
+
+    *above, name = found["loc"]
+    near = get_close_matches(str(name), _fields(kind, above), 1)
+    return "there is no such field" + (f" (is {near[0]} meant?)" if near else "")
+
+
+def _fields(kind: Any, place: Sequence[int | str]) -> list[str]:
+    """The fields of the model at a place below `kind`, none where the types do not say which one that is."""
+    for part in place:
+        if isinstance(part, str) and kind:
+            hints = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+            kind = _model_in(hints.get(part))
+    return [field.alias or name for name, field in kind.model_fields.items()] if kind else []
+
+
+def _model_in(hint: Any) -> Any:
+    """The first model that a type is or holds, as in `list[Phrase] | None`."""
+    if hasattr(hint, "model_fields"):
+        return hint
+    return next(filter(None, map(_model_in, get_args(hint))), None)

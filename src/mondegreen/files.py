@@ -108,7 +108,7 @@ def _parse(path: Path, text: str, kind: type[Record], where: str) -> Record:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, kind)
         raise UsageError(
             f"{where}: field {fault.field}: {fault.message} ({kind.__name__}).",
             f"Correct {path.name}, or rerun the stage that writes it.",

@@ -47,7 +47,7 @@ def test_add_copies_measures_and_says_what_records_it(tmp_path: Path, models: di
     assert (found["type"], found["margin"], found["owner"], found["baseline_version"]) == ("critical", 0.03, "Ada", "3")
     assert len(list((DATA / "core/audio").iterdir())) == 12
     again = mondegreen("add", "core", str(source))
-    assert again.exit_code == 2 and "another suite core" in again.stderr
+    assert again.exit_code == 2 and "another suite core" in again.stderr and "--replace" in again.stderr
 
 
 def test_add_takes_a_behaviour_as_the_index_has_it(models: dict[str, ToneModel]) -> None:

@@ -209,5 +209,5 @@ def checked(kind: type[Record], **fields: Any) -> Record:
     try:
         return kind(**fields)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, kind)
         raise UsageError(f"{fault.field}: {fault.message}.", f"Give a {fault.field} that can be stored.") from None

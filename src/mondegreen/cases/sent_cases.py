@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from mondegreen.cases.records import CaseRecord, ErrorType, Metadata, Text
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice, some
+from mondegreen.errors import faults
 from mondegreen.records import CorrectionMethod
 
 OURS = "mondegreen"  # the key of what other programs keep for us
@@ -71,7 +72,9 @@ def parsed(where: str, fields: Callable[[list[Remark]], Any], problem: str = "")
     try:
         return CaseInFile(where, SentCase.model_validate(fields(remarks)), "", tuple(remarks))
     except ValidationError as error:
-        wrong = ((".".join(map(str, item["loc"])) or "the whole entry", item["msg"]) for item in error.errors())
+        wrong = (
+            (fault.field if fault.place else "the whole entry", fault.message) for fault in faults(error, SentCase)
+        )
         return CaseInFile(where, None, "; ".join(f"field {name}: {message}" for name, message in wrong))
     except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
         return CaseInFile(where, None, f"{problem}{error}")

@@ -131,7 +131,7 @@ def checkout_version(name: str | int, root: Path = Path()) -> DatasetVersion:
                 f"`dvc fetch --all-tags {POINTER}` gets them.",
             )
         repository.git("checkout", "--quiet", version.commit, "--", POINTER)
-        repository.dvc("checkout", "--quiet", POINTER)
+        repository.dvc("checkout", POINTER)
     return version
 
 
@@ -142,7 +142,7 @@ def cases_of(repository: Repository, revision: str) -> list[FailedCase]:
     try:
         return [FailedCase.model_validate_json(line) for line in lines if line.strip()]
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, FailedCase)
         raise CaseError(
             f"{revision}: data/{FOLDER}/{CASES_FILE}: field {fault.field}: {fault.message}.",
             "This version was not written by `mondegreen cases snapshot`, or by a newer one.",

@@ -130,7 +130,7 @@ def _run(row: RegressionRunRow) -> RegressionRun:
     try:
         return RegressionRun.model_validate(row, from_attributes=True)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, RegressionRun)
         raise CaseError(
             f"Run {row.id} of regression_runs: field {fault.field}: {fault.message}.",
             "It was changed by hand or written by another version: run the suites again.",

@@ -91,7 +91,7 @@ def suite_of(fields: Mapping[str, Any]) -> Suite:
     try:
         return Suite.model_validate(fields)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, Suite)
         raise UsageError(
             f"Suite {fields['name']}: {fault.field + ': ' if fault.place else ''}{fault.message}.",
             "Correct it; docs/regression.md lists the fields.",
@@ -123,7 +123,7 @@ def parse_index(text: str, path: Path) -> list[Suite]:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, _Index)
         raise UsageError(
             f"{path}: {_place(fault.place, tree)}: {fault.message}.", "Correct the entry; docs/regression.md shows all."
         ) from None
@@ -279,7 +279,9 @@ def put_suite(path: Path, suite: Suite, lock_file: Path, replace: bool = False) 
         if former.get(suite.name) == suite:
             return False
         if suite.name in former and not replace:
-            raise UsageError(f"{path} has another suite {suite.name} already.", "Choose another name, or say replace.")
+            raise UsageError(
+                f"{path} has another suite {suite.name} already.", "Choose another name, or add it with --replace."
+            )
         document = _document(path)
         entries = document["suites"]
         fields = CommentedMap(suite.model_dump(mode="json", exclude_defaults=True))

@@ -416,4 +416,6 @@ def _check_free(suite: Suite, index: Path, replace: bool) -> None:
     """Said before anything is copied; `put_suite` asks again under its lock."""
     entries = load_index(index) if index.exists() else []
     if not replace and any(entry.name == suite.name and entry != suite for entry in entries):
-        raise UsageError(f"{index} has another suite {suite.name} already.", "Choose another name, or replace it.")
+        raise UsageError(
+            f"{index} has another suite {suite.name} already.", "Choose another name, or add it with --replace."
+        )

@@ -222,7 +222,7 @@ def _missing(path: Path) -> str:
 
 def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     """Where the first fault is, and what it is."""
-    fault = first_fault(error)
+    fault = first_fault(error, PhraseList)
     if fault.kind in ("model_type", "model_attributes_type", "string_type"):
         return fault.place, f"{fault.given!r} is no text (quote what YAML takes for a number, a date or a yes)"
     return fault.place, fault.message

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from mondegreen.config import Runtime
-from mondegreen.errors import UsageError
+from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import sha256_file, write_text
 from mondegreen.speech.acoustic_model import AcousticModel
 from mondegreen.speech.model_folder import PRECISION_FILE, phrases_in, read_object, resolve_model, weights_digest
@@ -99,8 +99,9 @@ def _by_graphs(name: str, folder: Path) -> AcousticModel:
     try:
         facts = Export.model_validate(read_object(path).get("export"))
     except ValidationError as error:
-        where = ".".join(["export", *map(str, error.errors()[0]["loc"])])
-        raise UsageError(f"{path}: field {where}: {error.errors()[0]['msg']}.", _AGAIN) from None
+        fault = first_fault(error, Export)
+        where = ".".join(["export", *map(str, fault.place)])
+        raise UsageError(f"{path}: field {where}: {fault.message}.", _AGAIN) from None
     for file, digest in facts.files.items():
         if not (folder / file).is_file() or sha256_file(folder / file) != digest:
             raise UsageError(f"{name}: {folder / file} is not what {PRECISION_FILE} says of it.", _AGAIN)
