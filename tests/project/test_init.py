@@ -142,6 +142,8 @@ def test_a_pipeline_of_ones_own_is_kept_named_and_exits_with_1(tmp_path: Path) -
         ([".", "--sample"], "files of your own, first mine.wav"),
         (["new", "--model", "no such model"], "no hub name"),
         (["new", "--model", "data"], "no config.json"),
+        (["data"], "git ignores it"),
+        (["build/new"], "completes that project"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

@@ -171,7 +171,7 @@ class _Snapshot:
         others = _others(repository.listing("HEAD"))
         try:
             journal = self._swap.exchange(card.version, tag_message(card, message))
-            repository.dvc("add", "--quiet", DATA)
+            repository.dvc("add", DATA)
             _check_frozen(repository.listing(), others, journal)
             self._swap.note(journal, directory_md5(repository.pointer()))
             repository.git("commit", "--quiet", "-m", message, "--", POINTER)

@@ -72,7 +72,7 @@ def earlier_data(project: Path, lineage: Sequence[str], folder: Path) -> Path:
     commit = next((found for md5 in earlier if (found := repository.introduced(md5))), "")
     if not commit:
         raise UsageError(f"No commit's data.dvc names what the champion was trained on ({earlier[0]}).", _OTHER)
-    dvc(project, "get", "--quiet", "--rev", commit, ".", "data", "--out", str(folder), error=UsageError)
+    dvc(project, "get", "--rev", commit, ".", "data", "--out", str(folder), error=UsageError)
     return folder
 
 

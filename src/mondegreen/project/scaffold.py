@@ -196,6 +196,7 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file.", "Name a folder; a new one is made.")
+    _refuse_ignored(folder)
     base, notice = _base(folder, model)
     line, from_file = requirement()
     if sample:
@@ -208,7 +209,7 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
     except OSError as refused:
         raise UsageError(f"{folder} cannot be written: {refused}.", "Mend that, and run it again.") from None
     if url != known:
-        dvc(folder, "remote", "add", "--quiet", "--default", "storage", url, error=UsageError)
+        dvc(folder, "remote", "add", "--default", "storage", url, error=UsageError)
     if sample:
         _sample(folder)
     requirement_made = any(item.path == "requirements.txt" and item.state == "made" for item in items)
@@ -330,7 +331,7 @@ def _repositories(folder: Path) -> None:
         git(folder, "init", "--quiet", "--initial-branch=main", error=UsageError)
     config = folder / ".dvc" / "config"
     if not (folder / ".dvc").is_dir():
-        dvc(folder, "init", "--quiet", *(["--subdir"] if _above(folder) else []), error=UsageError)
+        dvc(folder, "init", *(["--subdir"] if _above(folder) else []), error=UsageError)
     if not config.exists() or not config.read_text(encoding="utf-8").strip():  # new, or `dvc init` was killed
         write_text(config, "[core]\n    analytics = false\n")
 
@@ -366,6 +367,18 @@ def _remotes(folder: Path, wanted: str | None) -> tuple[str, str]:
     return known, wanted or known
 
 
+def _refuse_ignored(folder: Path) -> None:
+    """A project is in git: none can be in a folder that a larger repository ignores, as a project its data/."""
+    here = folder.resolve()
+    known = next(path for path in (here, *here.parents) if path.is_dir())
+    if not git_or_nothing(known, "check-ignore", str(here / ".dvc")):
+        return
+    above = next((path for path in here.parents if (path / "dvc.yaml").is_file()), None)
+    where = f"the project {above}" if above else git_or_nothing(known, "rev-parse", "--show-toplevel")
+    complete = f"; `mondegreen init {shlex.quote(str(above))}` completes that project" if above else ""
+    raise UsageError(f"{folder} lies within {where}, and git ignores it there.", f"Name a folder elsewhere{complete}.")
+
+
 def _refuse_own_files(data: Path) -> None:
     from mondegreen.sample.__main__ import others
 
@@ -388,7 +401,7 @@ def _sample(folder: Path) -> None:
     with lock(cache.parent / "sample.lock"):
         run(folder / "data", cache, tell=Console(stderr=True, highlight=False, soft_wrap=True))
     if not (folder / "data.dvc").exists():
-        dvc(folder, "add", "--quiet", "data", error=MondegreenError)
+        dvc(folder, "add", "data", error=MondegreenError)
 
 
 def _next_steps(folder: Path, remote: str) -> list[str]:

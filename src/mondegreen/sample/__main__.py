@@ -169,7 +169,7 @@ def record(root: Path) -> str:
         return ""
     if folder_digest(root / "data") != digest:
         return "data/ is not the version that data.dvc names; if it is meant to be, `dvc add data` records it."
-    command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", "data.dvc"]
+    command = [sys.executable, "-m", "dvc", "commit", "--force", "data.dvc"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     return "" if done.returncode == 0 else f"dvc commit data.dvc failed: {done.stderr.strip()}"
 
