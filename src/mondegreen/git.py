@@ -135,9 +135,14 @@ def revision_tags(project: Path = Path()) -> dict[str, str]:
     return {
         "git.branch": _branch(project, commit),
         "git.commit": commit,
-        "git.dirty": str(bool(git_or_nothing(project, *_CHANGED))).lower(),
+        "git.dirty": str(bool(changed_files(project))).lower(),
         "data.dvc": str(outs[0].get("md5", "")),
     }
+
+
+def changed_files(project: Path = Path()) -> list[str]:
+    """The files that git knows and that are not as they were committed, dvc.lock left out; none outside git."""
+    return [line[3:] for line in git_or_nothing(project, *_CHANGED).splitlines()]
 
 
 def _branch(project: Path, commit: str) -> str:

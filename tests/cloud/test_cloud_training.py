@@ -119,7 +119,7 @@ def test_an_upload_that_was_cut_off_is_no_dataset(bucket: Bucket, project: Path)
 
 def test_what_is_not_committed_is_refused(bucket: Bucket, project: Path) -> None:
     (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + "# changed\n")
-    with pytest.raises(UsageError, match="not committed"):
+    with pytest.raises(UsageError, match=r"not committed: dvc\.yaml\."):
         prepare(project, bucket)
     git(project, "checkout", "--", "dvc.yaml")
     (project / "data" / "words.txt").write_text("other words\n")

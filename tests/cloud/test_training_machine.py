@@ -66,7 +66,7 @@ def test_a_refusal_is_told_with_the_role_that_is_missing(compute: Compute) -> No
 
 
 def test_a_machine_needs_a_project() -> None:
-    with pytest.raises(UsageError, match=r"gcp\.project_id"):
+    with pytest.raises(UsageError, match=r"gcp\.project_id and gcp\.bucket in params\.yaml; MONDEGREEN_GCS_BUCKET"):
         TrainingMachine(GcpParams(bucket="calls"), "first")
 
 

@@ -24,8 +24,9 @@ from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
-from mondegreen.git import dvc, git, revision_tags
+from mondegreen.git import changed_files, dvc, git, revision_tags
 from mondegreen.progress import exit_on_error
+from mondegreen.scoring.wording import some
 
 SOURCE, DATA, CARD = "source.bundle", "data.tar", "dataset.json"
 STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
@@ -74,7 +75,10 @@ def describe(project: Path, dataset_id: str | None) -> Dataset:
     if not commit or not data:
         raise UsageError(f"{project.resolve()} has no commit or no data.dvc.", "Run from the project root.")
     if tags["git.dirty"] == "true":
-        raise UsageError("Something is not committed, and the machine gets a commit.", "`git commit -a`, then again.")
+        raise UsageError(
+            f"The machine gets a commit, and this is not committed: {some(changed_files(project))}.",
+            "`git commit -a`, then again.",
+        )
     if "Data and pipelines are up to date" not in dvc(project, "status", "data.dvc", error=UsageError):
         raise UsageError("data/ is not what data.dvc says.", "`dvc add data`, or `dvc checkout data.dvc`, then again.")
     return Dataset(id=check_id(dataset_id or f"{commit[:7]}-{data[:7]}"), commit=commit, data=data, sha256={})

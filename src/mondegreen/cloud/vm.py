@@ -32,7 +32,10 @@ class TrainingMachine:
 
     def __init__(self, settings: GcpParams, dataset_id: str) -> None:
         if not settings.project_id or not settings.bucket:
-            raise UsageError("A machine needs a project and a bucket.", "Set gcp.project_id and gcp.bucket.")
+            raise UsageError(
+                "A machine needs a project and a bucket.",
+                "Set gcp.project_id and gcp.bucket in params.yaml; MONDEGREEN_GCS_BUCKET names a bucket, too.",
+            )
         self.settings, self.dataset_id = settings, dataset_id
         self.name = f"mondegreen-{dataset_id}"
         self.where = {"project": settings.project_id, "zone": settings.zone}
