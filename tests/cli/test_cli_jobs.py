@@ -87,7 +87,7 @@ def test_refusals_say_why_and_what_now(project: LoopProject) -> None:
     mondegreen("reject", str(json.loads(mondegreen("trigger", "--json").stdout)["id"]), "--reason", "no")
     assert "job 1" in mondegreen("watch", "--once").stdout.lower()  # rests
     missing = mondegreen("jobs", "9")
-    assert missing.exit_code == 2 and "There is no job 9" in missing.stderr
+    assert missing.exit_code == 1 and "There is no job 9" in missing.stderr
     late = mondegreen("approve", "1")
     assert late.exit_code == 1 and "is rejected by now" in late.stderr
     nothing = mondegreen("run")
@@ -100,9 +100,13 @@ def test_refusals_say_why_and_what_now(project: LoopProject) -> None:
 def test_outside_a_project_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
     monkeypatch.chdir(tmp_path)
-    for command in (["check"], ["status"], ["watch", "--once"], ["jobs"]):
-        refused = mondegreen(*command)
-        assert refused.exit_code == 2 and "Run from the project root" in refused.stderr
+    for command in ("check", "status", "watch --once", "jobs", "summary", "validate", "report", "serve"):
+        refused = mondegreen(*command.split())
+        assert (
+            refused.exit_code == 2
+            and "no project here" in refused.stderr
+            and "Run from the project root" in refused.stderr
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -87,6 +87,11 @@ def test_verify_and_delete(project: Path) -> None:
     add(project, 3)
     kept = run("models", "delete", "1", "--yes")
     assert kept.exit_code == 1 and "@champion" in kept.stderr
+    for refused, why in (("1", "is @champion"), ("4", "has no version 4")):  # before anybody is asked
+        asked = CliRunner().invoke(app, ["models", "delete", refused], input="y\n")
+        assert asked.exit_code == 1 and why in asked.stderr and "for good?" not in asked.stderr
+    nobody = run("models", "delete", "2")  # stdin has no answer
+    assert nobody.exit_code == 2 and "Add --yes" in nobody.stderr and 2 in stages_and_aliases()
     assert CliRunner().invoke(app, ["models", "delete", "2"], input="n\n").exit_code == 1 and 2 in stages_and_aliases()
     assert of("models", "delete", "2", "--yes")["action"] == "delete" and 2 not in stages_and_aliases()
 
@@ -105,6 +110,8 @@ def test_a_move_by_hand_is_a_note_beside_the_answer(project: Path) -> None:
 def test_without_json_nothing_but_json_is_printed(project: Path) -> None:
     assert of("models", "list") == [] and of("models", "history") == [] and of("models", "verify") == []
     assert run("models", "show", "7").exit_code == 1 and run("models", "show", "seven").exit_code == 2
+    for asked in ("show", "deploy", "verify"):
+        assert run("models", asked, "@challenger").exit_code == 1  # what is asked for is not there
     guard = of("models", "guard")
     assert guard["canary"]["decision"] == guard["deployment"]["decision"] == "nothing to guard"
     assert of("models", "canary", "stop") == {"stopped": None} and of("models", "canary", "status")["running"] is None
@@ -118,7 +125,7 @@ def test_shadow_lets_both_hear_what_the_service_kept(project: Path) -> None:
         folder = save_model(project / f"real{seed}", seed=seed)
         deployer().register_model(NAME, folder, Judged(model_digest=model_digest(folder)), tags={"regression": "pass"})
     nobody = run("models", "shadow", "2")
-    assert nobody.exit_code == 2 and "Nobody is @champion" in nobody.stderr
+    assert nobody.exit_code == 1 and "Nobody is @champion" in nobody.stderr
     deployer().deploy_model("1")
     nothing = run("models", "shadow", "2")
     assert nothing.exit_code == 2 and "no recording to listen to" in nothing.stderr
@@ -277,6 +284,8 @@ def test_relocate_mends_what_a_move_of_the_checkout_breaks(
 ) -> None:
     """In children: a moved database is another one, with connections of its own."""
     assert in_child(lambda: deployer().deploy_model(add(project, 1)).version)[1] == 1
+    with sqlite3.connect(project / "mlruns/mlflow.db") as database:  # MLflow's own, in which nobody has a run
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'Default'", [f"{project}/mlruns/0"])
     good = next((project / "mlruns").rglob("model.safetensors")).read_bytes()
     moved = tmp_path / "elsewhere" / "with spaces"
     moved.parent.mkdir()
@@ -297,9 +306,10 @@ def test_relocate_mends_what_a_move_of_the_checkout_breaks(
 
         answer = (resolve_uri(f"models:/{NAME}@champion") / "model.safetensors").read_bytes()
         again = run("doctor", "--relocate")
-        return result.exit_code, "were rewritten" in text, answer == good, "already" in again.stderr
+        paths = [finding["level"] for finding in json.loads(result.stdout) if finding["check"] == "artifact paths"]
+        return result.exit_code, "were rewritten" in text, answer == good, "already" in again.stderr, paths
 
-    assert in_child(mended)[1] == (0, True, True, True)
+    assert in_child(mended)[1] == (0, True, True, True, ["ok"])
     (backup,) = (moved / "mlruns").glob("mlflow.db.before-relocation-*")
     with sqlite3.connect(backup) as before:
         assert str(project) in before.execute("SELECT storage_location FROM model_versions").fetchone()[0]

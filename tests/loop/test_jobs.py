@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mondegreen.db import reading
-from mondegreen.errors import JobError, UsageError
+from mondegreen.errors import JobError
 from mondegreen.loop.jobs import ENDED, OPEN, STATES, TRANSITIONS, WORKING, Job, Jobs, RoundState
 from mondegreen.tables import JobEventRow, JobRow
 from tests.loop.loop_store import NOON, Store
@@ -76,7 +76,7 @@ def test_a_move_from_another_state_names_both_and_changes_nothing(jobs: Jobs) ->
     with pytest.raises(JobError, match="is pending_approval by now, not approved"):
         jobs.move(job.id, "approved", "preparing", "on", dataset_version=3)
     assert jobs.get(job.id) == job
-    with pytest.raises(UsageError, match="no job 99"):
+    with pytest.raises(JobError, match="no job 99"):
         jobs.move(99, "approved", "preparing", "on")
 
 

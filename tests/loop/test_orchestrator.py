@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.errors import JobError, UsageError
+from mondegreen.errors import JobError
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import FinetuningConfig
 from tests.loop.loop_project import LoopProject
@@ -70,7 +70,7 @@ def test_approval_and_rejection_name_who_and_why(project: LoopProject) -> None:
     assert rejected.events[-1].reason == "rejected by Ada: the microphone was broken"
     with pytest.raises(JobError, match="cannot go from rejected"):
         orchestrator.reject_job(job.id, "again")
-    with pytest.raises(UsageError, match="no job 9"):
+    with pytest.raises(JobError, match="no job 9"):
         orchestrator.get_job(9)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mondegreen.cli.common import named_model
 from mondegreen.errors import RegistryError
-from mondegreen.registry.resolving import champion_of, holder, resolve_uri
+from mondegreen.registry.resolving import champion_of, holder, places_of, resolve_uri
 from tests.registry.registered import NAME, add, deployer
 
 URI = f"models:/{NAME}@champion"
@@ -38,3 +38,17 @@ def test_where_nobody_holds_an_alias_the_command_that_changes_it_is_named(light:
         add(light, seed=1)
     with pytest.raises(RegistryError, match="models list"):
         holder(f"models:/{NAME}@nobody")
+
+
+def test_a_model_and_a_version_that_are_not_there_are_told_from_an_alias_that_nobody_holds(light: Path) -> None:
+    add(light, seed=1)
+    typo = "models:/fine-tuned-sst"
+    for ask, uri in ((holder, f"{typo}@champion"), (resolve_uri, f"{typo}@champion"), (resolve_uri, f"{typo}/1")):
+        with pytest.raises(RegistryError, match=f"no registered model fine-tuned-sst; there are: {NAME}") as found:
+            ask(uri)
+        assert uri.replace("sst", "stt") in found.value.next_step
+    assert champion_of("fine-tuned-sst") == ""
+    for ask in (resolve_uri, places_of):
+        with pytest.raises(RegistryError, match=f"^{NAME} has no version 7") as gone:
+            ask(f"models:/{NAME}/7")
+        assert "Model Version" not in str(gone.value)

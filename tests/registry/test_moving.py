@@ -409,6 +409,7 @@ def test_how_the_old_home_goes_is_true_of_its_kind(source: str, target: str, way
 def test_a_server_that_is_not_there_is_said_at_once(filled: Path) -> None:
     refused = run("registry", "move", "--to", "http://127.0.0.1:9")
     assert refused.exit_code == 1 and "http://127.0.0.1:9" in refused.stderr and "Traceback" not in refused.output
+    assert "Check --to" in refused.stderr and "MLFLOW_TRACKING_URI" not in refused.stderr
 
 
 @pytest.mark.slow

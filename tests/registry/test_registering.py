@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mondegreen.config import Params
-from mondegreen.errors import RegistryError, UsageError
+from mondegreen.errors import RegistryError
 from mondegreen.files import write_json
 from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
 from mondegreen.registry import aliases
@@ -228,9 +228,9 @@ def test_a_version_that_this_registry_lacks_is_noticed_and_registered_again(
     )  # fmt: skip
     write_json(project / "build/register/version.json", elsewhere)
     assert f"does not have {NAME} version 7" in warned()[0]
-    with pytest.raises(UsageError, match=f"does not have {NAME} version 7.*dvc repro"):
+    with pytest.raises(RegistryError, match=f"does not have {NAME} version 7.*dvc repro"):
         ModelDeployer(model_name=NAME).deploy_model("@challenger")
-    with pytest.raises(UsageError) as of_another:
+    with pytest.raises(RegistryError) as of_another:
         ModelDeployer(model_name="another").deploy_model("@challenger")
     assert "does not have" not in str(of_another.value), "the file is about a version of another model"
     again = candidate("d", run="f" * 32)

@@ -194,6 +194,32 @@ def require_project(store: Path = STORE) -> None:
         )
 
 
+def require_outputs(build: Path) -> None:
+    """Before a command that shows what stages wrote: raises UsageError where neither that nor a project is here."""
+    if not build.exists():
+        require_project()
+
+
+def confirm(question: str) -> None:
+    """Asks on stderr, and goes on after a yes; a no ends the command with 1.
+
+    Raises:
+        UsageError: stdin has no answer, as in cron.
+    """
+    nobody = UsageError("Nobody is here to say yes.", "Add --yes.")
+    if sys.stdin is None:  # it was closed before we began
+        raise nobody
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise
+        typer.echo(err=True)
+        raise nobody from None
+    if not agreed:
+        raise typer.Exit(1)
+
+
 def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
     """The model that an option names, else the one in production, which is said, else model.base of params.yaml.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, moment, require_project, table
+from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, confirm, moment, require_project, table
 from mondegreen.cli.following import (
     WAIT,
     ServerOption,
@@ -175,8 +175,9 @@ def delete(
 ) -> None:
     """Delete a version with its files; refused for one that holds an alias or that rollback leads to."""
     found = deployer(name, store)
-    if not yes and not typer.confirm(f"Delete {found.model_name} version {version} and its files for good?", err=True):
-        raise typer.Exit(1)
+    if not yes:
+        found.check_deletable(version)
+        confirm(f"Delete {found.model_name} version {version} and its files for good?")
     entry = found.delete_version(version, reason=reason)
     _answer(found, entry, f"{entry.model_name} version {entry.version} is deleted.", as_json)
 

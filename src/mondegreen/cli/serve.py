@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer
+from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, require_project
 from mondegreen.errors import UsageError
 
 PORT = 8378
@@ -45,6 +45,8 @@ def serve(
         )
     params = params_of()
     name = model or f"models:/{params.register_.model_name}@champion"
+    if name.startswith("models:/"):
+        require_project(store)
     with bound(host, port) as listening:
         listening.listen(1024)
         run = partial(_run, name, store, listening, host, as_json)

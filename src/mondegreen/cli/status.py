@@ -17,6 +17,7 @@ from mondegreen.cli.common import (
     StoreOption,
     answer,
     duration,
+    require_outputs,
     require_project,
     table,
 )
@@ -123,6 +124,7 @@ def summary(build: BuildOption = BUILD, as_json: ObjectOption = False) -> None:
     from mondegreen.reports.outputs import render
     from mondegreen.reports.outputs import summary as summarise
 
+    require_outputs(build)
     found = summarise(build)
     answer(found, [render(found)], as_json)
 

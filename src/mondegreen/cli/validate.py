@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import BUILD, BuildOption, JsonOption, answer
+from mondegreen.cli.common import BUILD, BuildOption, JsonOption, answer, require_outputs
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 
@@ -71,6 +71,7 @@ def validate(
 def _last(build: Path) -> "Verdict":
     from mondegreen.scoring.verdict import Verdict
 
+    require_outputs(build)
     return Verdict.read(build / "validate" / "verdict.json")
 
 
@@ -168,6 +169,7 @@ def report(
     from mondegreen.reports.outputs import read_outputs
     from mondegreen.reports.validation import find
 
+    require_outputs(build)
     found = find(replace(read_outputs(build), suite_runs=_suite_runs()))
     target = output or (None if markdown else build / "report.html")
     text = _write(target, found, markdown, clips)

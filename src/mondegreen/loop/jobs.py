@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from mondegreen.db import Advisory, open_database, reading, take_turns, transaction
-from mondegreen.errors import JobError, UsageError
+from mondegreen.errors import JobError
 from mondegreen.loop.trigger import EndedRound
 from mondegreen.tables import JobEventRow, JobRow
 
@@ -131,8 +131,7 @@ class Jobs:
             facts: what became known: dataset_version, run_id, outcome, gain; `details` adds to those it has.
 
         Raises:
-            JobError: the transition is not legal, or the job is in another state by now.
-            UsageError: there is no such job.
+            JobError: the transition is not legal, the job is in another state by now, or there is no such job.
         """
         if after not in TRANSITIONS[before]:
             allowed = ", ".join(TRANSITIONS[before]) or "nothing: it has ended"
@@ -153,7 +152,7 @@ class Jobs:
             return _job(session, row)
 
     def get(self, job_id: int) -> Job:
-        """One job with its history; raises UsageError when there is none."""
+        """One job with its history; raises JobError when there is none."""
         with reading(self.engine) as session:
             return _job(session, _row(session, job_id))
 
@@ -230,7 +229,7 @@ def _open_row(session: Session) -> JobRow | None:
 def _row(session: Session, job_id: int) -> JobRow:
     row = session.get(JobRow, job_id)
     if row is None:
-        raise UsageError(f"There is no job {job_id}.", "`mondegreen jobs` lists them.")
+        raise JobError(f"There is no job {job_id}.", "`mondegreen jobs` lists them.")
     return row
 
 

@@ -172,6 +172,11 @@ def _from_server(model_name: str, stages: bool) -> Holdings:
     return Holdings(aliases=held, stages={int(v.version): str(v.current_stage) for v in versions})
 
 
+def no_version(name: str, number: int | str) -> RegistryError:
+    """What a version that is not there is refused with."""
+    return RegistryError(f"{name} has no version {number}.", "`mondegreen models list` shows the versions.")
+
+
 @dataclass(frozen=True)
 class Registry:
     """One registered model in MLflow, its ledger, and the files of its versions.
@@ -210,7 +215,7 @@ class Registry:
         """One version. Raises RegistryError when there is none."""
         found = self.find(number)
         if found is None:
-            raise RegistryError(f"{self.name} has no version {number}.", "`mondegreen models list` shows the versions.")
+            raise no_version(self.name, number)
         return found
 
     def find(self, number: int) -> "ModelVersion | None":

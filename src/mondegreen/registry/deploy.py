@@ -373,17 +373,22 @@ def _adopt(registry: Registry, number: int) -> None:
 
 def delete(registry: Registry, number: int, config: DeployParams, *, reason: str) -> LedgerEntry:
     """Deletes a version, its files and its backup. Raises RegistryError when it holds an alias or may be needed."""
+    require_free(registry, number, config)
+    intent = registry.intend("delete", number, registry.aliases(), reason=reason)
+    others = {registry.location(int(v.version)) for v in registry.versions() if int(v.version) != number}
+    _remove_files(registry, number, others)
+    registry.client.delete_model_version(registry.name, str(number))
+    return registry.ledger.end(intent, "done")
+
+
+def require_free(registry: Registry, number: int, config: DeployParams) -> None:
+    """Raises RegistryError when a version is not there, holds an alias or may be needed."""
     registry.version(number)
     if needed := _needed(registry, config.keep_previous_versions).get(number):
         raise RegistryError(
             f"Version {number} is not deleted: it {needed}.",
             "Deploy another one, or register another challenger, first; then it is free.",
         )
-    intent = registry.intend("delete", number, registry.aliases(), reason=reason)
-    others = {registry.location(int(v.version)) for v in registry.versions() if int(v.version) != number}
-    _remove_files(registry, number, others)
-    registry.client.delete_model_version(registry.name, str(number))
-    return registry.ledger.end(intent, "done")
 
 
 def _needed(registry: Registry, keep: int) -> dict[int, str]:

@@ -20,7 +20,7 @@ from mondegreen.registry.package import unloadable
 from mondegreen.registry.record import REGRESSION_TAG, VerdictTags
 from mondegreen.registry.recovery import recover, unsettled
 from mondegreen.registry.register import stage_version
-from mondegreen.registry.resolving import AGAIN, lost_candidate
+from mondegreen.registry.resolving import AGAIN, NobodyHoldsError, lost_candidate
 from mondegreen.registry.runs import start_run
 from mondegreen.scoring.verdict import Verdict
 
@@ -155,8 +155,8 @@ class ModelDeployer:
 
         Raises:
             DeploymentRefusedError: with every reason that is not overridden; nothing was moved.
-            RegistryError: somebody else moved the champion meanwhile.
-            UsageError: `force` or `override` without a reason; no such version.
+            RegistryError: somebody else moved the champion meanwhile; no such version.
+            UsageError: `force` or `override` without a reason.
         """
         name = _model_of(version_id) or self.model_name
         with opened(name, self.folder) as registry:
@@ -298,6 +298,11 @@ class ModelDeployer:
             number = _number_of(version_id, name, registry.aliases())
             return deploy.delete(registry, number, self.config, reason=reason)
 
+    def check_deletable(self, version_id: str | int) -> None:
+        """Raises RegistryError where `delete_version` would, so that nobody is asked in vain."""
+        with self._version(version_id) as (registry, number):
+            deploy.require_free(registry, number, self.config)
+
     def backup(self, version_id: str | int) -> Path:
         """Where the backup of a version lies."""
         with self._version(version_id) as (registry, number):
@@ -364,7 +369,7 @@ def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | Non
     try:
         verdict = Verdict.model_validate(inner)
     except ValidationError as error:
-        fault = first_fault(error)
+        fault = first_fault(error, Verdict)
         return None, (
             f"validation_result is no verdict of mondegreen's ({fault.field}: {fault.message}), so it proves nothing: "
             "the version counts as not judged, and is not deployed without force. Give what "
@@ -390,7 +395,8 @@ def _number_of(version_id: str | int, model_name: str, aliases: Aliases) -> int:
     """3, "3", "v3", "name/3", "models:/name/3", "@challenger" as the number of a version.
 
     Raises:
-        UsageError: it is none, it is of another model, or nobody holds the alias.
+        UsageError: it is none, or it is of another model.
+        RegistryError: nobody holds the alias.
     """
     given = str(version_id).strip().removeprefix("models:/")
     rest = given.removeprefix(f"{model_name}/")
@@ -399,7 +405,7 @@ def _number_of(version_id: str | int, model_name: str, aliases: Aliases) -> int:
         if rest[1:] not in aliases:
             _, missing = lost_candidate(model_name)
             way = f"{missing} {AGAIN}" if missing else "`mondegreen models list` shows who holds what."
-            raise UsageError(f"Nobody is {rest} of {model_name}.", way)
+            raise NobodyHoldsError(f"Nobody is {rest} of {model_name}.", way)
         return aliases[rest[1:]]
     number = rest.removeprefix("v")
     if not (number.isascii() and number.isdigit()):

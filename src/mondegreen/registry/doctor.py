@@ -204,7 +204,7 @@ def _candidate(model_name: str) -> CheckLines:
 
 
 def _paths() -> CheckLines:
-    found = strays()
+    found = [stray for stray in strays() if not stray.unused]
     movable, lost = [s for s in found if s.found], [s for s in found if not s.found and s.lost]
     if movable:
         paths = f"{many(len(movable), 'path')} of {registry_file()} outside this checkout, such as {movable[0].value}"
@@ -289,11 +289,12 @@ class Stray:
     value: str
     target: Path
     lost: bool  # there is nothing any more at the old place
+    unused: bool = False  # of an experiment without runs: nobody ever made its folder
 
     @property
     def found(self) -> bool:
-        """Whether the place here exists, so that it can be rewritten."""
-        return self.target.exists()
+        """Whether the place here exists, or never had to, so that it can be rewritten."""
+        return self.unused or self.target.exists()
 
 
 def strays() -> list[Stray]:
@@ -349,7 +350,15 @@ def _strays(connection: sqlite3.Connection, home: Path) -> Iterator[Stray]:
             if Path(value).is_relative_to(home):  # MLflow's own experiment, which nobody uses, has a path unquoted
                 continue
             if target := _here(old, home):
-                yield Stray(table, column, value, target, lost=not old.exists())
+                lost = not old.exists()
+                unused = lost and table == "experiments" and not target.exists() and not _runs_in(connection, value)
+                yield Stray(table, column, value, target, lost, unused)
+
+
+def _runs_in(connection: sqlite3.Connection, location: str) -> bool:
+    """Whether an experiment with this place has a run."""
+    query = "SELECT 1 FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ? LIMIT 1"
+    return connection.execute(query, (location,)).fetchone() is not None
 
 
 def _here(old: Path, home: Path) -> Path | None:

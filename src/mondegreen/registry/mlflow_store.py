@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 EXPERIMENT, PRODUCTION = "mondegreen", "mondegreen-production"
 _REMEMBERED = 10.0  # seconds for which a command does not wait again for what has just not answered
 _ASKING = threading.Lock()
+_GIVEN_BY = ContextVar("given_by", default="MLFLOW_TRACKING_URI")  # what says where `tracking_uri` is
 _AWAY: "dict[str, tuple[float, RegistryAwayError]]" = {}
 
 
@@ -149,11 +151,12 @@ def connect() -> "MlflowClient":
 
 
 @contextmanager
-def elsewhere(uri: str, make: bool = True) -> "Iterator[MlflowClient]":
+def elsewhere(uri: str, make: bool = True, given_by: str = "MLFLOW_TRACKING_URI") -> "Iterator[MlflowClient]":
     """Another home for a while: everything that asks for `tracking_uri` means this one. Not for several threads.
 
     Args:
         make: see to it that its experiment is there; else nothing is written.
+        given_by: the option or variable with the address, to be checked where it does not answer.
 
     Raises:
         RegistryError: it refuses, or cannot be used.
@@ -162,11 +165,13 @@ def elsewhere(uri: str, make: bool = True) -> "Iterator[MlflowClient]":
 
     before, given = tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = uri
+    said = _GIVEN_BY.set(given_by)
     try:
         mlflow.set_tracking_uri(uri)
         with answered():
             yield connect() if make else mlflow.MlflowClient(uri)
     finally:
+        _GIVEN_BY.reset(said)
         mlflow.set_tracking_uri(before)  # which sets the variable as well
         os.environ["MLFLOW_TRACKING_URI"] = given or ""
         if given is None:
@@ -310,7 +315,7 @@ def denied(error: "MlflowException") -> RegistryAwayError | None:
 def _away(uri: str, message: str) -> RegistryAwayError:
     return RegistryAwayError(
         f"MLflow at {uri} cannot be used: {_brief(message)}",
-        "Check MLFLOW_TRACKING_URI and that its server runs; for a database of an older MLflow run "
+        f"Check {_GIVEN_BY.get()} and that its server runs; for a database of an older MLflow run "
         "`mlflow db upgrade URI`.",
     )
 

@@ -160,7 +160,7 @@ def _move_to(plan: _Plan, on_progress: Callable[[int, int], None]) -> None:
     source = plan.source
     if (there := sqlite_file(plan.target)) is not None:
         there.parent.mkdir(parents=True, exist_ok=True)
-    with elsewhere(plan.target) as client, TemporaryDirectory(prefix="mondegreen-") as scratch:
+    with elsewhere(plan.target, given_by="--to") as client, TemporaryDirectory(prefix="mondegreen-") as scratch:
         require_reach(client)
         _move(plan, Registry(source.name, source.folder, client, source.ledger, Path(scratch)), on_progress)
 
@@ -188,7 +188,7 @@ def _standing(plan: _Plan) -> tuple[str, list[int]]:
     if there and not there.is_file():
         return "new", []
     name = plan.source.name
-    with elsewhere(plan.target, make=False) as client:
+    with elsewhere(plan.target, make=False, given_by="--to") as client:
         check_answers(at_once=True)
         try:
             model = client.get_registered_model(name)

@@ -8,10 +8,13 @@ Last, whether the version that the stage `register` made is in this registry at 
 is not in a fresh clone, nor where MLFLOW_TRACKING_URI names another home than when it was registered.
 """
 
+import difflib
 import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import lock, read_json
 from mondegreen.records import RegisteredVersion, Registration
-from mondegreen.registry.aliases import digest_of, download, local_folder
+from mondegreen.registry.aliases import digest_of, download, local_folder, no_version
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import (
     RegistryAwayError,
@@ -54,6 +57,7 @@ _WAYS = {
     CHALLENGER: "`dvc repro` registers a candidate. `mondegreen models list` shows those that are there.",
 }
 AGAIN = "`dvc repro` registers the candidate in build/ again."
+_NAMED = 20  # registered models, where one is not there
 _log = logging.getLogger(__name__)
 
 
@@ -118,7 +122,7 @@ def holder(uri: str) -> str:
         version = connect().get_model_version_by_alias(found["name"], found["alias"])
     except (mlflow.exceptions.MlflowException, OSError) as error:
         if getattr(error, "error_code", "") in _UNKNOWN:
-            raise _nobody(uri, found["alias"]) from None
+            raise _missing(uri) or _nobody(uri, found["alias"]) from None
         raise _trouble(f"{uri} cannot be looked up", error, "See `mondegreen models list`.") from None
     return f"{version.name}/{version.version}"
 
@@ -139,7 +143,8 @@ def places_of(uri: str) -> list[Path]:
     try:
         location = connect().get_model_version_download_uri(name, number)
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise _trouble(f"{uri} cannot be looked up", error, "See `mondegreen models list`.") from None
+        missing = _missing(uri) if getattr(error, "error_code", "") in _UNKNOWN else None
+        raise missing or _trouble(f"{uri} cannot be looked up", error, "See `mondegreen models list`.") from None
     package = local_folder(location)
     return [Backups(live_state(), name).package(int(number)), *([package] if package else [])]
 
@@ -173,9 +178,7 @@ def resolve_uri(uri: str) -> Path:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         away = getattr(error, "error_code", "") not in _UNKNOWN
         next_step = "See the versions and aliases with `mondegreen models list` or `make ui`."
-        problem = _trouble(f"{uri} cannot be loaded", error, next_step)
-        if alias in _WAYS and not away:
-            problem = _nobody(uri, alias)
+        problem = (None if away else _missing(uri)) or _trouble(f"{uri} cannot be loaded", error, next_step)
     except RegistryAwayError as error:
         away, problem = True, error
     if away:
@@ -198,6 +201,39 @@ def _trouble(what: str, error: Exception, next_step: str) -> RegistryError:
     if isinstance(error, MlflowException):
         return refused(error, what, next_step)
     return RegistryError(f"{what}: {error}", next_step)
+
+
+def _missing(uri: str) -> RegistryError | None:
+    """What of a URI the registry does not have: model, version, or who holds the alias; None when all are there."""
+    from mlflow.exceptions import MlflowException
+
+    found, client = _URI.fullmatch(uri), connect()
+    if not found or (found["version"] and not found["version"].isdigit()):
+        return None  # a run's artifacts, or a stage
+
+    def lacks(ask: Callable[..., object], *what: str) -> bool:
+        try:
+            ask(*what)
+        except MlflowException as error:
+            return error.error_code in _UNKNOWN
+        return False
+
+    name, alias, number = found["name"], found["alias"], found["version"]
+    if lacks(client.get_registered_model, name):
+        with suppress(MlflowException):
+            if known := [model.name for model in client.search_registered_models(max_results=_NAMED)]:
+                return _no_model(uri, name, known)
+    if alias:
+        return _nobody(uri, alias) if lacks(client.get_model_version_by_alias, name, alias) else None
+    return no_version(name, number) if lacks(client.get_model_version, name, number) else None
+
+
+def _no_model(uri: str, name: str, known: list[str]) -> NobodyHoldsError:
+    """A registry that has other models, of which one may be meant."""
+    near = difflib.get_close_matches(name, known, 1)
+    meant = f"models:/{near[0]}{uri.removeprefix(f'models:/{name}')}" if near else ""
+    way = f"Write {meant}, if that is meant." if meant else "`dvc repro` registers a first version; or name another."
+    return NobodyHoldsError(f"{uri}: there is no registered model {name}; there are: {', '.join(known)}.", way)
 
 
 def _nobody(uri: str, alias: str) -> NobodyHoldsError:
