@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from mondegreen.files import read_jsonl, write_jsonl
+from mondegreen.files import lock, read_jsonl, write_jsonl
 
 Row = TypeVar("Row", bound=BaseModel)
 STARTER = Path("starter/model")
@@ -65,14 +65,18 @@ def measured(module: str, *arguments: str) -> dict[str, Any]:
 def remembered(file: Path, kind: type[Row], key: str, measure: Callable[[], Row]) -> Row:
     """The row of a JSON lines file that has this `key`; measured and added to the file where it has none.
 
-    So a benchmark of hours that was stopped goes on.
+    So a benchmark of hours that was stopped goes on. Several processes may add to one file.
     """
-    known = read_jsonl(file, kind) if file.exists() else []
-    for row in known:
+
+    def known() -> list[Row]:
+        return read_jsonl(file, kind) if file.exists() else []
+
+    for row in known():
         if getattr(row, "key", None) == key:
             return row
     row = measure()
-    write_jsonl(file, [*known, row])
+    with lock(file.with_suffix(".lock")):
+        write_jsonl(file, [*known(), row])  # read anew: others have added to it meanwhile
     return row
 
 
