@@ -28,7 +28,7 @@ from typing import Any, TypeVar, cast
 
 from mondegreen.config import ComputeParams, Seconds
 from mondegreen.errors import CloudError, MondegreenError, UsageError
-from mondegreen.files import lock
+from mondegreen.files import extract, lock
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
@@ -233,7 +233,7 @@ class _Packed:
                 part = Path(tempfile.mkdtemp(dir=home.parent))
                 content = importlib.import_module("ray").get(self.content)
                 with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                    archive.extractall(part, filter="data")
+                    extract(archive, part)
                 part.replace(home)
         return home / self.name
 

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import os
 import sqlite3
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -159,6 +160,22 @@ def lock(path: Path, timeout: float = 600.0) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(path), timeout=timeout):
         yield
+
+
+def extract(archive: tarfile.TarFile, target: Path) -> None:
+    """Unpacks an archive below a folder, and nothing outside of it.
+
+    Raises:
+        tarfile.TarError: a name leads outside; on Python before 3.11.4, which Debian 12 has, a link or device, too.
+    """
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(target, filter="data")
+        return
+    home = target.resolve()
+    for member in archive.getmembers():
+        if not (member.isreg() or member.isdir()) or not (home / member.name).resolve().is_relative_to(home):
+            raise tarfile.TarError(f"{member.name} is no file within the archive")
+    archive.extractall(target)
 
 
 @contextmanager

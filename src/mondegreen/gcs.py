@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mondegreen.config import GcpParams, load_params
 from mondegreen.errors import CloudError, UsageError
-from mondegreen.files import Record, read_json, sha256_file, write_json
+from mondegreen.files import Record, extract, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -211,6 +211,6 @@ def unpack(archive: Path, target: Path, sha256: str) -> None:
         raise CloudError(f"{archive.name} is not the file that was packed.", "Fetch it again.")
     try:
         with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
+            extract(opened, target)
     except tarfile.TarError as error:
         raise CloudError(f"{archive.name} cannot be unpacked: {error}.", "Fetch it again.") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import shutil
 import subprocess
@@ -78,7 +79,7 @@ def dvc_within() -> Iterator[None]:
     from dvc.repo import Repo
 
     def run(repository: Repository, *arguments: str) -> str:
-        with contextlib.chdir(repository.root):
+        with contextlib.chdir(repository.root), contextlib.redirect_stdout(io.StringIO()):
             if arguments == ("status", "data.dvc", "--json"):  # what it prints
                 with Repo() as repo:
                     return json.dumps(repo.status(targets=["data.dvc"]))

@@ -68,7 +68,7 @@ def test_status_counts_and_plan_tells_the_width() -> None:
     tree = json.loads(run("audit", "status", "--json").stdout)
     assert [tree["total"][name] for name in ("inferences", "drawn", "audited")] == [300, 85, 80]
     planned = run("audit", "plan", "--half-width", 2)
-    assert planned.exit_code == 0 and "± 2.0 %, difference estimate:" in text_of(planned)
+    assert planned.exit_code == 0 and "± 2.00 points, difference estimate:" in text_of(planned)
     tree = json.loads(run("audit", "plan", "--half-width", 2, "--json").stdout)
     assert tree["needed"]["best"] < tree["needed"]["plain"] and tree["assumed"] is False
 

@@ -117,7 +117,7 @@ def test_transcripts_are_printed_when_the_database_breaks_meanwhile(
     monkeypatch.setattr("mondegreen.monitoring.tracker.MetadataTracker.log_inferences", full)
     result = run("transcribe", *recordings, "--model", model, "--log", "--batch-size", 1)
     assert len(result.stdout.splitlines()) == 3 and result.exit_code == 1
-    assert result.stderr.count("No space left") == 1 and "3 inferences were not logged" in result.stderr
+    assert result.stderr.count("No space left") == 1 and "not logged in full: 3 inferences" in result.stderr
 
 
 def test_without_data_it_says_what_to_do() -> None:

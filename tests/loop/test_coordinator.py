@@ -41,7 +41,7 @@ def stopped_at(result: WorkflowResult) -> str:
 
 def test_too_few_cases_stop_it_at_the_trigger_with_the_numbers(tmp_path: Path) -> None:
     result = coordinator(LoopProject(tmp_path, cases=1, corrected=0)).run_complete_workflow()
-    assert result.status == "not_triggered" and "1 new error cases, at least 4 are needed" in result.reason
+    assert result.status == "not_triggered" and "1 new error case, at least 4 are needed" in result.reason
     assert states(result) == ["stopped", *["not_reached"] * 5] and result.job is None
 
 

@@ -12,7 +12,7 @@ WAITS = "`mondegreen models deploy 1`"
 @pytest.mark.parametrize(
     ("aliases", "said"),
     [
-        ({}, "Nothing: failed cases come in"),
+        ({}, "Put recordings into data/"),
         ({"challenger": 1}, WAITS),
         ({"champion": 1}, "Nothing: failed cases come in"),
         ({"champion": 1, "challenger": 2}, "Nothing: failed cases come in"),  # a round's end says whether it passed

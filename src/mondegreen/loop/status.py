@@ -108,7 +108,7 @@ def next_step(
     uncorrected = metrics["new_error_cases"] - metrics["new_corrected_cases"]
     if uncorrected:
         return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
-    if not aliases and not metrics["total_error_cases"]:
+    if not aliases and not metrics["new_error_cases"]:
         return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
 

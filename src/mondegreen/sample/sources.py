@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mondegreen.errors import UsageError
-from mondegreen.files import sha256_file, write_bytes
+from mondegreen.files import extract, sha256_file, write_bytes
 
 UPSTREAM = "https://downloads.asterisk.org/pub/telephony/sounds/releases"
 PINS = Path(__file__).with_name("sources.sha256")
@@ -145,7 +145,7 @@ def _upstream(mirror: str, part: SourcePart, work: Path) -> Path:
     with urllib.request.urlopen(f"{mirror}/{part.tarball}", timeout=TIMEOUT) as answer, archive.open("wb") as stream:
         shutil.copyfileobj(answer, stream)
     with tarfile.open(archive) as tar:
-        tar.extractall(work / "tar", filter="data")
+        extract(tar, work / "tar")
     return work / "tar" / part.inside
 
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.compute import FailedShard, OpenWorker, map_shards, seen_here
 from mondegreen.config import Channel, ComputeParams, Seconds
 from mondegreen.errors import UsageError
-from mondegreen.files import printable
+from mondegreen.files import extract, printable
 from mondegreen.records import Hypothesis
 from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
@@ -302,7 +302,7 @@ def _fetched(name: str, folder: Path) -> Path:
 def _members(archive: Path, target: Path) -> list[Path]:
     try:
         with tarfile.open(archive) as opened:
-            opened.extractall(target, filter="data")
+            extract(opened, target)
     except (tarfile.TarError, OSError):
         return []
     return sorted(path for path in target.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
