@@ -19,22 +19,7 @@ from pydantic import BaseModel, ValidationError
 from mondegreen.errors import UsageError, first_fault
 
 Record = TypeVar("Record", bound=BaseModel)
-# A folder below build/ each.
-_STAGES = frozenset(
-    [
-        "code",
-        "prepare",
-        "transcribe",
-        "label",
-        "select",
-        "train",
-        "trial",
-        "evaluate",
-        "validate",
-        "regress",
-        "register",
-    ]
-)
+_REPRO = "Run `dvc repro` to make the stage outputs."  # what records are read from, mostly
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -65,7 +50,7 @@ def write_json(path: Path, record: BaseModel) -> None:
 
 def read_json(path: Path, kind: type[Record]) -> Record:
     """Reads one record; raises UsageError naming the file and the field."""
-    return _parse(path, path_text(path), kind, where=str(path))
+    return _parse(path, path_text(path, _REPRO), kind, where=str(path))
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
@@ -75,7 +60,7 @@ def write_jsonl(path: Path, records: Iterable[BaseModel]) -> None:
 
 def read_jsonl(path: Path, kind: type[Record]) -> list[Record]:
     """Reads every line; raises UsageError naming file, line and field of the first bad one."""
-    lines = path_text(path).split("\n")  # not splitlines(): U+2028 may stand within a JSON string
+    lines = path_text(path, _REPRO).split("\n")  # not splitlines(): U+2028 may stand within a JSON string
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     with no_collection():
         return [_parse(path, line, kind, where=f"{path}:{number}") for number, line in numbered]
@@ -93,14 +78,12 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def path_text(path: Path) -> str:
-    """The file's text; raises UsageError when it is missing or not UTF-8."""
+def path_text(path: Path, missing: str = "Correct its name, or make it.") -> str:
+    """The file's text; raises UsageError when it is `missing`, with that next step, or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        made = path.parent.name in _STAGES
-        step = "Run `dvc repro` to make the stage outputs." if made else "Correct its name, or make it."
-        raise UsageError(f"{path} does not exist.", step) from None
+        raise UsageError(f"{path} does not exist.", missing) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}.", "Save the file as UTF-8.") from None
 

@@ -61,6 +61,9 @@ def test_the_stages_own_file_is_not_overwritten(build: Path) -> None:
 def test_without_a_verdict_it_says_what_to_run(tmp_path: Path) -> None:
     result = run("--build", tmp_path / "build")
     assert result.exit_code == 2 and "There is no project here" in result.stderr
+    (tmp_path / "params.yaml").touch()  # a project
+    result = run("--build", tmp_path / "build")
+    assert result.exit_code == 2 and "verdict.json" in result.stderr and "dvc repro" in result.stderr
 
 
 def test_no_database_is_made_and_a_damaged_one_costs_only_the_history(build: Path, tmp_path: Path) -> None:

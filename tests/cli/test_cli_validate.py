@@ -49,6 +49,9 @@ def test_without_models_it_shows_the_last_verdict(before: int, after: int, outco
 def test_without_a_verdict_it_says_what_to_run() -> None:
     result = run()
     assert result.exit_code == 2 and "There is no project here" in result.stderr and result.stdout == ""
+    Path("params.yaml").touch()  # a project
+    result = run()
+    assert result.exit_code == 2 and "dvc repro" in result.stderr and result.stdout == ""
 
 
 def test_an_edited_verdict_is_not_shown() -> None:

@@ -178,7 +178,7 @@ def places(session: Session, wanted: str, newest: Select[CaseRow] | None) -> Ite
         raise UsageError(f"There is no word in {wanted!r}.", "Search for the beginnings of words.")
     if session.get_bind().dialect.name == "postgresql":
         query = " & ".join(f"'{word}':*" for word in asked)
-        yield CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]
+        yield CaseRow, [text(f"{TSVECTOR} @@ CAST(:words AS tsquery)").bindparams(words=query)]  # type: ignore[list-item]  # SQL as text
         return
     if newest is not None:  # a common word fills a page from these, while its index alone takes long to go through
         recent = aliased(CaseRow, newest.limit(_RECENT).subquery())

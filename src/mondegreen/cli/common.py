@@ -396,7 +396,7 @@ SPELLINGS: dict[str, Any] = {"token_normalize_func": hyphenated}
 class _Help:
     def get_help_option(self, ctx: Any) -> Any:
         """--help, without the type of a switch."""
-        found = super().get_help_option(ctx)  # type: ignore[misc]
+        found = super().get_help_option(ctx)  # type: ignore[misc]  # of the class that it is mixed into
         if found:
             found.metavar = ""
         return found

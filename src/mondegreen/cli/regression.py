@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mondegreen.cli.common import STORE, Column, JsonOption, answer, require_project, table
+from mondegreen.cli.models import LiveOption
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import percent
@@ -21,7 +22,6 @@ app = typer.Typer(help="Suites that a new model must not be worse on.", no_args_
 
 _WIDTH = 200  # columns of the tables where there is no terminal
 _DVC = "Next: `dvc add data` records it, `git add data.dvc` and a commit share it."
-LiveStoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the live state; the project's var/.")]
 BaselineModelOption = Annotated[str | None, typer.Option(help="Measure the baseline with this model.")]
 SourceArgument = Annotated[
     Path | None,
@@ -47,7 +47,7 @@ def add(
         str | None, typer.Option(help="As in the index: '{kind: invariance, change: gain, values: [-6, 6]}'.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="The suite that has this name.")] = False,
-    store: LiveStoreOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a suite: every recording is decoded, then all is copied below data/regression and entered in the index.
@@ -83,7 +83,7 @@ def add(
 
 
 @app.command("list")
-def list_suites(store: LiveStoreOption = None, as_json: JsonOption = False) -> None:
+def list_suites(store: LiveOption = None, as_json: JsonOption = False) -> None:
     """List the suites, whether their data are whole, and whether their stored baseline still holds."""
     from mondegreen.regression.tester import list_suites as listed
 
@@ -103,7 +103,7 @@ def run(
     ] = None,
     stored: Annotated[bool, typer.Option("--stored", help="Compare with the stored baselines only.")] = False,
     version: Annotated[str | None, typer.Option(help="What the model is called; MODEL when not given.")] = None,
-    store: LiveStoreOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every suite and put the run on record. The exit code is 0 only when all of them passed."""
@@ -129,7 +129,7 @@ def measure_baseline(
     model: Annotated[str, typer.Option(help="A folder, a hub name or models:/name@alias.")],
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All suites when not given.")] = None,
     version: Annotated[str | None, typer.Option(help="What the model is called; MODEL when not given.")] = None,
-    store: LiveStoreOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a model on suites and store what it reaches as their baseline, in the index."""
@@ -143,7 +143,7 @@ def report(
     limit: Annotated[int, typer.Option(min=1, help="That many models, the newest ones.")] = 20,
     html: Annotated[Path | None, typer.Option(help="Write a fragment for a page, with a plot, to this file.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown to this file.")] = None,
-    store: LiveStoreOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the last run of each model, and every suite over the versions."""

@@ -82,7 +82,7 @@ class OllamaServer:
     def close(self) -> None:
         """Lets the connections go."""
         for client in (self._client, self._listing, self._pulling):
-            client.close()  # type: ignore[no-untyped-call]
+            client.close()  # type: ignore[no-untyped-call]  # the library's, untyped
 
     def models(self) -> list[InstalledModel]:
         """What is installed, by name; raises ServerError."""

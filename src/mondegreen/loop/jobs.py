@@ -209,7 +209,7 @@ def _claimed(session: Session, job_id: int, before: RoundState, after: RoundStat
     """The row, moved from `before` to `after` and locked until the transaction ends."""
     changed = session.execute(update(JobRow).where(JobRow.id == job_id, JobRow.state == before).values(state=after))
     row = _row(session, job_id)
-    if not changed.rowcount:  # type: ignore[attr-defined]
+    if not changed.rowcount:  # type: ignore[attr-defined]  # the result of an UPDATE has it
         raise JobError(
             f"Job {job_id} is {row.state} by now, not {before}.",
             f"`mondegreen jobs {job_id}` shows who moved it, and why.",

@@ -117,12 +117,10 @@ def apply_rule(counts: CaseCounts, config: TriggerParams, min_error_cases: int) 
     Args:
         min_error_cases: the threshold of the next round, which differs from the config's when it is adaptive.
     """
-    new = "new error case" if counts.new_error_cases == 1 else "new error cases"
-    cases = _at_least("min_error_cases", new, counts.new_error_cases, min_error_cases)
-    corrected = _at_least(
-        "min_corrected_cases", "of them corrected", counts.new_corrected_cases, config.min_corrected_cases
-    )
-    measured = _at_least("min_inferences", "inferences measured", counts.inferences, config.min_inferences)
+    new, right, heard = counts.new_error_cases, counts.new_corrected_cases, counts.inferences
+    cases = _at_least("min_error_cases", many(new, "new error case"), new, min_error_cases)
+    corrected = _at_least("min_corrected_cases", f"{right:,} of them corrected", right, config.min_corrected_cases)
+    measured = _at_least("min_inferences", f"{many(heard, 'inference')} measured", heard, config.min_inferences)
     rate = _error_rate(counts, config)
     by_cases = cases.met and corrected.met
     by_error_rate = config.trigger_on_error_rate and rate.met and measured.met
@@ -225,9 +223,10 @@ def trained_version(session: Session) -> int:
     return session.scalar(select(func.max(JobRow.dataset_version)).where(JobRow.state == "completed")) or 0
 
 
-def _at_least(name: str, what: str, value: int, threshold: int) -> Condition:
+def _at_least(name: str, found: str, value: int, threshold: int) -> Condition:
+    """The condition; `found` is the value with what it counts, in words."""
     met = value >= threshold
-    text = f"{value:,} {what}, at least {threshold:,} are needed: {'met' if met else 'not met'}."
+    text = f"{found}, at least {threshold:,} are needed: {'met' if met else 'not met'}."
     return Condition(name=name, value=value, threshold=threshold, met=met, text=text)
 
 

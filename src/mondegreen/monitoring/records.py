@@ -234,7 +234,7 @@ class MonitorReport(MonitorRecord):
         """The checks that fire."""
         return [check for check in self.checks if check.status == "alert"]
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # python/mypy#1362: decorated properties
     @property
     def outcome(self) -> CheckOutcome:
         """ "ok" only where something that says how well it hears was measured against a threshold."""

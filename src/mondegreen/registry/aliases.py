@@ -293,10 +293,10 @@ class Registry:
         names = [path.relative_to(there) for path in there.rglob("*") if path.is_file()]
         with fetching(f"{self.name} version {number}", uri):
             repository = get_artifact_repository(uri)
-            repository.log_artifacts(str(package))  # type: ignore[no-untyped-call]
+            repository.log_artifacts(str(package))  # type: ignore[no-untyped-call]  # MLflow's
             for name in names:  # what was added to it goes
                 if not (package / name).is_file():
-                    repository.delete_artifacts(name.as_posix())  # type: ignore[no-untyped-call]
+                    repository.delete_artifacts(name.as_posix())  # type: ignore[no-untyped-call]  # MLflow's
         shutil.rmtree(self.fetched.pop(number))
 
     def damage(self, number: int) -> list[str]:

@@ -440,4 +440,4 @@ def _remove_files(registry: Registry, number: int, others: set[str]) -> None:
         return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    get_artifact_repository(uri).delete_artifacts()  # type: ignore[no-untyped-call]
+    get_artifact_repository(uri).delete_artifacts()  # type: ignore[no-untyped-call]  # MLflow's
