@@ -16,7 +16,8 @@ URI = f"models:/{NAME}@champion"
 def test_the_model_in_production_is_taken_and_said_and_the_base_where_nobody_is(
     light: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert named_model(None, "")[0] == "starter/model" and capsys.readouterr().err == ""
+    assert named_model(None, "")[0] == "starter/model"
+    assert "starter/model, which is model.base of params.yaml (--model" in capsys.readouterr().err
     add(light, seed=1)
     assert champion_of(NAME) == "" and named_model(None, "")[0] == "starter/model"  # a challenger answers nobody
     deployer().deploy_model(1)
@@ -52,3 +53,14 @@ def test_a_model_and_a_version_that_are_not_there_are_told_from_an_alias_that_no
         with pytest.raises(RegistryError, match=f"^{NAME} has no version 7") as gone:
             ask(f"models:/{NAME}/7")
         assert "Model Version" not in str(gone.value)
+
+
+def test_outside_a_project_the_next_step_is_to_go_where_the_registry_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for ask in (holder, resolve_uri):
+        with pytest.raises(RegistryError, match=f"there is no {tmp_path}/mlruns/mlflow.db") as outside:
+            ask(URI)
+        assert outside.value.next_step.startswith("Run from the project root")
+    assert not list(tmp_path.iterdir())

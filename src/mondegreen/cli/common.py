@@ -221,7 +221,7 @@ def confirm(question: str) -> None:
 
 
 def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
-    """The model that an option names, else the one in production, which is said, else model.base of params.yaml.
+    """The model that an option names, else the one in production, else model.base of params.yaml; which one is said.
 
     Returns:
         Its name, and the parameters, which may be the defaults.
@@ -238,10 +238,11 @@ def named_model(model: str | None, advice: str) -> "tuple[str, Params]":
     if model is None:
         from mondegreen.registry.resolving import champion_of
 
-        model = champion_of(params.register_.model_name)
-        if model:
-            typer.echo(f"model: {model}, which is in production (--model names another)", err=True)
-    return model or params.model.base, params
+        champion = champion_of(params.register_.model_name)
+        which = "which is in production" if champion else "which is model.base of params.yaml"
+        model = champion or params.model.base
+        typer.echo(f"model: {model}, {which} (--model names another)", err=True)
+    return model, params
 
 
 def manifest() -> "list[Utterance]":

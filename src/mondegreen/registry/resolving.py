@@ -57,6 +57,10 @@ _WAYS = {
     CHALLENGER: "`dvc repro` registers a candidate. `mondegreen models list` shows those that are there.",
 }
 AGAIN = "`dvc repro` registers the candidate in build/ again."
+_NO_DATABASE = (
+    "Run from the project root, where mlruns/ is; where it was lost, put it back from a backup. "
+    "In a new project `dvc repro` registers a first version."
+)
 _NAMED = 20  # registered models, where one is not there
 _log = logging.getLogger(__name__)
 
@@ -117,7 +121,7 @@ def holder(uri: str) -> str:
     import mlflow
 
     if (file := registry_file()) and not file.is_file():
-        raise RegistryAwayError(f"{uri} cannot be looked up: {file} is gone.", "Put mlruns/ back.")
+        raise RegistryAwayError(f"{uri} cannot be looked up: there is no {file}.", _NO_DATABASE)
     try:
         version = connect().get_model_version_by_alias(found["name"], found["alias"])
     except (mlflow.exceptions.MlflowException, OSError) as error:
@@ -169,7 +173,7 @@ def resolve_uri(uri: str) -> Path:
 
     try:
         if (file := registry_file()) and not file.is_file():
-            raise RegistryAwayError(f"{uri} cannot be loaded: {file} is gone.", "Put mlruns/ back, or run `dvc repro`.")
+            raise RegistryAwayError(f"{uri} cannot be loaded: there is no {file}.", _NO_DATABASE)
         client = connect()
         if not found or (found["version"] and not found["version"].isdigit()):
             return packaged_model(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)), uri)
