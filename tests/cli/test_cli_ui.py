@@ -1,14 +1,13 @@
 """`mondegreen ui` names the pages that exist, and starts them."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -60,5 +59,7 @@ def test_it_starts_mlflow_on_a_free_port_and_stops_with_it() -> None:
         else:
             pytest.fail("it never answered")
     finally:
-        os.killpg(started.pid, signal.SIGTERM)
+        workers = psutil.Process(started.pid).children(recursive=True)
+        started.terminate()  # it alone, as a service manager does
         started.communicate(timeout=60)
+    assert len(workers) > 1 and not psutil.wait_procs(workers, timeout=30)[1], "MLflow's own processes end with it"

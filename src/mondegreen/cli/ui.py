@@ -27,6 +27,7 @@ def ui(
     With MLFLOW_TRACKING_URI=http://… nothing is started: the server's own addresses are printed.
     """
     from mondegreen.config import params_of
+    from mondegreen.loop.pipeline import end_group
     from mondegreen.registry.mlflow_store import is_server, tracking_uri
 
     uri, name = tracking_uri(), params_of().register_.model_name
@@ -40,7 +41,12 @@ def ui(
     with terminable():
         # not as an argument, which everybody on this machine can read: it may hold a password
         environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
-        raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)
+        child = subprocess.Popen(command, env=environment, start_new_session=True)
+        try:
+            code = child.wait()
+        finally:
+            end_group(child)  # MLflow's workers, which outlive it and hold the port
+    raise typer.Exit(code)
 
 
 def addresses(server: str, model: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ def run_pipeline(command: Sequence[str], project: Path, log: Path, lock: int, on
             for line in _lines(reader.read, lambda: child.poll() is not None):
                 on_line(line)
         finally:
-            _stop(child)
+            end_group(child)
     if child.returncode in _INTERRUPTED:
         raise Interrupted(
             f"The pipeline was stopped by {signal.Signals(-child.returncode).name}.",
@@ -101,8 +101,8 @@ def _plain(text: str) -> str:
     return _ESCAPES.sub("", text)
 
 
-def _stop(child: "subprocess.Popen[bytes]") -> None:
-    """Ends what is left of the child's process group: ctrl-C, which stages know, then harder."""
+def end_group(child: "subprocess.Popen[bytes]") -> None:
+    """Ends what is left of the process group that a child leads: ctrl-C, which stages know, then harder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if not _signalled(child, number):
             return
