@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, TableClause, create_engine, even
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
-from mondegreen.errors import CaseError, UsageError
+from mondegreen.errors import CaseError, StoreAwayError, UsageError
 from mondegreen.files import lock
 from mondegreen.tables import REVISION, SCHEMA, VERSION_TABLE, TableBase
 
@@ -152,7 +152,7 @@ def _session(engine: Engine) -> Iterator[Session]:
             session.invalidate()
 
 
-class DatabaseAwayError(CaseError):
+class DatabaseAwayError(StoreAwayError):
     """The database takes nothing just now, whatever it is given."""
 
 

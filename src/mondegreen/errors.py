@@ -67,6 +67,10 @@ class CaseError(MondegreenError):
     """The case store refuses, or what it holds is not what was expected."""
 
 
+class StoreAwayError(CaseError):
+    """What it is to be kept in takes nothing just now, whatever it is given; the same may be tried again."""
+
+
 class CloudError(MondegreenError):
     """A bucket or a machine in the cloud refuses or cannot be reached."""
 

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mondegreen.cases.blobs import LocalBlobStore
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, StoreAwayError
 from tests.cases.conftest import small_disk
 
 AUDIO = os.urandom(100_000)
@@ -115,6 +118,34 @@ def test_a_full_disk_leaves_nothing_but_an_error(tmp_path: Path) -> None:
             blobs.put(written(tmp_path / "a.wav"))
         assert list(blobs.digests()) == [small] and len(files(blobs.folder)) == 1
         assert blobs.put(written(tmp_path / "b.wav", b"also small"))
+
+
+@pytest.mark.parametrize(
+    ("number", "call", "away"),
+    [
+        (errno.EROFS, "tempfile.mkstemp", True),
+        (errno.EDQUOT, "os.fsync", True),
+        (errno.EIO, "os.fsync", True),
+        (errno.EACCES, "mondegreen.cases.blobs.flock", True),
+        (errno.EFBIG, "os.fsync", False),
+        (errno.EIO, "mondegreen.cases.blobs._source", False),
+    ],
+)
+def test_what_is_no_fault_of_the_recordings_is_told_apart(
+    blobs: LocalBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, away: bool
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    @contextmanager
+    def damaged(path: Path) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(read=broken)
+
+    source = written(tmp_path / "a.wav")
+    monkeypatch.setattr(call, damaged if call.endswith("_source") else broken)
+    with pytest.raises(CaseError, match=os.strerror(number)) as found:
+        blobs.put(source)
+    assert isinstance(found.value, StoreAwayError) is away
 
 
 def test_a_killed_writer_leaves_nothing_that_anybody_sees_and_the_sweep_takes_it(

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from mondegreen.cases.blobs import LocalBlobStore
 from mondegreen.cases.store import DataManager
 from mondegreen.db import open_database, reading
-from mondegreen.errors import CaseError, UsageError
+from mondegreen.errors import CaseError, CloudError, StoreAwayError, UsageError
 from mondegreen.files import sha256_file
 from mondegreen.monitoring.alerts import window_name
 from mondegreen.monitoring.statistics import curve_edges, day_edges, time_steps
@@ -80,6 +81,23 @@ def test_one_recording_that_cannot_be_kept_takes_nothing_else_with_it(tracker: M
     found = rows(tracker)
     assert len(found) == 3 and [row.case_id is not None for row in found] == [False, False, True]
     assert found[1].is_error is True  # it still counts as an error
+
+
+@pytest.mark.parametrize("error", [CloudError("Cannot write gs://ours.", "Check."), OSError(28, "No space left")])
+def test_nothing_is_logged_while_no_recording_can_be_kept(
+    tracker: MetadataTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(*_: object) -> None:
+        raise error
+
+    given = [inference(), inference(audio_path=recording(tmp_path / "a.wav"), is_error=True)]
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBlobStore, "put", away)
+        with pytest.raises(StoreAwayError, match=r"Cannot write gs|No space left"):
+            tracker.log_inferences(given)
+    assert rows(tracker) == []
+    assert [case is not None for case in tracker.log_inferences(given)] == [False, True]
+    assert len(rows(tracker)) == 2
 
 
 def test_a_recording_that_is_gone_before_it_is_hashed_is_named(tracker: MetadataTracker, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Audio under the hash of its bytes, so that it is whole or absent: in a folder, or in a bucket of Google's."""
 
+import errno
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, StoreAwayError
 from mondegreen.files import flock, sha256_file, sync
 from mondegreen.gcs import Bucket
 
@@ -67,14 +68,15 @@ class LocalBlobStore:
         A blob that is there already is written anew, which mends one that was damaged.
 
         Raises:
-            CaseError: the source cannot be read or is no regular file; the disk is full. Nothing is left then.
+            CaseError: the source cannot be read or is no regular file. Nothing is left then.
+            StoreAwayError: of these, where it is no fault of the source's: the disk is full, say.
         """
         with self.writing(), _source(source) as stream:
             try:
                 handle, name = tempfile.mkstemp(dir=self.folder, prefix=_TEMPORARY)
                 temporary = Path(name)
                 try:
-                    sha256 = _copy(stream, handle)
+                    sha256 = _copy(source, stream, handle)
                     temporary.chmod(0o644)
                     target = self._find(sha256, source.suffix) or self._place(sha256, source.suffix)
                     temporary.replace(target)
@@ -163,7 +165,7 @@ def _source(path: Path) -> Iterator[BinaryIO]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would make us wait
     except OSError as error:
-        raise CaseError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from None
+        raise _unreadable(path, error) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise CaseError(f"{path} is not a file.", "Give an audio file.")
@@ -171,11 +173,23 @@ def _source(path: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _copy(stream: BinaryIO, handle: int) -> str:
+def _unreadable(path: Path, error: OSError) -> CaseError:
+    return CaseError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.")
+
+
+def _chunks(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    try:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+    except OSError as error:  # its own fault, unlike whatever happens while it is written
+        raise _unreadable(path, error) from error
+
+
+def _copy(source: Path, stream: BinaryIO, handle: int) -> str:
     """Copies and hashes chunk by chunk; on the disk when it returns."""
     digest = hashlib.sha256()
     with os.fdopen(handle, "wb") as target:
-        while chunk := stream.read(_CHUNK):
+        for chunk in _chunks(source, stream):
             digest.update(chunk)
             target.write(chunk)
         target.flush()
@@ -184,7 +198,9 @@ def _copy(stream: BinaryIO, handle: int) -> str:
 
 
 def _refused(what: str, error: OSError) -> CaseError:
-    return CaseError(f"{what}: {error.strerror}.", "Make room, or check the permissions; nothing of it was kept.")
+    """The disk would refuse any other audio as well, unless it is this one that is too large for it."""
+    kind = CaseError if error.errno == errno.EFBIG else StoreAwayError
+    return kind(f"{what}: {error.strerror}.", "Make room, or check the permissions; nothing of it was kept.")
 
 
 class GcsBlobStore:

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, select
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
-from mondegreen.db import DatabaseAwayError, open_database, plain, reading, transaction, upserting
-from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
+from mondegreen.db import open_database, plain, reading, transaction, upserting
+from mondegreen.errors import AudioError, CaseError, CloudError, MondegreenError, StoreAwayError, UsageError
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.normalizer import NormalizerName
@@ -42,7 +42,16 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class PartlyLoggedError(CaseError):
-    """The inferences are written down, but not all of the failed cases among them."""
+    """The inferences are written down, but not all of the recordings that were to be kept.
+
+    Args:
+        problem: what is wrong with the first of them.
+        recordings: that are not kept, by the names that they were logged under.
+    """
+
+    def __init__(self, problem: str, next_step: str = "", recordings: Iterable[Path] = ()) -> None:
+        super().__init__(problem, next_step)
+        self.recordings = frozenset(recordings)
 
 
 class Inference(BaseModel):
@@ -166,17 +175,18 @@ class MetadataTracker:
 
         A case that cannot be stored does not take the rest with it: they are written, then the error is raised. The
         cases come first, so that after a crash in between no inference points nowhere; the same recording finds its
-        case again, and the same inference is drawn again.
+        case again, and the same inference is drawn again. A disk or a bucket that takes no recording just now is no
+        fault of a recording's: nothing is written then, so that all of it may be logged again.
 
         Returns:
             The id of the failed case of each inference, None where it is none.
 
         Raises:
-            CaseError: the database refuses; nothing is written.
+            CaseError: the database refuses, or what keeps the recordings does; no inference is written.
             PartlyLoggedError: some recordings are gone or cannot be kept; the rest is written.
         """
         given, now = list(inferences), datetime.now(UTC)
-        problems: list[str] = []
+        problems: list[tuple[Path, str]] = []
         logged = [found for inference in given if (found := self._drawn(inference, problems))]
         self._store_cases(logged, problems)
         rows = [row_of(item, now) for item in logged]
@@ -185,18 +195,20 @@ class MetadataTracker:
                 adding = upserting(session, InferenceRow).on_conflict_do_nothing(index_elements=["request_id"])
                 session.execute(adding, rows)
         if problems:
+            path, reason = problems[0]
             raise PartlyLoggedError(
-                f"{len(problems)} of {len(given)} inferences were not logged in full: {problems[0]}",
+                f"{len(problems)} of {len(given)} inferences were not logged in full: {path}: {reason}",
                 "The transcripts are right. Mend the cause and log these recordings again.",
+                [path for path, _ in problems],
             )
         return [None if item.drawn else item.case_id for item in logged]
 
-    def _drawn(self, inference: Inference, problems: list[str]) -> "LoggedInference | None":
+    def _drawn(self, inference: Inference, problems: list[tuple[Path, str]]) -> "LoggedInference | None":
         """The inference with its hash and its luck; None when its recording is gone and nobody knows its hash."""
         try:
             sha256 = inference.audio_sha256 or content_digest(inference.audio_path)
         except OSError as error:
-            problems.append(f"{inference.audio_path}: {error.strerror}.")
+            problems.append((inference.audio_path, f"{error.strerror}."))
             return None
         found = LoggedInference(inference.model_copy(update={"audio_sha256": sha256}))
         if self._sampling:
@@ -211,27 +223,35 @@ class MetadataTracker:
         with reading(self.engine) as session:
             return set(session.scalars(select(table.c.request_id).where(table.c.request_id.in_(request_ids))))
 
-    def _store_cases(self, logged: "Sequence[LoggedInference]", problems: list[str]) -> None:
+    def _store_cases(self, logged: "Sequence[LoggedInference]", problems: list[tuple[Path, str]]) -> None:
         """All that are kept at once; one by one when that fails, so that one bad recording stands alone."""
         kept = [item for item in logged if item.drawn or item.inference.is_error]
         if not kept:
             return
-        cases = self.cases
         try:
-            ids = cases.store_failed_cases([_case(item) for item in kept])
-            for item, case_id in zip(kept, ids, strict=True):
+            for item, case_id in zip(kept, self._stored(kept), strict=True):
                 item.case_id = case_id
-        except DatabaseAwayError:  # no fault of a recording's: nothing is written, and all of it may be tried again
+        except StoreAwayError:
             raise
-        except (MondegreenError, OSError):
+        except MondegreenError:
             for item in kept:
                 try:
-                    item.case_id = cases.store_failed_cases([_case(item)])[0]
-                except DatabaseAwayError:
+                    (item.case_id,) = self._stored([item])
+                except StoreAwayError:
                     raise
-                except (MondegreenError, OSError) as error:
-                    reason = error.problem if isinstance(error, MondegreenError) else error.strerror
-                    problems.append(f"{item.inference.audio_path}: {reason}")
+                except MondegreenError as error:
+                    problems.append((item.inference.audio_path, error.problem))
+
+    def _stored(self, kept: "Sequence[LoggedInference]") -> list[str]:
+        """The ids of their cases. Raises StoreAwayError for what is no fault of a recording's."""
+        try:
+            return self.cases.store_failed_cases([_case(item) for item in kept])
+        except CloudError as error:  # of the bucket
+            raise StoreAwayError(error.problem, error.next_step) from error
+        except OSError as error:  # of this machine, such as its folder for temporary files; audio has its own errors
+            raise StoreAwayError(
+                f"Recordings cannot be kept: {error}.", "Make room, or check the permissions, and log them again."
+            ) from error
 
     def get_inference_statistics(self, time_window_hours: float = 24) -> dict[str, Any]:
         """The window that ends now, as a dict of `InferenceStatistics`.

@@ -67,9 +67,9 @@ class SpoolState:
 
     written: int = 0  # answers in the database
     dropped: int = 0  # the disk's share was full
-    refused: int = 0  # the database would not have them as they are; kept in the folder `refused`
+    refused: int = 0  # the store would not have them, or their recordings, as they are; kept in the folder `refused`
     waiting: int = 0  # answers on disk only
-    problem: str = ""  # why the database does not take them just now
+    problem: str = ""  # why the store does not take them just now
 
 
 class Spool:
@@ -98,6 +98,7 @@ class Spool:
         self._syncing = threading.Lock()  # taken before the other one
         self._folders = {self.own: held}  # ours, and those that were taken over, with their locks
         self._failures: dict[Path, int] = {}
+        self._lacking: dict[Path, PartlyLoggedError] = {}  # written down, with recordings that the store does not keep
         self._wake, self._closing = threading.Event(), False
         self._thread = threading.Thread(target=self._drain, daemon=True)
         self._thread.start()
@@ -118,7 +119,7 @@ class Spool:
         Its recording, whose content whoever wrote it has synced, outlives a power cut with it.
         """
         sync(answer.file.parent)
-        line = answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        line = _line(answer) + b"\n"
         size = len(line) + answer.file.stat().st_size
         with self._lock:
             full = self._bytes + size > self._most or not self._append(line)
@@ -204,10 +205,8 @@ class Spool:
         """Writes down what is there; False when some of it has to wait."""
         self._take_over()
         self._rotate()
-        done = True
-        for lines in [lines for folder in self._folders for lines in _ready(folder)]:
-            done &= self._written(lines)
-        return done
+        # What is away for the first is away for all: a detector that hears them first would hear them all in vain.
+        return all(map(self._written, [lines for folder in self._folders for lines in _ready(folder)]))
 
     def _pause(self, seconds: float) -> None:
         """Lets a few answers come together; ends at once when the spool is closed."""
@@ -267,9 +266,9 @@ class Spool:
         try:
             if answers:
                 self._write_down(answers)
-            self.state.problem = ""
         except PartlyLoggedError as error:
-            _log.error("%s", error.problem)  # the answers are in; a recording is not, and a second try would not help
+            self._lacking[lines] = error  # the answers are in, and a second try would not help the recordings
+            _log.error("%s", error.problem)
         except CaseError as error:
             return self._later(error.problem)
         except Exception as error:
@@ -277,12 +276,22 @@ class Spool:
             if self._failures[lines] < _TRIES:
                 return self._later(f"{type(error).__name__}: {error}")
             return self._set_aside(lines, answers, error)
-        if unreadable:
-            self._keep(lines, unreadable, [], "they are no answers that this version can read")
+        self.state.problem = ""
+        lacking = self._without_recording(lines, answers)
+        kept = [*unreadable, *map(_line, lacking)]
+        if kept:  # a disk without room for them raises OSError, and is asked again
+            why = "their recordings cannot be kept" if lacking else "they are no answers that this version can read"
+            self._keep(lines, kept, lacking, why)
         self._remove(lines, answers)
-        self.state.refused += len(unreadable)
+        self.state.refused += len(kept)
         self.state.written += len(answers)
         return True
+
+    def _without_recording(self, lines: Path, answers: Sequence[Answer]) -> list[Answer]:
+        """Those whose recordings the store could not keep, as far as they are still here."""
+        error = self._lacking.get(lines)
+        names = error.recordings if error else ()
+        return [answer for answer in answers if Path(answer.transcription.path) in names and answer.file.is_file()]
 
     def _later(self, problem: str) -> bool:
         if problem != self.state.problem:
@@ -316,6 +325,7 @@ class Spool:
             self.forget(recording)
         lines.unlink()
         self._failures.pop(lines, None)
+        self._lacking.pop(lines, None)
         with self._lock:
             self.state.waiting -= count
             if lines.parent == self.own:
@@ -384,6 +394,10 @@ def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
 def _ready(folder: Path) -> list[Path]:
     """Files of answers that nobody writes to, oldest first."""
     return sorted(folder.glob("*.ready"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _line(answer: Answer) -> bytes:
+    return answer.model_dump_json(exclude_defaults=True).encode()
 
 
 def _count(lines: Path) -> int:
