@@ -19,8 +19,13 @@ from mondegreen.speech.manifest import build_manifest
 
 @pytest.mark.parametrize("column", SOURCE_COLUMNS)
 @pytest.mark.parametrize(
-    "value", ["llm", "LLM", " llm: llama3.2:3b", "LLM; reviewed by nobody", "asr-whisper", "pseudo labels"]
-)
+    "value",
+    [
+        "llm", "LLM", " llm: llama3.2:3b", "LLM; reviewed by nobody", "asr-whisper", "pseudo labels", "llm_labels",
+        "asr_whisper", "pseudo_label", "machine_transcribed", "asr/whisper", "llm(gpt-4)", "llm,gpt", "LLM+human",
+        '"stt" of the telephone', "(machine)", "asr2",
+    ],
+)  # fmt: skip
 def test_a_machine_is_known_in_every_column_that_may_name_it(column: str, value: str) -> None:
     assert who_wrote({column: value}) == "llm"
 
@@ -30,6 +35,7 @@ def test_a_machine_is_known_in_every_column_that_may_name_it(column: str, value:
     [
         {}, {"source": ""}, {"source": None}, {"source": "asterisk-core-sounds-en-g722 1.6.1-1: allison/llm"},
         {"method": "manual"}, {"method": "import"}, {"speaker": "llm"}, {"source": "llmore house tape 3"},
+        {"source": "machinery hall, tape 3"}, {"method": "manual, asr beside it"}, {"source": "pseudónimo"},
     ],
 )  # fmt: skip
 def test_everybody_else_is_a_person(row: dict[str, Any]) -> None:

@@ -18,7 +18,8 @@ from mondegreen.scoring.recording_names import RecordingNames, near_file
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 SOURCE_COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
-_MACHINES = frozenset({"llm", "asr", "stt", "machine", "pseudo"})
+# What begins with the word, whatever stands behind it but a letter: "asr_whisper", "LLM+human", '"pseudo-label"'.
+_MACHINE = re.compile(r"[\W_]*(?:llm|asr|stt|machine|pseudo)(?![^\W\d_])", re.IGNORECASE)
 _HEADER = "The first line names the columns: path,text,speaker,condition,source,licence; the last four are optional."
 _REWRITTEN = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # a long number, after a spreadsheet had it
 _NUMBERS = ("duration", "confidence")
@@ -189,15 +190,12 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
 
 
 def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
-    """Who wrote the text of a row, by its first word in any of SOURCE_COLUMNS; a person when nobody says.
+    """Who wrote the text of a row, by how any of SOURCE_COLUMNS begins; a person when nobody says.
 
-    "llm", "LLM; llama3.2:3b" and "asr:whisper" are machines; "manual", "import" and "core-sounds 1.6.1" are not.
+    "llm", "LLM; llama3.2:3b", "asr_whisper" and "pseudo/labels" are machines; "manual", "import" and
+    "core-sounds 1.6.1" are not.
     """
-    for column in SOURCE_COLUMNS:
-        words = str(row.get(column) or "").lower().replace(":", " ").replace(";", " ").replace("-", " ").split()
-        if words and words[0] in _MACHINES:
-            return "llm"
-    return "human"
+    return "llm" if any(_MACHINE.match(str(row.get(column) or "")) for column in SOURCE_COLUMNS) else "human"
 
 
 def _row(record: DelimitedRow, table: Table, key: str) -> ReferenceRow:
