@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mondegreen.errors import UsageError
 from mondegreen.records import Hypothesis, SuiteResult, Utterance
 from mondegreen.regression.judging import PreparedSuite, judge_prepared
-from mondegreen.regression.suites import SuiteData, suite_of
+from mondegreen.regression.suites import MustContain, SuiteData, suite_of
 from mondegreen.scoring.normalizer import normalizer_id
 from tests.regression.regression_project import entry, small_params
 
@@ -98,3 +98,21 @@ def test_a_suites_terms_are_checked() -> None:
     for fields in ({"min_recall": 0.5}, {"terms": "t", "min_recall": 2}):
         with pytest.raises(UsageError, match="min_recall"):
             suite_of(entry(**fields))
+
+
+@pytest.mark.parametrize(
+    ("said", "rule", "fault"),
+    [
+        ("你可以退款", MustContain("u0", (), ("不能",), True), "'不能' was heard"),
+        ("不能退款了", MustContain("u0", ("可以",), (), True), "'可以' is missing"),
+        ("你不能退款", MustContain("u0", ("退款",), ("可以",), True), ""),
+        ("we go nothing", MustContain("u0", ("go",), ("not",), True), ""),
+    ],
+)
+def test_guards_hold_in_scripts_without_blanks(said: str, rule: MustContain, fault: str) -> None:
+    row = DATA.utterances[0].model_copy(update={"reference": said})
+    text = said if not fault else "你不能退款"
+    hypothesis = heard([0] * CLIPS)["u0"].model_copy(update={"text": text})
+    plan = PreparedSuite(suite_of(entry(margin=1.0)), SuiteData((row,), (rule,)))
+    broken = judge_prepared(plan, None, {"u0": hypothesis}, small_params()).details["guards"]["broken"]
+    assert broken == ([f"u0: {fault}"] if fault else [])

@@ -31,6 +31,29 @@ def test_rows_become_utterances_with_guards(tmp_path: Path) -> None:
     assert data.must_contain == (MustContain(first.id, ("do not", "the message"), ("please",), True),)
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "phrase", "contradicts"),
+    [
+        ("你可以退款", "must_contain", "退款", False),
+        ("你可以退款", "must_not_contain", "不能", False),
+        ("你不能退款", "must_not_contain", "不能", True),
+        ("你不能退款", "must_contain", "可以", True),
+        ("ขอคืนเงิน", "must_contain", "คืนเงิน", False),
+        ("OKです", "must_contain", "ok", False),
+        ("nothing", "must_contain", "not", True),
+    ],
+)
+def test_a_guard_is_compared_by_words_and_where_no_blanks_part_them_by_characters(
+    table: Path, text: str, column: str, phrase: str, contradicts: bool
+) -> None:
+    write(table, f"path,text,{column}\naudio/00.wav,{text},{phrase}\n")
+    if contradicts:
+        with pytest.raises(UsageError, match=f"field {column}: .* contradicts the text"):
+            read(table)
+    else:
+        assert len(read(table).must_contain) == 1
+
+
 def test_the_digest_is_that_of_recordings_and_texts(table: Path) -> None:
     before = read(table).digest
     lines = table.read_text().splitlines()

@@ -18,7 +18,7 @@ from mondegreen.regression.behaviour import Hypotheses, Variant, Violations, var
 from mondegreen.regression.suites import MustContain, Suite, SuiteData, read_suite_data
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.noninferiority import judge_suite
-from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id
+from mondegreen.scoring.normalizer import NormalizerName, holds, normalize, normalizer_id
 from mondegreen.scoring.terms import Term, read_terms, term_score
 from mondegreen.scoring.verdict import TermScore
 from mondegreen.scoring.wording import many, moved, percent, sentence, some, unsigned
@@ -311,6 +311,6 @@ def _faults(rule: MustContain, hypothesis: Hypothesis, normalizer: NormalizerNam
     """What a hypothesis lacks, or has too much. Where there is no transcript nothing is met."""
     if hypothesis.error:
         return ["no transcript"]
-    text = f" {normalize(hypothesis.text, normalizer)} "
-    missing = [f"{phrase!r} is missing" for phrase in rule.must_contain if f" {phrase} " not in text]
-    return missing + [f"{phrase!r} was heard" for phrase in rule.must_not_contain if f" {phrase} " in text]
+    text = normalize(hypothesis.text, normalizer)
+    missing = [f"{phrase!r} is missing" for phrase in rule.must_contain if not holds(text, phrase)]
+    return missing + [f"{phrase!r} was heard" for phrase in rule.must_not_contain if holds(text, phrase)]

@@ -20,7 +20,7 @@ from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import lock, sha256_file, write_text
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
-from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.normalizer import NormalizerName, holds, normalize
 from mondegreen.scoring.references import ReferenceRow, read_recordings
 from mondegreen.speech.audio import duration_of
 
@@ -233,7 +233,7 @@ def _utterance(key: str, folder: Path, path: str, row: ReferenceRow) -> Utteranc
 def _must_contain(
     where: str, utterance: Utterance, fields: Mapping[str, str], normalizer: NormalizerName
 ) -> MustContain | None:
-    said = f" {normalize(utterance.reference, normalizer)} "
+    said = normalize(utterance.reference, normalizer)
     phrases: dict[str, list[str]] = {"must_contain": [], "must_not_contain": []}
     for column, found in phrases.items():
         for part in fields.get(column, "").split(";"):
@@ -242,7 +242,7 @@ def _must_contain(
             found.append(phrase := normalize(part, normalizer))
             if not phrase:
                 raise _wrong_rule(where, column, f"{part.strip()!r} holds no word")
-            if (f" {phrase} " in said) != (column == "must_contain"):
+            if holds(said, phrase) != (column == "must_contain"):
                 raise _wrong_rule(where, column, f"{part.strip()!r} contradicts the text {utterance.reference!r}")
     answer = fields.get("required", "").lower()
     if answer not in _ANSWERS:

@@ -112,6 +112,12 @@ def words_of(text: str) -> list[str]:
     return text.split() if text.isascii() else _WRITTEN_TOGETHER.sub(r" \g<0> ", text).split()
 
 
+def holds(text: str, phrase: str) -> bool:
+    """Whether the words of a normalised phrase stand in a normalised text, one after the other."""
+    spoken, wanted = (f" {' '.join(words_of(part))} " for part in (text, phrase))
+    return wanted in spoken
+
+
 def characters_of(text: str) -> str:
     """The characters of a normalised text that count: all, but blanks beside characters of such a script."""
     return text if text.isascii() else _BLANK_BESIDE.sub("", text)
