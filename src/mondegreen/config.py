@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mondegreen.errors import UsageError, first_fault
+from mondegreen.files import path_text
+from mondegreen.yaml_text import read_yaml
 
 Seconds = float
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -357,14 +358,10 @@ class GuideConfig(_Section):
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Reads and checks params.yaml; raises UsageError naming the field."""
+    text = path_text(path, "Run from the project root (where dvc.yaml is).")
+    tree, _ = read_yaml(text, str(path))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist.", "Run from the project root (where dvc.yaml is).") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
-    try:
-        return Params.model_validate(tree)
+        return Params.model_validate(tree or {})
     except ValidationError as error:
         fault = first_fault(error, Params)
         raise UsageError(

@@ -79,11 +79,13 @@ def no_collection() -> Iterator[None]:
 
 
 def path_text(path: Path, missing: str = "Correct its name, or make it.") -> str:
-    """The file's text; raises UsageError when it is `missing`, with that next step, or not UTF-8."""
+    """The file's text; raises UsageError when it is `missing`, with that next step, cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist.", missing) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name and permissions.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}.", "Save the file as UTF-8.") from None
 

@@ -121,7 +121,7 @@ def test_a_wrong_field_is_named(tmp_path: Path, suite: Any, problem: str) -> Non
         (b"suites: [", "not YAML"),
         (b"", "the whole file"),
         (b"- a\n- b\n", "the whole file"),
-        (b"suites: \xff\xfe", "cannot be read"),
+        (b"suites: \xff\xfe", "not UTF-8"),
         (yaml.safe_dump({"suites": [entry(), entry()]}).encode(), "stand twice: core"),
     ],
 )

@@ -178,14 +178,12 @@ def _load(model: str, tester: "RegressionTester") -> "BaselineSTTModel":
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    import yaml
+    from mondegreen.yaml_text import read_yaml
 
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        found = None
+    step = "Write it as {kind: invariance, change: gain}."
+    found, _ = read_yaml(text, f"--behaviour {text!r}", step)
     if not isinstance(found, dict):
-        raise UsageError(f"--behaviour {text!r} is no mapping.", "Write it as {kind: invariance, change: gain}.")
+        raise UsageError(f"--behaviour {text!r} is no mapping.", step)
     return found
 
 

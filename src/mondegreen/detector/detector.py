@@ -249,9 +249,8 @@ def _lexicon_text(params: DetectorParams) -> str:
         return ""
     try:
         return path_text(params.lexicon)
-    except (UsageError, OSError) as error:
-        problem = error.problem if isinstance(error, UsageError) else f"{params.lexicon}: {error.strerror}."
-        raise UsageError(f"detector.lexicon: {problem}", "Name a word list, one word a line, or null.") from None
+    except UsageError as error:
+        raise UsageError(f"detector.lexicon: {error.problem}", "Name a word list, one word a line, or null.") from None
 
 
 def error_types(found: Features, limits: TypeThresholds) -> tuple[DetectedType, ...]:

@@ -18,6 +18,7 @@ from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import path_text, write_text
 from mondegreen.project.scaffold import BASE, STARTER, pipeline, requirement, template
+from mondegreen.yaml_text import read_yaml
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
@@ -34,11 +35,9 @@ class Knob(NamedTuple):
 
 
 def knobs(text: str, name: str = "params.yaml") -> list[Knob]:
-    """Every section and knob, in the file's order. Raises UsageError when it is no mapping of mappings and values."""
-    try:
-        tree = yaml.compose(text, Loader=_LOADER)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name} is not YAML: {error}.", "Correct the line it names.") from None
+    """Every section and knob, in the file's order. Raises UsageError when it is no mapping of mappings and values, or
+    has one of them twice."""
+    _, tree = read_yaml(text, name)
     if not isinstance(tree, yaml.MappingNode):
         raise UsageError(f"{name} holds no sections.", "Start from the params.yaml of a new project.")
     found, lines = [], text.split("\n")
@@ -272,11 +271,13 @@ def _requirement(project: Path) -> FileChange | None:
 
 def _model(project: Path) -> str:
     """`model.base`, also of a params.yaml that this version does not understand in every other respect."""
+    tree, _ = read_yaml(path_text(project / "params.yaml"), "params.yaml")
     try:
-        tree = yaml.safe_load(path_text(project / "params.yaml")) or {}
-        return str(tree.get("model", {}).get("base", STARTER))
-    except (yaml.YAMLError, AttributeError):
-        raise UsageError("params.yaml cannot be read.", "Correct it; `dvc params diff` names the line.") from None
+        return str((tree or {}).get("model", {}).get("base", STARTER))
+    except AttributeError:
+        raise UsageError(
+            "params.yaml: field model: it is no section.", "Write `model:`, and `base:` below it."
+        ) from None
 
 
 def _change(name: str, own: str, new: str) -> FileChange | None:

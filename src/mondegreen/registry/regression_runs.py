@@ -3,16 +3,17 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Engine, Select, case, func, select
 
 from mondegreen.config import RegressParams
 from mondegreen.db import open_database, reading, transaction
-from mondegreen.errors import CaseError, first_fault
+from mondegreen.errors import CaseError, UsageError, first_fault
+from mondegreen.files import path_text
 from mondegreen.records import RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.tables import RegressionRunRow
+from mondegreen.yaml_text import read_yaml
 
 NO_SUITES = "no suites are registered"
 
@@ -30,8 +31,8 @@ def suites_registered(regress: RegressParams, project: Path = Path()) -> bool:
         named = regress.suites != RegressParams().suites
         return named or any(index.parent.glob("*"))
     try:
-        return bool(yaml.safe_load(index.read_text(encoding="utf-8")) != {"suites": []})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return bool(read_yaml(path_text(index), str(index))[0] != {"suites": []})
+    except UsageError:
         return True
 
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from mondegreen.errors import UsageError, first_fault
-from mondegreen.files import lock, sha256_file, write_text
+from mondegreen.files import lock, path_text, sha256_file, write_text
 from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
 from mondegreen.scoring.normalizer import NormalizerName, holds, normalize
 from mondegreen.scoring.references import ReferenceRow, read_recordings
 from mondegreen.speech.audio import duration_of
+from mondegreen.yaml_text import read_yaml
 
 SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
 # Twice as many errors as words is not a model, it is a percentage: with 15 for 15 % the gate would never shut.
@@ -102,26 +102,17 @@ def load_index(path: Path) -> list[Suite]:
     """The suites of an index.
 
     Raises:
-        UsageError: the file is missing, cannot be read, is not YAML, or a field is wrong.
+        UsageError: the file is missing, cannot be read, is not YAML, has a key twice, or a field is wrong.
     """
-    try:
-        return parse_index(path.read_text(encoding="utf-8"), path)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist: there are no regression suites.",
-            "`mondegreen regression add` makes one; or name the index in regress.suites of params.yaml.",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.", "Check its permissions; it is UTF-8 text.") from None
+    step = "`mondegreen regression add` makes an index; or name another in regress.suites of params.yaml."
+    return parse_index(path_text(path, step), path)
 
 
 def parse_index(text: str, path: Path) -> list[Suite]:
     """The suites that the text of an index names; raises UsageError like `load_index`."""
+    tree, _ = read_yaml(text, str(path))
     try:
-        tree = yaml.safe_load(text)
         suites = _Index.model_validate(tree).suites
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}.", "Correct the line it names.") from None
     except ValidationError as error:
         fault = first_fault(error, _Index)
         raise UsageError(

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from mondegreen.config import Params
 from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import path_text, write_text
+from mondegreen.yaml_text import read_yaml
 
 # Their names in a model's folder, where they are a part of the model.
 PHRASES_FILE, LM_FILE = "phrases.yaml", "words.lm"
@@ -184,17 +185,10 @@ def list_of(phrases: Sequence[str | Mapping[str, Any]], where: str, strength: fl
 
 def parse_phrases(text: str, where: str) -> PhraseList:
     """A list from the text of a file; raises UsageError as `read_phrases` does."""
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{where}{line}: it is not YAML: {getattr(error, 'problem', error)}.", _NEXT) from None
+    tree, node = read_yaml(text, where, _NEXT)
     if not isinstance(tree, dict):
         raise UsageError(f"{where}: it is no list of phrases.", "Write `phrases:` and below it one a line with a dash.")
     tree = {key: value for key, value in tree.items() if value is not None or key != "phrases"}  # all are comments
-    _no_key_twice(node, where)
     try:
         found = PhraseList.model_validate(tree)
     except ValidationError as error:
@@ -250,22 +244,3 @@ def _line(node: Any, place: Sequence[int | str]) -> int:
             found = [value for key, value in node.value if key.value == part]
             node = found[0] if found else node
     return int(node.start_mark.line) + 1
-
-
-def _no_key_twice(node: Any, where: str) -> None:
-    """YAML's reader would keep the last one and say nothing."""
-    waiting, met = [node], set[int]()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in met:  # an anchor, which may stand within itself
-            continue
-        met.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if key.value in seen:
-                    raise UsageError(f"{where}:{key.start_mark.line + 1}: field {key.value} stands twice.", _NEXT)
-                seen.add(key.value)
-                waiting.append(value)
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
