@@ -38,8 +38,9 @@ from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.scoring.wording import percent, points
 from mondegreen.speech.dataset import Recordings
 from mondegreen.speech.feature_cache import FeatureCache
-from mondegreen.speech.finetuning import FORGETTING_CONFIDENCE, choose, finetune, merged_at
+from mondegreen.speech.finetuning import FORGETTING_CONFIDENCE, choose, finetune
 from mondegreen.speech.model import SpeechModel, load_model
+from mondegreen.speech.saving import merged_at
 from mondegreen.speech.training import DevSet
 
 MEASURED = Path("var/benchmarks/merge_weight.jsonl")

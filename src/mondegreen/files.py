@@ -38,6 +38,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def readable_by_all(path: Path) -> None:
+    """Gives a file that another library wrote the permissions of those of `write_bytes`: safetensors' are 0600."""
+    path.chmod(0o644)
+
+
 def write_text(path: Path, content: str) -> None:
     """Like `write_bytes`, UTF-8."""
     write_bytes(path, content.encode())
@@ -46,6 +51,15 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, record: BaseModel) -> None:
     """One record, indented, keys in the model's order, so that the same record gives the same bytes."""
     write_text(path, record.model_dump_json(indent=2) + "\n")
+
+
+def check_folder(path: Path) -> None:
+    """Raises UsageError unless files can be written into a folder, which need not be there yet."""
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
+    if not there.is_dir():
+        raise UsageError(f"{there} is a file; name a folder.", "Files are to be written into it.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{there} cannot be written into.", "Check its permissions, or name another folder.")
 
 
 def read_json(path: Path, kind: type[Record]) -> Record:

@@ -188,6 +188,19 @@ def test_shares_that_leave_nothing_and_an_adapter_without_lora_are_errors() -> N
         Request(audio_dir=Path("audio"), use_lora=False, adapter_only=True)
 
 
+@pytest.mark.parametrize(("output", "said"), [("file", "file is a file; name a folder"), ("base", "written over base")])
+def test_an_output_that_no_model_can_be_written_into_is_refused_before_anything_is_heard(
+    output: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    save_model(Path("base"))
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UsageError, match=said):
+        run_guide(Request(audio_dir=Path("audio"), output_dir=Path(output), model="base"), Params())
+    assert sorted(Path().rglob("*")) == before and Path("file").read_text() == "mine"
+
+
 def test_an_error_is_a_message_and_an_exit_code(project: Path) -> None:
     Path("empty").mkdir()
     command = [sys.executable, str(ROOT / "scripts/finetune_wav2vec2.py"), "--audio-dir", "empty"]

@@ -16,10 +16,10 @@ from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_tree
 from mondegreen.speech.dataset import FeatureCTC, Recordings, preflight
 from mondegreen.speech.feature_cache import FeatureCache
-from mondegreen.speech.finetuning import merged_at, save_model
 from mondegreen.speech.lora import MERGE_TOLERANCE, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel, encode, forward_features, load_model, pad
 from mondegreen.speech.model_folder import model_digest
+from mondegreen.speech.saving import merged_at, save_model
 from tests.speech.tones import TEXTS, tone_corpus, tone_waveform
 from tests.tiny import save_model as save_tiny
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mondegreen.config import Channel, Params, TranscribeParams
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import path_text, write_json, write_jsonl
+from mondegreen.files import check_folder, path_text, write_json, write_jsonl
 from mondegreen.labels.acoustic import load_scorer
 from mondegreen.labels.audit import check_audit
 from mondegreen.labels.gold import gold_labels
@@ -37,9 +37,10 @@ from mondegreen.speech.audio import SAMPLE_RATE, load_audio
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.corpus_transcription import transcribe_corpus
-from mondegreen.speech.finetuning import FinetuneResult, finetune, keep_one
+from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import load_model
 from mondegreen.speech.processes import processes
+from mondegreen.speech.saving import keep_adapter_alone, refuse_own_folder
 from mondegreen.speech.spelling import check_spelling, summary
 from mondegreen.speech.splits import JUDGED_TEXT, SplitRule, assign_splits, check_leakage, enough_speakers
 from mondegreen.speech.transcriber import load_transcriber
@@ -196,11 +197,13 @@ def run_guide(request: Request, params: Params) -> GuideReport:
     """Runs the three phases and writes the model into output_dir, everything else into output_dir/logs and MLflow.
 
     Raises:
-        UsageError: no audio or no references.
+        UsageError: no audio or no references, or output_dir is no folder or that of the model.
         VocabularyError: the model can write none of the transcripts that would teach.
         MondegreenError: the model misheard nothing that it could learn from, or the language model is not there.
         RegistryError: MLflow cannot be used; nothing was trained.
     """
+    check_folder(request.output_dir)
+    refuse_own_folder(request.model, request.output_dir)
     logs = request.output_dir / "logs"
     with _log_file(logs / "finetune.log"):
         shares = (request.held_out, request.dev)
@@ -356,8 +359,8 @@ def _train(request: Request, chosen: Selection, params: Params, run_id: str) -> 
 
     examples = (chosen.train, chosen.dev, chosen.retention)
     result = finetune(base, *examples, params, output, CHECKPOINTS, on_epoch if run_id else None)
-    if run_id:
-        keep_one(output, request.adapter_only)
+    if run_id and request.adapter_only:
+        keep_adapter_alone(output)
     processes().wait_for_everyone()
     return result
 

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from mondegreen.errors import UsageError
 from mondegreen.speech.decoding import Vocabulary
-from mondegreen.speech.model_folder import FETCH, read_object
+from mondegreen.speech.model_folder import FETCH, read_object, unreadable
 
 Shapes = Mapping[str, tuple[int, ...]]  # of the tensors in the weights' files, by their names
 _STEP = f"Put back the config.json that came with its weights, or correct it. {FETCH}"
@@ -189,8 +189,11 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
         if not (folder / file).is_file():
             raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", FETCH)
         try:
+            (folder / file).open("rb").close()  # safetensors says of a file that may not be read that there is none
             with safe_open(folder / file, framework="pt") as tensors:
                 shapes |= {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+        except OSError as error:
+            raise unreadable(folder / file, error) from None
         except SafetensorError as error:
             raise UsageError(
                 f"{name}: its weights in {folder / file} are damaged or no safetensors: {error}.",

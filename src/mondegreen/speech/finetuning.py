@@ -1,10 +1,9 @@
-"""Fine-tuning from end to end: preflight, training, merging, the merge weight, saving.
+"""Fine-tuning from end to end: preflight, training, merging, the merge weight.
 
 How much of what was learnt to keep is chosen along the line from base to tuned: dev WER against what is forgotten.
 """
 
 import copy
-import json
 import logging
 import resource
 import shutil
@@ -16,24 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
 from mondegreen.config import Params
-from mondegreen.errors import TrainingError, UsageError
-from mondegreen.files import path_text
+from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example, Problem, SweepRow, TrainingHistory
-from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, write_phrases
 from mondegreen.scoring.wer import loss_upper_bound
 from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings, preflight
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
-from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.model_folder import model_digest, phrases_in, weights_digest
-from mondegreen.speech.ngram_files import lm_in, write_lm
+from mondegreen.speech.model import SpeechModel
+from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.processes import processes
+from mondegreen.speech.saving import merged_at, refuse_own_folder, save_adapter_beside, save_model
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training
@@ -43,16 +39,6 @@ logger = logging.getLogger(__name__)
 FORGETTING_CONFIDENCE = 0.95  # that a training forgets no more than the bound says
 _ROUNDING = 1e-9
 _UNMEASURED = "what it forgets is not measured: there are no retention recordings of dev"
-_BESIDE_WEIGHTS = (
-    "vocab.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
-_FILES = ("adapter_config.json", "adapter_model.safetensors", "base.json")
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,9 @@ def finetune(
 
     Raises:
         TrainingError: nothing to train on or to judge by, a loss that is no number, or a merge that changes the model.
+        UsageError: `output` is the folder of `base`, or of what it stands on; nothing was trained.
     """
+    refuse_own_folder(str(base.folder), output)
     prepared = _prepare(base, train, dev, retention, params)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
@@ -246,10 +234,9 @@ def _finish(
     rows = sweep(base, tuned, prepared.dev, prepared.retention, weights, params.train.forgetting_budget)
     best, note = choose(rows, weights)
     if processes().is_main_process:
-        shutil.rmtree(output / "adapter", ignore_errors=True)  # of an earlier run into the same folder
         save_model(merged_at(base.network, tuned, best.weight), base, output)
         if adapted:
-            save_adapter(adapted, base, best.weight, output / "adapter")
+            save_adapter_beside(adapted, base, best.weight, output)
     processes().wait_for_everyone()
     best_epoch = min(history, key=lambda epoch: (*epoch.rank, epoch.epoch))
     collapse = "" if best_epoch.dev_heard else "The best epoch hears nothing in any dev recording (blanks only)."
@@ -266,37 +253,6 @@ def _finish(
         seconds_per_sample=seconds,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
-
-
-def merged_at(base: PreTrainedModel, tuned: PreTrainedModel, weight: float) -> PreTrainedModel:
-    """A network at `base + weight * (tuned - base)`: the LoRA scale, or a weighted average after full fine-tuning.
-
-    Args:
-        weight: 0 gives the base's weights and 1 the tuned ones, exactly.
-    """
-    network = copy.deepcopy(base)
-    tuned_state, state = tuned.state_dict(), {}
-    for name, tensor in base.state_dict().items():
-        other = tuned_state[name].to(tensor.device)
-        whole = other if weight else tensor  # counters and the like have no middle
-        state[name] = torch.lerp(tensor, other, weight) if tensor.is_floating_point() else whole
-    network.load_state_dict(state)
-    return in_evaluation(network)
-
-
-def save_model(network: PreTrainedModel, base: SpeechModel, output: Path) -> None:
-    """Writes weights (safetensors, float32) and configuration, and copies the base's tokenizer files beside them."""
-    output.mkdir(parents=True, exist_ok=True)
-    network.save_pretrained(output)
-    for name in _BESIDE_WEIGHTS:
-        if (base.folder / name).is_file():
-            shutil.copyfile(base.folder / name, output / name)
-    for name in (PHRASES_FILE, LM_FILE):
-        (output / name).unlink(missing_ok=True)
-    if base.phrases:  # what was mended by a list or a language model stays mended by the model that follows
-        write_phrases(output / PHRASES_FILE, base.phrases)
-    if base.lm:
-        write_lm(output / LM_FILE, base.lm)
 
 
 def sweep(
@@ -368,47 +324,3 @@ def choose(rows: Sequence[SweepRow], weights: Sequence[float]) -> tuple[SweepRow
     )
     logger.warning(note)
     return least, note
-
-
-def load_adapter(folder: Path, device: str | None = None) -> SpeechModel:
-    """The model that the adapter in `folder` makes of its base: the same weights as the merged model that was saved.
-
-    Raises:
-        UsageError: base.json is missing or damaged, or its base cannot be loaded or is another model by now.
-    """
-    try:
-        known = json.loads(path_text(folder / "base.json"))
-        name, digest, weight = str(known["base"]), str(known["base_digest"]), float(known["merge_weight"])
-    except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise UsageError(
-            f"{folder} holds an adapter, but its base.json does not say of which model ({type(error).__name__}).",
-            "Name a folder that `mondegreen finetune --adapter-only` wrote, or the merged model.",
-        ) from None
-    base = load_model(name, device)
-    if base.weights != digest:
-        raise UsageError(
-            f"{folder} is an adapter of model {digest[:12]}; {name} holds {base.weights[:12]}.",
-            f"Put the former model back under {name}, or name its place as `base` in {folder / 'base.json'}.",
-        )
-    adapted = PeftModel.from_pretrained(copy.deepcopy(base.network), str(folder))
-    network = merged_at(base.network, merge(adapted), weight)
-    found = replace(base, name=str(folder), folder=folder, network=network, weights=weights_digest(folder))
-    return replace(found, phrases=phrases_in(folder), lm=lm_in(folder))
-
-
-def keep_one(output: Path, adapter_only: bool) -> None:
-    """Leaves the merged model at the top of a fine-tuned model's folder, or the adapter alone, where it is found.
-
-    What an earlier run of the other kind left there would be taken for a part of it.
-    """
-    if not adapter_only:
-        for name in _FILES:
-            (output / name).unlink(missing_ok=True)
-        return
-    adapter = output / "adapter"
-    for path in output.iterdir():
-        if path.is_file() and path.name not in (PHRASES_FILE, LM_FILE):
-            path.unlink()
-    for path in sorted(adapter.iterdir()):
-        shutil.move(path, output / path.name)
-    adapter.rmdir()

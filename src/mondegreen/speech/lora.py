@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from mondegreen.config import TrainParams
 from mondegreen.errors import TrainingError
-from mondegreen.files import write_text
+from mondegreen.files import readable_by_all, write_text
 from mondegreen.speech.dataset import Clip, FeatureCTC, Recordings, batch_of
 from mondegreen.speech.model import SpeechModel, forward_features, pad
 
@@ -170,6 +170,7 @@ def save_adapter(adapted: PeftModel, base: SpeechModel, merge_weight: float, fol
     adapted.peft_config["default"].base_model_name_or_path = base.name
     adapted.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the hub
     (folder / "README.md").unlink(missing_ok=True)
+    readable_by_all(folder / "adapter_model.safetensors")
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     ordered = {name: sorted(value) if isinstance(value, list) else value for name, value in sorted(settings.items())}
     _write_json(folder / "adapter_config.json", ordered)

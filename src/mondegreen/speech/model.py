@@ -41,7 +41,7 @@ from mondegreen.speech.windows import LIMIT_KEY, heard_in_windows, read_limit
 # Changes whenever decoding or normalising a recording changes: cached features of another version are not used.
 FEATURE_VERSION = "1"
 logger = logging.getLogger(__name__)
-_ADAPTERS = "mondegreen.speech.finetuning"  # named, not imported: it needs this module, and few models are adapters
+_ADAPTERS = "mondegreen.speech.saving"  # named, not imported: it needs this module, and few models are adapters
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class SpeechModel:
 
     name: str
     folder: Path
+    tokenizer_folder: Path  # another one for an adapter, whose base has the tokenizer's files
     network: PreTrainedModel
     vocabulary: Vocabulary
     weights: str
@@ -128,6 +129,7 @@ def load_model(name: str, device: str | None = None, folder: Path | None = None)
     return SpeechModel(
         name=name,
         folder=folder,
+        tokenizer_folder=folder,
         network=network,
         vocabulary=vocabulary,
         weights=weights_digest(folder),

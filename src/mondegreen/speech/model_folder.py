@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mondegreen.errors import UsageError
-from mondegreen.files import sha256_file
+from mondegreen.files import path_text, sha256_file
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, digest_with, read_phrases
 from mondegreen.speech.ngram_files import lm_in
 
@@ -54,8 +54,20 @@ def weights_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for name in names:
         if (folder / name).is_file():
-            total.update(f"{name}\0{sha256_file(folder / name)}\n".encode())
+            total.update(f"{name}\0{_sha256(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> UsageError:
+    """What is said of a file that is there and cannot be read."""
+    return UsageError(f"{path} cannot be read: {error.strerror}.", "Check the permissions of the file and its folders.")
 
 
 def nested_settings(folder: Path) -> dict[str, Any] | None:
@@ -110,6 +122,28 @@ def _from_hub(name: str) -> Path:
 def is_adapter(folder: Path) -> bool:
     """One of our LoRA adapters, saved alone."""
     return (folder / "base.json").is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_base(folder: Path) -> tuple[str, str, float]:
+    """Name and digest of the model that an adapter of ours belongs to, and how much of it is merged in.
+
+    Raises:
+        UsageError: base.json is missing or damaged.
+    """
+    try:
+        known = json.loads(path_text(folder / "base.json"))
+        return str(known["base"]), str(known["base_digest"]), float(known["merge_weight"])
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise UsageError(
+            f"{folder} holds an adapter, but its base.json does not say of which model ({type(error).__name__}).",
+            "Name a folder that `mondegreen finetune --adapter-only` wrote, or the merged model.",
+        ) from None
+
+
+def folders_of(name: str) -> list[Path]:
+    """The folder of a model and, of an adapter, those of the models that it stands on, the whole one last."""
+    folder = Path(name) if is_adapter(Path(name)) else resolve_model(name)
+    return [folder, *folders_of(adapter_base(folder)[0])] if is_adapter(folder) else [folder]
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

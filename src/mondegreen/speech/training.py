@@ -23,6 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from mondegreen.config import Params, Seconds
 from mondegreen.errors import TrainingError, VocabularyError
+from mondegreen.files import readable_by_all
 from mondegreen.progress import Bar
 from mondegreen.records import Epoch, Example
 from mondegreen.scoring.normalizer import NormalizerName, normalize
@@ -300,6 +301,7 @@ class CTCTrainer(Trainer):
         state = self.model.state_dict()  # with buffers, such as running statistics, which training changes too
         kept = {name: tensor.contiguous() for name, tensor in state.items() if name not in frozen}
         save_file(kept, folder / _WEIGHTS)
+        readable_by_all(folder / _WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
