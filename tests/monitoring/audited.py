@@ -35,6 +35,7 @@ def served(
     callers: int = 41,
     method: CorrectionMethod = "manual",
     waiting: int = 0,
+    role: str | None = None,
 ) -> None:
     """`count` inferences, half an hour apart at most; the first `heard` were drawn and heard, `waiting` more drawn."""
     rows, cases, corrections = [], [], []
@@ -45,6 +46,7 @@ def served(
         given = inference(
             start + timedelta(minutes=number), transcript=text, model_version=model, served=version,
             error_score=min(1.0, wrong / 10 + 0.01 * (number % 7)), caller=f"c{number % callers}", audio_sha256=sha256,
+            role=role,
         )  # fmt: skip
         item = LoggedInference(given, inclusion=0.25, drawn=number < heard + waiting)
         if item.drawn:

@@ -126,6 +126,38 @@ def test_after_a_rollback_the_version_that_answers_now_is_compared_and_judged(tr
     assert [check.status for check in check_production(report, "7d")] == ["ok"]
 
 
+def test_a_version_that_was_deployed_within_the_hour_is_the_one_that_answers_now(tracker: MetadataTracker) -> None:
+    served(tracker, 400, 60, start=NOW - timedelta(hours=7, seconds=10), errors=lambda n: n % 3)  # until 11:39:50
+    started = NOW - timedelta(minutes=20)
+    served(tracker, 5, 5, model="a" * 64, version="stt/4", start=started, role="champion")
+    report = found(tracker)
+    assert [wer.label for wer in report.versions] == ["stt/3", "stt/4"]
+    assert report.difference and (report.difference.before, report.difference.after) == ("stt/3", "stt/4")
+    assert report.difference.difference is None  # too few were heard to say what it changed
+
+
+@pytest.mark.parametrize("seconds", [-30, 30])
+def test_a_canary_is_not_taken_for_the_champion_that_it_answers_beside(tracker: MetadataTracker, seconds: int) -> None:
+    good, bad = (lambda n: n % 3), (lambda n: 5 + n % 3)
+    served(tracker, 200, 60, model="o" * 64, version="stt/2", start=NOW - timedelta(days=4), errors=bad)
+    served(tracker, 200, 60, start=NOW - timedelta(hours=5), errors=good, role="champion")
+    beside = NOW - timedelta(hours=5) + timedelta(seconds=seconds)
+    served(tracker, 201, 60, model="z" * 64, version="stt/4", start=beside, errors=bad, role="canary")
+    report = found(tracker, max_wer=0.4)
+    assert [wer.label for wer in report.versions] == ["stt/4", "stt/2", "stt/3"]
+    assert report.difference and (report.difference.before, report.difference.after) == ("stt/2", "stt/3")
+    assert [check.status for check in check_production(report, "7d")] == ["ok"]
+    served(tracker, 5, 5, model="z" * 64, version="stt/4", start=NOW - timedelta(minutes=9), role="champion")
+    assert found(tracker).versions[-1].label == "stt/4"  # it was deployed
+
+
+def test_beside_its_canary_a_champion_is_compared_with_nobody(tracker: MetadataTracker) -> None:
+    served(tracker, 200, 60, role="champion")
+    served(tracker, 200, 60, model="z" * 64, version="stt/4", role="canary")
+    report = found(tracker)
+    assert [wer.label for wer in report.versions] == ["stt/4", "stt/3"] and report.difference is None
+
+
 @pytest.mark.parametrize(("bound", "status"), [(None, None), (0.05, "alert"), (0.5, "ok")])
 def test_the_alert_fires_when_the_whole_interval_lies_above(
     tracker: MetadataTracker, bound: float | None, status: str | None

@@ -58,6 +58,7 @@ _DIGITS = 12  # of a digest, where no version answered
 _SETTLED = ("bad_audio", "not_speech")
 _TAG = "mondegreen.production"  # of the run
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)  # of step 0
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class _Window:
 
     traffic: dict[tuple[str, str], tuple[float, float, float]]  # sums of the features by model and cluster
     names: dict[str, str]  # of the models, "" where no version answered
-    last: dict[str, datetime]  # inference of each model
+    last: dict[str, datetime]  # answer of each model; none as a canary, which answers beside the champion
     heard: list[_Heard]
     drawn: Counter[str]  # by model
     outside: int  # inferences that nobody drew from
@@ -91,7 +92,8 @@ class _Window:
             self.traffic[key] = (mine[0] + count, mine[1] + words, mine[2] + doubtful)
         for model, name in other.names.items():
             self.names[model] = max(self.names.get(model, ""), name)
-            self.last[model] = max(self.last.get(model, other.last[model]), other.last[model])
+        for model, at in other.last.items():
+            self.last[model] = max(self.last.get(model, at), at)
         self.heard += other.heard
         self.drawn.update(other.drawn)
         self.outside += other.outside
@@ -120,7 +122,8 @@ def production_wer(
     window = between(since, until)
     total, _ = _estimated(window, None, "all versions", params, since, until)
     names = {model: name or model[:_DIGITS] for model, name in window.names.items()}
-    estimated = [_estimated(window, model, names[model], params, since, until) for model in _in_order(window)]
+    order = _in_order(window)
+    estimated = [_estimated(window, model, names[model], params, since, until) for model in order]
     return ProductionReport(
         total=total,
         versions=[wer for wer, _ in estimated],
@@ -129,7 +132,9 @@ def production_wer(
             for start, end in pairwise(weeks)
             if (read := between(start, end)).traffic
         ],
-        difference=_difference([(wer.label, estimate) for wer, estimate in estimated]),
+        difference=_difference(
+            [(wer.label, found) for model, (wer, found) in zip(order, estimated, strict=True) if model in window.last]
+        ),
         outside=window.outside,
         max_wer=params.max_wer,
     )
@@ -226,15 +231,18 @@ def _sample(heard: Sequence[_Heard], numbers: dict[str, int]) -> HeardSample:
 
 
 def _in_order(window: _Window) -> list[str]:
-    """The models, the one that answers now at the end: also after a rollback. Of several at once it is the busiest."""
+    """The models, the one that answers now at the end: whose last answer is the latest, also after a rollback.
+
+    Of several that answered in the same moment it is the busiest. What was nothing but a canary stands first.
+    """
     counts: Counter[str] = Counter()
     for (model, _), sums in window.traffic.items():
         counts[model] += int(sums[0])
-    return sorted(window.last, key=lambda model: (window.last[model].replace(minute=0), counts[model], model))
+    return sorted(counts, key=lambda model: (window.last.get(model, _NEVER), counts[model], model))
 
 
 def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> VersionDifference | None:
-    """The version that answers now against the one before; None where the window holds one version."""
+    """The version that answers now against the one before; None where one answered, beside its canary or alone."""
     if len(found) < 2:
         return None
     (before, old), (after, new) = found[-2:]
@@ -254,7 +262,7 @@ def _read(session: Session, start: datetime, end: datetime, normalizer: Normaliz
         case((row.inclusion > 0, func.coalesce(row.words, 0))).label("words"),  # none of what could not be drawn
         _DOUBT.label("doubt"),
         case((row.inclusion > 0, row.served)).label("served"),
-        case((row.inclusion > 0, row.at)).label("at"),
+        case(((row.inclusion > 0) & row.role.is_distinct_from("canary"), row.at)).label("at"),
         row.audit_id,
         row.inclusion,
     )
@@ -269,6 +277,7 @@ def _read(session: Session, start: datetime, end: datetime, normalizer: Normaliz
         if count:
             found.traffic[model, cluster] = (float(count), float(heard), float(doubtful))
             found.names[model] = max(found.names.get(model, ""), name or "")
+        if at:
             found.last[model] = max(found.last.get(model, at), at)
     return found
 

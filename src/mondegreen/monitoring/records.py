@@ -174,9 +174,9 @@ class ProductionReport(MonitorRecord):
     """The WER in production, as far as people heard the audit sample."""
 
     total: ProductionWer
-    versions: list[ProductionWer]  # the one that answers now last
+    versions: list[ProductionWer]  # the one that answers now last, what was nothing but a canary first
     weeks: list[ProductionWer]  # calendar weeks (UTC) that had traffic, oldest first
-    difference: VersionDifference | None  # None: one version answered
+    difference: VersionDifference | None  # None: one version answered, but for a canary
     outside: int  # inferences that were logged without a draw
     max_wer: float | None  # audit.max_wer
 
