@@ -78,6 +78,14 @@ def test_where_a_rollback_leads() -> None:
     assert succession([entry(1, "found", 5, previous=4)]).targets() == [4]
 
 
+def test_a_rollback_to_what_left_the_line_forgets_none_of_the_champions_before() -> None:
+    taken_back = [("deploy", 1), ("deploy", 2), ("deploy", 3), ("rollback", 2)]
+    assert line(*taken_back, ("rollback", 3)) == [1]
+    assert line(*taken_back, ("rollback", 3), ("deploy", 4)) == [3, 1]
+    assert line(*taken_back, ("rollback", 3), ("rollback", 2)) == [1]
+    assert line(*taken_back, ("rollback", 1), ("rollback", 3)) == []  # each of the others was taken back
+
+
 @given(st.lists(st.tuples(st.sampled_from(["deploy", "by hand", "rollback"]), st.integers(1, 5)), max_size=25))
 def test_a_rollback_never_leads_to_the_champion_or_to_what_was_taken_back(moves: list[tuple[str, int]]) -> None:
     done: list[LedgerEntry] = []

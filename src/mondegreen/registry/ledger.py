@@ -161,7 +161,10 @@ class Ledger:
 
 
 def succession(entries: list[LedgerEntry]) -> Succession:
-    """Follows the champion through the entries: a rollback goes back along the line, anything else goes on."""
+    """Follows the champion through the entries: a rollback goes back along the line, anything else goes on.
+
+    A rollback to one that left the line, as it was rolled back from itself, goes on too: those before it stay.
+    """
     reigns: list[int | None] = []
     fallen: set[int | None] = set()
     served: set[int | None] = set()
@@ -176,7 +179,7 @@ def succession(entries: list[LedgerEntry]) -> Succession:
             served.add(entry.after[PREVIOUS])
         if entry.action == "rollback":
             fallen.add(top)
-            while reigns and reigns[-1] != now:
+            while now in reigns and reigns[-1] != now:
                 reigns.pop()
         if not reigns or reigns[-1] != now:
             reigns.append(now)
