@@ -271,6 +271,28 @@ def test_a_champion_that_is_damaged_answers_from_its_backup(light: Path, how: st
     assert deployer().rollback().version == 1 and answers() == weights(1).read_bytes()
 
 
+def test_a_package_that_was_fetched_in_vain_is_not_left_behind(
+    light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer().deploy_model(add(light, 1))
+    shutil.rmtree(light / "var" / "backups")
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setattr("mondegreen.registry.resolving.local_folder", lambda uri: None)  # as of a server's
+    good = weights(1).read_bytes()
+    damaged(1, "truncated")
+    for _ in range(2):
+        with pytest.raises(RegistryError, match="not those that were registered"):
+            answers()
+    weights(1).write_bytes(good)
+    with monkeypatch.context() as patch:
+        patch.setattr("mondegreen.registry.resolving.differences", None)  # it fails in another way
+        with pytest.raises(TypeError):
+            answers()
+    assert answers() == good  # kept as its backup
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_nothing_to_go_back_to(light: Path) -> None:
     with pytest.raises(RegistryError, match="nothing to roll back to"):
         deployer().rollback()

@@ -253,14 +253,29 @@ def _package(version: "ModelVersion", location: str) -> Path:
     if when := version.tags.get(PRUNED_TAG):
         raise RegistryError(f"The files of {name} were pruned at {when}.", "Name another version.")
     backups, folder = Backups(live_state(), version.name), local_folder(location)
-    if folder is None and recorded and backups.holds(number, recorded):
+    if folder:
+        return _whole(version, folder, backups, recorded)
+    if recorded and backups.holds(number, recorded):
         return backups.package(number)  # a server need not send again what is here, byte by byte
-    scratch = None if folder else Path(tempfile.mkdtemp(prefix="mondegreen-"))
-    package = download(location, scratch) if scratch else folder
-    assert package is not None
+    scratch = Path(tempfile.mkdtemp(prefix="mondegreen-"))
+    package = answer = None
+    try:
+        package = download(location, scratch)
+        answer = _whole(version, package, backups, recorded)
+        if answer == package and recorded:
+            answer = _kept(version, package, backups, recorded)
+        return answer
+    finally:  # who tries again and again fetches a whole model each time
+        if answer is None or answer != package:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _whole(version: "ModelVersion", package: Path, backups: Backups, recorded: Checksums | None) -> Path:
+    """A package with the files that were registered, else its backup. Raises RegistryError where neither has them."""
+    name, number = f"{version.name} version {version.version}", int(version.version)
     wrong = differences(package, recorded) if recorded else []
     if not wrong:
-        return _kept(version, package, scratch, backups, recorded) if scratch and recorded else package
+        return package
     if recorded and backups.holds(number, recorded):
         _log.warning(
             "The files of %s are damaged (%s): its backup answers. `mondegreen models verify --restore` mends it.",
@@ -273,16 +288,14 @@ def _package(version: "ModelVersion", location: str) -> Path:
     )
 
 
-def _kept(version: "ModelVersion", package: Path, scratch: Path, backups: Backups, recorded: Checksums) -> Path:
-    """The version's backup, made of a package that was fetched whole into `scratch`; that one when it cannot be."""
+def _kept(version: "ModelVersion", package: Path, backups: Backups, recorded: Checksums) -> Path:
+    """The version's backup, made of a package that was fetched whole; that one when it cannot be."""
     try:
         with lock(lock_path("fetched")):
-            kept = backups.make(int(version.version), package, recorded, version.tags.get(DIGEST_TAG, ""))
+            return backups.make(int(version.version), package, recorded, version.tags.get(DIGEST_TAG, ""))
     except RegistryError as error:
         _log.warning("It is fetched again the next time. %s", error.problem)
         return package
-    shutil.rmtree(scratch, ignore_errors=True)
-    return kept
 
 
 def _last_known(name: str) -> Path | None:
