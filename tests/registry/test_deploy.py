@@ -78,6 +78,17 @@ def test_a_rollback_goes_one_further_back_each_time_and_never_to_what_was_rolled
         desk.rollback(to="@champion")
 
 
+def test_after_a_rollback_to_what_was_taken_back_the_champions_before_are_still_kept(light: Path) -> None:
+    desk = deployer()
+    for seed in (1, 2, 3):
+        desk.deploy_model(add(light, seed))
+    desk.rollback()
+    assert desk.rollback(to=3, reason="it was right after all").version == 3
+    with pytest.raises(RegistryError, match="it is @previous"):
+        desk.delete_version("1")
+    assert desk.rollback().version == 1
+
+
 @pytest.mark.parametrize(
     ("verdict", "code", "said"),
     [
@@ -328,3 +339,57 @@ def test_an_override_covers_the_part_that_it_names_and_no_other(light: Path) -> 
     done = desk.deploy_model("2", override=("verdict", "files"), reason="a test")
     assert done.entry and done.entry.forced and len(done.entry.details["overridden"]) == 2
     assert [note.startswith("Overridden: ") for note in desk.notes[-2:]] == [True, True]
+
+
+def test_altered_files_need_a_verdict_and_suites_of_their_own(light: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def everything_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    all_parts = ("files", "verdict", "regression")
+    deployer().deploy_model(add(light, 1))
+    add(light, 2)
+    judged = model_digest(light / "models" / "2")
+    weights(2).write_bytes(weights(1).read_bytes())
+    with pytest.raises(DeploymentRefusedError, match=f"verdict is about model {judged[:12]}") as found:
+        deployer().deploy_model("2", override=("files",), reason="a test")
+    assert [refusal.part for refusal in found.value.refusals] == ["verdict", "regression"]
+    with pytest.raises(DeploymentRefusedError, match="answers nobody"):
+        deployer().start_canary(0.1, 0.0, override=("files",), reason="a test")
+    with monkeypatch.context() as patch, pytest.raises(RegistryError, match="No space left"):
+        patch.setattr("shutil.copytree", everything_full)
+        deployer().deploy_model("2", override=all_parts, reason="a test")
+    assert codes("2") == list(all_parts)  # nothing was moved, and nothing was taken for its own
+    deployer().start_canary(0.1, 0.0, override=all_parts, reason="a test")
+    assert codes("2") == ["verdict", "regression"] and deployer().verify("2")[0].ok
+    done = deployer().deploy_model("2", override=all_parts, reason="a test")
+    assert done.entry and done.entry.outcome == "none" and done.entry.digest == model_digest(light / "models" / "1")
+    assert deployer().get_version("2").outcome == "none" and "is about model" in deployer().get_version("2").warning
+
+
+def test_altered_files_that_were_judged_and_tested_themselves_are_only_altered(light: Path) -> None:
+    (light / "params.yaml").write_text("regress: {required: true}\n")
+    other = save_folder(light / "models" / "other", 2)
+    digest = model_digest(other)
+    add(light, 1, regression=False, model_digest=digest)
+    assert codes("1") == ["digest", "regression"]
+    weights(1).write_bytes((other / "model.safetensors").read_bytes())
+    store_run(open_database(light / "var"), RegressionResults(passed=True, reason="", model=digest, suites=[]))
+    assert codes("1") == ["files"]
+
+
+def test_an_alias_that_somebody_else_gave_keeps_a_version_and_names_it(light: Path) -> None:
+    desk = deployer(keep_previous_versions=1)
+    for seed in (1, 2):
+        add(light, seed)
+    connect().set_registered_model_alias(NAME, "customer-a", "1")
+    assert desk.get_version("@customer-a").aliases == ("customer-a",)
+    with pytest.raises(RegistryError, match="it is @customer-a"):
+        desk.delete_version("1")
+    for seed in (3, 4):
+        desk.deploy_model(add(light, seed))
+    assert [version.version for version in desk.list_versions() if version.pruned] == [2]
+    assert [check.version for check in desk.verify()] == [1, 3, 4] and all(check.ok for check in desk.verify())
+    assert "@customer-a: version 1" in desk.generate_deployment_report()
+    assert stages_and_aliases()[1] == ("Archived", ["customer-a"])
+    connect().delete_registered_model_alias(NAME, "customer-a")
+    assert desk.delete_version("1").action == "delete"

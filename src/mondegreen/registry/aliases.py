@@ -200,9 +200,10 @@ class Registry:
         """Of its versions."""
         return Backups(self.folder, self.name)
 
-    def aliases(self) -> Aliases:
-        """Who holds which of our aliases. By SQL where that is possible: this is asked often."""
-        return holdings(self.name, stages=False).ours
+    def aliases(self, *, everyone: bool = False) -> Aliases:
+        """Who holds which of our aliases, or any alias at all. By SQL where that is possible: this is asked often."""
+        held = holdings(self.name, stages=False)
+        return held.aliases if everyone else held.ours
 
     def versions(self) -> "list[ModelVersion]":
         """Every version that is not deleted, newest first."""

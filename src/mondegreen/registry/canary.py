@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from mondegreen.config import Fraction
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import Registry
-from mondegreen.registry.deploy import check_override, overridden_refusals
+from mondegreen.registry.deploy import altered_tags, check_override, overridden_refusals
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger, LedgerEntry
 from mondegreen.registry.package import DIGEST_TAG
 
@@ -119,6 +119,7 @@ def start(
     before = registry.ledger.last(START)
     salt = Canary.of(before).salt if before and before.version == number else secrets.token_hex(8)
     facts = {"canary": {"share": share, "shadow": shadow, "salt": salt}}
+    registry.tag(number, altered_tags(registry, number, against))
     entry = registry.ledger.note(
         START,
         number,

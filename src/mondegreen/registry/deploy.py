@@ -14,17 +14,9 @@ from typing import Any, Literal, get_args
 from mondegreen.config import DeployParams, params_of
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
-from mondegreen.registry.ledger import CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
+from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
 from mondegreen.registry.mlflow_store import tracking_root
-from mondegreen.registry.package import (
-    DIGEST_TAG,
-    FILES_TAG,
-    PRUNED_TAG,
-    checksums,
-    from_tag,
-    packaged_model,
-    to_tag,
-)
+from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, from_tag
 from mondegreen.registry.record import (
     BASELINE_TAG,
     CHAMPION_TAG,
@@ -33,9 +25,12 @@ from mondegreen.registry.record import (
     NO_VERDICT,
     NOBODY,
     PROBLEM,
+    REGISTERED_DIGEST_TAG,
     REGRESSION_TAG,
     UNKNOWN,
+    as_they_are,
     facts_of,
+    present_digest,
 )
 from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
 
@@ -94,7 +89,9 @@ def deploy(
         return None
     found = overridden_refusals(registry, number, override)
     overridden: dict[str, Any] = {"overridden": [refusal.problem for refusal in found]} if found else {}
-    details = overridden | keep_before(registry, number, former, config)
+    altered = altered_tags(registry, number, found)
+    details = overridden | keep_before(registry, number, former, config, altered)
+    registry.tag(number, altered)
     target = promoted(aliases, number, former)
     outcome = facts_of(registry, number).get(OUTCOME_TAG, "")  # of the record: a tag alone proves nothing
     entry = move(
@@ -115,7 +112,7 @@ def check_override(override: Collection[str], reason: str) -> None:
 def overridden_refusals(
     registry: Registry, number: int, override: Collection[str], done: str = "is not deployed"
 ) -> list[Refusal]:
-    """What is against a version, all of it overridden. Files that were altered are its own from then on.
+    """What is against a version, all of it overridden. Of files that were altered see `altered_tags`.
 
     Args:
         done: what does not happen to it otherwise.
@@ -126,9 +123,12 @@ def overridden_refusals(
     found = refusals(registry, number)
     if left := [refusal for refusal in found if refusal.final or refusal.part not in override]:
         raise DeploymentRefusedError(f"{registry.name} version {number}", left, done)
-    if any(refusal.code == "files" for refusal in found):
-        _adopt(registry, number)
     return found
+
+
+def altered_tags(registry: Registry, number: int, overridden: Collection[Refusal]) -> dict[str, str]:
+    """What a version gets once nothing can refuse it any more: its files, where they were altered, are its own."""
+    return as_they_are(registry, number) if any(refusal.code == "files" for refusal in overridden) else {}
 
 
 def promoted(held: Aliases, number: int, former: int | None) -> Aliases:
@@ -137,8 +137,13 @@ def promoted(held: Aliases, number: int, former: int | None) -> Aliases:
     return others | {CHAMPION: number} | ({PREVIOUS: former} if former else {})
 
 
-def keep_before(registry: Registry, number: int, former: int | None, config: DeployParams) -> dict[str, Any]:
-    """Backups of a version and of the champion that it replaces; what the ledger's entry says of both."""
+def keep_before(
+    registry: Registry, number: int, former: int | None, config: DeployParams, altered: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Backups of a version and of the champion that it replaces; what the ledger's entry says of both.
+
+    Args: see `back_up`.
+    """
     details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
     if former and (before := registry.find(former)):
         details["former_digest"] = before.tags.get(DIGEST_TAG, "")
@@ -147,7 +152,8 @@ def keep_before(registry: Registry, number: int, former: int | None, config: Dep
         _log.warning("%s", note)
     if config.auto_backup_before_deploy:
         there = [version for version in (former, number) if version and registry.find(version)]
-        details["backups"] = [version for version in there if back_up(registry, version)]
+        tags = {number: altered}
+        details["backups"] = [version for version in there if back_up(registry, version, tags.get(version))]
         if config.backup_to_bucket:
             details["backups_in_bucket"] = registry.backups.push(details["backups"])
     return details
@@ -170,8 +176,11 @@ def against_hand(registry: Registry, number: int, former: int | None) -> list[Re
 
 def _against(registry: Registry, number: int, champion: int | None) -> list[Refusal]:
     known = facts_of(registry, number)
+    files = _files(registry, number, known)
+    if any(refusal.code == "files" for refusal in files):  # what is there was perhaps never judged
+        known = facts_of(registry, number, present_digest(registry, number))
     return [
-        *_files(registry, number, known),
+        *files,
         *_verdict(known),
         *_regression(registry, number, known),
         *_champion(known, champion),
@@ -220,7 +229,7 @@ def _is_finite(text: str) -> bool:
 
 
 def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
-    run, outcome = _last_run(registry, number, tags.get(DIGEST_TAG, "")), tags.get(REGRESSION_TAG)
+    run, outcome = _last_run(registry, number, tags), tags.get(REGRESSION_TAG)
     if run.passed if run else outcome == "pass" or (outcome == "none" and not suites_due()):
         return []
     if run:
@@ -238,11 +247,13 @@ def suites_due() -> bool:
     return suites_registered(params_of(project).regress, project)
 
 
-def _last_run(registry: Registry, number: int, digest: str) -> RegressionRun | None:
+def _last_run(registry: Registry, number: int, tags: Mapping[str, str]) -> RegressionRun | None:
     """The run that counts: the last one of these bytes, else the last one that names this version and no bytes."""
     engine = registry.ledger.engine
-    if run := latest_run(engine, digest):
+    if run := latest_run(engine, tags.get(DIGEST_TAG, "")):
         return run
+    if tags.get(REGISTERED_DIGEST_TAG):  # other bytes were registered under that name
+        return None
     name = f"{registry.name}/{number}"
     runs = list_runs(engine, limit=1000)
     return next((run for run in runs if not run.model_digest and run.model_version == name), None)
@@ -349,9 +360,13 @@ def restore(registry: Registry, number: int) -> LedgerEntry:
     return registry.note("restore", number, "; ".join(before))
 
 
-def back_up(registry: Registry, number: int) -> bool:
-    """A verified copy of a version's files; False where there are none that could be copied."""
-    tags, backups = registry.version(number).tags, registry.backups
+def back_up(registry: Registry, number: int, altered: Mapping[str, str] | None = None) -> bool:
+    """A verified copy of a version's files; False where there are none that could be copied.
+
+    Args:
+        altered: tags that it is to get, see `altered_tags`.
+    """
+    tags, backups = registry.version(number).tags | dict(altered or {}), registry.backups
     package, recorded = registry.fetch(number), from_tag(tags.get(FILES_TAG, ""))
     if recorded and registry.aliases().get(CHAMPION) == number and registry.damage(number):
         # Damaged in production. What it was is in its backup, or is lost; that must not keep a better one away.
@@ -360,15 +375,6 @@ def back_up(registry: Registry, number: int) -> bool:
         return not lost
     backups.make(number, package, recorded or checksums(package), tags.get(DIGEST_TAG, ""))
     return True
-
-
-def _adopt(registry: Registry, number: int) -> None:
-    """Files that were altered and are deployed by force are what the version is from now on."""
-    from mondegreen.speech.model_folder import model_digest
-
-    package = registry.fetch(number)
-    digest = model_digest(packaged_model(package, f"version {number}"))
-    registry.tag(number, {FILES_TAG: to_tag(checksums(package)), DIGEST_TAG: digest})
 
 
 def delete(registry: Registry, number: int, config: DeployParams, *, reason: str) -> LedgerEntry:
@@ -387,7 +393,7 @@ def require_free(registry: Registry, number: int, config: DeployParams) -> None:
     if needed := _needed(registry, config.keep_previous_versions).get(number):
         raise RegistryError(
             f"Version {number} is not deleted: it {needed}.",
-            "Deploy another one, or register another challenger, first; then it is free.",
+            "Deploy another one, register another challenger, or move its alias in MLflow first; then it is free.",
         )
 
 
@@ -395,7 +401,8 @@ def _needed(registry: Registry, keep: int) -> dict[int, str]:
     """Version to why it stays: it holds an alias, or it is one of the `keep` nearest that a rollback leads to."""
     targets = registry.rollback_targets()[: max(keep, 1)]
     found = dict.fromkeys(targets, "is a version that rollback leads to")
-    return found | {version: f"is @{alias}" for alias, version in registry.aliases().items()}
+    held = registry.aliases(everyone=True)
+    return found | {held[alias]: f"is @{alias}" for alias in sorted(held, key=ALIASES.__contains__)}  # ours, if any
 
 
 def prune(registry: Registry, keep: int) -> list[int]:

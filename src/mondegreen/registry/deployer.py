@@ -162,7 +162,7 @@ class ModelDeployer:
         with opened(name, self.folder) as registry:
             seen = registry.aliases().get(CHAMPION)
         with self._moving(name) as registry:
-            aliases = registry.aliases()
+            aliases = registry.aliases(everyone=True)
             number, former = _number_of(version_id, name, aliases), aliases.get(CHAMPION)
             if former != number and not self.notes:  # else it was settled just now, which the notes say
                 _require_champion(seen, former)
@@ -198,7 +198,7 @@ class ModelDeployer:
         """
         name = model_name or _model_of(to) or self.model_name
         with self._moving(name) as registry:
-            aliases = registry.aliases()
+            aliases = registry.aliases(everyone=True)
             former = aliases.get(CHAMPION)
             if champion is not None:
                 _require_champion(champion, former)
@@ -248,7 +248,7 @@ class ModelDeployer:
     def get_version(self, version_id: str | int) -> versions.Version:
         """One version. Raises RegistryError when there is none."""
         with self._version(version_id) as (registry, number):
-            return versions.describe(registry, registry.version(number), registry.aliases())
+            return versions.describe(registry, registry.version(number), registry.aliases(everyone=True))
 
     def refusals(self, version_id: str | int) -> list[deploy.Refusal]:
         """What keeps a version from production now."""
@@ -264,7 +264,7 @@ class ModelDeployer:
     def diff(self, first: str | int, second: str | int) -> list[versions.Difference]:
         """What two versions of one model differ in."""
         with self._version(first) as (registry, number):
-            return versions.diff(registry, number, _number_of(second, registry.name, registry.aliases()))
+            return versions.diff(registry, number, _number_of(second, registry.name, registry.aliases(everyone=True)))
 
     def verify(
         self,
@@ -285,7 +285,7 @@ class ModelDeployer:
         """
         name = model_name or _model_of(version_id) or self.model_name
         with self._moving(name) if restore or back_up else self._reading(name) as registry:
-            aliases = registry.aliases()
+            aliases = registry.aliases(everyone=True)
             wanted = sorted(set(aliases.values())) if version_id is None else [_number_of(version_id, name, aliases)]
             if restore and self.config.backup_to_bucket:
                 registry.backups.pull(wanted)
@@ -295,7 +295,7 @@ class ModelDeployer:
         """Deletes a version with its files. Raises RegistryError when it holds an alias or rollback leads to it."""
         name = _model_of(version_id) or self.model_name
         with self._moving(name) as registry:
-            number = _number_of(version_id, name, registry.aliases())
+            number = _number_of(version_id, name, registry.aliases(everyone=True))
             return deploy.delete(registry, number, self.config, reason=reason)
 
     def check_deletable(self, version_id: str | int) -> None:
@@ -347,7 +347,7 @@ class ModelDeployer:
     def _version(self, version_id: str | int) -> Iterator[tuple[Registry, int]]:
         """For who only looks at a version: its registered model, and its number."""
         with self._reading(_model_of(version_id)) as registry:
-            yield registry, _number_of(version_id, registry.name, registry.aliases())
+            yield registry, _number_of(version_id, registry.name, registry.aliases(everyone=True))
 
 
 def verdict_of(given: Verdict | Mapping[str, Any] | None) -> tuple[Verdict | None, str]:

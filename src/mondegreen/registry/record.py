@@ -17,7 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
+from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder
+from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, checksums, packaged_model, to_tag
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -31,6 +33,8 @@ CHAMPION_TAG = "champion.at.verdict"
 # A tag though the record has it: it must not be overlooked.
 LLM_TAG = "LLM_REFERENCES"
 REGRESSION_TAG = "regression"  # only a tag: it is no part of the verdict
+# Of a version whose files were altered and deployed all the same: the digest of the model that was registered.
+REGISTERED_DIGEST_TAG = "digest.registered"
 COPIES = (OUTCOME_TAG, CHAMPION_TAG, LLM_TAG)  # tags that repeat the record
 # In the record; tags of versions that an earlier release registered.
 VERDICT_TAG, JUDGED_TAG, BASELINE_TAG = "verdict.sha256", "verdict.model", "verdict.baseline"
@@ -105,13 +109,69 @@ class VerdictTags:
         }
 
 
-def facts_of(registry: Registry, number: int) -> Facts:
+def facts_of(registry: Registry, number: int, present: str | None = None) -> Facts:
     """`facts` of a version by its number. Raises RegistryError when there is none."""
-    return facts(registry, registry.version(number))
+    return facts(registry, registry.version(number), present)
 
 
-def facts(registry: Registry, version: "ModelVersion") -> Facts:
-    """The tags of a version and what its record says; without proof, see the module, its outcome is "none"."""
+def facts(registry: Registry, version: "ModelVersion", present: str | None = None) -> Facts:
+    """The tags of a version and what its record says; without proof, see the module, its outcome is "none".
+
+    Args:
+        present: digest of the model in its files, where they are not those of its tags.
+    """
+    found = _with_record(registry, version)
+    if present is None and REGISTERED_DIGEST_TAG not in found:
+        return found
+    return _of_present(found, found.get(DIGEST_TAG, "") if present is None else present)
+
+
+def _of_present(known: Facts, present: str) -> Facts:
+    """Of another model than was registered neither verdict nor suites say anything."""
+    registered = known.get(REGISTERED_DIGEST_TAG) or known.get(DIGEST_TAG) or UNKNOWN
+    if present == registered:
+        return known
+    found = known | {DIGEST_TAG: present, REGISTERED_DIGEST_TAG: registered}
+    if known.get(REGRESSION_TAG) != "none":  # there were no suites, whatever the bytes
+        found[REGRESSION_TAG] = ""
+    judged = known.get(JUDGED_TAG) or registered
+    if judged == present or known.get(OUTCOME_TAG, NO_VERDICT) == NO_VERDICT:
+        return found
+    problem = f"Its verdict is about model {judged[:12]}, and its files hold {present[:12]}."
+    return found | {OUTCOME_TAG: NO_VERDICT, PROBLEM: problem}
+
+
+def present_digest(registry: Registry, number: int) -> str:
+    """The digest of the model that lies in the files of a version; `UNKNOWN` where it cannot be read."""
+    from mondegreen.speech.model_folder import model_digest
+
+    try:
+        return model_digest(packaged_model(registry.fetch(number), f"version {number}"))
+    except MondegreenError:
+        return UNKNOWN
+
+
+def as_they_are(registry: Registry, number: int) -> Facts:
+    """Tags by which files that were altered are what a version is from now on. What was judged stays what it was.
+
+    Raises:
+        RegistryError: nobody can say which model they hold.
+    """
+    tags, present = registry.version(number).tags, present_digest(registry, number)
+    if present == UNKNOWN:
+        raise RegistryError(
+            f"The altered files of version {number} hold no model that could be loaded.",
+            "`mondegreen models verify --restore` brings files back from a backup; else register the model again.",
+        )
+    registered = tags.get(REGISTERED_DIGEST_TAG) or tags.get(DIGEST_TAG) or UNKNOWN
+    return {
+        FILES_TAG: to_tag(checksums(registry.fetch(number))),
+        DIGEST_TAG: present,
+        REGISTERED_DIGEST_TAG: "" if present == registered else registered,
+    }
+
+
+def _with_record(registry: Registry, version: "ModelVersion") -> Facts:
     tags = dict(version.tags)
     if not (digest := tags.pop(RECORD_TAG, "")):
         return tags  # of an earlier release, or registered by hand

@@ -64,7 +64,7 @@ class Version(BaseModel):
 
 def list_versions(registry: Registry, limit: int | None = None) -> list[Version]:
     """Versions, newest first."""
-    aliases = registry.aliases()
+    aliases = registry.aliases(everyone=True)
     return [describe(registry, version, aliases) for version in registry.versions()[:limit]]
 
 
@@ -197,7 +197,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 def render_report(registry: Registry, config: DeployParams) -> str:
     """Aliases, versions, backups and the whole ledger as Markdown."""
     versions, backups = list_versions(registry), registry.backups
-    held = [f"- @{alias}: version {number}" for alias, number in registry.aliases().items()]
+    held = [f"- @{alias}: version {number}" for alias, number in registry.aliases(everyone=True).items()]
     lines = [
         f"# Deployments of {registry.name}",
         "",
