@@ -1,6 +1,7 @@
 """`mondegreen models` and `doctor`: what they print, their exit codes, and JSON for programs."""
 
 import json
+import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime
@@ -139,6 +140,9 @@ def test_shadow_lets_both_hear_what_the_service_kept(project: Path) -> None:
     given = of("models", "shadow", "2", "--audio", "a.wav", "--audio", "b.wav")
     assert given["changed"] == kept["changed"]
     assert [note.split(" for ")[0] for note in given["notes"]] == ["The error detector is not calibrated"]
+    os.utime("a.wav", (0, 0))
+    (differs,) = of("models", "shadow", "2", "--audio", "a.wav", "--audio", "b.wav", "--limit", "1")["examples"]
+    assert differs["path"] == "b.wav"
     assert of("models", "shadow", "@champion")["changed"] == 0
     text = " ".join(run("models", "shadow", "2").stdout.split())
     assert "2 recordings" in text and "transcripts differ" in text and "models:/fine-tuned-stt/2" in text

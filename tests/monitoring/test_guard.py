@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from mondegreen.config import DeployParams, Params
 from mondegreen.db import open_database, transaction
@@ -18,7 +18,7 @@ from mondegreen.monitoring.comparing import ShadowPair, log_pairs
 from mondegreen.monitoring.guard import Guarded, GuardReport, guard, look_at_canary, watch_guard
 from mondegreen.registry.canary import START, Canary, running, stop
 from mondegreen.registry.ledger import Ledger
-from mondegreen.tables import InferenceRow
+from mondegreen.tables import DeploymentRow, InferenceRow
 from tests.monitoring.inferences import NOW
 from tests.monitoring.listener import OK, listening
 
@@ -262,6 +262,30 @@ def test_killed_between_the_stop_and_the_alert_it_alerts_at_the_next_look(servic
     assert len(server.requests) == 1 and service.actions().count("canary stop") == 1
 
 
+def test_every_alert_of_the_week_that_the_webhook_missed_is_sent_whatever_was_moved_since(service: Service) -> None:
+    for _ in range(3):
+        service.answered(service.canary(), 400, score=0.9)
+        service.killed = True
+        with pytest.raises(KeyboardInterrupt):
+            service.look()
+    service.killed = False
+    with transaction(service.engine) as session:
+        stops = select(DeploymentRow).where(DeploymentRow.action == "canary stop").order_by(DeploymentRow.id)
+        session.scalars(stops).all()[0].at -= timedelta(days=8)
+    held = {"champion": 1, "challenger": 2}
+    service.ledger.note(
+        "put back", 1, details={"before": held, "after": held, "promoted": 3}, reason="It was put back."
+    )
+    service.canary()
+    stop(service.ledger, reason="lunch")
+    with webhook() as server:
+        for _ in range(2):
+            service.look(webhook=server.url, cooldown_hours=0)
+    (body,) = [json.loads(body) for _, body in server.requests]
+    told = [alert["metric"].partition(", ledger entry ")[0] for alert in body["alerts"]]
+    assert told == ["canary of version 2", "canary of version 2", "promotion by hand of version 3"]
+
+
 def test_somebody_elses_stop_is_not_announced(service: Service) -> None:
     service.canary()
     stop(service.ledger, reason="lunch")
@@ -294,6 +318,15 @@ def test_a_new_champion_is_taken_back_when_it_is_worse_and_that_is_allowed(
     if proven:
         assert deployed.ledger.entries()[-1].reason.startswith("guard: Version 2 is worse")
         assert deployed.look(roll_back=True).deployment.decision == "nothing to guard"
+
+
+def test_a_champion_that_was_promoted_by_hand_is_taken_back_too(service: Service) -> None:
+    service.heard("m1", 1000)
+    service.deploy(2, 1, action="by hand")
+    service.heard("m2", 400, score=0.6)
+    tried = {"before": {"champion": 3}, "after": {"champion": 2, "challenger": 2}, "promoted": 3}
+    service.ledger.note("put back", 2, details=tried)  # which leaves the champion what it is
+    assert service.look(roll_back=True).deployment.decision == "rolled back"
 
 
 def test_margins_are_what_may_be_lost(deployed: Service) -> None:

@@ -1,5 +1,6 @@
 """Two models over the same recordings: what is counted as disagreement, and which recordings there are."""
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import soundfile
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Params
 from mondegreen.errors import UsageError
-from mondegreen.monitoring.shadow import kept_recordings, shadow
+from mondegreen.monitoring.shadow import kept_recordings, newest, shadow
 from mondegreen.monitoring.tracker import Inference, MetadataTracker
 from mondegreen.records import Word
 from mondegreen.scoring.wer import count_words
@@ -101,6 +102,17 @@ def test_where_the_champion_hears_no_word_there_is_no_rate(recordings: list[Path
 def test_without_recordings_it_says_how_to_get_some(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="transcribe --log"):
         compare([], tmp_path)
+
+
+def test_of_recordings_that_are_named_the_newest_are_those_that_were_written_last(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.wav" for name in "abc"]
+    for age, file in zip((9, 1, 5), files, strict=True):
+        file.write_bytes(b"")
+        os.utime(file, (1e9 - age, 1e9 - age))
+    a, b, c = files
+    assert newest(iter(files), 2) == [b, c] and newest(files, 9) == [b, c, a] and newest(files, None) == files
+    gone = tmp_path / "gone.wav"
+    assert newest([*files, gone], 2) == [gone, b]  # who hears it says that it is not there
 
 
 def test_the_audio_that_the_service_kept_is_found_newest_first(recordings: list[Path], tmp_path: Path) -> None:

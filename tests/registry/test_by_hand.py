@@ -10,6 +10,8 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.config import Params
+from mondegreen.monitoring.guard import look_at_deployment
 from mondegreen.registry.ledger import Ledger
 from mondegreen.registry.recovery import external_changes
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
@@ -53,6 +55,19 @@ def test_with_proof_it_becomes_champion_and_the_ledger_says_so(light: Path, prom
     assert (entry.action, entry.version, entry.former, entry.who) == ("by hand", 2, 1, "unknown")
     assert entry.details["backups"] == [1, 2] and entry.outcome == "pass" and entry.digest
     assert desk.rollback().version == 1
+
+
+@WAYS
+def test_the_guard_watches_who_was_promoted_by_hand_and_not_who_goes_back_by_hand(light: Path, promote: Any) -> None:
+    filled(light)
+    promote(2)
+    deployer().settle()
+    ledger = Ledger.open(light / "var", NAME)
+    found = look_at_deployment(ledger, Params())
+    assert (found.decision, found.version, found.former) == ("too few", 2, 1)
+    promote(1)
+    deployer().settle()
+    assert look_at_deployment(ledger, Params()).decision == "nothing to guard"
 
 
 @WAYS

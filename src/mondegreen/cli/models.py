@@ -225,14 +225,14 @@ def shadow(
     """
     from mondegreen.cli.transcribe import expanded
     from mondegreen.config import params_of
-    from mondegreen.monitoring.shadow import SELECTED
+    from mondegreen.monitoring.shadow import SELECTED, newest
     from mondegreen.monitoring.shadow import shadow as compare
     from mondegreen.speech.corpus_transcription import load_for_many
 
     found, params = deployer(name, store), params_of()
     champion, candidate = (found.get_version(one).uri for one in (against, version))
     if audio:
-        recordings, missing, notes = list(expanded(audio))[:limit], 0, []
+        recordings, missing, notes = newest(expanded(audio), limit), 0, []
     else:
         recordings, missing = _kept(found.folder, since, limit)
         notes = [SELECTED]

@@ -6,7 +6,7 @@ test may be looked at as often as one likes, see `evidence`. `settle` puts back 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +20,13 @@ from mondegreen.monitoring.comparing import Compared, VersionComparison, compare
 from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.canary import STOP, Canary, over, started
 from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
-from mondegreen.registry.recovery import PUT_BACK, external_changes
+from mondegreen.registry.recovery import BY_HAND, PUT_BACK, external_changes
 from mondegreen.tables import AlertRow
 
 Decision = Literal["nothing to guard", "too few", "fine", "worse", "stopped", "rolled back"]
 BY_GUARD = "guard: "  # how the reason of an entry begins that the guard made
 _ROLLBACK = "rollback"
+_OWED_FOR = timedelta(days=7)  # who names a webhook later need not hear of all that ever was
 
 
 class GuardReport(MonitorRecord):
@@ -141,7 +142,7 @@ def guard(
     """
     ledger, now = Ledger(engine, model_name), now or datetime.now(UTC)
     make = moves or (lambda: Moves(model_name, params, folder))
-    _announce(ledger, params, now, again=True)
+    announce(ledger, params, now)
     canary, first = look_at_canary(ledger, params)
     if canary and first.worse:
         first = _stop_canary(ledger, canary, first, params, make, now)
@@ -198,7 +199,7 @@ def _stop_canary(
         raise
     if not done:  # somebody was faster, and says so
         return found
-    _announce(ledger, params, now)
+    _say(ledger, params, now)
     return found.model_copy(update={"decision": "stopped", "text": f"The canary is stopped. {found.text}"})
 
 
@@ -213,31 +214,46 @@ def _take_back(
     except RegistryError:
         _warn(ledger, found, params, now)
         raise
-    _announce(ledger, params, now)
+    _say(ledger, params, now)
     text = f"Rolled back to version {found.former}. {found.text}"
     return found.model_copy(update={"decision": "rolled back", "text": text})
 
 
-def _announce(ledger: Ledger, params: Params, now: datetime, again: bool = False) -> None:
-    """Alerts of what the guard did last, by its entry in the ledger: so it can be said after a kill, and is said once.
-
-    Args:
-        again: only if there is a webhook that has not had it: the guard was killed before, or the webhook was away.
-    """
+def _say(ledger: Ledger, params: Params, now: datetime) -> None:
+    """Alerts of what the guard did just now."""
     entry = ledger.last(STOP, _ROLLBACK)
-    if entry is None or not entry.reason.startswith(BY_GUARD):
+    if entry and (alert := _alert_of(entry, params)):
+        notify(ledger.engine, [alert], params.monitor, now)
+
+
+def announce(ledger: Ledger, params: Params, now: datetime | None = None) -> None:
+    """Alerts of what the guard did and of what was put back in the last week, once each, where there is a webhook.
+
+    They follow from the ledger: so they are sent also when the guard was killed after its move, or when the webhook was
+    away, whatever was moved since. Raises CaseError.
+    """
+    if not params.monitor.webhook:
         return
+    recent = [entry for entry in ledger.entries() if entry.at >= datetime.now(UTC) - _OWED_FOR]
+    alerts = [alert for entry in recent if (alert := _alert_of(entry, params)) and _is_owed(ledger, alert.metric)]
+    notify(ledger.engine, alerts, params.monitor, now or datetime.now(UTC))
+
+
+def _alert_of(entry: LedgerEntry, params: Params) -> Check | None:
+    """The alert of an entry, which names it; None where nobody waits for one."""
+    if entry.action == PUT_BACK:
+        what, text = f"promotion by hand of version {entry.details['promoted']}", entry.reason
+        return _alert(f"{what}, ledger entry {entry.id}", text, "`mondegreen models history` shows it.", params)
+    if entry.action not in (STOP, _ROLLBACK) or not entry.reason.startswith(BY_GUARD):
+        return None
     stopped = entry.action == STOP
-    version = entry.version if stopped else entry.former
-    metric = f"{'canary' if stopped else 'deployment'} of version {version}, ledger entry {entry.id}"
-    if again and not (params.monitor.webhook and owed(ledger, metric)):
-        return
+    what = f"canary of version {entry.version}" if stopped else f"deployment of version {entry.former}"
     done = "The canary is stopped." if stopped else f"Rolled back to version {entry.version}."
     text = f"{done} {entry.reason.removeprefix(BY_GUARD)}"
-    alert(ledger, metric, text, "See what it mishears, and train another.", params, now)
+    return _alert(f"{what}, ledger entry {entry.id}", text, "See what it mishears, and train another.", params)
 
 
-def owed(ledger: Ledger, metric: str) -> bool:
+def _is_owed(ledger: Ledger, metric: str) -> bool:
     """Whether the webhook has not had an alert yet. Raises CaseError."""
     with reading(ledger.engine) as session:
         sent = select(AlertRow.id).where(AlertRow.metric == metric, AlertRow.delivered.is_(True)).limit(1)
@@ -247,12 +263,12 @@ def owed(ledger: Ledger, metric: str) -> bool:
 def _warn(ledger: Ledger, found: GuardReport, params: Params, now: datetime) -> None:
     """Alerts of what is worse and stays."""
     undo = "`mondegreen models canary stop`" if found.subject == "canary" else "`mondegreen models rollback`"
-    alert(ledger, f"{found.subject} of version {found.version}", found.text, f"{undo} takes it back.", params, now)
+    alert = _alert(f"{found.subject} of version {found.version}", found.text, f"{undo} takes it back.", params)
+    notify(ledger.engine, [alert], params.monitor, now)
 
 
-def alert(ledger: Ledger, metric: str, text: str, next_step: str, params: Params, now: datetime) -> None:
-    """Tells people of an entry of the ledger, in the log and by the webhook. Raises CaseError."""
-    alert = Check(
+def _alert(metric: str, text: str, next_step: str, params: Params) -> Check:
+    return Check(
         metric=metric,
         status="alert",
         value=None,
@@ -261,18 +277,22 @@ def alert(ledger: Ledger, metric: str, text: str, next_step: str, params: Params
         detail=text,
         next_step=next_step,
     )
-    notify(ledger.engine, [alert], params.monitor, now)
 
 
 def _last_deployment(ledger: Ledger) -> LedgerEntry | None:
-    """The entry that made the champion what it is, if that was a deployment; a rollback is watched by nobody."""
-    entries = ledger.entries()
-    if not entries:
-        return None
-    champion = entries[-1].after.get(CHAMPION)
-    moved = [entry for entry in entries if entry.after.get(CHAMPION) != entry.before.get(CHAMPION)]
-    last = moved[-1] if moved else None
-    return last if last and last.action == "deploy" and last.version == champion else None
+    """The entry that made the champion what it is, if that was a deployment or a first promotion by hand.
+
+    A rollback is watched by nobody, nor is who goes back by hand. Of a promotion by hand the registry had the new
+    champion before its entry was made, so what counts is who was champion after each.
+    """
+    last, champion = None, None
+    served: set[int | None] = set()
+    for entry in ledger.entries():
+        if (now := entry.after.get(CHAMPION)) != champion:
+            back = entry.action == BY_HAND and now in served
+            last, champion = (None if back else entry), now
+            served.add(now)
+    return last if last and last.action in ("deploy", BY_HAND) and last.version == champion else None
 
 
 def settle(engine: Engine, params: Params, folder: Path) -> list[str]:
@@ -285,20 +305,12 @@ def settle(engine: Engine, params: Params, folder: Path) -> list[str]:
         CaseError: the ledger cannot be written.
     """
     name, said = params.register_.model_name, []
-    if external_changes(name, folder):
-        from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
+    try:
+        if external_changes(name, folder):
+            from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
-        config = DeploymentConfig.from_params(params)
-        said = ModelDeployer(config, model_name=name, local_storage_dir=folder).settle()
-    announce(Ledger(engine, name), params)
+            config = DeploymentConfig.from_params(params)
+            said = ModelDeployer(config, model_name=name, local_storage_dir=folder).settle()
+    finally:  # also while the registry is away: the ledger says what is owed
+        announce(Ledger(engine, name), params)
     return said
-
-
-def announce(ledger: Ledger, params: Params) -> None:
-    """Alerts of what was put back last, once; where the webhook was away, again at the next call. Raises CaseError."""
-    entry = ledger.last(PUT_BACK)
-    if entry is None:
-        return
-    metric = f"promotion by hand of version {entry.details['promoted']}, ledger entry {entry.id}"
-    if params.monitor.webhook and owed(ledger, metric):
-        alert(ledger, metric, entry.reason, "`mondegreen models history` shows it.", params, datetime.now(UTC))

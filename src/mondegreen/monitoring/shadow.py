@@ -1,6 +1,7 @@
 """Shadow: champion and another version transcribe the same recordings. Where do they disagree? No references."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -101,6 +102,16 @@ def kept_recordings(
         except CaseError:
             missing += 1
     return found, missing
+
+
+def newest(recordings: Iterable[Path], limit: int | None) -> list[Path]:
+    """So many of the recordings, those that were written last first; all as they come when `limit` is None.
+
+    One that is not there counts as the newest: whoever hears it says so.
+    """
+    if limit is None:
+        return list(recordings)
+    return sorted(recordings, key=lambda path: -path.stat().st_mtime if path.exists() else -math.inf)[:limit]
 
 
 def shadow(
