@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from mondegreen.errors import UsageError
 from mondegreen.registry.doctor import examine
@@ -89,6 +90,38 @@ def test_what_finds_no_room_is_computed_each_time(tmp_path: Path, monkeypatch: p
             assert cache.get_or_compute(str(key), lambda key=key: compute(key))[0, 0] == key
     assert computed == [0, 1, 2, 3, 2, 3, 2, 3]
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) <= 9_000
+
+
+def test_a_disk_that_fills_up_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As safetensors says it, and as the system does where a damaged shard cannot be put aside."""
+    damaged = FeatureCache("e", tmp_path).folder / "a.safetensors"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half")
+
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    def kept(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    monkeypatch.setattr(Path, "replace", kept)
+    cache = FeatureCache("e", tmp_path)
+    for key in "abc":
+        assert cache.get_or_compute(key, lambda: torch.ones(10, 2)).sum() == 20
+        cache.flush()
+    assert sorted(tmp_path.rglob("*.*")) == [damaged]
+    assert [record.message.count("No space left") for record in caplog.records] == [0, 1]
+
+
+def test_everybody_may_read_the_shards(tmp_path: Path) -> None:
+    cache = FeatureCache("e", tmp_path)
+    cache.put("a", torch.ones(10, 2))
+    cache.flush()
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.safetensors")] == [0o644]
 
 
 @pytest.mark.parametrize("written", ["much", "-1", "nan", "inf"])

@@ -62,6 +62,15 @@ def test_a_clip_of_3280_samples_is_long_enough(recordings: Recordings, tmp_path:
     assert len(clips) == 1 and not left_out
 
 
+def test_features_that_are_kept_let_no_damaged_recording_teach(recordings: Recordings, tmp_path: Path) -> None:
+    good, damaged = tone_example(tmp_path, "ab"), tone_example(tmp_path, "cd")
+    assert len(preflight([good, damaged], recordings)[0]) == 2
+    Path(damaged.path).write_bytes(Path(damaged.path).read_bytes()[:-2000])
+    for cache in (recordings.cache, None):
+        clips, left_out = preflight([good, damaged], Recordings(recordings.base, cache, max_missing_share=0.01))
+        assert [clip.example for clip in clips] == [good] and [row.reason for row in left_out] == ["truncated"]
+
+
 def test_nothing_left_is_an_error_that_says_why(recordings: Recordings, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"None of the 1[\s\S]*holds no word"):
         preflight([tone_example(tmp_path, "ab", text="!")], recordings)

@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mondegreen.config import Params, TrainParams
+from mondegreen.config import AudioParams, Params, TrainParams
 from mondegreen.errors import TrainingError
 from mondegreen.records import Epoch, Example
+from mondegreen.speech import training
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.training import history_of, out_of_patience
+from mondegreen.speech.training import history_of, out_of_patience, run_key
 from mondegreen.speech.training_checkpoints import is_whole, newest_whole, seal
 from tests.speech.tones import tone_corpus
 from tests.support.ports import closed_port
@@ -83,6 +85,8 @@ def test_kill_9_and_a_rerun_give_what_an_uninterrupted_run_gives(project: Path) 
     assert same(resumed, whole)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert ["seconds" in row for row in rows] == [False] * 3 + [True] * 3
+    trained_here = sum(row.get("seconds", 0) for row in rows)
+    assert resumed.seconds_per_sample >= trained_here / (3 * len(corpus(project)[1]))  # not over all six epochs
     assert not list(Path("checkpoints").iterdir())
 
 
@@ -90,6 +94,43 @@ def _reached(number: int) -> bool:
     """Whether a sealed checkpoint of this epoch is there."""
     states = [path.parent / "trainer_state.json" for path in Path("checkpoints").glob("*/*/complete.json")]
     return any(len(history_of(json.loads(path.read_text())["log_history"])) >= number for path in states)
+
+
+def test_processes_that_do_not_see_each_others_files_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from mondegreen.errors import TrainingError\nfrom mondegreen.speech import training_checkpoints as found\n"
+        "found._SHOWN = 0.2\nfound.check_shared(Path('shared'))\n"
+        "try:\n    found.check_shared(Path(sys.argv[1]))\n"
+        "except TrainingError as error:\n    print(error.problem)\n"
+    )
+    environment = {
+        **os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "ACCELERATE_USE_CPU": "1", "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(closed_port()),
+    }  # fmt: skip
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, f"own-{rank}"], cwd=tmp_path, stdout=subprocess.PIPE,
+                         env={**environment, "RANK": rank, "LOCAL_RANK": rank}, text=True)
+        for rank in "01"
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in started]
+    assert "writes into own-0 is not seen by process 1 of 2; nothing was trained" in said[0]
+    assert "is not seen by process 1 of 2; nothing was trained" in said[1]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_what_decides_which_steps_are_taken_is_a_part_of_the_key(project: Path, monkeypatch) -> None:
+    examples = tone_corpus(project / "audio")[:2]
+
+    def key(**audio: object) -> str:
+        return run_key(Params(audio=AudioParams.model_validate(audio)), "digest", examples, examples)
+
+    keys = [key(), key(max_duration=20), key(max_missing_share=0.3), key(max_duration=20, max_missing_share=0.3)]
+    monkeypatch.setattr(training, "processes", lambda: SimpleNamespace(num_processes=2))
+    keys.append(key())
+    assert len(set(keys)) == 5
+    monkeypatch.setattr(training, "processes", lambda: SimpleNamespace(num_processes=1))
+    assert key(max_duration=30, max_missing_share=0.1, min_words=2) == keys[0]
 
 
 @pytest.mark.slow

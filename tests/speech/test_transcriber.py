@@ -85,6 +85,25 @@ def test_cached_features_change_nothing(folder: Path, tmp_path: Path, monkeypatc
         assert model.cache.hits == expected_hits
 
 
+def test_of_a_damaged_recording_cached_features_hide_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = _noise(tmp_path / "whole.flac", 5.0, 1, rate=22_050).read_bytes()
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole[: int(len(whole) * 0.96)])
+
+    def hears(**settings: float) -> Transcription | Failure:
+        model = BaselineSTTModel(str(folder), cached=True, runtime="torch", **settings)
+        return next(model.transcribe_many([cut]))
+
+    cold, warm = hears(), hears()
+    assert isinstance(cold, Transcription) and cold.warnings and cold.duration < 4.9
+    assert warm.model_dump(exclude={"real_time_factor"}) == cold.model_dump(exclude={"real_time_factor"})
+    refused = hears(max_missing_share=0.01)
+    assert isinstance(refused, Failure) and refused.reason == "truncated"
+
+
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/no/where", "a/b/c"])
 def test_a_wrong_name_says_what_a_name_may_be(name: str) -> None:
     with pytest.raises(UsageError, match="hub name"):

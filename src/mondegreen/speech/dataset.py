@@ -66,12 +66,16 @@ class Recordings:
         return self.cache.get_or_compute(example.sha256, lambda: encode(self.base, self.waveform(example)))
 
     def frames(self, example: Example) -> int:
-        """Number of frames; computes and keeps the features when there is a cache. Raises AudioError."""
+        """Number of frames; computes and keeps the features when there is a cache. Raises AudioError.
+
+        The recording is decoded even where its features are there: whether it may be heard is no part of them.
+        """
         if example.sha256 not in self._frames:
+            waveform = self.waveform(example)
             self._frames[example.sha256] = (
-                num_frames(self.base.network, len(prepared(self.base.settings, self.waveform(example))))
+                num_frames(self.base.network, len(prepared(self.base.settings, waveform)))
                 if self.cache is None
-                else len(self.features(example))
+                else len(self.cache.get_or_compute(example.sha256, lambda: encode(self.base, waveform)))
             )
         return self._frames[example.sha256]
 

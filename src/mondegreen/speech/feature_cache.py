@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from mondegreen.errors import UsageError
+from mondegreen.files import readable_by_all
 from mondegreen.speech.audio import DECODING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ CACHE_FOLDER = Path("var/features")
 _ROOM = "MONDEGREEN_FEATURES_GB"
 _ROOM_GB = 20.0  # an hour of audio takes 370 MB
 _SHARD_BYTES = 64 * 2**20
+_UNKEPT = "%s %s: features that find no room are computed each time they are needed."
 logger = logging.getLogger(__name__)
 
 
@@ -96,18 +98,26 @@ class FeatureCache:
         return features
 
     def flush(self) -> None:
-        """Writes what is pending as one shard."""
+        """Writes what is pending as one shard; where that cannot be, nothing more is kept."""
         from safetensors.torch import save_file
 
         pending, size = self._pending, self._pending_bytes
         self._pending, self._pending_bytes = {}, 0
         if not pending or not self._make_room(size):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = uuid.uuid4().hex
         temporary, path = self.folder / f".{name}.tmp", self.folder / f"{name}.safetensors"
-        save_file(pending, temporary)
-        temporary.replace(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(pending, temporary)
+            readable_by_all(temporary)
+            temporary.replace(path)
+        except (SafetensorError, OSError) as error:  # a full disk, mostly
+            with suppress(OSError):
+                temporary.unlink()
+            self._full = True
+            logger.warning(_UNKEPT, self.folder, f"cannot be written: {error}")
+            return
         self._open(path)
         self._use(path)
 
@@ -121,8 +131,7 @@ class FeatureCache:
                 excess -= found.st_size
         self._full = excess > 0
         if self._full:
-            said = "%s is full (%s, %.3g GB): features that find no room are computed each time they are needed."
-            logger.warning(said, self.root, _ROOM, self._room / 1e9)
+            logger.warning(_UNKEPT, self.root, f"is full ({_ROOM}, {self._room / 1e9:.3g} GB)")
         return not self._full
 
     def _use(self, path: Path) -> None:
@@ -135,8 +144,10 @@ class FeatureCache:
         try:
             shard: Any = safe_open(path, framework="pt")
             self._shards.update(dict.fromkeys(shard.keys(), (path, shard)))
-        except FileNotFoundError:
-            return  # another process made room
+        except FileNotFoundError:  # another process made room, or it may not be read
+            if path.exists():
+                logger.warning("%s cannot be read; its features are computed anew.", path)
         except (SafetensorError, OSError) as error:
             logger.warning("%s is damaged (%s); its features are computed anew.", path, error)
-            path.replace(path.with_suffix(".damaged"))
+            with suppress(OSError):  # a folder that is not ours
+                path.replace(path.with_suffix(".damaged"))

@@ -33,6 +33,7 @@ from mondegreen.speech.saving import merged_at, refuse_own_folder, save_adapter_
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
 from mondegreen.speech.training import DevScore, DevSet, OnEpoch, in_bfloat16, run_key
 from mondegreen.speech.training import train as run_training
+from mondegreen.speech.training_checkpoints import check_shared
 from mondegreen.speech.upper_layers import LowerOutputs, frozen_layers, outputs_can_be_kept, upper
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class FinetuneResult:
     model_digest: str
     left_out: list[Problem]
     notes: list[str]
-    seconds_per_sample: float  # training time for one clip in one epoch, dev evaluation included
+    seconds_per_sample: float  # training time for one clip in one epoch, dev included; 0: all were trained before
     peak_memory_mib: float
 
     @property
@@ -93,10 +94,12 @@ def finetune(
         on_epoch: called after each epoch.
 
     Raises:
-        TrainingError: nothing to train on or to judge by, a loss that is no number, or a merge that changes the model.
+        TrainingError: nothing to train on or to judge by, a loss that is no number, a merge that changes the model, or
+            processes that do not see each other's files.
         UsageError: `output` is the folder of `base`, or of what it stands on; nothing was trained.
     """
     refuse_own_folder(str(base.folder), output)
+    check_shared(checkpoints)
     prepared = _prepare(base, train, dev, retention, params)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
@@ -112,15 +115,30 @@ def finetune(
             warnings.simplefilter("ignore", FutureWarning)  # transformers 5.23 has another name, 5.0 has not
             cast(Any, learner).gradient_checkpointing_enable({"use_reentrant": False})
     module = FeatureCTC(learner, encoder, bfloat16=in_bfloat16(params))
-    started = time.perf_counter()
-    history = run_training(module, dataset, dev_set, params, folder, on_epoch)
-    seconds = (time.perf_counter() - started) / (len(prepared.clips) * len(history))
+    history, seconds = _timed(module, dataset, dev_set, params, folder, on_epoch)
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
     result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
     result = replace(result, notes=[*masks, *result.notes])
     if processes().is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _timed(
+    module: FeatureCTC, dataset: ClipDataset, dev: DevSet, params: Params, folder: Path, on_epoch: OnEpoch | None
+) -> tuple[list[Epoch], float]:
+    """The history of the training, and its seconds for one clip in one epoch, of those that were trained here."""
+    here = 0
+
+    def count(row: dict[str, Any]) -> None:
+        nonlocal here
+        here += "seconds" in row
+        if on_epoch:
+            on_epoch(row)
+
+    started = time.perf_counter()
+    history = run_training(module, dataset, dev, params, folder, count)
+    return history, (time.perf_counter() - started) / (len(dataset) * here) if here else 0.0
 
 
 def trains_encoder(params: Params) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mondegreen.config import Params, Seconds
+from mondegreen.config import AudioParams, Params, Seconds
 from mondegreen.errors import TrainingError, VocabularyError
 from mondegreen.files import readable_by_all
 from mondegreen.progress import Bar
@@ -416,5 +416,11 @@ def run_key(params: Params, base_digest: str, train: Sequence[Example], dev: Seq
     settings = params.train.model_dump_json(exclude={"gradient_checkpointing"})
     parts = [settings, str(params.seed), params.score.normalizer, base_digest]
     parts += ["bfloat16"] if in_bfloat16(params) else []  # "auto" is another training on another machine
+    if (count := processes().num_processes) > 1:
+        parts.append(f"processes {count}")  # they share the steps of an epoch
+    usual = AudioParams()  # which left no trace in older keys: they say which recordings are clips
+    for name in ("max_duration", "max_missing_share"):
+        if (value := getattr(params.audio, name)) != getattr(usual, name):
+            parts.append(f"audio.{name} {value}")
     parts += [example.model_dump_json() for example in (*train, *dev)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -3,15 +3,50 @@
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
+from uuid import uuid4
 
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerState
 
+from mondegreen.config import Seconds
+from mondegreen.errors import TrainingError
 from mondegreen.files import sha256_file, write_text
+from mondegreen.speech.processes import processes
 
 PREFIX = "checkpoint-"  # and the number of the step
 _SEAL, _STATE = "complete.json", "trainer_state.json"
+_SHOWN: Seconds = 20.0  # that a shared disk may take to show other machines a file
 logger = logging.getLogger(__name__)
+
+
+def check_shared(folder: Path) -> None:
+    """Raises TrainingError, in every process, unless all of them see the files that the first one writes.
+
+    It writes checkpoints and model for all of them: each would end in an error of its own after the whole training.
+    """
+    ours = processes()
+    if ours.num_processes == 1:
+        return
+    name = [f".shared-{uuid4().hex}"]
+    broadcast_object_list(name)
+    marker = folder / name[0]
+    if ours.is_main_process:
+        write_text(marker, "")
+    ours.wait_for_everyone()
+    deadline = time.monotonic() + _SHOWN
+    while not (seen := marker.exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    blind = [number for number, sees in enumerate(gather_object([seen])) if not sees]
+    if ours.is_main_process:
+        marker.unlink()
+    if blind:
+        raise TrainingError(
+            f"What the first process writes into {folder} is not seen by process {', '.join(map(str, blind))} of "
+            f"{ours.num_processes}; nothing was trained.",
+            "Share the project's folder between the machines, under the same path, or train on one of them.",
+        )
 
 
 def seal(checkpoint: Path) -> None:

@@ -198,23 +198,27 @@ class BaselineSTTModel:
     def _encoded(self, path: str) -> _Encoded | Transcription | Failure:
         try:
             duration = duration_of(path, **self._heard([]))
-            return self._long(path, duration) if duration > self.max_duration else self._short(path, duration)
+            return self._long(path, duration) if duration > self.max_duration else self._short(path)
         except AudioError as error:
             return Failure(path=path, error=str(error), reason=error.reason)
 
-    def _short(self, path: str, duration: Seconds) -> _Encoded:
-        """The encoder's features, from the cache when they are there."""
-        key = content_digest(path) if self.cache else ""
-        if self.cache and (known := self.cache.get(key)) is not None:
-            return _Encoded(path, known.numpy(), duration)
+    def _short(self, path: str) -> _Encoded:
+        """The encoder's features, from the cache when they are there.
+
+        It is decoded in any case, which takes little beside the encoder: how long it is, and what is missing of it and
+        may be, only that shows.
+        """
         said: list[str] = []
         waveform = load_audio(path, **self._heard(said))
-        features = self.model.features(waveform, path)
-        if self.cache:
-            from torch import from_numpy  # whoever transcribes a call need not wait for torch
+        return _Encoded(path, self._features(path, waveform), len(waveform) / SAMPLE_RATE, tuple(said))
 
-            self.cache.put(key, from_numpy(features))
-        return _Encoded(path, features, len(waveform) / SAMPLE_RATE, tuple(said))
+    def _features(self, path: str, waveform: Waveform) -> EncoderFeatures:
+        if not self.cache:
+            return self.model.features(waveform, path)
+        from torch import from_numpy  # whoever transcribes a call need not wait for torch
+
+        key = content_digest(path)
+        return self.cache.get_or_compute(key, lambda: from_numpy(self.model.features(waveform, path))).numpy()
 
     def _heard(self, said: list[str]) -> dict[str, Any]:
         """How recordings are decoded; what is warned of is added to `said`."""

@@ -77,6 +77,10 @@ class LowerOutputs(Recordings):
             return self._computed(example)
         return self.cache.get_or_compute(example.sha256, lambda: self._computed(example))
 
+    def frames(self, example: Example) -> int:
+        """As of the features, which were looked at before; computes and keeps what is given here. Raises AudioError."""
+        return len(self.features(example))
+
     @torch.inference_mode()
     def _computed(self, example: Example) -> Tensor:
         """One utterance at a time, so that no batch shows in what is kept."""
