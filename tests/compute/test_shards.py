@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen import storage
 from mondegreen.cli.main import app
+from mondegreen.cli.transcribe import transcribe_into
 from mondegreen.compute import FailedShard
 from mondegreen.config import ComputeParams, Params
 from mondegreen.speech import corpus_transcription, shards
@@ -190,7 +192,11 @@ def test_what_does_not_fit_the_output_is_refused_by_name(calls: Path, model: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("calls", "--engine", "ray"), "Name where: --out"),
+        (("calls", "--engine", "ray"), "--engine ray is for shards"),
+        (("calls", "--format", "parquet"), "--format is for shards"),
+        (("calls", "--shard-size", "64"), "--shard-size is for shards"),
+        (("calls", "--out", "calls/a.wav"), "calls/a.wav is a file; name a folder"),
+        (("calls", "--out", "calls/a.wav/out"), "calls/a.wav is a file; name a folder"),
         (("gs://bucket/calls/",), "Name where: --out"),
         (("calls", "--out", "out", "--log"), "--log"),
         (("calls", "--out", "out", "--speaker", "Ann"), "--speaker"),
@@ -241,7 +247,93 @@ def test_an_archive_is_the_recordings_in_it(calls: Path, model: Path, tmp_path: 
     found = rows(tmp_path / "out")
     names = [f"{packed}/calls.tar/day/{path.name}" for path in sorted(calls.iterdir())]
     assert [row.path for row in found] == [*names, str(packed / "damaged.tar")]
-    assert done.exit_code == 1 and found[-1].reason == "not_audio" and "damaged.tar" in done.stderr
+    assert done.exit_code == 1 and found[-1].reason == "archive" and "damaged.tar is a damaged" in done.stderr
+
+
+def test_what_a_mac_leaves_in_an_archive_is_no_recording_and_tar_may_be_written_large(
+    calls: Path, model: Path, tmp_path: Path
+) -> None:
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / "CALLS.TAR", "w") as archive:
+        for name in ("day/a.wav", "day/._a.wav", ".hidden/a.wav", "day/.b.wav"):
+            archive.add(calls / "a.wav", name)
+    with tarfile.open(packed / "empty.tar", "w") as archive:
+        archive.add(ROOT / "pyproject.toml", "notes.txt")
+    for names in ((packed,), (packed / "CALLS.TAR", packed / "empty.tar")):
+        out = tmp_path / f"out{len(names)}"
+        assert transcribe(*names, "--model", model, "--out", out).exit_code == 1
+        assert [(row.path, row.error) for row in rows(out)] == [
+            (f"{packed}/CALLS.TAR/day/a.wav", ""),
+            (f"{packed}/empty.tar", f"{packed}/empty.tar holds no recordings."),
+        ]
+
+
+def test_an_archive_that_finds_no_room_leaves_the_shard_to_the_next_run(
+    calls: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "calls.tar", "w") as archive:
+        archive.add(calls / "a.wav", "a.wav")
+
+    def full(archive: tarfile.TarFile, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    arguments = (tmp_path / "calls.tar", "--model", model, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "extract", full)
+        done = transcribe(*arguments)
+    assert done.exit_code == 1 and "No space left" in done.stderr and not rows(tmp_path / "out")
+    assert transcribe(*arguments).exit_code == 0 and len(rows(tmp_path / "out")) == 1
+
+
+def test_copies_are_removed_once_they_are_heard(
+    calls: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs, names = fsspec.filesystem("memory"), []
+    for name in "abcd":
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(calls / f"{name}.wav", "one.wav")
+            archive.add(calls / "e.flac", "two.flac")
+        fs.pipe_file(f"/copies/{name}.tar", (tmp_path / f"{name}.tar").read_bytes())
+        names.append(f"memory://copies/{name}.tar")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("mondegreen.speech.transcriber._CHUNK", 0.01)  # each by itself
+    monkeypatch.setattr(shards, "_FETCHERS", 1)
+    most, heard = 0, []
+    for row in shards.transcribed(names, BaselineSTTModel(str(model), runtime="torch"), "split"):
+        heard.append(row.path)
+        most = max(most, len([path for path in scratch.rglob("*") if path.is_file()]))
+    assert heard == [f"{name}/{inside}" for name in names for inside in ("one.wav", "two.flac#1", "two.flac#2")]
+    assert most <= 3 and not list(scratch.iterdir())  # an archive that is heard, and the next one
+
+
+def test_what_another_runtime_computed_is_not_mixed_in(calls: Path, model: Path, tmp_path: Path) -> None:
+    out, arguments = tmp_path / "out", (calls / "a.wav", "--model", model, "--out", tmp_path / "out")
+    assert transcribe(*arguments, "--runtime", "torch").exit_code == 0
+    other = transcribe(*arguments, calls / "b.wav", "--runtime", "onnx")
+    assert other.exit_code == 2 and "was begun with runtime torch, and now it is onnx" in other.stderr
+    written = json.loads((out / "_run" / "settings.json").read_text())
+    assert written.pop("runtime") == "torch"
+    (out / "_run" / "settings.json").write_text(json.dumps(written))  # as earlier versions wrote it
+    assert transcribe(*arguments, calls / "b.wav", "--runtime", "torch").exit_code == 0
+    assert json.loads((out / "_run" / "settings.json").read_text()) == {**written, "runtime": "torch"}
+    assert len(rows(out)) == 2
+
+
+def test_a_worker_computes_as_whoever_began_the_run(
+    calls: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(Run, "carry_out", lambda run, work, *_: given.append(work) or iter(()))
+    params = Params(compute=ComputeParams(engine="ray"))
+    for runtime in ("torch", "onnx"):
+        asked = params.model_copy(update={"transcribe": params.transcribe.model_copy(update={"runtime": runtime})})
+        transcribe_into(str(tmp_path / runtime), [str(calls)], str(model), asked, channel="mix", batch_seconds=15,
+                        phrases=None, lm=None, format="jsonl", size=64, as_json=False)  # fmt: skip
+        worker = replace(given[-1].model, params=Params()).load(model)  # whatever the worker's own would be
+        assert worker.model.runtime == runtime
 
 
 def test_a_place_that_fails_leaves_the_shard_to_the_next_run(

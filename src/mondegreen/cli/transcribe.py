@@ -66,8 +66,10 @@ def transcribe(
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write shards of transcripts there (a folder, gs://…, s3://…).")
     ] = None,
-    format: Annotated[Literal["jsonl", "parquet"], typer.Option(help="Of the shards.")] = "jsonl",
-    shard_size: Annotated[int, typer.Option(min=1, help="Recordings of a shard.")] = 64,
+    format: Annotated[
+        Literal["jsonl", "parquet"] | None, typer.Option(help="Of the shards; jsonl when not given.")
+    ] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Recordings of a shard; 64 when not given.")] = None,
     engine: Annotated[
         Literal["local", "ray"] | None,
         typer.Option(help="Who fills the shards; compute.engine of ./params.yaml when not given."),
@@ -84,7 +86,8 @@ def transcribe(
     stands on stderr too. With --out nothing is printed but a summary: shards are written, by this process or a Ray of
     many machines, and the same command goes on where an earlier one was ended.
     """
-    _check_options(files, out, engine, log, any((speaker, recording, metadata)))
+    ignored = {"--engine ray": engine == "ray", "--format": format, "--shard-size": shard_size}
+    _check_options(files, out, next(filter(ignored.get, ignored), None), log, any((speaker, recording, metadata)))
     name, params = named_model(model, "Give one: --model NAME.")
     if name.startswith("models:/"):  # before torch is loaded: a registry that is away is said within seconds
         from mondegreen.registry.resolving import resolve_uri
@@ -94,6 +97,7 @@ def transcribe(
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
     from mondegreen.speech.ngram_files import read_lm
+    from mondegreen.speech.shards import SIZE
     from mondegreen.speech.transcriber import GROUP, load_transcriber
 
     channel = channel or params.audio.channel
@@ -104,7 +108,7 @@ def transcribe(
     if out:
         if engine:
             params = params.model_copy(update={"compute": params.compute.model_copy(update={"engine": engine})})
-        kept: dict[str, Any] = {"format": format, "size": shard_size, "as_json": as_json}
+        kept: dict[str, Any] = {"format": format or "jsonl", "size": shard_size or SIZE, "as_json": as_json}
         return transcribe_into(out, files, name, params, channel=channel, batch_seconds=seconds, **hears, **kept)
     paths = [name for path in expanded(map(Path, files)) for name in named_channels(path, channel)]
     origin = origins(paths, speaker, recording, None, metadata)
@@ -135,8 +139,12 @@ def _print_all(
     return failed
 
 
-def _check_options(files: list[str], out: str | None, engine: str | None, log: bool, origin: bool) -> None:
-    """What does not go together is said before anything is loaded."""
+def _check_options(files: list[str], out: str | None, of_shards: str | None, log: bool, origin: bool) -> None:
+    """What does not go together is said before anything is loaded.
+
+    Args:
+        of_shards: an option that was given and says how shards are written.
+    """
     if out and (log or origin):
         raise UsageError(
             "--log, and with it --speaker, --recording and --metadata, keeps inferences in this machine's store.",
@@ -144,10 +152,13 @@ def _check_options(files: list[str], out: str | None, engine: str | None, log: b
         )
     if origin and not log:
         raise UsageError("Speaker, recording and channel are kept in the log.", "Add --log.")
-    if not out and engine == "ray":
-        raise UsageError("--engine ray writes shards.", "Name where: --out DIR.")
+    if not out and of_shards:
+        raise UsageError(f"{of_shards} is for shards.", "Name where they go: --out DIR.")
+    from mondegreen.files import check_folder
     from mondegreen.storage import is_url
 
+    if out and not is_url(out):
+        check_folder(Path(out))
     if not out and (url := next(filter(is_url, files), None)):
         raise UsageError(f"{url} is in a bucket, whose transcripts go into shards.", "Name where: --out DIR.")
 
@@ -291,9 +302,9 @@ def transcribe_into(
     stt = load_transcriber(model, params, batch_seconds=batch_seconds, cached=False, phrases=phrases, lm=lm)
     warn_of_left_out(stt)
     settings, folder = settings_of(stt, channel, format), stt.model.folder
-    copy = ModelCopy(
-        params, model, stt.digest, stt.phrases, (("batch_seconds", batch_seconds), ("cached", False)), stt.lm
-    )
+    # Workers compute as this process would: what `auto` is on their machines may give other last digits.
+    hears = (("batch_seconds", batch_seconds), ("cached", False), ("runtime", stt.model.runtime))
+    copy = ModelCopy(params, model, stt.digest, stt.phrases, hears, stt.lm)
     work = Work(out, settings, copy)
     opened = work if params.compute.engine == "ray" else partial(_ready, work.by(stt))
     del stt  # on a cluster each worker loads its own
@@ -322,7 +333,7 @@ def _ready(write: "Callable[[Shard], ShardFacts]", folder: Path | None) -> "Call
 def _found(names: Sequence[str]) -> "Iterator[Stored]":
     """Every recording once, those of a folder or bucket in the order of their names; what else is there is counted."""
     from mondegreen.speech.corpus import EXTENSIONS, look_through
-    from mondegreen.speech.shards import ARCHIVE
+    from mondegreen.speech.shards import ARCHIVE, is_archive
     from mondegreen.storage import is_url, stored, stored_below
 
     seen, taken = set[str](), {*EXTENSIONS, ARCHIVE}
@@ -336,7 +347,7 @@ def _found(names: Sequence[str]) -> "Iterator[Stored]":
                 typer.echo(f"warning: {name}: left out, no recordings by name: {others}", err=True)
         elif Path(name).is_dir():
             inside = look_through(Path(name))
-            archives = [path for path in inside.others if path.suffix == ARCHIVE]
+            archives = [path for path in inside.others if is_archive(path.name)]
             for _, message in inside.not_taken(archives):
                 typer.echo(f"warning: {name}: {message}", err=True)
             wanted = [stored(path) for path in sorted([*inside.recordings, *archives])]

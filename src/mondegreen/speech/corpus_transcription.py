@@ -78,8 +78,9 @@ class ClusterModel(BaselineSTTModel):
 
     def parts(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[Transcribed]]]:
         """The place of each part with its results, as they come; raises MondegreenError like `transcribe_many`."""
+        settings = self._settings | {"runtime": self.model.runtime}  # as it is here, whatever `auto` is there
         described = ModelCopy(
-            self._params, self.model.name, self.digest, self.phrases, tuple(self._settings.items()), self.lm
+            self._params, self.model.name, self.digest, self.phrases, tuple(settings.items()), self.lm
         )
         seen = seen_here(path for part in parts for path in part)
         for number, results in map_shards(described, parts, self._params.compute, self.model.folder, shared=seen):

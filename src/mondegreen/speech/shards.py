@@ -9,14 +9,18 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
+import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from gzip import BadGzipFile
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,6 +63,7 @@ class ShardSettings(BaseModel):
     nbest: int
     decoding: str
     format: ShardFormat
+    runtime: str = ""  # of outputs that were begun before it was written down nobody knows it
 
 
 class ShardFacts(BaseModel):
@@ -155,13 +160,14 @@ class Run:
         sizes = sizes_below(out)
         for name in filter(_LEFTOVER.fullmatch, sizes):
             remove(joined(out, name))
+        complete = False
         if _SETTINGS in sizes:
-            _check_settings(out, settings)
+            complete = _check_settings(out, settings)
         elif taken := sorted(name for name in sizes if name.startswith("part-") or name == MANIFEST):
             raise UsageError(f"{out} holds {taken[0]} of something else.", "Name another --out.")
         planned = _planned(out) if _INPUTS in sizes else {}
         names = _number({item.url: item for item in found}, planned, size, out)
-        if len(names) > len(planned) or _SETTINGS not in sizes:
+        if len(names) > len(planned) or not complete:
             write(joined(out, _SETTINGS), settings.model_dump_json(indent=2).encode())
             lines = ({"path": path, "shard": name, "stamp": stamp} for path, (name, stamp) in names.items())
             write(joined(out, _INPUTS), "".join(json.dumps(line) + "\n" for line in lines).encode())
@@ -221,18 +227,25 @@ def settings_of(stt: BaselineSTTModel, channel: Channel, format: ShardFormat) ->
         nbest=stt.nbest,
         decoding=str(DECODING),
         format=format,
+        runtime=stt.model.runtime,
     )
 
 
-def _check_settings(out: str, settings: ShardSettings) -> None:
-    begun = json.loads(read([joined(out, _SETTINGS)])[0])
+def _check_settings(out: str, settings: ShardSettings) -> bool:
+    """Whether all of them are written there: where the runtime is not yet, the run goes on with its own.
+
+    Raises UsageError for another setting than the output was begun with.
+    """
+    written = json.loads(read([joined(out, _SETTINGS)])[0])
     now = settings.model_dump(mode="json")
+    begun = {"runtime": now["runtime"]} | written
     for name in now:
         if begun.get(name) != now[name]:
             raise UsageError(
                 f"{out} was begun with {name} {begun.get(name)}, and now it is {now[name]}.",
                 "Name another --out, or take the former settings to go on.",
             )
+    return "runtime" in written
 
 
 def _planned(out: str) -> dict[str, tuple[str, str]]:
@@ -258,33 +271,74 @@ def _number(
 
 
 def transcribed(inputs: Sequence[str], stt: BaselineSTTModel, channel: Channel) -> Iterator[ShardRow]:
-    """A row for every recording that the inputs hold, in their order; the next ones are fetched meanwhile."""
+    """A row for every recording that the inputs hold, in their order; the next ones are fetched meanwhile.
+
+    Raises:
+        OSError, CloudError: what an input holds has no room here, or cannot be fetched.
+    """
     with TemporaryDirectory() as scratch:
-        opened: list[tuple[str, Path]] = []
+        opened: list[tuple[_Opened, Path, bool]] = []  # with the channel that is heard, and whether it is the last
 
         def paths() -> Iterator[Path]:
-            for name, path in _opened(inputs, Path(scratch)):
-                for one in named_channels(path, channel):
-                    opened.append((name + str(one)[len(str(path)) :], one))
-                    yield one
+            for one in _opened(inputs, Path(scratch)):
+                channels = named_channels(one.path, channel)
+                for number, path in enumerate(channels, 1):
+                    opened.append((one, path, number == len(channels)))
+                    yield path
 
         for number, result in enumerate(stt.transcribe_many(paths())):
-            yield _row(*opened[number], result, stt.digest)
+            one, path, last = opened[number]
+            if one.refused:
+                result = Failure(path=str(path), error=one.refused, reason="archive")
+            yield _row(one.name + str(path)[len(str(one.path)) :], path, result, stt.digest)
+            if last and one.used:  # so that there is room for the others
+                shutil.rmtree(one.used)
 
 
-def _opened(inputs: Sequence[str], scratch: Path) -> Iterator[tuple[str, Path]]:
-    """Name and file of every recording: archives are taken apart."""
+class _Opened(NamedTuple):
+    """A recording and its file, which may be a copy; or an archive that holds none, and why."""
+
+    name: str
+    path: Path
+    refused: str = ""
+    used: Path | None = None  # a folder of copies, of which this is the last one
+
+
+def _opened(inputs: Sequence[str], scratch: Path) -> Iterator[_Opened]:
+    """Every recording: archives are taken apart."""
     with ThreadPoolExecutor(_FETCHERS) as pool:
-        folders = (scratch / str(number) for number in range(len(inputs)))
-        for name, path in zip(inputs, pool.map(_fetched, inputs, folders), strict=True):
-            if path.suffix != ARCHIVE:
-                yield name, path
-                continue
-            target = scratch / f"{path.stem}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()}"
-            members = _members(path, target)
-            yield from ((f"{name}/{member.relative_to(target).as_posix()}", member) for member in members)
-            if not members:
-                yield name, path  # which whoever decodes it will refuse by name
+        folders = [scratch / str(number) for number in range(len(inputs))]
+        todo = zip(inputs, folders, strict=True)
+        fetched = deque(pool.submit(_fetched, *one) for one in islice(todo, _FETCHERS))
+        for name, folder in zip(inputs, folders, strict=True):
+            path = fetched.popleft().result()
+            fetched.extend(pool.submit(_fetched, *one) for one in islice(todo, 1))
+            if is_archive(name) and path.exists():
+                yield from _recordings(name, path, folder)
+            else:
+                yield _Opened(name, path, used=folder if folder.is_dir() else None)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is taken apart."""
+    return name.lower().endswith(ARCHIVE)
+
+
+def _recordings(name: str, archive: Path, folder: Path) -> Iterator[_Opened]:
+    """Those of an archive, unpacked into a folder that the archive itself may lie in."""
+    target, refused = folder / "unpacked", f"{name} holds no recordings."
+    target.mkdir(parents=True)
+    try:
+        members = _members(archive, target)
+    except (tarfile.TarError, EOFError, zlib.error, BadGzipFile) as error:
+        members, refused = [], f"{name} is a damaged archive: {error}."
+    if archive.is_relative_to(folder):
+        archive.unlink()
+    for number, member in enumerate(members, 1):
+        inside = f"{name}/{member.relative_to(target).as_posix()}"
+        yield _Opened(inside, member, used=folder if number == len(members) else None)
+    if not members:
+        yield _Opened(name, target / "none", refused, folder)
 
 
 def _fetched(name: str, folder: Path) -> Path:
@@ -300,12 +354,11 @@ def _fetched(name: str, folder: Path) -> Path:
 
 
 def _members(archive: Path, target: Path) -> list[Path]:
-    try:
-        with tarfile.open(archive) as opened:
-            extract(opened, target)
-    except (tarfile.TarError, OSError):
-        return []
-    return sorted(path for path in target.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    """The recordings in an archive, without hidden files and the forks that a Mac leaves beside files ("._name")."""
+    with tarfile.open(archive) as opened:
+        extract(opened, target)
+    found = (path for path in target.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(target).parts))
 
 
 def _row(name: str, path: Path, result: Transcription | Failure, model: str) -> ShardRow:
