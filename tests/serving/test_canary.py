@@ -243,6 +243,22 @@ def test_the_shadow_waits_for_nothing_and_is_dropped_first(
     spool.close()
 
 
+def test_a_full_disk_takes_the_shadow_and_nobodys_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    spool = Spool(tmp_path, lambda answers: None, 10**9)
+    counts = Counter("shadow", "", ["state"], registry=CollectorRegistry())
+    shadow = Shadow(spool, lambda: False, 30.0, counts)
+    answer = answer_of(spool, "r0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "place", full)
+        shadow.take(answer, Routing(Served("stt/1", Slow()), canary=1, shadow=Served("stt/2", Slow())))  # type: ignore[arg-type]
+    assert counts.labels("dropped")._value.get() == 1
+    shadow.close()
+    spool.close()
+
+
 def test_erasing_takes_the_recording_that_a_shadow_heard_too(tmp_path: Path) -> None:
     spool = Spool(tmp_path, away, 10**9)
     answer = answer_of(spool, "r0")

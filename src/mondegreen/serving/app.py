@@ -16,16 +16,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from mondegreen.config import Channel, ServeParams
 from mondegreen.errors import MondegreenError
+from mondegreen.files import printable
 from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
 from mondegreen.serving.champion import Champion
@@ -38,6 +41,7 @@ router = APIRouter()
 _MEGABYTE = 1_000_000
 _FIELDS, _FIELD_BYTES = 20, 10_000  # of a form, besides the recording
 _BUSY = 1  # seconds after which a refused client may ask again
+_AS_IT_IS = "".join(chr(code) for code in range(ord(" "), 127) if chr(code) != "%")  # in a header's value
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +69,6 @@ def create_app(server: Server) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
-    app.add_exception_handler(Exception, _broken)
     app.middleware("http")(_guarded)
     return app
 
@@ -180,15 +183,21 @@ async def _answer(request: Request, server: Server) -> Response:
         asker = Asker(asked.caller, digest) if asked.model == names[0] and not asked.phrases else None
         futures = [server.batcher.submit(part, seconds, asker, asked.phrases) for part in held]
         heard = await await_heard(request, futures, server.params.timeout)
+        response = _response(asked, heard)  # before it is written down: what cannot be sent is no answer
         await run_in_threadpool(_keep, server, answers_of(request_id, asked, heard, digest), heard)
         held = []
     finally:
         for part in held:
             server.spool.forget(part)
+    return response
+
+
+def _response(asked: Asked, heard: Sequence[Heard]) -> Response:
     results = [one.transcription for one in heard]
     body, kind = render(results, asked.response_format, asked.language, asked.granularities)
+    names = dict.fromkeys(one.served.name for one in heard)
     headers = {
-        "x-mondegreen-model": ", ".join(dict.fromkeys(one.served.name for one in heard)),
+        "x-mondegreen-model": ", ".join(quote(name, _AS_IT_IS, errors="surrogateescape") for name in names),
         "x-mondegreen-digest": ", ".join(dict.fromkeys(result.model for result in results)),
     }
     if isinstance(body, str):
@@ -227,6 +236,8 @@ class _form:
             self._form = await limited.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
         except HTTPException as error:
             raise RefusedError(400, f"The form cannot be read: {error.detail}") from None
+        except ClientDisconnect:
+            raise RefusedError(499, "The client is gone.") from None
         if not isinstance(self._form.get("file"), UploadFile):
             await self._form.close()
             raise RefusedError(
@@ -264,11 +275,14 @@ def _save(upload: UploadFile, target: Path) -> str:
 
 
 async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """A request's id, who may ask, how long it took."""
+    """A request's id, who may ask, how long it took; of every request, whatever breaks while it is answered."""
     server, started = _server(request), time.perf_counter()
     request.state.request_id = str(uuid.uuid4())
-    refusal = _refusal(request, server)
-    response = _problem(refusal) if refusal else await call_next(request)
+    try:
+        refusal = _refusal(request, server)
+        response = _problem(refusal) if refusal else await call_next(request)
+    except Exception as error:
+        response = _broken(request, error)
     response.headers["x-request-id"] = request.state.request_id
     if request.url.path.startswith("/v1/"):
         server.metrics.asked(response.status_code, time.perf_counter() - started)
@@ -281,7 +295,7 @@ def _refusal(request: Request, server: Server) -> RefusedError | None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if server.token:
         if scheme.lower() != "bearer" or not hmac.compare_digest(
-            given.strip().encode("latin-1"), server.token.encode()
+            given.strip().encode("latin-1"), server.token.encode("utf-8", "surrogateescape")
         ):
             return RefusedError(401, "The token is missing or wrong: send Authorization: Bearer TOKEN.")
     elif request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
@@ -301,7 +315,7 @@ def _problem(error: RefusedError) -> Response:
         if error.status == 429
         else "invalid_request_error"
     )
-    body = {"error": {"message": error.message, "type": kind, "param": error.param, "code": None}}
+    body = {"error": {"message": printable(error.message), "type": kind, "param": error.param, "code": None}}
     return JSONResponse(body, error.status, headers=error.headers)
 
 
@@ -314,7 +328,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
     return _problem(RefusedError(found.status_code, f"{request.method} {request.url.path}: {found.detail}."))
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+def _broken(request: Request, error: Exception) -> Response:
     message = error.problem if isinstance(error, MondegreenError) else "Something broke; the server's log says what."
-    _log.error("Request %s failed.", getattr(request.state, "request_id", "?"), exc_info=error)
+    _log.error("Request %s failed.", request.state.request_id, exc_info=error)
     return _problem(RefusedError(500, message))

@@ -201,7 +201,11 @@ class Shadow:
             return
         if self._closing or self._spool.state.problem or self._waiting.full() or heard.duration > self._longest:
             return self._count("dropped")
-        kept, number = self._spool.place(answer.request_id + BESIDE, answer.file.name), channel_of(heard.path)[1]
+        number = channel_of(heard.path)[1]
+        try:
+            kept = self._spool.place(answer.request_id + BESIDE, answer.file.name)
+        except OSError:  # a full disk: nobody's answer may fail for the shadow's sake
+            return self._count("dropped")
         try:
             os.link(answer.file, kept)
             self._waiting.put_nowait((answer, choice.shadow, named_channel(kept, number)))

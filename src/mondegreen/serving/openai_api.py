@@ -140,6 +140,8 @@ def _phrases(given: str, most: int) -> PhraseList | None:
         found = list_of(rows, "phrases")
     except ValueError as error:
         raise RefusedError(400, f"phrases: it begins as a JSON list and is none: {error}.", "phrases") from None
+    except RecursionError:
+        raise RefusedError(400, "phrases: it is nested too deeply. Send a list of phrases.", "phrases") from None
     except UsageError as error:
         raise RefusedError(400, f"{error.problem} {error.next_step}", "phrases") from None
     if len(found.phrases) > most:

@@ -32,6 +32,7 @@ from mondegreen.speech.transcriber import Transcription
 BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
 _CURRENT, _NEXT, _AUDIO, _REFUSED = "current.jsonl", "next.jsonl", "audio", "refused"
 _PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
+_NAME_BYTES = 100  # of a client's name for a recording; disks take 255, some of them ours
 _TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
 _log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Spool:
         """Where a recording is to be put while it is heard and until it is written down."""
         folder = self.own / _AUDIO / request_id
         folder.mkdir()
-        return folder / (Path(name.replace("\\", "/")).name[-100:].lstrip(".") or "recording")
+        return folder / (_file_name(name) or "recording")
 
     def forget(self, recording: Path) -> None:
         """Removes a recording that was not answered."""
@@ -389,6 +390,12 @@ def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
     if apply and count:
         write_bytes(lines, b"".join(line + b"\n" for line in kept))
     return count
+
+
+def _file_name(given: str) -> str:
+    """The end of a client's name for a recording, as a disk takes it: they count bytes."""
+    name = Path(given.replace("\\", "/").replace("\0", "")).name
+    return name.encode("utf-8", "replace")[-_NAME_BYTES:].decode("utf-8", "ignore").lstrip(".")
 
 
 def _ready(folder: Path) -> list[Path]:

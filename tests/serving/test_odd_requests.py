@@ -1,0 +1,168 @@
+"""Requests that are odd, or meet something that breaks: refused or answered, counted, with their id; nothing is logged
+that was not answered."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from mondegreen.config import ServeParams
+from mondegreen.serving.app import Server, create_app
+from mondegreen.serving.metrics import ServiceMetrics
+from mondegreen.serving.spool import Spool
+from tests.serving.conftest import noise
+from tests.serving.test_power_cut import Model
+from tests.serving.test_spool import left
+
+WAV = noise(0.2)
+
+
+@dataclass
+class Service:
+    """The service over a model that hears HI, and the names of the recordings of what was written down."""
+
+    app: Any
+    model: Any
+    folder: Path
+    logged: list[str] = field(default_factory=list)
+    closed: bool = False
+
+    def ask(self, name: str = "a.wav", **fields: str) -> httpx.Response:
+        client = TestClient(self.app)
+        given = {"model": self.app.state.server.champion.model, **fields}
+        return client.post("/v1/audio/transcriptions", data=given, files={"file": (name, WAV)})
+
+    def finish(self) -> None:
+        """Everything is written down that is to be."""
+        if not self.closed:
+            self.closed = True
+            self.app.state.server.spool.close()
+
+    def counted(self, status: int) -> float | None:
+        registry = self.app.state.server.metrics.registry
+        return registry.get_sample_value("mondegreen_requests_total", {"status": str(status)})  # type: ignore[no-any-return]
+
+
+def service(folder: Path, name: str) -> Service:
+    """Over the model of this name, which is a folder's or a hub's."""
+    model: Any = Model()
+    folder.mkdir()
+    found = Service(None, model, folder)
+    spool = Spool(folder, lambda answers: found.logged.extend(answer.file.name for answer in answers), 10**9)
+    submit = model.submit
+
+    def submitted(*given: Any) -> Any:
+        future = submit(*given)
+        future.result().choice.served.name = name
+        return future
+
+    model.submit = submitted
+    current = SimpleNamespace(name=name, stt=model)
+    champion: Any = SimpleNamespace(model=name, current=current, problem="")
+    shadow: Any = SimpleNamespace(take=lambda answer, choice: None)
+    challenger: Any = SimpleNamespace(problem="")
+    server = Server(champion, challenger, model, shadow, spool, ServiceMetrics(), ServeParams())
+    found.app = create_app(server)
+    return found
+
+
+@pytest.fixture
+def stt(tmp_path: Path) -> Iterator[Service]:
+    found = service(tmp_path / "serve", "stt")
+    yield found
+    found.finish()
+
+
+@pytest.mark.parametrize("name", ["会議の録音" * 20 + ".wav", "ü" * 300 + ".wav", "..", "\\\\desk\\a.wav"])
+def test_a_recording_may_have_any_name(stt: Service, name: str) -> None:
+    assert stt.ask(name).status_code == 200
+    stt.finish()
+    (kept,) = stt.logged
+    assert len(kept.encode()) <= 100 and kept.endswith(".wav" if name.endswith(".wav") else "recording")
+
+
+@pytest.mark.parametrize("name", ["models/модель", "模型", "100% ours", "fine-tuned-stt/3", "a\nb: c"])
+def test_a_models_name_is_told_whatever_its_letters_are(tmp_path: Path, name: str) -> None:
+    found = service(tmp_path / "serve", name)
+    answer = found.ask()
+    found.finish()
+    assert answer.status_code == 200 and found.logged == ["a.wav"]
+    said = answer.headers["x-mondegreen-model"]
+    assert unquote(said) == name and said.isascii() and said.isprintable()
+    assert said == name or name != "fine-tuned-stt/3"
+
+
+def test_what_cannot_be_sent_is_not_written_down(stt: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no shape for this")
+
+    monkeypatch.setattr("mondegreen.serving.app.render", broken)
+    assert stt.ask().status_code == 500
+    stt.finish()
+    assert stt.logged == [] and left(stt.folder) == []
+
+
+def test_an_internal_error_is_counted_and_has_an_id(stt: Service, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret of ours")
+
+    stt.model.submit = broken
+    answer = stt.ask()
+    assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
+    assert "secret" not in answer.text and "a secret of ours" in caplog.text
+    assert answer.headers["x-request-id"] in caplog.text
+    assert stt.counted(500) == 1
+    assert stt.ask(beam="3").headers["x-request-id"] and stt.counted(400) == 1
+
+
+NO_PHRASES = {
+    "never closed": "[" * 9000,
+    "deep": "[" * 4900 + "]" * 4900,
+    "less deep": "[" * 600 + "]" * 600,
+    "half a character": '["\\ud800"]',
+    "endless weight": '[{"phrase": "a", "weight": 1e999}]',
+}
+
+
+@pytest.mark.parametrize("kind", NO_PHRASES)
+def test_phrases_that_are_none_are_refused_whatever_they_are(stt: Service, kind: str) -> None:
+    answer = stt.ask(phrases=NO_PHRASES[kind])
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "phrases"
+    assert stt.counted(500) is None
+
+
+def test_a_text_that_is_no_unicode_is_refused_in_unicode(stt: Service) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n+2AA-\r\n'
+    body += b'--x\r\nContent-Disposition: form-data; name="file"; filename="+2AA-.wav"\r\n\r\n' + WAV + b"\r\n--x--\r\n"
+    kind = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+    answer = TestClient(stt.app).post("/v1/audio/transcriptions", content=body, headers=kind)
+    assert answer.status_code == 404 and "There is no model" in answer.json()["error"]["message"]
+
+
+def test_a_client_that_is_gone_before_all_of_it_was_sent_is_no_internal_error(stt: Service) -> None:
+    messages = iter([{"type": "http.request", "body": b"--x\r\n", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    kind = (b"content-type", b"multipart/form-data; boundary=x")
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/audio/transcriptions",
+        "headers": [kind],
+        "query_string": b"",
+    }
+    asyncio.run(stt.app(scope, receive, send))
+    assert stt.counted(499) == 1 and stt.counted(500) is None
