@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +37,9 @@ def serve(
     """
     from mondegreen.config import params_of
     from mondegreen.listening import bound, is_loopback
-    from mondegreen.serving.server import TOKEN, serve_workers
+    from mondegreen.serving.loading import log_with_times
+    from mondegreen.serving.server import TOKEN
+    from mondegreen.serving.workers import serve_workers
 
     if not is_loopback(host) and not os.environ.get(TOKEN):
         raise UsageError(
@@ -51,12 +54,13 @@ def serve(
         listening.listen(1024)
         run = partial(_run, name, store, listening, host, as_json)
         if workers == 1:
-            run()
+            run(lambda: None)
         else:
+            log_with_times()
             serve_workers(workers, run)
 
 
-def _run(name: str, store: Path, listening: socket.socket, host: str, as_json: bool) -> None:
+def _run(name: str, store: Path, listening: socket.socket, host: str, as_json: bool, ready: Callable[[], None]) -> None:
     from mondegreen.config import params_of
     from mondegreen.serving.loading import log_with_times
     from mondegreen.serving.server import serve as run
@@ -64,14 +68,10 @@ def _run(name: str, store: Path, listening: socket.socket, host: str, as_json: b
     log_with_times()
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listening.getsockname()[1]}"
-    run(
-        name,
-        params_of(),
-        store,
-        listening,
-        lambda served: answer(
-            {"url": url, "model": served},
-            f"{served} serves at {url}/v1/audio/transcriptions; ctrl-C stops it.",
-            as_json,
-        ),
-    )
+
+    def begun(served: str) -> None:
+        said = f"{served} serves at {url}/v1/audio/transcriptions; ctrl-C stops it."
+        answer({"url": url, "model": served}, said, as_json)
+        ready()
+
+    run(name, params_of(), store, listening, begun)

@@ -61,6 +61,10 @@ class Server:
     inside: int = 0
     stopping: bool = False
 
+    def show(self) -> None:
+        """What the gauges of /metrics say of the state that this process is in."""
+        self.metrics.show(self.spool.state, bool(self.champion.problem), bool(self.challenger.problem))
+
 
 def create_app(server: Server) -> FastAPI:
     """The service over one model."""
@@ -137,7 +141,8 @@ def ready(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """In Prometheus' text format."""
     server = _server(request)
-    text, kind = server.metrics.text(server.spool.state, bool(server.champion.problem), bool(server.challenger.problem))
+    server.show()
+    text, kind = server.metrics.text()
     return Response(text, media_type=kind)
 
 

@@ -1,4 +1,8 @@
-"""What Prometheus reads at /metrics. With several workers it is the sum over all of them."""
+"""What Prometheus reads at /metrics. With several workers it is the sum over all, of gauges over those that run.
+
+Each worker writes what it counts into a file that all of them read, and reads nobody's memory: what a gauge says has to
+be set whenever it may have changed, not only when somebody asks.
+"""
 
 import os
 from typing import TYPE_CHECKING
@@ -6,11 +10,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from mondegreen.serving.batcher import Heard
-from mondegreen.serving.spool import SpoolState
-
 if TYPE_CHECKING:
+    from mondegreen.serving.batcher import Heard
     from mondegreen.serving.champion import Served
+    from mondegreen.serving.spool import SpoolState
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's: where several processes keep their counts
 _LATENCIES = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -22,6 +25,7 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         found = self.registry = CollectorRegistry()
+        self._serving: tuple[str, str] | None = None  # the labels of the model that serves
         self.requests = Counter("mondegreen_requests", "Requests by status.", ["status"], registry=found)
         self.latency = Histogram(
             "mondegreen_request_seconds", "From the request to its answer.", buckets=_LATENCIES, registry=found
@@ -35,7 +39,7 @@ class ServiceMetrics:
         )
         self.model = Gauge(
             "mondegreen_model",
-            "1 for the model that serves.",
+            "1 for the model that serves, 0 for one that did before.",
             ["model", "digest"],
             registry=found,
             multiprocess_mode="livemax",
@@ -72,7 +76,7 @@ class ServiceMetrics:
         self.requests.labels(str(status)).inc()
         self.latency.observe(seconds)
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: "Heard") -> None:
         """A recording was transcribed."""
         self.audio.inc(getattr(heard.result, "duration", 0.0))
         self.batch.observe(heard.batch)
@@ -80,15 +84,20 @@ class ServiceMetrics:
 
     def serves(self, served: "Served") -> None:
         """Another model took over."""
-        self.model.clear()
-        self.model.labels(served.name, served.digest[:12]).set(1)
+        former, self._serving = self._serving, (served.name, served.digest[:12])
+        if former:
+            self.model.labels(*former).set(0)  # a label cannot be taken out of the workers' files
+        self.model.labels(*self._serving).set(1)
 
-    def text(self, spool: SpoolState, problem: bool, canary_problem: bool) -> tuple[bytes, str]:
-        """The page and its media type."""
+    def show(self, spool: "SpoolState", problem: bool, canary_problem: bool) -> None:
+        """What the gauges say of this process from now on."""
         self.problem.set(problem)
         self.canary.set(canary_problem)
         for state in ("waiting", "written", "dropped", "refused"):
             self.answers.labels(state).set(getattr(spool, state))
+
+    def text(self) -> tuple[bytes, str]:
+        """The page and its media type."""
         registry = self.registry
         if os.environ.get(SHARED):
             registry = CollectorRegistry()

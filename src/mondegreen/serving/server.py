@@ -1,16 +1,12 @@
 """From parameters to a running service: the parts put together, bound, served, stopped without losing anything."""
 
 import logging
-import multiprocessing
 import os
-import signal
 import socket
-import tempfile
-import time
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from mondegreen.cases.selecting import without_erased
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
 TOKEN = "MONDEGREEN_SERVE_TOKEN"
 _GRACE = 120  # seconds for what was taken, once it is to stop
 _log = logging.getLogger(__name__)
-_RESTART = 1.0  # seconds before a worker that died is started anew
+_SHOW = 0.5  # seconds after which the other workers' /metrics say what changed in this one
 
 
 def serve(model: str, params: Params, store: Path, listening: socket.socket, on_ready: Callable[[str], None]) -> None:
@@ -66,18 +62,28 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     shadow = Shadow(spool, lambda: batcher.busy or bool(champion.loading), params.audio.max_duration, metrics.shadow)
     token = os.environ.get(TOKEN, "")
     server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, token, params.audio.channel)
+    stopped = threading.Event()
+    showing = threading.Thread(target=_show, args=(server, stopped), daemon=True)
     champion.start()
     challenger.start()
+    showing.start()
     try:
         on_ready(champion.current.name)
         run_app(create_app(server), listening, _GRACE)
     finally:
         server.stopping = True
+        stopped.set()
         champion.stop()
         challenger.stop()
         batcher.close()
         shadow.close()
         spool.close()
+
+
+def _show(server: Server, stopped: threading.Event) -> None:
+    """Beside other workers: whoever is asked for /metrics tells of all. A registry that is silent raises no event."""
+    while os.environ.get(SHARED) and not stopped.wait(_SHOW):
+        server.show()
 
 
 class Store:
@@ -123,37 +129,3 @@ class Store:
             return ErrorDetector.load(self._tracker.folder / "detector", digest, self._params.detector)
         except (CaseError, UsageError):
             return None  # `monitor` and `doctor` say that it is damaged; the inference is written down all the same
-
-
-def serve_workers(count: int, run: Callable[[], None]) -> None:
-    """Several processes that share a socket; one that dies is started anew, a signal stops them all.
-
-    Args:
-        run: serves; a function of a module, with its arguments bound by functools.partial.
-    """
-    context, stopping = multiprocessing.get_context("spawn"), False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        for worker in workers:
-            worker.terminate()
-
-    with tempfile.TemporaryDirectory(prefix="mondegreen-metrics-") as shared:
-        os.environ[SHARED] = shared  # read by prometheus_client when a worker imports it
-        workers = [context.Process(target=run) for _ in range(count)]
-        for worker in workers:
-            worker.start()
-        former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while not stopping:
-                time.sleep(_RESTART)
-                for index, worker in enumerate(workers):
-                    if not worker.is_alive() and not stopping:
-                        workers[index] = context.Process(target=run)
-                        workers[index].start()
-            for worker in workers:
-                worker.join()
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
