@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
+from pydantic import BaseModel
 
 from mondegreen.config import AudioParams, ModelParams, Params, PrepareParams
 from mondegreen.errors import UsageError, VocabularyError
@@ -21,6 +23,7 @@ from mondegreen.speech.examining import EXAMINED
 from mondegreen.speech.manifest import Report, build_manifest, examine_data, settle
 from mondegreen.stages import prepare
 
+ROOT = Path(__file__).resolve().parents[2]
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 VOCABULARY = ["<pad>", "|", *LETTERS]
 
@@ -274,6 +277,29 @@ def test_a_model_that_can_write_no_transcript_stops_before_anything_is_computed(
         build(
             Path("data"), Params(model=ModelParams(base="base"), prepare=PrepareParams(dev_fraction=0, test_fraction=0))
         )
+
+
+def test_the_pipeline_names_every_knob_and_file_that_the_manifest_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    record("a.wav", "b.wav", "c.wav", "d.wav")
+    references("a.wav,one", "b.wav,two", "c.wav,three", "d.wav,four")
+    params, read = Params(), set[str]()
+    sections = {id(section): name for name, section in params if isinstance(section, BaseModel)}
+    plain = BaseModel.__getattribute__
+
+    def seen(self: BaseModel, name: str) -> object:
+        if name in type(self).model_fields and (id(self) in sections or self is params):
+            read.add(f"{sections[id(self)].rstrip('_')}.{name}" if id(self) in sections else name)
+        return plain(self, name)
+
+    monkeypatch.setattr(BaseModel, "__getattribute__", seen)
+    build_manifest(Path("data"), params)
+    monkeypatch.undo()
+    knobs = {name for name in read if "." in name or name not in sections.values()}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    named = stages["prepare"]["params"]
+    assert "model.base" in knobs and "prepare.limit" in knobs
+    assert {name for name in knobs if name not in named and name.partition(".")[0] not in named} == set()
+    assert "starter/model" in stages["prepare"]["deps"]  # its vocabulary says what can be taught
 
 
 def test_each_channel_of_a_call_is_an_utterance_with_its_own_reference() -> None:
