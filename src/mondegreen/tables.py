@@ -129,7 +129,7 @@ class CaseCountRow(TableBase):
 
 
 class ErrorTypeCountRow(TableBase):
-    """How many cases have an error type."""
+    """How many failed cases have an error type; what the audit drew is none."""
 
     __tablename__ = "error_type_counts"
 

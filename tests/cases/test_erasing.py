@@ -20,7 +20,7 @@ from mondegreen.cases.erasing import (
 )
 from mondegreen.cases.queries import recounted, statistics
 from mondegreen.cases.records import CaseFilter, NewSuggestion
-from mondegreen.cases.selecting import ErasedCases, Wanted, select_for_erasure, without_erased
+from mondegreen.cases.selecting import ErasedCases, Wanted, overdue, select_for_erasure, without_erased
 from mondegreen.cases.store import DataManager
 from mondegreen.config import RetentionDays
 from mondegreen.db import reading, transaction
@@ -156,6 +156,29 @@ def test_each_kind_has_its_own_age(manager: DataManager, record: Recorder) -> No
     manager.store_failed_case(record(1), "plain words 1", model_version="m1")
     assert manager.audio_path(ids[1]).is_file()
     assert manager.verify().is_sound
+
+
+def test_a_recording_stays_while_a_younger_case_needs_it_and_nobody_asks_for_it(
+    manager: DataManager, record: Recorder
+) -> None:
+    old = manager.store_failed_case(record(1), "x", model_version="one")
+    young = manager.store_failed_case(record(1), "y", model_version="two")
+
+    def age(key: str, days: int) -> None:
+        with transaction(manager.engine) as session:
+            session.execute(sa.update(CaseRow).where(CaseRow.id == key).values(last_seen=NOW - timedelta(days=days)))
+
+    age(old, 40)
+    days = RetentionDays(audio=30)
+    assert erase(manager, Wanted("expired"), audio=30).empty and overdue(manager.engine, manager.folder, days) == {}
+    age(young, 35)
+    assert overdue(manager.engine, manager.folder, days) == {"recordings": 2}
+    assert set(erase(manager, Wanted("expired"), audio=30).silenced) == {old, young}
+    assert overdue(manager.engine, manager.folder, days) == {} and manager.verify().is_sound
+    manager.store_failed_case(record(1), "y", model_version="two")  # the other case is without it, and needs it no more
+    age(young, 35)
+    assert erase(manager, Wanted("expired"), audio=30).silenced == (young,)
+    assert not list(manager.blobs.digests())
 
 
 @dataclass(frozen=True)

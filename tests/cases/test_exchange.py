@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from mondegreen.cases.exchange import export_cases, import_cases
+from mondegreen.cases.queries import active_corrections, current_correction
 from mondegreen.cases.records import CaseFilter
 from mondegreen.cases.store import DataManager
-from mondegreen.db import transaction
+from mondegreen.cases.writing import update_current_correction
+from mondegreen.db import reading, transaction
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 from tests.cases.snapshot_project import add_case, record
 
@@ -178,6 +180,44 @@ def test_importing_adds_the_corrections_that_are_missing_and_nothing_else(
     changed = {"history", "corrected_transcript"}
     assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
     assert import_cases(store, path).new_corrections == 0 and everything(store) == [after]
+
+
+def test_an_older_correction_joins_the_history_and_takes_no_newer_one_s_place(
+    store: DataManager, tmp_path: Path
+) -> None:
+    key = add_case(store, "one", None)
+    path = tmp_path / "out/cases.jsonl"
+    export_cases(store, path)
+    row = json.loads(path.read_text())
+    row["corrections"] = [{"transcript": "stale", "method": "manual", "author": "bob", "at": "2026-01-01T00:00:00Z"}]
+    path.write_text(json.dumps(row))
+    newest = store.store_correction(key, "right", author="ann")
+    dry = import_cases(store, path, dry_run=True)
+    report = import_cases(store, path)
+    assert report == dry.model_copy(update={"dry_run": False}) and report.new_corrections == 1
+    (said,) = [notice for notice in report.notices if notice.code == "older_correction"]
+    assert "change no text (1)" in said.message
+    assert {item.transcript for item in store.corrections(key)} == {"stale", "right"}
+
+    def counts() -> tuple[str | None, str | None]:
+        with reading(store.engine) as session:
+            current = current_correction(active_corrections(session, [key])[key])
+        return store.get_case(key).corrected_transcript, current and current.transcript
+
+    assert counts() == ("right", "right")  # what a list shows and what a snapshot takes
+    again = import_cases(store, path)
+    assert again.new_corrections == 0 and not again.notices and counts() == ("right", "right")
+    export_cases(store, path, with_audio=True)
+    other = DataManager(tmp_path / "other")
+    import_cases(other, path)
+    assert other.get_case(key).corrected_transcript == "right"
+    other.close()
+    with transaction(store.engine) as session:  # where the newer one goes, the older one counts
+        session.execute(delete(CorrectionRow).where(CorrectionRow.id == newest))
+        update_current_correction(session, key)
+    assert counts() == ("stale", "stale")
+    store.store_correction(key, "another", author="ann")
+    assert counts() == ("another", "another")
 
 
 def test_a_spreadsheet_may_change_the_correction_or_bring_just_ids_and_texts(

@@ -7,7 +7,7 @@ from sqlalchemy import update
 
 from mondegreen.cases.store import DataManager
 from mondegreen.db import transaction
-from mondegreen.tables import CaseCountRow
+from mondegreen.tables import CaseCountRow, ErrorTypeCountRow
 from tests.cases.conftest import Recorder
 
 
@@ -87,3 +87,14 @@ def test_wrong_counters_are_counted_again(filled: DataManager) -> None:
     found = filled.verify()
     assert found.miscounted and not found.is_sound
     assert filled.get_statistics() == right and filled.verify().is_sound
+
+
+def test_what_the_audit_drew_is_in_no_count_of_failed_cases(manager: DataManager, record: Recorder) -> None:
+    for seed in range(4):
+        source = "audit" if seed else "production"
+        manager.store_failed_case(record(seed), "x", error_types=["noise"], model_version="m", source=source)
+    statistics = manager.get_statistics()
+    assert (statistics.total, statistics.error_types) == (1, {"noise": 1}) and manager.verify().is_sound
+    with transaction(manager.engine) as session:
+        session.execute(update(ErrorTypeCountRow).values(cases=4))
+    assert manager.verify().miscounted and manager.get_statistics() == statistics

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
 from mondegreen.cases.selecting import JOURNAL, Wanted
@@ -16,8 +18,10 @@ from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.config import RetentionDays
+from mondegreen.db import transaction
 from mondegreen.erasure.erase import Eraser
 from mondegreen.speech.admission import read_failed_cases
+from mondegreen.tables import CaseRow
 from tests.cases.snapshot_project import dvc, dvc_within, make_project, params
 from tests.erasure.erasable import OTHER, everywhere, features, fill
 
@@ -157,12 +161,16 @@ def _killed_at(project: Path, line: int | None) -> int:
 
 
 def test_what_is_wrong_is_said(project: Path) -> None:
+    with transaction(DataManager("var").engine) as session:
+        session.execute(update(CaseRow).values(last_seen=datetime.now(UTC) - timedelta(days=40)))
+    Path("params.yaml").write_text("retention_days:\n  audio: 30\n")
     for arguments, said in (
         (["--yes", "--reason", "x"], "What is to be erased?"),
         (["--speaker", "zoe", "--expired"], "What is to be erased?"),
         (["--speaker", " "], "--speaker is empty"),
         (["--speaker", "zoe", "--yes"], "written down with its reason"),
         (["--speaker", "zoe", "--reason", "x"], "Nobody is here to say yes"),
+        (["--expired", "--reason", "x"], "Nobody is here to say yes"),  # recordings alone, whose texts stay
         (["--older-than", "soon", "--dry-run"], "is no length of time"),
         (["--case", "abcdef", "--dry-run"], "no case"),
     ):

@@ -17,6 +17,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.queries import Kind
+from mondegreen.cases.records import AUDIT
 from mondegreen.cases.selecting import ErasedCases, Subject, subject_digest
 from mondegreen.cases.writing import Tally
 from mondegreen.db import batched, plain, transaction
@@ -128,8 +129,9 @@ def _remove_cases(session: Session, ids: Sequence[str], counts: Counter[str], *,
     rows = session.execute(select(*columns).where(CaseRow.id.in_(ids)).order_by(CaseRow.id).with_for_update())
     for row in rows:
         tally.kinds[Kind.of(row)] -= 1
-    types = select(CaseErrorRow.error_type, func.count()).where(CaseErrorRow.case_id.in_(ids))
-    for error_type, number in session.execute(types.group_by(CaseErrorRow.error_type)):
+    types = select(CaseErrorRow.error_type, func.count()).join(CaseRow)
+    failed = types.where(CaseErrorRow.case_id.in_(ids), CaseRow.source != AUDIT)
+    for error_type, number in session.execute(failed.group_by(CaseErrorRow.error_type)):
         tally.error_types[error_type] -= number
     if detach:
         for link in _links_to(_CASES):

@@ -20,7 +20,7 @@ from mondegreen.cases import writing
 from mondegreen.cases.file_audio import Audio, AudioFolder, CaseProblem, known_recording, new_audio
 from mondegreen.cases.formats import WHOLE_TIME, format_of, read_cases, write_cases
 from mondegreen.cases.queries import active_corrections, record_of
-from mondegreen.cases.records import PEOPLE, Case, CaseFilter, NewCase, NewCorrection
+from mondegreen.cases.records import LATE, PEOPLE, Case, CaseFilter, NewCase, NewCorrection, preferred
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, told
 from mondegreen.cases.store import DataManager
 from mondegreen.db import batched, reading, transaction
@@ -32,6 +32,7 @@ from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
 AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
+_LATE = "corrections are older than the one that counts: they are kept in the history, and change no text"
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
 LackingCharacters = Callable[[str], Iterable[str]]
 
@@ -314,7 +315,9 @@ def _write(
     for batch in batched(cases):
         stored = _stored_audio(session, [key for key, _ in batch])
         new = {key: case for key, case in batch if key not in stored}
-        missing = _missing_corrections(session, batch, author)
+        missing = _dated(session, _missing_corrections(session, batch, author))
+        late = [checked.places[key] for key, sent in missing if sent.metadata.get(LATE)]
+        checked.remarks += [(where, Remark("older_correction", _LATE)) for where in late]
         if write:
             _add_cases(session, new, checked.audio, now)
             _add_corrections(session, missing, now)
@@ -355,6 +358,24 @@ def _missing_corrections(
             texts.add(facts)
             missing.append((key, sent))
     return missing
+
+
+def _dated(session: Session, missing: Sequence[tuple[str, SentCorrection]]) -> list[tuple[str, SentCorrection]]:
+    """Marks the corrections that are older than the one that counts, so that they join the history and no more."""
+    active = active_corrections(session, {key for key, _ in missing})
+    counting = {key: preferred(history) for key, history in active.items()}
+
+    def is_late(key: str, sent: SentCorrection) -> bool:
+        current = counting.get(key)
+        same_kind = current is not None and (current.method in PEOPLE) == (sent.method in PEOPLE)
+        return bool(current and same_kind and sent.at and sent.at < current.at)
+
+    dated = []
+    for key, sent in missing:
+        metadata = {name: value for name, value in sent.metadata.items() if name != LATE}  # of another store's history
+        more = {LATE: True} if is_late(key, sent) else {}
+        dated.append((key, sent.model_copy(update={"metadata": metadata | more})))
+    return dated
 
 
 def _add_cases(session: Session, cases: Mapping[str, SentCase], audio: Mapping[str, Audio], now: datetime) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from mondegreen.cases.origin import origin_of
 from mondegreen.cases.records import (
     AUDIT,
+    LATE,
     PEOPLE,
     Case,
     CaseFilter,
@@ -213,7 +214,10 @@ def active_corrections(session: Session, case_ids: Collection[str]) -> dict[str,
     """What was written for each case and not taken back, oldest first; cases without any are absent."""
     query = select(CorrectionRow).where(CorrectionRow.case_id.in_(case_ids), _is_active())
     rows = session.scalars(query.order_by(CorrectionRow.case_id, CorrectionRow.id))
-    return {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
+    return {
+        key: sorted(found, key=lambda row: not row.details.get(LATE))
+        for key, found in groupby(rows, lambda row: row.case_id)
+    }
 
 
 def _is_active() -> ColumnElement[bool]:
@@ -238,7 +242,8 @@ def current_correction(history: Sequence[CorrectionRow], hold: ReviewHoldRow | N
         hold: of the case; only what a person wrote after it can be current.
     """
     if hold:
-        history = [row for row in history if row.method in PEOPLE and row.id > hold.after]
+        after = [row for row in history if row.method in PEOPLE and row.id > hold.after]
+        history = [row for row in after if not row.details.get(LATE)]
     return preferred(history)
 
 
@@ -300,11 +305,12 @@ def recounted(session: Session) -> Statistics:
 
 
 def counts(session: Session) -> tuple[dict[Kind, int], dict[str, int]]:
-    """How many cases there are of each kind, and of each error type."""
+    """How many cases there are of each kind, and how many failed cases of each error type."""
     by = (CaseRow.model_version, CaseRow.source, CaseRow.label_method, CaseRow.dataset_version.is_not(None))
     rows = session.execute(select(*by, func.count()).group_by(*by))
     kinds = {Kind(version, source, method or "", used): count for version, source, method, used, count in rows}
-    types = session.execute(select(CaseErrorRow.error_type, func.count()).group_by(CaseErrorRow.error_type))
+    failed = select(CaseErrorRow.error_type, func.count()).join(CaseRow).where(CaseRow.source != AUDIT)
+    types = session.execute(failed.group_by(CaseErrorRow.error_type))
     return kinds, {row[0]: row[1] for row in types}
 
 

@@ -196,6 +196,8 @@ class _Written(Protocol):
 
 
 WrittenRecord = TypeVar("WrittenRecord", bound=_Written)
+# In the metadata of a correction: it was written before the one that counted when it was imported.
+LATE = "came_late"
 
 
 def preferred(corrections: Sequence[WrittenRecord]) -> WrittenRecord | None:

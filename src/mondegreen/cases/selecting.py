@@ -141,13 +141,18 @@ def _aged(session: Session, found: ErasedCases) -> ErasedCases:
     for batch in batched(sorted(going)):
         recordings |= set(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.id.in_(batch))))
     for batch in batched(sorted(recordings)):
-        having = session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(CaseRow.audio_sha256.in_(batch)))
+        heard = CaseRow.audio_sha256.in_(batch), CaseRow.audio_erased_at.is_(None)
+        having = session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(*heard))
         recordings -= {sha256 for key, sha256 in having if key not in going}
+    silenced: set[str] = set()  # those whose recording goes: a younger case of another model may need it still
     muted: set[str] = set()
     for batch in batched(found.silenced):
-        muted |= set(session.scalars(select(CaseRow.audio_sha256).where(CaseRow.id.in_(batch))))
-    more = {"recordings": tuple(sorted(recordings)), "muted": tuple(sorted(muted & recordings)), "inferences": rows}
-    return found.model_copy(update=more)
+        for key, sha256 in session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(CaseRow.id.in_(batch))):
+            if sha256 in recordings:
+                silenced.add(key)
+                muted.add(sha256)
+    more = {"recordings": tuple(sorted(recordings)), "muted": tuple(sorted(muted)), "inferences": rows}
+    return found.model_copy(update=more | {"silenced": tuple(sorted(silenced))})
 
 
 def _count(session: Session, where: ColumnElement[bool]) -> int:

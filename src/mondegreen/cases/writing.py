@@ -24,7 +24,7 @@ from mondegreen.cases.queries import (
     current_correction,
     review_holds,
 )
-from mondegreen.cases.records import AUDIT, PEOPLE, NewCase, NewCorrection, NewSuggestion
+from mondegreen.cases.records import AUDIT, LATE, PEOPLE, NewCase, NewCorrection, NewSuggestion
 from mondegreen.cases.selecting import erased_cases
 from mondegreen.config import Seconds
 from mondegreen.db import batched, plain, upserting
@@ -285,10 +285,13 @@ def _add_error_types(
         for name in sorted(sighting.error_types)
     ]
     if rows:
+        table = plain(CaseErrorRow)
         statement = (
-            upserting(session, CaseErrorRow).on_conflict_do_nothing().returning(plain(CaseErrorRow).c.error_type)
+            upserting(session, CaseErrorRow).on_conflict_do_nothing().returning(table.c.case_id, table.c.error_type)
         )
-        tally.error_types.update(session.scalars(statement, rows))
+        added = session.execute(statement, rows)
+        # What the audit drew is no failed case, and counts in no statistics of them.
+        tally.error_types.update(name for key, name in added if seen[key].stored.case.source != AUDIT)
 
 
 def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetime, tally: Tally) -> list[int]:
@@ -300,6 +303,8 @@ def _correct(session: Session, corrections: Sequence[NewCorrection], at: datetim
         held = review_holds(session, before)
         for given in batch:
             known = newest[given.case_id].method if given.case_id in newest else before[given.case_id].label_method
+            if given.metadata.get(LATE):
+                continue
             if given.method in PEOPLE or (known not in PEOPLE and given.case_id not in held):
                 newest[given.case_id] = given
         table = plain(CorrectionRow)

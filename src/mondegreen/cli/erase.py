@@ -113,7 +113,7 @@ def _wanted(
 
 
 def _confirm(found: "Erasure", yes: bool) -> None:
-    if yes or not (found.counts.cases or found.counts.inferences or found.counts.spooled_answers):
+    if yes or found.counts.nothing:
         return
     import sys
 

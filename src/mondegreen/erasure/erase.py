@@ -50,6 +50,11 @@ class ErasureCounts(BaseModel):
     spooled_answers: int
     files: int
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to erase."""
+        return not (self.cases or self.recordings or self.inferences or self.spooled_answers)
+
 
 class Copy(BaseModel):
     """A place, and what removes it from there."""
@@ -120,8 +125,7 @@ class Eraser:
         """
         with self._alone():
             journal = self._plan(wanted, days, who, reason)
-            counts = journal.counts
-            if not (counts.cases or counts.recordings or counts.inferences or counts.spooled_answers):
+            if journal.counts.nothing:
                 return None
             write_json(self._journal, journal)
             return self._carry_out(journal, resumed=False)
