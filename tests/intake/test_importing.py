@@ -172,6 +172,20 @@ def test_what_is_there_stays_and_conflicts_are_named() -> None:
     ]  # fmt: skip
 
 
+def test_a_row_that_names_its_recording_in_another_way_is_that_recording_s() -> None:
+    for name in ("a", "b", "c"):
+        tone(Path(f"set/{name}.wav"))
+    for name in ("a", "b"):
+        tone(Path(f"data/audio/m/{name}.wav"))
+    Path("data/references.csv").write_text("path,text\na.wav,mine\nAUDIO/M/B,theirs\n")
+    source = manifest(Path("set/m.json"), *({"audio_filepath": f"{name}.wav", "text": "theirs"} for name in "abc"))
+    report, rows = taken("nemo", source)
+    assert (report.taken, report.there_already) == (1, 1) and list(report.left_out) == ["conflict"]
+    assert "references.csv as a.wav with another text" in report.left_out["conflict"].examples[0]
+    assert list(rows) == ["a.wav", "AUDIO/M/B", "audio/m/c.wav"]
+    assert [found.reference for found in discover(Path("data"))] == ["mine", "theirs", "theirs"]
+
+
 def test_links_stand_for_whole_recordings() -> None:
     tone(Path("set/a.wav"))
     report, _ = taken("nemo", manifest(Path("set/m.json"), {"audio_filepath": "a.wav", "text": "one"}), link=True)

@@ -130,6 +130,21 @@ def test_only_what_loses_nothing_is_written(
         assert (project / "dvc.yaml").read_text() == changed(expected) and upgrade()[0] == 0
 
 
+@pytest.mark.parametrize("based", [True, False])
+def test_what_was_merged_by_hand_is_done_with(project: Path, based: bool) -> None:
+    new = pipeline(STARTER, project)
+    mine = new.replace(OLD[0], "    always_changed: maybe", 1)
+    (project / "dvc.yaml").write_text(mine)
+    (project / BASE).write_text(new.replace(*OLD, 1)) if based else (project / BASE).unlink()
+    code, facts = upgrade("--write")
+    assert code == 1 and "`mondegreen upgrade --merged`" in facts["changes"][0]["obstacle"]
+    assert upgrade()[0] == 1 and upgrade("--merged") == (0, {"changes": [], "written": [], "unknown": []})
+    assert (project / "dvc.yaml").read_text() == mine and upgrade("--write")[0] == 0
+    (project / BASE).write_text(new.replace("stages:\n", "stages: # of an older version\n"))  # a newer version comes
+    (project / "dvc.yaml").write_text(mine.replace("stages:\n", "stages: # of an older version\n"))
+    assert upgrade("--write")[0] == 0 and (project / "dvc.yaml").read_text() == mine
+
+
 def test_another_model_in_params_takes_the_stages_along(project: Path) -> None:
     (project / "params.yaml").write_text(PARAMS.replace("base: starter/model", "base: facebook/wav2vec2-base"))
     code, facts = upgrade("--write")

@@ -38,16 +38,23 @@ def init(
 
 def upgrade(
     write: Annotated[bool, typer.Option("--write", help="Write what loses nothing of yours.")] = False,
+    merged: Annotated[
+        bool,
+        typer.Option("--merged", help="dvc.yaml has by your hand what you want of this version: it stays as it is."),
+    ] = False,
     as_json: ObjectOption = False,
 ) -> None:
     """Show what this version of mondegreen would change in dvc.yaml, params.yaml and what belongs to them.
 
     Exits with 0 when nothing is left to do, with 1 when something is.
     """
-    from mondegreen.project.upgrading import changes, leftovers
+    from mondegreen.project.upgrading import changes, leftovers, take_as_merged
     from mondegreen.project.upgrading import write as apply
 
     project = Path()
+    if merged:
+        changes(project)  # refuses where there is no project
+        take_as_merged(project)
     found, unknown = changes(project), leftovers(project)
     written = apply(project, found) if write else []
     facts = {

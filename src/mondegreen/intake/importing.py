@@ -35,10 +35,11 @@ from mondegreen.intake.entries import (
 )
 from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
+from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import odd_speakers, read_table
 from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
 from mondegreen.speech.channels import named_channel
-from mondegreen.speech.corpus import EXTENSIONS, look_through
+from mondegreen.speech.corpus import EXTENSIONS, NOT_SCANNED, look_through
 
 READERS: Mapping[CorpusFormat, Callable[[SourceCorpus], Iterator[EntryRow]]] = {
     "nemo": read_nemo,
@@ -174,8 +175,8 @@ def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, tr
     """
     into.mkdir(parents=True, exist_ok=True)
     with _alone(into):
-        header, known = _table(into / "references.csv")
-        done = Taken()
+        header, rows_there = _table(into / "references.csv")
+        known, done = _by_recording(rows_there, into), Taken()
         for row in track(rows):
             left = row if isinstance(row, Left) else _place(row, into, condition, link, known, done)
             if left:
@@ -184,7 +185,7 @@ def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, tr
             new = [_row(path, entry, condition) for path, entry in done.new.items()]
             # A column that stays empty would say that nobody wrote down what nobody knows.
             columns = dict.fromkeys([*header, *(name for row in new for name in row if row[name])])
-            _write(into / "references.csv", list(columns), [*known.values(), *new])
+            _write(into / "references.csv", list(columns), [*rows_there, *new])
     return done
 
 
@@ -199,12 +200,21 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """The columns of references.csv and its rows by path."""
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of references.csv and its rows."""
     if not path.is_file():
-        return ["path", "text"], {}
-    rows = {row.path: dict(row.fields) for row in read_table(path, notices=[])}
-    return list(dict.fromkeys(["path", "text", *(next(iter(rows.values())) if rows else ())])), rows
+        return ["path", "text"], []
+    rows = [row.fields | {"path": row.path} for row in read_table(path, notices=[])]
+    return list(dict.fromkeys(["path", "text", *(rows[0] if rows else ())])), rows
+
+
+def _by_recording(rows: list[dict[str, str]], into: Path) -> dict[str, dict[str, str]]:
+    """The rows by the recording that each means to whoever reads the folder: `a.wav` may be audio/x/a.wav."""
+    if not rows:
+        return {}
+    files = look_through(into, {"retention", "replay", *NOT_SCANNED}).recordings
+    names = RecordingNames(into, [path.relative_to(into).as_posix() for path in files])
+    return {names.find(row["path"]) or row["path"]: row for row in rows}
 
 
 def _place(
@@ -223,7 +233,8 @@ def _place(
     if twin := done.new.get(path) or done.there.get(path):
         return Left(entry.where, "twice", f"{path} is that of {twin.where} already")
     if path in known and (other := _differs(entry, condition, known[path])):
-        return Left(entry.where, "conflict", f"{path} is in references.csv with another {other}, which stays")
+        spelt = "" if known[path]["path"] == path else f" as {known[path]['path']}"
+        return Left(entry.where, "conflict", f"{path} is in references.csv{spelt} with another {other}, which stays")
     target = into / path
     try:
         way = _put(entry, target, link)

@@ -22,6 +22,7 @@ from mondegreen.yaml_text import read_yaml
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
+_BY_HAND = "take from the diff what you need, then `mondegreen upgrade --merged`"
 _PIN = re.compile(r"^mondegreen==\S+$", re.MULTILINE)
 
 
@@ -181,8 +182,13 @@ def write(project: Path, found: list[FileChange]) -> list[str]:
     for change in written:
         write_text(project / change.path, change.text)
     if not any(change.path == "dvc.yaml" and change.obstacle for change in found):
-        write_text(project / BASE, pipeline(_model(project), project))
+        take_as_merged(project)
     return [change.path for change in written]
+
+
+def take_as_merged(project: Path) -> None:
+    """Makes this version's dvc.yaml the base: what the project's own has otherwise is the user's from now on."""
+    write_text(project / BASE, pipeline(_model(project), project))
 
 
 def leftovers(project: Path) -> list[str]:
@@ -220,7 +226,7 @@ def _pipeline(project: Path) -> FileChange | None:
     merged, conflicts = merge(own, base, new)
     found = _change("dvc.yaml", own, merged if not conflicts else new)
     if found and conflicts:
-        said = f"{conflicts} places were changed by you and by the new version: take from the diff what you need"
+        said = f"{conflicts} places were changed by you and by the new version: {_BY_HAND}"
         return found.model_copy(update={"obstacle": said})
     return found
 
@@ -233,7 +239,7 @@ def _without_base(own: str, new: str) -> FileChange | None:
         return None
     found = _change("dvc.yaml", own, new)
     if found and lost:
-        said = f"lines of yours would go, first `{lost[0]}`; {BASE} is not there to tell which are yours"
+        said = f"lines of yours would go, first `{lost[0]}`; {BASE} is not there to tell which are yours: {_BY_HAND}"
         return found.model_copy(update={"obstacle": said})
     return found
 
