@@ -212,6 +212,23 @@ def test_a_late_answer_of_what_was_erased_stays_away(
         assert without_erased(session, late) == late * stays
 
 
+def test_a_speaker_goes_in_every_spelling(manager: DataManager, record: Recorder) -> None:
+    spellings = ("Zoé", "zoe\u0301", " ZOÉ ", "Zoey")
+    ids = [
+        manager.store_failed_case(record(seed), "x", model_version="m", metadata={"speaker": name})
+        for seed, name in enumerate(spellings)
+    ]
+    MetadataTracker(manager.folder).log_inference(
+        record(7), "y", model_version="m", duration=0.1, latency=0.1, speaker="ZOE\u0301", request_id="r"
+    )
+    selection = erase(manager, Wanted("speaker", "zoé"))
+    assert set(selection.cases) == set(ids[:3]) and [case.id for case in manager.each_case()] == [ids[3]]
+    with reading(manager.engine) as session:
+        assert not session.scalars(select(InferenceRow.request_id)).all()
+        late = [Late(NOW - timedelta(minutes=1), speaker=name) for name in ("zoÉ", "zoey")]
+        assert without_erased(session, late) == late[1:]
+
+
 def test_a_case_that_comes_back_is_told(
     manager: DataManager, record: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,8 +23,8 @@ from mondegreen.db import reading, transaction
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 from tests.cases.snapshot_project import add_case, record
 
-FORMATS = ["csv", "jsonl", "label-studio"]
-SUFFIXES = {"csv": ".csv", "jsonl": ".jsonl", "label-studio": ".json"}
+FORMATS = ["csv", "tsv", "jsonl", "label-studio"]
+SUFFIXES = {"tsv": ".tsv", "csv": ".csv", "jsonl": ".jsonl", "label-studio": ".json"}
 
 
 @pytest.fixture(autouse=True)

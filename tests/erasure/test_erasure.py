@@ -13,13 +13,14 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner, Result
 
-from mondegreen.cases.selecting import JOURNAL, Wanted
+from mondegreen.cases.selecting import JOURNAL, ErasedCases, Wanted
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.config import RetentionDays
 from mondegreen.db import transaction
 from mondegreen.erasure.erase import Eraser
+from mondegreen.erasure.files import Content, erase_in_file
 from mondegreen.speech.admission import read_failed_cases
 from mondegreen.tables import CaseRow
 from tests.cases.snapshot_project import dvc, dvc_within, make_project, params
@@ -180,3 +181,47 @@ def test_what_is_wrong_is_said(project: Path) -> None:
     nobody = run("erase", "--speaker", "nobody", "--yes", "--reason", "x")
     assert nobody.exit_code == 0 and "nothing of it" in nobody.output
     assert not json.loads(run("erasures", "--json").stdout)
+
+
+@pytest.mark.parametrize("speaker", ["Zoe", "Ann"], ids=["in the store as well", "in the table only"])
+def test_rows_of_the_speaker_in_tables_of_the_project_are_named(
+    speaker: str, project: Path, ids: dict[str, str]
+) -> None:
+    table = Path("data/references.csv")
+    table.write_text("path,text,Speaker_ID\nc.wav,hello,ZOE\nd.wav,hello,ann\n")
+    Path("data/other.csv").write_text("path,text,speaker\nc.wav,hello,bob\n")
+    planned = json.loads(run("erase", "--speaker", speaker, "--dry-run", "--json").stdout)
+    assert planned["cases"] == ([ids["zoe"]] if speaker == "Zoe" else [])
+    places = {copy["where"]: copy["next_step"] for copy in planned["copies"]}
+    assert "the recordings that they name" in places[str(table)] and "data/other.csv" not in places
+    done = run("erase", "--speaker", speaker, "--yes", "--reason", "asked")
+    assert done.exit_code == 0 and str(table) in done.output and ("nothing of it" in done.output) == (speaker == "Ann")
+    if speaker == "Zoe":
+        assert "One speaker in 2 spellings: Zoe, zoe." in done.output
+
+
+ONE, TWO, THREE = (digit * 16 for digit in "123")
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "left"),
+    [
+        (
+            "a.tsv",
+            f'id\ttext\n{ONE}\t5" pipe\n{TWO}\tother\n{THREE}\tx "y\n',
+            f'id\ttext\n{TWO}\tother\n{THREE}\tx "y\n',
+        ),
+        ("a.tsv", f'id\ttext\n{ONE}\t"a\n{TWO}\t"b\n{THREE}\tc\n', f'id\ttext\n{TWO}\t"b\n{THREE}\tc\n'),
+        ("a.csv", f'id,text\n{ONE},"a ""b""\nc, d"\n{TWO},"e\n\nf"\n', f'id,text\n{TWO},"e\n\nf"\n'),
+        ("a.csv", f'text;id\r\n"a;\r\nb";{ONE}\r\n"";{TWO}\r\n', f'text;id\r\n"";{TWO}\r\n'),
+        ("a.tsv", f'id,text\n{TWO},"a\nb"\n{ONE},c\n', f'id,text\n{TWO},"a\nb"\n'),  # as exports once were
+    ],
+    ids=["quotes within", "quotes that nothing closes", "breaks within", "semicolons", "commas in a tsv"],
+)
+def test_a_table_loses_the_rows_of_who_is_erased_and_no_others(
+    name: str, table: str, left: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(table.encode())
+    content = Content(ErasedCases(what="case", cases=(ONE,)), set(), ())
+    assert erase_in_file(path, content, apply=True) == "rewrite" and path.read_bytes().decode() == left

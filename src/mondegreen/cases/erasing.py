@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, CursorResult, Engine, delete, func, insert, null, select, update
 from sqlalchemy import Table as SqlTable
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from mondegreen.cases.queries import Kind
 from mondegreen.cases.records import AUDIT
-from mondegreen.cases.selecting import ErasedCases, Subject, subject_digest
+from mondegreen.cases.selecting import ErasedCases, person_key, subject_digest
 from mondegreen.cases.writing import Tally
 from mondegreen.db import batched, plain, transaction
 from mondegreen.errors import CaseError
@@ -82,8 +82,9 @@ def begin_erasure(session: Session, selection: ErasedCases, who: str, reason: st
     row = ErasureRow(at=at, who=who, reason=reason, what=selection.what, before=selection.before, counts={})
     session.add(row)
     session.flush()
-    named: dict[Subject, str] = {"speaker": selection.speaker, "caller": selection.caller}
-    digests = {subject_digest(kind, value) for kind, value in named.items() if value}
+    digests = {subject_digest("speaker", name) for name in selection.names("speaker")}
+    digests |= {subject_digest("speaker", person_key(name)) for name in selection.names("speaker")}
+    digests |= {subject_digest("caller", name) for name in selection.names("caller")}
     digests |= {subject_digest("case", key) for key in selection.cases}
     if not selection.aged:
         digests |= {subject_digest("audio", sha256) for sha256 in selection.recordings}
@@ -116,9 +117,10 @@ def erase_rows(engine: Engine, selection: ErasedCases) -> Counter[str]:
                 for batch in batched(selection.recordings):
                     with transaction(engine) as session:
                         _remove(session, table, column.in_(batch), counts)
-            for name in ("speaker", "caller"):
-                if (column := table.c.get(name)) is not None and (value := getattr(selection, name)):
-                    _remove_by(engine, table, column == value, counts)
+            whose: tuple[Literal["speaker", "caller"], ...] = ("speaker", "caller")
+            for name in whose:
+                if (column := table.c.get(name)) is not None and (spelt := selection.names(name)):
+                    _remove_by(engine, table, column.in_(spelt), counts)
     return counts
 
 

@@ -50,7 +50,7 @@ def export_cases(
     """Writes cases with all their corrections, newest case first; the file is whole or not there.
 
     Args:
-        path: .csv, .jsonl or .json (Label Studio) unless `file_format` says otherwise.
+        path: .csv, .tsv (with tabs), .jsonl or .json (Label Studio) unless `file_format` says otherwise.
         with_audio: copy the recordings into audio/ beside the file, so that another machine can import it.
         prefix: for Label Studio, what goes before a recording's relative path.
         advance: called with a number of cases that are done.
@@ -66,7 +66,7 @@ def export_cases(
     cases = _sent(data_manager, where, path.parent / AUDIO if with_audio else None, advance)
     try:
         with _whole(path) as stream:
-            return write_cases(stream, kind, cases, prefix)
+            return write_cases(stream, kind, cases, prefix, "\t" if path.suffix.lower() == ".tsv" else ",")
     except OSError as error:
         raise CaseError(
             f"{path} cannot be written: {error.strerror}.", "Make room, or check the folder and its permissions."

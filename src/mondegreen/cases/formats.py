@@ -61,12 +61,15 @@ def format_of(path: Path, given: str | None) -> CaseFormat:
     return found
 
 
-def write_cases(stream: TextIO, kind: CaseFormat, cases: Iterable[SentCase], prefix: str = "") -> int:
+def write_cases(
+    stream: TextIO, kind: CaseFormat, cases: Iterable[SentCase], prefix: str = "", separator: str = ","
+) -> int:
     """Writes cases; says how many.
 
     Args:
         prefix: for Label Studio, goes before the audio's relative path, so that it is found there:
             /data/local-files/?d=project/
+        separator: of the cells of a table.
     """
     number = 0
 
@@ -77,7 +80,7 @@ def write_cases(stream: TextIO, kind: CaseFormat, cases: Iterable[SentCase], pre
             yield case
 
     if kind == "csv":
-        write_csv(stream, counted())
+        write_csv(stream, counted(), separator)
     elif kind == "label-studio":
         write_tasks(stream, counted(), prefix)
     else:
@@ -117,10 +120,10 @@ def _loaded(line: str, _: list[Remark]) -> Any:
     return json.loads(line)
 
 
-def write_csv(stream: TextIO, cases: Iterable[SentCase]) -> None:
+def write_csv(stream: TextIO, cases: Iterable[SentCase], separator: str = ",") -> None:
     """Writes cases."""
     # RFC 4180's end of line: Python quotes only characters of the terminator.
-    table = csv.DictWriter(stream, COLUMNS, lineterminator="\r\n")
+    table = csv.DictWriter(stream, COLUMNS, delimiter=separator, lineterminator="\r\n")
     table.writeheader()
     table.writerows({name: escaped(cell) for name, cell in _fields(case).items()} for case in cases)
 

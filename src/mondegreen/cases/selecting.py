@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from mondegreen.cases import queries
 from mondegreen.config import RetentionDays
 from mondegreen.db import batched, plain, reading
+from mondegreen.speech.splits import speaker_key
 from mondegreen.tables import (
     CaseRow,
     CorrectionRow,
@@ -52,6 +53,7 @@ class ErasedCases(BaseModel):
     silenced: tuple[str, ...] = ()  # cases that lose their recording and keep their texts
     muted: tuple[str, ...] = ()  # the recordings of these
     speaker: str = ""
+    spellings: tuple[str, ...] = ()  # in which the store has the speaker
     caller: str = ""
     before: AwareDatetime | None = None  # inferences of an earlier time go
     inferences: int = 0
@@ -65,6 +67,16 @@ class ErasedCases(BaseModel):
     def empty(self) -> bool:
         """Whether the store has nothing of it."""
         return not (self.cases or self.recordings or self.silenced or self.inferences)
+
+    def names(self, what: Literal["speaker", "caller"]) -> tuple[str, ...]:
+        """The speaker's or the caller's, in every spelling that is known."""
+        given = (self.speaker, *self.spellings) if what == "speaker" else (self.caller,)
+        return tuple(dict.fromkeys(name for name in given if name))
+
+
+def person_key(name: str) -> str:
+    """Under which a speaker is one person, as for the splits: whoever asks may write "Zoe" where a table has "zoe"."""
+    return speaker_key(name.strip())
 
 
 def digests_of(recordings: Collection[str]) -> set[str]:
@@ -86,18 +98,28 @@ def select_for_erasure(session: Session, wanted: Wanted, days: RetentionDays, no
         return _aged(session, ErasedCases(what="older_than", cases=tuple(sorted(cases)), before=wanted.before))
     if wanted.what == "case":
         cases, recordings = {queries.get_case(session, wanted.value).id}, set[str]()
-        whose: dict[str, str] = {}
+        whose: dict[str, Any] = {}
     else:
-        named = func.trim(CaseRow.details[wanted.what].as_string()) == wanted.value
-        cases = set(session.scalars(select(CaseRow.id).where(named)))
-        column = plain(InferenceRow).c[wanted.what]
-        recordings = set(session.scalars(select(InferenceRow.audio_sha256).where(column == wanted.value).distinct()))
+        written, column = CaseRow.details[wanted.what].as_string(), plain(InferenceRow).c[wanted.what]
         whose = {wanted.what: wanted.value}
+        names = {wanted.value}
+        if wanted.what == "speaker":
+            names = _spellings(session, written, wanted.value) | _spellings(session, column, wanted.value)
+            whose["spellings"] = tuple(sorted(names))
+        cases = set(session.scalars(select(CaseRow.id).where(func.trim(written).in_(names))))
+        recordings = set(session.scalars(select(InferenceRow.audio_sha256).where(column.in_(names)).distinct()))
     cases, recordings = _whole(session, cases, recordings)
     rows = sum(_count(session, InferenceRow.audio_sha256.in_(batch)) for batch in batched(sorted(recordings)))
     return ErasedCases(
         what=wanted.what, cases=tuple(sorted(cases)), recordings=tuple(sorted(recordings)), inferences=rows, **whose
     )
+
+
+def _spellings(session: Session, column: ColumnElement[Any], speaker: str) -> set[str]:
+    """The names in a column that are this speaker's."""
+    names = session.scalars(select(column).where(column.is_not(None)).distinct())
+    found = [name for name in names if person_key(name) == person_key(speaker)]
+    return {*found, *(name.strip() for name in found)}
 
 
 def _whole(session: Session, cases: set[str], recordings: set[str]) -> tuple[set[str], set[str]]:
@@ -229,7 +251,8 @@ def _subjects(answer: Answered) -> list[str]:
         "speaker": answer.speaker,
         "caller": answer.caller,
     }
-    return [subject_digest(kind, value) for kind, value in named.items() if value]
+    digests = [subject_digest(kind, value) for kind, value in named.items() if value]
+    return [*digests, subject_digest("speaker", person_key(answer.speaker))] if answer.speaker else digests
 
 
 def _last(session: Session, digests: Iterable[str]) -> dict[str, datetime]:

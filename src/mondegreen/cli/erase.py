@@ -61,11 +61,12 @@ def erase(
         return
     if not reason.strip():
         raise UsageError("An erasure is written down with its reason.", 'Add --reason "…".')
-    _confirm(eraser.plan(wanted, days), yes)
+    planned = eraser.plan(wanted, days)
+    _confirm(planned, yes)
     done = eraser.erase(wanted, days, author or login(), reason.strip())
     if done is None:
         text = "There is nothing of it: nothing was changed. Names must be as `mondegreen cases list --json` has them."
-        answer({"erased": False}, text, as_json)
+        answer({"erased": False}, [text, *_copies(planned)], as_json)
         return
     answer(done, _lines(done), as_json)
 
@@ -127,6 +128,8 @@ def _confirm(found: "Erasure", yes: bool) -> None:
 def _lines(found: "Erasure") -> Iterator[str]:
     if found.resumed:
         yield "An erasure was interrupted; it is finished now."
+    if len(found.speakers) > 1:
+        yield f"One speaker in {len(found.speakers)} spellings: {', '.join(found.speakers)}."
     counts = found.counts
     silenced = f", and the recordings of {many(counts.silenced_cases, 'case')} whose texts stay"
     yield (
@@ -138,13 +141,17 @@ def _lines(found: "Erasure") -> Iterator[str]:
     for file in found.files:
         if file.action != "name":
             yield f"  {told[file.action]} {_shown(file.path)}"
+    yield from _copies(found)
+    if found.number is not None:
+        yield f"Entry {found.number}; `mondegreen cases erasures` lists them."
+
+
+def _copies(found: "Erasure") -> Iterator[str]:
     if found.copies:
         yield "Copies stay here:" if not found.dry_run else "Copies would stay here:"
     for copy in found.copies:
         yield f"  {_shown(copy.where)}"
         yield f"    What now: {copy.next_step}"
-    if found.number is not None:
-        yield f"Entry {found.number}; `mondegreen cases erasures` lists them."
 
 
 def _shown(path: str) -> str:

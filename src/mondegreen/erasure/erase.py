@@ -22,7 +22,15 @@ from mondegreen.cases.erasing import (
     overwrite_freed,
     unneeded_recordings,
 )
-from mondegreen.cases.selecting import JOURNAL, ErasedCases, Wanted, dataset_versions_of, select_for_erasure, texts_of
+from mondegreen.cases.selecting import (
+    JOURNAL,
+    ErasedCases,
+    Wanted,
+    dataset_versions_of,
+    person_key,
+    select_for_erasure,
+    texts_of,
+)
 from mondegreen.cases.store import DataManager
 from mondegreen.config import RetentionDays
 from mondegreen.db import reading, transaction
@@ -34,6 +42,8 @@ from mondegreen.serving.spool import Answer, erase_spooled
 from mondegreen.tables import ErasureRow
 
 ANSWERS = "llm"  # below it: answers of a language model, which tell nobody whose words they are
+_ROWS = "Not ours to change: take the rows out, with the recordings that they name."
+_BY_HAND = {".csv": _ROWS, ".tsv": _ROWS}
 _DRAIN = 5.0  # seconds for a running server to write down what waits
 _log = logging.getLogger(__name__)
 
@@ -73,6 +83,7 @@ class Erasure(BaseModel):
     dry_run: bool = False
     number: int | None = None  # of the entry; None where nothing was written
     what: str
+    speakers: tuple[str, ...] = ()  # the spellings that are taken for the speaker
     counts: ErasureCounts
     cases: tuple[str, ...]
     files: tuple[FoundFile, ...]
@@ -196,6 +207,7 @@ class Eraser:
             dry_run=dry_run,
             number=number,
             what=journal.selection.what,
+            speakers=journal.selection.names("speaker"),
             counts=journal.counts,
             cases=journal.selection.cases,
             files=journal.files,
@@ -229,7 +241,7 @@ class Eraser:
         self, selection: ErasedCases, texts: set[str], sizes: tuple[int, ...], *, apply: bool
     ) -> list[FoundFile]:
         """Files of ours that lose something, and others that hold something."""
-        if not (selection.cases or selection.recordings):
+        if not (selection.cases or selection.recordings or selection.speaker):
             return []
         content, store = Content(selection, texts, sizes), self._manager.folder
         mlruns = registry.parent if (registry := registry_file()) else self._project / "mlruns"
@@ -276,7 +288,7 @@ def goes(selection: ErasedCases) -> Callable[[Answer], bool]:
     recordings = set() if selection.aged else set(selection.recordings)
 
     def erased(answer: Answer) -> bool:
-        named = (answer.speaker and answer.speaker == selection.speaker) or (
+        named = (answer.speaker and person_key(answer.speaker) == person_key(selection.speaker)) or (
             answer.caller and answer.caller == selection.caller
         )
         old = selection.before is not None and answer.at < selection.before
@@ -331,7 +343,10 @@ def _copies_of_files(project: Path, files: Sequence[FoundFile], versions: Sequen
         place = f"data/failed_cases ({len(frozen)} files)"
         yield Copy(where=place, next_step="`mondegreen cases snapshot` makes it anew without them.")
     yield from (
-        Copy(where=str(path), next_step="Not ours to change: take it out, or delete the file.")
+        Copy(
+            where=str(path),
+            next_step=_BY_HAND.get(path.suffix.lower(), "Not ours to change: take it out, or delete the file."),
+        )
         for path in named
         if path not in frozen
     )

@@ -8,18 +8,22 @@ import html
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.cases.selecting import ErasedCases, digests_of
+from mondegreen.cases.selecting import ErasedCases, digests_of, person_key
+from mondegreen.delimited import REFERENCE_COLUMNS, open_table
+from mondegreen.errors import MondegreenError
 from mondegreen.files import lock, sha256_file, write_bytes, write_text
 from mondegreen.tables import search_words
 
 _ID = 16  # hexadecimal digits of a case's id; an utterance's are the first ones of its recording's digest
+_CLOSED = re.compile(rb'(?:[^"]|"")*+"')  # the rest of a quoted cell
+_TABLES = (".csv", ".tsv")
 _HEX = re.compile(rb"[0-9a-f]{16,}")
 _TAG = re.compile(r"<[^>]{0,200}>")
 _WORDS, _CHARACTERS = 3, 12  # a shorter text is said by many: where no id stands beside it, it says nothing of anybody
@@ -51,7 +55,8 @@ class Content:
         for phrase in phrases:
             if len(phrase) >= _CHARACTERS and len(words := phrase.split()) >= _WORDS:
                 self._phrases.setdefault(" ".join(words[:_WORDS]), set()).add(phrase)
-        names = (" ".join(search_words(name)) for name in (selection.speaker, selection.caller))
+        self._speaker = person_key(selection.speaker)
+        names = (" ".join(search_words(name)) for name in (*selection.spellings, selection.speaker, selection.caller))
         self._names = [f" {name} " for name in names if name]
 
     def in_rows(self, content: bytes | str) -> bool:
@@ -61,6 +66,16 @@ class Content:
     def of_audio(self, content: bytes | str) -> bool:
         """Whether the id of any recording that goes stands in it."""
         return _holds(content, self._audio)
+
+    def speaks_in(self, path: Path) -> bool:
+        """Whether rows of a table name the speaker."""
+        if not self._speaker or path.suffix.lower() not in _TABLES:
+            return False
+        try:
+            rows = list(open_table(path, REFERENCE_COLUMNS, notices=[]))
+        except (MondegreenError, OSError):  # none that a person can be found in
+            return False
+        return any(person_key(row.cells.get("speaker", "")) == self._speaker for row in rows)
 
     def is_recording(self, path: Path) -> bool:
         """Whether the file is one of the recordings, whatever it is called."""
@@ -157,7 +172,7 @@ def holds(path: Path, content: Content) -> bool:
     """Whether a file that is not ours to change holds something; a list of digests names and holds nothing."""
     if path.suffix == ".sha256":
         return False
-    if content.of_audio(path.name) or content.is_recording(path):
+    if content.of_audio(path.name) or content.is_recording(path) or content.speaks_in(path):
         return True
     raw = None if path.suffix.lower() in _SOUND | {".safetensors"} else _looked_at(path)
     return raw is not None and content.of_audio(raw)
@@ -182,7 +197,7 @@ def _rows(path: Path, content: Content, apply: bool) -> FileAction | None:
     memory = path.with_suffix(".lock")  # of whoever adds to the hypotheses that are remembered
     with lock(memory) if memory.exists() else nullcontext():
         raw = path.read_bytes()
-        records = list(_records(raw, quoted=path.suffix.lower() in (".csv", ".tsv")))
+        records = list(_records(raw, _separator(raw) if path.suffix.lower() in _TABLES else None))
         written = path.suffix.lower() in (".log", ".txt")  # for people: without ids, perhaps
         kept = [
             record
@@ -196,15 +211,52 @@ def _rows(path: Path, content: Content, apply: bool) -> FileAction | None:
     return "rewrite"
 
 
-def _records(raw: bytes, quoted: bool) -> Iterator[bytes]:
-    record = b""
-    for line in raw.splitlines(keepends=True):
-        record += line
-        if not quoted or record.count(b'"') % 2 == 0:
-            yield record
-            record = b""
-    if record:
-        yield record
+def _separator(raw: bytes) -> bytes:
+    """What is between the cells of a table, by its header; in a .tsv of ours it may be a comma."""
+    header = raw.split(b"\n", 1)[0]
+    return max((b",", b"\t", b";", b"|"), key=header.count)
+
+
+def _records(raw: bytes, separator: bytes | None) -> Iterator[bytes]:
+    """The records of a table, or the lines of another file (None); a quote that nothing closes is a mere character."""
+    lines = raw.splitlines(keepends=True)
+    at = 0
+    while at < len(lines):
+        end = at + 1 if separator is None else _end(lines, at, separator)
+        yield b"".join(lines[at:end])
+        at = end
+
+
+def _end(lines: Sequence[bytes], at: int, separator: bytes) -> int:
+    """The number of the line behind the record that begins in line `at`."""
+    is_open: bool | None = False
+    for number in range(at, len(lines)):
+        is_open = _leaves_open(lines[number].rstrip(b"\r\n"), bool(is_open), separator)
+        if is_open is None:
+            break
+        if not is_open:
+            return number + 1
+    return at + 1
+
+
+def _leaves_open(line: bytes, is_open: bool, separator: bytes) -> bool | None:
+    """Whether a quoted cell goes on behind the line; None where a cell ends in a quote that closes nothing."""
+    while True:
+        if not is_open:
+            while not line.startswith(b'"'):
+                _, found, line = line.partition(separator)
+                if not found:
+                    return False
+            line = line[1:]
+        closed = _CLOSED.match(line)
+        if not closed:
+            return True
+        line = line[closed.end() :]
+        if not line:
+            return False
+        if not line.startswith(separator):
+            return None
+        line, is_open = line[len(separator) :], False
 
 
 def _json(path: Path, raw: bytes, content: Content, apply: bool) -> FileAction | None:

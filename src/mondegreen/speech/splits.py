@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+from unicodedata import normalize
 
 from mondegreen.errors import LeakageError, UsageError
 from mondegreen.records import Domain, FailedCase, Problem, Split, Utterance
@@ -92,7 +93,7 @@ def speaker_key(name: str) -> str:
 
     "Ann" and "ann" may be two people, who then lose a little; were they one, the verdict would be worth nothing.
     """
-    return name.casefold()
+    return normalize("NFC", name).casefold()
 
 
 def assign_splits(
