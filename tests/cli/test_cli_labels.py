@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jellyfish
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
@@ -17,9 +19,11 @@ from mondegreen.cases.records import Case
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
 from mondegreen.db import reading
-from mondegreen.files import read_jsonl
+from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.labels.guards import LabelDecision
 from mondegreen.loop import case_labels
+from mondegreen.records import Hypothesis, Utterance
+from mondegreen.speech.channels import content_digest
 from mondegreen.stages import label, prepare, transcribe
 from mondegreen.tables import SuggestionRow
 from tests.support.libraries import printed_and_loaded
@@ -282,6 +286,30 @@ def test_what_the_stage_left_to_people_is_queued_once_with_its_suggestion(projec
         (suggested,) = [item for item in rows if item.case_id == case.id]
         assert (suggested.text, suggested.accepted, suggested.guard) == (row.suggested, False, row.guard)
         assert case.original_transcript == row.heard and not case.is_corrected and case.metadata["words"]
+
+
+def test_a_channel_of_a_call_is_queued_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    soundfile.write("call.wav", np.random.default_rng(0).uniform(-0.1, 0.1, (16_000, 2)), 8_000)
+    rows, heard, waiting = list[Utterance](), list[Hypothesis](), list[LabelDecision]()
+    for side in (1, 2):
+        path = f"call.wav#{side}"
+        row = Utterance(
+            id=f"u{side}", path=path, sha256=content_digest(path), duration=2.0, condition="all", speaker="",
+            recording="call", reference="", split="train", domain="target",
+        )  # fmt: skip
+        rows.append(row)
+        said = {"text": "HELLO", "duration": 2.0, "confidence": 0.5, "words": [], "nbest": []}
+        heard.append(Hypothesis(id=row.id, path=path, model="m" * 16, **said))  # type: ignore[arg-type]
+        waiting.append(LabelDecision(id=row.id, path=path, heard="HELLO", outcome="rejected", reason="x"))
+    write_jsonl(Path("build/prepare/manifest.jsonl"), rows)
+    write_jsonl(Path("build/transcribe/hypotheses.jsonl"), heard)
+    write_jsonl(Path("build/label/review.jsonl"), waiting)
+    manager = DataManager("var")
+    assert [case_labels.queue_for_review(manager, Path("build")) for _ in range(2)] == [(2, 0), (0, 2)]
+    assert [case.times_seen for case in manager.each_case()] == [1, 1]
+    manager.close()
 
 
 def test_what_shows_and_queues_labels_loads_no_model_library() -> None:

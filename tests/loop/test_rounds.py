@@ -268,7 +268,8 @@ def test_a_disk_that_refuses_mlflow_does_not_keep_the_round_open(
     assert orchestrator.run_job().state == state
 
 
-def test_an_own_branch_for_each_round(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [False, True], ids=["", "the name is taken"])
+def test_an_own_branch_for_each_round(tmp_path: Path, left: bool) -> None:
     project = LoopProject(tmp_path, branch=True)
     (tmp_path / ".gitignore").write_text("var/\nbuild/\nruns.log\nplan.json\n")
     (tmp_path / "dvc.lock").write_text("old\n")
@@ -277,12 +278,22 @@ def test_an_own_branch_for_each_round(tmp_path: Path) -> None:
     project.git("config", "user.email", "test@example.org")
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "start")
+    branch = "round/1"
+    if left:
+        project.git("branch", branch)
+        branch = "round/1-2"
+        (tmp_path / "params.yaml").write_text("seed: 2\n")
+        project.git("add", "params.yaml")
+        project.git("commit", "--quiet", "--message", "newer")
     orchestrator = project.orchestrator()
     job = orchestrator.run_job(orchestrator.trigger_finetuning(approve=True).id)
-    assert job.state == "completed"
+    assert job.state == "completed" and job.details["branch"] == branch
     assert project.git("symbolic-ref", "--short", "HEAD") == "main" and (tmp_path / "dvc.lock").read_text() == "old\n"
-    assert project.git("show", "round/1:dvc.lock").startswith("made by")
-    assert project.git("log", "-1", "--format=%s", "round/1") == "Round 1: pass"
+    assert project.git("show", f"{branch}:dvc.lock").startswith("made by")
+    assert project.git("log", "-1", "--format=%s", branch) == "Round 1: pass"
+    assert project.git("rev-parse", f"{branch}~") == project.git("rev-parse", "main")  # it ran what main has
+    if left:
+        assert project.git("log", "-1", "--format=%s", "round/1") == "start"
 
 
 def test_a_dirty_work_tree_is_refused_with_its_files(tmp_path: Path) -> None:

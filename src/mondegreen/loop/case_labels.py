@@ -16,10 +16,12 @@ from mondegreen.cases.writing import case_id
 from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import CaseError
-from mondegreen.files import read_jsonl
+from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.labels.guards import LabelDecision
 from mondegreen.labels.prompt import Shot
 from mondegreen.records import Hypothesis, Label, Utterance
+from mondegreen.speech.audio import as_file
+from mondegreen.speech.channels import channel_of
 
 if TYPE_CHECKING:  # torch and scipy, which queueing needs not
     from mondegreen.labels.llm_labels import Corpus, Corrector, LlmLabeller
@@ -180,11 +182,20 @@ def queue_for_review(manager: DataManager, build: Path = Path("build")) -> tuple
     utterances = {row.id: row for row in read_jsonl(build / "prepare" / "manifest.jsonl", Utterance)}
     hypotheses = {row.id: row for row in read_jsonl(build / "transcribe" / "hypotheses.jsonl", Hypothesis)}
     rows = [(item, utterances[item.id], hypotheses[item.id]) for item in waiting if item.id in utterances]
-    new = [row for row in rows if not _is_stored(manager, case_id(row[1].sha256, row[2].model))]
+    new = [row for row in rows if not _is_stored(manager, _key(*row[1:]))]
     keys = manager.store_failed_cases(_case(utterance, hypothesis) for _, utterance, hypothesis in new)
     rejected = [(key, item, False) for key, (item, _, _) in zip(keys, new, strict=True)]
     manager.store_suggestions(_suggestions(rejected))
     return len(new), len(rows) - len(new)
+
+
+def _key(utterance: Utterance, hypothesis: Hypothesis) -> str:
+    """The id of the case; a channel of a call is stored as a recording of its own, which has other bytes."""
+    path = Path(utterance.path)
+    if channel_of(path)[1] is None:
+        return case_id(utterance.sha256, hypothesis.model)
+    with as_file(path) as alone:
+        return case_id(sha256_file(alone), hypothesis.model)
 
 
 def _is_stored(manager: DataManager, key: str) -> bool:

@@ -142,6 +142,15 @@ def enter_branch(project: Path, name: str) -> None:
         git(project, "switch", *([] if _is_branch(project, name) else ["--create"]), name)
 
 
+def free_branch(project: Path, name: str) -> str:
+    """The name, or with a number behind it where there is such a branch: what another left there must not be run."""
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    found = next((one for one in names if not _is_branch(project, one)), "")
+    if not found:
+        raise JobError(f"The branches {name} to {names[-1]} are all there.", "Delete those that nobody needs.")
+    return found
+
+
 def leave_branch(project: Path, name: str, former: str, message: str) -> None:
     """Commits the round's dvc.lock to its branch and goes back to `former`. Can be repeated. Raises JobError."""
     if current_branch(project) != name:

@@ -31,6 +31,7 @@ from mondegreen.loop.pipeline import (
     Interrupted,
     current_branch,
     enter_branch,
+    free_branch,
     leave_branch,
     require_clean,
     run_pipeline,
@@ -152,7 +153,10 @@ def _prepare(work: Round, job: Job) -> Job:
     if job.dataset_version is None:
         job = work.jobs.learn(job.id, job.state, dataset_version=_freeze(work))
     if branching:
-        places = {"branch": f"round/{job.id}", "former": current_branch(work.project)}
+        branch = free_branch(work.project, f"round/{job.id}")
+        if branch != f"round/{job.id}":
+            _log.warning("there is a branch round/%s already, which is left alone: this round's is %s", job.id, branch)
+        places = {"branch": branch, "former": current_branch(work.project)}
         job = work.jobs.learn(job.id, job.state, details=places)  # first written down, then done
     if "branch" in job.details:
         enter_branch(work.project, job.details["branch"])
