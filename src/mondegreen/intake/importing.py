@@ -204,7 +204,7 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The columns of references.csv and its rows."""
     if not path.is_file():
         return ["path", "text"], []
-    rows = [row.fields | {"path": row.path} for row in read_table(path, notices=[])]
+    rows = [{**row.fields, "path": row.path} for row in read_table(path, notices=[])]
     return list(dict.fromkeys(["path", "text", *(rows[0] if rows else ())])), rows
 
 
