@@ -104,6 +104,9 @@ def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Pat
         ("a.jsonl", '{"id": "a", "text": "b"}\nno\n', r"a\.jsonl:2: it is not JSON"),
         ("a.jsonl", '{"text": "b"}\n', r"a\.jsonl:1: it has neither id nor path"),
         ("a.jsonl", '{"id": "a"}\n', r"a\.jsonl:1: field text"),
+        ("a.jsonl", '{"id": "a", "reference": 5}\n', r"a\.jsonl:1: field reference: "),
+        ("a.jsonl", '{"id": true, "text": "b"}\n', r"a\.jsonl:1: field id: "),
+        ("a.jsonl", '{"audio_filepath": "a", "text": "b", "pred_text": 5}\n', r"a\.jsonl:1: field pred_text: "),
         ("a.jsonl", '{"id": "a", "text": "b", "duration": -1}\n', r"a\.jsonl:1: field duration"),
         ("a.jsonl", '{"id": "a", "text": "b", "duration": NaN}\n', r"a\.jsonl:1: field duration"),
         ("a.ctm", "", "not known how to read .ctm"),
@@ -114,6 +117,63 @@ def test_an_error_names_file_and_line(tmp_path: Path, name: str, text: str, mess
         read_lines(written(tmp_path, name, text))
     with pytest.raises(UsageError, match="does not exist"):
         read_lines(tmp_path / "missing.trn")
+
+
+BOTH_SIDES = [
+    {"reference": "hello world again", "text": "hello word"},
+    {"reference": "hello world again", "hypothesis": "hello word"},
+    {"reference": "hello world again", "hypothesis": "hello word", "text": "something else"},
+    {"ref": "hello world again", "transcript": "hello word"},
+    {"text": "hello world again", "hyp": "hello word"},
+    {"text": "hello world again", "pred_text": "hello word"},
+]
+
+
+@pytest.mark.parametrize("key", ["id", "path", "audio_filepath"])
+@pytest.mark.parametrize("row", BOTH_SIDES)
+def test_a_line_with_both_sides_is_the_one_that_is_asked_for(tmp_path: Path, row: dict[str, str], key: str) -> None:
+    notices: list[Notice] = []
+    path = written(tmp_path, "both.jsonl", json.dumps({key: "u1", **row}) + "\n")
+    references = read_references(path, notices=notices)
+    (heard,) = read_hypotheses(path, references)
+    assert (references.lines[0].text, heard.text) == ("hello world again", "hello word")
+    assert [notice.message for notice in notices] == (
+        ["fields that are not known and not used: 'text'"] if len(row) == 3 else []
+    )
+
+
+def test_a_row_with_both_sides_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    text = "id,reference,Hypothesis\na,hello world,hello word\nb,bye,\n"
+    path = written(tmp_path, "both.csv", text)
+    references = read_references(path)
+    assert [line.text for line in references.lines] == ["hello world", "bye"]
+    assert [row.text for row in read_hypotheses(path, references)] == ["hello word", ""]
+
+
+def test_a_line_with_one_side_is_not_taken_for_the_other(tmp_path: Path) -> None:
+    said = written(
+        tmp_path, "said.jsonl", '{"id": "a", "text": "one"}\n{"id": "b", "text": "two", "pred_text": null}\n'
+    )
+    references = read_references(said)
+    with pytest.raises(UsageError, match=r"said\.jsonl:2: it has a reference and no hypothesis"):
+        read_hypotheses(said, references)
+    only = written(tmp_path, "only.jsonl", '{"id": "a", "reference": "one"}\n{"id": "b", "text": "two"}\n')
+    with pytest.raises(UsageError, match=r"only\.jsonl:1: it has a reference and no hypothesis"):
+        read_hypotheses(only, references)
+    heard = written(tmp_path, "heard.jsonl", '{"id": "a", "hyp": "one"}\n{"id": "b", "text": "two"}\n')
+    assert [row.text for row in read_hypotheses(heard, references)] == ["one", "two"]
+    with pytest.raises(UsageError, match=r"heard\.jsonl:1: it has a hypothesis and no reference"):
+        read_references(heard)
+
+
+def test_numbers_may_name_utterances_and_speakers_and_unknown_fields_are_said(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    text = '{"id": 0, "text": "one", "speaker_id": 17}\n{"id": 1, "text": "two", "accent": "x", "speaker": null}\n'
+    first, second = read_lines(written(tmp_path, "a.jsonl", text), notices)
+    assert (first.key, first.speaker, second.key, second.speaker) == ("0", "17", "1", "")
+    assert [str(notice).removeprefix(f"{tmp_path}/") for notice in notices] == [
+        "a.jsonl:2: fields that are not known and not used: 'accent'"
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "cp1252", "utf-32"])

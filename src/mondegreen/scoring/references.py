@@ -9,6 +9,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from unicodedata import normalize
 
@@ -47,19 +48,25 @@ class ReferenceRow:
         return self.source.split(";")[0].strip()
 
 
-def read_table(path: Path, keys: Sequence[str] = ("path",), notices: list[Notice] | None = None) -> list[ReferenceRow]:
+def read_table(
+    path: Path,
+    keys: Sequence[str] = ("path",),
+    notices: list[Notice] | None = None,
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[ReferenceRow]:
     """Reads a table with a header (`mondegreen.delimited` says which); columns may stand in any order.
 
     Args:
         path: the table.
         keys: columns that can name a row; the first one that the header has does.
         notices: what was understood, assumed or not used is appended; logged when None.
+        more: columns that are known besides, with their synonyms.
 
     Raises:
         UsageError: it is no such table, a row lacks its key or text or has too many fields, or two rows have one key;
             names file, line and field of the first, and how many more there are.
     """
-    table = open_table(path, REFERENCE_COLUMNS, notices)
+    table = open_table(path, {**REFERENCE_COLUMNS, **more}, notices)
     key = next((name for name in keys if name in table.columns), " or ".join(keys))
     for column in (key, "text"):
         if column not in table.columns:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -31,6 +32,10 @@ _SPEAKER = re.compile(r"[^-_]+(?=[-_])")  # of sclite's spu_id: what stands befo
 _IGNORED = "ignore_time_segment_in_scoring"  # sclite's mark in a reference .stm: it is not scored
 _GAP = "inter_segment_gap"  # sclite's speaker between segments: nothing was said, and what is heard there is too much
 _NIST = (".trn", ".stm")
+# What lines of JSON call the two sides, where one line has both, as NeMo's manifests do.
+_SAID = ("reference", "reference_text", "ref")
+_HEARD = ("hypothesis", "hyp", "pred_text", "prediction")
+_TEXT = ("text", *(name for name in REFERENCE_COLUMNS["text"] if name not in _SAID))  # either side
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Line:
     number: int
     key: str  # the utterance's ID there
     text: str
-    heard: str | None = None  # what a recogniser wrote, where the same line has the reference
+    heard: str | None = None  # what a recogniser wrote, where the line says that it is that
+    only: Literal["", "reference", "hypothesis"] = ""  # the side that it has alone, where it says which one that is
     path: str = ""  # of the recording
     speaker: str = ""
     recording: str = ""
@@ -63,6 +69,10 @@ class Line:
 _LINE = TypeAdapter(Line)
 _OPTIONAL = ("speaker", "condition", "duration", "confidence")
 _OF_UTTERANCES = ("duration", "condition", "speaker", "recording", "split", "domain", "reference_source")
+_READ = {"path", "speaker", "recording", *_OPTIONAL, *_OF_UTTERANCES, "error", "model", "scored"}  # of a line of JSON
+# Fields of our own files and of NeMo's manifests that say nothing here.
+_PASSED_OVER = (Utterance.model_fields.keys() | Hypothesis.model_fields.keys()) - {"text", "reference"}
+_PASSED_OVER |= {"audio_filepath", "offset", "real_time_factor", "warnings", "reason"}
 
 
 def read_lines(path: Path, notices: list[Notice] | None = None, *, spans: bool = True) -> list[Line]:
@@ -72,8 +82,9 @@ def read_lines(path: Path, notices: list[Notice] | None = None, *, spans: bool =
     .stm: `file channel speaker start end [<label>] words`. .csv, .tsv: columns text and id or path; when they are there
     also speaker, source or recording, condition, duration, confidence, by any name that `mondegreen.delimited` knows.
     .jsonl: our hypotheses.jsonl and manifest.jsonl, and what `mondegreen transcribe --json` prints; there and in .json
-    also NeMo's manifests (audio_filepath, text, pred_text, offset). A file without a suffix, or .txt: `id words` as in
-    Kaldi's `text`. Lines that begin with ;; are comments in .trn and .stm.
+    also NeMo's manifests (audio_filepath, text, pred_text, offset). A line or a row may have both sides: `reference`,
+    or `text`, and `hypothesis` or `pred_text`, or `text` beside `reference`. A file without a suffix, or .txt: `id
+    words` as in Kaldi's `text`. Lines that begin with ;; are comments in .trn and .stm.
 
     Args:
         notices: gets what a table's reader understood and what it did not use; logged when None.
@@ -150,12 +161,13 @@ def _segments(path: Path, notices: list[Notice] | None, spans: bool) -> Iterator
 
 
 def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
-    for row in read_table(path, keys=("id", "path"), notices=notices):
+    for row in read_table(path, keys=("id", "path"), notices=notices, more={"hypothesis": _HEARD}):
         known = {name: row.fields[name] for name in _OPTIONAL if row.fields.get(name)}
         fields: dict[str, Any] = {
             "number": row.line,
             "key": row.key,
             "text": row.text,
+            "heard": row.fields.get("hypothesis"),
             "path": (path.parent / row.path).as_posix() if row.path else "",
             "recording": row.fields.get("recording") or row.recording,
             "reference_source": row.reference_source,
@@ -170,56 +182,78 @@ def _kaldi(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
 
 
 def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
+    unused = dict[str, int]()
     for number, line in _text_lines(path, notices):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
-        if isinstance(row, dict):
-            row = _by_our_names(row)
-        if isinstance(row, dict) and row.get("audio_filepath"):
-            yield _checked(path, number, {"number": number, **_nemo(path, row)})
-            continue
-        if not isinstance(row, dict) or not (row.get("id") or row.get("path")):
+        row = _by_our_names(row) if isinstance(row, dict) else {}
+        row = {other: value for other, value in row.items() if value is not None or other in _HEARD}
+        name = next((name for name in ("audio_filepath", "id", "path") if row.get(name) not in (None, "")), "")
+        if not name:
             step = "Write one object a line, with id, path or audio_filepath, and text."
             raise wrong(path, number, "it has neither id nor path", step)
-        known = {name: value for name, value in row.items() if name in Line.__dataclass_fields__}
-        text = row.get("reference", "" if row.get("error") else row.get("text"))
-        fields = {"number": number, "key": row.get("id") or PurePosixPath(str(row["path"])).as_posix(), "text": text}
-        yield _checked(path, number, {**known, **fields})
+        texts, names = _texts(row)
+        for other in row.keys() - _READ - _PASSED_OVER - set(names.values()):
+            unused.setdefault(other, number)
+        known = {other: row[other] for other in _READ & row.keys()}
+        known |= _nemo(path, row) if name == "audio_filepath" else {"key": row[name]}
+        if name == "path":
+            known["key"] = PurePosixPath(str(row["path"])).as_posix()
+        yield _checked(path, number, {**known, **texts, "number": number}, names | {"key": name})
+    if unused:
+        message = f"fields that are not known and not used: {', '.join(map(repr, sorted(unused)))}"
+        tell(Notice("columns_not_used", message, str(path), min(unused.values())), notices)
 
 
 def _by_our_names(row: dict[str, Any]) -> dict[str, Any]:
-    """A line with what it lacks of path, text and speaker, where it has that under a name that tables know it by."""
-    if "audio_filepath" in row or ((row.get("id") or row.get("path")) and ("text" in row or "reference" in row)):
-        return row
-    more = {
-        ours: row[name] for ours in ("path", "text", "speaker") if ours not in row for name in REFERENCE_COLUMNS[ours]
-        if name in row
-    }  # fmt: skip
-    return row | more
+    """A line with what it lacks of path and speaker, where it has that under a name that tables know it by."""
+    row = dict(row)
+    for ours in ("speaker",) if row.get("id") is not None or "audio_filepath" in row else ("path", "speaker"):
+        if ours not in row and (name := next((name for name in REFERENCE_COLUMNS[ours] if name in row), "")):
+            row[ours] = row.pop(name)
+    return row
+
+
+def _texts(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What was said and what a recogniser wrote, as fields of `Line`; and the line's own names of these fields."""
+    said, heard, text = (next((name for name in of if row.get(name) is not None), "") for of in (_SAID, _HEARD, _TEXT))
+    both = bool(heard) or any(name in row for name in _HEARD)  # also where nothing stands there
+    if both and not said:
+        said, text = text, ""
+    elif said and not heard and not both:
+        heard, text = text, ""
+    if row.get("error"):  # there is no transcript
+        return {"text": row[said] if said else "", "heard": ""}, {"text": said, "heard": heard}
+    only = "" if bool(said) == bool(heard) else "reference" if said else "hypothesis"
+    name = said or heard or text or "text"
+    return {"text": row.get(name), "heard": row.get(heard), "only": only}, {"text": name, "heard": heard}
 
 
 def _nemo(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     """A line of a NeMo manifest: segments of one recording are told apart by their offsets."""
-    written, offset, heard = str(row["audio_filepath"]), row.get("offset"), row.get("pred_text")
+    written, offset = str(row["audio_filepath"]), row.get("offset")
     return {
         "duration": row.get("duration") or 0.0,
-        "speaker": str(row.get("speaker") or ""),
+        "speaker": row.get("speaker") or "",
         "key": f"{written} {offset}" if offset else written,
-        "text": row.get("text", heard),
-        "heard": heard,
         "path": "" if offset else (path.parent / written).as_posix(),
         "recording": written if offset else "",
     }
 
 
-def _checked(path: Path, number: int, fields: dict[str, Any]) -> Line:
+def _checked(path: Path, number: int, fields: dict[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> Line:
+    """A line of these fields; `names` are the file's own ones of them. Whole numbers may be names of things."""
+    for name in ("key", "path", "speaker", "recording"):
+        if isinstance(fields.get(name), int) and not isinstance(fields[name], bool):
+            fields[name] = str(fields[name])
     try:
         return _LINE.validate_python(fields)
     except ValidationError as error:
         fault = first_fault(error)
-        raise wrong(path, number, f"field {fault.place[0]}: {fault.message}", "Correct it.") from None
+        name = names.get(str(fault.place[0])) or fault.place[0]
+        raise wrong(path, number, f"field {name}: {fault.message}", "Correct it.") from None
 
 
 SplitName = Literal["test", "dev", "train", "retention", "all"]
@@ -232,12 +266,17 @@ class References:
     path: Path
     lines: tuple[Line, ...]
     chosen: tuple[Line, ...]
-    choices: bool = False  # a mapping file wrote some into the texts
+    choices: bool = False  # a mapping wrote some into the texts
+
+    @property
+    def nist(self) -> bool:
+        """Whether `{ uh / um / @ }` and `(word)` leave a choice in the file: in a table these are punctuation."""
+        return self.path.suffix.lower() in _NIST
 
     @property
     def notation(self) -> bool:
-        """Whether they may leave a choice, `{ uh / um / @ }` and `(word)`: in a table these are punctuation."""
-        return self.choices or self.path.suffix.lower() in _NIST
+        """Whether the texts may leave a choice: by the file, or by a mapping, which masks signs of a table's own."""
+        return self.choices or self.nist
 
     @property
     def silence(self) -> bool:
@@ -272,12 +311,15 @@ def read_references(path: Path, part: SplitName = "test", notices: list[Notice] 
     Segments of an .stm that are marked `ignore_time_segment_in_scoring` are not chosen.
 
     Raises:
-        UsageError: the file cannot be read, its braces do not pair, or no line is of that part.
+        UsageError: the file cannot be read, its braces do not pair, no line is of that part, or one says that what it
+            holds was heard by a recogniser.
     """
     lines = tuple(read_lines(path, notices))
     chosen = tuple(line for line in lines if _belongs(line, part) and line.scored)
     if not chosen:
         raise UsageError(f"{path} holds no utterance of the part {part!r}.", "Name another one, or `all`.")
+    if alone := next((line for line in chosen if line.only == "hypothesis"), None):
+        raise wrong(path, alone.number, "it has a hypothesis and no reference", "Name what was said `reference`.")
     found = References(path, lines, chosen)
     for line in chosen if found.notation else ():
         try:
@@ -300,8 +342,8 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
     segments need none.
 
     Raises:
-        UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance; names file and
-            line.
+        UsageError: the file cannot be read, an utterance is missing, or a line is of no known utterance or has nothing
+            but a reference; names file and line.
     """
     lines = read_lines(path, notices)
     by_id, known, by_stem, respelt = pair(references.lines, lines)
@@ -315,6 +357,9 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
         problem = "a hypothesis leaves a choice in { }"
         raise wrong(path, choice.number, problem, "Write the words that the recogniser heard.")
     _check(path, references, by_id, known)
+    if alone := next((line for line in by_id.values() if line.only == "reference"), None):
+        problem = "it has a reference and no hypothesis"
+        raise wrong(path, alone.number, problem, "Name what the recogniser heard `hypothesis`, or name another file.")
     silent = Line(0, "", "")
     return [_hypothesis(line, by_id.get(line.key, silent), path) for line in references.chosen]
 
