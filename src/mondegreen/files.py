@@ -48,6 +48,23 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around the writing of a file that somebody named: where that fails it is a UsageError, and no traceback."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from None
+
+
+def require_writable(path: Path) -> None:
+    """Raises UsageError where a file that shall be written after long work is a folder, or may not stand there."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
+        problem = "it is a folder" if path.is_dir() else f"{above} is no folder that may be written to"
+        raise UsageError(f"{path} cannot be written: {problem}.", "Name another file.")
+
+
 def write_json(path: Path, record: BaseModel) -> None:
     """One record, indented, keys in the model's order, so that the same record gives the same bytes."""
     write_text(path, record.model_dump_json(indent=2) + "\n")

@@ -134,6 +134,85 @@ def test_words_are_mapped_or_left_out_on_both_sides_whatever_stands_behind_them(
     assert refused.exit_code == 2 and "uh= to leave a word out" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("said", "heard", "rule"),
+    [
+        ('"Okay," he said', "ok he said", "okay=ok"),
+        ("he said (uh) okay”", "he said ok", "okay=ok"),
+        ("¿Okay? [okay] okay's okay-ish", "ok ok okay's ok ish", "okay=ok"),
+        ("I can't but can", "I can't but could", "can=could"),
+        ("‘Okay’ you don’t", "ok you do not", "don't=do not"),
+        ("我的书很好", "我书很好", "的="),
+    ],
+)
+def test_a_mapped_word_is_a_whole_word_whatever_signs_stand_around_it(
+    elsewhere: Path, said: str, heard: str, rule: str
+) -> None:
+    for name, text in (("ref", said), ("a", heard)):
+        with Path(f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("id", "text"), ("1", text)])
+    found = facts("a.csv", "a.csv", "-r", "ref.csv", "--map", rule, "--map", "uh=", "--map", "‘okay’=ok")
+    assert found["a"]["metrics"]["wer"]["errors"] == 0
+    refused = compare("a.csv", "a.csv", "-r", "ref.csv", "--map", "okay={ok")
+    assert refused.exit_code == 2 and "--map okay={ok: a { has no }" in refused.stderr
+
+
+@pytest.mark.parametrize("normalizer", ["spoken", "english"])
+def test_a_rule_with_a_choice_makes_no_choice_of_a_tables_own_signs(elsewhere: Path, normalizer: str) -> None:
+    Path("ref.csv").write_text("id,text\n1,we met (again) yesterday\n2,a { brace and/or @ home }\n3,{ alone\n")
+    Path("a.csv").write_text("id,text\n1,we met yesterday\n2,a {brace / x} and or home\n3,alone\n")
+    Path("x.glm").write_text("I'M => {I'M / I AM}\n")
+    plain, ruled = (
+        facts("a.csv", "a.csv", "-r", "ref.csv", "--normalizer", normalizer, *glm) for glm in ((), ("--glm", "x.glm"))
+    )
+    assert ruled["a"]["metrics"]["wer"] == plain["a"]["metrics"]["wer"]
+    Path("ref.trn").write_text("we met (again) yesterday (1)\n")
+    Path("a.trn").write_text("we met yesterday (1)\n")
+    nist = facts("a.trn", "a.trn", "-r", "ref.trn", "--map", "again=once more", "--glm", "x.glm")
+    assert nist["a"]["metrics"]["wer"]["errors"] == 0  # what need not be heard need not be heard as two words
+
+
+def test_an_export_holds_texts_as_they_were_before_a_mapping(elsewhere: Path) -> None:
+    Path("ref.csv").write_text('id,text\n1,"Okay, uh, hold the line."\n')
+    Path("a.csv").write_text("id,text\n1,ok (uh) HOLD\n")
+    done = compare("a.csv", "ref.csv", "-r", "ref.csv", "--map", "okay=ok", "--map", "uh=", "--export", "out.csv")
+    assert done.exit_code == 0
+    with Path("out.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["said"], row["a"], row["b"]) == ("Okay, uh, hold the line.", "ok (uh) HOLD", "Okay, uh, hold the line.")
+    assert (row["words"], row["errors_a"], row["errors_b"]) == ("4", "2", "0")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--export", "out.pdf"], "Name a .csv or an .html"),
+        (["--export", "folder.csv"], "folder.csv cannot be written: it is a folder"),
+        (["--export", "ref.csv/out.csv"], "is no folder that may be written to"),
+        (["--terms", "folder.csv"], "folder.csv cannot be read: Is a directory"),
+        (["--glm", "folder.csv"], "folder.csv cannot be read: Is a directory"),
+        (["--terms", "gone.txt"], "gone.txt does not exist"),
+        (["--map", "okay"], "--map okay maps nothing"),
+    ],
+)
+def test_what_is_wrong_with_other_files_is_said_before_a_model_works(
+    elsewhere: Path, options: list[str], said: str
+) -> None:
+    Path("ref.csv").write_text("path,text\na.wav,one two\n")
+    Path("folder.csv").mkdir()
+    refused = compare("no-such-model", "no-such-model", "-r", "ref.csv", *options)  # whose recording is not there
+    assert refused.exit_code == 2 and said in refused.stderr
+
+
+def test_a_transcript_that_holds_both_sides_is_scored_against_what_was_said(elsewhere: Path) -> None:
+    Path("ref.jsonl").write_text('{"id": 1, "reference": "hello world again"}\n')
+    Path("a.jsonl").write_text('{"id": 1, "reference": "hello world again", "text": "hello word"}\n')
+    found = facts("a.jsonl", "a.jsonl", "-r", "ref.jsonl")
+    assert found["a"]["metrics"]["wer"]["errors"] == 2
+    alone = compare("ref.jsonl", "a.jsonl", "-r", "ref.jsonl")
+    assert alone.exit_code == 2 and "ref.jsonl:1: it has a reference and no hypothesis" in alone.stderr
+
+
 def test_sclites_weights_count_more_errors_where_more_words_are_right(elsewhere: Path) -> None:
     Path("ref.csv").write_text("id,text\n1,a b c x y\n")
     Path("a.csv").write_text("id,text\n1,x y d e f\n")

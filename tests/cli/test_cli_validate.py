@@ -91,6 +91,27 @@ def test_two_models_are_judged_on_a_csv(models: tuple[Path, Path]) -> None:
     assert again.exit_code == 1 and "look 1 at this test set" in again.stdout and "letter.wav" in again.stdout
 
 
+def test_a_report_that_cannot_be_written_costs_no_verdict(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 8_000), 16_000)
+    Path("test.csv").write_text("path,text\na.wav,one two three\n")
+    Path("folder").mkdir()
+    command = [*models, "--data", "test.csv", "--no-retention", "--report"]
+    for place in ("folder", "test.csv/result.md"):  # said before anything is heard
+        refused = run(*command, place)
+        assert refused.exit_code == 2 and f"{place} cannot be written" in refused.stderr and refused.stdout == ""
+    assert run("--looks").stdout == "No candidate has looked at a test set yet.\n"
+
+    def full(path: Path, content: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mondegreen.loop.validator.write_text", full)
+    late = run(*command, "result.md")
+    assert late.exit_code == 2 and late.stdout.startswith("inconclusive\n")
+    assert "result.md cannot be written: No space left on device" in late.stderr
+
+
 def test_two_models_can_be_tried_without_a_look(models: tuple[Path, Path]) -> None:
     soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 8_000), 16_000)
     Path("test.csv").write_text("path,text\na.wav,one two three\n")

@@ -56,6 +56,8 @@ def test_texts_are_what_nists_filter_makes_of_them(tmp_path: Path) -> None:
         ("Um, please hold.", ", please hold."),
         ("please hold, um.", "please hold, ."),
         ("“I CAN NOT.” he said", "“I CANNOT.” he said"),
+        ('"Um," he said', '"," he said'),
+        ("he said «Can not»", "he said «CANNOT»"),
         ("don’t um… go", "do not … go"),
         ("an um.box", "an um.box"),
     ],

@@ -32,13 +32,13 @@ def test_missed_and_invented_terms_are_counted_utterance_by_utterance(tmp_path: 
     a, b = ([hypothesis(row.id, text) for row, text in zip(rows, side, strict=True)] for side in (heard_a, heard_b))
     path = terms_file(tmp_path, "# places\nNew York\n\nYork\ncity\nBoston\n")
     comparison = compare(rows, a, b, Params().validate_)
-    found = term_rates(comparison, path, "spoken", Params(), fewest=4)
+    found = term_rates(comparison, path, read_terms(path, "spoken"), Params(), fewest=4)
     counts = {row.term: (row.said, row.missed, row.invented) for row in found.rows}
     # The longest term that fits: the York of New York is no York.
     assert counts == {"New York": (3, (1, 1), (0, 0)), "York": (1, (0, 0), (2, 0)), "city": (1, (0, 1), (0, 0))}
     assert (found.said, found.never, found.rates) == (5, 1, (3 / 5, 2 / 5))
     assert found.interval is not None and found.interval[0] <= found.difference <= found.interval[1]
-    assert term_rates(comparison, path, "spoken", Params(), fewest=5).interval is None
+    assert term_rates(comparison, path, read_terms(path, "spoken"), Params(), fewest=5).interval is None
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_a_comment_is_no_part_of_a_term(tmp_path: Path) -> None:
 
 def test_terms_that_nobody_says_are_an_error(tmp_path: Path) -> None:
     rows = [utterance("a" * 16, reference="hello there")]
-    side = [hypothesis("a" * 16, "hello boston")]
+    side, path = [hypothesis("a" * 16, "hello boston")], terms_file(tmp_path, "Boston")
     with pytest.raises(UsageError, match="No reference holds a term"):
-        term_rates(compare(rows, side, side, Params().validate_), terms_file(tmp_path, "Boston"), "spoken", Params(), 5)
+        term_rates(compare(rows, side, side, Params().validate_), path, read_terms(path, "spoken"), Params(), 5)
 
 
 @given(words, st.sets(st.lists(st.sampled_from(["new", "york", "city"]), min_size=1, max_size=3).map(tuple)))

@@ -1,6 +1,6 @@
 """`mondegreen compare A B`: two models, or what any two recognisers wrote down, on the same utterances."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mondegreen.records import Hypothesis
     from mondegreen.scoring.normalizer import NormalizerName
     from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
+    from mondegreen.scoring.spellings import Mapping
     from mondegreen.scoring.transcript_files import References
     from mondegreen.scoring.verdict import TermScore
 
@@ -106,7 +107,8 @@ def compare(
     from mondegreen.scoring.normalizer import normalizer_id
     from mondegreen.scoring.phrases import read_phrases
     from mondegreen.scoring.slices import FEWEST, two_models
-    from mondegreen.scoring.terms import term_rates
+    from mondegreen.scoring.spellings import read_glm, with_words
+    from mondegreen.scoring.terms import read_terms, term_rates
     from mondegreen.scoring.transcript_files import read_references
     from mondegreen.speech.ngram_files import read_lm
 
@@ -118,9 +120,15 @@ def compare(
     rules = normalizer or params.score.normalizer
     options = {"phrases": read_phrases(phrases) if phrases else None, "lm": read_lm(lm) if lm else None}
     given = {option: value for option, value in options.items() if value is not None}
+    # Before a model works for an hour: one of these may be wrong.
+    mapping = with_words(read_glm(glm) if glm else None, words or ())
+    named = read_terms(terms, rules) if terms else {}
+    if export:
+        _check_export(export)
     old, new = (_hypotheses(name, said, params, notices, by) for name, by in ((a, {}), (b, given)))
-    if glm or words:
-        said, old, new = _mapped(glm, words or (), said, (old, new), rules)
+    texts = _as_written(said, old, new)
+    if mapping.rules:
+        said, old, new = _mapped(mapping, said, (old, new), rules)
     comparison = side_by_side(
         said.timed(old, new), old, new, params.validate_, rules,
         notation=said.notation, silence=said.silence, unit=unit, sclite=sclite,
@@ -129,15 +137,27 @@ def compare(
         raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
-    facts: dict[str, Any] = {"terms": term_rates(comparison, terms, rules, params, FEWEST) if terms else None}
+    facts: dict[str, Any] = {"terms": term_rates(comparison, terms, named, params, FEWEST) if terms else None}
     facts |= {"spellings": _spellings(said, (old, new), rules, found), "notices": tuple(dict.fromkeys(notices))}
-    facts["sclite"] = sclite
-    found = found.model_copy(update=facts)
+    found = found.model_copy(update=facts | {"sclite": sclite})
+    answer(found, _screen(found), as_json, width=120)
     if export:
         from mondegreen.reports.comparison import write_comparison
 
-        write_comparison(export, found, comparison, _printed(found))
-    answer(found, _screen(found), as_json, width=120)
+        write_comparison(export, found, comparison, texts, _printed(found))
+
+
+def _as_written(said: "References", a: "list[Hypothesis]", b: "list[Hypothesis]") -> dict[str, tuple[str, str, str]]:
+    """By the utterance's ID what was said and what A and B heard, before a mapping rewrites them."""
+    return {line.key: (line.text, one.text, other.text) for line, one, other in zip(said.chosen, a, b, strict=True)}
+
+
+def _check_export(path: Path) -> None:
+    from mondegreen.files import require_writable
+    from mondegreen.reports.comparison import check_suffix
+
+    check_suffix(path)
+    require_writable(path)
 
 
 def _printed(found: "TwoModels") -> str:
@@ -152,23 +172,20 @@ def _printed(found: "TwoModels") -> str:
 
 
 def _mapped(
-    glm: Path | None,
-    words: Sequence[str],
+    mapping: "Mapping",
     said: "References",
     sides: "tuple[list[Hypothesis], list[Hypothesis]]",
     normalizer: "NormalizerName",
 ) -> "tuple[References, list[Hypothesis], list[Hypothesis]]":
     """References and both sides under the rules of a file and of --map; its choices are NIST's notation."""
-    from mondegreen.scoring.spellings import mapped, read_glm, with_words
+    from mondegreen.scoring.spellings import mapped
 
-    mapping = with_words(read_glm(glm) if glm else None, words)
-    chosen = tuple(replace(line, text=mapping.apply(line.text)) for line in said.chosen)
+    chosen = tuple(replace(line, text=mapping.apply(line.text, said.nist)) for line in said.chosen)
     a, b = (
         [mapped(heard, line.text, mapping, normalizer) for heard, line in zip(side, chosen, strict=True)]
         for side in sides
     )
-    choices = any("{" in rule.target for rule in mapping.rules)
-    return replace(said, chosen=chosen, choices=choices), a, b
+    return replace(said, chosen=chosen, choices=mapping.choices), a, b
 
 
 def _spellings(

@@ -88,9 +88,11 @@ def check(
     examination = examine_data(folder, params, partial(track, what="data"), processes(params.compute), known)
     report = checked(examination, params, _find_model).report
     if html:
+        from mondegreen.files import writing
         from mondegreen.reports.data import write_page
 
-        write_page(html, report, Path(), params.validate_.report_clips)
+        with writing(html):
+            write_page(html, report, Path(), params.validate_.report_clips)
     answer(report, _checked(report), as_json, width=80)
     if html and not as_json:
         typer.echo(f"Wrote {html}.")

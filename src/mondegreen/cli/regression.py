@@ -147,15 +147,17 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last run of each model, and every suite over the versions."""
-    from mondegreen.files import write_text
+    from mondegreen.files import write_text, writing
     from mondegreen.registry.regression_runs import last_of_each_model
     from mondegreen.reports.regression import render_history
 
     tester = _tester(store)
     if html:
-        write_text(html, tester.generate_regression_report("html", limit))
+        with writing(html):
+            write_text(html, tester.generate_regression_report("html", limit))
     if markdown:
-        write_text(markdown, tester.generate_regression_report("markdown", limit))
+        with writing(markdown):
+            write_text(markdown, tester.generate_regression_report("markdown", limit))
     for path in filter(None, (html, markdown)):
         typer.echo(f"Wrote {path}.", err=True)
     if as_json:

@@ -83,9 +83,11 @@ def monitor(
         if problem := log_weeks(report.production.weeks):
             typer.echo(f"warning: the WER in production is not in MLflow: {problem}", err=True)
     if html:
+        from mondegreen.files import writing
         from mondegreen.reports.monitor_page import write_page
 
-        write_page(html, report)
+        with writing(html):
+            write_page(html, report)
     answer(report, [render(report)], as_json)
     if html:
         typer.echo(f"The page is {html}.", err=True)

@@ -48,9 +48,12 @@ def validate(
     Without --data, on the project's human-referenced test set. Every look of a candidate at a test set is counted, and
     the next one may spend less: see docs/verdict.md. The exit code is 0 for `pass` and 1 for anything else.
     """
+    from mondegreen.files import require_writable, writing
+
     if looks:
         _looks(as_json)
         return
+    validator: ModelValidator | None = None
     if model is None:
         if data or retention or no_retention or report or on_dev:
             raise UsageError(
@@ -60,10 +63,13 @@ def validate(
     elif baseline is None:
         raise UsageError(f"{model} against what? One model is named.", "mondegreen validate MODEL BASELINE")
     else:
-        validator, verdict = _judge(model, baseline, data, () if no_retention else retention, on_dev)
         if report:
-            validator.generate_validation_report(report)
+            require_writable(report)
+        validator, verdict = _judge(model, baseline, data, () if no_retention else retention, on_dev)
     answer(verdict.to_dict(), _lines(verdict), as_json, width=10_000)  # a line of a log is not broken
+    if validator and report:  # behind the verdict, for which a look was spent
+        with writing(report):
+            validator.generate_validation_report(report)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -206,13 +212,15 @@ def _suite_runs() -> "tuple[RegressionRun, ...]":
 
 def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | None) -> str:
     """Writes the file, if there is one; returns the text of the Markdown."""
-    from mondegreen.files import write_text
+    from mondegreen.files import write_text, writing
     from mondegreen.reports.validation import render_markdown, write_page
 
     if not markdown and target:
-        write_page(target, found, clips)
+        with writing(target):
+            write_page(target, found, clips)
         return ""
     text = render_markdown(found)
     if target:
-        write_text(target, text)
+        with writing(target):
+            write_text(target, text)
     return text

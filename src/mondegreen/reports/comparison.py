@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.errors import UsageError
-from mondegreen.files import sha256_file, write_text
+from mondegreen.files import sha256_file, write_text, writing
 from mondegreen.records import Utterance
 from mondegreen.reports.page import EmbeddedClip, embed, templates
 from mondegreen.scoring.comparison import Comparison
@@ -16,39 +16,47 @@ from mondegreen.scoring.wer import align_words
 
 CLIPS = 40  # recordings that play in the page; the others are links
 MOST = 500  # utterances in the page
+_FORMATS = (".csv", ".html", ".htm")
 _COLUMNS = ("id", "path", "speaker", "condition", "words", "errors_a", "errors_b", "said", "a", "b")
 
 
-def write_comparison(path: Path, found: TwoModels, comparison: Comparison, screen: str) -> None:
-    """Writes .csv (every utterance) or .html (those in which the two differ, with their recordings).
+Texts = Mapping[str, tuple[str, str, str]]  # by the utterance's ID: what was said and what A and B heard, as written
 
-    Args:
-        screen: the tables and sentences as they are printed, for the page.
 
-    Raises:
-        UsageError: another suffix.
-    """
-    if path.suffix.lower() == ".csv":
-        write_text(path, _table(comparison))
-    elif path.suffix.lower() in (".html", ".htm"):
-        write_text(path, _page(path, found, comparison, screen))
-    else:
+def check_suffix(path: Path) -> None:
+    """UsageError where a comparison has no such format."""
+    if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"--export {path}: {path.suffix or 'no suffix'} is no format.", "Name a .csv or an .html.")
 
 
-def _table(comparison: Comparison) -> str:
+def write_comparison(path: Path, found: TwoModels, comparison: Comparison, texts: Texts, screen: str) -> None:
+    """Writes .csv (every utterance) or .html (those in which the two differ, with their recordings).
+
+    Args:
+        texts: before any mapping, by which errors are counted.
+        screen: the tables and sentences as they are printed, for the page.
+
+    Raises:
+        UsageError: another suffix, or it cannot be written there.
+    """
+    check_suffix(path)
+    table = path.suffix.lower() == ".csv"
+    with writing(path):
+        write_text(path, _table(comparison, texts) if table else _page(path, found, comparison, texts, screen))
+
+
+def _table(comparison: Comparison, texts: Texts) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for old, new in comparison.pairs:
         row = old.utterance
         counts = (old.words.reference_length, old.words.errors, new.words.errors)
-        texts = (row.reference, old.hypothesis.text, new.hypothesis.text)
-        writer.writerow([row.id, row.path, row.speaker, row.condition, *counts, *texts])
+        writer.writerow([row.id, row.path, row.speaker, row.condition, *counts, *texts[row.id]])
     return stream.getvalue()
 
 
-def _page(path: Path, found: TwoModels, comparison: Comparison, screen: str) -> str:
+def _page(path: Path, found: TwoModels, comparison: Comparison, texts: Texts, screen: str) -> str:
     pairs = [pair for pair in comparison.pairs if pair[0].words.errors != pair[1].words.errors]
     pairs.sort(key=lambda pair: (-abs(pair[0].words.errors - pair[1].words.errors), pair[0].utterance.id))
     page = templates(escape=True).get_template("comparison.html.j2")
@@ -57,7 +65,7 @@ def _page(path: Path, found: TwoModels, comparison: Comparison, screen: str) -> 
         screen=screen,
         differing=len(pairs),
         pairs=[
-            {"id": old.utterance.id, "errors": (old.words.errors, new.words.errors), "said": old.utterance.reference,
+            {"id": old.utterance.id, "errors": (old.words.errors, new.words.errors), "said": texts[old.utterance.id][0],
              "heard": [list(_marked(old)), list(_marked(new))]}
             for old, new in pairs[:MOST]
         ],

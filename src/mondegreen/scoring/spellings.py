@@ -6,9 +6,11 @@ first rule of the file that fits is applied, and what it wrote is not read again
 (tests/scoring/test_glm.py). A target in braces, `{I'M / I AM}`, leaves a choice.
 
 NIST's texts have neither signs nor curly apostrophes, which count nowhere: here they keep no rule from fitting.
+A rule of --map is one of whole words, as the normaliser parts them, whatever signs stand around them.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, product
@@ -18,9 +20,9 @@ from typing import NamedTuple, get_args
 from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.records import Hypothesis, Rate, Utterance
-from mondegreen.scoring.alternatives import best_reading
+from mondegreen.scoring.alternatives import best_reading, check_notation, has_notation
 from mondegreen.scoring.metrics import join, score
-from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings
+from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings, written_together
 from mondegreen.scoring.slices import Spellings
 
 _DIRECTIVE = re.compile(r"\*\s*(\w+)\s*(?:=\s*)?['\"]?(.*?)['\"]?\s*$")
@@ -29,8 +31,10 @@ _CHOICE = re.compile(r"\{([^{}]*)\}")
 _FIXED = {"format": ("NIST1",), "copy_no_hit": ("T", "t"), "case_sensitive": ("T", "t", "F", "f")}
 _FREE = ("name", "desc", "max_nrules")
 _READINGS = 256  # of one hypothesis that are tried
-_BEHIND = " ,.;:!?"  # a word
-_BETWEEN = re.compile(r"[,.;:!?…\"”)]*")  # that may stand between a word and its blank
+_BEFORE = '"“„‘«¿¡…'  # that may stand between a blank and a word; a parenthesis is NIST's notation
+_BETWEEN = re.compile(r"[,.;:!?…\"”»)]*")  # that may stand between a word and its blank
+# Signs of choice as punctuation that no reader of them knows, and every normaliser reads as it does the signs.
+_PLAIN = {"{": "\uff5b", "}": "\uff5d", "(": "( ", "@": "\uff20"}
 _NEXT = "A rule is `source => target / [left] __ [right]`, a comment begins with ;;"
 # What one normaliser folds and the other does not. Case and punctuation count under neither.
 _SIGNS = {
@@ -46,12 +50,13 @@ _APART = 0.01  # errors that only one normaliser counts, for each word of the re
 
 
 class SpellingRule(NamedTuple):
-    """What is written for `source` where `left` stands before it and `right` behind it."""
+    """What is written for `source` where `left` stands before it and `right` behind it; or where it is whole words."""
 
     source: str
     target: str
-    left: str
-    right: str
+    left: str = ""
+    right: str = ""
+    whole_words: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,18 @@ class Mapping:
     rules: tuple[SpellingRule, ...]
     case_sensitive: bool
 
-    def apply(self, text: str) -> str:
-        """The text with every rule applied; its words are separated by single spaces."""
+    @property
+    def choices(self) -> bool:
+        """Whether a rule writes a text that leaves a choice."""
+        return any(has_notation(rule.target) for rule in self.rules)
+
+    def apply(self, text: str, notation: bool = False) -> str:
+        """The text with every rule applied; its words are separated by single spaces.
+
+        Args:
+            notation: the text itself may leave a choice; else signs of one are masked where a rule may write some.
+        """
+        plain = {} if notation or not self.choices else _PLAIN
         padded = f" {' '.join(text.split())} "
         compared = _straight(padded if self.case_sensitive else padded.lower())
         if len(compared) != len(padded):  # a letter with a longer lower case
@@ -70,17 +85,35 @@ class Mapping:
         written, place = list[str](), 0
         while place < len(padded):
             rule = next((rule for rule in self.rules if _fits(rule, compared, place)), None)
-            written.append(rule.target if rule else padded[place])
+            sign = padded[place]
+            written.append(_target(rule, compared, place, notation) if rule else plain.get(sign, sign))
             place += len(rule.source) if rule else 1
         return " ".join("".join(written).split())
 
 
+def _target(rule: SpellingRule, text: str, place: int, notation: bool) -> str:
+    """What a rule writes; for a word that need not be heard, `(okay)`, each of several words need not be."""
+    optional = notation and rule.whole_words and text[place - 1] == "(" and text[place + len(rule.source)] == ")"
+    return ") (".join(rule.target.split()) if optional and not has_notation(rule.target) else rule.target
+
+
 def _fits(rule: SpellingRule, text: str, place: int) -> bool:
-    if not text.startswith(rule.source, place) or not text.endswith(rule.left, 0, place):
+    if not text.startswith(rule.source, place):
         return False
     end = place + len(rule.source)
+    if rule.whole_words:
+        return not _joined(text[:place][::-1], rule.source[0]) and not _joined(text[end:], rule.source[-1])
+    start = len(text[:place].rstrip(_BEFORE)) if rule.left.endswith(" ") else place
+    if not text.endswith(rule.left, 0, start):
+        return False
     signs = _BETWEEN.match(text, end) if rule.right.startswith(" ") else None
     return text.startswith(rule.right, signs.end() if signs else end)
+
+
+def _joined(beside: str, edge: str) -> bool:
+    """Whether the normaliser takes what stands beside the edge of a phrase, nearest first, into the same word."""
+    near = next((sign for sign in beside if sign != "'" and unicodedata.category(sign) != "Cf"), " ")
+    return unicodedata.category(near)[0] in "LNM" and not written_together(near + edge)
 
 
 def _straight(text: str) -> str:
@@ -115,15 +148,18 @@ def with_words(mapping: Mapping | None, pairs: Sequence[str]) -> Mapping:
     """A mapping with rules of single words or phrases before its own, each as `okay=ok`; `uh=` takes one out.
 
     Raises:
-        UsageError: a pair has no = or nothing before it.
+        UsageError: a pair has no = or nothing before it, or its braces do not pair.
     """
     rules, sensitive = list[SpellingRule](), mapping is not None and mapping.case_sensitive
     for pair in pairs:
         source, sign, target = (part.strip() for part in pair.partition("="))
         if not sign or not source:
             raise UsageError(f"--map {pair} maps nothing.", "Write it as okay=ok, or uh= to leave a word out.")
-        plain = _straight(source if sensitive else source.lower())
-        rules += [SpellingRule(plain, target, " ", right) for right in _BEHIND]
+        try:
+            check_notation(target)
+        except UsageError as error:
+            raise UsageError(f"--map {pair}: {error.problem}.", error.next_step) from None
+        rules.append(SpellingRule(_straight(source if sensitive else source.lower()), target, whole_words=True))
     return Mapping((*rules, *(mapping.rules if mapping else ())), sensitive)
 
 
@@ -158,6 +194,8 @@ def mapped(hypothesis: Hypothesis, reference: str, rules: Mapping, normalizer: N
         reference: under the rules; it may leave choices of its own.
     """
     text = rules.apply(hypothesis.text)
+    if not rules.choices:
+        return hypothesis.model_copy(update={"text": text})
     ways = islice(product(*(_parts(piece) for piece in _pieces(text))), _READINGS)
     texts = [" ".join("".join(way).split()) for way in ways]
 

@@ -147,21 +147,20 @@ def counter(terms: Iterable[Term]) -> Callable[[str], Counter[Term]]:
     return count
 
 
-def term_rates(
-    comparison: Comparison, path: Path, normalizer: NormalizerName, params: Params, fewest: int
-) -> TermRates:
-    """Both models' errors on the terms of a file, utterance by utterance.
+def term_rates(comparison: Comparison, path: Path, terms: Mapping[Term, str], params: Params, fewest: int) -> TermRates:
+    """Both models' errors on terms, utterance by utterance.
 
     A term counts as heard as often as it stands in the hypothesis, at most as often as it was said there: what is more
     was invented. As NIST counts keywords (misses and false alarms), without times.
 
     Args:
+        path: the file that the terms stand in.
+        terms: as `read_terms` gave them, under the comparison's normaliser.
         fewest: utterances with a term from which on there is an interval.
 
     Raises:
-        UsageError: the file is wrong, or nobody said any of its terms.
+        UsageError: nobody said any of the terms.
     """
-    terms = read_terms(path, normalizer)
     count = counter(terms)
     rows: dict[Term, list[int]] = defaultdict(lambda: [0] * 5)  # said, missed by A, by B, invented by A, by B
     sums: list[tuple[int, int, int]] = []  # of each utterance: said, errors of A, errors of B
