@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -47,12 +48,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cloud") / "project"
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "words.txt").write_text("please hold the line\n")
-    stages, before = {}, "data"
-    for stage in (*STAGES, "evaluate"):
+    names, before = (*STAGES, "evaluate"), "data"
+    write = f"mkdir -p build/code && for stage in {' '.join(names)}; do echo digest$OTHER_CODE >build/code/$stage; done"
+    stages: dict[str, Any] = {
+        "code": {"cmd": write, "always_changed": True, "outs": [f"build/code/{name}" for name in names]}
+    }
+    for stage in names:
         out = f"build/{stage}"
-        stages[stage] = {"cmd": f"mkdir -p build && cp -r {before} {out}", "deps": [before], "outs": [out]}
+        stages[stage] = {"cmd": f"cp -r {before} {out}", "deps": [before, f"build/code/{stage}"], "outs": [out]}
         before = out
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (folder / "requirements.txt").write_text("mondegreen\n")
     (folder / "params.yaml").write_text(f"gcp: {{project_id: speech, bucket: {BUCKET}}}\n")
     (folder / ".gitignore").write_text("/build\n/var\n/data\n")
     git(folder, "init", "--quiet", "--initial-branch=main")

@@ -24,8 +24,13 @@ install() {
     get "datasets/$dataset/source.bundle" source.bundle && rm -rf cloning \
       && git clone --quiet source.bundle cloning && mv cloning project || return
   fi
-  cd project && { [ -x .venv/bin/python ] || python3 -m venv .venv; } \
-    && .venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gcp]'
+  cd project && { [ -x .venv/bin/python ] || python3 -m venv .venv; } || return
+  if grep -qs '^name = "mondegreen"' pyproject.toml; then # the repository of mondegreen itself
+    .venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gcp]'
+  else # a project of `mondegreen init`; the extra comes last: pip must have read by then where mondegreen is fetched from
+    echo 'mondegreen[gcp]' >../extra.txt \
+      && .venv/bin/pip install --quiet --requirement requirements.txt --requirement ../extra.txt
+  fi
 }
 
 bucket=$(about attributes/mondegreen-bucket) || exit 1
@@ -34,7 +39,8 @@ until dataset=$(about attributes/mondegreen-dataset); do sleep "${MONDEGREEN_PAU
 
 if install >"$boot" 2>&1; then
   PATH="$PWD/.venv/bin:$PATH" .venv/bin/python -m mondegreen.cloud.job \
-    --bucket "$bucket" --prefix "$prefix" --dataset-id "$dataset"
+    --bucket "$bucket" --prefix "$prefix" --dataset-id "$dataset" 2>&1 | tee -a "$boot" \
+    || put "runs/$dataset/boot.txt" "$boot" # what the job could not say itself, as when it cannot be imported
 else
   put "runs/$dataset/boot.txt" "$boot"
   printf '{"state": "failed", "at": "%s", "message": "the machine could not be set up, see boot.txt beside this"}\n' \
