@@ -40,7 +40,7 @@ class Compute:
             del self.instances[name]
         elif verb == "setMetadata":
             self.instances[name]["metadata"] = body
-        elif verb == "start":
+        elif verb in ("start", "reset"):
             self.instances[name]["status"] = "RUNNING"
         return 200, {"name": "operation-1", "status": "DONE", "selfLink": "x"}
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
+from mondegreen.cloud.job import JobState, find_state
 from mondegreen.cloud.vm import DATASET_KEY, TrainingMachine
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, UsageError
@@ -51,6 +52,36 @@ def test_training_starts_by_the_datasets_name_and_switches_the_machine_on(comput
     assert found["metadata"]["fingerprint"] == "abcd" and found["status"] == "RUNNING"
 
 
+def told(compute: Compute) -> str | None:
+    """The dataset that the machine sees."""
+    items = compute.instances["mondegreen-first"]["metadata"]["items"]
+    return next((item["value"] for item in items if item["key"] == DATASET_KEY), None)
+
+
+def test_why_no_training_can_go_on(compute: Compute) -> None:
+    machine = TrainingMachine(SETTINGS, "first")
+    assert "no machine" in machine.obstacle()
+    machine.create()
+    assert "waits for its dataset" in machine.obstacle()
+    machine.start_training()
+    assert machine.obstacle() == ""
+    for status in ("STOPPING", "TERMINATED", "STOPPED", "SUSPENDED"):
+        compute.instances["mondegreen-first"]["status"] = status
+        assert status in machine.obstacle()
+
+
+def test_a_machine_that_hangs_is_reset_and_one_that_is_just_going_is_left(compute: Compute) -> None:
+    machine = TrainingMachine(SETTINGS, "first")
+    machine.create()
+    machine.start_training()
+    assert not [path for _, path, _ in compute.requests if path.split("?")[0].endswith("/reset")]
+    machine.start_training()
+    assert [path for _, path, _ in compute.requests if path.split("?")[0].endswith("/reset")]
+    compute.instances["mondegreen-first"]["status"] = "STOPPING"
+    with pytest.raises(CloudError, match="just being switched off"):
+        machine.start_training()
+
+
 def test_what_is_there_is_not_made_twice_and_what_is_gone_not_deleted(compute: Compute) -> None:
     machine = TrainingMachine(SETTINGS, "first")
     assert machine.create() and not machine.create()
@@ -90,4 +121,35 @@ def test_the_steps_by_command(compute: Compute, bucket: Bucket, project: Path) -
     assert "is uploaded" in done.stdout and "machine mondegreen-first is made" in done.stdout
     again = CliRunner().invoke(app, ["cloud", *steps])
     assert again.stdout.count("was there already") == 2
+    assert "is started" in done.stdout and "is started" not in again.stdout  # it is being set up
     assert CliRunner().invoke(app, ["cloud"]).exit_code == 2
+
+
+def test_a_machine_that_was_taken_away_is_made_again_and_trains(
+    compute: Compute, bucket: Bucket, project: Path
+) -> None:
+    steps = ["cloud", "--create-vm", "--run-training", "--no-wait", "--dataset-id", "first"]
+    assert CliRunner().invoke(app, [*steps, "--prepare-dataset"]).exit_code == 0
+    bucket.write_json("runs/first/state.json", JobState(state="running"))
+    again = CliRunner().invoke(app, steps)
+    assert again.exit_code == 0 and "is started" not in again.stdout  # it goes on
+    compute.instances.clear()
+    done = CliRunner().invoke(app, steps)
+    assert done.exit_code == 0, done.output
+    assert "training of first is started again" in done.stdout and told(compute) == "first"
+    assert find_state(bucket, "first") is None  # nothing of the lost one is taken for a sign of life
+
+
+def test_no_machine_starts_for_a_dataset_that_is_not_there(compute: Compute, bucket: Bucket, project: Path) -> None:
+    done = CliRunner().invoke(app, ["cloud", "--create-vm", "--run-training", "--no-wait", "--dataset-id", "first"])
+    assert done.exit_code == 1 and "no dataset first" in done.output and told(compute) is None
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_machine_is_not_deleted_while_it_trains(
+    compute: Compute, bucket: Bucket, project: Path, dry: list[str]
+) -> None:
+    steps = ["--prepare-dataset", "--create-vm", "--run-training", "--no-wait", "--delete-vm"]
+    done = CliRunner().invoke(app, ["cloud", *steps, "--dataset-id", "first", *dry])
+    assert done.exit_code == 2 and "--no-wait" in done.output
+    assert not compute.requests and not bucket.names("")

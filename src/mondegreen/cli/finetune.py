@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.cloud.job import JobState
+    from mondegreen.cloud.vm import TrainingMachine
     from mondegreen.config import GcpParams
+    from mondegreen.gcs import Bucket
     from mondegreen.loop.guide_report import GuideReport
 
 
@@ -157,6 +159,11 @@ def cloud(
 
     if not (prepare_dataset or create_vm or run_training or delete_vm):
         raise UsageError("Nothing was asked for.", "--prepare-dataset --create-vm --run-training, or one of them.")
+    if run_training and delete_vm and not wait:
+        raise UsageError(
+            "--run-training --no-wait --delete-vm would delete the machine while it trains.",
+            "Leave out --no-wait; or leave out --delete-vm, and ask for it when the training has ended.",
+        )
     settings = gcp_settings()
     chosen = check_id(dataset_id) if dataset_id else describe(Path(), None).id
     if dry_run:
@@ -195,29 +202,46 @@ def _create(settings: "GcpParams", dataset_id: str) -> None:
 
 
 def _train(settings: "GcpParams", dataset_id: str, wait: bool) -> None:
-    from rich.console import Console
-
-    from mondegreen.cloud.job import adopt, find_state, follow
+    from mondegreen.cloud.job import adopt, find_state
     from mondegreen.cloud.vm import TrainingMachine
     from mondegreen.gcs import Bucket
 
     bucket = Bucket(settings)
     state = find_state(bucket, dataset_id)
-    if state is None or state.state == "failed":
-        bucket.delete(f"runs/{dataset_id}/state.json")  # a new try
-        TrainingMachine(settings, dataset_id).start_training()
-        typer.echo(f"training of {dataset_id} is started")
+    machine = None if state and state.state == "done" else TrainingMachine(settings, dataset_id)
+    if machine:
+        _begin(bucket, machine, state)
     if not wait:
         typer.echo("Run it again with --run-training to wait for it and adopt it.")
         return
+    if machine:
+        _wait(bucket, machine)
+    log = adopt(Path(), bucket, dataset_id)
+    typer.echo(f"adopted: build/ holds what was trained (log: {log}). Now `dvc repro` judges and registers it.")
+
+
+def _begin(bucket: "Bucket", machine: "TrainingMachine", state: "JobState | None") -> None:
+    """Starts a training that does not go on."""
+    from mondegreen.cloud.job import STATE, the_dataset, why_start
+
+    if why := why_start(state, machine.obstacle()):
+        the_dataset(bucket, machine.dataset_id)  # without one the machine would start for nothing
+        bucket.delete(f"runs/{machine.dataset_id}/{STATE}")  # a new try
+        machine.start_training()
+        typer.echo(f"training of {machine.dataset_id} is started" + (f" again: {why}" if state else ""))
+
+
+def _wait(bucket: "Bucket", machine: "TrainingMachine") -> None:
+    from rich.console import Console
+
+    from mondegreen.cloud.job import follow
+
     with Console(stderr=True).status("waiting for the machine") as spinner:
 
         def show(found: "JobState | None") -> None:
             spinner.update(f"{found.state}: {found.message}" if found else "waiting for the machine")
 
-        follow(bucket, dataset_id, show)
-    log = adopt(Path(), bucket, dataset_id)
-    typer.echo(f"adopted: build/ holds what was trained (log: {log}). Now `dvc repro` judges and registers it.")
+        follow(bucket, machine.dataset_id, show, machine.obstacle)
 
 
 def _delete(settings: "GcpParams", dataset_id: str) -> None:

@@ -3,18 +3,21 @@
 It is given the code of a commit and the data that its data.dvc names, as two files of a bucket; it runs the heavy
 stages and sends their outputs back. Judging is not done there: `validate`, `regress` and `register` run where the
 result is adopted, with that project's ledger and registry. Killed or restarted, the next boot goes on where `dvc repro`
-was; a spot machine that is taken away leaves nothing.
+was; a machine that is deleted leaves nothing.
 """
 
 import argparse
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import GcpParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
-from mondegreen.files import sha256_file
+from mondegreen.files import path_text, sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
-from mondegreen.git import changed_files, dvc, git, revision_tags
+from mondegreen.git import changed_files, dvc, git, git_or_nothing, revision_tags
 from mondegreen.progress import exit_on_error
 from mondegreen.scoring.wording import some
 
@@ -33,9 +36,11 @@ STATE, LOG, RESULT = "state.json", "log.txt", "result.tar"
 STAGES = ("prepare", "transcribe", "label", "select", "train")  # what comes back
 PIPELINE = (sys.executable, "-m", "dvc", "repro", "evaluate")
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?")
+_CODE = Path("build/code")  # digests of what the stages' code does
 _MEMORY = Path("var/hypotheses")  # transcripts: `evaluate` need not transcribe again
 _BEAT = 20.0  # seconds between two signs of life
 _LOOK = 15.0  # seconds between two looks at the bucket
+_SILENCE = 1800.0  # seconds without a sign of life after which there is no hope; setting a machine up takes minutes
 _log = logging.getLogger(__name__)
 
 
@@ -105,10 +110,12 @@ def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tup
     """Packs and uploads a dataset, and says whether it was new. An id never changes what it means.
 
     Raises:
-        UsageError: see `describe`; or the id stands for another commit or other data.
+        UsageError: see `describe`; a machine could not install the commit; or the id stands for another commit or
+            other data.
         CloudError: the bucket refuses. Run again, it goes on.
     """
     wanted = describe(project, dataset_id)
+    _check_installable(project)
     if known := find_dataset(bucket, wanted.id):
         if (known.commit, known.data) != (wanted.commit, wanted.data):
             raise UsageError(
@@ -127,6 +134,21 @@ def prepare(project: Path, bucket: Bucket, dataset_id: str | None = None) -> tup
     return made, True
 
 
+def _check_installable(project: Path) -> None:
+    """Refuses what startup.sh could not install, before a machine is paid for."""
+    if inside := git(project, "rev-parse", "--show-prefix", error=UsageError):
+        raise UsageError(
+            f"The project is {inside} of a larger git repository; the machine looks for it at the repository's top.",
+            "Give the project a git repository of its own.",
+        )
+    own = 'name = "mondegreen"' in git_or_nothing(project, "show", "HEAD:pyproject.toml").splitlines()
+    if not own and not git_or_nothing(project, "ls-tree", "HEAD", "requirements.txt"):
+        raise UsageError(
+            "The commit has no requirements.txt, from which the machine installs mondegreen.",
+            "`mondegreen init` makes it; `git add requirements.txt`, commit it, then again.",
+        )
+
+
 def find_dataset(bucket: Bucket, dataset_id: str) -> Dataset | None:
     """The dataset of that id, None when there is none that is whole. Raises CloudError."""
     return bucket.read_json(f"datasets/{dataset_id}/{CARD}", Dataset)
@@ -137,10 +159,26 @@ def find_state(bucket: Bucket, dataset_id: str) -> JobState | None:
     return bucket.read_json(f"runs/{dataset_id}/{STATE}", JobState)
 
 
+def why_start(state: JobState | None, obstacle: str) -> str:
+    """Why a training has to be started, or started again; "" where it is done or goes on.
+
+    Args:
+        obstacle: that of the `TrainingMachine`; one that is lost leaves the state "running" behind.
+    """
+    if state is None:
+        return obstacle
+    if state.state == "running":
+        silent = datetime.now(UTC) - state.at > timedelta(seconds=_SILENCE)
+        return obstacle or f"its last sign of life is of {state.at:%Y-%m-%d %H:%M} UTC" * silent
+    return f"it failed: {state.message}" if state.state == "failed" else ""
+
+
 def run_job(
     bucket: Bucket, dataset_id: str, project: Path, pipeline: Sequence[str] = PIPELINE, beat: float = _BEAT
 ) -> JobState:
     """Runs a dataset's training in `project`, a clone of its commit; a finished one is not run again.
+
+    Whatever ends it, a full disk too, is told in the state.
 
     Raises:
         CloudError: there is no such dataset, or the bucket is not reached.
@@ -148,81 +186,118 @@ def run_job(
     if (known := find_state(bucket, dataset_id)) and known.state == "done":
         return known
     run, log = f"runs/{dataset_id}", project / "var" / LOG
-    _send(bucket, run, state="running", message="getting the data")
+    _send(bucket, run, log, state="running", message="getting the data")
     try:
-        _get_data(bucket, dataset_id, project)
-        if _run(bucket, run, project, pipeline, log, beat):
+        with _signs_of_life(bucket, run, log, beat):
+            _get_data(bucket, dataset_id, project)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                ended = subprocess.run(pipeline, cwd=project, stdout=output, stderr=output, check=False)
+            sha256 = "" if ended.returncode else _upload_result(bucket, run, project)
+        if ended.returncode:
             return _send(bucket, run, log, state="failed", message=_last(log))
-        with tempfile.TemporaryDirectory() as scratch:
-            result = Path(scratch, RESULT)
-            pack({name: project / name for name in _outputs(project)}, result)
-            bucket.upload(result, f"{run}/{RESULT}")
-            return _send(bucket, run, log, state="done", sha256=sha256_file(result))
-    except MondegreenError as error:
-        _send(bucket, run, state="failed", message=error.problem)
+        return _send(bucket, run, log, state="done", sha256=sha256)
+    except Exception as error:
+        message = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+        try:
+            _send(bucket, run, log, state="failed", message=message)
+        except CloudError as unsaid:
+            _log.warning("%s", unsaid)  # and what went wrong before is raised
         raise
 
 
+def the_dataset(bucket: Bucket, dataset_id: str) -> Dataset:
+    """The dataset of that id. Raises CloudError when there is none that is whole."""
+    if dataset := find_dataset(bucket, dataset_id):
+        return dataset
+    raise CloudError(f"There is no dataset {dataset_id}.", "Prepare it with --prepare-dataset.")
+
+
 def _get_data(bucket: Bucket, dataset_id: str, project: Path) -> None:
-    dataset = find_dataset(bucket, dataset_id)
-    if dataset is None:
-        raise CloudError(f"There is no dataset {dataset_id}.", "Prepare it with --prepare-dataset.")
+    dataset = the_dataset(bucket, dataset_id)
     archive = project / "var" / DATA
     bucket.download(f"datasets/{dataset_id}/{DATA}", archive)
     unpack(archive, project, dataset.sha256[DATA])
     archive.unlink()
 
 
-def _run(bucket: Bucket, run: str, project: Path, pipeline: Sequence[str], log: Path, beat: float) -> int:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output, subprocess.Popen(pipeline, cwd=project, stdout=output, stderr=output) as child:
-        while True:
+@contextmanager
+def _signs_of_life(bucket: Bucket, run: str, log: Path, beat: float) -> Iterator[None]:
+    """Sends the log and its last line every `beat` seconds, while data is fetched and results are sent, too."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(beat):
             try:
-                return child.wait(beat)
-            except subprocess.TimeoutExpired:
-                try:
-                    _send(bucket, run, log, state="running", message=_last(log))
-                except CloudError:
-                    time.sleep(beat)  # a sign of life that is lost is no reason to lose the training
+                _send(bucket, run, log, state="running", message=_last(log) or "getting the data")
+            except (CloudError, OSError) as unsaid:
+                _log.warning("%s", unsaid)  # a sign of life that is lost is no reason to lose the training
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()  # so that no sign of life comes after the last word
 
 
-def _send(bucket: Bucket, run: str, log: Path | None = None, **fields: Any) -> JobState:
-    """Sends the state with these fields, and the log before it."""
+def _send(bucket: Bucket, run: str, log: Path, **fields: Any) -> JobState:
+    """Sends the state with these fields, and before it the log where there is one."""
     state = JobState(**fields)
-    if log:
+    if log.is_file():
         bucket.upload(log, f"{run}/{LOG}")
     bucket.write_json(f"{run}/{STATE}", state)
     return state
 
 
+def _upload_result(bucket: Bucket, run: str, project: Path) -> str:
+    """Sends the outputs as one file; its sha256."""
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch, RESULT)
+        pack({name: project / name for name in _outputs(project)}, result)
+        bucket.upload(result, f"{run}/{RESULT}")
+        return sha256_file(result)
+
+
 def _outputs(project: Path) -> list[str]:
-    folders = [Path("build", stage).as_posix() for stage in STAGES]
-    return folders + [_MEMORY.as_posix()] * (project / _MEMORY).is_dir()
+    folders = [Path("build", stage) for stage in STAGES]
+    return [path.as_posix() for path in (_CODE, *folders, *[_MEMORY] * (project / _MEMORY).is_dir())]
 
 
 def _last(log: Path) -> str:
+    if not log.is_file():
+        return ""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 
 def follow(
-    bucket: Bucket, dataset_id: str, on_state: Callable[[JobState | None], None], look: float = _LOOK
+    bucket: Bucket,
+    dataset_id: str,
+    on_state: Callable[[JobState | None], None],
+    obstacle: Callable[[], str],
+    look: float = _LOOK,
+    silence: float = _SILENCE,
 ) -> JobState:
     """Waits until the training has ended; nothing is lost when nobody waits.
 
     Args:
         on_state: told of every state that is new; None while no machine has begun.
+        obstacle: `TrainingMachine.obstacle`.
+        silence: seconds without a sign of life after which it gives up.
 
     Raises:
-        CloudError: it failed, with its last line and where its log is.
+        CloudError: it failed, with its last line and where its log is; or the machine is lost or says nothing more.
     """
-    last: JobState | None = None
+    last, heard = None, time.monotonic()
     on_state(None)
     while True:
+        lost = obstacle()  # before the state: a machine whose work is done says so, and then switches itself off
         state = find_state(bucket, dataset_id)
         if state and state != last:
             on_state(state)
-            last = state
+            last, heard = state, time.monotonic()
         if state and state.state == "done":
             return state
         if state and state.state == "failed":
@@ -230,7 +305,17 @@ def follow(
                 f"The training of {dataset_id} failed: {state.message}",
                 f"Read {bucket.uri(f'runs/{dataset_id}/{LOG}')}, correct it, and run --run-training again.",
             )
+        if lost or time.monotonic() - heard > silence:
+            raise _lost(bucket, dataset_id, lost or f"no sign of life for {silence / 60:g} minutes")
         time.sleep(look)
+
+
+def _lost(bucket: Bucket, dataset_id: str, why: str) -> CloudError:
+    return CloudError(
+        f"The training of {dataset_id} does not go on: {why}.",
+        f"`--create-vm --run-training` starts it again; a machine that stays silent is first removed with --delete-vm. "
+        f"What it said is in {bucket.uri(f'runs/{dataset_id}/')}.",
+    )
 
 
 def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
@@ -240,7 +325,7 @@ def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
         The log, in var/cloud/<id>/.
 
     Raises:
-        UsageError: the project stands at another commit, or its data are others.
+        UsageError: the project stands at another commit, or its data or its installed mondegreen are others.
         CloudError: the training has not finished, or what came is damaged.
     """
     state, dataset = find_state(bucket, dataset_id), find_dataset(bucket, dataset_id)
@@ -255,12 +340,39 @@ def adopt(project: Path, bucket: Bucket, dataset_id: str) -> Path:
         )
     log = project / "var" / "cloud" / dataset_id / LOG
     bucket.download(f"runs/{dataset_id}/{LOG}", log)
+    dvc(project, "repro", "code", error=CloudError)  # seconds; DVC writes down its outputs with those of the stages
     with tempfile.TemporaryDirectory(dir=log.parent) as scratch:
-        archive = Path(scratch, RESULT)
+        archive, came = Path(scratch, RESULT), Path(scratch, "result")
         bucket.download(f"runs/{dataset_id}/{RESULT}", archive)
-        unpack(archive, project, state.sha256)
+        unpack(archive, came, state.sha256)
+        _check_code(came, project)
+        _take(came, project, Path(scratch, "former"))
     dvc(project, "commit", "--force", *STAGES, error=CloudError)
     return log
+
+
+def _check_code(came: Path, project: Path) -> None:
+    """Refuses outputs of other code: DVC would write them down as what the code here makes."""
+    for stage in STAGES:
+        there = path_text(came / _CODE / stage, "A mondegreen before this one packed it: train again.")
+        if there != path_text(project / _CODE / stage):
+            raise UsageError(
+                f"It was trained by another mondegreen than is installed here: the code of `{stage}` differs.",
+                "`pip install --requirement requirements.txt` installs the one that the machine had; then adopt it.",
+            )
+
+
+def _take(came: Path, project: Path, former: Path) -> None:
+    """Puts each stage's folder in the place of the former one, of which nothing stays; adds what was transcribed."""
+    from mondegreen.speech.corpus_transcription import merge_memory
+
+    former.mkdir()
+    for stage in STAGES:
+        place = project / "build" / stage
+        if place.exists():
+            shutil.move(place, former / stage)
+        shutil.move(came / "build" / stage, place)
+    merge_memory(came / _MEMORY, project / _MEMORY)
 
 
 def main() -> None:

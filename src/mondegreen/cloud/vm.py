@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from google.cloud.compute_v1.types import InsertInstanceRequest, Instance, SetMetadataInstanceRequest
 
 _TIMEOUT = 600.0  # seconds that Google is given to make or delete a machine
+_OFF = ("TERMINATED", "STOPPED")
+_ENDING = ("PENDING_STOP", "STOPPING", "DEPROVISIONING", "SUSPENDING", "SUSPENDED")  # neither runs nor can be started
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DATASET_KEY = "mondegreen-dataset"  # the start-up script waits for it
 
@@ -75,19 +77,37 @@ class TrainingMachine:
         )
         return SetMetadataInstanceRequest(metadata_resource=metadata, **self.named)
 
+    def obstacle(self) -> str:
+        """Why no training can go on there, "" where one may. Raises CloudError."""
+        machine = self.find()
+        if machine is None:
+            return f"there is no machine {self.name}"
+        if machine.status in _OFF + _ENDING:
+            return f"{self.name} is switched off ({machine.status})"
+        return "" if _is_told(machine) else f"{self.name} still waits for its dataset"
+
     def start_training(self) -> None:
-        """Lets the machine begin; one that is switched off is switched on.
+        """Lets the machine begin, for a training that does not go on: see `obstacle`.
+
+        One that is switched off is switched on; one that began already and hangs is reset.
 
         Raises:
-            CloudError: there is no such machine, or Google refuses.
+            CloudError: there is no such machine, it is just being switched off, or Google refuses.
         """
         machine = self.find()
         if machine is None:
             raise CloudError(f"There is no machine {self.name}.", "Make it with --create-vm.")
+        if machine.status in _ENDING:
+            raise CloudError(
+                f"{self.name} is just being switched off ({machine.status}).",
+                "Run it again in a minute; --delete-vm removes a machine that stays so.",
+            )
         with asking_google(f"start the training on {self.name}"):
             _ended(_client().set_metadata(self.training_request(machine)))
-            if machine.status == "TERMINATED":
+            if machine.status in _OFF:
                 _ended(_client().start(self.named))
+            elif _is_told(machine):  # its script has passed the place where it waits for the dataset
+                _ended(_client().reset(self.named))
 
     def delete(self) -> bool:
         """Removes the machine and its disk; False when there is none. Raises CloudError."""
@@ -134,6 +154,11 @@ class TrainingMachine:
             "on_host_maintenance": "TERMINATE" if wanted.spot or wanted.accelerator else "MIGRATE",
             "automatic_restart": not wanted.spot,
         }
+
+
+def _is_told(machine: "Instance") -> bool:
+    """Whether the machine has got its dataset's id."""
+    return any(item.key == DATASET_KEY for item in machine.metadata.items)
 
 
 def _ended(operation: Any) -> None:

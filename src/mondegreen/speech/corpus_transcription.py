@@ -179,6 +179,17 @@ def transcribe_corpus(
     return [known[u.sha256].model_copy(update={"id": u.id, "path": u.path}) for u in utterances]
 
 
+def merge_memory(came: Path, folder: Path = MEMORY_FOLDER) -> None:
+    """Adds what was transcribed elsewhere to what was transcribed here, of which nothing is lost.
+
+    Args:
+        came: another project's `folder`.
+    """
+    for source in sorted(came.glob("*.jsonl")):
+        known = _remembered(folder / source.name)
+        _remember(folder / source.name, [row for row in read_jsonl(source, Hypothesis) if row.id not in known])
+
+
 def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
