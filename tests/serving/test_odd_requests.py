@@ -2,6 +2,9 @@
 that was not answered."""
 
 import asyncio
+import io
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +13,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
 from starlette.testclient import TestClient
 
 from mondegreen.config import ServeParams
@@ -34,10 +39,10 @@ class Service:
     logged: list[str] = field(default_factory=list)
     closed: bool = False
 
-    def ask(self, name: str = "a.wav", **fields: str) -> httpx.Response:
+    def ask(self, name: str = "a.wav", content: bytes = WAV, **fields: str) -> httpx.Response:
         client = TestClient(self.app)
         given = {"model": self.app.state.server.champion.model, **fields}
-        return client.post("/v1/audio/transcriptions", data=given, files={"file": (name, WAV)})
+        return client.post("/v1/audio/transcriptions", data=given, files={"file": (name, content)})
 
     def finish(self) -> None:
         """Everything is written down that is to be."""
@@ -136,6 +141,21 @@ def test_phrases_that_are_none_are_refused_whatever_they_are(stt: Service, kind:
     answer = stt.ask(phrases=NO_PHRASES[kind])
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "phrases"
     assert stt.counted(500) is None
+
+
+def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(stt: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros((3200, 3)), 16_000, format="WAV")
+    stt.app.state.server.channel = "split"
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    answer = stt.ask(content=stream.getvalue())
+    assert answer.status_code == 503 and "no room" in answer.json()["error"]["message"]
+    stt.finish()
+    assert stt.logged == [] and left(stt.folder) == []
 
 
 def test_a_text_that_is_no_unicode_is_refused_in_unicode(stt: Service) -> None:

@@ -4,6 +4,7 @@ Whatever is refused is refused as OpenAI's API does it, with a JSON object `erro
 field that would change nothing is refused by its name rather than ignored.
 """
 
+import errno
 import hashlib
 import hmac
 import logging
@@ -334,6 +335,11 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _log.error("Request %s is refused: %s", request.state.request_id, error)
+        return _problem(
+            RefusedError(503, "There is no room for a recording on the server's disk. Ask again in a while.")
+        )
     message = error.problem if isinstance(error, MondegreenError) else "Something broke; the server's log says what."
     _log.error("Request %s failed.", request.state.request_id, exc_info=error)
     return _problem(RefusedError(500, message))

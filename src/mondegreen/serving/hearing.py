@@ -55,18 +55,26 @@ def parts_of(recording: Path, channel: Channel, spool: Spool, request_id: str, a
             "send one a request.",
             "channel",
         )
-    return names[:1] + [_beside(recording, name, spool, request_id) for name in names[1:]]
-
-
-def _beside(recording: Path, name: Path, spool: Spool, request_id: str) -> Path:
-    """The same recording once more: what is written down takes its own with it."""
-    number = channel_of(name)[1]
-    kept = spool.place(f"{request_id}#{number}", recording.name)
+    kept = names[:1]
     try:
-        os.link(recording, kept)
+        for name in names[1:]:
+            number = channel_of(name)[1]
+            place = spool.place(f"{request_id}#{number}", recording.name)
+            kept.append(named_channel(place, number))
+            _copy(recording, place)
+    except OSError:  # of a full disk, say, which they would go on filling
+        for part in kept[1:]:
+            spool.forget(part)
+        raise
+    return kept
+
+
+def _copy(recording: Path, place: Path) -> None:
+    """The same recording once more: what is written down takes its own with it."""
+    try:
+        os.link(recording, place)
     except OSError:  # a disk without links
-        shutil.copyfile(recording, kept)
-    return named_channel(kept, number)
+        shutil.copyfile(recording, place)
 
 
 async def await_heard(request: Request, futures: "Sequence[Future[Heard]]", timeout: Seconds) -> list[Heard]:
