@@ -93,7 +93,7 @@ class Worker:
     @property
     def pause(self) -> Seconds:
         """Before the next process is started."""
-        return min(_LONGEST, _PAUSE * 2 ** min(max(0, self._soon - 1), _DOUBLINGS))
+        return min(_LONGEST, _PAUSE * 2.0 ** min(max(0, self._soon - 1), _DOUBLINGS))
 
     def start_anew(self) -> None:
         """Starts another process in the place of one that has ended, when it is due."""
