@@ -203,7 +203,8 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         RegistryError: MLflow cannot be used; nothing was trained.
     """
     check_folder(request.output_dir)
-    refuse_own_folder(request.model, request.output_dir)
+    if Path(request.model).is_dir():  # one that is fetched first is looked at once the recordings were
+        refuse_own_folder(request.model, request.output_dir)
     logs = request.output_dir / "logs"
     with _log_file(logs / "finetune.log"):
         shares = (request.held_out, request.dev)
