@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 os.environ.pop("COLUMNS", None)  # of the terminal that runs the tests: screens are as wide as each test says
+os.unsetenv("COLUMNS")  # which readline, that pytest imports, writes past os.environ for every process that is started
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
