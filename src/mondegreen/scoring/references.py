@@ -87,8 +87,8 @@ def read_table(
             short.append(record.line)
     if bad:
         line, name, problem = bad[0]
-        more = f" (and {len(bad) - 1} more rows like that: lines {some([n for n, _, _ in bad[1:]])})"
-        raise wrong(path, line, problem + (more if len(bad) > 1 else ""), QUOTE, name)
+        others = f" (and {len(bad) - 1} more rows like that: lines {some([n for n, _, _ in bad[1:]])})"
+        raise wrong(path, line, problem + (others if len(bad) > 1 else ""), QUOTE, name)
     _doubts(path, table, key, rows, short, notices)
     return rows
 

@@ -252,8 +252,8 @@ def _checked(path: Path, number: int, fields: dict[str, Any], names: Mapping[str
         return _LINE.validate_python(fields)
     except ValidationError as error:
         fault = first_fault(error)
-        name = names.get(str(fault.place[0])) or fault.place[0]
-        raise wrong(path, number, f"field {name}: {fault.message}", "Correct it.") from None
+        field = names.get(str(fault.place[0])) or fault.place[0]
+        raise wrong(path, number, f"field {field}: {fault.message}", "Correct it.") from None
 
 
 SplitName = Literal["test", "dev", "train", "retention", "all"]
