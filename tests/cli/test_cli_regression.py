@@ -55,7 +55,12 @@ def test_add_takes_a_behaviour_as_the_index_has_it(models: dict[str, ToneModel])
         "add", "quiet", "--type", "behaviour", "--behaviour", "{kind: minimum, expect: silence}", "--json"
     )
     assert done.exit_code == 0 and json.loads(done.stdout)["behaviour"]["expect"] == "silence"
-    for text, problem in (("[", "no mapping"), ("minimum", "no mapping"), ("{kind: odd}", "Suite odd: behaviour")):
+    for text, problem in (
+        ("[", "not YAML"),
+        ("minimum", "no mapping"),
+        ("{kind: odd}", "Suite odd: behaviour"),
+        ("{kind: minimum, expect: right, expect: silence}", "field expect stands twice"),
+    ):
         failed = mondegreen("add", "odd", "--type", "behaviour", "--behaviour", text)
         assert failed.exit_code == 2 and problem in failed.stderr
     assert mondegreen("run", "good").exit_code == 0
