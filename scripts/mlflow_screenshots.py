@@ -1,7 +1,7 @@
 """Makes docs/mlflow-*.png: MLflow's pages of a project that has run, as `mondegreen ui` opens them.
 
     python scripts/mlflow_screenshots.py            after `make repro`; two runs or more make the comparison
-    python scripts/mlflow_screenshots.py --project FOLDER --output FOLDER
+    python scripts/mlflow_screenshots.py --project FOLDER --output FOLDER --only compare
 
 Needs the package playwright and Chromium (Debian's, or CHROMIUM=…).
 """
@@ -26,7 +26,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"width": 1280, "height": 800}
-STARTS_WITHIN, SETTLES = 120, 10  # seconds; the pages ask for more all the time, so that they are never quiet
+STARTS_WITHIN, SETTLES = 120, 15  # seconds; the pages ask for more all the time, so that they are never quiet
 
 
 @contextmanager
@@ -57,13 +57,15 @@ def _wait_for(url: str) -> None:
 
 
 def pages(found: dict[str, str], client: MlflowClient) -> dict[str, str]:
-    """Name of the picture to the address of the page."""
+    """Name of the picture to the address of the page; of the runs the newest with a verdict, if there is one."""
     server, experiment, training = re.fullmatch(r"(.*)/#/experiments/(\d+)/runs(.*)", found["runs"]).groups()
-    runs = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=2)
-    chosen = {"runs": found["runs"], "run": found["last_run"], "dataset": found["last_run"]}
-    chosen["model-metrics"] = found["last_run"].replace(training, "/model-metrics" + training)
+    runs = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=20)
+    judged = next((run for run in runs if "verdict" in run.data.tags), runs[0])
+    own = f"{server}/#/experiments/{experiment}/runs/{judged.info.run_id}"
+    chosen = {"runs": found["runs"], "run": own + training, "dataset": own + training}
+    chosen["model-metrics"] = f"{own}/model-metrics{training}"
     if len(runs) > 1:
-        ids = quote(json.dumps([run.info.run_id for run in runs]))
+        ids = quote(json.dumps([run.info.run_id for run in runs[:2]]))
         experiments = quote(json.dumps([experiment]))
         chosen["compare"] = f"{server}/#/compare-runs?runs={ids}&experiments={experiments}&{training[1:]}"
     if "model" in found:
@@ -83,14 +85,16 @@ def shoot(chosen: dict[str, str], output: Path) -> None:
         browser: Any = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         for name, address in chosen.items():
             page = browser.new_page(viewport=SIZE)
-            page.goto(address)
+            page.goto(address, timeout=1000 * STARTS_WITHIN)
             page.wait_for_timeout(1000 * SETTLES)
             closes = page.locator("[data-component-id='mlflow.assistant.chat_panel.close']")
             if closes.count():  # MLflow's assistant, which takes a fourth of the page
                 closes.first.click()
                 page.wait_for_timeout(1000)
-            if name == "compare":  # first come plots of the machine's load; the numbers are at the end
-                page.get_by_text("Metrics", exact=True).last.scroll_into_view_if_needed()
+            if name == "compare":  # first come plots of the machine's load; what differs is at the end
+                for switch in page.get_by_text("Show diff only").all():
+                    switch.click()
+                page.get_by_text("Parameters", exact=True).last.scroll_into_view_if_needed()
                 page.wait_for_timeout(1000)
             if name == "dataset":
                 page.get_by_text("replay (train)").first.click()
@@ -110,12 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", type=Path, default=ROOT)
     parser.add_argument("--output", type=Path, default=ROOT / "docs")
+    parser.add_argument("--only", nargs="*", help="names of pictures, such as compare")
     chosen = parser.parse_args()
     os.chdir(chosen.project)
     from mondegreen.registry.mlflow_store import connect
 
     with served(chosen.project) as found:
-        shoot(pages(found, connect()), chosen.output.resolve())
+        every = pages(found, connect())
+        shoot({name: every[name] for name in chosen.only or every}, chosen.output.resolve())
 
 
 if __name__ == "__main__":
