@@ -125,7 +125,7 @@ def picture() -> dict[str, Any]:
     found = client.search_model_versions(f"name = '{NAME}'")
     described = sorted((int(one.version), plain(one.description), one.current_stage) for one in found)
     numbers = {
-        one.version: [
+        int(one.version): [
             (number.key, number.value, number.step, number.dataset_name, number.dataset_digest)
             for number in client.get_logged_model(one.source.removeprefix("models:/")).metrics or []
         ]
