@@ -59,7 +59,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def require_writable(path: Path) -> None:
     """Raises UsageError where a file that shall be written after long work is a folder, or may not stand there."""
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    above = _nearest(path.absolute().parent)
     if path.is_dir() or not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
         problem = "it is a folder" if path.is_dir() else f"{above} is no folder that may be written to"
         raise UsageError(f"{path} cannot be written: {problem}.", "Name another file.")
@@ -72,11 +72,16 @@ def write_json(path: Path, record: BaseModel) -> None:
 
 def check_folder(path: Path) -> None:
     """Raises UsageError unless files can be written into a folder, which need not be there yet."""
-    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
+    there = _nearest(path)
     if not there.is_dir():
         raise UsageError(f"{there} is a file; name a folder.", "Files are to be written into it.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{there} cannot be written into.", "Check its permissions, or name another folder.")
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or what of those above it is there."""
+    return next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
 
 
 def read_json(path: Path, kind: type[Record]) -> Record:
