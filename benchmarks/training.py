@@ -73,7 +73,7 @@ def _ours(model: str, way: str, count: int, epochs: int, folder: str) -> list[fl
     from mondegreen.config import Params
     from mondegreen.speech.dataset import ClipDataset, FeatureCTC, LikeLengthBatches, Recordings, collate, preflight
     from mondegreen.speech.feature_cache import FeatureCache
-    from mondegreen.speech.finetuning import trainable, trains_encoder
+    from mondegreen.speech.finetuning import recompute_activations, trainable, trains_encoder
     from mondegreen.speech.model import load_model
     from mondegreen.speech.training import in_bfloat16
     from mondegreen.speech.upper_layers import LowerOutputs, frozen_layers, upper
@@ -91,6 +91,7 @@ def _ours(model: str, way: str, count: int, epochs: int, folder: str) -> list[fl
         recordings = LowerOutputs(recordings, frozen)
         network = upper(network, frozen, kept, recordings)
     dataset = ClipDataset(kept, recordings, waveforms=encoder)
+    recompute_activations(network, params)
     module = FeatureCTC(network, encoder, bfloat16=in_bfloat16(params))
 
     class Bare(transformers.Trainer):  # the loop of CTCTrainer without dev evaluation and checkpoints

@@ -110,10 +110,7 @@ def finetune(
     folder = checkpoints / run_key(params, base.weights, train, dev)
     encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, dev_set.recordings, waveforms=encoder, augment=params.train.augment)
-    if params.train.gradient_checkpointing:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # transformers 5.23 has another name, 5.0 has not
-            cast(Any, learner).gradient_checkpointing_enable({"use_reentrant": False})
+    recompute_activations(learner, params)
     module = FeatureCTC(learner, encoder, bfloat16=in_bfloat16(params))
     history, seconds = _timed(module, dataset, dev_set, params, folder, on_epoch)
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
@@ -139,6 +136,14 @@ def _timed(
     started = time.perf_counter()
     history = run_training(module, dataset, dev, params, folder, count)
     return history, (time.perf_counter() - started) / (len(dataset) * here) if here else 0.0
+
+
+def recompute_activations(network: nn.Module, params: Params) -> None:
+    """Where `train.gradient_checkpointing` asks for it, layers keep their input alone and are computed again."""
+    if params.train.gradient_checkpointing:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # transformers 5.23 has another name, 5.0 has not
+            cast(Any, network).gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def trains_encoder(params: Params) -> bool:
