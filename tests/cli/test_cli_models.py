@@ -63,6 +63,8 @@ def test_the_way_of_a_version_through_the_commands(project: Path) -> None:
     assert "FORCED" in text and "to see it" in text
     assert of("models", "status")["aliases"] == {"champion": 1, "challenger": None, "previous": None}
     assert "# Deployments of" in run("models", "report").stdout
+    unwritable = run("models", "report", "--output", str(project))
+    assert unwritable.exit_code == 2 and f"{project} cannot be written" in unwritable.stderr
 
 
 def test_what_two_versions_differ_in(project: Path) -> None:

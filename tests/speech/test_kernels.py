@@ -1,4 +1,4 @@
-"""`transcribe` writes the same bytes whatever kernels a processor has: what is kept is rounded where they differ."""
+"""What `transcribe` keeps is rounded where the kernels of processors differ."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mondegreen.records import Alternative, Word
+from mondegreen.files import read_jsonl
+from mondegreen.records import Alternative, Hypothesis, Word
 from mondegreen.speech.corpus_transcription import heard
 from mondegreen.speech.transcriber import Transcription
 
@@ -29,11 +30,12 @@ def test_what_is_kept_does_not_tell_last_digits_apart() -> None:
 
     assert kept(0.0) == kept(1e-4) == kept(-1e-4)
     assert kept(0.0) != kept(0.02)
+    assert kept(0.095) != kept(0.097)  # near 1, thousandths
 
 
 @pytest.mark.slow  # minutes: the starter hears the sample three times
-def test_the_sample_has_one_hash_by_three_kinds_of_kernels(tmp_path: Path) -> None:
-    def written(name: str, runtime: str, environment: dict[str, str]) -> bytes:
+def test_three_kinds_of_kernels_write_the_same_of_the_sample_but_for_ties_of_the_search(tmp_path: Path) -> None:
+    def rows(name: str, runtime: str, environment: dict[str, str]) -> list[Hypothesis]:
         folder = tmp_path / name
         folder.mkdir()
         for linked in ("data", "starter", "lm", "phrases.yaml"):
@@ -45,8 +47,11 @@ def test_the_sample_has_one_hash_by_three_kinds_of_kernels(tmp_path: Path) -> No
         for stage in ("prepare", "transcribe"):
             command = [sys.executable, "-m", f"mondegreen.stages.{stage}"]
             subprocess.run(command, cwd=folder, env=clean | environment, check=True, capture_output=True)
-        return (folder / "build/transcribe/hypotheses.jsonl").read_bytes()
+        return read_jsonl(folder / "build/transcribe/hypotheses.jsonl", Hypothesis)
 
-    usual = written("usual", "torch", {})
-    assert written("plain", "torch", PLAIN_KERNELS) == usual
-    assert written("onnx", "onnx", {}) == usual
+    usual = rows("usual", "torch", {})
+    for other in (rows("plain", "torch", PLAIN_KERNELS), rows("onnx", "onnx", {})):
+        changed = [(one, two) for one, two in zip(usual, other, strict=True) if one != two]
+        assert len(changed) <= len(usual) // 100
+        # Two prefixes that are as good as each other at the edge of the beam: which one goes on is the last bit's.
+        assert all(one == two.model_copy(update={"nbest": one.nbest}) for one, two in changed)

@@ -48,7 +48,7 @@ def validate(
     Without --data, on the project's human-referenced test set. Every look of a candidate at a test set is counted, and
     the next one may spend less: see docs/verdict.md. The exit code is 0 for `pass` and 1 for anything else.
     """
-    from mondegreen.files import require_writable, writing
+    from mondegreen.files import require_writable
 
     if looks:
         _looks(as_json)
@@ -68,8 +68,7 @@ def validate(
         validator, verdict = _judge(model, baseline, data, () if no_retention else retention, on_dev)
     answer(verdict.to_dict(), _lines(verdict), as_json, width=10_000)  # a line of a log is not broken
     if validator and report:  # behind the verdict, for which a look was spent
-        with writing(report):
-            validator.generate_validation_report(report)
+        validator.generate_validation_report(report)
     if not verdict.passed:
         raise typer.Exit(1)
 

@@ -30,9 +30,7 @@ TranscribeFn = Callable[[str], Any]  # a path in; text, or a thing with a text, 
 
 MEMORY_FOLDER = Path("var/hypotheses")
 _BETWEEN_SAVES = 64  # recordings lost at most to a crash
-# Digits behind the point: a value on the edge of two roundings falls to either side by the processor's kernels. Of the
-# sample's 9,135 values about a quarter of one lies on such an edge, with two more digits ten (docs/project.md).
-_CONFIDENCE_DIGITS, _SCORE_DIGITS = 2, 1
+_ROUNDING = 2  # goes up when `heard` keeps other digits
 _DIGEST = 64  # characters of a sha256; what a stranger's attribute of that name holds is nobody's digest
 logger = logging.getLogger(__name__)
 
@@ -196,7 +194,7 @@ def merge_memory(came: Path, folder: Path = MEMORY_FOLDER) -> None:
 def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
-    parts += (_CONFIDENCE_DIGITS, _SCORE_DIGITS)
+    parts += (_ROUNDING,)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
     return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
 
@@ -241,19 +239,26 @@ def _hypothesis(utterance: Utterance, result: Transcribed, digest: str) -> Hypot
 
 
 def heard(result: Transcription) -> dict[str, Any]:
-    """What a row keeps of a transcription, rounded, so that last bits of a float never count as a change."""
+    """What a row keeps of a transcription: no digits that differ between the kernels of two processors.
+
+    A value on the edge of two roundings still falls to either side: the fewer digits, the rarer (docs/project.md).
+    """
     return {
         "text": result.text,
-        "confidence": round(result.confidence, _CONFIDENCE_DIGITS),
+        "confidence": _sure(result.confidence),
         "duration": round(result.duration, 3),
         "words": [_rounded(word) for word in result.words],
-        "nbest": [Alternative(text=item.text, score=round(item.score, _SCORE_DIGITS)) for item in result.nbest],
+        "nbest": [Alternative(text=item.text, score=round(item.score, 1)) for item in result.nbest],
     }
 
 
 def _rounded(word: Word) -> Word:
-    sure = round(word.confidence, _CONFIDENCE_DIGITS)
-    return Word(text=word.text, start=round(word.start, 2), end=round(word.end, 2), confidence=sure)
+    return Word(text=word.text, start=round(word.start, 2), end=round(word.end, 2), confidence=_sure(word.confidence))
+
+
+def _sure(confidence: float) -> float:
+    """In hundredths; near 1, where kernels agree better and good models have nearly all of theirs, in thousandths."""
+    return round(confidence, 2 if confidence < 0.99 else 3)
 
 
 def _by_function(transcribe: TranscribeFn, utterance: Utterance, digest: str) -> Hypothesis:
