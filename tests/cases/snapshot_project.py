@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,8 @@ def dvc_within() -> Iterator[None]:
             if arguments == ("status", "data.dvc", "--json"):  # what it prints
                 with Repo() as repo:
                     return json.dumps(repo.status(targets=["data.dvc"]))
+            for name in ("dvc", "dvc_objects", "dvc_data"):  # each call adds its own, for the stdout and stderr of then
+                logging.getLogger(name).handlers.clear()
             if code := main(list(arguments)):
                 raise CaseError(f"dvc {arguments[0]} gave {code}")
         return ""

@@ -260,6 +260,7 @@ def test_results_of_another_commit_are_refused(bucket: Bucket, project: Path, el
     assert not (project / "build").exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_an_earlier_model_stays_beside_what_is_adopted(
     bucket: Bucket, project: Path, elsewhere: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_nothing_of_an_earlier_model_stays_beside_what_is_adopted(
     assert (project / "build/validate/verdict.json").exists()  # judging is this project's own
 
 
+@pytest.mark.slow
 def test_what_was_transcribed_here_stays_beside_what_was_transcribed_there(
     bucket: Bucket, project: Path, elsewhere: Path
 ) -> None:
@@ -293,6 +295,7 @@ def test_what_was_transcribed_here_stays_beside_what_was_transcribed_there(
     assert {row.id: row.text for row in rows} == {"1": "there", "2": "here", "3": "here"}
 
 
+@pytest.mark.slow
 def test_results_of_another_mondegreen_are_refused(
     bucket: Bucket, project: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

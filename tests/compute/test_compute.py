@@ -20,6 +20,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 RAY = ComputeParams(engine="ray")
 
 
+@pytest.mark.slow
 def test_a_shard_whose_worker_dies_is_done_by_another_and_one_that_kills_all_is_left_out(
     ray_of_two: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,7 @@ def test_killed_at_any_write_a_run_goes_on_to_the_same_output(
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_the_driver_of_a_cluster_may_be_killed(
     ray_of_two: str, calls: Path, model: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
@@ -309,6 +310,7 @@ def test_copies_are_removed_once_they_are_heard(
     assert most <= 3 and not list(scratch.iterdir())  # an archive that is heard, and the next one
 
 
+@pytest.mark.slow
 def test_what_another_runtime_computed_is_not_mixed_in(calls: Path, model: Path, tmp_path: Path) -> None:
     out, arguments = tmp_path / "out", (calls / "a.wav", "--model", model, "--out", tmp_path / "out")
     assert transcribe(*arguments, "--runtime", "torch").exit_code == 0
@@ -322,6 +324,7 @@ def test_what_another_runtime_computed_is_not_mixed_in(calls: Path, model: Path,
     assert len(rows(out)) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_computes_as_whoever_began_the_run(
     calls: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,13 @@ def kill_before(number: int) -> None:
     event.listen(Engine, "commit", count)
 
 
-@pytest.mark.parametrize("stamped", [False, True], ids=["from before the migrations", "at revision 0001"])
+@pytest.mark.parametrize(
+    "stamped",
+    [
+        pytest.param(False, id="from before the migrations", marks=pytest.mark.slow),
+        pytest.param(True, id="at revision 0001"),
+    ],
+)
 def test_kill_9_anywhere_leaves_the_old_schema_or_the_new_one(old: Path, stamped: bool) -> None:
     if stamped:
         open_database(old).dispose()

@@ -96,6 +96,7 @@ def test_nothing_changed_means_nothing_runs(project: Project) -> None:
     assert (project.folder / "dvc.lock").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_comment_reruns_nothing_that_it_says(project: Project) -> None:
     module = project.folder / "src/mondegreen/files.py"
     former = module.read_text()
@@ -108,6 +109,7 @@ def test_a_comment_reruns_nothing_that_it_says(project: Project) -> None:
     module.write_text(former)
 
 
+@pytest.mark.slow
 def test_a_new_recording_is_the_only_one_transcribed(project: Project) -> None:
     memory = {path: path.read_text().splitlines() for path in (project.folder / "var/hypotheses").glob("*.jsonl")}
     original = next((project.folder / "data/audio/clean").glob("*.ogg"))
@@ -121,6 +123,7 @@ def test_a_new_recording_is_the_only_one_transcribed(project: Project) -> None:
     added.unlink()
 
 
+@pytest.mark.slow
 def test_an_experiment_is_its_own_run_and_its_own_branch(project: Project) -> None:
     project.run("dvc", "exp", "run", "-S", "train.lora_rank=4", "-S", "train.epochs=1", "-n", "try")
     client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlruns/mlflow.db")
@@ -136,6 +139,7 @@ def test_an_experiment_is_its_own_run_and_its_own_branch(project: Project) -> No
     assert "try-branch" in project.git("branch", "--list")
 
 
+@pytest.mark.slow
 def test_an_experiment_spends_no_look_until_it_is_judged_without_training_again(project: Project) -> None:
     def looks() -> int:
         return len(json.loads(project.run("mondegreen", "validate", "--looks", "--json").stdout))
@@ -163,6 +167,7 @@ def test_summary_says_what_happened(project: Project) -> None:
     assert Path(project.folder / "build/validate/report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_another_machine_finds_what_was_computed_in_the_remote(project: Project, tmp_path: Path) -> None:
     project.run("dvc", "add", "--quiet", "data")
     project.run("dvc", "remote", "add", "--default", "store", str(tmp_path / "remote"))

@@ -211,7 +211,7 @@ def test_two_trackers_write_into_one_store(tracker: MetadataTracker) -> None:
     assert len(rows(again)) == 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 3), st.sampled_from(["a", "b"])), max_size=40))
 def test_models_and_steps_add_up_and_percentiles_are_numpys(
     tmp_path_factory: pytest.TempPathFactory, drawn: list[tuple[float, float, str]]

@@ -53,7 +53,7 @@ def test_what_an_upgrade_adds_is_what_was_in_force(project: Path) -> None:
     assert [knob[:2] for knob in knobs(with_defaults(PARAMS))] == [knob[:2] for knob in knobs(PARAMS)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_the_knobs_that_are_missing_come_back_with_their_comments(data: st.DataObject) -> None:
     """Whatever knobs and sections are taken out, and whatever the others were changed to."""

@@ -121,8 +121,15 @@ def test_the_first_champion_is_asked_too_and_other_aliases_are_only_entered(ligh
     assert "Entered in the ledger" in deployer().settle()[0] and deployer().settle() == []
 
 
-@WAYS
-@pytest.mark.parametrize("outcome", ["pass", "fail"])
+@pytest.mark.parametrize(
+    ("promote", "outcome"),
+    [
+        (by_alias, "pass"),
+        (by_stage, "fail"),
+        pytest.param(by_alias, "fail", marks=pytest.mark.slow),
+        pytest.param(by_stage, "pass", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_while_it_settles_the_next_time_does_the_rest(light: Path, promote: Any, outcome: str) -> None:
     filled(light, outcome=outcome, passed=outcome == "pass")
     promote(2)

@@ -43,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return without_code(tmp_path, monkeypatch)
 
 
-@pytest.fixture(params=["sqlite_server", "postgres_server"])
+@pytest.fixture(params=["sqlite_server", pytest.param("postgres_server", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     found: Server = request.getfixturevalue(request.param)
     found.enter(monkeypatch)

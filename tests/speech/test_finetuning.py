@@ -59,7 +59,9 @@ def adapt(base: SpeechModel, settings: Params, output: str = "out") -> FinetuneR
     return finetune(base, [*accent, *known], accent, known, settings, Path(output), Path("checkpoints"))
 
 
-@pytest.mark.parametrize(("method", "learning_rate"), [("lora", 1e-2), ("full", 2e-3)])
+@pytest.mark.parametrize(
+    ("method", "learning_rate"), [("lora", 1e-2), pytest.param("full", 2e-3, marks=pytest.mark.slow)]
+)
 def test_it_learns_the_accent_and_forgets_nothing(base: SpeechModel, method: str, learning_rate: float) -> None:
     before = copy.deepcopy(base.network.state_dict())
     result = adapt(base, params(method, 15, learning_rate))

@@ -96,6 +96,7 @@ def _reached(number: int) -> bool:
     return any(len(history_of(json.loads(path.read_text())["log_history"])) >= number for path in states)
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_see_each_others_files_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
@@ -194,7 +195,9 @@ def interrupted(project: Path, params: Params, after: int) -> Path:
     return folder_of(project / "checkpoints")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "half-written", "unsealed"])
+@pytest.mark.parametrize(
+    "damage", ["half-written", *(pytest.param(how, marks=pytest.mark.slow) for how in ("truncated", "unsealed"))]
+)
 def test_a_checkpoint_damaged_by_the_crash_is_passed_over(project: Path, damage: str) -> None:
     whole = run(project, PARAMS, "whole")
     checkpoints = interrupted(project, PARAMS, after=4)
@@ -211,6 +214,7 @@ def test_a_checkpoint_damaged_by_the_crash_is_passed_over(project: Path, damage:
     assert same(run(project, PARAMS, "resumed"), whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_had_stopped_early_does_not_train_on(project: Path) -> None:
     params = PARAMS.model_copy(
         update={"train": PARAMS.train.model_copy(update={"learning_rate": 1e-9, "patience": 2, "epochs": 6})}

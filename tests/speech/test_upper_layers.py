@@ -104,6 +104,7 @@ def test_base_and_copy_are_one_set_of_weights(models) -> None:
     assert all(weight.requires_grad for weight in base.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_upper_layers_goes_on_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
