@@ -30,7 +30,7 @@ TranscribeFn = Callable[[str], Any]  # a path in; text, or a thing with a text, 
 
 MEMORY_FOLDER = Path("var/hypotheses")
 _BETWEEN_SAVES = 64  # recordings lost at most to a crash
-_ROUNDING = 2  # goes up when `heard` keeps other digits
+ROUNDING = 2  # goes up when `heard` keeps other digits
 _DIGEST = 64  # characters of a sha256; what a stranger's attribute of that name holds is nobody's digest
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def merge_memory(came: Path, folder: Path = MEMORY_FOLDER) -> None:
 def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
-    parts += (_ROUNDING,)
+    parts += (ROUNDING,)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
     return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
 

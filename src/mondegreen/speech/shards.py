@@ -32,7 +32,7 @@ from mondegreen.records import Hypothesis
 from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import EXTENSIONS
-from mondegreen.speech.corpus_transcription import ModelCopy, heard
+from mondegreen.speech.corpus_transcription import ROUNDING, ModelCopy, heard
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
 
@@ -225,7 +225,7 @@ def settings_of(stt: BaselineSTTModel, channel: Channel, format: ShardFormat) ->
         max_missing_share=stt.max_missing_share,
         beam_width=stt.beam_width,
         nbest=stt.nbest,
-        decoding=str(DECODING),
+        decoding=f"{DECODING}.{ROUNDING}",
         format=format,
         runtime=stt.model.runtime,
     )
