@@ -193,10 +193,9 @@ def merge_memory(came: Path, folder: Path = MEMORY_FOLDER) -> None:
 
 def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
-    parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share, DECODING)
-    parts += (ROUNDING,)
+    parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
-    return hashlib.sha256(repr(parts + runtime).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((*parts, DECODING, ROUNDING, *runtime)).encode()).hexdigest()[:16]
 
 
 def _remembered(memory: Path) -> dict[str, Hypothesis]:
