@@ -368,10 +368,10 @@ def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
         entries,
         Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d\n%H:%M}", no_wrap=True),
         Column("what", action, no_wrap=True),
-        Column("version", lambda entry: entry.version or "nobody", no_wrap=True),
-        Column("before", lambda entry: entry.former or "", no_wrap=True),
-        Column("verdict", lambda entry: entry.outcome, no_wrap=True),
-        Column("who", lambda entry: entry.who, no_wrap=True),
+        Column(
+            "version", lambda entry: f"{entry.version or 'nobody'}\n{'after ' * bool(entry.former)}{entry.former or ''}"
+        ),
+        Column("verdict, who", lambda entry: f"{entry.outcome or '–'}\n{entry.who}", no_wrap=True),
         Column("why", why),
         box=SIMPLE_HEAD,
     )
