@@ -49,7 +49,7 @@ def test_the_way_of_a_version_through_the_commands(project: Path) -> None:
     refused = run("models", "deploy", "2")
     assert refused.exit_code == 1 and "`fail`" in refused.stderr and "What now" in refused.stderr
     assert run("models", "deploy", "2", "--force").exit_code == 2
-    done = of("models", "deploy", "2", "--force", "--reason", "to see transcriptions")
+    done = of("models", "deploy", "2", "--force", "--reason", "to see internationalisation")
     assert (done["version"], done["former"], done["entry"]["forced"]) == (2, 1, True)
     assert [row["version"] for row in of("models", "list", "--limit", "1")] == [2]
     table = run("models", "list").stdout
@@ -58,9 +58,11 @@ def test_the_way_of_a_version_through_the_commands(project: Path) -> None:
     nothing = run("models", "rollback")
     assert nothing.exit_code == 1 and "nothing to roll back to" in nothing.stderr
     rows = [(row["action"], row["version"], row["reason"]) for row in of("models", "history", "--limit", "2")]
-    assert rows == [("rollback", 1, "bad"), ("deploy", 2, "to see transcriptions")]
-    text = run("models", "history").stdout
-    assert "FORCED" in text and {"to", "see", "transcriptions;"} <= set(text.split())  # 80 columns break no word of it
+    assert rows == [("rollback", 1, "bad"), ("deploy", 2, "to see internationalisation")]
+    text = CliRunner().invoke(app, ["models", "history"], env={"COLUMNS": "80"}).stdout
+    assert "FORCED" in text and {"to", "see", "internationalisation;"} <= set(
+        text.split()
+    )  # 80 columns break no word of it
     assert of("models", "status")["aliases"] == {"champion": 1, "challenger": None, "previous": None}
     assert "# Deployments of" in run("models", "report").stdout
     unwritable = run("models", "report", "--output", str(project))
