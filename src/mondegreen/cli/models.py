@@ -360,6 +360,9 @@ def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
         text.append(" FORCED" if entry.forced else "", "bold red")
         return text.append("" if entry.state == "done" else f" {entry.state}", "yellow")
 
+    def version(entry: "LedgerEntry") -> str:
+        return f"{entry.version or 'nobody'}\n" + (f"after {entry.former}" if entry.former else "")
+
     def why(entry: "LedgerEntry") -> str:
         reasons = [entry.reason, *entry.details.get("overridden", []), entry.details.get("note", "")]
         return "; ".join(filter(None, reasons))
@@ -368,9 +371,7 @@ def _history(entries: "Sequence[LedgerEntry]") -> "Screen":
         entries,
         Column("when (UTC)", lambda entry: f"{entry.at:%Y-%m-%d\n%H:%M}", no_wrap=True),
         Column("what", action, no_wrap=True),
-        Column(
-            "version", lambda entry: f"{entry.version or 'nobody'}\n{'after ' * bool(entry.former)}{entry.former or ''}"
-        ),
+        Column("version", version),
         Column("verdict, who", lambda entry: f"{entry.outcome or '–'}\n{entry.who}", no_wrap=True),
         Column("why", why),
         box=SIMPLE_HEAD,
