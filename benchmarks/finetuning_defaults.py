@@ -13,19 +13,21 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from benchmarks.bfloat16 import rounded_training
 from benchmarks.common import machine, remembered, table
-from mondegreen.config import Params, load_params
+from mondegreen.config import Params, TrainParams, load_params
 from mondegreen.files import read_jsonl
 from mondegreen.records import Example
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
-from mondegreen.speech.training import run_key
+from mondegreen.speech.training import in_bfloat16, run_key
 
 SELECTED, MEASURED = Path("build/select"), Path("var/benchmarks/defaults.jsonl")
 SEEDS = 5
@@ -33,12 +35,16 @@ SEEDS = 5
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs from params.yaml: fields of `train`, and whether correctly transcribed clips are replayed."""
+    """What differs from params.yaml: fields of `train`, and whether correctly transcribed clips are replayed.
+
+    `rounded`: bfloat16's products are rounded in software, see benchmarks/bfloat16.py.
+    """
 
     group: str
     name: str
     train: dict[str, Any] = field(default_factory=dict)
     replay: bool = True
+    rounded: bool = False
 
 
 class Trial(BaseModel):
@@ -63,7 +69,9 @@ def settings() -> list[Setting]:
     lengths = [Setting("epochs", f"{epochs} epochs", {"epochs": epochs}) for epochs in (6, 12, 24)]
     masks = [Setting("mask_time_prob", "no masks", {"mask_time_prob": 0.0})]
     layers = [Setting("lora_layers", f"top:{count}", {"lora_layers": f"top:{count}"}) for count in (4, 2)]
-    precision = [Setting("precision", "bfloat16", {"precision": "bfloat16"})]
+    native = in_bfloat16(Params(train=TrainParams(precision="auto")))
+    name = "bfloat16" if native else "bfloat16, rounded in software"
+    precision = [Setting("precision", name, {"precision": "bfloat16"}, rounded=not native)]
     replay = [Setting("replay", "no replay", replay=False)]
     full = [
         Setting("method", f"full, rate {rate:g}", {"method": "full", "learning_rate": rate}) for rate in (3e-5, 1e-4)
@@ -77,10 +85,10 @@ def trial(base: SpeechModel, examples: dict[str, list[Example]], setting: Settin
         update={"train": params.train.model_copy(update=setting.train), "seed": params.seed + seed}
     )
     train = [item for item in examples["train"] if setting.replay or item.kind != "replay"]
-    key = run_key(changed, base.digest, train, examples["dev"])
+    key = run_key(changed, base.digest, train, examples["dev"]) + ("-rounded" if setting.rounded else "")
 
     def measure() -> Trial:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, rounded_training() if setting.rounded else nullcontext():
             started = time.perf_counter()
             result = finetune(
                 base, train, examples["dev"], examples["retention"], changed, Path(folder, "model"), Path(folder, "run")

@@ -53,6 +53,7 @@ def map_shards(
     settings: ComputeParams,
     folder: Path | None = None,
     shared: Sequence[str] = (),
+    one_a_machine: bool = False,
 ) -> "Iterator[tuple[int, Result | FailedShard]]":
     """The place of each shard and what came of it, as they are done: in their order here, in any order on Ray.
 
@@ -61,6 +62,8 @@ def map_shards(
             pickled, as shards and results are; a shard may be begun again after its worker died.
         folder: what every worker needs, such as the model; it is sent to them.
         shared: files of this machine that every worker must see under the same name, such as the first recording.
+        one_a_machine: a worker takes all cores of the smallest machine, whatever `settings` gives it: for what workers
+            of one machine would share.
 
     Raises:
         MondegreenError: a worker cannot be opened.
@@ -70,7 +73,7 @@ def map_shards(
     if not shards:
         return iter(())
     if settings.engine == "ray":
-        return _over_ray(open_worker, shards, settings, folder, tuple(shared))
+        return _over_ray(open_worker, shards, settings, folder, tuple(shared), one_a_machine)
     return _here(open_worker, shards, folder)
 
 
@@ -96,9 +99,12 @@ def _over_ray(
     settings: ComputeParams,
     folder: Path | None,
     shared: tuple[str, ...],
+    one_a_machine: bool,
 ) -> "Iterator[tuple[int, Result | FailedShard]]":
     """In rounds: what was lost with a worker or a machine is done in the next one, with workers that live."""
     ray = connected()
+    if one_a_machine:
+        settings = settings.model_copy(update={"cpus": _cores_of_the_smallest(ray), "gpus": 0.0})
     packed = _Packed.of(folder, ray) if folder else None
     given = (open_worker, packed, code_digest(), str(Path.cwd()), shared)
     missing = dict(enumerate(shards))
@@ -120,6 +126,12 @@ def _over_ray(
             return
     for number in sorted(missing):
         yield number, FailedShard(f"it was begun {_TRIES} times, and each time its worker died; was the memory full?")
+
+
+def _cores_of_the_smallest(ray: Any) -> float:
+    """Of the machines that have any: who asks for so many is alone on it, and has one beside it on one twice as big."""
+    cores = [machine["Resources"].get("CPU", 0.0) for machine in ray.nodes() if machine["Alive"]]
+    return min(filter(None, cores), default=1.0)
 
 
 def _round(ray: Any, shards: dict[int, Any], settings: ComputeParams, given: tuple[Any, ...]) -> Iterator[Any]:
@@ -144,7 +156,9 @@ def _round(ray: Any, shards: dict[int, Any], settings: ComputeParams, given: tup
             num_gpus=settings.gpus,
             max_task_retries=0,  # Ray's own tries may all fall on a machine that is gone
         )
-    return cast("Iterator[Any]", results.iter_rows())
+    # Without reading ahead, or what is done would be handed on only after the next: a killed driver would lose it.
+    blocks = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return (row for block in blocks for row in block.to_pylist())
 
 
 def seen_here(names: Iterable[str], most: int = 1) -> list[str]:

@@ -2,12 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mondegreen.errors import UsageError
+from mondegreen.labels.cluster import Answers, QuestionWorker
+from mondegreen.labels.prompt import Question
 
 if TYPE_CHECKING:  # loads torch, which the workers of squares can do without
     from mondegreen.speech.shards import Shard, ShardFacts, Work
@@ -55,3 +57,11 @@ class KillsTheDriver:
             return write(shard)
 
         return killing
+
+
+class Lonely(QuestionWorker):
+    """Of a machine on which no server listens."""
+
+    def __call__(self, folder: Path | None) -> Callable[[Sequence[Question]], Answers]:
+        os.environ["OLLAMA_HOST"] = "127.0.0.1:9"
+        return super().__call__(folder)

@@ -118,6 +118,37 @@ class LlamaLLMCorrector:
         """Digest of the prompt with its domain words, examples and options."""
         return self.prompt.version
 
+    def weights(self, stopped: threading.Event | None = None) -> str:
+        """Digest of the weights that the server has now under the model's name.
+
+        Args:
+            stopped: when it is set, nothing is tried again.
+
+        Raises:
+            ServerError: with all tries.
+        """
+        return self.tried(lambda: self.server.digest(self.model_name), stopped or threading.Event())
+
+    def tried(self, request: Callable[[], str], stopped: threading.Event) -> str:
+        """What `request` gives, with further tries where a ServerError may pass; the last one is raised."""
+        tries = Retrying(
+            stop=stop_after_attempt(1 + self.retries) | stop_when_event_set(stopped),
+            wait=wait_exponential_jitter(initial=self.backoff, max=30, jitter=self.backoff / 2),
+            retry=retry_if_exception(lambda error: isinstance(error, ServerError) and error.passing),
+            sleep=sleep_using_event(stopped),
+            reraise=True,
+        )
+        return tries(request)
+
+    def key(self, question: Question, weights: str) -> str | None:
+        """Of its answer in the cache, for these weights; None for a question that is not asked."""
+        if not _has_words(question):
+            return None
+        try:
+            return cache_key(self.prompt.messages(question), self.prompt.version, weights)
+        except PromptTooLongError:
+            return None
+
     def suggest(
         self, questions: Iterable[Question], on_progress: Callable[[int], None] | None = None
     ) -> Iterator[Suggestion | NoSuggestion]:
@@ -163,7 +194,7 @@ class _SuggestionRun:
     def answer(self, question: Question) -> Suggestion | NoSuggestion:
         """From the cache, else from the server."""
         of = self._of
-        if not any(text.strip() for text in question.guesses):
+        if not _has_words(question):
             return _none(question.id, "nothing_heard", "There is no word to correct.")
         try:
             messages = of.prompt.messages(question)
@@ -178,7 +209,7 @@ class _SuggestionRun:
                 return self._not_asked(question)
             try:
                 asked = self._ask(question, messages)
-                now = self._tried(lambda: of.server.digest(of.model_name))
+                now = of.weights(self.stopped)
             except ServerError as error:
                 return self._failed(question, error)
             self._failed_in_row = 0
@@ -193,7 +224,7 @@ class _SuggestionRun:
             if self._weights is None and self._down is None:
                 name, cache = self._of.model_name, self._of.cache
                 try:
-                    self._weights = self._tried(lambda: self._of.server.digest(name))
+                    self._weights = self._of.weights(self.stopped)
                     cache.store_digest(name, self._weights)
                 except ServerError as error:
                     self._weights = cache.digest(name)
@@ -205,18 +236,11 @@ class _SuggestionRun:
         """The raw answer of the server, cut where it is too long for any transcript."""
         of = self._of
         options = of.prompt.options(question)
-        answer = self._tried(lambda: of.server.chat(of.model_name, messages, SCHEMA, options, of.prompt.keep_alive))
-        return answer[: longest_response(question) + 1]
 
-    def _tried(self, request: Callable[[], str]) -> str:
-        tries = Retrying(
-            stop=stop_after_attempt(1 + self._of.retries) | stop_when_event_set(self.stopped),
-            wait=wait_exponential_jitter(initial=self._of.backoff, max=30, jitter=self._of.backoff / 2),
-            retry=retry_if_exception(lambda error: isinstance(error, ServerError) and error.passing),
-            sleep=sleep_using_event(self.stopped),
-            reraise=True,
-        )
-        return tries(request)
+        def chat() -> str:
+            return of.server.chat(of.model_name, messages, SCHEMA, options, of.prompt.keep_alive)
+
+        return of.tried(chat, self.stopped)[: longest_response(question) + 1]
 
     def _failed(self, question: Question, error: ServerError) -> NoSuggestion:
         tries = f" ({1 + self._of.retries} tries)" if error.passing and self._of.retries else ""
@@ -248,6 +272,10 @@ class _SuggestionRun:
         except InvalidResponseError as error:
             return _none(question.id, "invalid_answer", f"{name}: {error}.")
         return Suggestion(id=question.id, text=text, model=name, digest=digest, prompt_version=version)
+
+
+def _has_words(question: Question) -> bool:
+    return any(text.strip() for text in question.guesses)
 
 
 def _none(id_: str, reason: FailureReason, message: str) -> NoSuggestion:

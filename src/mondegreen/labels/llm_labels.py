@@ -15,6 +15,7 @@ from mondegreen.config import LabelParams, Params
 from mondegreen.errors import MondegreenError
 from mondegreen.labels.acoustic import AcousticScorer, ScoringRequest, quantile_margin
 from mondegreen.labels.audit import audit_labels
+from mondegreen.labels.cluster import ClusterCorrector
 from mondegreen.labels.corrector import LlamaLLMCorrector
 from mondegreen.labels.gold import LabelAudit
 from mondegreen.labels.guards import LabelDecision, LabelEvidence, LabelOutcome, filter_label
@@ -244,10 +245,13 @@ def correctors(params: Params, shots: Sequence[Shot]) -> list[Corrector]:
     names = [params.label.model, *params.label.also_ask]
     models = [params.label.model_copy(update={"model": name}) for name in names]
     seeds = range(1, params.label.samples + 1)
-    return [
-        *(LlamaLLMCorrector.from_params(model, shots) for model in models),
-        *(LlamaLLMCorrector.from_params(params.label, shots, sample=seed) for seed in seeds),
-    ]
+
+    def opened(label: LabelParams, sample: int = 0) -> Corrector:
+        if params.compute.engine == "ray":
+            return ClusterCorrector(label, shots, params.compute, sample)
+        return LlamaLLMCorrector.from_params(label, shots, sample=sample)
+
+    return [*map(opened, models), *(opened(params.label, seed) for seed in seeds)]
 
 
 def label_with_llm(
