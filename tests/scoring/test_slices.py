@@ -4,8 +4,17 @@ from hypothesis import strategies as st
 
 from mondegreen.config import ValidateParams
 from mondegreen.scoring.comparison import compare
-from mondegreen.scoring.slices import DURATIONS, Slice, band, bands, confusion_changes, slices
-from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
+from mondegreen.scoring.slices import (
+    DURATIONS,
+    WORD_CLASSES,
+    Slice,
+    band,
+    bands,
+    confusion_changes,
+    names_in,
+    slices,
+    word_class,
+)
 from tests.scoring.examples import hypothesis, random_comparison, utterance
 
 

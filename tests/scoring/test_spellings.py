@@ -3,8 +3,7 @@
 import pytest
 
 from mondegreen.scoring.metrics import join, score
-from mondegreen.scoring.slices import Spellings
-from mondegreen.scoring.spellings import spellings
+from mondegreen.scoring.spellings import Spellings, spellings
 from tests.scoring.examples import hypothesis, utterance
 
 

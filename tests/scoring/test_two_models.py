@@ -3,7 +3,7 @@ import pytest
 
 from mondegreen.config import Params
 from mondegreen.scoring.comparison import compare, gather
-from mondegreen.scoring.slices import TwoModels, two_models
+from mondegreen.scoring.two_models import TwoModels, two_models
 from tests.scoring.examples import hypothesis, random_sides, utterance
 
 PARAMS = Params.model_validate({"validate": {"bootstrap_samples": 2000, "permutations": 2000}})

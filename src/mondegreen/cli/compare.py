@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from mondegreen.config import Params
     from mondegreen.delimited import Notice
     from mondegreen.records import Hypothesis
+    from mondegreen.scoring.comparison import Comparison
     from mondegreen.scoring.normalizer import NormalizerName
-    from mondegreen.scoring.slices import ChangedUtterance, Slice, Spellings, TermRates, TwoModels
-    from mondegreen.scoring.spellings import Mapping
+    from mondegreen.scoring.slices import Slice
+    from mondegreen.scoring.spellings import Mapping, Spellings
+    from mondegreen.scoring.terms import TermRates
     from mondegreen.scoring.transcript_files import References
-    from mondegreen.scoring.verdict import TermScore
+    from mondegreen.scoring.two_models import ChangedUtterance, TwoModels
+    from mondegreen.scoring.verdict import TermScore, Unit
 
 _NOTHING = "·"
 _MANY_SPEAKERS = 8  # more are not all shown
@@ -103,13 +106,12 @@ def compare(
     whenever the two could be compared, and 2 when files do not fit together. `mondegreen validate` judges.
     """
     from mondegreen.config import params_of
-    from mondegreen.scoring.comparison import compare as side_by_side
     from mondegreen.scoring.normalizer import normalizer_id
     from mondegreen.scoring.phrases import read_phrases
-    from mondegreen.scoring.slices import FEWEST, two_models
     from mondegreen.scoring.spellings import read_glm, with_words
     from mondegreen.scoring.terms import read_terms, term_rates
     from mondegreen.scoring.transcript_files import read_references
+    from mondegreen.scoring.two_models import two_models
     from mondegreen.speech.ngram_files import read_lm
 
     params = params_of()
@@ -129,15 +131,10 @@ def compare(
     texts = _as_written(said, old, new)
     if mapping.rules:
         said, old, new = _mapped(mapping, said, (old, new), rules)
-    comparison = side_by_side(
-        said.timed(old, new), old, new, params.validate_, rules,
-        notation=said.notation, silence=said.silence, unit=unit, sclite=sclite,
-    )  # fmt: skip
-    if not comparison.words.sum():
-        raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
+    comparison = _counted(said, (old, new), params, rules, unit, sclite)
     measured = _measured(said) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
-    facts: dict[str, Any] = {"terms": term_rates(comparison, terms, named, params, FEWEST) if terms else None}
+    facts: dict[str, Any] = {"terms": term_rates(comparison, terms, named, params) if terms else None}
     facts |= {"spellings": _spellings(said, (old, new), rules, found), "notices": tuple(dict.fromkeys(notices))}
     found = found.model_copy(update=facts | {"sclite": sclite})
     answer(found, _screen(found), as_json, width=120)
@@ -186,6 +183,26 @@ def _mapped(
         for side in sides
     )
     return replace(said, chosen=chosen, choices=mapping.choices), a, b
+
+
+def _counted(
+    said: "References",
+    sides: "tuple[list[Hypothesis], list[Hypothesis]]",
+    params: "Params",
+    rules: "NormalizerName",
+    unit: "Unit | None",
+    sclite: bool,
+) -> "Comparison":
+    """The errors of both sides on what was said; raises UsageError where no reference holds a word."""
+    from mondegreen.scoring.comparison import compare as side_by_side
+
+    comparison = side_by_side(
+        said.timed(*sides), *sides, params.validate_, rules,
+        notation=said.notation, silence=said.silence, unit=unit, sclite=sclite,
+    )  # fmt: skip
+    if not comparison.words.sum():
+        raise UsageError(f"No utterance of {said.path} says what was said.", "Write its words down, then compare.")
+    return comparison
 
 
 def _spellings(

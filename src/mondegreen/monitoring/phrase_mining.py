@@ -13,9 +13,9 @@ from mondegreen.config import Params
 from mondegreen.monitoring.corrected import admitted_corrections
 from mondegreen.records import Utterance
 from mondegreen.scoring.normalizer import NormalizerName, normalize
+from mondegreen.scoring.slices import word_class
 from mondegreen.scoring.terms import counter
 from mondegreen.scoring.wer import align_words
-from mondegreen.scoring.word_classes import word_class
 
 MOST_WORDS, SPELLINGS = 4, 3  # of a candidate; what it was heard as
 

@@ -11,7 +11,7 @@ from mondegreen.records import Utterance
 from mondegreen.reports.page import EmbeddedClip, embed, templates
 from mondegreen.scoring.comparison import Comparison
 from mondegreen.scoring.metrics import Scored
-from mondegreen.scoring.slices import TwoModels
+from mondegreen.scoring.two_models import TwoModels
 from mondegreen.scoring.wer import align_words
 
 CLIPS = 40  # recordings that play in the page; the others are links

@@ -1,34 +1,21 @@
-"""Where two models differ: rates by condition, speaker, duration, SNR, confidence and word class, with intervals.
+"""Where two models differ: rates by condition, speaker, duration, SNR, confidence and word class, with intervals."""
 
-Of any two models, also of other recognisers: everything that `mondegreen compare` says of them.
-"""
-
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mondegreen.config import Params
-from mondegreen.delimited import Notice
-from mondegreen.records import SliceMetrics, Utterance
-from mondegreen.scoring.comparison import Comparison, gather
-from mondegreen.scoring.metrics import Scored, cluster_name, cluster_sums, score, with_words
-from mondegreen.scoring.normalizer import Measure, measure_of, words_of
-from mondegreen.scoring.significance import (
-    EXACT_CLUSTERS,
-    block_bootstrap,
-    holm,
-    minimum_detectable_effect,
-    signed_rank_test,
-    two_sided,
-)
-from mondegreen.scoring.verdict import Evidence, IntervalMethod, TermScore, Unit
+from mondegreen.records import Utterance
+from mondegreen.scoring.comparison import Comparison
+from mondegreen.scoring.metrics import cluster_name, cluster_sums, with_words
+from mondegreen.scoring.normalizer import words_of
+from mondegreen.scoring.significance import block_bootstrap, holm, two_sided
+from mondegreen.scoring.verdict import Unit
 from mondegreen.scoring.wer import Counts, align_words, confusions
-from mondegreen.scoring.word_classes import WORD_CLASSES, names_in, word_class
-from mondegreen.scoring.wording import many, reach
 
 SliceKind = Literal["condition", "speaker", "duration", "snr", "confidence", "word class"]
 PERMUTATIONS = 10_000  # a slice is looked at, it does not decide
@@ -36,6 +23,7 @@ FEWEST = 5  # utterances from which on a rate has an interval and a p-value
 DURATIONS = (2.0, 5.0, 10.0, 20.0)  # seconds
 SNRS = (5.0, 10.0, 20.0, 30.0)  # dB
 CONFIDENCES = (0.5, 0.7, 0.8, 0.9, 0.95)
+WORD_CLASSES = ("numbers", "letters", "names", "function words", "content words")
 
 
 def band(value: float, edges: tuple[float, ...], unit: str = "") -> str:
@@ -181,6 +169,55 @@ def _by_word(comparison: Comparison) -> Iterator[tuple[SliceKind, str, _Part]]:
             yield "word class", name, _Part(old.utterance, before, after, words)
 
 
+_NUMBERS = """
+zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion
+first second third fourth fifth sixth seventh eighth ninth tenth
+"""
+# The closed classes of English: articles, pronouns, prepositions, conjunctions, auxiliaries and their contractions.
+_FUNCTION_WORDS = """
+a an the this that these those i you he she it we they me him her us them my your his its our their mine yours hers
+ours theirs myself yourself himself herself itself ourselves themselves who whom whose which what where when why how
+and or but nor so yet if because although though while until unless since than as whether of in on at by for with
+about against between into through during before after above below to from up down out off over under again then
+once here there not no am is are was were be been being have has had having do does did doing will would shall
+should can could may might must ought i'm you're he's she's it's we're they're i've you've we've they've i'd you'd
+he'd she'd we'd they'd i'll you'll he'll she'll it'll we'll they'll isn't aren't wasn't weren't hasn't haven't
+hadn't doesn't don't didn't won't wouldn't shan't shouldn't can't cannot couldn't mustn't that's what's who's
+there's here's let's
+"""
+_CLASSES = {
+    **dict.fromkeys(_FUNCTION_WORDS.split(), "function words"),
+    **dict.fromkeys(_NUMBERS.split(), "numbers"),
+}
+_SENTENCE = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)[.!?:]\s+")
+_WORD = re.compile(r"\w(?:[\w']*\w)?")
+
+
+def word_class(word: str, names: Container[str] = ()) -> str:
+    """One of WORD_CLASSES, for a normalised English word; "a" and "i" are function words, not letters.
+
+    Args:
+        names: what `names_in` finds in its text.
+    """
+    if word.isdecimal():
+        return "numbers"
+    return _CLASSES.get(word) or ("letters" if len(word) == 1 else "names" if word in names else "content words")
+
+
+def names_in(reference: str) -> frozenset[str]:
+    """Normalised words that a text writes with a capital within a sentence, as English writes names.
+
+    None where it has no small letters, or words in capitals alone: such a text does not tell.
+    """
+    found = set[str]()
+    for sentence in _SENTENCE.split(reference.replace("\u2019", "'")):
+        words = _WORD.findall(sentence)
+        if any(word[0].islower() for word in words):
+            found.update(word for word in words[1:] if word[0].isupper() and not word.isupper())
+    return frozenset(word.lower().removesuffix("'s") for word in found) | frozenset(map(str.lower, found))
+
+
 def _adjusted(rows: list[Slice]) -> list[Slice]:
     """The slices of one kind with their p-values adjusted for being several."""
     adjusted = iter(holm([row.p_value for row in rows if row.p_value is not None]))
@@ -231,204 +268,3 @@ def _clusters(unit: Unit, parts: Sequence[_Part]) -> tuple[Unit, list[str]]:
         if len(set(names)) > 1:
             break
     return narrower, names
-
-
-class Side(CompareModel):
-    """One model on all utterances."""
-
-    name: str
-    metrics: SliceMetrics
-    wer: Estimate
-    failed: int  # utterances with an error in place of a transcript; they count as fully wrong
-
-
-class TwoSidedTest(CompareModel):
-    """A test of no difference. `p_value` is None where nothing varies, or the utterances are too few for one."""
-
-    name: str
-    over: str  # what it takes as independent, and how many
-    p_value: float | None
-
-
-class ChangedUtterance(CompareModel):
-    """An utterance in which one model makes fewer word errors than the other."""
-
-    id: str
-    errors: tuple[int, int]  # a, b
-    reference: str
-    texts: tuple[str, str] = Field(serialization_alias="heard")
-
-
-class Spellings(CompareModel):
-    """The rates under the normaliser that was not chosen, and why they differ."""
-
-    normalizer: str
-    a: float
-    b: float
-    warning: str = ""  # "": they say the same
-    causes: tuple[str, ...] = ()
-
-
-class TermRow(CompareModel):
-    """One term in all utterances."""
-
-    term: str
-    said: int
-    missed: tuple[int, int]  # by A, by B
-    invented: tuple[int, int]
-
-
-class TermRates(CompareModel):
-    """The error rate of terms: those missed and those invented, for each that was said."""
-
-    file: str
-    said: int
-    rates: tuple[float, float]  # of A, of B
-    difference: float  # A - B
-    interval: tuple[float, float] | None  # None: too little to say one
-    rows: tuple[TermRow, ...]  # those that were said or heard, the most errors first
-    never: int  # terms of the file that nobody said or heard
-    scores: tuple[TermScore, TermScore]  # of A, of B
-
-
-class TwoModels(CompareModel):
-    """Rates are fractions; a difference is a - b, so positive where b makes fewer errors."""
-
-    a: Side
-    b: Side
-    difference: Estimate
-    level: float
-    interval_method: IntervalMethod
-    unit: Unit
-    clusters: int
-    utterances: int
-    words: int
-    speakers: int
-    without_reference: int
-    silent: int = 0  # references in which nothing was said
-    machine_references: int  # written by a machine: they do not judge, they only show agreement with it
-    normalizer: str
-
-    @property
-    def measure(self) -> Measure:
-        """What the rates under `wer` are: CER where the texts part no words by blanks."""
-        return measure_of(self.normalizer)
-
-    tests: tuple[TwoSidedTest, ...]
-    effect_size: float | None  # Hedges' g over clusters
-    clusters_better: tuple[int, int]  # with fewer errors by a, by b
-    minimum_detectable_effect: float | None  # two-sided at 1 - level, power 0.8
-    slices: tuple[Slice, ...]
-    better_by_b: tuple[ChangedUtterance, ...]
-    better_by_a: tuple[ChangedUtterance, ...]
-    confusions: tuple[Confusion, ...]
-    few_clusters: str = ""  # how far the intervals reach, where the clusters are few or no speakers
-    spellings: Spellings | None = None  # the same under the other normaliser; None: there is none for these scripts
-    terms: TermRates | None = None
-    sclite: bool = False  # words are counted by its alignment
-    notices: tuple[Notice, ...] = ()  # of the files that were read
-
-
-def two_models(
-    comparison: Comparison,
-    names: tuple[str, str],
-    params: Params,
-    normalizer: str,
-    limit: int,
-    snr: Mapping[str, float] | None = None,
-) -> TwoModels:
-    """The whole comparison; ValueError when no utterance has a reference.
-
-    Args:
-        names: of the baseline side (a) and the candidate side (b).
-        params: `validate` and `seed` are read.
-        normalizer: its name and version, for the record.
-        limit: of utterances and confusions in each list.
-        snr: dB by utterance ID, where it is known.
-    """
-    evidence = gather(comparison, params)
-    alpha, bounded = params.validate_.alpha, _bounded(comparison)
-    bounds = evidence.interval if bounded else (None, None)
-    detectable = minimum_detectable_effect(comparison.differences, comparison.words, alpha / 2)
-    return TwoModels(
-        a=_side(names[0], comparison, comparison.baseline, comparison.baseline_errors, params),
-        b=_side(names[1], comparison, comparison.candidate, comparison.candidate_errors, params),
-        difference=Estimate(value=evidence.improvement, low=bounds[0], high=bounds[1]),
-        level=evidence.level,
-        interval_method=evidence.interval_method,
-        **comparison.size(),
-        silent=sum(not pair.words.reference_length for pair in comparison.baseline),
-        machine_references=sum(pair.utterance.reference_source != "human" for pair in comparison.baseline),
-        normalizer=normalizer,
-        few_clusters=_few(comparison, params),
-        tests=_tests(comparison, evidence, params),
-        effect_size=evidence.effect_size.hedges_g if bounded else None,
-        clusters_better=(evidence.effect_size.worse, evidence.effect_size.better),
-        minimum_detectable_effect=detectable if bounded else None,
-        slices=tuple(slices(comparison, snr, 1 - alpha, seed=params.seed)),
-        better_by_b=_changed(comparison, 1, limit),
-        better_by_a=_changed(comparison, -1, limit),
-        confusions=tuple(confusion_changes(comparison, limit)),
-    )
-
-
-def _bounded(comparison: Comparison) -> bool:
-    """Whether there is enough to say an interval."""
-    return comparison.clusters > 1 and sum(bool(pair.reference) for pair in comparison.baseline) >= FEWEST
-
-
-def _few(comparison: Comparison, params: Params) -> str:
-    least, found = params.validate_.min_clusters, many(comparison.clusters, comparison.unit)
-    said = f"{found} are fewer than the {least} that a verdict needs: intervals are too narrow and tests see little"
-    if comparison.clusters < least:
-        return said
-    return reach(comparison.unit, comparison.speakers)
-
-
-def _side(name: str, comparison: Comparison, pairs: Sequence[Scored], errors: Counts, params: Params) -> Side:
-    metrics, rules = score(pairs), params.validate_
-    low, high = None, None
-    if _bounded(comparison):
-        sample = block_bootstrap(errors, np.zeros_like(errors), comparison.words, rules.bootstrap_samples, params.seed)
-        low, high = sample.interval(1 - rules.alpha)
-    return Side(
-        name=name,
-        metrics=metrics,
-        wer=Estimate(value=metrics.wer.rate, low=low, high=high),
-        failed=sum(bool(pair.hypothesis.error) for pair in pairs),
-    )
-
-
-def _tests(comparison: Comparison, evidence: Evidence, params: Params) -> tuple[TwoSidedTest, ...]:
-    over = f"{comparison.clusters} {comparison.unit}s"
-    flips = "exact" if comparison.clusters <= EXACT_CLUSTERS else f"{params.validate_.permutations:,} flips"
-    t, z = evidence.cluster_t.p_value, evidence.segments.p_value
-    better, worse = (signed_rank_test(sign * comparison.differences, comparison.words).p_value for sign in (1, -1))
-    one_sided: tuple[tuple[str, str, float | None, float | None], ...] = (
-        ("sign-flip permutation", f"{over}, {flips}", evidence.p_better, evidence.p_worse),
-        ("cluster-robust t", over, t, None if t is None else 1 - t),
-        ("Wilcoxon signed rank", over, better, worse),
-        ("MAPSSWE", f"{evidence.segments.segments} segments", z, None if z is None else 1 - z),
-    )
-    known = _bounded(comparison)
-    return tuple(
-        TwoSidedTest(name=name, over=what, p_value=_two_sided(b, a) if known else None)
-        for name, what, b, a in one_sided
-    )
-
-
-def _two_sided(better: float | None, worse: float | None) -> float | None:
-    return None if better is None or worse is None else min(1.0, 2 * min(better, worse))
-
-
-def _changed(comparison: Comparison, sign: Literal[1, -1], limit: int) -> tuple[ChangedUtterance, ...]:
-    """The utterances with the largest difference of word errors in one direction."""
-    return tuple(
-        ChangedUtterance(
-            id=old.utterance.id,
-            errors=(old.words.errors, new.words.errors),
-            reference=old.reference,
-            texts=(old.text, new.text),
-        )
-        for old, new in comparison.most_changed(sign, limit, ties="id")
-    )

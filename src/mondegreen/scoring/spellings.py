@@ -23,7 +23,7 @@ from mondegreen.records import Hypothesis, Rate, Utterance
 from mondegreen.scoring.alternatives import best_reading, check_notation, has_notation
 from mondegreen.scoring.metrics import join, score
 from mondegreen.scoring.normalizer import NormalizerName, normalize, normalizer_id, readings, written_together
-from mondegreen.scoring.slices import Spellings
+from mondegreen.scoring.slices import CompareModel
 
 _DIRECTIVE = re.compile(r"\*\s*(\w+)\s*(?:=\s*)?['\"]?(.*?)['\"]?\s*$")
 _RULE = re.compile(r"(?P<source>.+?)=>(?P<target>(?:\{[^{}]*\}|[^{}/])*)(?:/(?P<left>.*?)__(?P<right>.*))?$")
@@ -214,6 +214,16 @@ def _pieces(text: str) -> Sequence[str]:
 def _parts(piece: str) -> list[str]:
     found = _CHOICE.fullmatch(piece)
     return ["" if part.strip() == "@" else part.strip() for part in found[1].split("/")] if found else [piece]
+
+
+class Spellings(CompareModel):
+    """The rates under the normaliser that was not chosen, and why they differ."""
+
+    normalizer: str
+    a: float
+    b: float
+    warning: str = ""  # "": they say the same
+    causes: tuple[str, ...] = ()
 
 
 def spellings(

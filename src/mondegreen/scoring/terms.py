@@ -13,7 +13,7 @@ from mondegreen.scoring.metrics import Scored, cluster_name, cluster_sums, with_
 from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
 from mondegreen.scoring.phrases import read_phrases
 from mondegreen.scoring.significance import block_bootstrap
-from mondegreen.scoring.slices import FEWEST, TermRates, TermRow
+from mondegreen.scoring.slices import FEWEST, CompareModel
 from mondegreen.scoring.verdict import TermScore, Unit, WordsThatMatter
 from mondegreen.scoring.wording import percent
 
@@ -147,7 +147,31 @@ def counter(terms: Iterable[Term]) -> Callable[[str], Counter[Term]]:
     return count
 
 
-def term_rates(comparison: Comparison, path: Path, terms: Mapping[Term, str], params: Params, fewest: int) -> TermRates:
+class TermRow(CompareModel):
+    """One term in all utterances."""
+
+    term: str
+    said: int
+    missed: tuple[int, int]  # by A, by B
+    invented: tuple[int, int]
+
+
+class TermRates(CompareModel):
+    """The error rate of terms: those missed and those invented, for each that was said."""
+
+    file: str
+    said: int
+    rates: tuple[float, float]  # of A, of B
+    difference: float  # A - B
+    interval: tuple[float, float] | None  # None: too little to say one
+    rows: tuple[TermRow, ...]  # those that were said or heard, the most errors first
+    never: int  # terms of the file that nobody said or heard
+    scores: tuple[TermScore, TermScore]  # of A, of B
+
+
+def term_rates(
+    comparison: Comparison, path: Path, terms: Mapping[Term, str], params: Params, fewest: int = FEWEST
+) -> TermRates:
     """Both models' errors on terms, utterance by utterance.
 
     A term counts as heard as often as it stands in the hypothesis, at most as often as it was said there: what is more
