@@ -1,30 +1,34 @@
-"""`mondegreen models canary` and `mondegreen models guard`: the challenger on a share of the traffic, and its judge."""
+"""`mondegreen models canary | guard | shadow`: a challenger beside the champion, on callers and on kept recordings."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import Column, JsonOption, answer, duration, table, terminable
+from mondegreen.cli.common import Column, JsonOption, answer, duration, moment, table, terminable
 from mondegreen.cli.models import (
     ForceOption,
     LiveOption,
     NameOption,
     OverrideOption,
     ReasonOption,
+    VersionArgument,
     deployer,
     say_notes,
 )
 from mondegreen.errors import CaseError, RegistryError
-from mondegreen.scoring.wording import percent, points
+from mondegreen.progress import progress
+from mondegreen.scoring.wording import many, percent, points, probability
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.monitoring.comparing import VersionComparison
     from mondegreen.monitoring.guard import Guarded, GuardReport
+    from mondegreen.monitoring.shadow import ShadowReport
     from mondegreen.registry.canary import Canary
     from mondegreen.registry.ledger import Ledger
 
@@ -129,6 +133,43 @@ def guard(
         return
 
 
+def shadow(
+    version: VersionArgument,
+    since: Annotated[str, typer.Option(help="Recordings that came since: 24h, 7d, or a date.")] = "7d",
+    audio: Annotated[
+        list[Path] | None, typer.Option(help="These recordings or folders instead of those that the service kept.")
+    ] = None,
+    against: Annotated[str, typer.Option(help="The other version.")] = "@champion",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many recordings.")] = None,
+    name: NameOption = None,
+    store: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let champion and VERSION hear the same recordings, and show where they disagree. No references are needed.
+
+    Takes what the service kept (`mondegreen transcribe --log`), or recordings that you name. Nothing is logged.
+    """
+    from mondegreen.cli.transcribe import expanded
+    from mondegreen.config import params_of
+    from mondegreen.monitoring.shadow import SELECTED, newest
+    from mondegreen.monitoring.shadow import shadow as compare
+    from mondegreen.speech.corpus_transcription import load_for_many
+
+    found, params = deployer(name, store), params_of()
+    champion, candidate = (found.get_version(one).uri for one in (against, version))
+    if audio:
+        recordings, missing, notes = newest(expanded(audio), limit), 0, []
+    else:
+        recordings, missing = _kept(found.folder, since, limit)
+        notes = [SELECTED]
+    with progress("transcribing", 2 * len(recordings)) as on_progress:
+        report = compare(
+            recordings, champion, candidate, lambda model: load_for_many(model, params, cached=False), params,
+            found.folder / "detector", missing=missing, notes=notes, on_progress=on_progress,
+        )  # fmt: skip
+    answer(report, _shadow(report), as_json)
+
+
 def _look(name: str | None, store: Any, roll_back: bool | None) -> "Guarded":
     from mondegreen.config import params_of
     from mondegreen.monitoring.guard import guard as look
@@ -163,6 +204,18 @@ def _ledger(name: str | None, store: Any) -> "Iterator[Ledger]":
         yield ledger
     finally:
         ledger.engine.dispose()
+
+
+def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:
+    """The recordings that the service kept, and how many of its inferences have none."""
+    from mondegreen.cases.store import DataManager
+    from mondegreen.monitoring.shadow import kept_recordings
+
+    manager = DataManager(folder)
+    try:
+        return kept_recordings(manager.engine, manager.blobs, moment(since, "--since"), limit)
+    finally:
+        manager.close()
 
 
 def _shares(canary: "Canary") -> str:
@@ -201,3 +254,53 @@ def _value(one: "VersionComparison", value: float | None) -> str:
 
 def _lost(one: "VersionComparison", value: float) -> str:
     return percent(value) if one.metric == "latency" else points(value)
+
+
+def _shadow(report: "ShadowReport") -> "Iterator[str | RenderableType]":
+    """Disagreement, both sides, and the recordings that differ most."""
+    from rich.text import Text
+
+    failed = f", {report.failed} could not be used" if report.failed else ""
+    missing = f", {report.missing:,} more of which the service kept no audio" if report.missing else ""
+    yield f"{many(report.recordings, 'recording')}, {report.audio_seconds / 60:.1f} minutes{failed}{missing}"
+    if found := report.disagreement:
+        yield (
+            f"WER between the two {percent(found.rate)}: {found.errors:,} errors on the champion's "
+            f"{found.reference_length:,} words"
+        )
+    if report.share_changed is not None and report.changed_interval:
+        low, high = report.changed_interval.low, report.changed_interval.high
+        yield (
+            f"{many(report.changed, 'transcript')} differ{'s' if report.changed == 1 else ''}: "
+            f"{percent(report.share_changed)} (95 % interval {percent(low)} to {percent(high)})"
+        )
+    if report.p_value is not None:
+        yield (
+            f"misheard, says the detector: {report.only_champion_misheard} by the champion alone, "
+            f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
+        )
+    yield ""
+    yield from _both(report)
+    yield from (Text(note, "yellow") for note in report.notes)
+
+
+def _both(report: "ShadowReport") -> "Iterator[str | RenderableType]":
+    """Champion and candidate side by side, and what they hear differently."""
+    yield table(
+        (("champion", report.champion), ("candidate", report.candidate)),
+        Column("", lambda row: row[0]),
+        Column("model", lambda row: row[1].model),
+        Column("transcripts", lambda row: f"{row[1].heard:,}"),
+        Column("empty", lambda row: f"{row[1].empty:,}"),
+        Column("error rate", lambda row: percent(row[1].error_rate) if row[1].calibrated else "not calibrated"),
+        Column("work/audio", lambda row: "–" if row[1].real_time_factor is None else f"{row[1].real_time_factor:.3f}"),
+    )
+    if report.examples:
+        yield table(
+            report.examples,
+            Column("recording", lambda example: example.path[-24:]),
+            Column("champion", lambda example: example.champion),
+            Column("candidate", lambda example: example.candidate),
+            title="Where they differ most",
+            title_justify="left",
+        )

@@ -60,6 +60,7 @@ app = typer.Typer(
 cases.app.add_typer(case_exchange.app)
 cases.app.add_typer(erase.app)
 models.app.add_typer(canary.app, name="canary")
+models.app.command()(canary.shadow)
 models.app.command()(canary.guard)
 models.app.command()(proposal.variant)
 # The panels of `--help`, in the order in which somebody meets them.

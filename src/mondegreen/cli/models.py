@@ -7,27 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, confirm, moment, require_project, table
-from mondegreen.cli.following import (
-    WAIT,
-    ServerOption,
-    WaitOption,
-    addresses_of,
-    await_followers,
-    warn_of_others,
-    who_follow,
-)
+from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, confirm, require_project, table
+from mondegreen.errors import UsageError
 from mondegreen.progress import progress
-from mondegreen.scoring.wording import many, percent, probability
+from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.monitoring.shadow import ShadowReport
     from mondegreen.registry.deploy import Refusal
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
     from mondegreen.registry.ledger import LedgerEntry
     from mondegreen.registry.versions import Version
+    from mondegreen.serving.followers import Following
 
     Screen = Iterator[str | RenderableType]
 
@@ -44,6 +36,14 @@ OverrideOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="All four of them, and says which it was.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the ledger.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
+_WAIT = 60.0
+WaitOption = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for the servers of this machine that follow the alias.")
+]
+ServerOption = Annotated[
+    list[str] | None,
+    typer.Option("--server", metavar="URL", help="Wait for this server, too, on whatever machine; repeatable."),
+]
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
 
@@ -88,7 +88,7 @@ def deploy(
     override: OverrideOption = None,
     force: ForceOption = False,
     reason: ReasonOption = "",
-    wait: WaitOption = WAIT,
+    wait: WaitOption = _WAIT,
     server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
@@ -99,7 +99,7 @@ def deploy(
     It ends when the servers of this machine, and those that --server names, answer with it, or says which do not. The
     exit code is 1 when it is refused; then nothing was moved.
     """
-    found, addresses = deployer(name, store), addresses_of(server)
+    found, addresses = deployer(name, store), _addresses_of(server)
     moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
     _deployed(found, moved, wait, addresses, as_json)
 
@@ -108,14 +108,14 @@ def deploy(
 def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A version that was in production once.")] = None,
     reason: ReasonOption = "",
-    wait: WaitOption = WAIT,
+    wait: WaitOption = _WAIT,
     server: ServerOption = None,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Back to the version in production before; a second time, one further back. It waits for servers, too."""
-    found, addresses = deployer(name, store), addresses_of(server)
+    found, addresses = deployer(name, store), _addresses_of(server)
     _deployed(found, found.rollback(to, reason=reason), wait, addresses, as_json)
 
 
@@ -206,44 +206,6 @@ def report(
     typer.echo(f"The report is {output}." if output else text, err=output is not None)
 
 
-@app.command()
-def shadow(
-    version: VersionArgument,
-    since: Annotated[str, typer.Option(help="Recordings that came since: 24h, 7d, or a date.")] = "7d",
-    audio: Annotated[
-        list[Path] | None, typer.Option(help="These recordings or folders instead of those that the service kept.")
-    ] = None,
-    against: Annotated[str, typer.Option(help="The other version.")] = "@champion",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many recordings.")] = None,
-    name: NameOption = None,
-    store: LiveOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let champion and VERSION hear the same recordings, and show where they disagree. No references are needed.
-
-    Takes what the service kept (`mondegreen transcribe --log`), or recordings that you name. Nothing is logged.
-    """
-    from mondegreen.cli.transcribe import expanded
-    from mondegreen.config import params_of
-    from mondegreen.monitoring.shadow import SELECTED, newest
-    from mondegreen.monitoring.shadow import shadow as compare
-    from mondegreen.speech.corpus_transcription import load_for_many
-
-    found, params = deployer(name, store), params_of()
-    champion, candidate = (found.get_version(one).uri for one in (against, version))
-    if audio:
-        recordings, missing, notes = newest(expanded(audio), limit), 0, []
-    else:
-        recordings, missing = _kept(found.folder, since, limit)
-        notes = [SELECTED]
-    with progress("transcribing", 2 * len(recordings)) as on_progress:
-        report = compare(
-            recordings, champion, candidate, lambda model: load_for_many(model, params, cached=False), params,
-            found.folder / "detector", missing=missing, notes=notes, on_progress=on_progress,
-        )  # fmt: skip
-    answer(report, _shadow(report), as_json)
-
-
 def say_notes(found: "ModelDeployer") -> None:
     """What was recovered or seen to have changed goes beside the answer, not into it; alerts of it go out."""
     for note in found.notes:
@@ -268,22 +230,47 @@ def _answer(found: "ModelDeployer", facts: Any, screen: "str | Screen", as_json:
 def _deployed(found: "ModelDeployer", moved: "Deployment", wait: float, addresses: list[str], as_json: bool) -> None:
     """Says what was moved, and which servers answer with it by now."""
     version = moved.version_id
-    servers = await_followers(found.folder, version, wait, addresses)
+    servers = _await_followers(found.folder, version, wait, addresses)
     facts = {"notes": found.notes, "servers": [one.model_dump(mode="json") for one in servers]}
-    _answer(found, moved.to_dict() | facts, moved.text + who_follow(servers, version), as_json)
-    warn_of_others(servers, version)
+    _answer(found, moved.to_dict() | facts, moved.text + _who_follow(servers, version), as_json)
+    _warn_of_others(servers, version)
 
 
-def _kept(folder: Path, since: str, limit: int | None) -> tuple[list[Path], int]:
-    """The recordings that the service kept, and how many of its inferences have none."""
-    from mondegreen.cases.store import DataManager
-    from mondegreen.monitoring.shadow import kept_recordings
+def _addresses_of(servers: list[str] | None) -> list[str]:
+    """Of servers elsewhere; to be called before anything is moved. Raises UsageError: one is none."""
+    for address in servers or []:
+        if not address.startswith(("http://", "https://")):
+            raise UsageError(f"--server {address} is no address.", "Write http://HOST:8378.")
+    return servers or []
 
-    manager = DataManager(folder)
-    try:
-        return kept_recordings(manager.engine, manager.blobs, moment(since, "--since"), limit)
-    finally:
-        manager.close()
+
+def _await_followers(folder: Path, version: str, wait: float, addresses: Sequence[str]) -> "list[Following]":
+    """The servers, when all answer with a version or could not load it, or time is up.
+
+    Args:
+        folder: of live state.
+        version: such as fine-tuned-stt/3.
+    """
+    from mondegreen.serving.followers import await_servers
+
+    with progress("servers follow") as advance:
+        uri = f"models:/{version.rpartition('/')[0]}@champion"
+        return await_servers(folder / "serve", uri, version, wait, advance, addresses)
+
+
+def _who_follow(servers: "Sequence[Following]", version: str) -> str:
+    """How many answer with a version, as a sentence that follows another one; "" when none does."""
+    follow = sum(one.serves == version for one in servers)
+    where = "" if any(one.address for one in servers) else " of this machine"
+    return f" {many(follow, 'server')}{where} answer{'s' * (follow == 1)} with it." if follow else ""
+
+
+def _warn_of_others(servers: "Sequence[Following]", version: str) -> None:
+    """Says on stderr which do not, and why."""
+    for one in servers:
+        if one.serves != version:
+            still = f" still answers with {one.serves}" if one.serves else ""
+            typer.echo(f"warning: {one}{still}: {one.why}", err=True)
 
 
 def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
@@ -397,53 +384,3 @@ def _checks(checks: "Sequence[FileCheck]") -> "Screen":
     )
     if not all(check.ok for check in checks):
         yield "Put them back: `mondegreen models verify --restore`; or go back: `mondegreen models rollback`."
-
-
-def _shadow(report: "ShadowReport") -> "Screen":
-    """Disagreement, both sides, and the recordings that differ most."""
-    from rich.text import Text
-
-    failed = f", {report.failed} could not be used" if report.failed else ""
-    missing = f", {report.missing:,} more of which the service kept no audio" if report.missing else ""
-    yield f"{many(report.recordings, 'recording')}, {report.audio_seconds / 60:.1f} minutes{failed}{missing}"
-    if found := report.disagreement:
-        yield (
-            f"WER between the two {percent(found.rate)}: {found.errors:,} errors on the champion's "
-            f"{found.reference_length:,} words"
-        )
-    if report.share_changed is not None and report.changed_interval:
-        low, high = report.changed_interval.low, report.changed_interval.high
-        yield (
-            f"{many(report.changed, 'transcript')} differ{'s' if report.changed == 1 else ''}: "
-            f"{percent(report.share_changed)} (95 % interval {percent(low)} to {percent(high)})"
-        )
-    if report.p_value is not None:
-        yield (
-            f"misheard, says the detector: {report.only_champion_misheard} by the champion alone, "
-            f"{report.only_candidate_misheard} by the candidate alone (McNemar p {probability(report.p_value)})"
-        )
-    yield ""
-    yield from _both(report)
-    yield from (Text(note, "yellow") for note in report.notes)
-
-
-def _both(report: "ShadowReport") -> "Screen":
-    """Champion and candidate side by side, and what they hear differently."""
-    yield table(
-        (("champion", report.champion), ("candidate", report.candidate)),
-        Column("", lambda row: row[0]),
-        Column("model", lambda row: row[1].model),
-        Column("transcripts", lambda row: f"{row[1].heard:,}"),
-        Column("empty", lambda row: f"{row[1].empty:,}"),
-        Column("error rate", lambda row: percent(row[1].error_rate) if row[1].calibrated else "not calibrated"),
-        Column("work/audio", lambda row: "–" if row[1].real_time_factor is None else f"{row[1].real_time_factor:.3f}"),
-    )
-    if report.examples:
-        yield table(
-            report.examples,
-            Column("recording", lambda example: example.path[-24:]),
-            Column("champion", lambda example: example.champion),
-            Column("candidate", lambda example: example.candidate),
-            title="Where they differ most",
-            title_justify="left",
-        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.common import JsonOption, answer
-from mondegreen.cli.models import LiveOption, NameOption, VersionArgument, deployer
+from mondegreen.cli.models import LiveOption, NameOption, VersionArgument, deployer, say_notes
 from mondegreen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ def proposed(
 
 def told(found: "ModelDeployer", proposal: "Proposal", as_json: bool) -> None:
     """Prints what came of it; the exit code is 1 unless it passed, and 0 for a trial."""
-    from mondegreen.cli.models import say_notes
-
     say_notes(found)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
     if proposal.version:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.common import STORE, JsonOption, answer, require_project
+from mondegreen.cli.models import LiveOption, NameOption
 from mondegreen.progress import Bar
 from mondegreen.scoring.wording import many
 
@@ -31,10 +32,8 @@ def move(
         Path | None,
         typer.Option("--store-to", help="Copy ledger, looks and backups to this folder of live state, too."),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Registered model; register.model_name when not given.")
-    ] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Folder of live state; var/ of the project.")] = None,
+    name: NameOption = None,
+    store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Move a registered model to another MLflow: versions with their numbers, aliases, stages, tags, and all runs.
