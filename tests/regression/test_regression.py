@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mondegreen.errors import AudioError, MondegreenError, UsageError
-from mondegreen.regression import tester as suite_import
+from mondegreen.regression import adding
 from mondegreen.regression.suites import load_index
 from mondegreen.regression.tester import RegressionTester
 from tests.regression.regression_project import (
@@ -116,11 +116,11 @@ def _register_killed_at(step: str, source: Path) -> None:
 
     patch = pytest.MonkeyPatch()
     if step == "copying":
-        patch.setattr(suite_import.shutil, "copyfile", copy_two)
+        patch.setattr(adding.shutil, "copyfile", copy_two)
     elif step == "syncing":
-        patch.setattr(suite_import, "_sync", die)
+        patch.setattr(adding, "_sync", die)
     elif step == "indexing":
-        patch.setattr("mondegreen.regression.tester.put_suite", die)
+        patch.setattr("mondegreen.regression.adding.put_suite", die)
     else:
         rename = Path.replace
         doomed = ".adding-" if step == "naming the folder" else ".suites.yaml."

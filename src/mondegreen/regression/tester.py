@@ -1,9 +1,6 @@
 """RegressionTester: the fine-tuning guide's regression suites, over the index, the data and the database."""
 
-import re
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -14,27 +11,21 @@ from sqlalchemy import Engine
 
 from mondegreen.config import GuideConfig, Params, RegressParams, params_of
 from mondegreen.db import open_database
-from mondegreen.errors import AudioError, CaseError, MondegreenError, UsageError
-from mondegreen.files import lock, sha256_file, sha256_tree, sync
+from mondegreen.errors import CaseError, MondegreenError, UsageError
 from mondegreen.monitoring.records import Trend, printable
 from mondegreen.monitoring.statistics import trend_through
 from mondegreen.records import Outcome, RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
-from mondegreen.regression import json_lines
-from mondegreen.regression.judging import PreparedSuite, prepare_data, stored_baseline_fault
-from mondegreen.regression.runner import ProgressBar, measure, provenance, run_suites, untracked
-from mondegreen.regression.suites import Suite, SuiteData, load_index, put_suite, read_suite_data, set_fields, suite_of
+from mondegreen.regression.adding import register_suite
+from mondegreen.regression.judging import prepare_data, stored_baseline_fault
+from mondegreen.regression.runner import ProgressBar, measure, run_suites, untracked
+from mondegreen.regression.suites import Suite, load_index, set_fields
 from mondegreen.reports.regression import SUITE_METRICS, suite_rate
 from mondegreen.scoring.wording import many
-from mondegreen.speech.audio import load_audio
 from mondegreen.speech.corpus_transcription import TranscribeFn, corpus_transcriber
 
 ReportFormat = Literal["markdown", "html", "json"]
-TABLE = "references.csv"
-_STAGING = ".adding-"  # a folder that a killed import left; the next one removes it
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-])?")
-_NAMED = 10  # damaged recordings that an error names
 
 
 class RegressionConfig(RegressParams, GuideConfig):
@@ -281,141 +272,3 @@ def _listed(suite: Suite, index: Path, last: Outcome | None, params: Params) -> 
     fault = stored_baseline_fault(prepared, params)
     recordings = len(prepared.data.utterances)
     return Listed(suite=suite, recordings=recordings, stored_baseline_fault=fault, last_outcome=last, problem="")
-
-
-def register_suite(
-    fields: Mapping[str, Any],
-    source: Path | None,
-    params: Params,
-    lock_file: Path,
-    *,
-    replace: bool,
-    track: ProgressBar,
-) -> Suite:
-    """Adds a suite; see `RegressionTester.register_test`.
-
-    Args:
-        fields: of its entry, without references.
-        source: a folder with references.csv, such a file, or JSON lines. None for silence.
-    """
-    if not _NAME.fullmatch(fields["name"]):
-        raise UsageError(
-            f"{fields['name']!r} is no name for a suite.",
-            "Use letters, digits, dots, dashes, underscores, and blanks between them; at most 64.",
-        )
-    if source is None or source.suffix.lower() not in json_lines.SUFFIXES:
-        table = _table(source) if source is not None else None
-        return _register_table(fields, table, params, lock_file, replace, track)
-    with tempfile.TemporaryDirectory() as scratch:
-        table = json_lines.table_of(source, Path(scratch))
-        return _register_table(fields, table, params, lock_file, replace, track)
-
-
-def _register_table(
-    fields: Mapping[str, Any], table: Path | None, params: Params, lock_file: Path, replace: bool, track: ProgressBar
-) -> Suite:
-    name, index = fields["name"], params.regress.suites
-    here = table is None or table.resolve().is_relative_to(index.parent.resolve())
-    references = None
-    if table is not None:
-        references = table.resolve().relative_to(index.parent.resolve()) if here else Path(name) / TABLE
-    suite = suite_of({**fields, "references": references})
-    data = SuiteData()
-    if table is not None:
-        data = read_suite_data(name, table, params.score.normalizer)
-        _check_recordings(data, track)
-    if suite.has_baseline:
-        known = provenance(PreparedSuite(suite, data), suite.baseline_version, params)
-        suite = suite_of(suite.model_dump() | known)
-    _check_free(suite, index, replace)
-    if table is not None and not here:
-        import_suite(name, table, data, index, lock_file)
-    put_suite(index, suite, lock_file, replace)
-    return suite
-
-
-def import_suite(name: str, table: Path, data: SuiteData, index: Path, lock_file: Path) -> None:
-    """Copies the CSV and what it names to a folder of its own beside the index.
-
-    The copy is made under a hidden name and renamed when it is complete. After a crash in between, the same call
-    finds the folder that was renamed already, or makes it anew.
-
-    Args:
-        table: the CSV.
-        data: what it names, checked.
-        lock_file: held meanwhile.
-
-    Raises:
-        UsageError: there is a folder of that name with something else in it.
-    """
-    folder = index.parent / name
-    with lock(lock_file):
-        for leftover in index.parent.glob(f"{_STAGING}*"):
-            shutil.rmtree(leftover)
-        staging = index.parent / f"{_STAGING}{name}"
-        try:
-            _copy(data, table, staging)
-            if not folder.exists():
-                _sync(staging)
-                staging.replace(folder)
-            elif sha256_tree(folder) != sha256_tree(staging):
-                raise UsageError(
-                    f"{folder} exists already, with other contents.", "Choose another name, or remove the folder."
-                )
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-def _copy(data: SuiteData, table: Path, staging: Path) -> None:
-    staging.mkdir(parents=True)
-    shutil.copyfile(table, staging / TABLE)
-    for row in data.utterances:
-        target = staging / row.recording
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(row.path, target)
-        if sha256_file(target) != row.sha256:
-            raise UsageError(f"{row.path} changed while it was copied.", "Nothing was imported; run it again.")
-
-
-def _sync(folder: Path) -> None:
-    """Everything in it on the disk, so that the name which it then gets holds nothing half, also after a power cut."""
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)
-
-
-def _table(source: Path) -> Path:
-    table = source / TABLE if source.is_dir() else source
-    if not table.is_file():
-        raise UsageError(
-            f"{table} does not exist.",
-            f"Give a folder with a {TABLE} (path,text), such a file, or JSON lines (.jsonl).",
-        )
-    return table
-
-
-def _check_recordings(data: SuiteData, track: ProgressBar) -> None:
-    """Decodes every recording to its end; raises AudioError naming those that are damaged."""
-    problems = []
-    with track("checking recordings", len(data.utterances)) as on_progress:
-        for done, row in enumerate(data.utterances, 1):
-            try:
-                load_audio(Path(row.path))
-            except AudioError as error:
-                problems.append(error)
-            on_progress(done)
-    if problems:
-        several = " ".join(problem.problem for problem in problems[:_NAMED])
-        raise AudioError(
-            f"{len(problems)} of {len(data.utterances)} recordings cannot be used: {several}",
-            "Nothing was imported. Repair them, or remove their rows.",
-            problems[0].reason,
-        )
-
-
-def _check_free(suite: Suite, index: Path, replace: bool) -> None:
-    """Said before anything is copied; `put_suite` asks again under its lock."""
-    entries = load_index(index) if index.exists() else []
-    if not replace and any(entry.name == suite.name and entry != suite for entry in entries):
-        raise UsageError(
-            f"{index} has another suite {suite.name} already.", "Choose another name, or add it with --replace."
-        )
