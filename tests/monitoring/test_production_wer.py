@@ -7,8 +7,9 @@ import pytest
 
 from mondegreen.config import AuditParams
 from mondegreen.monitoring.alerts import check_production
-from mondegreen.monitoring.production import log_weeks, plan_audit
+from mondegreen.monitoring.production import log_weeks
 from mondegreen.monitoring.records import ProductionReport
+from mondegreen.monitoring.sampling import plan_audit
 from mondegreen.monitoring.tracker import MetadataTracker
 from mondegreen.registry.mlflow_store import PRODUCTION, connect
 from mondegreen.reports.monitor import production_lines

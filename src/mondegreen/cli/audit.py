@@ -29,7 +29,7 @@ def plan(
     as_json: ObjectOption = False,
 ) -> None:
     """How many references give which interval, by what was heard so far."""
-    from mondegreen.monitoring.production import plan_audit
+    from mondegreen.monitoring.sampling import plan_audit
 
     total = _report(store, since).total
     found = plan_audit(total, half_width / 100 if half_width else None)

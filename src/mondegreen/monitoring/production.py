@@ -27,15 +27,7 @@ from mondegreen.monitoring.records import (
 )
 from mondegreen.registry.mlflow_store import PRODUCTION, connect, ensured_experiment, registry_file
 from mondegreen.scoring.normalizer import NormalizerName
-from mondegreen.scoring.production import (
-    EstimatedRate,
-    HeardSample,
-    ProductionEstimate,
-    difference_of,
-    estimate_wer,
-    expected_half_width,
-    references_needed,
-)
+from mondegreen.scoring.production import EstimatedRate, HeardSample, ProductionEstimate, difference_of, estimate_wer
 from mondegreen.scoring.wer import ErrorCounts, count_words, read_pair
 from mondegreen.tables import CaseRow, InferenceRow, ReviewHoldRow
 
@@ -51,9 +43,6 @@ _CLUSTER = func.coalesce(
     literal("audio ") + InferenceRow.audio_sha256,
 )
 _DOUBT = func.coalesce(InferenceRow.error_score, 1 - InferenceRow.confidence, 0.5)
-SIZES = (30, 50, 100, 200, 300, 500, 1000)  # references of a plan
-# Of one reference alone, as the simulation of docs/statistics.md has it; for a plan before anything was heard.
-_ASSUMED_ERROR, _ASSUMED_FREEDOM = 0.30, 0.2
 _DIGITS = 12  # of a digest, where no version answered
 _SETTLED = ("bad_audio", "not_speech")
 _TAG = "mondegreen.production"  # of the run
@@ -315,36 +304,6 @@ def _counted(row: Any, normalizer: NormalizerName) -> _Heard:
         words=counts.reference_length,
         speech=speech,
     )
-
-
-def plan_audit(total: ProductionWer, half_width: float | None) -> dict[str, object]:
-    """How wide the interval would be with so many references, and how many a wanted width takes.
-
-    Args:
-        total: what was heard so far; where that is too little, the simulation's spread is assumed.
-        half_width: wanted, absolute WER.
-    """
-    kinds = {"plain": _spread(total.plain, total.audited), "best": _spread(total.wer, total.audited)}
-    days = (total.until - total.since) / timedelta(days=1)
-    return {
-        "assumed": total.wer is None,
-        "reason": total.reason,
-        "audited": total.audited,
-        "method": total.wer.method if total.wer else "plain",
-        "drawn_a_week": 7 * total.drawn / days,
-        "inferences_a_week": 7 * total.inferences / days,
-        "half_widths": [
-            {"references": size, **{name: expected_half_width(*kind, size) for name, kind in kinds.items()}}
-            for size in SIZES
-        ],
-        "wanted": half_width,
-        "needed": half_width and {name: references_needed(*kind, half_width) for name, kind in kinds.items()},
-    }
-
-
-def _spread(wer: WerEstimate | None, audited: int) -> tuple[float, float, int]:
-    """Standard error and degrees of freedom, and of how many references they are."""
-    return (wer.standard_error, wer.degrees_of_freedom, audited) if wer else (_ASSUMED_ERROR, _ASSUMED_FREEDOM, 1)
 
 
 def log_weeks(weeks: Sequence[ProductionWer]) -> str:
