@@ -5,7 +5,8 @@ be set whenever it may have changed, not only when somebody asks.
 """
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -24,52 +25,33 @@ class ServiceMetrics:
     """The service's own registry, so that two in one process do not meet."""
 
     def __init__(self) -> None:
-        found = self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._serving: tuple[str, str] | None = None  # the labels of the model that serves
-        self.requests = Counter("mondegreen_requests", "Requests by status.", ["status"], registry=found)
-        self.latency = Histogram(
-            "mondegreen_request_seconds", "From the request to its answer.", buckets=_LATENCIES, registry=found
-        )
-        self.audio = Counter("mondegreen_audio_seconds", "Audio that was heard.", registry=found)
-        self.batch = Histogram(
-            "mondegreen_batch_recordings", "Recordings heard together.", buckets=_BATCHES, registry=found
-        )
-        self.inside = Gauge(
-            "mondegreen_requests_inside", "Taken and not answered.", registry=found, multiprocess_mode="livesum"
-        )
-        self.model = Gauge(
-            "mondegreen_model",
-            "1 for the model that serves, 0 for one that did before.",
-            ["model", "digest"],
-            registry=found,
-            multiprocess_mode="livemax",
-        )
-        self.problem = Gauge(
-            "mondegreen_model_problem",
-            "1 while what is in production by the registry does not serve.",
-            registry=found,
-            multiprocess_mode="livemax",
-        )
-        self.roles = Counter("mondegreen_answered", "Recordings by who answered.", ["role"], registry=found)
-        self.shadow = Counter(
-            "mondegreen_shadow",
-            "Recordings that the challenger was to hear beside the champion: heard, dropped, failed.",
-            ["state"],
-            registry=found,
-        )
-        self.canary = Gauge(
-            "mondegreen_canary_problem",
-            "1 while a canary's challenger should answer and does not.",
-            registry=found,
-            multiprocess_mode="livemax",
-        )
-        self.answers = Gauge(
-            "mondegreen_answers",
-            "Answers on their way into the store: waiting, written, dropped, refused.",
-            ["state"],
-            registry=found,
-            multiprocess_mode="livesum",
-        )
+        self.requests = self._counter("mondegreen_requests", "Requests by status.", "status")
+        self.latency = self._histogram("mondegreen_request_seconds", "From the request to its answer.", _LATENCIES)
+        self.audio = self._counter("mondegreen_audio_seconds", "Audio that was heard.")
+        self.batch = self._histogram("mondegreen_batch_recordings", "Recordings heard together.", _BATCHES)
+        self.inside = self._gauge("mondegreen_requests_inside", "Taken and not answered.", "livesum")
+        told = "1 for the model that serves, 0 for one that did before."
+        self.model = self._gauge("mondegreen_model", told, "livemax", "model", "digest")
+        told = "1 while what is in production by the registry does not serve."
+        self.problem = self._gauge("mondegreen_model_problem", told, "livemax")
+        self.roles = self._counter("mondegreen_answered", "Recordings by who answered.", "role")
+        told = "Recordings that the challenger was to hear beside the champion: heard, dropped, failed."
+        self.shadow = self._counter("mondegreen_shadow", told, "state")
+        told = "1 while a canary's challenger should answer and does not."
+        self.canary = self._gauge("mondegreen_canary_problem", told, "livemax")
+        told = "Answers on their way into the store: waiting, written, dropped, refused."
+        self.answers = self._gauge("mondegreen_answers", told, "livesum", "state")
+
+    def _counter(self, name: str, told: str, *labels: str) -> Counter:
+        return Counter(name, told, labels, registry=self.registry)
+
+    def _histogram(self, name: str, told: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, told, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, told: str, of_workers: Literal["livesum", "livemax"], *labels: str) -> Gauge:
+        return Gauge(name, told, labels, registry=self.registry, multiprocess_mode=of_workers)
 
     def asked(self, status: int, seconds: float) -> None:
         """A request was answered."""
