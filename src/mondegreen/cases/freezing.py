@@ -7,16 +7,8 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mondegreen.cases.card import (
-    AUDITED,
-    EMPTY,
-    MISSING_AUDIO,
-    Contents,
-    LeftOutCase,
-)
-from mondegreen.cases.queries import (
-    Audited,
-)
+from mondegreen.cases.card import AUDITED, EMPTY, MISSING_AUDIO, Contents, LeftOutCase
+from mondegreen.cases.queries import Audited
 from mondegreen.cases.store import DataManager
 from mondegreen.config import Seconds
 from mondegreen.errors import AudioError, CaseError, VocabularyError

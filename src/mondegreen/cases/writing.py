@@ -17,13 +17,7 @@ from sqlalchemy import Row, bindparam, case, delete, func, insert, select, text,
 from sqlalchemy.orm import Session
 
 from mondegreen.cases.origin import FIELDS, merged, origin_of
-from mondegreen.cases.queries import (
-    Kind,
-    active_corrections,
-    counts,
-    current_correction,
-    review_holds,
-)
+from mondegreen.cases.queries import Kind, active_corrections, counts, current_correction, review_holds
 from mondegreen.cases.records import AUDIT, LATE, PEOPLE, NewCase, NewCorrection, NewSuggestion
 from mondegreen.cases.selecting import erased_cases
 from mondegreen.config import Seconds

@@ -10,9 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mondegreen.detector.detector import (
-    FeatureWeight,
-)
+from mondegreen.detector.detector import FeatureWeight
 from mondegreen.detector.measures import Labels
 
 Matrix = npt.NDArray[np.float64]

@@ -15,13 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import select
 
 from mondegreen.cases.blobs import GcsBlobStore
-from mondegreen.cases.erasing import (
-    begin_erasure,
-    erase_rows,
-    finish_erasure,
-    overwrite_freed,
-    unneeded_recordings,
-)
+from mondegreen.cases.erasing import begin_erasure, erase_rows, finish_erasure, overwrite_freed, unneeded_recordings
 from mondegreen.cases.selecting import (
     JOURNAL,
     ErasedCases,

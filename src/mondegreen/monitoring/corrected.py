@@ -1,4 +1,4 @@
-"""Corrected cases of production as examples for the error detector: what it flagged, and what a person then wrote."""
+"""Which corrections may teach; those of production as examples for the error detector, flagged and then corrected."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -18,13 +18,7 @@ from mondegreen.cases.records import PEOPLE
 from mondegreen.config import AuditParams
 from mondegreen.db import reading
 from mondegreen.errors import MondegreenError
-from mondegreen.monitoring.records import (
-    Bounds,
-    ProductionReport,
-    ProductionWer,
-    VersionDifference,
-    WerEstimate,
-)
+from mondegreen.monitoring.records import Bounds, ProductionReport, ProductionWer, VersionDifference, WerEstimate
 from mondegreen.registry.mlflow_store import PRODUCTION, connect, ensured_experiment, registry_file
 from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.production import EstimatedRate, HeardSample, ProductionEstimate, difference_of, estimate_wer

@@ -12,12 +12,7 @@ from mondegreen.records import SliceMetrics
 from mondegreen.scoring.comparison import Comparison, gather
 from mondegreen.scoring.metrics import Scored, score
 from mondegreen.scoring.normalizer import Measure, measure_of
-from mondegreen.scoring.significance import (
-    EXACT_CLUSTERS,
-    block_bootstrap,
-    minimum_detectable_effect,
-    signed_rank_test,
-)
+from mondegreen.scoring.significance import EXACT_CLUSTERS, block_bootstrap, minimum_detectable_effect, signed_rank_test
 from mondegreen.scoring.slices import FEWEST, CompareModel, Confusion, Estimate, Slice, confusion_changes, slices
 from mondegreen.scoring.spellings import Spellings
 from mondegreen.scoring.terms import TermRates
