@@ -2,6 +2,7 @@
 
     python -m benchmarks.finetuning_defaults                     every setting, five seeds (an hour or two)
     python -m benchmarks.finetuning_defaults --only learning_rate --seeds 3
+    python -m benchmarks.finetuning_defaults --project var/benchmarks/telephone     another set: benchmarks/telephone.py
 
 Needs build/select (`dvc repro select`). The test set is never read. A row that was measured before, by the same
 weights and examples, is taken from var/benchmarks/defaults.jsonl: stopped, it goes on.
@@ -9,6 +10,7 @@ weights and examples, is taken from var/benchmarks/defaults.jsonl: stopped, it g
 
 import argparse
 import datetime
+import os
 import statistics
 import tempfile
 import time
@@ -140,7 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=sorted({setting.group for setting in settings()}))
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--project", type=Path, default=Path(), help="folder with params.yaml and build/select")
     options = parser.parse_args()
+    os.chdir(options.project)
     chosen = [setting for setting in settings() if not options.only or setting.group in options.only]
     print(f"{datetime.date.today()}, {machine()}\n", flush=True)
     print(table(list(rows(chosen, options.seeds))))
