@@ -4,71 +4,89 @@
     python -m benchmarks.profiles training MODEL WAY CLIPS
 
 MODEL and WAY as benchmarks/transcribing.py and benchmarks/training.py name them, with their set-up. One thread:
-OMP_NUM_THREADS=1. cProfile's own work is in the figures, most of all in the search, which is Python.
+OMP_NUM_THREADS=1. A clock is put around each part alone, since a profiler of every call would cost the search, which is
+Python, several times its own time.
 """
 
-import cProfile
-import pstats
+import importlib
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
-
-from transformers.models.wav2vec2 import modeling_wav2vec2 as wav2vec2
+from unittest import mock
 
 from benchmarks import training, transcribing
-from benchmarks.common import model_folder, table
+from benchmarks.common import clips, model_folder, table
 
-# Functions by the end of their file's path and their name; a class stands for its `forward`.
-Function = tuple[str, str] | type
-TRANSFORMER = "transformer"
-POSITIONS = "positional convolution"
-PARTS: dict[str, tuple[Function, ...]] = {
-    "audio decoded": (("speech/audio.py", "load_audio"),),
-    "convolutional encoder": (wav2vec2.Wav2Vec2FeatureEncoder, ("speech/onnx_model.py", "features")),
-    POSITIONS: (wav2vec2.Wav2Vec2PositionalConvEmbedding, ("speech/layers.py", "forward")),
-    TRANSFORMER: (wav2vec2.Wav2Vec2Encoder, wav2vec2.Wav2Vec2EncoderStableLayerNorm, ("onnx_model.py", "_heard")),
-    "search, confidences": (("speech/transcriber.py", "_search"),),
-    "backward": (("autograd/graph.py", "_engine_run_backward"),),
-    "optimizer": (("optim/adamw.py", "step"), ("optim/adam.py", "step")),
+TRANSFORMER, POSITIONS = "transformer", "positional convolution"
+_WAV2VEC2 = "transformers.models.wav2vec2.modeling_wav2vec2"
+# Module, class and method of each part; what a version of the code does not have is passed over.
+PARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "convolutional encoder": (
+        (_WAV2VEC2, "Wav2Vec2FeatureEncoder", "forward"),
+        ("mondegreen.speech.onnx_model", "OnnxModel", "features"),
+    ),
+    POSITIONS: (
+        (_WAV2VEC2, "Wav2Vec2PositionalConvEmbedding", "forward"),
+        ("mondegreen.speech.layers", "TrimmedPositionalConvolution", "forward"),
+        ("mondegreen.speech.positions", "TrimmedPositionalConvolution", "forward"),
+    ),
+    TRANSFORMER: (
+        (_WAV2VEC2, "Wav2Vec2Encoder", "forward"),
+        (_WAV2VEC2, "Wav2Vec2EncoderStableLayerNorm", "forward"),
+        ("mondegreen.speech.onnx_model", "OnnxModel", "_heard"),
+    ),
+    "search, confidences": (("mondegreen.speech.transcriber", "BaselineSTTModel", "_search"),),
+    "backward": (("accelerate", "Accelerator", "backward"),),
+    "optimizer": (("torch.optim", "AdamW", "step"),),
 }
 
 
 def profiled(work: Callable[[], Any]) -> dict[str, float]:
     """Processor seconds of each part, of the rest and of all."""
-    profile = cProfile.Profile(time.process_time)
-    profile.runcall(work)
-    stats: dict[tuple[str, int, str], tuple[int, int, float, float, Any]] = vars(pstats.Stats(profile))["stats"]
-    found = {
-        part: sum(row[3] for key, row in stats.items() if any(_is(key, function) for function in functions))
-        for part, functions in PARTS.items()
-    }
-    found[TRANSFORMER] = max(0.0, found[TRANSFORMER] - found[POSITIONS])
-    whole = sum(row[2] for row in stats.values())
-    return found | {"rest": whole - sum(found.values()), "all": whole}
+    found: dict[str, float] = defaultdict(float)
+    with ExitStack() as stack:
+        for part, methods in PARTS.items():
+            for module, name, method in methods:
+                try:
+                    owner = getattr(importlib.import_module(module), name)
+                except (ImportError, AttributeError):
+                    continue
+                stack.enter_context(mock.patch.object(owner, method, _timed(getattr(owner, method), part, found)))
+        started = time.process_time()
+        work()
+        whole = time.process_time() - started
+    found[TRANSFORMER] -= found[POSITIONS]  # which is within it
+    return {part: found[part] for part in PARTS} | {"rest": whole - sum(found.values()), "all": whole}
 
 
-def _is(key: tuple[str, int, str], function: Function) -> bool:
-    if isinstance(function, type):
-        code = vars(function)["forward"].__code__
-        return key == (code.co_filename, code.co_firstlineno, code.co_name)
-    return key[0].endswith(function[0]) and key[2] == function[1]
+def _timed(method: Callable[..., Any], part: str, found: dict[str, float]) -> Callable[..., Any]:
+    def timed(*given: Any, **named: Any) -> Any:
+        started = time.process_time()
+        try:
+            return method(*given, **named)
+        finally:
+            found[part] += time.process_time() - started
+
+    return timed
 
 
 def work_of(what: str, model: str, way: str, count: int) -> Callable[[], Any]:
-    """What is profiled, its model loaded where that can be done before."""
+    """What is profiled, once everything that it imports and loads is there."""
     if what == "training":
 
-        def train() -> None:
+        def train(number: int = count) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                training._ours(model, way, count, 1, folder)
+                training._ours(model, way, number, 1, folder)
 
+        train(2)
         return train
     from mondegreen.speech.audio import load_audio
 
-    paths = transcribing.clips(count)
+    paths = clips(count)
     transcribe = transcribing._way(model, way, paths, [load_audio(path) for path in paths])
     transcribe([0])
     return lambda: transcribe(list(range(count)))
@@ -83,7 +101,7 @@ def main() -> None:
         for part, value in found.items()
         if value
     ]
-    print(f"{what}, {model}, {way}, {count} clips, {Path(sys.argv[0]).parent}\n\n{table(rows)}")
+    print(f"{what}, {model}, {way}, {count} clips\n\n{table(rows)}")
 
 
 if __name__ == "__main__":
