@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from mondegreen.cases.records import Case
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
+from mondegreen.config import ComputeParams
 from mondegreen.db import reading
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.labels.guards import LabelDecision
@@ -206,6 +207,14 @@ def test_a_person_who_was_quicker_is_believed(project: Path) -> None:
         list(labeller.label(manager, waiting))
     assert manager.get_case(case.id).corrected_transcript == "what a person says"
     manager.close()
+
+
+def test_on_a_cluster_a_batch_has_questions_for_many_machines(project: Path) -> None:
+    from mondegreen.labels.cluster import SHARD
+
+    configure("http://127.0.0.1:9")
+    ray = _params().model_copy(update={"compute": ComputeParams(engine="ray")})
+    assert case_labels.CaseLabeller.open(ray).batch >= 16 * SHARD > case_labels.CaseLabeller.open(_params()).batch
 
 
 def _params() -> Any:

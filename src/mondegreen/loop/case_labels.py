@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # torch and scipy, which queueing needs not
     from mondegreen.speech.transcriber import BaselineSTTModel
 
 SOURCE = "label"  # of the cases that the stage left
-BATCH = 16  # cases that a killed run has to ask about again
+BATCH = 16  # cases that a killed run has to hear again
+CLUSTER_BATCH = 128  # so that every machine has some to ask about
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class CaseLabeller:
 
     stt: "BaselineSTTModel"
     labeller: "LlmLabeller"
+    batch: int = BATCH
 
     @classmethod
     def open(
@@ -64,7 +66,8 @@ class CaseLabeller:
             check_model(params, stt.digest, digest)
             (margin, _), shots = calibrate_margin(corpus, scorer, params), shots_of(corpus, params)
         asked = correctors(params, shots) if ask is None else ask
-        return cls(stt, LlmLabeller(asked, scorer, margin, params.label))
+        batch = CLUSTER_BATCH if params.compute.engine == "ray" else BATCH
+        return cls(stt, LlmLabeller(asked, scorer, margin, params.label), batch)
 
     def label(self, manager: DataManager, cases: Iterable[Case]) -> Iterator[LabelDecision]:
         """Decides and stores batch by batch; yields what became of each case.
@@ -72,7 +75,7 @@ class CaseLabeller:
         An accepted suggestion becomes a correction of the method llm. Every suggestion is kept for who reviews.
         """
         rest = iter(cases)
-        while batch := list(islice(rest, BATCH)):
+        while batch := list(islice(rest, self.batch)):
             found = self._decided(manager, batch)
             self._store(manager, found)
             yield from found
