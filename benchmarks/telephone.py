@@ -26,7 +26,8 @@ SNR = 100  # tenths of a decibel
 
 
 def make() -> None:
-    """data/ and params.yaml of the project, and the stages up to `select`."""
+    """data/ and params.yaml of the project; what a killed run left of it goes."""
+    shutil.rmtree(PROJECT, ignore_errors=True)
     (PROJECT / "data/audio/telephone").mkdir(parents=True)
     shutil.copytree("data/replay", PROJECT / "data/replay")
     with (VOICES / "references.csv").open(encoding="utf-8", newline="") as stream:
@@ -58,7 +59,7 @@ def write_table(path: Path, rows: Sequence[dict[str, str]]) -> None:
 def main() -> None:
     from mondegreen.stages import label, prepare, select, transcribe
 
-    if not PROJECT.exists():
+    if not (PROJECT / "params.yaml").exists():  # written last
         make()
     os.chdir(PROJECT)
     for stage in (prepare, transcribe, label, select):

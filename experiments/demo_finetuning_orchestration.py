@@ -220,13 +220,18 @@ def make_project(folder: Path) -> dict[str, str]:
 
 def thin_out(retention: Path) -> None:
     """Leaves every second recording of the retention set out."""
-    with (retention / "references.csv").open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        header, lines = list(reader.fieldnames or []), list(reader)
+    header, lines = read_table(retention / "references.csv")
     for line in lines[1::2]:
         (retention / line["path"]).unlink()
     write_table(retention / "references.csv", header, lines[::2])
     console.print(f"{len(lines[1::2])} of {len(lines)} retention recordings are left out, for time.")
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The header and the rows of a table of references."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        return list(reader.fieldnames or []), list(reader)
 
 
 def write_table(path: Path, header: list[str], lines: list[dict[str, str]]) -> None:
@@ -263,10 +268,8 @@ def hold_back(folder: Path) -> dict[str, str]:
         said[name] = row.reference
     table = folder / "data" / "references.csv"
     gone = {Path(row.path).relative_to("data").as_posix() for row in chosen}
-    with table.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        header, kept = list(reader.fieldnames or []), [line for line in reader if line["path"] not in gone]
-    write_table(table, header, kept)
+    header, lines = read_table(table)
+    write_table(table, header, [line for line in lines if line["path"] not in gone])
     return said
 
 

@@ -166,6 +166,11 @@ def seen_here(names: Iterable[str], most: int = 1) -> list[str]:
     return list(islice((name for name in names if Path(name).exists()), most))
 
 
+def in_parts(items: Sequence[Work], size: int) -> list[Sequence[Work]]:
+    """The items, `size` at a time, as shards of `map_shards`."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def in_order(results: Iterator[tuple[int, Result]]) -> Iterator[Result]:
     """The results by their places; what comes early waits."""
     waiting: dict[int, Result] = {}

@@ -115,7 +115,7 @@ def test_a_machine_with_other_weights_is_named() -> None:
         QuestionWorker(params(server), (), 0, "0123" * 16)(None)
 
 
-def test_who_asks_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_needs_no_server() -> None:
     with ollama(echo) as server:
         one = ClusterCorrector(params(server), (), HERE)
         one._here = LlamaLLMCorrector.from_params(params(f"http://127.0.0.1:{closed_port()}"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mondegreen.compute import FailedShard, map_shards
+from mondegreen.compute import FailedShard, in_parts, map_shards
 from mondegreen.config import ComputeParams, LabelParams
 from mondegreen.errors import CloudError, MondegreenError, UsageError
 from mondegreen.labels.corrector import LlamaLLMCorrector
@@ -67,9 +67,8 @@ class ClusterCorrector:
 
     def _fill_cache(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> None:
         weights, cache = self._weights(), self._here.cache
-        keys = {question.id: self._here.key(question, weights) for question in questions}
-        missing = [item for item in questions if (key := keys[item.id]) and cache.answer(key) is None]
-        parts = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+        missing = [item for item in questions if (key := self._here.key(item, weights)) and cache.answer(key) is None]
+        parts = in_parts(missing, SHARD)
         done = len(questions) - len(missing)
         on_progress(done)
         worker = QuestionWorker(self._params, self._shots, self._sample, weights)

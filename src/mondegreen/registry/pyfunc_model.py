@@ -23,8 +23,7 @@ class SpeechRecogniser(PythonModel):
 
         self.recogniser = BaselineSTTModel(context.artifacts["model"])
 
-    # Without the context: MLflow reads the signature from this one argument's type.
-    def predict(self, model_input: list[bytes]) -> list[str]:  # type: ignore[override]
+    def predict(self, model_input: list[bytes]) -> list[str]:  # type: ignore[override]  # MLflow reads the signature here
         """Transcribes each recording; one that cannot be decoded fails the request and says why."""
         return [self.recogniser.transcribe_bytes(content).text for content in model_input]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from mondegreen.compute import FailedShard, in_order, map_shards, seen_here
+from mondegreen.compute import FailedShard, in_order, in_parts, map_shards, seen_here
 from mondegreen.config import Params
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import lock, read_jsonl
@@ -73,7 +73,7 @@ class ClusterModel(BaselineSTTModel):
     def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Transcribed]:
         """In the order given. Raises MondegreenError when workers fail or do not see the recordings."""
         names = [str(path) for path in paths]
-        parts = [names[start : start + PART] for start in range(0, len(names), PART)]
+        parts = in_parts(names, PART)
         for results in in_order(self.parts(parts)):
             yield from results
 
@@ -169,7 +169,7 @@ def transcribe_corpus(
     logger.info("%d of %d recordings are new to this model.", len(fresh), len(utterances))
     done = len(utterances) - len(fresh)
     on_progress(done)
-    parts = [fresh[start : start + _BETWEEN_SAVES] for start in range(0, len(fresh), _BETWEEN_SAVES)]
+    parts = in_parts(fresh, _BETWEEN_SAVES)
     for number, results in hear_parts(model, [[utterance.path for utterance in part] for part in parts]):
         part = parts[number]
         written = {u.sha256: _hypothesis(u, result, model.digest) for u, result in zip(part, results, strict=True)}

@@ -25,7 +25,7 @@ import soundfile
 import soxr
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mondegreen.compute import FailedShard, in_order, map_shards, seen_here
+from mondegreen.compute import FailedShard, in_order, in_parts, map_shards, seen_here
 from mondegreen.config import AudioParams, ComputeParams, Seconds
 from mondegreen.errors import AudioError, MondegreenError
 from mondegreen.speech.audio import DECODING, SAMPLE_RATE, audio_warnings, described, load_audio
@@ -130,7 +130,7 @@ def examine_all(paths: Sequence[Path], audio: AudioParams, workers: "int | Compu
 
 def _examine_elsewhere(paths: Sequence[Path], look: partial[Examined], compute: ComputeParams) -> Iterator[Examined]:
     """By a cluster, whose workers see the same files."""
-    parts = [paths[start : start + _PART] for start in range(0, len(paths), _PART)]
+    parts = in_parts(paths, _PART)
     seen = seen_here(map(str, paths))
     for part in in_order(map_shards(partial(_looker, look=look), parts, compute, shared=seen)):
         if isinstance(part, FailedShard):

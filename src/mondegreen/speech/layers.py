@@ -31,9 +31,8 @@ class TrimmedPositionalConvolution(Wav2Vec2PositionalConvEmbedding):
         direction = convolution.parametrizations.weight.original1  # weight norm: one gain a tap
         gain = convolution.parametrizations.weight.original0
         first, end = max(0, before - frames + 1), min(taps, before + frames)
-        if not (
-            gain.requires_grad and torch.is_grad_enabled()
-        ):  # a gain of zero that is being learnt needs its gradient
+        is_learnt = gain.requires_grad and torch.is_grad_enabled()
+        if not is_learnt:  # a gain of zero that is being learnt needs its gradient
             used = gain.flatten().nonzero().flatten()
             first = max(first, int(used[0]) if len(used) else before)
             end = max(first + 1, min(end, int(used[-1]) + 1 if len(used) else before + 1))
