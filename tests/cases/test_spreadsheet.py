@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,35 @@ def test_what_cannot_be_told_is_refused_with_line_and_field(
     with pytest.raises(UsageError) as caught:
         import_cases(store, changed(store, tmp_path / "cases.csv", change))
     assert f"line 2: {problem}" in str(caught.value)
+
+
+def test_who_goes_back_to_an_earlier_text_is_believed_once(store: DataManager, tmp_path: Path) -> None:
+    files: list[Path] = []
+    for text in ("aaa", "bbb", "aaa"):
+        files.append(changed(store, tmp_path / f"{len(files)}.csv", partial(dict.update, corrected_transcript=text)))
+        report = import_cases(store, files[-1], author="ann")
+        assert (report.new_corrections, report.notices) == (1, ())
+        assert store.find_cases().cases[0].corrected_transcript == text
+    key = store.find_cases().cases[0].id
+    for again in files * 2:  # what was taken in once is known, and takes no newer one's place
+        report = import_cases(store, again, author="ann")
+        assert report.new_corrections == 0
+        assert [notice.code for notice in report.notices] == ["superseded"] * (again == files[1])
+        assert store.find_cases().cases[0].corrected_transcript == "aaa"
+    store.store_correction(key, "ccc", author="bob")
+    dry = import_cases(store, files[2], author="ann", dry_run=True)
+    (said,) = import_cases(store, files[2], author="ann").notices
+    assert dry.notices == (said,) and "a newer one counts there" in said.message and "line 2" in said.message
+    assert [item.transcript for item in store.corrections(key)] == ["aaa", "bbb", "aaa", "ccc"]
+
+
+def test_a_history_without_times_may_return_to_its_first_text(store: DataManager, tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    texts = [{"transcript": text} for text in ("aaa", "bbb", "aaa")]
+    case = store.find_cases().cases[0]
+    path.write_text(json.dumps({"id": case.id, "corrections": texts}))
+    assert import_cases(store, path).new_corrections == 3 and import_cases(store, path).known_corrections == 3
+    assert store.get_case(case.id).corrected_transcript == "aaa"
 
 
 def test_a_new_case_does_not_get_a_time_that_cannot_be_read(store: DataManager, tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
 _LATE = "corrections are older than the one that counts: they are kept in the history, and change no text"
+_SUPERSEDED = (
+    "corrections without a time are in the store already, and a newer one counts there: nothing was changed; to go "
+    "back to such a text write it into a new export, which has the history, or use `mondegreen cases correct`"
+)
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
 LackingCharacters = Callable[[str], Iterable[str]]
 
@@ -148,7 +152,8 @@ def import_cases(
     """Adds the file's new cases, and to known cases the corrections that they lack. Nothing else is changed.
 
     A correction is known when the case has one with the same text, method and author (and time, when the file says
-    it). The file is read twice: first everything is checked and the audio is stored, then one transaction writes.
+    it); one without a time is not compared with those that the file names with their times, since it stands beside
+    them. The file is read twice: first everything is checked and the audio is stored, then one transaction writes.
 
     Args:
         path: CSV, JSON lines or Label Studio's JSON; audio is named relative to its folder.
@@ -315,9 +320,12 @@ def _write(
     for batch in batched(cases):
         stored = _stored_audio(session, [key for key, _ in batch])
         new = {key: case for key, case in batch if key not in stored}
-        missing = _dated(session, _missing_corrections(session, batch, author))
-        late = [checked.places[key] for key, sent in missing if sent.metadata.get(LATE)]
-        checked.remarks += [(where, Remark("older_correction", _LATE)) for where in late]
+        lacking, repeated = _compared(session, batch, author)
+        missing = _dated(session, lacking)
+        late = [key for key, sent in missing if sent.metadata.get(LATE)]
+        checked.remarks += [(checked.places[key], Remark("older_correction", _LATE)) for key in late]
+        superseded = [(key, Remark("superseded", _SUPERSEDED)) for key in _superseded(session, repeated)]
+        checked.remarks += [(checked.places[key], remark) for key, remark in superseded]
         if write:
             _add_cases(session, new, checked.audio, now)
             _add_corrections(session, missing, now)
@@ -336,28 +344,43 @@ def _stored_audio(session: Session, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.audio_sha256 for row in rows}
 
 
-def _missing_corrections(
+def _compared(
     session: Session, batch: Sequence[tuple[str, SentCase]], author: str
-) -> list[tuple[str, SentCorrection]]:
-    """The corrections that the store lacks, in the file's order."""
+) -> tuple[list[tuple[str, SentCorrection]], dict[str, str]]:
+    """The corrections that the store lacks, in the file's order; and by case the text that it has without a time.
+
+    The same words in the same moment twice are two corrections. One without a time is compared with what the file's
+    others leave over of the history: `aaa` behind `aaa`, `bbb` goes back to the first.
+    """
     query = select(CorrectionRow).where(CorrectionRow.case_id.in_([key for key, _ in batch]))
     rows = session.scalars(query.order_by(CorrectionRow.case_id))
     stored = {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
-    missing = []
+    missing, repeated = list[tuple[str, SentCorrection]](), dict[str, str]()
     for key, case in batch:
-        there = Counter((row.transcript, row.method, row.author, row.at) for row in stored.get(key, []))
-        texts = {facts[:3] for facts in there}
-        for item in case.corrections:
-            sent = item if item.author else item.model_copy(update={"author": author})
-            facts = (sent.transcript, sent.method, sent.author)
-            if sent.at is None and facts in texts:
+        sent = [item if item.author else item.model_copy(update={"author": author}) for item in case.corrections]
+        there = Counter(_facts(row) for row in stored.get(key, []))
+        left = there - Counter(_facts(item) for item in sent if item.at)
+        for (text, method, writer, _), number in left.items():
+            there[text, method, writer, None] += number
+        for item in sent:
+            if not there[_facts(item)]:
+                missing.append((key, item))
                 continue
-            if sent.at is not None and there[(*facts, sent.at)] > 0:
-                there[(*facts, sent.at)] -= 1  # the same words in the same moment twice are two corrections
-                continue
-            texts.add(facts)
-            missing.append((key, sent))
-    return missing
+            there[_facts(item)] -= 1
+            if not item.at and item is preferred(sent):
+                repeated[key] = item.transcript
+    return missing, repeated
+
+
+def _facts(item: CorrectionRow | SentCorrection) -> tuple[str, str, str, datetime | None]:
+    return item.transcript, item.method, item.author, item.at
+
+
+def _superseded(session: Session, texts: Mapping[str, str]) -> list[str]:
+    """The cases in which another text counts."""
+    active = active_corrections(session, texts.keys())
+    current = {key: preferred(history) for key, history in active.items()}
+    return [key for key, text in texts.items() if not (found := current.get(key)) or found.transcript != text]
 
 
 def _dated(session: Session, missing: Sequence[tuple[str, SentCorrection]]) -> list[tuple[str, SentCorrection]]:
