@@ -64,7 +64,7 @@ def open_database(folder: Path) -> Engine:
     """Connects to `database_url(folder)`; makes the tables of a new database and upgrades those of an old one.
 
     Raises:
-        UsageError: the URL is wrong.
+        UsageError: see `connect`.
         CaseError: the database cannot be reached, is damaged, or was made by a newer version.
     """
     engine = connect(folder)
@@ -83,7 +83,7 @@ def connect(folder: Path) -> Engine:
     """Like `open_database`, but leaves the tables as they are: none, old ones, newer ones.
 
     Raises:
-        UsageError: the URL is wrong.
+        UsageError: the URL is wrong, or no folder can be where SQLite's file is to be.
     """
     url = database_url(folder)
     try:
@@ -102,7 +102,13 @@ def connect(folder: Path) -> Engine:
             f"{_named(url)} is not a database that can be used: {error}.",
             "Set MONDEGREEN_DATABASE_URL to postgresql://user:password@host/name, or unset it for SQLite in var/.",
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {folder} of the database cannot be made: {error.strerror}.",
+            "Name a folder that is there or can be made (`--store`), or see what stands in its way.",
+        ) from None
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

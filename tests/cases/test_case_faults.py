@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -22,7 +23,7 @@ from mondegreen.cases.records import NewCase
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.writing import Tally
 from mondegreen.db import reading, transaction
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, UsageError
 from mondegreen.tables import CorrectionRow
 from tests.cases.conftest import recording, small_disk
 from tests.postgres import fresh_database
@@ -130,6 +131,18 @@ def test_a_writer_killed_in_the_middle_leaves_no_case(
     key = manager.store_failed_case(path, "A")
     assert manager.get_case(key).times_seen == 1 and manager.verify().is_sound
     manager.close()
+
+
+@pytest.mark.parametrize("name", ["a file", "a file/var", "a link/var"])
+def test_a_store_where_no_folder_can_be_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    (tmp_path / "a file").touch()
+    (tmp_path / "a link").symlink_to("nowhere")
+    named = re.escape(str(tmp_path / name))
+    with pytest.raises(UsageError, match=rf"{named} of the database cannot be made: .*\.\n.*Name a folder"):
+        DataManager(tmp_path / name)
 
 
 @pytest.mark.parametrize("character", ["€", "日", "5", "😀", "\u202e"])
