@@ -54,7 +54,7 @@ def test_data_beside_the_index_are_registered_where_they_are() -> None:
 
 
 def test_data_elsewhere_are_copied_and_the_source_is_left_alone(tmp_path: Path) -> None:
-    source = write_suite(tmp_path / "elsewhere", range(3))
+    source = write_suite(tmp_path / "elsewhere", range(3), {0: {"source": "call 7; cut"}, 1: {"source": "call 7; cut"}})
     (source.parent / "notes.txt").write_text("not part of the suite")
     before = below(source.parent)
     for data in (source.parent, source):  # a folder or the file; the second time nothing is new

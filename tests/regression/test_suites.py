@@ -63,6 +63,14 @@ def test_a_model_that_loses_more_than_the_margin_fails() -> None:
     assert "points are allowed" in only(results).reason and results.critical_degradation == []
 
 
+def test_many_pieces_of_few_calls_are_too_few_recordings_to_pass() -> None:
+    once = ToneModel(mishear=lambda text, sound: text.removesuffix(" now") if text.startswith("please") else text)
+    assert only(run(once, ToneModel(), one_suite(margin=0.2))).outcome == "pass"
+    calls = {number: {"source": f"call {number % 3}; cut by hand"} for number in range(12)}
+    suite = only(run(once, ToneModel(), one_suite(calls, margin=0.2)))
+    assert suite.outcome == "inconclusive" and "3 recordings" in suite.reason
+
+
 def test_a_critical_suite_fails_whatever_its_margin_and_is_named() -> None:
     index = one_suite(type="critical", margin=0.9)
     results = run(ToneModel(mishear=lose_last), ToneModel(), index)

@@ -31,6 +31,13 @@ def test_rows_become_utterances_with_guards(tmp_path: Path) -> None:
     assert data.must_contain == (MustContain(first.id, ("do not", "the message"), ("please",), True),)
 
 
+@pytest.mark.parametrize("column", ["source", "recording", "recording_id"])
+def test_pieces_of_a_call_are_one_recording_and_what_names_none_is_its_own(tmp_path: Path, column: str) -> None:
+    data = read(write_suite(tmp_path / "core", range(4), {1: {column: "call 7"}, 2: {column: "call 7"}}))
+    names = [row.recording for row in data.utterances]
+    assert names == ["audio/00.wav", "call 7", "call 7", "audio/03.wav"]
+
+
 @pytest.mark.parametrize(
     ("text", "column", "phrase", "contradicts"),
     [

@@ -211,7 +211,7 @@ def _copy(data: SuiteData, table: Path, staging: Path) -> None:
     staging.mkdir(parents=True)
     shutil.copyfile(table, staging / _TABLE)
     for row in data.utterances:
-        target = staging / row.recording
+        target = staging / Path(row.path).relative_to(table.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(row.path, target)
         if sha256_file(target) != row.sha256:

@@ -213,7 +213,7 @@ def _utterance(key: str, folder: Path, path: str, row: ReferenceRow) -> Utteranc
         duration=duration_of(audio),
         condition=row.condition,
         speaker=row.speaker,
-        recording=path,
+        recording=row.recording or path,
         reference=row.text,
         reference_source=row.reference_source,
         split="test",
