@@ -85,6 +85,19 @@ def test_a_share_of_the_cases_measures_and_teaches_nothing_though_its_words_may(
     assert sum(label.text == "yes please" and label.source == "human" for label in labels) == 8
 
 
+def test_who_speaks_in_train_is_never_held_out() -> None:
+    people()
+    taught = {row.speaker for row in build_manifest(Path("data"), PARAMS).rows if row.split == "train"} - {""}
+    own = [case(f"own-{name}", f"New words of {name}", speaker=name.upper()) for name in sorted(taught)]
+    others = [case(f"other{i}", f"Other words {i}", speaker=f"new {i}") for i in range(12)]
+    write_jsonl(Path("data/failed_cases/cases.jsonl"), [*own, *others])
+    params = PARAMS.model_copy(update={"round_": RoundParams(holdout_fraction=0.9)})
+    rows = [row for row in build_manifest(Path("data"), params).rows if row.condition == "failed_cases"]
+    assert len(own) > 1 and len(rows) == len(own) + len(others)
+    assert {row.split for row in rows if row.speaker.lower() in taught} == {"train"}
+    assert sum(row.domain == "corrected" for row in rows) > 6
+
+
 def manifest(*cases: FailedCase) -> Manifest:
     write_jsonl(Path("data/failed_cases/cases.jsonl"), cases)
     return build_manifest(Path("data"), PARAMS)

@@ -44,6 +44,7 @@ from mondegreen.speech.splits import (
     check_leakage,
     enough_speakers,
     hold_out,
+    speaker_key,
 )
 
 _NAMED = 5  # texts of which copies were left out
@@ -231,15 +232,19 @@ def _admit(
     kept, refused = admitted_cases(cases, dealt.rows, dealt.withheld, rule, *elsewhere)
     corrected = {row.sha256 for _, row in kept}
     settled, judged = without_judging([row for row in dealt.rows if row.sha256 not in corrected], *elsewhere)
-    own_names = {
-        name for row in settled if row.split == "train" for name in (*bare_names(row.path), bare_name(row.recording))
-    }
     shares = (params.round_.holdout_fraction, params.train.dev_cases)
-    kept, held, unheard = hold_out(kept, lambda name: bare_name(name) in own_names, *shares)
+    kept, held, unheard = hold_out(kept, _taught([row for row in settled if row.split == "train"]), *shares)
     offered, judged_too = without_judging(offered, *elsewhere)
     replay, barred = admitted_replay(offered, [*dealt.rows, *held], dealt.withheld, rule)
     rows = [*settled, *(row for _, row in kept), *held, *replay]
     return rows, kept, [*refused, *judged, *judged_too, *unheard, *barred]
+
+
+def _taught(train: Sequence[Utterance]) -> Callable[[Utterance], bool]:
+    """Whether a row's recording, by any name that people give it, or its speaker stands in train."""
+    names = {name for row in train for name in (*bare_names(row.path), bare_name(row.recording))}
+    speakers = {speaker_key(row.speaker) for row in train if row.speaker}
+    return lambda row: bare_name(row.recording) in names or speaker_key(row.speaker) in speakers
 
 
 def _of_case(case: FailedCase, row: Utterance) -> Utterance:

@@ -5,7 +5,7 @@ copies in train are left out where dev or test holds it. Without speakers the re
 one text go together, unless one common sentence would tie more than a split can take: then it is treated likewise.
 
 Corrected cases are held out of training by speaker, or by recording where nobody named one, and by the name alone: who
-is held out once is held out in every round, whatever comes in beside.
+is held out once is held out in every round, whatever comes in beside, unless it ties them to what is trained on.
 """
 
 import hashlib
@@ -168,7 +168,8 @@ def _held_out(
 
 def check_leakage(rows: Iterable[Utterance], rule: SplitRule) -> None:
     """Raises LeakageError naming both files when bytes, a recording or a speaker stands in two splits, or a text in
-    train and in one that judges."""
+    train and in one that judges; or when a corrected case is held out whose speaker is trained on."""
+    rows = list(rows)
     seen: dict[Key, Utterance] = {}
     for row in rows:
         for key in rule.keys(row):
@@ -176,13 +177,17 @@ def check_leakage(rows: Iterable[Utterance], rule: SplitRule) -> None:
             texts_that_judge = key[0] == "text" and "train" not in (first.split, row.split)
             if first.split != row.split and not texts_that_judge:
                 raise _leak(first, row, key)
+    held = {speaker_key(row.speaker): row for row in rows if row.domain == "corrected" and row.speaker}
+    for row in rows:
+        if row.split == "train" and (case := held.get(speaker_key(row.speaker))):
+            raise _leak(case, row, ("speaker", row.speaker))
 
 
 def _leak(first: Utterance, row: Utterance, key: Key) -> LeakageError:
     kind, value = key
     return LeakageError(
         f"{first.path} ({first.split}) and {row.path} ({row.split}) share a {kind}: {value}.",
-        "Give both the same split and the same source in references.csv, or remove one of them.",
+        "Give both the same split and the same recording (or source) in references.csv, or remove one of them.",
     )
 
 
@@ -343,18 +348,19 @@ def _fill(
 
 def hold_out(
     cases: CasePairs,
-    teaches: Callable[[str], bool],
+    teaches: Callable[[Utterance], bool],
     fraction: float,
     steering: float = 0.0,
 ) -> tuple[CasePairs, list[Utterance], list[Problem]]:
     """Parts the cases that may be trained on into those that teach, those that only measure, and those that steer.
 
-    A recording of which a part is in train already can do neither: its cases teach. What a machine corrected in a
-    recording that is held out has no use.
+    Cases that share a recording or a speaker, also by way of others, go together. Where train has a part of that
+    recording or that speaker already, they can do neither: they teach. What a machine corrected of those that are held
+    out has no use.
 
     Args:
         cases: see `admission.admitted_cases`.
-        teaches: whether a recording is in train already.
+        teaches: whether the recording or the speaker of a row is in train already.
         fraction: of the speakers and recordings that measure, `round.holdout_fraction`.
         steering: of those that steer, `train.dev_cases`.
 
@@ -370,27 +376,33 @@ def hold_out(
             "params.yaml: round.holdout_fraction and train.dev_cases leave no corrected case to learn from.",
             "Lower one of them: together they must stay below 1.",
         )
-    units: dict[str, CasePairs] = defaultdict(list)
-    for pair in cases:
-        units[pair[1].recording].append(pair)
+    units: dict[int, CasePairs] = defaultdict(list)
+    for label, pair in zip(_components([_voice_and_tape(row) for _, row in cases]), cases, strict=True):
+        units[label].append(pair)
     teaching: CasePairs = []
     held: list[Utterance] = []
     problems: list[Problem] = []
-    for recording, pairs in units.items():
-        speakers = sorted({speaker_key(row.speaker) for _, row in pairs} - {""})
-        unit = f"speaker {speakers[0]}" if speakers else f"recording {recording}"
-        rank = _rank(unit)
-        if rank >= fraction + steering or teaches(recording):
+    for pairs in units.values():
+        # By the highest rank: whoever comes in later can only take cases from those that are held out.
+        names = {f"speaker {speaker_key(row.speaker)}" for _, row in pairs if row.speaker}
+        rank = max(map(_rank, names or {f"recording {row.recording}" for _, row in pairs}))
+        if rank >= fraction + steering or any(teaches(row) for _, row in pairs):
             teaching += pairs
             continue
         split: Split = "test" if rank < fraction else "dev"
         for case, row in pairs:
             if case.method == "llm":
-                message = f"case {case.id} is of a {unit.split()[0]} that is held out, and a machine corrected it"
+                of = "speaker" if names else "recording"
+                message = f"case {case.id} is of a {of} that is held out, and a machine corrected it"
                 problems.append(Problem(path=row.path, reason="held_out_case", message=message))
             else:
                 held.append(row.model_copy(update={"split": split, "domain": "corrected"}))
     return teaching, held, problems
+
+
+def _voice_and_tape(row: Utterance) -> list[Key]:
+    keys = [("recording", row.recording), ("speaker", speaker_key(row.speaker))]
+    return [key for key in keys if key[1]]
 
 
 def _rank(unit: str) -> float:
