@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
 from mondegreen.loop.alpha_ledger import open_ledger
+from mondegreen.loop.evaluation_data import read_evaluation_data
 from mondegreen.loop.validator import ModelValidator, ValidationConfig
 from mondegreen.speech.transcriber import Transcription
 from tests.scoring.verdict_corpus import WORDS, corpus, hyps, params, verdict_on
@@ -172,6 +173,32 @@ def test_data_may_be_a_csv_whose_paths_are_relative_to_it(tmp_path: Path) -> Non
     assert result.passed and result.verdict.speakers == 40 and result.verdict.unit == "speaker"
     assert Path(heard[0]) == folder / "0.wav"
     assert validate(model, evaluation_data=str(folder / "test.csv")).verdict.look == result.verdict.look
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"recording": "call {}"}, {"recording_id": "call {}"}, {"source": "call {}; cut by hand"},
+        {"recording": "call {}", "source": "a corpus"}, {"recording": "", "source": "call {}"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_pieces_of_few_calls_are_few_recordings_whatever_names_the_call(names: dict[str, str], suffix: str) -> None:
+    rows = [
+        {"path": f"{number}.wav", "text": " ".join(WORDS)}
+        | {key: name.format(number % 3) for key, name in names.items()}
+        for number in range(24)
+    ]
+    table = Path("set" + suffix)
+    if suffix == ".csv":
+        table.write_text("\n".join(",".join(line) for line in (rows[0], *(row.values() for row in rows))) + "\n")
+        for row in rows:
+            Path(row["path"]).write_bytes(row["path"].encode())
+    else:
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len({row.recording for row in read_evaluation_data(table, "target")}) == 3
+    result = validate(says(1), evaluation_data=table)
+    assert result.outcome == "inconclusive" and result.verdict.unit == "recording"
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,15 @@ def test_a_line_with_both_sides_is_the_one_that_is_asked_for(tmp_path: Path, row
     )
 
 
+@pytest.mark.parametrize("key", ["id", "path", "audio_filepath"])
+@pytest.mark.parametrize("name", ["recording", "recording_id"])
+def test_a_line_may_name_the_call_that_it_is_a_piece_of(tmp_path: Path, name: str, key: str) -> None:
+    rows = [{key: f"u{number}", name: 7, "text": "one", "pred_text": "one"} for number in range(2)]
+    path = written(tmp_path, "pieces.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    notices: list[Notice] = []
+    assert [line.recording for line in read_references(path, notices=notices).lines] == ["7", "7"] and not notices
+
+
 def test_a_row_with_both_sides_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
     text = "id,reference,Hypothesis\na,hello world,hello word\nb,bye,\n"
     path = written(tmp_path, "both.csv", text)

@@ -71,6 +71,25 @@ def test_source_up_to_the_semicolon_is_the_recording(tmp_path: Path) -> None:
     assert discover(tmp_path)[0].recording == "tape 7"
 
 
+def test_the_column_recording_names_the_recording_and_what_it_leaves_open_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"clean/{name}.wav" for name in "abcd"), "retention/a.wav", "retention/b.wav", "replay/c.wav")
+    table = "path,text,recording_id,source\n"
+    rows = (
+        "clean/a.wav,Hi,call 7,\nclean/b.wav,Ho,call 7,a corpus; 8 kHz\nclean/c.wav,Ha,,tape 7; cut\nclean/d.wav,He,,\n"
+    )
+    (tmp_path / "references.csv").write_text(table + rows)
+    (tmp_path / "retention/references.csv").write_text(table + "a.wav,Hi,1,a synthesiser\nb.wav,Ho,1,a synthesiser\n")
+    (tmp_path / "replay/references.csv").write_text(table + "c.wav,Hi,1,a synthesiser\n")
+    notices: list[Notice] = []
+    found = {item.path.relative_to(tmp_path).as_posix(): item.recording for item in discover(tmp_path, notices)}
+    assert [found[f"clean/{name}.wav"] for name in "abcd"] == ["call 7", "call 7", "tape 7", "d"]
+    assert [found[f"retention/{name}.wav"] for name in "ab"] == ["retention/1", "retention/1"]
+    assert found["replay/c.wav"] == "replay/1"  # of another corpus: no call of data/audio
+    said = [str(notice) for notice in notices if notice.file == str(tmp_path / "references.csv")]
+    assert any("field recording: it is empty in 1 of 4 rows: lines 5" in line for line in said)
+    assert any("field source: in 1 of 4 rows it names another recording" in line for line in said)
+
+
 def test_one_source_for_all_of_retention_is_not_one_recording(tmp_path: Path) -> None:
     touch(tmp_path, "retention/a.flac", "retention/b.flac")
     (tmp_path / "retention/references.csv").write_text(

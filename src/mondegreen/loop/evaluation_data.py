@@ -56,8 +56,8 @@ def read_evaluation_data(data: EvaluationData, domain: Domain) -> list[Utterance
     counted as such.
 
     Args:
-        data: the path of a CSV (columns path and text; optional speaker, condition, source) or of JSON lines with such
-            fields, paths relative to it; or dicts, tuples or utterances.
+        data: the path of a CSV (columns path and text; optional speaker, condition, recording or source) or of JSON
+            lines with such fields, paths relative to it; or dicts, tuples or utterances.
         domain: "target" for the test set, "retention" for what the model must not forget.
 
     Raises:
@@ -120,7 +120,7 @@ def _fields(row: Any, where: str) -> dict[str, Any]:
         "path": Path(path),
         "condition": _word(row, "condition") or "all",
         "speaker": _word(row, "speaker"),
-        "recording": _word(row, "recording") or str(path),
+        "recording": _word(row, "recording") or _word(row, "source").split(";")[0].strip() or str(path),
         "reference": reference or "",
         "reference_source": who_wrote(row),
     }
@@ -131,8 +131,9 @@ def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _word(row: Mapping[str, Any], name: str) -> str:
-    """A field as text: a speaker may be the number 0."""
-    return "" if row.get(name) is None else str(row[name])
+    """A field as text, by any name that tables know it by: a speaker may be the number 0."""
+    words = (str(row[other]).strip() for other in (name, *REFERENCE_COLUMNS[name]) if row.get(other) is not None)
+    return next((word for word in words if word), "")
 
 
 def _utterance(fields: dict[str, Any], domain: Domain) -> Utterance:

@@ -38,14 +38,23 @@ class ReferenceRow:
     path: str = ""  # of the recording, as the table writes it, with forward slashes
     speaker: str = ""
     condition: str = ""
-    source: str = ""  # the source recording, then a semicolon and whatever else is known of it
+    source: str = ""  # the source recording, where no column names it; after a semicolon whatever else is known of it
     reference_source: ReferenceSource = "human"
     fields: Mapping[str, str] = field(default_factory=dict)  # all columns
 
     @property
     def recording(self) -> str:
-        """The source recording, without what stands behind the semicolon."""
+        """The source recording: the column of that name, else the source without what stands behind the semicolon."""
+        return self.fields.get("recording", "") or self._source_recording
+
+    @property
+    def _source_recording(self) -> str:
         return self.source.split(";")[0].strip()
+
+    @property
+    def has_two_recordings(self) -> bool:
+        """Whether the columns recording and source name different ones."""
+        return bool(self._source_recording) and self._source_recording != self.recording
 
 
 def read_table(
@@ -121,9 +130,23 @@ def _doubts(
         message = f"field speaker: it is empty in {len(blank)} of {len(rows)} rows: lines {some(blank)}; "
         message += "what they say may judge a model that has learnt from the same person"
         tell(Notice("no_speaker", message, str(path), blank[0]), notices)
+    if "recording" in table.columns:
+        for code, message, line in _odd_recordings(rows):
+            tell(Notice(code, message, str(path), line), notices)
     for code, message, name in odd_speakers(row.speaker for row in rows):
         line = next(row.line for row in rows if row.speaker == name)
         tell(Notice(code, f"field speaker: {message}", str(path), line), notices)
+
+
+def _odd_recordings(rows: Sequence[ReferenceRow]) -> Iterator[tuple[str, str, int]]:
+    """What the column recording leaves open: a code, a message and the first line; nothing goes by it in silence."""
+    if unnamed := [row.line for row in rows if not row.recording]:
+        message = f"field recording: it is empty in {len(unnamed)} of {len(rows)} rows: lines {some(unnamed)}; "
+        message += "each counts as a recording of its own, whatever it is a piece of"
+        yield "recording_not_named", message, unnamed[0]
+    if both := [row.line for row in rows if row.has_two_recordings]:
+        message = f"field source: in {len(both)} of {len(rows)} rows it names another recording than the column "
+        yield "source_overruled", f"{message}recording, which counts: lines {some(both)}", both[0]
 
 
 def odd_speakers(speakers: Iterable[str]) -> Iterator[tuple[str, str, str]]:

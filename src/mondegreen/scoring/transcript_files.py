@@ -169,7 +169,7 @@ def _table(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
             "text": row.text,
             "heard": row.fields.get("hypothesis"),
             "path": (path.parent / row.path).as_posix() if row.path else "",
-            "recording": row.fields.get("recording") or row.recording,
+            "recording": row.recording,
             "reference_source": row.reference_source,
         }
         yield _checked(path, row.line, {**fields, **known})
@@ -208,9 +208,10 @@ def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
 
 
 def _by_our_names(row: dict[str, Any]) -> dict[str, Any]:
-    """A line with what it lacks of path and speaker, where it has that under a name that tables know it by."""
+    """A line with what it lacks of path, speaker and recording, where it has that under a name that tables know."""
     row = dict(row)
-    for ours in ("speaker",) if row.get("id") is not None or "audio_filepath" in row else ("path", "speaker"):
+    has_key = row.get("id") is not None or "audio_filepath" in row
+    for ours in ("speaker", "recording") if has_key else ("path", "speaker", "recording"):
         if ours not in row and (name := next((name for name in REFERENCE_COLUMNS[ours] if name in row), "")):
             row[ours] = row.pop(name)
     return row
@@ -239,7 +240,7 @@ def _nemo(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
         "speaker": row.get("speaker") or "",
         "key": f"{written} {offset}" if offset else written,
         "path": "" if offset else (path.parent / written).as_posix(),
-        "recording": written if offset else "",
+        "recording": row.get("recording") or (written if offset else ""),
     }
 
 

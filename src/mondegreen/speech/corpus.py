@@ -182,8 +182,8 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], c
         # A noisy copy often has the name of its original: without a source the name tells what belongs together.
         recording = "/".join((*folders[1:], name.stem))
         if domain != "target":  # one source, a synthesiser or a corpus, often stands for all of it
-            recording = f"{domain}/{recording}"
-        elif row.source:
+            recording = f"{domain}/{row.fields.get('recording') or recording}"
+        elif row.recording:
             recording = row.recording
         condition = folders[0] if folders else row.condition or "all"
         split = _fixed_split(table, row, domain)
