@@ -271,6 +271,30 @@ def test_a_quote_that_swallows_rows_is_said(tmp_path: Path) -> None:
     assert len(found) == 1 and notices[0].code == "rows_in_a_cell" and notices[0].line == 2
 
 
+def test_a_row_that_is_not_csv_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = 'id,text\r\n1,"a" b\r\n2,"b\r\nb"\r\n3,"c\r\n4,d\r\n'
+    path.write_bytes(f"sep=,\r\n{rows}".encode())
+    found = [(row.line, bool(row.problem), row.cells.get("text")) for row in open_table(path, REFERENCE_COLUMNS)]
+    assert found == [(3, True, None), (4, False, "b\r\nb"), (6, True, None), (7, False, "d")]
+    with pytest.raises(UsageError, match=r"a\.csv:3: .*not CSV.* \(and 1 more rows like that: lines 6\)"):
+        read_table(path, ("id",))
+    for header in ('id,"text\n', '"id" x,text\n'):
+        path.write_text(header + rows)
+        with pytest.raises(UsageError, match=r"a\.csv:1: field the whole line: this is not CSV") as caught:
+            open_table(path, REFERENCE_COLUMNS)
+        assert "double quotes" in caught.value.next_step
+
+
+def test_a_last_row_that_is_short_and_ends_without_a_line_break_is_doubted(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    for end, doubted in (("", True), ("\n", False)):
+        notices.clear()
+        assert rows(tmp_path / "a.csv", f"id,text,speaker\n1,a\n2,b,x\n3,he{end}", notices)[-1] == (4, "3", "he")
+        assert [("ends within the last one" in notice.message) for notice in notices] == [doubted, False]
+        assert "2 rows have fewer fields than columns" in notices[0].message
+
+
 def test_every_wrong_row_is_counted_and_two_names_of_one_column_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"a\.csv:2: field text: .*more fields.* \(and 2 more rows .* lines 3, 5\)"):
         rows(tmp_path / "a.csv", "id,text\n1,a,b\n,c\n3,d\n3,e\n")

@@ -24,12 +24,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mondegreen.code_pages import readings
 from mondegreen.errors import UsageError
 from mondegreen.ideographs import NAMES as ENCODINGS
 from mondegreen.ideographs import unescaped
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 # Our names of columns, and how others call them (NeMo, Common Voice, Hugging Face, Kaldi, DeepSpeech, spreadsheets).
 # Upper case, blanks, hyphens and underscores make no difference.
@@ -68,6 +71,7 @@ _SPOILT = re.compile(r"#(NAME\?|REF!|VALUE!|N/A|DIV/0!|NUM!|NULL!|#+)")  # what 
 _LONGEST = 16 << 20  # characters of a cell
 _EXAMPLES = 5  # of one notice
 QUOTE = 'Put texts that hold a separator or a quote in double quotes, quotes in them twice: "Yes, ""please""."'
+_NAMES = "Write the names of the columns without quotes, or each wholly in double quotes."
 _SAVE = "Save the file as UTF-8."
 logger = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class DelimitedRow(NamedTuple):
     cells: dict[str, str]  # as written, by our name of the column, or the table's own where we have none
     missing: tuple[str, ...] = ()  # the columns at its end for which it has no cell; "" in `cells`
     problem: str = ""  # why it cannot be read; `cells` is then empty
+    cut: bool = False  # the file ends within it: cells are missing, and no line break says that it was written whole
 
 
 def tell(notice: Notice, notices: list[Notice] | None) -> None:
@@ -106,6 +111,16 @@ def wrong(path: Path, line: int, problem: str, next_step: str, column: str = "")
     """An error that names file, line and, where it is in one, the column."""
     place = f"field {column}: " if column else ""
     return UsageError(f"{path}:{line}: {place}{problem}.", next_step)
+
+
+def tell_short(path: Path, rows: Sequence[DelimitedRow], notices: list[Notice] | None) -> None:
+    """Says which rows are taken although they have fewer fields than the table has columns: those given."""
+    if rows:
+        lines = [row.line for row in rows]
+        message = f"{len(lines)} rows have fewer fields than columns; the missing ones are empty: lines {some(lines)}"
+        if rows[-1].cut:
+            message += "; the file ends within the last one, without a line break: see whether it is whole"
+        tell(Notice("short_rows", message, str(path), lines[0]), notices)
 
 
 def some(items: Sequence[object]) -> str:
@@ -221,22 +236,46 @@ class Table:
             csv.field_size_limit(before)
 
     def _records(self) -> Iterator[DelimitedRow]:
+        """A row that is not CSV takes no other with it: reading goes on in the line behind that in which it begins."""
         stream = io.StringIO(self._text, newline="")
-        reader = csv.reader(
+        first, reader, header = self._first, self._reader(stream), True
+        while True:
+            place, line = stream.tell(), first + reader.line_num
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield DelimitedRow(line, {}, problem=f"this is not CSV: {error}")
+                stream.seek(place)
+                stream.readline()
+                first, reader, header = line + 1, self._reader(stream), False
+                continue
+            if cells is None:
+                return
+            if not header and any(cell.strip() for cell in cells):
+                self._swallowed(line, cells)
+                row = self._record(line, cells)
+                at_end = stream.tell() == len(self._text) and self._text[-1] not in "\r\n"
+                yield row._replace(cut=at_end and bool(row.missing))
+            header = False
+
+    def _reader(self, stream: io.StringIO) -> "Reader":
+        return csv.reader(
             stream,
             strict=True,
             delimiter=self.separator,
             quoting=csv.QUOTE_NONE if self._literal else csv.QUOTE_MINIMAL,
         )
-        start = self._first
+
+    def check_header(self) -> None:
+        """Raises UsageError where a quote in the header is not closed, or closes before its column ends: what is a
+        name and what a row nobody can tell then."""
+        before = csv.field_size_limit(_LONGEST)
         try:
-            for number, cells in enumerate(reader):
-                if number and any(cell.strip() for cell in cells):
-                    self._swallowed(start, cells)
-                    yield self._record(start, cells)
-                start = self._first + reader.line_num
+            next(self._reader(io.StringIO(self._text, newline="")), None)
         except csv.Error as error:
-            yield DelimitedRow(start, {}, problem=f"this is not CSV: {error}")
+            raise wrong(self.path, self._first, f"this is not CSV: {error}", _NAMES, "the whole line") from None
+        finally:
+            csv.field_size_limit(before)
 
     def _record(self, line: int, cells: list[str]) -> DelimitedRow:
         while len(cells) > len(self.columns) and not cells[-1].strip():
@@ -314,6 +353,7 @@ def open_table(path: Path, known: Mapping[str, Sequence[str]], notices: list[Not
     table.notices = notices
     if separator == "\t":
         table.take_quotes_literally()
+    table.check_header()
     return table
 
 

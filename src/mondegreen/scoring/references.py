@@ -13,7 +13,18 @@ from types import MappingProxyType
 from typing import Any
 from unicodedata import normalize
 
-from mondegreen.delimited import QUOTE, REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table, some, tell, wrong
+from mondegreen.delimited import (
+    QUOTE,
+    REFERENCE_COLUMNS,
+    DelimitedRow,
+    Notice,
+    Table,
+    open_table,
+    some,
+    tell,
+    tell_short,
+    wrong,
+)
 from mondegreen.records import ReferenceSource
 from mondegreen.scoring.recording_names import RecordingNames, near_file
 
@@ -81,7 +92,7 @@ def read_table(
         if column not in table.columns:
             problem = f"there is no such column but {some(table.columns)}"
             raise wrong(path, 1, problem, _HEADER, column)
-    rows, bad, lines, short = list[ReferenceRow](), list[tuple[int, str, str]](), dict[str, int](), list[int]()
+    rows, bad, lines, short = list[ReferenceRow](), list[tuple[int, str, str]](), dict[str, int](), list[DelimitedRow]()
     for record in table:
         name, problem = _problem(record, key, table)
         row = None if problem else _row(record, table, key)
@@ -93,12 +104,13 @@ def read_table(
         lines[row.key] = row.line
         rows.append(row)
         if record.missing:
-            short.append(record.line)
+            short.append(record)
     if bad:
         line, name, problem = bad[0]
         others = f" (and {len(bad) - 1} more rows like that: lines {some([n for n, _, _ in bad[1:]])})"
         raise wrong(path, line, problem + (others if len(bad) > 1 else ""), QUOTE, name)
-    _doubts(path, table, key, rows, short, notices)
+    tell_short(path, short, notices)
+    _doubts(path, table, key, rows, notices)
     return rows
 
 
@@ -113,13 +125,8 @@ def _problem(record: DelimitedRow, key: str, table: Table) -> tuple[str, str]:
     return "", ""
 
 
-def _doubts(
-    path: Path, table: Table, key: str, rows: Sequence[ReferenceRow], short: Sequence[int], notices: list[Notice] | None
-) -> None:
+def _doubts(path: Path, table: Table, key: str, rows: Sequence[ReferenceRow], notices: list[Notice] | None) -> None:
     """Says what may be wrong with rows that are taken."""
-    if short:
-        message = f"{len(short)} rows have fewer fields than columns; the missing ones are empty: lines {some(short)}"
-        tell(Notice("short_rows", message, str(path), short[0]), notices)
     if rewritten := [row for row in rows if _REWRITTEN.fullmatch(row.key)]:
         message = (
             f"{len(rewritten)} look like numbers that a spreadsheet rewrote: {some([row.key for row in rewritten])}"
