@@ -84,6 +84,14 @@ def _nearest(path: Path) -> Path:
     return next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there; raises UsageError where nobody may look, or no disk can hold such a name."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name and permissions.") from None
+
+
 def read_json(path: Path, kind: type[Record]) -> Record:
     """Reads one record; raises UsageError naming the file and the field."""
     return _parse(path, path_text(path, _REPRO), kind, where=str(path))

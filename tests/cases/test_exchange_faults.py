@@ -11,6 +11,7 @@ import pytest
 
 from mondegreen.cases import writing
 from mondegreen.cases.exchange import export_cases, import_cases
+from mondegreen.cases.formats import read_cases
 from mondegreen.cases.store import DataManager
 from mondegreen.errors import CaseError, UsageError
 from tests.cases.snapshot_project import add_case, record, tree
@@ -186,6 +187,21 @@ def test_formats_and_files_that_are_not_there_are_named(store: DataManager, fold
         export_cases(store, folder / "cases.csv", file_format="xml")
     with pytest.raises(UsageError, match="does not exist"):
         import_cases(store, folder / "cases.csv")
+
+
+def test_a_file_that_cannot_be_opened_or_whose_name_no_disk_can_hold_is_named(store: DataManager, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"in cannot be read: Is a directory(.|\n)*Check its name"):
+        list(read_cases(folder, "jsonl", None))
+    for suffix in ("csv", "jsonl", "json"):
+        with pytest.raises(UsageError, match="cannot be read: File name too long"):
+            import_cases(store, folder / f"{'x' * 300}.{suffix}")
+
+
+def test_a_wrong_quote_hides_no_other_problem(store: DataManager, folder: Path) -> None:
+    rows = 'good.wav,heard,"said" so,\ngone.wav,heard,said,\ngood.wav,heard,"said,\n'
+    said = refusal(store, folder / "cases.csv", HEADER + rows)
+    assert [line.split(":")[0].strip() for line in said.split("\n")[1:-1]] == ["line 2", "line 3", "line 4"]
+    assert "not CSV" in refusal(store, folder / "cases.csv", HEADER.replace(",", ',"', 1) + rows)
 
 
 def test_an_import_that_is_killed_half_way_leaves_no_case(store: DataManager, folder: Path) -> None:

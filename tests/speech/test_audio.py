@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import tracemalloc
 from functools import cache
@@ -156,6 +157,26 @@ def test_every_refusal_names_the_file_and_a_reason(tmp_path: Path) -> None:
         with pytest.raises(AudioError) as caught:
             load_audio(path)
         assert caught.value.reason == reason and str(path) in str(caught.value)
+
+
+def test_a_path_that_nobody_may_look_at_or_no_disk_can_hold_is_unreadable(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    user = os.geteuid()
+    locked.chmod(0)
+    names = [locked / "a.wav", tmp_path / f"{'x' * 300}.wav"]
+    try:
+        os.seteuid(user or 65534)  # permissions stop nobody who is root
+        for path in [*names, *(Path(f"{name}#1") for name in names)]:
+            for ask in (load_audio, duration_of):
+                with pytest.raises(
+                    AudioError, match=r"cannot be read: (Permission denied|File name too long)"
+                ) as caught:
+                    ask(path)
+                assert caught.value.reason == "unreadable" and "name and permissions" in caught.value.next_step
+    finally:
+        os.seteuid(user)
+        locked.chmod(0o700)
 
 
 def test_25_ms_is_long_enough() -> None:

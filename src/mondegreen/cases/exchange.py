@@ -26,7 +26,7 @@ from mondegreen.cases.store import DataManager
 from mondegreen.db import batched, reading, transaction
 from mondegreen.delimited import Notice
 from mondegreen.errors import CaseError, UsageError
-from mondegreen.files import write_bytes
+from mondegreen.files import is_there, write_bytes
 from mondegreen.progress import Advance
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
@@ -168,7 +168,7 @@ def import_cases(
         CaseError: the disk is full, or the database refuses. Nothing was imported.
     """
     kind = format_of(path, file_format)
-    if not path.is_file():
+    if not (is_there(path) and path.is_file()):
         raise UsageError(f"{path} does not exist.", "Check the name of the file to import.")
     notices: list[Notice] = []
     folder = AudioFolder(path.parent, of_another_disk=kind == "label-studio")

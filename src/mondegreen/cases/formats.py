@@ -108,7 +108,11 @@ def read_cases(
 
 
 def _read_jsonl(path: Path) -> Iterator[CaseInFile]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as stream:
+    try:
+        stream = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Check its name and permissions.") from None
+    with stream:
         for number, line in enumerate(iter(lambda: stream.readline(_LONGEST), ""), 1):
             if line.strip():
                 yield parsed(f"line {number}", partial(_loaded, line), "this is not JSON: ")

@@ -188,9 +188,9 @@ def _opened(source: AudioSource, warn: Warn | None) -> Iterator[Recording]:
     name = str(source if path else getattr(source, "name", "the audio stream"))
     if channel == 0:
         raise AudioError(f"{name}: channels are counted from 1.", "Name #1 or a later one.", "no_channel")
-    if path and path.exists() and not path.is_file():
-        raise AudioError(f"{name} is not a file.", "Give an audio file.", "unreadable")
     try:
+        if path and path.exists() and not path.is_file():  # a pipe would be waited for
+            raise AudioError(f"{name} is not a file.", "Give an audio file.", "unreadable")
         # Copying an upload to memory makes it seekable.
         with path.open("rb") if path else io.BytesIO(source.read()) as stream:  # type: ignore[union-attr]
             if not stream.read(1):
@@ -199,7 +199,8 @@ def _opened(source: AudioSource, warn: Warn | None) -> Iterator[Recording]:
     except FileNotFoundError:
         raise AudioError(f"{name} does not exist.", "Check the path.", "missing") from None
     except OSError as error:
-        raise AudioError(f"{name} cannot be read: {error.strerror}.", "Check its permissions.", "unreadable") from None
+        problem = f"{name} cannot be read: {error.strerror}."
+        raise AudioError(problem, "Check its name and permissions.", "unreadable") from None
 
 
 def _resampled(recording: Recording, max_duration: Seconds | None, max_missing_share: float) -> Iterator[Waveform]:
