@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from mondegreen.intake.entries import CorpusFormat, ImportReport, SourceCorpus
+from mondegreen.intake.importing import import_corpus
+from mondegreen.scoring.references import ReferenceRow, read_table
+
 RATE = 8000
 
 
@@ -31,3 +35,25 @@ def kaldi(folder: Path, **files: str) -> Path:
     for name, text in files.items():
         (folder / ("wav.scp" if name == "wav" else name)).write_text(text, encoding="utf-8")
     return folder
+
+
+def taken(
+    kind: CorpusFormat,
+    source: str | Path,
+    into: str = "data",
+    *,
+    audio: Path | None = None,
+    columns: Any = None,
+    **more: Any,
+) -> tuple[ImportReport, dict[str, ReferenceRow]]:
+    """Imports a corpus whose every row is accounted for, and gives its rows in references.csv by their paths."""
+    corpus = SourceCorpus(Path(source), audio, columns or {})
+    report = import_corpus(kind, corpus, Path(into), **more)
+    rows = {row.path: row for row in read_table(Path(into, "references.csv"))}
+    left = sum(reason.count for reason in report.left_out.values())
+    assert report.rows == report.taken + report.there_already + left
+    return report, rows
+
+
+def samples(path: str) -> np.ndarray:
+    return np.asarray(soundfile.read(path, dtype="int16")[0])

@@ -13,33 +13,17 @@ from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
 from mondegreen.errors import UsageError
-from mondegreen.intake.entries import CorpusFormat, ImportReport, SourceCorpus
+from mondegreen.intake.entries import CorpusFormat, SourceCorpus
 from mondegreen.intake.importing import import_corpus
-from mondegreen.scoring.references import ReferenceRow, read_table
+from mondegreen.scoring.references import read_table
 from mondegreen.speech.corpus import discover
-from tests.intake.corpora import RATE, kaldi, manifest, tone
+from tests.intake.corpora import RATE, kaldi, manifest, samples, taken, tone
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def taken(
-    kind: CorpusFormat, source: str | Path, into: str = "data", **more: object
-) -> tuple[ImportReport, dict[str, ReferenceRow]]:
-    audio = more.pop("audio", None)
-    corpus = SourceCorpus(Path(source), Path(str(audio)) if audio else None, more.pop("columns", {}))  # type: ignore[arg-type]
-    report = import_corpus(kind, corpus, Path(into), **more)  # type: ignore[arg-type]
-    rows = {row.path: row for row in read_table(Path(into, "references.csv"))}
-    left = sum(reason.count for reason in report.left_out.values())
-    assert report.rows == report.taken + report.there_already + left
-    return report, rows
-
-
-def samples(path: str) -> np.ndarray:
-    return np.asarray(soundfile.read(path, dtype="int16")[0])
 
 
 def test_a_nemo_manifest_keeps_whole_files_and_cuts_segments_at_the_sample() -> None:

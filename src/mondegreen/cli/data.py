@@ -44,7 +44,8 @@ def import_(
     """Take in a corpus: recordings are copied (or linked, or cut), references.csv gets their rows.
 
     What is there already stays as it is; a second run goes on where a killed one was. Exit code 0 when every row of the
-    source is in the folder now, 1 when some were left out (the answer names them), 2 when the source cannot be read.
+    source is in the folder now, 1 when some were left out (the answer names them) or the disk is full, 2 when the
+    source cannot be read or the folder cannot be written into.
     """
     from typing import get_args
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice
+from mondegreen.errors import UsageError
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.speech.corpus import look_through
 
@@ -78,7 +79,7 @@ class SourceCorpus:
 
     @property
     def places(self) -> list[Path]:
-        """Folders in which a recording may lie, the likeliest first."""
+        """Folders in which a recording may lie, the likeliest first; `find` looks into others between them."""
         return [*([self.audio] if self.audio else []), self.folder]
 
     def find(self, written: str, near: Path | None = None) -> Path | None:
@@ -87,10 +88,13 @@ class SourceCorpus:
         Where none of these is it, a path may be relative to the working directory.
 
         Args:
-            near: the folder that the path is relative to, if not one of the places.
+            near: the folder that the path is relative to, if not one of the places. It goes behind `audio`, which may
+                have the same folders as the source (those of splits).
         """
         path = Path(written.removeprefix("file://"))
-        for place in [*([near] if near else []), *self.places]:
+        *first, folder = self.places
+        mirrored = [place / near.relative_to(folder) for place in first if near and near.is_relative_to(folder)]
+        for place in [*mirrored, *first, *([near] if near else []), folder]:
             if os.path.isfile(place / path):  # noqa: PTH113 - Path.is_file raises on names that no disk can hold
                 return place / path
         for place in self.places:
@@ -115,6 +119,12 @@ class SourceCorpus:
             if audio.is_relative_to(place):
                 return audio.relative_to(place).with_suffix("").as_posix()
         return Path(*audio.absolute().parts[1:]).with_suffix("").as_posix()
+
+
+def from_zero(where: str) -> UsageError:
+    """A channel 0: whoever counts so means the second by 1, which nobody could tell from the other rows."""
+    problem = f"{where}: field channel: it is 0, and channels are counted from 1: 1 would be another than is meant."
+    return UsageError(problem, "Write 1 for the first channel and 2 for the second in every row, or A and B.")
 
 
 def safe_name(name: str) -> str:

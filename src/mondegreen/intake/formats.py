@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.delimited import decoded
-from mondegreen.errors import UsageError
-from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, from_zero
 from mondegreen.scoring.transcript_files import is_span, read_lines
+from mondegreen.speech.audio import channels_of
 
 _IGNORED, _GAP = "ignore_time_segment_in_scoring", "inter_segment_gap"  # sclite's text and speaker of such segments
 
@@ -140,8 +141,18 @@ def read_stm(corpus: SourceCorpus) -> Iterator[EntryRow]:
             times = (f"{round(1000 * float(time)):08d}" for time in (start, end))
             name = "-".join([line.recording, channel, *times, *speaker])
             chosen = {"a": 0, "b": 1, "1": 0, "2": 1}.get(channel.lower())
+            if channel == "0" and _several(audio):
+                raise from_zero(where)
             spoken = line.text, line.speaker, line.recording
             yield Entry(where, name.replace("/", "_"), audio, *spoken, float(start), float(end), chosen)
+
+
+def _several(audio: Path) -> bool:
+    """Whether it has several channels; of what cannot be read `importing.cut` says why."""
+    try:
+        return channels_of(audio) > 1
+    except AudioError:
+        return False
 
 
 def missing(where: str, written: str) -> Left:

@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy.typing as npt
 import soundfile
 
 from mondegreen.config import Seconds
-from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import write_text
+from mondegreen.delimited import Notice, tell
+from mondegreen.errors import AudioError, MondegreenError, UsageError
+from mondegreen.files import check_folder, is_there, write_text
 from mondegreen.intake.entries import (
     EXAMPLES,
     CorpusFormat,
@@ -53,6 +55,8 @@ READERS: Mapping[CorpusFormat, Callable[[SourceCorpus], Iterator[EntryRow]]] = {
 Way = Literal["copied", "linked", "cut"]
 TrackRows = Callable[[Sequence[EntryRow]], Iterable[EntryRow]]
 _SLACK: Seconds = 0.05  # by which a segment may end after its recording: tables round
+# What a reader says of a table of another form than the one that is written.
+_FORM = frozenset({"encoding", "encoding_assumed", "separator", "columns_read_as", "nul"})
 _LOSSLESS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
 # How samples are read so that writing them again gives the same ones; anything else decodes to 16 bit.
 _EXACT = {"PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "float64"}
@@ -78,17 +82,19 @@ def import_corpus(
         track: wraps the rows, for a progress bar.
 
     Raises:
-        UsageError: the source as a whole cannot be read, or holds no utterance.
+        UsageError: the source as a whole cannot be read, or holds no utterance; or `into` cannot be written into.
+        MondegreenError: the disk is full.
     """
-    if not corpus.source.exists():
+    if not is_there(corpus.source):
         raise UsageError(f"{corpus.source} does not exist.", "Correct its name.")
-    if corpus.audio and not corpus.audio.is_dir():
+    if corpus.audio and not (is_there(corpus.audio) and corpus.audio.is_dir()):
         raise UsageError(f"--audio {corpus.audio} is no folder.", "Name the folder in which the recordings lie.")
     condition = condition or corpus.source.resolve().stem
     rows = list(READERS[kind](corpus))
     if not rows:
         raise UsageError(f"{corpus.source} holds no utterance.", "Name the manifest, table or folder that has them.")
-    return _report(kind, corpus, into, condition, rows, take(rows, into, condition, link=link, track=track))
+    done = take(rows, into, condition, link=link, track=track, notices=corpus.notices)
+    return _report(kind, corpus, into, condition, rows, done)
 
 
 def _report(
@@ -159,7 +165,15 @@ class Taken:
     ways: dict[str, Way] = field(default_factory=dict)  # of the new ones
 
 
-def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, track: TrackRows = iter) -> Taken:
+def take(
+    rows: Sequence[EntryRow],
+    into: Path,
+    condition: str,
+    *,
+    link: bool,
+    track: TrackRows = iter,
+    notices: list[Notice] | None = None,
+) -> Taken:
     """Copies, links or cuts every recording to into/audio/condition and adds its row to into/references.csv.
 
     Args:
@@ -168,14 +182,16 @@ def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, tr
         condition: the folder's name.
         link: whole recordings become symbolic links; segments are cut all the same.
         track: wraps the rows, for a progress bar.
+        notices: what is said of the table that is there, and of its new form, is appended; logged when None.
 
     Raises:
-        UsageError: references.csv is there and cannot be read.
-        OSError: the disk is full.
+        UsageError: references.csv is there and cannot be read; the folder cannot be written into.
+        MondegreenError: the disk is full.
     """
-    into.mkdir(parents=True, exist_ok=True)
+    table, said = into / "references.csv", list[Notice]()
+    check_folder(into)
     with _alone(into):
-        header, rows_there = _table(into / "references.csv")
+        header, rows_there = _table(table, said)
         known, done = _by_recording(rows_there, into), Taken()
         for row in track(rows):
             left = row if isinstance(row, Left) else _place(row, into, condition, link, known, done)
@@ -185,14 +201,21 @@ def take(rows: Sequence[EntryRow], into: Path, condition: str, *, link: bool, tr
             new = [_row(path, entry, condition) for path, entry in done.new.items()]
             # A column that stays empty would say that nobody wrote down what nobody knows.
             columns = dict.fromkeys([*header, *(name for row in new for name in row if row[name])])
-            _write(into / "references.csv", list(columns), [*rows_there, *new])
+            _write(table, list(columns), [*rows_there, *new])
+            if _FORM.intersection(notice.code for notice in said):
+                message = f"it was rewritten with the new rows: UTF-8, commas, columns {','.join(columns)}"
+                said.append(Notice("rewritten", message, str(table)))
+    for notice in said:
+        tell(notice, notices)
     return done
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One import at a time: the table is read first and written last."""
-    handle = os.open(folder, os.O_RDONLY)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -200,11 +223,27 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of references.csv and its rows."""
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What keeps a file or folder from being written is an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritten(path, error) from None
+
+
+def _unwritten(path: Path, error: OSError) -> MondegreenError:
+    problem = f"{path} cannot be written: {error.strerror or error}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MondegreenError(problem, "Make room and import again: what is there already stays, the rest follows.")
+    return UsageError(problem, "Check the folder and its permissions, or name another one.")
+
+
+def _table(path: Path, said: list[Notice]) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns of references.csv and its rows; what its reader says is appended."""
     if not path.is_file():
         return ["path", "text"], []
-    rows = [{**row.fields, "path": row.path} for row in read_table(path, notices=[])]
+    rows = [{**row.fields, "path": row.path} for row in read_table(path, notices=said)]
     return list(dict.fromkeys(["path", "text", *(rows[0] if rows else ())])), rows
 
 
@@ -241,9 +280,7 @@ def _place(
     except AudioError as error:
         return Left(entry.where, error.reason, error.problem)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return Left(entry.where, "unreadable", f"{entry.audio}: {error.strerror}")
+        return _fault(entry, target, error)
     if way is None:
         return Left(entry.where, "conflict", f"{target} is there with other content, which stays")
     if path in known:
@@ -251,6 +288,18 @@ def _place(
     else:
         done.new[path], done.ways[path] = entry, way
     return None
+
+
+def _fault(entry: Entry, target: Path, error: OSError) -> Left:
+    """Why a row is left out. Raises MondegreenError where the folder is at fault, which would be that of every row."""
+    at = Path(error.filename2 or error.filename or target)
+    half_way = error.errno == errno.EIO and bool(error.filename2)  # which of both disks is broken, nobody says
+    if at == entry.audio or half_way:
+        return Left(entry.where, "unreadable", f"{entry.audio}: {error.strerror}")
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        return Left(entry.where, "bad_name", f"{target}: {error.strerror}")
+    check_folder(target.parent)  # it names the one that is a file, or that nobody may write into
+    raise _unwritten(target, error) from None
 
 
 def _unwritable(char: str) -> bool:
@@ -267,17 +316,18 @@ def _differs(entry: Entry, condition: str, row: Mapping[str, str]) -> str:
 def _put(entry: Entry, target: Path, link: bool) -> Way | None:
     """Makes the file, or finds it made; None where another file has its name."""
     way: Way = "cut" if not entry.whole else "linked" if link else "copied"
+    content = b"" if entry.whole else cut(entry.audio, entry.start, entry.end, entry.channel)
     with _temporary(target) as part:
+        if target.exists():
+            if entry.whole:
+                return way if filecmp.cmp(entry.audio, target, shallow=False) else None
+            return way if target.is_file() and target.read_bytes() == content else None
         if way == "cut":
-            cut(entry.audio, part, entry.start, entry.end, entry.channel)
-        elif target.exists():
-            part = entry.audio
+            part.write_bytes(content)
         elif way == "linked":
             part.symlink_to(entry.audio.resolve())
         else:
             shutil.copyfile(entry.audio, part)
-        if target.exists():
-            return way if filecmp.cmp(part, target, shallow=False) else None
         if way != "linked":
             part.chmod(0o644)
         part.replace(target)
@@ -314,11 +364,12 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]])
     writer = csv.DictWriter(stream, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    with _writing(path):
+        write_text(path, stream.getvalue())
 
 
-def cut(audio: Path, target: Path, start: Seconds, end: Seconds | None, channel: int | None) -> None:
-    """Writes samples round(start * rate) to round(end * rate) of a recording as a wav.
+def cut(audio: Path, start: Seconds, end: Seconds | None, channel: int | None) -> bytes:
+    """Samples round(start * rate) to round(end * rate) of a recording, as a wav.
 
     What is stored without loss keeps its rate, its depth and its channels (or the one that is chosen), bit for bit.
     Other codecs, and files whose header is wrong, are decoded as the models hear them: 16 kHz, one channel, 16 bit.
@@ -333,31 +384,45 @@ def cut(audio: Path, target: Path, start: Seconds, end: Seconds | None, channel:
     stop = length if end is None else min(end, length)
     if stop - start < SHORTEST:
         raise AudioError(f"{audio}: a segment of {1000 * (stop - start):.1f} ms; 25 ms is the least.", "", "too_short")
-    if not _cut_exactly(audio, target, start, stop, channel):
+    exact = _cut_exactly(audio, start, stop, channel)
+    if exact is None:
         samples = _decoded(audio, channel)[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
-        soundfile.write(target, samples, SAMPLE_RATE, "PCM_16", format="WAV")
+        return _wav(samples, SAMPLE_RATE, "PCM_16")
+    return exact
 
 
-def _cut_exactly(audio: Path, target: Path, start: Seconds, stop: Seconds, channel: int | None) -> bool:
-    """Cuts without decoding to another form; False where that cannot be."""
+def _cut_exactly(audio: Path, start: Seconds, stop: Seconds, channel: int | None) -> bytes | None:
+    """Cuts without decoding to another form; None where that cannot be."""
     with audio.open("rb") as stream:  # libsndfile opens no names that are not UTF-8
         try:
             file = soundfile.SoundFile(stream)
         except soundfile.LibsndfileError:
-            return False
+            return None
         if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - duration_of(audio)) > 1e-6:
-            return False
+            return None
         if channel is not None and channel >= file.channels:
             problem = f"{audio} has no channel {channel + 1}, only {file.channels} in all."
             raise AudioError(problem, "Correct the channel.", "no_channel")
         first = round(start * file.samplerate)
-        file.seek(first)
         kind = _EXACT.get(file.subtype, "int16")
-        samples = file.read(round(stop * file.samplerate) - first, dtype=kind, always_2d=True)  # (frames, channels)
-        kept = samples if channel is None else samples[:, channel]
-        subtype = file.subtype if file.subtype in _EXACT else "PCM_16"
-        soundfile.write(target, kept, file.samplerate, subtype, format="WAV")
-    return True
+        try:
+            file.seek(first)
+            samples = file.read(round(stop * file.samplerate) - first, dtype=kind, always_2d=True)  # (frames, channels)
+        except soundfile.LibsndfileError as error:  # decoding would leave the damage out, and times behind it be wrong
+            problem = f"{audio} is damaged between {start:g} and {stop:g} s: {error.error_string}"
+            raise AudioError(problem, "Give the whole file.", "truncated") from None
+    kept = samples if channel is None else samples[:, channel]
+    return _wav(kept, file.samplerate, file.subtype if file.subtype in _EXACT else "PCM_16")
+
+
+def _wav(samples: npt.NDArray[Any], rate: int, subtype: str) -> bytes:
+    """A wav file that is the same whenever it is made: libsndfile writes the time beside the peak of floats."""
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, subtype, format="WAV")
+    if subtype in ("FLOAT", "DOUBLE"):
+        stream.seek(stream.getvalue().index(b"PEAK") + 12)  # behind its name, size and version
+        stream.write(bytes(4))
+    return stream.getvalue()
 
 
 @lru_cache(maxsize=1)  # many segments of one recording follow each other

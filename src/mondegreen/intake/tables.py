@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table
+from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, open_table, tell_short
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, safe_name
+from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, from_zero, safe_name
 from mondegreen.intake.formats import missing, numbered
 from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
 from mondegreen.speech.audio import duration_of
@@ -125,14 +125,26 @@ def _records(corpus: SourceCorpus, path: Path) -> Iterator[EntryRow]:
     if not {"path", "path" + _MAPPED} & set(table.columns):
         problem = f"{path} has no column that names the recordings, only {', '.join(table.columns)}."
         raise UsageError(problem, "Say which one does: --map COLUMN=path.")
+    short = []
     for record in table:
         where = f"{path}:{record.line}"
-        if record.problem:
-            yield Left(where, "bad_row", record.problem)
+        if problem := record.problem or _cut_off(record):
+            yield Left(where, "bad_row", problem)
             continue
+        if record.missing:
+            short.append(record)
         fields = {name.removesuffix(_MAPPED): cell.strip() for name, cell in record.cells.items()}
         fields |= {name: table.decimal(fields.get(name, "")) for name in ("start", "end", "duration")}
         yield _entry(corpus, path.parent, where, fields)
+    tell_short(path, short, corpus.notices)
+
+
+def _cut_off(record: DelimitedRow) -> str:
+    """Why what a row has cannot be trusted to be all that was written; "" when it can."""
+    if record.cut:
+        return "the file ends within this row, without a line break: see whether it was copied whole"
+    gone = [name for name in ("path", "text") if {name, name + _MAPPED} & set(record.missing)]
+    return f"field {gone[0]}: it is missing: see whether the row is whole" if gone else ""
 
 
 def _entry(
@@ -143,17 +155,22 @@ def _entry(
     Args:
         folder: what its path is relative to.
         by_duration: a duration other than the file's makes a segment; else only a start or an end does.
+
+    Raises:
+        UsageError: its channel is 0.
     """
     written, text = fields.get("path"), fields.get("text")
     if not isinstance(written, str) or not written.strip():
         return Left(where, "bad_row", "it names no recording")
     if not isinstance(text, str | None):
         return Left(where, "bad_row", "its text is no text")
-    channel = str(fields.get("channel") or "").strip().lower()
+    channel = _word(fields, "channel").lower()
     try:
         start, end, duration = (_seconds(fields.get(name)) for name in ("start", "end", "duration"))
     except ValueError:
         return Left(where, "bad_row", "start, end and duration must be numbers of seconds")
+    if channel == "0":
+        raise from_zero(where)
     if channel not in _CHANNELS:
         return Left(where, "bad_row", f"its channel is {channel!r}: 1, 2, … or A, B")
     audio = corpus.find(written.strip(), folder)
