@@ -177,6 +177,23 @@ def test_a_name_that_two_recordings_have_is_refused(store: DataManager, tmp_path
         imported(store, tmp_path / "in/t.json", [row])
 
 
+@pytest.mark.parametrize("first", ["/data/upload/3/1a2b3c4d-a.wav", "/home/ann/1/a.wav", "2/a.wav"])
+def test_two_names_that_may_mean_one_recording_are_refused(store: DataManager, tmp_path: Path, first: str) -> None:
+    record(tmp_path / "in/2/a.wav")
+    rows = [
+        {
+            "data": {"audio": audio},
+            "predictions": [{"model_version": version, "result": [area("t", "HELO")]}],
+            "annotations": [annotation(area("t", "hello"))],
+        }
+        for audio, version in ((first, "m"), ("/home/ann/3/a.wav", "n"))
+    ]
+    for tasks in (rows, rows[::-1]):
+        with pytest.raises(UsageError, match=r"task 2: the audio '.*' may be .*in/2/a\.wav, and so may '"):
+            imported(store, tmp_path / "in/t.json", tasks)
+    assert not store.find_cases().cases
+
+
 def test_a_task_without_the_models_text_is_found_by_its_recording(store: DataManager, tmp_path: Path) -> None:
     case = store.get_case(add_case(store, "one"))
     (tmp_path / "in").mkdir()

@@ -81,6 +81,37 @@ def test_a_wrong_table_of_voices_names_line_and_field(
     assert result.exit_code == 2 and f"{table}{said}" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize("rows", [["s1,Ann"], ["s1,Ann", "s2,Bob"], ["s2,Bob", "s1,Ann"]])
+def test_nobody_else_s_recording_of_the_same_name_says_whose_voice_it_is(
+    recordings: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: list[str]
+) -> None:
+    for name, path in zip(("s1", "s2"), recordings[:2], strict=True):
+        (tmp_path / name).mkdir()
+        path.rename(tmp_path / name / "1.wav")
+    table = tmp_path / "lists/calls.csv"
+    table.parent.mkdir()
+    lines = ["{}/{}/1.wav,{}".format(tmp_path, *row.split(",")) for row in rows]
+    table.write_text("\n".join(["path,speaker", *lines]))
+    added = cases("add", "s2/1.wav", "--text", "x", "--metadata", table, "--json")
+    assert added.exit_code == 0
+    assert json.loads(added.stdout)["metadata"] == ({"speaker": "Bob"} if "s2,Bob" in rows else {})
+    assert ("1 of 1 recordings have no row" in caplog.text) == ("s2,Bob" not in rows)
+
+
+def test_a_path_that_is_read_as_another_is_said_and_of_two_such_none_counts(
+    recordings: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "calls.csv"
+    table.write_text("path,speaker\n/gone/old/a.wav,Ann\n")
+    added = cases("add", recordings[0], "--text", "x", "--metadata", table, "--json")
+    assert json.loads(added.stdout)["metadata"] == {"speaker": "Ann"}
+    assert f"1 paths: /gone/old/a.wav (line 2) read as {recordings[0]}" in caplog.text
+    table.write_text("path,speaker\n/gone/old/b.wav,Ann\n/gone/new/b.wav,Bob\n")
+    added = cases("add", recordings[1], "--text", "x", "--metadata", table, "--json")
+    assert json.loads(added.stdout)["metadata"] == {}
+    assert "/gone/new/b.wav (line 3) may be b.wav, and so may /gone/old/b.wav" in caplog.text
+
+
 def test_without_a_text_the_model_transcribes_and_a_bad_file_does_not_stop_it(
     recordings: list[Path], tmp_path: Path
 ) -> None:

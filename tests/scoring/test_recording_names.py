@@ -48,6 +48,9 @@ NAMES += ("x/007.wav", "x/8.wav", "y/08.wav")
         ("0008", ""),  # which of the two?
         ("9", ""),
         ("../clean/a.wav", ""),
+        ("/srv/project/data/other/b c.wav", ""),  # this very folder's, and not there
+        ("/srv/project/data/b c.wav", ""),
+        ("/srv/project/data/Clean/B C.wav", "clean/b c.wav"),
         ("", ""),
     ],
 )
@@ -62,6 +65,57 @@ def test_whatever_is_written_means_a_recording_or_nothing(written: str) -> None:
     names = RecordingNames(Path("/srv/project/data"), NAMES)
     assert names.find(written) in ("", *NAMES)
     assert written in names.hint(written)
+
+
+@pytest.mark.parametrize(
+    ("paths", "taken"),
+    [
+        (["/m/s1/1.wav"], ["/m/s1/1.wav"]),
+        (["/m/s1/1.wav", "s2/1.wav"], ["s2/1.wav"]),
+        (["/m/s1/1.wav", "/m/S2/1.wav"], ["/m/S2/1.wav"]),
+        (["/m/s1/1.wav", "/m/data/s1/1.wav"], []),
+        (["/m/s1/1.wav", "1.wav"], []),
+        (["1", "1.wav"], []),
+        (["/m/s2/1.wav", "/n/s2/1.wav", "/m/s1/1.wav"], []),
+        (["S2/1.wav", "s2/1.wav", "1"], ["S2/1.wav", "s2/1.wav"]),  # two rows for one recording: who reads them says so
+    ],
+)
+def test_of_guesses_only_the_nearest_is_taken_and_none_of_two(paths: list[str], taken: list[str]) -> None:
+    for order in (paths, paths[::-1]):
+        meant = RecordingNames(Path("/srv/project/data"), ["s2/1.wav"]).meant(order, ())
+        assert meant.names == dict.fromkeys(taken, "s2/1.wav")
+        assert meant.contested.keys() <= set(paths) and bool(meant.contested) == (not taken)
+        assert all(why.startswith("s2/1.wav, and so may /") or "1" in why for why in meant.contested.values())
+
+
+def test_a_path_that_leads_to_another_file_is_never_guessed(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"s{number}").mkdir()
+        (tmp_path / f"s{number}/1.wav").write_bytes(bytes([number]))
+    (tmp_path / "2.wav").symlink_to("s2/1.wav")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/1.wav").write_bytes(b"\2")
+    names = RecordingNames(tmp_path / "s2", ["1.wav"])
+    assert names.find(f"{tmp_path}/s1/1.wav") == ""
+    assert names.find(f"{tmp_path}/gone/1.wav") == names.find(f"{tmp_path}/copy/1.wav") == "1.wav"
+    both = [f"{tmp_path}/{name}/1.wav" for name in ("gone", "copy")]
+    assert names.meant(both, ()).names == {both[1]: "1.wav"}  # which is the recording, and no guess
+    assert names.meant(["1.wav"], [tmp_path / "s1"]).names == {"1.wav": "1.wav"}
+
+
+def test_rows_that_may_mean_one_recording_are_named_and_none_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "references.csv"
+    path.write_text("path,text\n/m/other/007.wav,one\n/m/else/007.wav,two\n/m/x/8.wav,three\n/m/z/8.wav,four\n")
+    notices: list[Notice] = []
+    rows = match_recordings(path, RecordingNames(tmp_path, NAMES), notices)
+    assert {name: row.text for name, row in rows.items()} == {"x/8.wav": "three"}
+    (said,) = [notice.message for notice in notices if notice.code == "row_without_recording"]
+    assert (
+        "3 of 4 rows" in said and "line 2: /m/other/007.wav (it may be x/007.wav, and so may /m/else/007.wav)" in said
+    )
+    path.write_text("path,text\n/m/other/007.wav,one\n/m/else/007.wav,two\n")
+    with pytest.raises(UsageError, match=r"csv:2: field path: .*it may be x/007\.wav, and so may /m/else/007\.wav"):
+        match_recordings(path, RecordingNames(tmp_path, NAMES), [])
 
 
 def test_what_is_left_over_on_either_side_is_counted_and_named(tmp_path: Path) -> None:

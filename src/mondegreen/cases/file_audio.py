@@ -40,11 +40,19 @@ class AudioFolder:
         """`of_another_disk`: names are relative to a folder that is elsewhere, so that their ends tell."""
         self.path = path
         self._before = "/" if of_another_disk else ""
+        self._called: dict[Path, tuple[str, bool]] = {}  # a recording's name in the file, and whether it was guessed
 
     def means(self, name: str) -> str:
         """The one recording that is called so elsewhere, or by Label Studio's server; "" without one."""
         uploaded = self._by_server_name.get(upload_name(name), [])
         return self._names.find(self._before + name) or (uploaded[0] if len(uploaded) == 1 else "")
+
+    def claim(self, path: Path, name: str, *, guessed: bool) -> None:
+        """Raises CaseProblem when the file calls a recording by two names, of which one is a guess."""
+        other, doubtful = self._called.setdefault(path, (name, guessed))
+        if other != name and (guessed or doubtful):
+            problem = f"the audio {name!r} may be {path}, and so may {other!r}"
+            raise CaseProblem(f"{problem}; call it by its path relative to {self.path}")
 
     @cached_property
     def _names(self) -> RecordingNames:
@@ -95,15 +103,17 @@ def new_audio(
 
 def _locate(folder: AudioFolder, name: str, remarks: list[Remark]) -> Path:
     """The file that a case names, or means: below `folder`, never outside of it. Raises CaseProblem."""
+    found = ""
     try:
-        return _inside(folder.path, name)
+        path = _inside(folder.path, name)
     except CaseProblem:
         found = folder.means(name)
         if not found:
             raise
         path = _inside(folder.path, found)
         remarks.append(Remark("audio_found", "recordings that are called otherwise here", f"{name} is {found}"))
-        return path
+    folder.claim(path, name, guessed=bool(found))
+    return path
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mondegreen.delimited import REFERENCE_COLUMNS, Notice, open_table, some, tell, wrong
+from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, open_table, some, tell, wrong
 from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.scoring.references import tell_respelt
 
 FIELDS = ("speaker", "recording", "channel")
 _COLUMNS = {**REFERENCE_COLUMNS, "channel": ("channel_id",)}  # those of references.csv may be there too
@@ -34,7 +35,8 @@ def read_origins(
     Args:
         table_path: with a column path (relative to the table or as in `files`), and one or more of the others.
         files: those that are asked about; rows of others are passed over.
-        notices: which files have no row is appended; logged when None.
+        notices: which paths were read as others, which may be several, and which files have no row is appended;
+            logged when None.
 
     Raises:
         UsageError: it is no such table, or two rows differ about one file; names file, line and field.
@@ -45,22 +47,30 @@ def read_origins(
         problem = "there must be a column path and one of speaker, recording, channel"
         raise wrong(table_path, 1, problem, _NEXT, "path" if "path" not in table.columns else "speaker")
     by_name = {Path(os.path.relpath(path, table_path.parent)).as_posix(): path for path in files}
-    given = {path.as_posix(): path for path in by_name.values()}
-    names = RecordingNames(table_path.parent, by_name)
+    rows = [_row(table_path, record) for record in table]
+    lines = {written: line for line, written, _ in rows}
+    meant = RecordingNames(table_path.parent, by_name).meant(lines, (Path(), table_path.parent))
     found: dict[Path, dict[str, str]] = {}
-    for record in table:
-        if record.problem:
-            raise wrong(table_path, record.line, record.problem, _NEXT, "the whole line")
-        written = record.cells["path"].strip()
-        path = given.get(written) or by_name.get(names.find(written))
-        if path is None:
-            continue
-        cells = {name: record.cells.get(name, "") for name in FIELDS}
-        cells["recording"] = cells["recording"] or record.cells.get("source", "").split(";")[0]
-        origin = {name: cell.strip() for name, cell in cells.items() if cell.strip()}
-        if found.setdefault(path, origin) != origin:
-            raise wrong(table_path, record.line, f"another row says something else of {path}", _NEXT, "path")
+    for line, written, origin in rows:
+        path = by_name.get(meant.names.get(written, ""))
+        if path is not None and found.setdefault(path, origin) != origin:
+            raise wrong(table_path, line, f"another row says something else of {path}", _NEXT, "path")
+    tell_respelt(table_path, {path: str(by_name[name]) for path, name in meant.respelt.items()}, lines, notices)
+    if meant.contested:
+        paths = [f"{path} (line {lines[path]}) may be {why}" for path, why in meant.contested.items()]
+        message = f"{len(paths)} paths may each be a recording that another may be as well, and are not used: "
+        tell(Notice("paths_contested", message + some(paths), str(table_path)), notices)
     if missing := [path for path in by_name.values() if path not in found]:
         message = f"{len(missing)} of {len(by_name)} recordings have no row: {some(missing)}"
         tell(Notice("no_row", message, str(table_path)), notices)
     return found
+
+
+def _row(table: Path, record: DelimitedRow) -> tuple[int, str, dict[str, str]]:
+    """Its line, the path as it is written, and what it says."""
+    if record.problem:
+        raise wrong(table, record.line, record.problem, _NEXT, "the whole line")
+    cells = {name: record.cells.get(name, "") for name in FIELDS}
+    cells["recording"] = cells["recording"] or record.cells.get("source", "").split(";")[0]
+    origin = {name: cell.strip() for name, cell in cells.items() if cell.strip()}
+    return record.line, record.cells["path"].strip(), origin

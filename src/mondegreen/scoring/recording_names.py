@@ -1,18 +1,24 @@
 """Which recording a line means: tables name them by ID, path or stem, of other folders, machines and programs."""
 
 import difflib
+import filecmp
+import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote
 
 _ENDING = re.compile(r"\.(?=\w*[a-z])\w{2,5}$", re.IGNORECASE)  # .wav, .mp3, .flac; not the number of utt.12
 _COMPARED = 5000  # names, for one that is like another
+_CHANNEL = re.compile(r"#\d{1,3}$")
 _ELSEWHERE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")  # an absolute path, a home, a drive, a URL
 
 
@@ -88,12 +94,28 @@ def _stems(lines: Sequence[Item]) -> Mapping[str, Item]:
     return found if len(found) == len(lines) else {}
 
 
+@dataclass(frozen=True)
+class Meant:
+    """What the paths of one table mean together."""
+
+    names: dict[str, str] = field(default_factory=dict)  # of recordings, by the path that is written
+    respelt: dict[str, str] = field(default_factory=dict)  # of these, where it is another path than the recording's
+    contested: dict[str, str] = field(default_factory=dict)  # what a path may mean, and which other one may as well
+
+
+class _Found(NamedTuple):
+    name: str = ""
+    agreed: float = 0  # folders in which the path agrees with the recording's; inf: it is no guess
+    respelt: bool = False
+
+
 class RecordingNames:
     """The recordings of a folder, found by what others call them.
 
     A path is taken as it is; else with / for \\, without %20 and its like, without the folder's own name before it, in
-    another case or normal form; and a bare name, one without its ending, or the end of a path of another machine,
-    wherever there is but one such recording; so is a number that a spreadsheet left of `001.wav`.
+    another case or normal form. The rest are guesses: a bare name, one without its ending, the end of a path of another
+    machine, wherever there is but one such recording; so is a number that a spreadsheet left of `001.wav`. Nothing is
+    guessed of a path that leads to a file with other content, or of an absolute one below this very folder.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
@@ -102,15 +124,82 @@ class RecordingNames:
         self.names = frozenset(names)
 
     def find(self, written: str) -> str:
-        """The recording's name here; "" when there is none, or several could be meant."""
-        if written in self.names:
-            return written
-        for spelling in self._spellings(written):
+        """The recording's name here; "" when there is none, or several could be meant.
+
+        Who has several paths asks `meant`: two may be guessed to be one recording.
+        """
+        return self._found(written, (self.folder,)).name
+
+    def meant(self, paths: Iterable[str], places: Sequence[Path]) -> Meant:
+        """Which recordings the paths of one table mean.
+
+        A path that names its recording goes before a guess, and of guesses the one that agrees in more folders; where
+        two agree in as many, neither is taken. Of two paths that both name one recording both are in `names`.
+
+        Args:
+            paths: as they are written.
+            places: folders that they may be relative to, the likeliest first; besides that of the recordings.
+        """
+        rivals = defaultdict[str, dict[str, _Found]](dict)
+        for path in paths:
+            if (found := self._found(path, places)).name:
+                rivals[found.name][path] = found
+        meant = Meant()
+        for name, by_path in rivals.items():
+            most = max(found.agreed for found in by_path.values())
+            best = [path for path, found in by_path.items() if found.agreed == most]
+            if len(best) > 1 and most < inf:
+                others = zip(best, [*best[1:], best[0]], strict=True)
+                meant.contested.update({path: f"{name}, and so may {other}" for path, other in others})
+                continue
+            meant.names.update(dict.fromkeys(best, name))
+            meant.respelt.update({path: name for path in best if by_path[path].respelt})
+        return meant
+
+    def _found(self, written: str, places: Sequence[Path]) -> _Found:
+        here = [self._here(place / written) for place in places]
+        if exact := next((path for path in (*here, written) if path in self.names), ""):
+            return _Found(exact, inf)
+        name, agreed = self._likeliest(written)
+        if not name:
+            return _Found()
+        there = [path for place in (*places, self.folder) if os.path.isfile(path := place / written)]  # noqa: PTH113
+        if there and not any(_same(path, self.folder / _CHANNEL.sub("", name)) for path in there):
+            return _Found()
+        respelt = unicodedata.normalize("NFC", name) not in {
+            unicodedata.normalize("NFC", one) for one in (*here, written)
+        }
+        return _Found(name, inf if there else agreed, respelt)
+
+    def _likeliest(self, written: str) -> tuple[str, float]:
+        """The name that is spelt like this, else the one that is guessed, and in how many folders they agree."""
+        plain = dict.fromkeys(path.replace("\\", "/") for path in (written, unquote(written)))
+        for path in plain:
+            if name := self._alone(self._spellings(path)):
+                return name, inf
+        for path in plain:
+            if name := self._alone(self._guesses(path)):
+                return name, self._agreed(path, name)
+        found = self._numbers.get(written, []) if written.isascii() and written.isdigit() else []
+        return (found[0], 0) if len(found) == 1 else ("", 0)
+
+    def _alone(self, spellings: Iterable[str]) -> str:
+        """The first name that one of these is alone."""
+        for spelling in spellings:
             for index in (self._whole, self._without_ending, self._without_channel):
                 if len(found := index.get(_folded(spelling), [])) == 1:
                     return found[0]
-        found = self._numbers.get(written, []) if written.isascii() and written.isdigit() else []
-        return found[0] if len(found) == 1 else ""
+        return ""
+
+    def _agreed(self, path: str, name: str) -> int:
+        ours = Path(os.path.normpath(self.folder.absolute() / name)).parts[-2::-1]
+        theirs = _parts(path)[-2::-1]
+        pairs = zip(map(_folded, ours), map(_folded, theirs), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def _here(self, path: Path) -> str:
+        """The path from the recordings' folder."""
+        return Path(os.path.relpath(path, self.folder)).as_posix()
 
     def hint(self, written: str) -> str:
         """The name, and why it is not found: another that is like it, or a file of another kind."""
@@ -124,19 +213,30 @@ class RecordingNames:
         )
         return f"{written} (did you mean {near[0]}?)" if near else written
 
-    def _spellings(self, written: str) -> Iterator[str]:
-        """What the path may be here, the likeliest first."""
-        for plain in (written.replace("\\", "/"), unquote(written).replace("\\", "/")):
-            parts = [part for part in plain.split("/") if part not in ("", ".")]
-            yield "/".join(parts)
-            own = self.folder.absolute().parts
-            for length in range(min(len(own), len(parts)), 0, -1):
-                if [_folded(part) for part in own[-length:]] == [_folded(part) for part in parts[:length]]:
-                    yield "/".join(parts[length:])
-            if _ELSEWHERE.match(plain):
-                yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
-            if _ELSEWHERE.match(plain) or len(parts) == 1:
-                yield from (name for name in self._bare.get(_folded(parts[-1] if parts else ""), []))
+    def _spellings(self, path: str) -> Iterator[str]:
+        """What a path is here that is one of here."""
+        if _ELSEWHERE.match(path):
+            if self._is_inside(path):
+                yield self._here(Path(path))
+            return
+        parts = _parts(path)
+        yield "/".join(parts)
+        own = self.folder.absolute().parts
+        for length in range(min(len(own), len(parts)), 0, -1):
+            if [_folded(part) for part in own[-length:]] == [_folded(part) for part in parts[:length]]:
+                yield "/".join(parts[length:])
+
+    def _guesses(self, path: str) -> Iterator[str]:
+        """What a path may be here that is none of here, or has no folder, the likeliest first."""
+        parts = _parts(path)
+        if self._is_inside(path) or not (_ELSEWHERE.match(path) or len(parts) == 1):
+            return
+        yield from ("/".join(parts[start:]) for start in range(len(parts)))
+        yield from self._bare.get(_folded(parts[-1] if parts else ""), [])
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether it is absolute and below the recordings' folder."""
+        return path.startswith("/") and self._here(Path(path)).split("/")[0] != ".."
 
     @cached_property
     def _sorted(self) -> list[str]:
@@ -153,7 +253,7 @@ class RecordingNames:
     @cached_property
     def _without_channel(self) -> dict[str, list[str]]:
         """`call.wav`, where but one channel of it, `call.wav#2`, is heard."""
-        return _indexed((name, re.sub(r"#\d{1,3}$", "", name)) for name in self.names)
+        return _indexed((name, _CHANNEL.sub("", name)) for name in self.names)
 
     @cached_property
     def _numbers(self) -> dict[str, list[str]]:
@@ -173,6 +273,18 @@ def near_file(path: Path) -> str:
         if near := difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1):
             return f" (did you mean {near[0]}?)"
     return ""
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether two files have one content, as a recording and its copy or a link to it have."""
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _folded(name: str) -> str:

@@ -4,7 +4,6 @@ The one reader of tables with the columns path,text,speaker,…: references.csv 
 and what `mondegreen compare` takes.
 """
 
-import os
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from mondegreen.delimited import (
     wrong,
 )
 from mondegreen.records import ReferenceSource
-from mondegreen.scoring.recording_names import RecordingNames, near_file
+from mondegreen.scoring.recording_names import Meant, RecordingNames, near_file
 
 # Columns in which tables say where a text comes from, those of `mondegreen cases export` among them.
 SOURCE_COLUMNS = ("source", "reference_source", "label_source", "method", "correction_method", "written_by")
@@ -198,32 +197,46 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
         UsageError: see `read_table`; two rows mean one recording, or no row means any.
     """
     rows = read_table(path, ("path", "id"), notices)
-    found, lost, respelt = dict[str, ReferenceRow](), list[ReferenceRow](), list[str]()
+    meant, lines = names.meant([row.key for row in rows], (path.parent,)), {row.key: row.line for row in rows}
+    found, lost = dict[str, ReferenceRow](), list[str]()
     for row in rows:
-        here = Path(os.path.relpath(path.parent / row.key, names.folder)).as_posix()
-        name = here if here in names.names else names.find(row.key)
-        if not name:
-            lost.append(row)
+        if not (name := meant.names.get(row.key, "")):
+            lost.append(row.key)
             continue
         if name in found:
             problem = f"{row.key} means the recording {name}, which line {found[name].line} has already"
             raise wrong(path, row.line, problem, "Keep one of the rows.", "path")
-        if normalize("NFC", name) not in (normalize("NFC", here), normalize("NFC", row.key)):
-            respelt.append(f"{row.key} (line {row.line}) read as {name}")
         found[name] = row
     if lost and not found:
-        problem = f"there is no recording {names.hint(lost[0].key)}, nor one of the other {len(lost) - 1} rows"
-        raise wrong(path, lost[0].line, problem, f"Write paths relative to {names.folder}.", "path")
-    if respelt:
-        tell(Notice("paths_read_as", f"{len(respelt)} paths: {some(respelt)}", str(path)), notices)
+        problem = f"there is no recording {_hint(names, meant, lost[0])}, nor one of the other {len(lost) - 1} rows"
+        raise wrong(path, lines[lost[0]], problem, f"Write paths relative to {names.folder}.", "path")
+    tell_respelt(path, meant.respelt, lines, notices)
     if lost:
-        examples = some([f"line {row.line}: {names.hint(row.key) if n < 5 else row.key}" for n, row in enumerate(lost)])
-        message = f"{len(lost)} of {len(rows)} rows name no recording and are not used: {examples}"
-        tell(Notice("row_without_recording", message, str(path), lost[0].line), notices)
+        examples = [f"line {lines[key]}: {_hint(names, meant, key) if n < 5 else key}" for n, key in enumerate(lost)]
+        message = f"{len(lost)} of {len(rows)} rows name no recording and are not used: {some(examples)}"
+        tell(Notice("row_without_recording", message, str(path), lines[lost[0]]), notices)
     if bare := sorted(set(names.names) - found.keys()):
         message = f"{len(bare)} of {len(names.names)} recordings in {names.folder} have no row: {some(bare)}"
         tell(Notice("recording_without_row", message, str(path)), notices)
     return found
+
+
+def _hint(names: RecordingNames, meant: Meant, path: str) -> str:
+    return f"{path} (it may be {meant.contested[path]})" if path in meant.contested else names.hint(path)
+
+
+def tell_respelt(
+    table: Path, respelt: Mapping[str, str], lines: Mapping[str, int], notices: list[Notice] | None
+) -> None:
+    """Says which paths of a table are called otherwise here.
+
+    Args:
+        respelt: the recording by the path that is written.
+        lines: where the paths stand.
+    """
+    if respelt:
+        read = [f"{path} (line {lines[path]}) read as {name}" for path, name in respelt.items()]
+        tell(Notice("paths_read_as", f"{len(read)} paths: {some(read)}", str(table)), notices)
 
 
 def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:
