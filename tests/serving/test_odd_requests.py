@@ -3,22 +3,29 @@ that was not answered."""
 
 import asyncio
 import io
+import json
 import os
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+import uvicorn
 from starlette.testclient import TestClient
 
 from mondegreen.config import ServeParams
+from mondegreen.listening import bound
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.spool import Spool
@@ -136,6 +143,21 @@ NO_PHRASES = {
 }
 
 
+@pytest.mark.parametrize("name", ["Достоевская", "𐐀" * 200])
+def test_as_many_phrases_as_are_allowed_fit_in_any_script(stt: Service, name: str) -> None:
+    listed = [f"{name[: 200 - 2]}{number:02}" for number in range(100)]
+    assert stt.ask(phrases=json.dumps(listed)).status_code == 200
+    refused = stt.ask(phrases=json.dumps([*listed, "one more"]))
+    assert refused.status_code == 400 and "101; 100 are taken" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("field", ["phrases", "speaker"])
+def test_a_field_that_is_too_long_is_refused_by_its_name_and_its_bound(stt: Service, field: str) -> None:
+    error = stt.ask(**{field: "a" * 300_000}).json()["error"]
+    assert error["param"] == field and error["message"].startswith(f"{field}: more than ")
+    assert ("for 100 phrases (serve.max_phrases)" in error["message"]) == (field == "phrases")
+
+
 @pytest.mark.parametrize("kind", NO_PHRASES)
 def test_phrases_that_are_none_are_refused_whatever_they_are(stt: Service, kind: str) -> None:
     answer = stt.ask(phrases=NO_PHRASES[kind])
@@ -186,3 +208,61 @@ def test_a_client_that_is_gone_before_all_of_it_was_sent_is_no_internal_error(st
     }
     asyncio.run(stt.app(scope, receive, send))
     assert stt.counted(499) == 1 and stt.counted(500) is None
+
+
+def opened(url: str, body: bytes) -> socket.socket:
+    """A connection whose client has sent as much of a form that is longer, and is still there, or seems to be."""
+    head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    place = urlsplit(url)
+    connection = socket.create_connection((place.hostname, place.port), timeout=60)
+    connection.sendall(head + body)
+    return connection
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """The service behind a socket; its address."""
+    with bound("127.0.0.1", 0) as taken:
+        taken.listen()
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+@pytest.mark.parametrize("sent", [b"", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF'])
+def test_a_client_that_vanishes_while_it_sends_loses_its_place(stt: Service, sent: bytes) -> None:
+    server = stt.app.state.server
+    server.params = ServeParams(max_waiting=1, timeout=0.5)
+    with listening(stt.app) as url, opened(url, sent) as connection:
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 408") and b"nothing of the request came for 0.5 seconds" in answer
+        assert server.inside == 0 and stt.counted(408) == 1
+        given = {"model": "stt"}
+        served = httpx.post(f"{url}/v1/audio/transcriptions", data=given, files={"file": ("a.wav", WAV)}, timeout=60)
+        assert served.status_code == 200
+    stt.finish()
+    assert left(stt.folder) == []
+
+
+def test_a_recording_that_comes_slowly_is_taken_however_long_that_takes(stt: Service) -> None:
+    stt.app.state.server.params = ServeParams(timeout=2)
+    head = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nstt\r\n--x\r\n'
+    head += b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+
+    def slowly() -> Iterator[bytes]:
+        yield head
+        for start in range(0, len(WAV), len(WAV) // 8):
+            time.sleep(0.3)
+            yield WAV[start : start + len(WAV) // 8]
+        yield b"\r\n--x--\r\n"
+
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    with listening(stt.app) as url:
+        answer = httpx.post(f"{url}/v1/audio/transcriptions", content=slowly(), headers=kind, timeout=60)
+    assert answer.status_code == 200, answer.text

@@ -23,8 +23,8 @@ from mondegreen.yaml_text import read_yaml
 PHRASES_FILE, LM_FILE = "phrases.yaml", "words.lm"
 # Changes whenever the same list makes another transcript: hypotheses of another version are not used.
 _VERSION = "1"
-_LONGEST = 200  # characters of a phrase
-PhraseText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=_LONGEST)]
+LONGEST = 200  # characters of a phrase
+PhraseText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST)]
 Weight = Annotated[float, Field(ge=0, le=10)]
 _NEXT = "Correct the line; docs/phrases.md shows every field."
 

@@ -22,10 +22,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
 
 from mondegreen.config import Channel, ServeParams
 from mondegreen.errors import MondegreenError
@@ -33,14 +31,13 @@ from mondegreen.files import printable
 from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
 from mondegreen.serving.champion import Champion
+from mondegreen.serving.forms import UploadedForm
 from mondegreen.serving.hearing import answers_of, await_heard, parts_of, seconds_of
 from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.openai_api import Asked, RefusedError, read_fields, render, served_names
 from mondegreen.serving.spool import Answer, Spool
 
 router = APIRouter()
-_MEGABYTE = 1_000_000
-_FIELDS, _FIELD_BYTES = 20, 10_000  # of a form, besides the recording
 _BUSY = 1  # seconds after which a refused client may ask again
 _AS_IT_IS = "".join(chr(code) for code in range(ord(" "), 127) if chr(code) != "%")  # in a header's value
 _log = logging.getLogger(__name__)
@@ -168,7 +165,7 @@ async def _answer(request: Request, server: Server) -> Response:
     request_id = request.state.request_id
     held: list[Path] = []  # what is heard, until it is the spool's
     try:
-        async with _form(request, server.params) as form:
+        async with UploadedForm(request, server.params) as form:
             names = served_names(server.champion.model, server.champion.current.name)
             asked = read_fields(
                 form,
@@ -222,52 +219,6 @@ def _check_phrases(server: Server, asked: Asked) -> None:
     boost = server.champion.current.stt.boost_of(asked.phrases)
     if boost and boost.left_out:
         raise RefusedError(400, f"phrases: {boost.left_out[0]}. Leave it out, or say what it sounds_like.", "phrases")
-
-
-class _form:
-    """The form of a request, its body bounded while it is read: a length that a client states proves nothing."""
-
-    def __init__(self, request: Request, params: ServeParams) -> None:
-        self._request, self._most = request, params.max_megabytes * _MEGABYTE
-        self._form: FormData | None = None
-
-    async def __aenter__(self) -> FormData:
-        refusal = RefusedError(
-            413, f"The request has more than {self._most // _MEGABYTE:.0f} MB (serve.max_megabytes).", "file"
-        )
-        if int(self._request.headers.get("content-length") or 0) > self._most:
-            raise refusal
-        limited = Request(self._request.scope, _limited(self._request.receive, int(self._most), refusal))
-        try:
-            self._form = await limited.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
-        except HTTPException as error:
-            raise RefusedError(400, f"The form cannot be read: {error.detail}") from None
-        except ClientDisconnect:
-            raise RefusedError(499, "The client is gone.") from None
-        if not isinstance(self._form.get("file"), UploadFile):
-            await self._form.close()
-            raise RefusedError(
-                400, "There is no recording. Send one as multipart/form-data, in the field file.", "file"
-            )
-        return self._form
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._form:
-            await self._form.close()
-
-
-def _limited(receive: Receive, most: int, refusal: RefusedError) -> Receive:
-    read = 0
-
-    async def some() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > most:
-            raise refusal
-        return message
-
-    return some
 
 
 def _save(upload: UploadFile, target: Path) -> str:
