@@ -140,6 +140,7 @@ NO_PHRASES = {
     "less deep": "[" * 600 + "]" * 600,
     "half a character": '["\\ud800"]',
     "endless weight": '[{"phrase": "a", "weight": 1e999}]',
+    "endless spellings": json.dumps([{"phrase": "a", "sounds_like": [f"b{number:05}" for number in range(6000)]}]),
 }
 
 
@@ -153,7 +154,8 @@ def test_as_many_phrases_as_are_allowed_fit_in_any_script(stt: Service, name: st
 
 @pytest.mark.parametrize("field", ["phrases", "speaker"])
 def test_a_field_that_is_too_long_is_refused_by_its_name_and_its_bound(stt: Service, field: str) -> None:
-    error = stt.ask(**{field: "a" * 300_000}).json()["error"]
+    long: Any = {field: "a" * 300_000}
+    error = stt.ask(**long).json()["error"]
     assert error["param"] == field and error["message"].startswith(f"{field}: more than ")
     assert ("for 100 phrases (serve.max_phrases)" in error["message"]) == (field == "phrases")
 
@@ -163,6 +165,18 @@ def test_phrases_that_are_none_are_refused_whatever_they_are(stt: Service, kind:
     answer = stt.ask(phrases=NO_PHRASES[kind])
     assert answer.status_code == 400 and answer.json()["error"]["param"] == "phrases"
     assert stt.counted(500) is None
+
+
+def test_a_recording_that_plainly_takes_longer_than_anybody_waits_is_refused_at_once(stt: Service) -> None:
+    stt.model.expected = lambda seconds: 3500 * seconds
+    answer = stt.ask()
+    assert answer.status_code == 413 and answer.json()["error"]["param"] == "file"
+    said = answer.json()["error"]["message"]
+    assert "take about 700 to hear" in said and "300 are allowed (serve.timeout)" in said
+    stt.model.expected = lambda seconds: 1400 * seconds
+    assert stt.ask().status_code == 200
+    stt.finish()
+    assert stt.logged == ["a.wav"] and left(stt.folder) == []
 
 
 def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(stt: Service, monkeypatch: pytest.MonkeyPatch) -> None:

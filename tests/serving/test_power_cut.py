@@ -60,6 +60,9 @@ class Model:
     def boost_of(self, phrases: object) -> None:
         return None
 
+    def expected(self, seconds: float) -> None:
+        return None
+
     def submit(self, path: Path, *_: object) -> "Future[Heard]":
         heard = Transcription(
             path=str(path), text="HI", confidence=0.9, duration=1, words=[], nbest=[], real_time_factor=0.1, model="m"

@@ -72,6 +72,22 @@ def test_a_long_recording_is_taken_in_windows(folder: Path, tmp_path: Path) -> N
     assert result.nbest == []
 
 
+def test_a_long_recording_ends_at_the_next_window_when_it_is_told_so(folder: Path, tmp_path: Path) -> None:
+    starts: list[float] = []
+
+    def enough(start: float) -> None:
+        starts.append(start)
+        if start >= 20:
+            raise InterruptedError
+
+    model = BaselineSTTModel(str(folder), max_duration=30.0)
+    long = _noise(tmp_path / "long.wav", 70, 3, rate=8_000)
+    with pytest.raises(InterruptedError):
+        model.telling(enough).transcribe(long)
+    assert starts == [0, 20]
+    assert model.transcribe(long).text
+
+
 def test_cached_features_change_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths = [_noise(tmp_path / f"{i}.wav", 1.0 + i / 2, i) for i in range(3)]

@@ -32,7 +32,7 @@ from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
 from mondegreen.serving.champion import Champion
 from mondegreen.serving.forms import UploadedForm
-from mondegreen.serving.hearing import answers_of, await_heard, parts_of, seconds_of
+from mondegreen.serving.hearing import answers_of, await_heard, check_expected, parts_of, seconds_of
 from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.openai_api import Asked, RefusedError, read_fields, render, served_names
 from mondegreen.serving.spool import Answer, Spool
@@ -181,6 +181,7 @@ async def _answer(request: Request, server: Server) -> Response:
             digest = await run_in_threadpool(_save, upload, recording)
         seconds = await run_in_threadpool(seconds_of, recording, server.params)
         held = await run_in_threadpool(parts_of, recording, server.channel, server.spool, request_id, asked)
+        check_expected(seconds, server.batcher.expected(seconds * len(held)), server.params.timeout)
         # Who names @champion or a version gets that one; who names the model takes part in a canary.
         # Phrases of a request's own would be heard by one of the two alone.
         asker = Asker(asked.caller, digest) if asked.model == names[0] and not asked.phrases else None

@@ -1,7 +1,8 @@
 """Requests that come at about the same time share a batch; no transcript depends on what it shared it with.
 
 One thread takes short recordings, another one long ones, so that an hour of audio delays nobody's second. A batch is
-heard in two halves at once: much of the work is done by one processor at a time.
+heard in two halves at once: much of the work is done by one processor at a time. A long recording that nobody waits for
+any more ends at its next window, and how far it came tells how long such a recording takes.
 """
 
 import logging
@@ -9,8 +10,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST = 32  # recordings of a batch
 _HALVES = 2
+_TELLING: Seconds = 60.0  # of audio after which the pace of a long recording is one
+_RECENT: Seconds = 3600.0  # for which it counts: what slowed a machine down may be over then
 _log = logging.getLogger(__name__)
 
 
@@ -49,13 +53,32 @@ class Heard:
         return self.result
 
 
+class Hearing(Future[Heard]):
+    """What somebody waits for, who may stop waiting at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.abandoned = False
+        self.began: float | None = None  # by time.monotonic
+
+    def cancel(self) -> bool:
+        """As of any future; a long recording that is being heard ends at its next window."""
+        self.abandoned = True
+        return super().cancel()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """As of any future."""
+        self.began = time.monotonic()
+        return super().set_running_or_notify_cancel()
+
+
 @dataclass
 class _Job:
     path: Path
     seconds: Seconds
     asker: "Asker | None"
     phrases: PhraseList | None = None
-    future: "Future[Heard]" = field(default_factory=Future)
+    future: Hearing = field(default_factory=Hearing)
 
 
 class Batcher:
@@ -79,6 +102,7 @@ class Batcher:
     ) -> None:
         self._choose, self._params, self._long, self._failed, self._settle = choose, params, long, failed, settle
         self._inside, self._lock = 0, threading.Lock()
+        self._pace: tuple[float, float] | None = None  # seconds for one of a long recording, and when that was seen
         self._lanes = [queue.SimpleQueue[_Job | None]() for _ in range(2)]
         self._halves = ThreadPoolExecutor(_HALVES, "half of a batch")
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in self._lanes]
@@ -90,10 +114,17 @@ class Batcher:
         """Whether a recording is being heard, or waits."""
         return self._inside > 0
 
+    def expected(self, seconds: Seconds) -> Seconds | None:
+        """How long a recording is heard, at the pace of the last long one; None: it is short, or nobody knows."""
+        pace = self._pace
+        if seconds <= self._long or pace is None or time.monotonic() - pace[1] > _RECENT:
+            return None
+        return seconds * pace[0]
+
     def submit(
         self, path: Path, seconds: Seconds, asker: "Asker | None" = None, phrases: PhraseList | None = None
-    ) -> "Future[Heard]":
-        """Queues a recording. A future that is cancelled before its turn costs nothing more.
+    ) -> Hearing:
+        """Queues a recording. A future that is cancelled before its turn costs nothing more, later a window at most.
 
         Args:
             phrases: that shall be heard in this recording besides the model's own.
@@ -163,9 +194,13 @@ class Batcher:
             stt, more = model.stt, jobs[0].phrases
             if more:
                 stt = stt.with_phrases(stt.phrases.with_more(more) if stt.phrases else more)
+            if jobs[0].seconds > self._long:
+                stt = stt.telling(partial(self._reached, jobs[0].future, time.monotonic()))
             results = stt.transcribe_many([job.path for job in jobs])
             for (choice, job), result in zip(chosen, results, strict=True):
                 job.future.set_result(Heard(choice, result, len(jobs)))
+        except CancelledError as gone:
+            jobs[0].future.set_exception(gone)
         except BaseException as error:  # whatever it is, nobody may wait for ever
             left = [job for job in jobs if not job.future.done()]
             if left and chosen[0][0].role == "canary":
@@ -176,3 +211,11 @@ class Batcher:
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(error)
+
+    def _reached(self, hearing: Hearing, began: float, start: Seconds) -> None:
+        """Between two windows of a long recording."""
+        if start >= _TELLING:
+            now = time.monotonic()
+            self._pace = (now - began) / start, now
+        if hearing.abandoned:
+            raise CancelledError

@@ -7,8 +7,8 @@ in the store, under the request's id and its number, with the recording in a fol
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from starlette.requests import Request
 
 from mondegreen.config import Channel, Seconds, ServeParams
 from mondegreen.errors import AudioError
-from mondegreen.serving.batcher import Heard
+from mondegreen.serving.batcher import Heard, Hearing
 from mondegreen.serving.openai_api import Asked, RefusedError
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.audio import duration_of, named_channels
 from mondegreen.speech.channels import channel_digest, channel_of, named_channel
 from mondegreen.speech.transcriber import Failure
+
+_PLAINLY = 2.0  # times serve.timeout: a machine that was busy may hear the next recording twice as fast
+_HELPS = "Send shorter recordings, or have serve.timeout raised"
 
 
 def seconds_of(recording: Path, params: ServeParams) -> Seconds:
@@ -77,7 +80,19 @@ def _copy(recording: Path, place: Path) -> None:
         shutil.copyfile(recording, place)
 
 
-async def await_heard(request: Request, futures: "Sequence[Future[Heard]]", timeout: Seconds) -> list[Heard]:
+def check_expected(seconds: Seconds, expected: Seconds | None, timeout: Seconds) -> None:
+    """Raises RefusedError where it is plain that nobody would wait until a recording was heard.
+
+    Args:
+        seconds: its length.
+        expected: how long it is heard; None: nobody knows.
+    """
+    if expected and expected > _PLAINLY * timeout:
+        said = f"file: {seconds:.0f} seconds, which take about {expected:.0f} to hear by the last long recording; "
+        raise RefusedError(413, f"{said}{timeout:g} are allowed (serve.timeout). {_HELPS}.", "file")
+
+
+async def await_heard(request: Request, futures: Sequence[Hearing], timeout: Seconds) -> list[Heard]:
     """Waits for the transcripts; for no longer than is allowed, and not for a client that is gone.
 
     Raises:
@@ -92,12 +107,24 @@ async def await_heard(request: Request, futures: "Sequence[Future[Heard]]", time
             return _whole(results.result())
         if gone in done:
             raise RefusedError(499, "The client is gone.")
-        raise RefusedError(504, f"No transcript within {timeout:g} seconds (serve.timeout). Ask later.")
+        raise _late(futures, timeout)
     finally:
         for future in futures:
             future.cancel()
         results.cancel()
         gone.cancel()
+
+
+def _late(futures: Sequence[Hearing], timeout: Seconds) -> RefusedError:
+    """Asking again helps who waited for others, not a recording that was heard for most of the time."""
+    began = min((future.began for future in futures if future.began is not None), default=None)
+    heard = 0.0 if began is None else time.monotonic() - began
+    said = f"no transcript within {timeout:g} seconds (serve.timeout)"
+    if heard < timeout / 2:
+        return RefusedError(504, f"There is {said}: others were heard before. Ask later.")
+    # OpenAI's clients ask again after a 504, unless they are told not to.
+    never = {"x-should-retry": "false"}
+    return RefusedError(504, f"file: {said}, {heard:.0f} of which it was heard. {_HELPS}.", "file", never)
 
 
 def _whole(heard: list[Heard]) -> list[Heard]:

@@ -16,7 +16,7 @@ from mondegreen.cases.origin import FIELDS
 from mondegreen.config import Channel, Seconds
 from mondegreen.errors import UsageError
 from mondegreen.records import Word
-from mondegreen.scoring.phrases import PhraseList, list_of
+from mondegreen.scoring.phrases import LONGEST, PhraseList, list_of
 
 if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Transcription
@@ -26,6 +26,7 @@ _KNOWN = {
     *(*FIELDS, "user", "phrases"),
 }
 _MOST = 200  # characters of an id
+_MOST_SPELT = 10_000  # characters of phrases and what they sound like, besides those of the longest phrases
 CALLER = "x-caller-id"
 ResponseFormat = Literal["json", "text", "verbose_json", "srt", "vtt"]
 FORMATS = get_args(ResponseFormat)
@@ -146,6 +147,10 @@ def _phrases(given: str, most: int) -> PhraseList | None:
         raise RefusedError(400, f"{error.problem} {error.next_step}", "phrases") from None
     if len(found.phrases) > most:
         raise RefusedError(400, f"phrases: {len(found.phrases)}; {most} are taken (serve.max_phrases).", "phrases")
+    spellings = [text for item in found.phrases for text in (item.phrase, *item.sounds_like)]
+    if (long := sum(map(len, spellings))) > (longest := _MOST_SPELT + LONGEST * most):
+        said = f"phrases: {long:,} characters with what they sound like; {longest:,} are taken (serve.max_phrases)."
+        raise RefusedError(400, said, "phrases")
     return found
 
 

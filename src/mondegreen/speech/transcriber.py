@@ -9,7 +9,7 @@ import copy
 import io
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,6 +121,7 @@ class BaselineSTTModel:
         self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
         self._known: dict[str, LogProbs] | None = None  # lattices by path, see `remembering`
+        self._reached: Callable[[Seconds], None] | None = None  # see `telling`
 
     @property
     def digest(self) -> str:
@@ -158,6 +159,12 @@ class BaselineSTTModel:
         """One that keeps each recording's lattice, as do those made of it: for one corpus in many searches."""
         other = copy.copy(self)
         other._known = {}
+        return other
+
+    def telling(self, reached: Callable[[Seconds], None]) -> "BaselineSTTModel":
+        """One that says before each window of a long recording where it begins; what `reached` raises ends it there."""
+        other = copy.copy(self)
+        other._reached = reached
         return other
 
     def transcribe(self, path: str | Path) -> Transcription:
@@ -286,6 +293,8 @@ class BaselineSTTModel:
         confidences: list[float] = []
         said: list[str] = []
         for start, waveform in stream_windows(path, WINDOW, OVERLAP, **self._heard(said)):
+            if self._reached:
+                self._reached(start)
             result = self.transcribe_waveforms([waveform])[0]
             windows.append((start, result.words))
             confidences.append(result.confidence)
