@@ -34,6 +34,7 @@ from mondegreen.scoring.wording import percent, points, probability, span
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.finetuning import finetune
 from mondegreen.speech.model import load_model
+from mondegreen.speech.training_checkpoints import forget
 from mondegreen.speech.transcriber import load_transcriber
 
 FOLDER = Path("var/benchmarks/label_worth")
@@ -99,6 +100,7 @@ def round_with(arm: Arm, whole: Corpus, params: Params) -> dict[str, str]:
     )
     candidate = load_transcriber(str(output / "model"), params)
     verdict = judged(utterances, heard, candidate, params)
+    forget(trained.checkpoints)
     return _row(arm, selection, whole, trained.dev_wer, verdict)
 
 

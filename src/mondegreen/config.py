@@ -10,13 +10,15 @@ from mondegreen.files import path_text
 from mondegreen.yaml_text import read_yaml
 
 Seconds = float
+Wait = Annotated[Seconds, Field(le=86_400)]  # threads and sockets take no more than some centuries
+Days = Annotated[float, Field(gt=0, le=36_525)]  # before now: a date has a year from 1 on
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channel = Literal["mix", "first", "second", "split"]
 Runtime = Literal["auto", "torch", "onnx"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class AudioParams(_Section):
@@ -56,7 +58,7 @@ class LabelParams(_Section):
     llm: Annotated[Literal["off", "ollama"], BeforeValidator(lambda v: "off" if v is False else v)] = "off"
     model: str = Field("llama3.2:3b", min_length=1)
     url: str | None = Field(None, min_length=1)
-    timeout: Seconds = Field(120.0, gt=0)
+    timeout: Wait = Field(120.0, gt=0)
     retries: int = Field(3, ge=0)
     concurrency: int = Field(2, ge=1, le=64)
     fast_mode: bool = False
@@ -105,7 +107,7 @@ class TrainParams(_Section):
     train_encoder: bool = False
     augment: bool = False
     mask_time_prob: Fraction = 0.05
-    merge_weights: tuple[float, ...] = Field((0.25, 0.5, 0.75, 1.0), min_length=1)
+    merge_weights: tuple[Fraction, ...] = Field((0.25, 0.5, 0.75, 1.0), min_length=1)
     forgetting_budget: Fraction = 0.02
 
     @property
@@ -135,9 +137,9 @@ class ValidateParams(_Section):
     retention_margin: Fraction = 0.02
     require_significance: bool = True
     require_retention: bool | None = None
-    degradation_bound: float = Field(0.2, ge=0, allow_inf_nan=False)
+    degradation_bound: float = Field(0.2, ge=0)
     max_wer_degradation_rate: Fraction = 0.2
-    major_degradation: float = Field(0.5, gt=0, allow_inf_nan=False)
+    major_degradation: float = Field(0.5, gt=0)
     require_no_major_degradation: bool = False
     max_looks: int = Field(12, ge=1)
     allow_llm_references: bool = False
@@ -204,7 +206,7 @@ class TriggerParams(_Section):
     min_corrected_cases: int = Field(50, ge=1)
     trigger_on_error_rate: bool = True
     error_rate_threshold: Fraction = 0.15
-    window_hours: float = Field(24.0, gt=0)
+    window_hours: float = Field(24.0, gt=0, le=87_660)
     min_inferences: int = Field(100, ge=1)
     auto_approve_finetuning: bool = False
     adaptive: bool = False
@@ -238,19 +240,19 @@ class MonitorParams(_Section):
     max_error_rise: Fraction = 0.1
     min_inferences: int = Field(100, ge=1)
     webhook: str | None = Field(None, pattern="^https?://")
-    webhook_timeout: Seconds = Field(10.0, gt=0)
+    webhook_timeout: Wait = Field(10.0, gt=0)
     cooldown_hours: float = Field(6.0, ge=0, le=8760)
 
 
 class AuditParams(_Section):
     rate: Fraction = 0.02
     bounds: tuple[float, ...] = (0.2, 0.5, 0.8)
-    factors: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = (1.0, 1.5, 2.0, 3.0)
+    factors: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 1.5, 2.0, 3.0)
     window_days: float = Field(7.0, gt=0, le=3650)
     weeks: int = Field(12, ge=1, le=520)
     min_audited: int = Field(30, ge=10)
     min_clusters: int = Field(10, ge=5)
-    max_wer: float | None = Field(None, ge=0, allow_inf_nan=False)
+    max_wer: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _strata(self) -> Self:
@@ -265,11 +267,11 @@ class ServeParams(_Section):
     language: str = Field("en", min_length=2)
     max_waiting: int = Field(64, ge=1)
     batch_wait_ms: float = Field(5.0, ge=0, le=1000)
-    timeout: Seconds = Field(300.0, gt=0)
+    timeout: Wait = Field(300.0, gt=0)
     max_megabytes: float = Field(200.0, gt=0)
     max_seconds: Seconds = Field(14_400.0, gt=0)
-    poll_seconds: Seconds = Field(5.0, gt=0)
-    switch_seconds: Seconds = Field(30.0, ge=0)
+    poll_seconds: Wait = Field(5.0, gt=0)
+    switch_seconds: Wait = Field(30.0, ge=0)
     spool_megabytes: float = Field(2000.0, gt=0)
     phrases: str | None = Field(None, min_length=1)
     max_phrases: int = Field(100, ge=0)
@@ -285,9 +287,9 @@ class ServeParams(_Section):
 
 
 class RetentionDays(_Section):
-    audio: float | None = Field(None, gt=0)
-    texts: float | None = Field(None, gt=0)
-    inferences: float | None = Field(None, gt=0)
+    audio: Days | None = None
+    texts: Days | None = None
+    inferences: Days | None = None
 
 
 class ComputeParams(_Section):
@@ -295,6 +297,12 @@ class ComputeParams(_Section):
     workers: int | None = Field(None, ge=1)
     cpus: float = Field(1.0, gt=0)
     gpus: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus > 1 and not self.gpus.is_integer():
+            raise ValueError("gpus must be a part of one, or whole ones: Ray shares no more than one out")
+        return self
 
 
 class GcpParams(_Section):
@@ -315,7 +323,7 @@ class GcpParams(_Section):
 class Params(_Section):
     """Every knob. The section of a stage has the stage's name."""
 
-    seed: int = 1234
+    seed: int = Field(1234, ge=0, lt=2**32)  # as numpy takes them
     audio: AudioParams = AudioParams()
     model: ModelParams = ModelParams()
     prepare: PrepareParams = PrepareParams()

@@ -19,6 +19,7 @@ from mondegreen.speech.finetuning import FinetuneResult, choose, finetune
 from mondegreen.speech.lora import MERGE_TOLERANCE, check_merge
 from mondegreen.speech.model import SpeechModel, encode, load_model
 from mondegreen.speech.training import CTCTrainer
+from mondegreen.speech.training_checkpoints import forget
 from tests.speech.tones import tone_corpus, tone_waveform
 from tests.tiny import save_model
 
@@ -56,7 +57,9 @@ def base(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Speec
 
 def adapt(base: SpeechModel, settings: Params, output: str = "out") -> FinetuneResult:
     known, accent = tone_corpus(Path("known")), tone_corpus(Path("accent"), pitch=1.05)
-    return finetune(base, [*accent, *known], accent, known, settings, Path(output), Path("checkpoints"))
+    result = finetune(base, [*accent, *known], accent, known, settings, Path(output), Path("checkpoints"))
+    forget(result.checkpoints)
+    return result
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mondegreen.speech import training
 from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_model
 from mondegreen.speech.training import history_of, out_of_patience, run_key
-from mondegreen.speech.training_checkpoints import is_whole, newest_whole, seal
+from mondegreen.speech.training_checkpoints import forget, is_whole, newest_whole, seal
 from tests.speech.tones import tone_corpus
 from tests.support.ports import closed_port
 from tests.tiny import save_model
@@ -52,7 +52,9 @@ def corpus(folder: Path) -> tuple[SpeechModel, list[Example]]:
 def run(folder: Path, params: Params, name: str = "out", **changes: object) -> FinetuneResult:
     """Trains on the tones, in the current folder (the feature cache goes there)."""
     base, examples = corpus(folder)
-    return finetune(base, examples, examples[:3], examples[3:], params, Path(name), Path("checkpoints"), **changes)
+    result = finetune(base, examples, examples[:3], examples[3:], params, Path(name), Path("checkpoints"), **changes)
+    forget(result.checkpoints)
+    return result
 
 
 def folder_of(checkpoints: Path) -> Path:
@@ -72,7 +74,7 @@ def same(left: FinetuneResult, right: FinetuneResult) -> bool:
 
 def test_kill_9_and_a_rerun_give_what_an_uninterrupted_run_gives(project: Path) -> None:
     whole = run(project, PARAMS, "whole")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     process = subprocess.Popen([sys.executable, "-c", _SCRIPT, str(project)], env=environment, cwd=project)
     deadline = time.monotonic() + 150
     while not _reached(3):

@@ -43,6 +43,7 @@ from mondegreen.speech.processes import processes
 from mondegreen.speech.saving import keep_adapter_alone, refuse_own_folder
 from mondegreen.speech.spelling import check_spelling, summary
 from mondegreen.speech.splits import JUDGED_TEXT, SplitRule, assign_splits, check_leakage, enough_speakers
+from mondegreen.speech.training_checkpoints import forget
 from mondegreen.speech.transcriber import load_transcriber
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         decoding = params if request.llm else params.model_copy(update={"transcribe": quick})
         hypotheses = _transcribe(utterances, request.model, decoding)
         chosen = select(utterances, _labels(request, utterances, hypotheses, params), hypotheses, params)
-        report = _tune(request, utterances, hypotheses, chosen, params, decoding)
+        report, checkpoints = _tune(request, utterances, hypotheses, chosen, params, decoding)
         missing = [problem for problem in (*problems, *odd) if not problem.warning]
         report = report.model_copy(
             update={"left_out": [*missing, *report.left_out], "notes": [*summary(spelling), *report.notes]}
@@ -232,6 +233,7 @@ def run_guide(request: Request, params: Params) -> GuideReport:
         if processes().is_main_process:
             write_json(logs / "report.json", report)
             connect().log_artifact(report.run_id, str(logs / "report.json"), "finetune")
+        forget(checkpoints)
     return report
 
 
@@ -279,8 +281,8 @@ def _tune(
     chosen: Selection,
     params: Params,
     decoding: Params,
-) -> GuideReport:
-    """Phases 2 and 3, in a run of MLflow."""
+) -> tuple[GuideReport, Path]:
+    """Phases 2 and 3, in a run of MLflow; the report, and where the training's checkpoints are."""
     logs, tuned = request.output_dir / "logs", tuned_params(request, params, chosen)
     with _recorded(request, tuned) as run_id:
         logger.info("Phase 2 of 3: fine-tuning on %d utterances.", len(chosen.train))
@@ -310,7 +312,7 @@ def _tune(
             for name, found in zip(ROLES, metrics, strict=True):
                 log_metrics_file(run_id, name, found)
             log_metrics(run_id, report.numbers())
-    return report
+    return report, result.checkpoints
 
 
 @contextmanager

@@ -6,7 +6,6 @@ How much of what was learnt to keep is chosen along the line from base to tuned:
 import copy
 import logging
 import resource
-import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -55,6 +54,7 @@ class FinetuneResult:
     model_digest: str
     left_out: list[Problem]
     notes: list[str]
+    checkpoints: Path  # of this training, for `training_checkpoints.forget` once the result is written down
     seconds_per_sample: float  # training time for one clip in one epoch, dev included; 0: all were trained before
     peak_memory_mib: float
 
@@ -72,6 +72,7 @@ class _Prepared:
     left_out: list[Problem]
     dev: DevSet
     retention: DevSet | None
+    checkpoints: Path  # of this training
 
 
 def finetune(
@@ -86,7 +87,9 @@ def finetune(
 ) -> FinetuneResult:
     """Trains a copy of `base` and saves the merged model into `output` (its adapter into `output/adapter`).
 
-    A killed run goes on from its last checkpoint below `checkpoints`, to the same result.
+    A killed run goes on from its last checkpoint below `checkpoints`, to the same result. They stay there until the
+    caller has written the result down and calls `training_checkpoints.forget`: whoever dies before that trains nothing
+    twice.
 
     Args:
         dev: held-out examples with human references; they pick the epoch and the merge weight.
@@ -100,14 +103,14 @@ def finetune(
     """
     refuse_own_folder(str(base.folder), output)
     check_shared(checkpoints)
-    prepared = _prepare(base, train, dev, retention, params)
+    folder = checkpoints / run_key(params, base.weights, train, dev)
+    prepared = _prepare(base, train, dev, retention, params, folder)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)
     learner, dev_set = _learner(base, network, prepared, params)
     masks = look_at_masks(learner, prepared.clips, dev_set.recordings, params.seed)
     if adapted:
         try_merge(adapted, prepared.clips, prepared.dev.recordings)
-    folder = checkpoints / run_key(params, base.weights, train, dev)
     encoder = trains_encoder(params)
     dataset = ClipDataset(prepared.clips, dev_set.recordings, waveforms=encoder, augment=params.train.augment)
     recompute_activations(learner, params)
@@ -115,10 +118,7 @@ def finetune(
     history, seconds = _timed(module, dataset, dev_set, params, folder, on_epoch)
     tuned, difference = _merged(base, network, adapted, prepared.dev, folder)
     result = _finish(base, tuned, adapted, prepared, params, output, history, seconds, difference)
-    result = replace(result, notes=[*masks, *result.notes])
-    if processes().is_main_process:
-        shutil.rmtree(folder, ignore_errors=True)
-    return result
+    return replace(result, notes=[*masks, *result.notes])
 
 
 def _timed(
@@ -152,7 +152,12 @@ def trains_encoder(params: Params) -> bool:
 
 
 def _prepare(
-    base: SpeechModel, train: Sequence[Example], dev: Sequence[Example], retention: Sequence[Example], params: Params
+    base: SpeechModel,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    retention: Sequence[Example],
+    params: Params,
+    folder: Path,
 ) -> _Prepared:
     """Checks everything and fills the feature cache; with several processes the first one does it for all."""
     if params.train.augment or trains_encoder(params):
@@ -175,7 +180,7 @@ def _prepare(
             "There are no dev recordings with words that a person wrote down.",
             "Add human references, or raise prepare.dev_fraction: the dev set picks the epoch and the merge weight.",
         )
-    return _Prepared(clips, left_out, sets[0], sets[1] if sets[1].has_words() else None)
+    return _Prepared(clips, left_out, sets[0], sets[1] if sets[1].has_words() else None, folder)
 
 
 def trainable(base: SpeechModel, params: Params) -> tuple[PreTrainedModel, PeftModel | None]:
@@ -273,6 +278,7 @@ def _finish(
         model_digest=model_digest(output),
         left_out=prepared.left_out,
         notes=[text for text in (note, collapse) if text],
+        checkpoints=prepared.checkpoints,
         seconds_per_sample=seconds,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )

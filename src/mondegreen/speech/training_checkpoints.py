@@ -91,6 +91,12 @@ def best_checkpoint(checkpoint: Path) -> Path | None:
     return checkpoint.parent / Path(best).name if best else None
 
 
+def forget(folder: Path) -> None:
+    """Removes the checkpoints of a training whose result is written down; of several processes the first one does."""
+    if processes().is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.removeprefix(PREFIX)
     return int(number) if number.isdigit() else -1

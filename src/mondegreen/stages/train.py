@@ -13,6 +13,7 @@ from mondegreen.speech.finetuning import FinetuneResult, finetune
 from mondegreen.speech.model import SpeechModel, load_base
 from mondegreen.speech.processes import processes
 from mondegreen.speech.training import OnEpoch, in_bfloat16
+from mondegreen.speech.training_checkpoints import forget
 
 SELECTED, OUTPUT, CHECKPOINTS = Path("build/select"), Path("build/train"), Path("var/checkpoints")
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def main() -> None:
         log_history(run_id, [{"epoch": result.best_epoch, **_summary(result)}])
         write_json(OUTPUT / "history.json", result.record)
         write_json(OUTPUT / "run.json", _run_info(run_id, base, params, result))
+    forget(result.checkpoints)  # not before MLflow has the result: until then a rerun goes on from them
     for note in result.notes:
         logger.warning(note)
 
