@@ -204,6 +204,15 @@ def test_what_is_wrong_with_other_files_is_said_before_a_model_works(
     assert refused.exit_code == 2 and said in refused.stderr
 
 
+@pytest.mark.parametrize("confidence", ["93.5", "-0.23"])
+def test_a_confidence_that_is_no_part_of_1_is_named_with_its_line(elsewhere: Path, confidence: str) -> None:
+    Path("ref.csv").write_text("id,text\nu1,one\n")
+    Path("heard.jsonl").write_text(f'{{"id": "u1", "text": "one", "confidence": {confidence}}}\n')
+    refused = compare("heard.jsonl", "heard.jsonl", "-r", "ref.csv")
+    assert refused.exit_code == 2 and "heard.jsonl:1: field confidence: " in refused.stderr
+    assert "What now: Write it as a part of 1" in refused.stderr
+
+
 def test_a_transcript_that_holds_both_sides_is_scored_against_what_was_said(elsewhere: Path) -> None:
     Path("ref.jsonl").write_text('{"id": 1, "reference": "hello world again"}\n')
     Path("a.jsonl").write_text('{"id": 1, "reference": "hello world again", "text": "hello word"}\n')

@@ -109,6 +109,14 @@ def test_transcripts_are_found_by_their_path_where_they_have_no_id(tmp_path: Pat
         ("a.jsonl", '{"audio_filepath": "a", "text": "b", "pred_text": 5}\n', r"a\.jsonl:1: field pred_text: "),
         ("a.jsonl", '{"id": "a", "text": "b", "duration": -1}\n', r"a\.jsonl:1: field duration"),
         ("a.jsonl", '{"id": "a", "text": "b", "duration": NaN}\n', r"a\.jsonl:1: field duration"),
+        (
+            "a.jsonl",
+            '{"id": "a", "text": "b", "confidence": 93.5}\n',
+            r"a\.jsonl:1: field confidence: [\s\S]*part of 1",
+        ),
+        ("a.jsonl", '{"id": "a", "text": "b", "confidence": -0.23}\n', r"a\.jsonl:1: field confidence: "),
+        ("a.jsonl", '{"id": "a", "text": "b", "confidence": NaN}\n', r"a\.jsonl:1: field confidence: "),
+        ("a.csv", "id,text,confidence\na,b,0.5\nc,d,93.5\n", r"a\.csv:3: field confidence: [\s\S]*leave the field out"),
         ("a.ctm", "", "not known how to read .ctm"),
     ],
 )

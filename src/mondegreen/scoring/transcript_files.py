@@ -52,7 +52,7 @@ class Line:
     recording: str = ""
     condition: str = "all"
     duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # seconds
-    confidence: float = 1.0
+    confidence: Annotated[float, Field(ge=0, le=1)] = 1.0
     error: str = ""  # why there is no transcript
     model: str = ""
     split: Split = "test"
@@ -67,6 +67,7 @@ class Line:
 
 
 _LINE = TypeAdapter(Line)
+_NEXT_STEPS = {"confidence": "Write it as a part of 1 (93.5 % is 0.935), or leave the field out."}
 _OPTIONAL = ("speaker", "condition", "duration", "confidence")
 _OF_UTTERANCES = ("duration", "condition", "speaker", "recording", "split", "domain", "reference_source")
 _READ = {"path", "speaker", "recording", *_OPTIONAL, *_OF_UTTERANCES, "error", "model", "scored"}  # of a line of JSON
@@ -253,8 +254,9 @@ def _checked(path: Path, number: int, fields: dict[str, Any], names: Mapping[str
         return _LINE.validate_python(fields)
     except ValidationError as error:
         fault = first_fault(error)
-        field = names.get(str(fault.place[0])) or fault.place[0]
-        raise wrong(path, number, f"field {field}: {fault.message}", "Correct it.") from None
+        ours = str(fault.place[0])
+        step = _NEXT_STEPS.get(ours, "Correct it.")
+        raise wrong(path, number, f"field {names.get(ours) or ours}: {fault.message}", step) from None
 
 
 SplitName = Literal["test", "dev", "train", "retention", "all"]
