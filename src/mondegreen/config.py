@@ -11,7 +11,7 @@ from mondegreen.yaml_text import read_yaml
 
 Seconds = float
 Wait = Annotated[Seconds, Field(le=86_400)]  # threads and sockets take no more than some centuries
-Days = Annotated[float, Field(gt=0, le=36_525)]  # before now: a date has a year from 1 on
+DaysKept = Annotated[float, Field(gt=0, le=36_525)]  # before now: a date has a year from 1 on
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Channel = Literal["mix", "first", "second", "split"]
 Runtime = Literal["auto", "torch", "onnx"]
@@ -287,9 +287,9 @@ class ServeParams(_Section):
 
 
 class RetentionDays(_Section):
-    audio: Days | None = None
-    texts: Days | None = None
-    inferences: Days | None = None
+    audio: DaysKept | None = None
+    texts: DaysKept | None = None
+    inferences: DaysKept | None = None
 
 
 class ComputeParams(_Section):

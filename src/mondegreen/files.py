@@ -49,19 +49,27 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, next_step: str = "Name another file.") -> Iterator[None]:
     """Around the writing of a file that somebody named: where that fails it is a UsageError, and no traceback."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", "Name another file.") from None
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", next_step) from None
 
 
 def require_writable(path: Path) -> None:
-    """Raises UsageError where a file that shall be written after long work is a folder, or may not stand there."""
-    above = _nearest(path.absolute().parent)
-    if path.is_dir() or not above.is_dir() or not os.access(path if path.exists() else above, os.W_OK):
-        problem = "it is a folder" if path.is_dir() else f"{above} is no folder that may be written to"
+    """Raises UsageError where a file that shall be written after long work is a folder, or may not stand there.
+
+    A file that is there needs its folder as well: the new one is written beside it (see `write_bytes`).
+    """
+    above, problem = _nearest(path.absolute().parent), ""
+    if path.is_dir():
+        problem = "it is a folder"
+    elif not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        problem = f"{above} is no folder that may be written to"
+    elif path.exists() and not os.access(path, os.W_OK):
+        problem = "its permissions forbid it"
+    if problem:
         raise UsageError(f"{path} cannot be written: {problem}.", "Name another file.")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Failure, Transcription
 
 _MOST_FINDINGS = 14  # on one screen
+_GOES_ON = "Make room there, or see to its permissions; the same command goes on."
 app = typer.Typer(help="Recordings and references: import corpora, check what a folder holds.", no_args_is_help=True)
 
 
@@ -49,6 +50,7 @@ def import_(
     """
     from typing import get_args
 
+    from mondegreen.files import check_folder, writing
     from mondegreen.intake.entries import CorpusFormat, SourceCorpus
     from mondegreen.intake.importing import import_corpus
     from mondegreen.progress import track
@@ -57,7 +59,9 @@ def import_(
     if kind not in known:
         raise UsageError(f"{kind} is no format that can be imported.", f"Name one of {', '.join(known)}.")
     corpus = SourceCorpus(source, audio, _columns(columns or []))
-    report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
+    check_folder(into)
+    with writing(into, _GOES_ON):
+        report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
     answer(report, _imported(report), as_json)
     if not report.complete:
         raise typer.Exit(1)
@@ -77,11 +81,14 @@ def check(
     and a verdict can be reached, 1 when something must be mended first, 2 when the folder cannot be read.
     """
     from mondegreen.config import params_of
+    from mondegreen.files import require_writable, writing
     from mondegreen.intake.check import check as checked
     from mondegreen.progress import track
     from mondegreen.speech.examining import EXAMINED, processes
     from mondegreen.speech.manifest import examine_data
 
+    if html:
+        require_writable(html)
     params = params_of()
     if model:
         params = params.model_copy(update={"model": params.model.model_copy(update={"base": model})})
@@ -89,7 +96,6 @@ def check(
     examination = examine_data(folder, params, partial(track, what="data"), processes(params.compute), known)
     report = checked(examination, params, _find_model).report
     if html:
-        from mondegreen.files import writing
         from mondegreen.reports.data import write_page
 
         with writing(html):
@@ -121,12 +127,14 @@ def retention(
     from tempfile import TemporaryDirectory
 
     from mondegreen.config import params_of
+    from mondegreen.files import check_folder, writing
     from mondegreen.intake.retention import earlier_data, pick_retention
     from mondegreen.progress import progress
     from mondegreen.scoring.normalizer import normalize
     from mondegreen.speech.transcriber import load_transcriber, transcribe_in_groups
 
     params = params_of()
+    check_folder(data / "retention")
     with TemporaryDirectory(prefix="mondegreen-") as folder, progress("listening") as advance:
         place = source or earlier_data(Path(), _lineage(params.register_.model_name), Path(folder) / "data")
         name, _ = named_model(model, "Give one: --model NAME.")
@@ -137,10 +145,11 @@ def retention(
                 advance(number)
                 yield result
 
-        report = pick_retention(
-            place, data, words, hear, lambda written: normalize(written, params.score.normalizer),
-            seed=params.seed, max_duration=params.audio.max_duration, max_wer=max_wer,
-        )  # fmt: skip
+        with writing(data / "retention", _GOES_ON):
+            report = pick_retention(
+                place, data, words, hear, lambda written: normalize(written, params.score.normalizer),
+                seed=params.seed, max_duration=params.audio.max_duration, max_wer=max_wer,
+            )  # fmt: skip
     answer(report, _retained(report), as_json)
     if not report.complete:
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Find misheard transcripts without references.", no_args_is_help=True)
 
 OTHER_ERROR_WERS = (0.25, 0.5)  # measured beside detector.error_wer: a weak model mishears nearly all at 0
+_ELSEWHERE = "Name another folder: --folder."
 FolderOption = Annotated[Path, typer.Option(help="The folder of the calibrations.")]
 CandidateOption = Annotated[
     bool, typer.Option("--candidate", help="The fine-tuned candidate; it has heard train, so only dev calibrates it.")
@@ -43,12 +44,15 @@ def calibrate(
     from mondegreen.config import load_params
     from mondegreen.detector.calibration import calibrate as fit
     from mondegreen.detector.calibration import save
+    from mondegreen.files import check_folder, writing
 
+    check_folder(folder)
     params, splits = load_params(), _splits(candidate)
     learnt = _examples(build, candidate, splits, params, "train and dev")
     learnt += _corrected(build, learnt, params, store) if cases else []
     calibration = fit(learnt, params.detector, params.score.normalizer, params.seed, splits)
-    path = save(calibration, folder)
+    with writing(folder, _ELSEWHERE):
+        path = save(calibration, folder)
     text = (
         f"Calibrated for model {calibration.model[:12]} at detector.error_wer {calibration.error_wer:g} on "
         f"{calibration.utterances} utterances of {' and '.join(splits)}, {calibration.misheard} of them misheard: "
@@ -155,15 +159,18 @@ def _current(
     """The stored calibration where it still holds, else a new one, which is stored."""
     from mondegreen.detector.calibration import fits, save
     from mondegreen.detector.detector import read_calibration
+    from mondegreen.files import check_folder, writing
     from mondegreen.scoring.metrics import model_of
 
     model = model_of([item.scored.hypothesis for item in learnt])
     stored = read_calibration(folder, model)
     if stored and fits(stored, learnt, params.detector, params.score.normalizer, params.seed, splits):
         return stored
+    check_folder(folder)
     found = _tried(learnt, splits, params, params.detector.error_wer)
     if not isinstance(found, Exception):
-        save(found, folder)
+        with writing(folder, _ELSEWHERE):
+            save(found, folder)
     return found
 
 

@@ -58,12 +58,14 @@ def build(
     A line that says what dev, test or retention say is left out, and said.
     """
     from mondegreen.cases.store import DataManager
+    from mondegreen.files import require_writable, writing
     from mondegreen.monitoring.lm_texts import Judged, learnable, sources
     from mondegreen.speech.kneser_ney import language_model
     from mondegreen.speech.ngram import UNKNOWN
     from mondegreen.speech.ngram_files import write_lm
 
     limits = _limits(prune)
+    require_writable(output)
     speller, params = _speller(model)
     rows, manager = manifest(), DataManager(store) if corrections else None
     found = sources(manager, rows, texts or [], params, references)
@@ -76,7 +78,8 @@ def build(
         "discounts": [level.values for level in discounts],
         "fallback_discounts": [number for number, level in enumerate(discounts, 1) if level.fallback],
     }
-    write_lm(output, replace(made, facts=json.dumps(facts)))
+    with writing(output):
+        write_lm(output, replace(made, facts=json.dumps(facts)))
     answer(facts | {"output": str(output)}, _built(accounts, facts, output), as_json)
 
 
@@ -128,6 +131,7 @@ def tune(
 
     The exit code is 1 when the language model does not help.
     """
+    from mondegreen.files import require_writable, writing
     from mondegreen.speech.ngram_files import is_arpa, read_lm, write_lm
     from mondegreen.speech.transcriber import load_transcriber
     from mondegreen.speech.tuning import PASSES, dev_rows, tune_lm
@@ -136,14 +140,18 @@ def tune(
         raise UsageError(
             f"{lm}: ARPA has no place for alpha and beta.", f"`mondegreen lm convert {lm} words.lm` first."
         )
+    if write:
+        require_writable(lm)
     found, (name, params), rows = read_lm(lm), named_model(model, "Give one: --model NAME."), manifest()
     stt = load_transcriber(name, params)
     passes = PASSES * sum(len(dev_rows(rows, domain)) for domain in ("target", "retention"))
     with progress("hearing dev", passes) as advance:
         tuned = tune_lm(stt, found, rows, params, margin, advance)
+    answer(tuned, _tuned(tuned, lm, write), as_json)  # first: what was measured is not lost with a full disk
     if write and tuned.alpha:
-        write_lm(lm, found.at(tuned.alpha, tuned.beta))
-    answer(tuned, _tuned(tuned, lm, write), as_json)
+        kept = f"`mondegreen lm convert {lm} NEW.lm --alpha {tuned.alpha:g} --beta {tuned.beta:g}` writes another file."
+        with writing(lm, kept):
+            write_lm(lm, found.at(tuned.alpha, tuned.beta))
     if not tuned.alpha:
         raise typer.Exit(1)
 
@@ -173,13 +181,16 @@ def convert(
     beta: Annotated[float | None, typer.Option(min=-100, max=100, help="What each word is given.")] = None,
 ) -> None:
     """Write a language model in the other form: .lm, which is mapped into memory and keeps alpha and beta, or ARPA."""
+    from mondegreen.files import require_writable, writing
     from mondegreen.speech.ngram_files import read_lm, write_lm
 
     if output.exists():
         raise UsageError(f"{output} is there already.", "Name another file, or remove it.")
+    require_writable(output)
     found = read_lm(lm)
     found = found.at(found.alpha if alpha is None else alpha, found.beta if beta is None else beta)
-    write_lm(output, found)
+    with writing(output):
+        write_lm(output, found)
     sizes = ", ".join(f"{len(level.keys)} {number}-grams" for number, level in enumerate(found.orders, 1))
     typer.echo(f"{output}: {sizes}")
 

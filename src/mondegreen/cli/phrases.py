@@ -48,12 +48,13 @@ def mine(
     """
     from mondegreen.cases.store import DataManager
     from mondegreen.config import params_of
-    from mondegreen.files import write_text, writing
+    from mondegreen.files import require_writable, write_text, writing
     from mondegreen.monitoring.phrase_mining import as_yaml
     from mondegreen.monitoring.phrase_mining import mine as found_in
 
     if output.exists():
         raise UsageError(f"{output} is there already: somebody may have chosen in it.", "Name another: --output FILE.")
+    require_writable(output)
     found, cases = found_in(DataManager(store), manifest(), params_of(), at_least)
     if found:  # an empty file would stand in the way of the next run
         with writing(output):
@@ -83,12 +84,15 @@ def tune(
 
     The exit code is 1 when no strength helps.
     """
+    from mondegreen.files import require_writable, writing
     from mondegreen.scoring.phrases import read_phrases, write_strength
     from mondegreen.speech.transcriber import load_transcriber
     from mondegreen.speech.tuning import STRENGTHS, dev_rows
     from mondegreen.speech.tuning import tune as chosen_by_dev
 
     listed = read_phrases(file)
+    if write:
+        require_writable(file)
     if not listed.phrases:
         raise UsageError(f"{file} lists no phrase.", "Write some into it; `mondegreen phrases mine` finds some.")
     (name, params), rows = named_model(model, "Give one: --model NAME."), manifest()
@@ -97,9 +101,10 @@ def tune(
     dev = sum(len(dev_rows(rows, domain)) for domain in ("target", "retention"))
     with progress("hearing dev", dev * (len(STRENGTHS) + 1)) as advance:
         found = chosen_by_dev(stt, listed, rows, params, STRENGTHS, margin, false_an_hour, advance)
+    answer(found, _tuned(found, file, write), as_json)  # first: what was measured is not lost with a full disk
     if write and found.chosen:
-        write_strength(file, found.chosen)
-    answer(found, _tuned(found, file, write), as_json)
+        with writing(file, f"Set strength: {found.chosen:g} in it."):
+            write_strength(file, found.chosen)
     if not found.chosen:
         raise typer.Exit(1)
 

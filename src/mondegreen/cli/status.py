@@ -69,10 +69,13 @@ def monitor(
     window = duration(since, "--since", "mhd", "Give minutes, hours or days: 30m, 24h, 7d.")
 
     from mondegreen.config import params_of
+    from mondegreen.files import require_writable, writing
     from mondegreen.monitoring.tracker import MetadataTracker
     from mondegreen.reports.monitor import render
 
     require_project()
+    if html:
+        require_writable(html)
     params = params_of()
     report = MetadataTracker("var").monitor(
         window, params.monitor, audit=params.audit, normalizer=params.score.normalizer, send=notify
@@ -83,7 +86,6 @@ def monitor(
         if problem := log_weeks(report.production.weeks):
             typer.echo(f"warning: the WER in production is not in MLflow: {problem}", err=True)
     if html:
-        from mondegreen.files import writing
         from mondegreen.reports.monitor_page import write_page
 
         with writing(html):
