@@ -153,7 +153,7 @@ def test_where_nothing_can_be_prepared_the_report_says_why() -> None:
     with pytest.raises(SystemExit) as stopped:
         prepare.run_stage(prepare.main)
     assert stopped.value.code == 2 and json.loads(Path("build/prepare/data.json").read_text())["stopped"]
-    assert CliRunner().invoke(app, ["data", "check", "nowhere"]).exit_code == 2
+    assert [CliRunner().invoke(app, ["data", "check", name]).exit_code for name in ("nowhere", "x" * 300)] == [2, 2]
 
 
 def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mondegreen.errors import UsageError
-from mondegreen.files import read_jsonl, sha256_file
+from mondegreen.files import is_there, read_jsonl, sha256_file
 from mondegreen.records import FailedCase, Label, Problem, Source, Utterance
 from mondegreen.speech.channels import channel_digest
 from mondegreen.speech.corpus import EXTENSIONS, FAILED_CASES, SUITES, Found
@@ -25,7 +25,7 @@ def read_failed_cases(data: Path) -> list[FailedCase]:
     A recording that two models misheard is two cases: what one of them knows of its origin, the other does too.
     """
     path = data / FOLDER / CASES_FILE
-    rows = sorted(read_jsonl(path, FailedCase) if path.exists() else [], key=lambda row: (row.method == "llm", row.id))
+    rows = sorted(read_jsonl(path, FailedCase) if is_there(path) else [], key=lambda row: (row.method == "llm", row.id))
     known: dict[str, dict[str, str]] = defaultdict(dict)  # by sha256
     for case in rows:
         known[case.sha256] = {**_origin(case), **known[case.sha256]}
