@@ -22,7 +22,8 @@ from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.serving.challenger import Routing, Shadow
 from mondegreen.serving.champion import Served
-from mondegreen.serving.spool import BESIDE, Spool, erase_spooled
+from mondegreen.serving.spool import BESIDE, Spool
+from mondegreen.serving.spool_erasure import erase_spooled
 from mondegreen.speech.model_folder import model_digest
 from mondegreen.speech.transcriber import BaselineSTTModel
 from mondegreen.tables import InferenceRow, ShadowPairRow

@@ -286,3 +286,49 @@ def test_when_the_disks_share_is_full_an_answer_is_dropped_and_counted(
     assert "full: answer r3 is not logged" in caplog.text
     spool.close()
     assert len(list(tmp_path.rglob("*.wav"))) == 2
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that was away is asked again soon."""
+    monkeypatch.setattr("mondegreen.serving.spool._LONGEST_PAUSE", 0.2)
+
+
+def gone() -> Store:
+    """Away until its `raises` are cleared."""
+    return Store(*[CaseError("The database is away.")] * 10_000)
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_a_killed_process_left_counts_as_long_as_it_waits(tmp_path: Path) -> None:
+    killed(tmp_path)
+    store = gone()
+    spool = Spool(tmp_path, store, 6 * BYTES)
+    until(lambda: spool.state.waiting == 5)
+    put(spool, "one more")
+    assert spool.state.dropped == 1
+    store.raises.clear()
+    until(lambda: spool.state.written == 5)
+    put(spool, "one later")
+    until(lambda: spool.state.written == 6)
+    assert (store.taken[5:], spool.state.dropped) == (["one later"], 1)
+    spool.close()
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_share_is_of_all_processes_together(tmp_path: Path) -> None:
+    store = gone()
+    first, second = (Spool(tmp_path, store, 6 * BYTES) for _ in range(2))
+    for spool, request_id in ((first, "r0"), (second, "r1"), (first, "r2"), (first, "r3")):
+        put(spool, request_id)
+    until(lambda: not any((spool.own / "current.jsonl").stat().st_size for spool in (first, second)))
+    third = Spool(tmp_path, store, 6 * BYTES)
+    put(third, "r4 is too much")
+    assert [spool.state.dropped for spool in (first, second, third)] == [0, 0, 1]
+    store.raises.clear()
+    until(lambda: first.state.written + second.state.written == 4)
+    put(third, "r5 has room")
+    assert third.state.dropped == 1
+    for spool in (first, second, third):
+        spool.close()
+    assert third.state.written == 1 and left(tmp_path) == []

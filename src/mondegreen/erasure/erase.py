@@ -32,7 +32,8 @@ from mondegreen.erasure.files import Content, FoundFile, erase_in_file, files_be
 from mondegreen.errors import CaseError
 from mondegreen.files import flock, read_json, write_json
 from mondegreen.registry.mlflow_store import registry_file
-from mondegreen.serving.spool import Answer, erase_spooled
+from mondegreen.serving.spool import Answer
+from mondegreen.serving.spool_erasure import erase_spooled
 from mondegreen.tables import ErasureRow
 
 ANSWERS = "llm"  # below it: answers of a language model, which tell nobody whose words they are

@@ -3,7 +3,8 @@
 Each process appends to a file of its own and holds a lock on its folder; what a killed one left behind is taken over by
 whoever finds the lock free. An answer is synced before it is given, together with those that come at the same moment.
 Rows carry the request's id, so that what is written twice counts once. A database that is slow or away delays no
-answer; only when the disk's share is full is something dropped, and then it is counted and said.
+answer; only when the disk's share is full is something dropped, and then it is counted and said. The share is that of
+all processes, with what killed ones left: the name of each file that waits says how many bytes wait with it.
 """
 
 import errno
@@ -13,8 +14,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,14 +24,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.errors import CaseError
-from mondegreen.files import flock, sha256_file, sync, write_bytes
+from mondegreen.files import flock, sync, write_bytes
 from mondegreen.monitoring.tracker import PartlyLoggedError
 from mondegreen.serving.followers import LOCK
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.transcriber import Transcription
 
 BESIDE = "-shadow"  # of the folder of a recording that the challenger hears after its answer
-_CURRENT, _NEXT, _AUDIO, _REFUSED = "current.jsonl", "next.jsonl", "audio", "refused"
+CURRENT, _NEXT, _AUDIO, REFUSED = "current.jsonl", "next.jsonl", "audio", "refused"
 _PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds between two looks; the longer one while the database is away
 _NAME_BYTES = 100  # of a client's name for a recording; disks take 255, some of them ours
 _TRIES = 5  # of lines that the database refuses for what they are, rather than for being away
@@ -79,7 +80,7 @@ class Spool:
     Args:
         folder: of all processes, e.g. var/serve.
         write_down: stores answers, each once however often it is called with it; raises CaseError when it cannot now.
-        most_bytes: of recordings and lines that may wait on disk.
+        most_bytes: of recordings and lines of all processes that may wait on disk.
     """
 
     def __init__(self, folder: Path, write_down: Callable[[Sequence[Answer]], object], most_bytes: int) -> None:
@@ -94,7 +95,8 @@ class Spool:
         hidden.rename(self.own)
         sync(folder)  # its name
         self._file = self._open()
-        self._bytes, self._lock = 0, threading.Lock()
+        self._bytes, self._lock = 0, threading.Lock()  # of our answers in the file that is written to
+        self._waiting = _waiting_bytes(folder)  # of all processes in files that nobody writes to any more
         self._added = self._synced = 0  # answers since the process began
         self._syncing = threading.Lock()  # taken before the other one
         self._folders = {self.own: held}  # ours, and those that were taken over, with their locks
@@ -123,7 +125,7 @@ class Spool:
         line = _line(answer) + b"\n"
         size = len(line) + answer.file.stat().st_size
         with self._lock:
-            full = self._bytes + size > self._most or not self._append(line)
+            full = not self._has_room(size) or not self._append(line)
             if not full:
                 self._bytes += size
                 self.state.waiting += 1
@@ -136,6 +138,12 @@ class Spool:
         else:
             self._sync(number)
         self._wake.set()
+
+    def _has_room(self, size: int) -> bool:
+        """Looks anew before it says no: another process may have written down what filled the share."""
+        if self._waiting + self._bytes + size > self._most:
+            self._waiting = _waiting_bytes(self._all)
+        return self._waiting + self._bytes + size <= self._most
 
     def _append(self, line: bytes) -> bool:
         """In one call, so that a kill leaves whole lines or half of the last one; False when the disk is full."""
@@ -174,7 +182,7 @@ class Spool:
         for held in self._folders.values():
             held.close()
 
-    def _open(self, name: str = _CURRENT) -> int:
+    def _open(self, name: str = CURRENT) -> int:
         file = os.open(self.own / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
             sync(self.own)  # the file's name
@@ -206,6 +214,7 @@ class Spool:
         """Writes down what is there; False when some of it has to wait."""
         self._take_over()
         self._rotate()
+        self._waiting = _waiting_bytes(self._all)
         # What is away for the first is away for all: a detector that hears them first would hear them all in vain.
         return all(map(self._written, [lines for folder in self._folders for lines in _ready(folder)]))
 
@@ -220,7 +229,7 @@ class Spool:
         """Adopts the folders of processes that are gone."""
         for folder in self._all.iterdir():
             hidden = folder.name.startswith(".")
-            if folder in self._folders or hidden or not folder.is_dir() or folder.name == _REFUSED:
+            if folder in self._folders or hidden or not folder.is_dir() or folder.name == REFUSED:
                 continue
             held = ExitStack()
             try:
@@ -231,8 +240,10 @@ class Spool:
                 held.close()
                 continue
             self._folders[folder] = held
-            if (left := folder / _CURRENT).is_file():
-                left.rename(folder / f"{secrets.token_hex(8)}.ready")
+            if (left := folder / CURRENT).is_file():
+                found = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                named = sum(map(_bytes_with, _ready(folder)))  # of others of its files
+                left.rename(folder / _ready_name(max(0, found - named)))
             waiting = sum(_count(lines) for lines in _ready(folder))
             with self._lock:
                 self.state.waiting += waiting
@@ -249,14 +260,15 @@ class Spool:
     def _rotate(self) -> None:
         """The lines so far are a file that nobody writes to any more."""
         with self._syncing, self._lock:
-            current = self.own / _CURRENT
+            current = self.own / CURRENT
             if not current.stat().st_size:
                 return
             self._to_disk(self._file)
             self._synced = self._added
             following, former = self._open(_NEXT), self._file  # where there is no room for it, nothing changes
-            current.rename(self.own / f"{secrets.token_hex(8)}.ready")
+            current.rename(self.own / _ready_name(self._bytes))
             (self.own / _NEXT).rename(current)
+            self._waiting, self._bytes = self._waiting + self._bytes, 0
             self._file = following
             os.close(former)
             sync(self.own)
@@ -309,7 +321,7 @@ class Spool:
 
     def _keep(self, lines: Path, kept: Sequence[bytes], answers: Sequence[Answer], why: str) -> None:
         """Keeps what cannot be stored where a person finds it, so that it holds up nothing else."""
-        aside = self._all / _REFUSED
+        aside = self._all / REFUSED
         aside.mkdir(exist_ok=True)
         write_bytes(aside / lines.with_suffix(".jsonl").name, b"".join(line + b"\n" for line in kept))
         for answer in answers:
@@ -319,77 +331,15 @@ class Spool:
         _log.error("%d answers cannot be stored and are kept in %s: %s", len(kept), aside, why)
 
     def _remove(self, lines: Path, answers: Sequence[Answer]) -> None:
-        size, count = lines.stat().st_size, _count(lines)
+        count = _count(lines)
         for answer in answers:
-            recording = answer.file
-            size += recording.stat().st_size if recording.is_file() else 0
-            self.forget(recording)
+            self.forget(answer.file)
         lines.unlink()
         self._failures.pop(lines, None)
         self._lacking.pop(lines, None)
         with self._lock:
             self.state.waiting -= count
-            if lines.parent == self.own:
-                self._bytes -= size
         self._let_go(lines.parent)
-
-
-@dataclass(frozen=True)
-class SpoolErased:
-    """What `erase_spooled` took out. `held`: answers of a running server, which drops them when it writes down."""
-
-    answers: int = 0
-    held: int = 0
-
-
-def erase_spooled(
-    folder: Path, goes: Callable[[Answer], bool], recordings: Collection[str], *, apply: bool = True
-) -> SpoolErased:
-    """Takes answers, and recordings that nobody answered, out of what waits on disk and out of what was refused.
-
-    Args:
-        folder: of all processes, e.g. var/serve.
-        goes: whether an answer is erased.
-        recordings: sha256 of those that are.
-        apply: else they are only counted.
-    """
-    taken = held = 0
-    for own in sorted(path for path in folder.glob("*") if path.is_dir()):
-        with flock(own / LOCK, 0) if own.name != _REFUSED else nullcontext(0) as ours:
-            files = [path for path in own.glob("*") if path.suffix in (".jsonl", ".ready")]
-            count = sum(_without(lines, goes, apply and ours is not None) for lines in files)
-            taken, held = (taken + count, held) if ours is not None else (taken, held + count)
-            if apply and ours is not None:
-                for path in [path for path in own.rglob("*") if path.is_file() and path.suffix != ".ready"]:
-                    if path.name not in (LOCK, _CURRENT) and sha256_file(path) in recordings:
-                        path.unlink()
-    return SpoolErased(taken, held)
-
-
-def _without(lines: Path, goes: Callable[[Answer], bool], apply: bool) -> int:
-    """How many answers of a file go; their recordings first, so that whoever is killed finds them again."""
-    try:
-        raw = lines.read_bytes().split(b"\n")
-    except FileNotFoundError:  # written down just now
-        return 0
-    kept, count = [], 0
-    for line in filter(None, raw):
-        try:
-            answer = Answer.model_validate_json(line)
-        except ValidationError:
-            continue  # half an answer, which was never sent
-        if not goes(answer):
-            kept.append(line)
-            continue
-        count += 1
-        if apply:
-            recording = answer.file
-            if recording.parent.name.removesuffix(BESIDE) == answer.request_id:
-                shutil.rmtree(recording.parent, ignore_errors=True)
-            (lines.parent / f"{answer.request_id}-{recording.name}").unlink(missing_ok=True)
-    if apply and count:
-        write_bytes(lines, b"".join(line + b"\n" for line in kept))
-    return count
 
 
 def _file_name(given: str) -> str:
@@ -401,6 +351,24 @@ def _file_name(given: str) -> str:
 def _ready(folder: Path) -> list[Path]:
     """Files of answers that nobody writes to, oldest first."""
     return sorted(folder.glob("*.ready"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _ready_name(size: int) -> str:
+    return f"{secrets.token_hex(8)}-{size}.ready"
+
+
+def _bytes_with(lines: Path) -> int:
+    """What waits with a file by its name: its lines and their recordings."""
+    return int(lines.stem.partition("-")[2] or 0)
+
+
+def _waiting_bytes(folder: Path) -> int:
+    """Of all processes; some of them remove files at this moment."""
+    found = 0
+    for own in folder.iterdir():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found += sum(_bytes_with(lines) for lines in own.iterdir() if lines.suffix == ".ready")
+    return found
 
 
 def _line(answer: Answer) -> bytes:
