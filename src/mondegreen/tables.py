@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA = 5  # the number of the newest migration
+SCHEMA = 6  # the number of the newest migration
 REVISION = f"{SCHEMA:04}"  # the same as Alembic's revision
 VERSION_TABLE = "mondegreen_schema_version"  # where a database keeps its revision
 # SQLite numbers rows by itself in an INTEGER column only.
@@ -160,6 +160,7 @@ class InferenceRow(TableBase):
         Index("inferences_by_request", "request_id", unique=True),
         Index("inferences_by_canary", "canary", "id"),
         Index("inferences_by_audit", "audit_id"),
+        Index("inferences_by_version", "served", "id"),
     )
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
@@ -183,6 +184,7 @@ class InferenceRow(TableBase):
     words: Mapped[int | None]  # of the transcript
     inclusion: Mapped[float | None]  # probability with which it was to be drawn for the audit; None: nobody drew
     audit_id: Mapped[str | None] = mapped_column(String(16))  # the case that it waits as; no key, a case may be erased
+    batch: Mapped[int | None]  # recordings of the server's batch that it was heard in; None: not known
 
 
 class ShadowPairRow(TableBase):

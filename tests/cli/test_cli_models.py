@@ -154,6 +154,24 @@ def test_shadow_lets_both_hear_what_the_service_kept(project: Path) -> None:
         assert session.query(InferenceRow).count() == 2  # shadowing logs nothing
 
 
+def test_the_log_names_the_champion_and_no_trial_of_another_model_or_list(project: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    folder = save_model(project / "real")
+    deployer().register_model(NAME, folder, Judged(model_digest=model_digest(folder)), tags={"regression": "pass"})
+    deployer().deploy_model("1")
+    soundfile.write("a.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 16_000), 16_000)
+    Path("phrases.yaml").write_text("strength: 0.3\nphrases: [ours]\n")
+    for more in ((), ("--phrases", "phrases.yaml"), ("--model", folder), ("--model", f"models:/{NAME}/1")):
+        assert run("transcribe", "a.wav", "--log", *more).exit_code == 0
+    with reading(open_database(project / "var")) as session:
+        assert [row.served for row in session.query(InferenceRow).order_by(InferenceRow.id)] == [
+            f"{NAME}/1",
+            *[None] * 3,
+        ]
+
+
 def test_guard_takes_back_what_is_worse_in_production(project: Path) -> None:
     deployer().deploy_model(add(project, 1))
     hear(project, 1, errors=20)

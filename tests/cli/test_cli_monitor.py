@@ -120,6 +120,23 @@ def test_transcripts_are_printed_when_the_database_breaks_meanwhile(
     assert result.stderr.count("No space left") == 1 and "not logged in full: 3 inferences" in result.stderr
 
 
+def test_where_only_a_recording_is_missing_nobody_is_told_to_log_it_again(
+    model: Path, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, gone = MetadataTracker.log_inferences, recordings[1]
+
+    def without_one(self: MetadataTracker, given: list[Any]) -> list[str | None]:
+        gone.unlink(missing_ok=True)  # between its transcript and its place in the store
+        return real(self, [item.model_copy(update={"is_error": True, "audio_sha256": "b" * 64}) for item in given])
+
+    monkeypatch.setattr(MetadataTracker, "log_inferences", without_one)
+    result = run("transcribe", *recordings, "--model", model, "--log")
+    assert result.exit_code == 1 and len(logged()) == 3
+    assert "1 of 3 inferences were logged without their recordings" in result.stderr
+    assert "`mondegreen cases add AUDIO`" in result.stderr and "not logged:" not in result.stderr
+    assert "not logged in full: 1 inference." in result.stderr
+
+
 def test_without_data_it_says_what_to_do() -> None:
     result = run("monitor")
     assert result.exit_code == 0

@@ -56,7 +56,7 @@ class Service:
                 "audio_sha256": f"{prefix}{index:x}".rjust(64, "0"), "duration": float(lengths[index]),
                 "latency": float(latency[index]), "confidence": 0.5, "error_score": float(scores[index]),
                 "is_error": bool(scores[index] > 0.5) if judged else None, "case_id": None,
-                "caller": f"{prefix}{index % callers}" if callers else None, **columns,
+                "caller": f"{prefix}{index % callers}" if callers else None, "batch": 1, **columns,
             }
             for index in range(count)
         ]  # fmt: skip
@@ -303,8 +303,7 @@ def test_what_is_refused_is_alerted_all_the_same(deployed: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heard", "proven"),
-    [({"score": 0.6}, ["error score"]), ({"work": 0.5}, ["latency"]), ({}, []), ({"score": 0.6, "judged": False}, [])],
+    ("heard", "proven"), [({"score": 0.6}, ["error score"]), ({}, []), ({"score": 0.6, "judged": False}, [])]
 )
 def test_a_new_champion_is_taken_back_when_it_is_worse_and_that_is_allowed(
     deployed: Service, heard: dict[str, Any], proven: list[str]
@@ -318,6 +317,60 @@ def test_a_new_champion_is_taken_back_when_it_is_worse_and_that_is_allowed(
     if proven:
         assert deployed.ledger.entries()[-1].reason.startswith("guard: Version 2 is worse")
         assert deployed.look(roll_back=True).deployment.decision == "nothing to guard"
+
+
+def test_a_deployment_that_is_only_slower_is_told_and_stays(deployed: Service) -> None:
+    deployed.heard("m2", 400, work=0.5)
+    with webhook() as server:
+        found = deployed.look(roll_back=True, webhook=server.url).deployment
+    assert (worse_in(found), found.decision) == (["latency"], "worse") and "rollback" not in deployed.actions()
+    assert "work alone takes no deployment back" in found.text and len(server.requests) == 1
+    deployed.heard("m2", 400, score=0.6, work=0.5, prefix="b")
+    assert deployed.look(roll_back=True).deployment.decision == "rolled back"
+
+
+def test_more_traffic_is_no_slower_model(deployed: Service) -> None:
+    deployed.heard("m2", 400, work=0.5, batch=8)  # halves that are heard at once are charged the same seconds each
+    found = deployed.look().deployment
+    assert found.decision == "fine" and [one.metric for one in found.comparisons] == ["error score"]
+    assert "no recording is known to have been heard alone" in found.text
+    deployed.heard("m2", 400, prefix="b")
+    found = deployed.look().deployment
+    assert found.decision == "fine" and [one.metric for one in found.comparisons] == ["error score", "latency"]
+
+
+def test_a_challenger_heard_alone_does_not_hide_that_it_is_slower(service: Service) -> None:
+    canary = service.canary(share=0.5, shadow=0)
+    for part in range(8):
+        service.heard("m1", 100, work=0.6, batch=8, role="champion", prefix=f"a{part}", canary=canary.entry)
+        service.heard("m1", 25, role="champion", prefix=f"b{part}", canary=canary.entry)
+        service.heard("m2", 50, work=0.5, role="canary", prefix=f"c{part}", canary=canary.entry)
+    found = service.look().canary
+    assert (worse_in(found), found.decision) == (["latency"], "stopped")
+
+
+def test_answers_by_another_list_than_the_versions_own_are_the_versions(service: Service) -> None:
+    service.heard("m1 and serve.phrases", 1000, score=0.1, served=f"{NAME}/1")
+    service.deploy(2, 1)
+    service.heard("m2", 400, score=0.1, served="another/2")
+    assert service.look().deployment.inferences == 0
+    service.heard("m2 and serve.phrases", 400, score=0.9, served=f"{NAME}/2")
+    found = service.look(roll_back=True).deployment
+    assert (found.decision, found.inferences) == ("rolled back", 400)
+
+
+@pytest.mark.parametrize("served", [None, f"{NAME}/1"])
+def test_only_the_newest_of_a_former_champion_are_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch, served: str | None
+) -> None:
+    monkeypatch.setattr("mondegreen.monitoring.comparing._MOST", 300)
+    service.heard("m1", 1000, score=0.9, work=0.9, served=served)
+    service.heard("m1", 300, prefix="b", served=served)
+    service.deploy(2, 1)
+    service.heard("m2", 200, score=0.3, prefix="c")
+    found = service.look().deployment
+    assert [one.before for one in found.comparisons] == pytest.approx([0.2, 0.2], abs=0.02)
+    assert "error score" in worse_in(found)
 
 
 def test_a_champion_that_was_promoted_by_hand_is_taken_back_too(service: Service) -> None:

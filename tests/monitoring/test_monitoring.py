@@ -76,8 +76,9 @@ def test_a_misheard_one_is_kept_as_a_failed_case_and_linked(tracker: MetadataTra
 def test_one_recording_that_cannot_be_kept_takes_nothing_else_with_it(tracker: MetadataTracker, tmp_path: Path) -> None:
     good = recording(tmp_path / "good.wav")
     gone = inference(audio_path=tmp_path / "gone.wav", is_error=True, audio_sha256="b" * 64)
-    with pytest.raises(CaseError, match=r"1 of 3 inferences.*gone\.wav"):
+    with pytest.raises(CaseError, match=r"1 of 3 inferences were logged without their recordings: .*gone\.wav") as said:
         tracker.log_inferences([inference(), gone, inference(audio_path=good, is_error=True)])
+    assert "Logged again these would count twice" in said.value.next_step and "cases add" in said.value.next_step
     found = rows(tracker)
     assert len(found) == 3 and [row.case_id is not None for row in found] == [False, False, True]
     assert found[1].is_error is True  # it still counts as an error
@@ -101,8 +102,9 @@ def test_nothing_is_logged_while_no_recording_can_be_kept(
 
 
 def test_a_recording_that_is_gone_before_it_is_hashed_is_named(tracker: MetadataTracker, tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match=r"gone\.wav"):
+    with pytest.raises(CaseError, match=r"^1 of 2 inferences were not logged: .*gone\.wav") as said:
         tracker.log_inferences([inference(audio_path=tmp_path / "gone.wav", audio_sha256=None), inference()])
+    assert "may be logged again" in said.value.next_step and "cases add" not in said.value.next_step
     assert len(rows(tracker)) == 1
 
 

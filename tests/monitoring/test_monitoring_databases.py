@@ -52,7 +52,8 @@ def test_both_databases_give_the_same_wer_in_production(request: pytest.FixtureR
     def fill(kind: str) -> ProductionReport:
         tracker = MetadataTracker(tmp_path / kind)
         served(tracker, 120, 60, waiting=3)
-        served(tracker, 120, 60, model="n" * 64, version=None, start=NOW - timedelta(days=1))
+        served(tracker, 120, 60, model="n" * 64, version="stt/4", start=NOW - timedelta(days=1))
+        served(tracker, 120, 60, model="p" * 64, version=None, start=NOW - timedelta(hours=9))
         return tracker.production_wer(timedelta(days=7), now=NOW)
 
     one, other = (with_database(kind, request, lambda kind=kind: fill(kind)) for kind in ("sqlite", "postgresql"))

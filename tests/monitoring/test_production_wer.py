@@ -152,6 +152,31 @@ def test_a_canary_is_not_taken_for_the_champion_that_it_answers_beside(tracker: 
     assert found(tracker).versions[-1].label == "stt/4"  # it was deployed
 
 
+@pytest.mark.parametrize(("version", "count"), [("stt/4", 1), (None, 1), (None, 60)])
+def test_one_answer_by_other_phrases_does_not_silence_the_alert(
+    tracker: MetadataTracker, version: str | None, count: int
+) -> None:
+    served(tracker, 400, 60, errors=lambda n: n % 3)
+    served(tracker, 200, 60, model="n" * 64, version="stt/4", start=NOW - timedelta(days=1), errors=lambda n: 4 + n % 3)
+    before = found(tracker, max_wer=0.3)
+    assert [check.status for check in check_production(before, "7d")] == ["alert"]
+    # A request with phrases of its own is the version's; `transcribe --log` by another model is nobody's turn.
+    served(tracker, count, count, model="p" * 64, version=version, start=NOW - timedelta(hours=2), errors=lambda n: 0)
+    report = found(tracker, max_wer=0.3)
+    labels = ["stt/3", "stt/4"] if version else ["p" * 12, "stt/3", "stt/4"]
+    assert [wer.label for wer in report.versions] == labels
+    assert [check.status for check in check_production(report, "7d")] == ["alert"]
+    assert report.difference and (report.difference.before, report.difference.after) == ("stt/3", "stt/4")
+    assert report.difference.difference and report.difference.difference > 0.2
+
+
+def test_where_no_version_answered_digests_take_turns(tracker: MetadataTracker) -> None:
+    served(tracker, 200, 60, version=None, errors=lambda n: 3 + n % 3)
+    served(tracker, 200, 60, model="n" * 64, version=None, start=NOW - timedelta(days=1), errors=lambda n: n % 3)
+    difference = found(tracker).difference
+    assert difference and (difference.before, difference.after) == ("m" * 12, "n" * 12)
+
+
 def test_beside_its_canary_a_champion_is_compared_with_nobody(tracker: MetadataTracker) -> None:
     served(tracker, 200, 60, role="champion")
     served(tracker, 200, 60, model="z" * 64, version="stt/4", role="canary")

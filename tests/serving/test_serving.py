@@ -11,8 +11,12 @@ import pytest
 import requests
 from sqlalchemy import select
 
+from mondegreen.config import ServeParams
 from mondegreen.db import open_database, reading
 from mondegreen.scoring.phrases import list_of, read_phrases
+from mondegreen.serving.batcher import Batcher
+from mondegreen.serving.challenger import Routing
+from mondegreen.serving.champion import Served
 from mondegreen.speech.kneser_ney import language_model
 from mondegreen.speech.ngram_files import read_lm, write_lm
 from mondegreen.speech.transcriber import BaselineSTTModel
@@ -68,6 +72,27 @@ def test_a_batch_gives_each_request_what_it_would_get_alone(deployed: Path, mode
         assert answer.json()["text"] == alone.text
         assert answer.json()["confidence"] == pytest.approx(alone.confidence, abs=2e-4)
     assert 'mondegreen_batch_recordings_bucket{le="1.0"} 12.0' not in shared
+    assert any(row.batch > 1 for row in until(stored))
+
+
+def test_what_shared_a_batch_says_how_many_they_were_in_both_halves(tmp_path: Path) -> None:
+    begun, others = threading.Event(), threading.Event()
+
+    class Waiting:
+        phrases = None
+
+        def transcribe_many(self, paths: list[Path]) -> list[Path]:
+            begun.set()
+            others.wait(30)
+            return paths
+
+    batcher = Batcher(lambda asker: Routing(Served(NAME, Waiting())), ServeParams(), 30.0)  # type: ignore[arg-type]
+    first = batcher.submit(tmp_path, 1.0)
+    begun.wait(30)
+    futures = [batcher.submit(tmp_path, 1.0) for _ in range(5)]
+    others.set()
+    assert [future.result(30).batch for future in [first, *futures]] == [1, 5, 5, 5, 5, 5]
+    batcher.close()
 
 
 def test_a_request_adds_phrases_to_the_servers_list_for_itself_alone(deployed: Path, models: list[Path]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from mondegreen.errors import CaseError
 from mondegreen.files import flock
-from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.monitoring.partly_logged import PartlyLoggedError
 from mondegreen.serving import spool as spool_module
 from mondegreen.serving.spool import Answer, Spool
 from mondegreen.speech.transcriber import Transcription

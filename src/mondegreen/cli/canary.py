@@ -110,7 +110,8 @@ def guard(
 ) -> None:
     """Is the canary, or the new champion, worse in production? A worse canary is stopped.
 
-    A champion is taken back with --rollback or deploy.auto_rollback. Look as often as you like: the test allows for it.
+    A champion is taken back with --rollback or deploy.auto_rollback, but never for its work alone.
+    Look as often as you like: the test allows for it.
     The exit code is 1 when one is worse, whatever was done about it.
     With --watch a line is printed (--json: an object a line) when something has changed.
     """
@@ -120,7 +121,8 @@ def guard(
         answer(found, _decisions(found), as_json)
         if found.worse:
             if found.deployment.decision == "worse" and not as_json:
-                typer.echo("What now: `mondegreen models rollback`, or deploy.auto_rollback: true.", err=True)
+                way = "`mondegreen models rollback`; deploy.auto_rollback does it, but for work alone"
+                typer.echo(f"What now: {way}.", err=True)
             raise typer.Exit(1)
         return
     said: list[str] = []

@@ -5,6 +5,7 @@ Whatever happens to the log, the transcripts are printed.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -89,10 +90,7 @@ def transcribe(
     ignored = {"--engine ray": engine == "ray", "--format": format, "--shard-size": shard_size}
     _check_options(files, out, next(filter(ignored.get, ignored), None), log, any((speaker, recording, metadata)))
     name, params = named_model(model, "Give one: --model NAME.")
-    if name.startswith("models:/"):  # before torch is loaded: a registry that is away is said within seconds
-        from mondegreen.registry.resolving import resolve_uri
-
-        name = str(resolve_uri(name))
+    name, served = _resolved(name, params, unchanged=not (phrases or lm))
     from mondegreen.scoring.phrases import read_phrases
     from mondegreen.speech.audio import named_channels
     from mondegreen.speech.channels import channel_of
@@ -115,6 +113,8 @@ def transcribe(
     for path, (file, number) in ((path, channel_of(path)) for path in paths):
         if number is not None:
             origin[path] = {"recording": str(file), "channel": str(number)} | origin[path]
+    if served:
+        origin = {path: {**known, "served": served} for path, known in origin.items()}
     stt = load_transcriber(name, params, batch_seconds=seconds, cached=False, **hears)
     warn_of_left_out(stt)
     group = batch_size or GROUP
@@ -122,6 +122,26 @@ def transcribe(
         failed = _print_all(stt, paths, group, inferences, as_json)
     if failed or inferences.lost:
         raise typer.Exit(1)
+
+
+def _resolved(name: str, params: "Params", unchanged: bool) -> tuple[str, str | None]:
+    """The folder of a registered model; and what the log calls it if it is the champion as it serves, such as stt/3.
+
+    Asked before torch is loaded: a registry that is away is said within seconds.
+
+    Args:
+        unchanged: with its own phrases and language model; what hears by others is somebody's trial.
+    """
+    if not name.startswith("models:/"):
+        return name, None
+    from mondegreen.errors import RegistryError
+    from mondegreen.registry.resolving import holder, resolve_uri
+
+    served = None
+    if unchanged and name == f"models:/{params.register_.model_name}@champion":
+        with suppress(RegistryError):  # its backup answers, and nobody knows of which version that is
+            served = holder(name)
+    return str(resolve_uri(f"models:/{served}" if served else name)), served
 
 
 def _print_all(
@@ -208,6 +228,7 @@ class InferenceLog:
     ) -> None:
         self.group, self.lost, self._origins = group, 0, origins
         self._results: list[Transcription] = []
+        self._warned: set[type[Exception]] = set()
         self._logging = model_version is not None
         self._write_down = self._open(model_version, params) if model_version else None
         self._thread = ThreadPoolExecutor(1)
@@ -244,14 +265,18 @@ class InferenceLog:
             self._writing = self._thread.submit(self._write_down, results), len(results)
 
     def _wait(self) -> None:
+        from mondegreen.monitoring.partly_logged import PartlyLoggedError
+
         if self._writing is None:
             return
         (written, size), self._writing = self._writing, None
         try:
             written.result()
+        except PartlyLoggedError as error:
+            self._warn(error)
+            self.lost += len(error.recordings)
         except Exception as error:
-            if not self.lost:
-                self._warn(error)
+            self._warn(error)
             self.lost += size
 
     def _open(self, model_version: str, params: "Params") -> "Callable[[list[Transcription]], object] | None":
@@ -273,7 +298,13 @@ class InferenceLog:
         )
 
     def _warn(self, error: Exception) -> None:
-        typer.echo(f"warning: inferences are not logged: {error}", err=True)
+        """Says what is wrong, once of each kind; an error that knows what was logged says that itself."""
+        from mondegreen.monitoring.partly_logged import PartlyLoggedError
+
+        if type(error) not in self._warned:
+            said = str(error) if isinstance(error, PartlyLoggedError) else f"inferences are not logged: {error}"
+            typer.echo(f"warning: {said}", err=True)
+        self._warned.add(type(error))
 
 
 def transcribe_into(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Engine, select
+from sqlalchemy import ColumnElement, Engine, case, select
+from sqlalchemy.orm import Session
 
 from mondegreen.config import DeployParams, Params
 from mondegreen.db import reading, transaction, upserting
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
 Metric = Literal["shadow error score", "shadow disagreement", "error score", "latency"]
 _MOST = 50_000  # inferences of a former champion that are looked at, the newest ones
+_ROWS = 10_000  # read at once
 Flags = npt.NDArray[np.bool_]
 _LOSSES, _SLOWDOWNS = (-0.999, 1.0), (-0.9, 9.0)  # between which a lower bound is looked for
 NOT_ALIKE = "Error scores do not compare: the detector is calibrated for one of the two only."
+NOT_ALONE = "Work does not compare: of one of the two no recording is known to have been heard alone."
 
 
 class ShadowPair(MonitorRecord):
@@ -153,7 +156,7 @@ class _Rows(NamedTuple):
     later: Flags  # of the later version
     score: Values  # the detector's; NaN where there is none
     calibrated: Flags
-    work: Values  # seconds for a second of audio
+    work: Values  # seconds for a second of audio; NaN unless nothing else was in its batch
 
     def of(self, kept: Flags) -> "_Rows":
         return _Rows(
@@ -173,55 +176,73 @@ class _Side(NamedTuple):
 
 def compare_canary(engine: Engine, canary: Canary, params: DeployParams) -> Compared:
     """The challenger of a canary against the champion: callers side by side, and shadow pairs. Raises CaseError."""
-    rows, pairs = _inferences(engine, InferenceRow.canary == canary.entry), _shadow_pairs(engine, canary.entry)
-    alike, notes = _alike(rows)
+    rows = _inferences(engine, InferenceRow.canary == canary.entry, InferenceRow.role == "canary")
+    pairs = _shadow_pairs(engine, canary.entry)
+    (alike, unlike), (timed, untimed) = _alike(rows), _alone(rows)
     scored = pairs[(pairs[:, 4] == 1) & ~np.isnan(pairs[:, 1:3]).any(axis=1)]
     sides: dict[Metric, _Side] = {
         "error score": _beside(alike, alike.score, canary.share),
-        "latency": _beside(rows, rows.work, canary.share),
+        "latency": _beside(timed, timed.work, canary.share),
         "shadow error score": _itself(scored[:, 0], scored[:, 1], scored[:, 2]),
         "shadow disagreement": _itself(pairs[:, 0], None, pairs[:, 3]),
     }
     tests = 2 * (canary.share > 0) + 2 * (canary.shadow > 0)
-    return Compared(_judge(sides, params, tests), int(rows.later.sum()) + len(pairs), notes)
+    return Compared(_judge(sides, params, tests), int(rows.later.sum()) + len(pairs), unlike + untimed)
 
 
-def compare_deployment(engine: Engine, digests: tuple[str, str], marker: int, params: DeployParams) -> Compared:
+class Deployed(NamedTuple):
+    """A version as the log knows it: a server writes the name, whatever it adds to the version's own list and LM."""
+
+    served: str  # such as fine-tuned-stt/3
+    digest: str  # as registered, of what was logged without a name
+
+    @property
+    def answers(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """Which inferences are its own: by the name, and by the digest."""
+        nameless = InferenceRow.served.is_(None) & (InferenceRow.model_version == self.digest)
+        return InferenceRow.served == self.served, nameless
+
+
+def compare_deployment(engine: Engine, old: Deployed, new: Deployed, marker: int, params: DeployParams) -> Compared:
     """A champion against the one before it. Raises CaseError.
 
     Args:
-        digests: of the former champion and of the new one.
-        marker: the number of the newest inference when it was deployed.
+        marker: the number of the newest inference when the new one was deployed.
     """
-    old, new = digests
-    model, number = InferenceRow.model_version, InferenceRow.id
-    rows = _inferences(
-        engine, ((model == old) & (number <= marker)) | ((model == new) & (number > marker)), later=number > marker
-    )
-    alike, notes = _alike(rows)
-    sides: dict[Metric, _Side] = {"error score": _before(alike, alike.score), "latency": _before(rows, rows.work)}
-    return Compared(_judge(sides, params, len(sides)), int(rows.later.sum()), notes)
+    number = InferenceRow.id
+    with reading(engine) as session:
+        first = max(_first_of_newest(session, own & (number <= marker)) for own in old.answers)
+    by_old, by_new = (one | other for one, other in (old.answers, new.answers))
+    wanted = (number >= first) & ((by_old & (number <= marker)) | (by_new & (number > marker)))
+    rows = _inferences(engine, wanted, number > marker)
+    (alike, unlike), (timed, untimed) = _alike(rows), _alone(rows)
+    sides: dict[Metric, _Side] = {"error score": _before(alike, alike.score), "latency": _before(timed, timed.work)}
+    return Compared(_judge(sides, params, len(sides)), int(rows.later.sum()), unlike + untimed)
 
 
-def _inferences(engine: Engine, wanted: ColumnElement[bool], later: ColumnElement[bool] | None = None) -> _Rows:
+def _first_of_newest(session: Session, own: ColumnElement[bool]) -> int:
+    """The number of the oldest of the newest `_MOST`; 0 where there are not as many: nothing older need be read."""
+    query = select(InferenceRow.id).where(own).order_by(InferenceRow.id.desc()).offset(_MOST - 1).limit(1)
+    return session.scalar(query) or 0
+
+
+def _inferences(engine: Engine, wanted: ColumnElement[bool], later: ColumnElement[bool]) -> _Rows:
     """In the order of their numbers, whatever the clock said.
 
     Args:
-        later: of the later version; those of a canary's role when not given.
+        later: of the later version.
     """
-    role = InferenceRow.role == "canary" if later is None else later
-    columns = (InferenceRow.caller, InferenceRow.audio_sha256, role, InferenceRow.error_score, InferenceRow.is_error)
-    query = select(*columns, InferenceRow.latency, InferenceRow.duration).where(wanted, InferenceRow.duration > 0)
+    row = InferenceRow
+    work = case((row.batch == 1, row.latency / row.duration))
+    columns = (row.caller, row.audio_sha256, later, row.error_score, row.is_error.is_not(None), work)
+    query = select(*columns).where(wanted, row.duration > 0).order_by(row.id).execution_options(yield_per=_ROWS)
     units: dict[str, int] = {}
-    found: list[tuple[float, ...]] = []
+    found = [np.zeros((0, 5))]
     with reading(engine) as session:
-        for caller, audio, is_later, score, is_error, latency, duration in session.execute(
-            query.order_by(InferenceRow.id).execution_options(yield_per=10_000)
-        ):
-            unit = units.setdefault(unit_of(caller, audio), len(units))
-            value = np.nan if score is None else score
-            found.append((unit, bool(is_later), value, is_error is not None, latency / duration))
-    table = np.array(found, np.float64).reshape(-1, 5).T
+        for part in session.execute(query).partitions(_ROWS):  # numbers of millions of rows, rather than the rows
+            made = [(units.setdefault(unit_of(caller, audio), len(units)), *rest) for caller, audio, *rest in part]
+            found.append(np.array(made, np.float64))
+    table = np.concatenate(found).T
     return _Rows(table[0].astype(np.int64), table[1] == 1, table[2], table[3] == 1, table[4])
 
 
@@ -253,6 +274,13 @@ def _alike(rows: _Rows) -> tuple[_Rows, tuple[str, ...]]:
     if all(there) and known[0] != known[1]:
         return scored.of(np.zeros(len(scored.units), bool)), (NOT_ALIKE,)
     return (scored.of(scored.calibrated) if all(known) else scored), ()
+
+
+def _alone(rows: _Rows) -> tuple[_Rows, tuple[str, ...]]:
+    """Rows whose work compares: while others are heard, a recording takes longer with the same weights."""
+    timed = rows.of(~np.isnan(rows.work))
+    there = [bool((rows.later == later).any() and not (timed.later == later).any()) for later in (False, True)]
+    return timed, (NOT_ALONE,) if any(there) else ()
 
 
 def _beside(rows: _Rows, values: Values, share: float) -> _Side:

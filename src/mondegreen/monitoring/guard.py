@@ -16,7 +16,7 @@ from mondegreen.config import Params
 from mondegreen.db import reading
 from mondegreen.errors import RegistryError
 from mondegreen.monitoring.alerts import notify
-from mondegreen.monitoring.comparing import Compared, VersionComparison, compare_canary, compare_deployment
+from mondegreen.monitoring.comparing import Compared, Deployed, VersionComparison, compare_canary, compare_deployment
 from mondegreen.monitoring.records import Check, MonitorRecord
 from mondegreen.registry.canary import STOP, Canary, over, started
 from mondegreen.registry.ledger import CHAMPION, Ledger, LedgerEntry
@@ -26,6 +26,9 @@ from mondegreen.tables import AlertRow
 Decision = Literal["nothing to guard", "too few", "fine", "worse", "stopped", "rolled back"]
 BY_GUARD = "guard: "  # how the reason of an entry begins that the guard made
 _ROLLBACK = "rollback"
+_NOT_TAKEN_BACK = (
+    "It stays: work alone takes no deployment back, as what else the machine does now and did before is not known."
+)
 _OWED_FOR = timedelta(days=7)  # who names a webhook later need not hear of all that ever was
 
 
@@ -113,9 +116,10 @@ def look_at_deployment(ledger: Ledger, params: Params) -> GuardReport:
     report = GuardReport(
         subject="deployment", decision="too few", text="", version=entry.version, former=entry.former
     )  # fmt: skip
-    digests = str(entry.details.get("former_digest", "")), entry.digest
+    former = Deployed(f"{ledger.model_name}/{entry.former}", str(entry.details.get("former_digest", "")))
+    new = Deployed(f"{ledger.model_name}/{entry.version}", entry.digest)
     marker = int(entry.details.get("inferences", 0))
-    return _said(report, compare_deployment(ledger.engine, digests, marker, params.deploy))
+    return _said(report, compare_deployment(ledger.engine, former, new, marker, params.deploy))
 
 
 def guard(
@@ -133,7 +137,7 @@ def guard(
     Args:
         engine: the database of live state: ledger and inferences.
         folder: of live state.
-        roll_back: whether a deployment may be taken back.
+        roll_back: whether a deployment may be taken back; one that is only slower never is.
         moves: for tests; by default those of a `ModelDeployer`.
 
     Raises:
@@ -206,6 +210,8 @@ def _stop_canary(
 def _take_back(
     ledger: Ledger, found: GuardReport, params: Params, make: MakeMoves | None, now: datetime
 ) -> GuardReport:
+    if make and all(one.metric == "latency" for one in found.comparisons if one.worse):
+        found, make = found.model_copy(update={"text": f"{found.text} {_NOT_TAKEN_BACK}"}), None
     if make is None:
         _warn(ledger, found, params, now)
         return found

@@ -36,6 +36,9 @@ _CLUSTER = func.coalesce(
     literal("recording ") + InferenceRow.recording,
     literal("audio ") + InferenceRow.audio_sha256,
 )
+# Who answered: the registered version, with whatever phrases somebody asked it to hear; else a digest of weights,
+# phrases and language model, as of `transcribe --log --model` or of somebody's own service.
+_ANSWERED_BY = func.coalesce(InferenceRow.served, InferenceRow.model_version)
 _DOUBT = func.coalesce(InferenceRow.error_score, 1 - InferenceRow.confidence, 0.5)
 _DIGITS = 12  # of a digest, where no version answered
 _SETTLED = ("bad_audio", "not_speech")
@@ -62,7 +65,7 @@ class _Window:
     """What a window of the log holds for the estimate."""
 
     traffic: dict[tuple[str, str], tuple[float, float, float]]  # sums of the features by model and cluster
-    names: dict[str, str]  # of the models, "" where no version answered
+    registered: set[str]  # of the models, those that are a version by its name
     last: dict[str, datetime]  # answer of each model; none as a canary, which answers beside the champion
     heard: list[_Heard]
     drawn: Counter[str]  # by model
@@ -73,13 +76,20 @@ class _Window:
         for key, (count, words, doubtful) in other.traffic.items():
             mine = self.traffic.get(key, (0.0, 0.0, 0.0))
             self.traffic[key] = (mine[0] + count, mine[1] + words, mine[2] + doubtful)
-        for model, name in other.names.items():
-            self.names[model] = max(self.names.get(model, ""), name)
+        self.registered |= other.registered
         for model, at in other.last.items():
             self.last[model] = max(self.last.get(model, at), at)
         self.heard += other.heard
         self.drawn.update(other.drawn)
         self.outside += other.outside
+
+    @property
+    def in_turn(self) -> dict[str, datetime]:
+        """The last answer of each that took its turn in production.
+
+        A digest counts only where no version answered at all: beside a server it is somebody's trial of another model.
+        """
+        return {model: at for model, at in self.last.items() if model in self.registered} or self.last
 
 
 def production_wer(
@@ -97,15 +107,15 @@ def production_wer(
         parts = {start: _read(session, start, end, normalizer, until) for start, end in pairwise(edges)}
 
     def between(start: datetime, end: datetime) -> _Window:
-        found = _Window({}, {}, {}, [], Counter(), 0)
+        found = _Window({}, set(), {}, [], Counter(), 0)
         for part in (part for begun, part in parts.items() if start <= begun < end):
             found.add(part)
         return found
 
     window = between(since, until)
     total, _ = _estimated(window, None, "all versions", params, since, until)
-    names = {model: name or model[:_DIGITS] for model, name in window.names.items()}
-    order = _in_order(window)
+    order, in_turn = _in_order(window), window.in_turn
+    names = {model: model if model in window.registered else model[:_DIGITS] for model in order}
     estimated = [_estimated(window, model, names[model], params, since, until) for model in order]
     return ProductionReport(
         total=total,
@@ -116,7 +126,7 @@ def production_wer(
             if (read := between(start, end)).traffic
         ],
         difference=_difference(
-            [(wer.label, found) for model, (wer, found) in zip(order, estimated, strict=True) if model in window.last]
+            [(wer.label, found) for model, (wer, found) in zip(order, estimated, strict=True) if model in in_turn]
         ),
         outside=window.outside,
         max_wer=params.max_wer,
@@ -216,12 +226,12 @@ def _sample(heard: Sequence[_Heard], numbers: dict[str, int]) -> HeardSample:
 def _in_order(window: _Window) -> list[str]:
     """The models, the one that answers now at the end: whose last answer is the latest, also after a rollback.
 
-    Of several that answered in the same moment it is the busiest. What was nothing but a canary stands first.
+    Of several that answered in the same moment it is the busiest. What was a canary or a trial only stands first.
     """
-    counts: Counter[str] = Counter()
+    counts, last = Counter[str](), window.in_turn
     for (model, _), sums in window.traffic.items():
         counts[model] += int(sums[0])
-    return sorted(counts, key=lambda model: (window.last.get(model, _NEVER), counts[model], model))
+    return sorted(counts, key=lambda model: (last.get(model, _NEVER), counts[model], model))
 
 
 def _difference(found: Sequence[tuple[str, ProductionEstimate | None]]) -> VersionDifference | None:
@@ -240,11 +250,11 @@ def _read(session: Session, start: datetime, end: datetime, normalizer: Normaliz
     row = InferenceRow
     window = (row.at >= start, row.at <= end if end == last else row.at < end)
     columns = (
-        row.model_version,
+        _ANSWERED_BY.label("model"),
+        row.served,
         _CLUSTER.label("cluster"),
         case((row.inclusion > 0, func.coalesce(row.words, 0))).label("words"),  # none of what could not be drawn
         _DOUBT.label("doubt"),
-        case((row.inclusion > 0, row.served)).label("served"),
         case(((row.inclusion > 0) & row.role.is_distinct_from("canary"), row.at)).label("at"),
         row.audit_id,
         row.inclusion,
@@ -252,14 +262,17 @@ def _read(session: Session, start: datetime, end: datetime, normalizer: Normaliz
     each = select(*columns).where(*window).subquery().c
     sums = (func.count(each.words), func.sum(each.words), func.sum(each.words * each.doubt), func.max(each.served))
     others = (func.max(each.at), func.count(each.audit_id), func.count() - func.count(each.inclusion))
-    groups = select(each.model_version, each.cluster, *sums, *others).group_by(each.model_version, each.cluster)
-    found = _Window({}, {}, {}, [_counted(row, normalizer) for row in session.execute(_decided(*window))], Counter(), 0)
-    for model, cluster, count, heard, doubtful, name, at, drawn, undrawable in session.execute(groups):
+    groups = select(each.model, each.cluster, *sums, *others).group_by(each.model, each.cluster)
+    found = _Window(
+        {}, set(), {}, [_counted(row, normalizer) for row in session.execute(_decided(*window))], Counter(), 0
+    )
+    for model, cluster, count, heard, doubtful, version, at, drawn, undrawable in session.execute(groups):
         found.drawn[model] += drawn
         found.outside += undrawable
         if count:
             found.traffic[model, cluster] = (float(count), float(heard), float(doubtful))
-            found.names[model] = max(found.names.get(model, ""), name or "")
+        if version:
+            found.registered.add(model)
         if at:
             found.last[model] = max(found.last.get(model, at), at)
     return found
@@ -270,7 +283,7 @@ def _decided(*window: ColumnElement[bool]) -> Select[str, str, float | None, int
     settled = select(ReviewHoldRow.case_id).where(ReviewHoldRow.reason.in_(_SETTLED))
     return (
         select(
-            InferenceRow.model_version,
+            _ANSWERED_BY.label("model"),
             _CLUSTER.label("cluster"),
             InferenceRow.inclusion,
             func.coalesce(InferenceRow.words, 0).label("words"),
@@ -290,7 +303,7 @@ def _counted(row: Any, normalizer: NormalizerName) -> _Heard:
     texts = read_pair(row.corrected_transcript or "", row.original_transcript, normalizer)
     counts = count_words(*texts) if speech else ErrorCounts.zero()
     return _Heard(
-        model=row.model_version,
+        model=row.model,
         cluster=row.cluster,
         inclusion=row.inclusion,
         features=(1.0, row.words, row.words * row.doubt),

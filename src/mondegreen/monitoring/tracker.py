@@ -16,7 +16,8 @@ from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import AUDIT, NewCase, checked
 from mondegreen.config import AuditParams, MonitorParams
 from mondegreen.db import open_database, plain, reading, transaction, upserting
-from mondegreen.errors import AudioError, CaseError, CloudError, MondegreenError, StoreAwayError, UsageError
+from mondegreen.errors import AudioError, CloudError, MondegreenError, StoreAwayError, UsageError
+from mondegreen.monitoring.partly_logged import lacking
 from mondegreen.monitoring.sampling import AuditSampling
 from mondegreen.records import Alternative, Word
 from mondegreen.scoring.normalizer import NormalizerName
@@ -35,23 +36,10 @@ _WORDS = 500  # of a case that are kept; nobody corrects an hour of speech in on
 _LONGEST = timedelta(days=36_525)
 _COLUMNS = {
     *("model_version", "duration", "latency", "confidence", "error_score", "is_error"),
-    *("request_id", "served", "caller", "speaker", "recording", "channel", "role", "canary"),
+    *("request_id", "served", "caller", "speaker", "recording", "channel", "role", "canary", "batch"),
 }
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class PartlyLoggedError(CaseError):
-    """The inferences are written down, but not all of the recordings that were to be kept.
-
-    Args:
-        problem: what is wrong with the first of them.
-        recordings: that are not kept, by the names that they were logged under.
-    """
-
-    def __init__(self, problem: str, next_step: str = "", recordings: Iterable[Path] = ()) -> None:
-        super().__init__(problem, next_step)
-        self.recordings = frozenset(recordings)
 
 
 class Inference(BaseModel):
@@ -81,6 +69,7 @@ class Inference(BaseModel):
         channel: of the recording that was heard.
         role: of the version that answered, while a canary may run: champion or canary.
         canary: the ledger's entry of the canary that the answer takes part in.
+        batch: recordings of the batch that it was heard in; None: not known. Work compares where it is 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -107,6 +96,7 @@ class Inference(BaseModel):
     channel: str | None = None
     role: Literal["champion", "canary"] | None = None
     canary: int | None = None
+    batch: int | None = Field(None, ge=1)
 
 
 class MetadataTracker:
@@ -183,7 +173,8 @@ class MetadataTracker:
 
         Raises:
             CaseError: the database refuses, or what keeps the recordings does; no inference is written.
-            PartlyLoggedError: some recordings are gone or cannot be kept; the rest is written.
+            PartlyLoggedError: some recordings are gone or cannot be kept; the rest is written, and what it says is not
+                to be logged again.
         """
         given, now = list(inferences), datetime.now(UTC)
         problems: list[tuple[Path, str]] = []
@@ -195,12 +186,7 @@ class MetadataTracker:
                 adding = upserting(session, InferenceRow).on_conflict_do_nothing(index_elements=["request_id"])
                 session.execute(adding, rows)
         if problems:
-            path, reason = problems[0]
-            raise PartlyLoggedError(
-                f"{len(problems)} of {len(given)} inferences were not logged in full: {path}: {reason}",
-                "The transcripts are right. Mend the cause and log these recordings again.",
-                [path for path, _ in problems],
-            )
+            raise lacking(problems, len(given), len(given) - len(rows))
         return [None if item.drawn else item.case_id for item in logged]
 
     def _drawn(self, inference: Inference, problems: list[tuple[Path, str]]) -> "LoggedInference | None":

@@ -37,7 +37,7 @@ class Heard:
 
     choice: "Routing"
     result: "Transcription | Failure"
-    batch: int  # recordings that were heard together
+    batch: int  # recordings of its batch, of both halves and of every model
 
     @property
     def served(self) -> "Served":
@@ -182,13 +182,14 @@ class Batcher:
             groups.setdefault((choice.served, listed), []).append((choice, job))
         for (model, _), chosen in groups.items():
             if len(chosen) == 1:
-                self._heard_by(model, chosen)
+                self._heard_by(model, chosen, len(jobs))
                 continue
             # The longest first, so that both halves have about the same to do.
             chosen.sort(key=lambda item: -item[1].seconds)
-            wait([self._halves.submit(self._heard_by, model, chosen[start::_HALVES]) for start in range(_HALVES)])
+            halves = [chosen[start::_HALVES] for start in range(_HALVES)]
+            wait([self._halves.submit(self._heard_by, model, half, len(jobs)) for half in halves])
 
-    def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Routing, _Job]]") -> None:
+    def _heard_by(self, model: "Served", chosen: "Sequence[tuple[Routing, _Job]]", size: int) -> None:
         jobs = [job for _, job in chosen]
         try:
             stt, more = model.stt, jobs[0].phrases
@@ -198,7 +199,7 @@ class Batcher:
                 stt = stt.telling(partial(self._reached, jobs[0].future, time.monotonic()))
             results = stt.transcribe_many([job.path for job in jobs])
             for (choice, job), result in zip(chosen, results, strict=True):
-                job.future.set_result(Heard(choice, result, len(jobs)))
+                job.future.set_result(Heard(choice, result, size))
         except CancelledError as gone:
             jobs[0].future.set_exception(gone)
         except BaseException as error:  # whatever it is, nobody may wait for ever
@@ -206,7 +207,7 @@ class Batcher:
             if left and chosen[0][0].role == "canary":
                 self._failed(model, error)
                 champion = self._choose(None)
-                return self._heard_by(champion.served, [(champion, job) for job in left])
+                return self._heard_by(champion.served, [(champion, job) for job in left], size)
             _log.exception("A batch of %d recordings failed.", len(jobs))
             for job in jobs:
                 if not job.future.done():

@@ -164,4 +164,5 @@ def _answer(request_id: str, asked: Asked, heard: Heard, digest: str) -> Answer:
         channel=asked.channel or (None if number is None else str(number)),
         role=heard.choice.role,
         canary=heard.choice.canary,
+        batch=heard.batch,
     )

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.errors import CaseError
 from mondegreen.files import flock, sync, write_bytes
-from mondegreen.monitoring.tracker import PartlyLoggedError
+from mondegreen.monitoring.partly_logged import PartlyLoggedError
 from mondegreen.serving.followers import LOCK
 from mondegreen.speech.channels import channel_of
 from mondegreen.speech.transcriber import Transcription
@@ -54,6 +54,7 @@ class Answer(BaseModel):
     channel: str | None = None
     role: Literal["champion", "canary"] = "champion"  # of the version that answered
     canary: int | None = None  # the ledger's entry of the canary that it takes part in
+    batch: int | None = None  # recordings of the batch that it was heard in
     shadow: str | None = None  # of a shadow pair: the version that heard it too, whose transcription this is
     beside: Transcription | None = None  # and what was answered
 
