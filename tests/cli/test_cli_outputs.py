@@ -11,7 +11,6 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_jsonl
-from mondegreen.intake import importing
 from mondegreen.scoring import phrases
 from mondegreen.scoring.verdict import TermScore
 from mondegreen.speech import ngram_files, transcriber, tuning
@@ -41,7 +40,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lm convert no-such.lm file/words.lm",
         "phrases mine --store no-such-store --output file/mined.yaml",
         "data check no-such-folder --html file/page.html",
-        "data import csv no-such.csv --into file/data",
         "data retention --model no-such-model --data file/data",
         "detector calibrate --build no-such-folder --folder file/detector",
         "monitor --html file/page.html",
@@ -125,10 +123,3 @@ def test_a_language_model_for_which_there_is_no_room_is_an_error_with_a_next_ste
     refused = run("lm", *command.split())
     assert refused.exit_code == 2 and "error: new.lm cannot be written: No space left" in refused.stderr
     assert not Path("new.lm").exists()
-
-
-def test_an_import_that_finds_no_room_says_that_it_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "import_corpus", lambda *inputs, **settings: full())
-    refused = run("data", "import", "csv", "table.csv")
-    assert refused.exit_code == 2 and "data cannot be written: No space left" in refused.stderr
-    assert "the same command goes on" in refused.stderr

@@ -19,7 +19,7 @@ from mondegreen.cli.models import (
     deployer,
     say_notes,
 )
-from mondegreen.errors import CaseError, RegistryError
+from mondegreen.errors import CaseError, RegistryError, UsageError
 from mondegreen.progress import progress
 from mondegreen.scoring.wording import many, percent, points, probability
 
@@ -103,7 +103,9 @@ def guard(
         typer.Option("--rollback/--no-rollback", help="Of a deployment; deploy.auto_rollback when not given."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on looking, until ctrl-C.")] = False,
-    interval: Annotated[str, typer.Option(help="With --watch, look so often: 30s, 5m, 1h.")] = "1m",
+    interval: Annotated[
+        str | None, typer.Option(help="With --watch, look so often: 30s, 5m, 1h; 1m when not given.")
+    ] = None,
     name: NameOption = None,
     store: LiveOption = None,
     as_json: JsonOption = False,
@@ -115,7 +117,9 @@ def guard(
     The exit code is 1 when one is worse, whatever was done about it.
     With --watch a line is printed (--json: an object a line) when something has changed.
     """
-    pause = duration(interval, "--interval", "smh", "Write 30s, 5m or 1h.").total_seconds()
+    if interval and not watch:
+        raise UsageError("--interval is between the looks of --watch.", "Add --watch.")
+    pause = duration(interval or "1m", "--interval", "smh", "Write 30s, 5m or 1h.").total_seconds()
     if not watch:
         found = _look(name, store, roll_back)
         answer(found, _decisions(found), as_json)
@@ -137,7 +141,9 @@ def guard(
 
 def shadow(
     version: VersionArgument,
-    since: Annotated[str, typer.Option(help="Recordings that came since: 24h, 7d, or a date.")] = "7d",
+    since: Annotated[
+        str | None, typer.Option(help="Recordings that came since: 24h, 7d, or a date; 7d when not given.")
+    ] = None,
     audio: Annotated[
         list[Path] | None, typer.Option(help="These recordings or folders instead of those that the service kept.")
     ] = None,
@@ -157,12 +163,14 @@ def shadow(
     from mondegreen.monitoring.shadow import shadow as compare
     from mondegreen.speech.corpus_transcription import load_for_many
 
+    if audio and since:
+        raise UsageError("--since is of what the service kept, --audio names recordings.", "Leave one of them out.")
     found, params = deployer(name, store), params_of()
     champion, candidate = (found.get_version(one).uri for one in (against, version))
     if audio:
         recordings, missing, notes = newest(expanded(audio), limit), 0, []
     else:
-        recordings, missing = _kept(found.folder, since, limit)
+        recordings, missing = _kept(found.folder, since or "7d", limit)
         notes = [SELECTED]
     with progress("transcribing", 2 * len(recordings)) as on_progress:
         report = compare(

@@ -94,6 +94,11 @@ def add(
     for option, given in (("--text", text), ("--correction", correction)):
         if given is not None and len(audio) > 1:
             raise UsageError(f"One {option} is given for {len(audio)} recordings.", "Add them one by one.")
+    if text is not None and model is not None:
+        raise UsageError(
+            "--text says what was heard: --model has nothing to transcribe.",
+            "Leave one of them out; --model-version says which model heard it.",
+        )
     if source == AUDIT:
         raise UsageError(f"The source {AUDIT} is of what was drawn at random.", "Give the cases another --source.")
     manager, failed = open_store(store, new=True), False

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mondegreen.speech.transcriber import Failure, Transcription
 
 _MOST_FINDINGS = 14  # on one screen
-_GOES_ON = "Make room there, or see to its permissions; the same command goes on."
 app = typer.Typer(help="Recordings and references: import corpora, check what a folder holds.", no_args_is_help=True)
 
 
@@ -50,7 +49,6 @@ def import_(
     """
     from typing import get_args
 
-    from mondegreen.files import check_folder, writing
     from mondegreen.intake.entries import CorpusFormat, SourceCorpus
     from mondegreen.intake.importing import import_corpus
     from mondegreen.progress import track
@@ -59,9 +57,7 @@ def import_(
     if kind not in known:
         raise UsageError(f"{kind} is no format that can be imported.", f"Name one of {', '.join(known)}.")
     corpus = SourceCorpus(source, audio, _columns(columns or []))
-    check_folder(into)
-    with writing(into, _GOES_ON):
-        report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
+    report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
     answer(report, _imported(report), as_json)
     if not report.complete:
         raise typer.Exit(1)
@@ -127,7 +123,7 @@ def retention(
     from tempfile import TemporaryDirectory
 
     from mondegreen.config import params_of
-    from mondegreen.files import check_folder, writing
+    from mondegreen.files import check_folder
     from mondegreen.intake.retention import earlier_data, pick_retention
     from mondegreen.progress import progress
     from mondegreen.scoring.normalizer import normalize
@@ -145,11 +141,10 @@ def retention(
                 advance(number)
                 yield result
 
-        with writing(data / "retention", _GOES_ON):
-            report = pick_retention(
-                place, data, words, hear, lambda written: normalize(written, params.score.normalizer),
-                seed=params.seed, max_duration=params.audio.max_duration, max_wer=max_wer,
-            )  # fmt: skip
+        report = pick_retention(
+            place, data, words, hear, lambda written: normalize(written, params.score.normalizer),
+            seed=params.seed, max_duration=params.audio.max_duration, max_wer=max_wer,
+        )  # fmt: skip
     answer(report, _retained(report), as_json)
     if not report.complete:
         raise typer.Exit(1)

@@ -182,8 +182,10 @@ def convert(
 ) -> None:
     """Write a language model in the other form: .lm, which is mapped into memory and keeps alpha and beta, or ARPA."""
     from mondegreen.files import require_writable, writing
-    from mondegreen.speech.ngram_files import read_lm, write_lm
+    from mondegreen.speech.ngram_files import is_arpa, read_lm, write_lm
 
+    if is_arpa(output) and (alpha is not None or beta is not None):
+        raise UsageError(f"{output}: ARPA has no place for alpha and beta.", "Name a .lm, or leave both out.")
     if output.exists():
         raise UsageError(f"{output} is there already.", "Name another file, or remove it.")
     require_writable(output)

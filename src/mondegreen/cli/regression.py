@@ -56,6 +56,10 @@ def add(
     """
     from mondegreen.regression.suites import load_index
 
+    if model and (baseline_wer is not None or baseline_cer is not None):
+        raise UsageError(
+            "--model measures the baseline, --baseline-wer and --baseline-cer state it.", "Leave one of both out."
+        )
     tester = _tester(store)
     heard = _load(model, tester) if model else None  # before anything is copied
     tester.register_test(

@@ -50,7 +50,11 @@ def validate(
     """
     from mondegreen.files import require_writable
 
+    if retention and no_retention:
+        raise UsageError("--retention names a set, --no-retention asks for none.", "Leave one of them out.")
     if looks:
+        if model or data or retention or no_retention or report or on_dev:
+            raise UsageError("--looks shows the record and judges nothing.", "Leave it out, or all but --json.")
         _looks(as_json)
         return
     validator: ModelValidator | None = None
@@ -170,6 +174,8 @@ def report(
         )
     if markdown and show:
         raise UsageError("--open shows a page, --markdown writes none.", "Leave one of them out.")
+    if markdown and clips:
+        raise UsageError("--clips play in a page, --markdown writes none.", "Leave one of them out.")
 
     from mondegreen.reports.outputs import read_outputs
     from mondegreen.reports.validation import find
