@@ -123,6 +123,25 @@ def test_an_erasure_that_is_killed_at_any_line_is_finished_by_the_next_call(
         shutil.rmtree(project)
 
 
+@pytest.mark.parametrize("speaker", ["tom", "nobody"])
+def test_one_object_tells_of_the_erasure_that_was_interrupted_too(
+    speaker: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*inputs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mondegreen.erasure.erase.erase_rows", killed)
+        run("erase", "--speaker", "zoe", "--yes", "--reason", "she asked")
+    assert (project / "var" / JOURNAL).exists()
+    done = run("erase", "--speaker", speaker, "--yes", "--reason", "asked", "--json")
+    found = json.loads(done.stdout)  # one document
+    assert found["finished"]["resumed"] and found["finished"]["counts"]["cases"] == 1
+    assert found.get("number") == (2 if speaker == "tom" else None) and not found.get("resumed")
+    assert "An erasure was interrupted; it is finished now." in done.stderr
+    assert len(json.loads(run("erasures", "--json").stdout)) == (2 if speaker == "tom" else 1)
+
+
 def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target, symlinks=True))
 

@@ -50,10 +50,12 @@ def erase(
 
     manager = open_store(store)
     eraser = Eraser(manager, track=lambda files: track(files, "looking through files"))
-    if not dry_run and (resumed := eraser.finish_interrupted()):
-        answer(resumed, _lines(resumed), as_json)
-        if not any((case, speaker, caller, older_than, expired)):
-            return
+    finished = None if dry_run else eraser.finish_interrupted()
+    if finished and not any((case, speaker, caller, older_than, expired)):
+        answer(finished, _lines(finished), as_json)
+        return
+    for line in _lines(finished) if finished else ():  # whatever becomes of the rest; --json has one object at the end
+        typer.echo(line, err=as_json)
     wanted, days = _wanted(case, speaker, caller, older_than, expired), params_of().retention_days
     if dry_run:
         found = eraser.plan(wanted, days)
@@ -66,9 +68,10 @@ def erase(
     done = eraser.erase(wanted, days, author or login(), reason.strip())
     if done is None:
         text = "There is nothing of it: nothing was changed. Names must be as `mondegreen cases list --json` has them."
-        answer({"erased": False}, [text, *_copies(planned)], as_json)
+        facts = {"erased": False, "finished": finished.model_dump(mode="json") if finished else None}
+        answer(facts, [text, *_copies(planned)], as_json)
         return
-    answer(done, _lines(done), as_json)
+    answer(done.model_copy(update={"finished": finished}), _lines(done), as_json)
 
 
 @app.command()

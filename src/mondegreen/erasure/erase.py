@@ -84,6 +84,7 @@ class Erasure(BaseModel):
     files: tuple[FoundFile, ...]
     copies: tuple[Copy, ...] = ()
     resumed: bool = False  # it was interrupted before
+    finished: "Erasure | None" = None  # an interrupted one, which the same call finished first
 
 
 class _Journal(BaseModel):
