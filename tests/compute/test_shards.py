@@ -177,6 +177,12 @@ def test_what_does_not_fit_the_output_is_refused_by_name(calls: Path, model: Pat
     transcribe(*arguments, "--out", out)
     other = transcribe(*arguments, "--out", out, "--channel", "first")
     assert other.exit_code == 2 and "was begun with channel mix, and now it is first" in other.stderr
+    (model / "added_tokens.json").write_text("{}")
+    try:
+        other = transcribe(*arguments, "--out", out)
+    finally:
+        (model / "added_tokens.json").unlink()
+    assert other.exit_code == 2 and "was begun with tokenizer [], and now it is ['added_tokens.json" in other.stderr
     soundfile.write(calls / "a.wav", soundfile.read(calls / "b.wav")[0], 8_000)
     changed = transcribe(*arguments, "--out", out)
     assert changed.exit_code == 2 and "a.wav" in changed.stderr and "Name another --out" in changed.stderr

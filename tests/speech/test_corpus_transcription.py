@@ -1,16 +1,21 @@
 """Hypotheses are remembered by model, decoding and recording; a killed run goes on."""
 
+import copy
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from mondegreen.config import Params
+from mondegreen.config import Params, TrainParams
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
 from mondegreen.speech import corpus_transcription as module
 from mondegreen.speech.corpus_transcription import transcribe_corpus
+from mondegreen.speech.lora import add_lora, save_adapter
+from mondegreen.speech.model import load_model
+from mondegreen.speech.model_folder import model_digest, tokenizer_digests
 from mondegreen.speech.transcriber import load_transcriber
 from tests.support.libraries import printed_and_loaded
 from tests.tiny import save_model
@@ -57,6 +62,34 @@ def test_only_new_recordings_are_transcribed(place: Path, monkeypatch: pytest.Mo
     second = transcribe_corpus(_utterances(place, 4), model)
     assert heard[3:] == [str(place / "3.wav")]
     assert second[:3] == first and len(second) == 4
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["a whole model", "an adapter's base"])
+def test_what_a_former_tokenizer_wrote_is_not_taken_for_that_of_an_edited_one(place: Path, alone: bool) -> None:
+    vocabulary = json.loads((place / "model/vocab.json").read_text())
+    column = vocabulary.pop("M")
+    (place / "model/vocab.json").write_text(json.dumps(vocabulary))
+    (place / "model/tokenizer_config.json").unlink()  # else it says what is added
+    name = "model"
+    if alone:
+        name = "adapter"
+        base = load_model("model")
+        save_adapter(add_lora(copy.deepcopy(base.network), TrainParams()), base, 1.0, place / name)
+
+    def texts(letter: str) -> str:
+        (place / "model/added_tokens.json").write_text(json.dumps({letter: column}))
+        heard = transcribe_corpus(_utterances(place, 2), load_transcriber(name, Params(), runtime="torch"))
+        return " ".join(row.text for row in heard)
+
+    digest, first = model_digest(place / name), texts("é")
+    assert "é" in first and texts("ö") == first.replace("é", "ö") and texts("é") == first
+    assert model_digest(place / name) == digest  # by which registries and ledgers know it
+
+
+def test_the_starter_and_what_is_saved_here_have_no_tokenizer_files_beyond_the_digest(place: Path) -> None:
+    """So that what was remembered of them, and what was exported, is still found."""
+    for folder in (Path(__file__).parents[2] / "starter/model", place / "model"):
+        assert tokenizer_digests(folder) == []
 
 
 def test_a_run_killed_half_way_keeps_what_it_heard(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,10 +228,13 @@ def test_a_run_that_had_stopped_early_does_not_train_on(project: Path) -> None:
     assert same(run(project, params, "resumed"), whole)
 
 
-def test_other_parameters_do_not_go_on_from_the_checkpoint(project: Path) -> None:
+@pytest.mark.parametrize("other", ["seed", "tokenizer"])
+def test_another_training_does_not_go_on_from_the_checkpoint(project: Path, other: str) -> None:
     interrupted(project, PARAMS, after=3)
     rows: list[dict[str, float]] = []
-    run(project, PARAMS.model_copy(update={"seed": 6}), on_epoch=rows.append)
+    if other == "tokenizer":
+        (project / "model/added_tokens.json").write_text("{}")
+    run(project, PARAMS.model_copy(update={"seed": 6} if other == "seed" else {}), on_epoch=rows.append)
     assert all("seconds" in row for row in rows)
 
 

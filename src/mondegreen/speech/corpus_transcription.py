@@ -20,6 +20,7 @@ from mondegreen.progress import Advance
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
 from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
 from mondegreen.speech.audio import DECODING
+from mondegreen.speech.model_folder import tokenizer_digests
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import pipeline_lm
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription, load_transcriber
@@ -195,7 +196,8 @@ def _memory_key(model: BaselineSTTModel) -> str:
     """Everything that a hypothesis depends on besides the recording (and its channel, which is in its sha256)."""
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
-    return hashlib.sha256(repr((*parts, DECODING, ROUNDING, *runtime)).encode()).hexdigest()[:16]
+    tokenizer = tokenizer_digests(model.model.folder)
+    return hashlib.sha256(repr((*parts, DECODING, ROUNDING, *runtime, *tokenizer)).encode()).hexdigest()[:16]
 
 
 def _remembered(memory: Path) -> dict[str, Hypothesis]:

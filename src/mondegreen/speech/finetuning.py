@@ -26,7 +26,7 @@ from mondegreen.speech.dataset import Clip, ClipDataset, FeatureCTC, Recordings,
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.lora import CHECKED, add_lora, check_merge, in_evaluation, merge, save_adapter, try_merge
 from mondegreen.speech.model import SpeechModel
-from mondegreen.speech.model_folder import model_digest
+from mondegreen.speech.model_folder import model_digest, tokenizer_digests
 from mondegreen.speech.processes import processes
 from mondegreen.speech.saving import merged_at, refuse_own_folder, save_adapter_beside, save_model
 from mondegreen.speech.spec_augment import fit_spec_augment, look_at_masks
@@ -103,7 +103,8 @@ def finetune(
     """
     refuse_own_folder(str(base.folder), output)
     check_shared(checkpoints)
-    folder = checkpoints / run_key(params, base.weights, train, dev)
+    learnt_from = " ".join([base.weights, *tokenizer_digests(base.folder)])  # which shape the labels
+    folder = checkpoints / run_key(params, learnt_from, train, dev)
     prepared = _prepare(base, train, dev, retention, params, folder)
     network, adapted = trainable(base, params)
     fit_spec_augment(network, prepared.clips, params.train.mask_time_prob)

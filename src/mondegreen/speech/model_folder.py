@@ -24,6 +24,7 @@ _SETTINGS = (
     *("config.json", "preprocessor_config.json", "processor_config.json", "vocab.json"),
     *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
 )
+_UNDIGESTED = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 # A scheme's resolver is named, not imported: speech stays below registry.
 _RESOLVERS = {"models:/": "mondegreen.registry.resolving:resolve_uri"}
@@ -44,7 +45,10 @@ def phrases_in(folder: Path) -> PhraseList | None:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over configuration, tokenizer and weights: what can change a lattice, and nothing else."""
+    """sha256 over configuration, tokenizer and weights: what can change a lattice, and nothing else.
+
+    See `tokenizer_digests` for what may change a text besides.
+    """
     names = ["config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"]
     names += ["adapter_config.json", "base.json"]  # of an adapter that stands alone
     names += [PRECISION_FILE]  # with the digests of its graphs
@@ -56,6 +60,18 @@ def weights_digest(folder: Path) -> str:
         if (folder / name).is_file():
             total.update(f"{name}\0{_sha256(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def tokenizer_digests(folder: Path) -> list[str]:
+    """Names and sha256 of the files that may shape the vocabulary and are no part of `weights_digest`; mostly none.
+
+    That digest names models in registries and ledgers, where it has to stay what it was: so whatever is kept for what
+    a vocabulary writes asks for these besides. Of an adapter that stands alone they are its base's.
+    """
+    if is_adapter(folder):
+        base = Path(adapter_base(folder)[0])  # another than a folder, of the hub or a registry, is never edited
+        return tokenizer_digests(base) if base.is_dir() else []
+    return [f"{name} {_sha256(folder / name)}" for name in _UNDIGESTED if (folder / name).is_file()]
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,14 @@ import onnxruntime
 
 from mondegreen.errors import UsageError
 from mondegreen.files import lock, read_json, sha256_file, write_json
-from mondegreen.speech.model_folder import is_adapter, phrases_in, read_config, resolve_model, weights_digest
+from mondegreen.speech.model_folder import (
+    is_adapter,
+    phrases_in,
+    read_config,
+    resolve_model,
+    tokenizer_digests,
+    weights_digest,
+)
 from mondegreen.speech.ngram_files import lm_in
 from mondegreen.speech.onnx_model import Export, NoExport, OnnxModel
 
@@ -23,8 +30,6 @@ EXPORTS = Path("var/onnx")
 EXPORT_VERSION = "2"  # goes up when exports are made otherwise than before
 _FACTS = "export.json"
 _KEPT = 4  # exports on disk, those that were used last
-# They shape the vocabulary, and are no part of the digest of the weights.
-_TOKENIZER = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 logger = logging.getLogger(__name__)
 
 
@@ -67,8 +72,7 @@ def _placed(name: str, folder: Path) -> tuple[str, Path]:
 
 def _key(folder: Path, weights: str) -> str:
     """Of the model's files, of how exports are made, and of what computes them."""
-    others = [f"{name} {sha256_file(folder / name)}" for name in _TOKENIZER if (folder / name).is_file()]
-    parts = (weights, *others, EXPORT_VERSION, onnxruntime.__version__)
+    parts = (weights, *tokenizer_digests(folder), EXPORT_VERSION, onnxruntime.__version__)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 

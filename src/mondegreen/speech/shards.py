@@ -33,6 +33,7 @@ from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import EXTENSIONS
 from mondegreen.speech.corpus_transcription import ROUNDING, ModelCopy, heard
+from mondegreen.speech.model_folder import tokenizer_digests
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
 
@@ -41,6 +42,7 @@ ARCHIVE = ".tar"  # a million small files are slow to list and to fetch: archive
 SIZE = 64  # recordings of a shard
 _RUN, _INPUTS, _SETTINGS, MANIFEST = "_run", "_run/inputs.jsonl", "_run/settings.json", "manifest.json"
 _LEFTOVER = re.compile(r"(_run/)?\.(part-|inputs|settings|manifest).*")  # of a write that was killed, on a disk
+_WRITTEN_LATER = ("runtime", "tokenizer")  # settings that outputs of before do not name
 _FETCHERS = 4
 
 
@@ -63,7 +65,8 @@ class ShardSettings(BaseModel):
     nbest: int
     decoding: str
     format: ShardFormat
-    runtime: str = ""  # of outputs that were begun before it was written down nobody knows it
+    runtime: str = ""
+    tokenizer: tuple[str, ...] = ()  # what of it is no part of `model`, see `model_folder.tokenizer_digests`
 
 
 class ShardFacts(BaseModel):
@@ -228,24 +231,25 @@ def settings_of(stt: BaselineSTTModel, channel: Channel, format: ShardFormat) ->
         decoding=f"{DECODING}.{ROUNDING}",
         format=format,
         runtime=stt.model.runtime,
+        tokenizer=tuple(tokenizer_digests(stt.model.folder)),
     )
 
 
 def _check_settings(out: str, settings: ShardSettings) -> bool:
-    """Whether all of them are written there: where the runtime is not yet, the run goes on with its own.
+    """Whether all of them are written there: where one is not yet, the run goes on with its own.
 
     Raises UsageError for another setting than the output was begun with.
     """
     written = json.loads(read([joined(out, _SETTINGS)])[0])
     now = settings.model_dump(mode="json")
-    begun = {"runtime": now["runtime"]} | written
+    begun = {name: now[name] for name in _WRITTEN_LATER} | written
     for name in now:
         if begun.get(name) != now[name]:
             raise UsageError(
                 f"{out} was begun with {name} {begun.get(name)}, and now it is {now[name]}.",
                 "Name another --out, or take the former settings to go on.",
             )
-    return "runtime" in written
+    return all(name in written for name in _WRITTEN_LATER)
 
 
 def _planned(out: str) -> dict[str, tuple[str, str]]:
