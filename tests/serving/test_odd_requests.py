@@ -144,7 +144,7 @@ NO_PHRASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["Достоевская", "𐐀" * 200])
+@pytest.mark.parametrize("name", ["Анна Константинопольская", "𐐀" * 200], ids=["Russian", "the longest"])
 def test_as_many_phrases_as_are_allowed_fit_in_any_script(stt: Service, name: str) -> None:
     listed = [f"{name[: 200 - 2]}{number:02}" for number in range(100)]
     assert stt.ask(phrases=json.dumps(listed)).status_code == 200
@@ -249,7 +249,11 @@ def listening(app: Any) -> Iterator[str]:
             thread.join(60)
 
 
-@pytest.mark.parametrize("sent", [b"", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF'])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nRIFF'],
+    ids=["at once", "in the file"],
+)
 def test_a_client_that_vanishes_while_it_sends_loses_its_place(stt: Service, sent: bytes) -> None:
     server = stt.app.state.server
     server.params = ServeParams(max_waiting=1, timeout=0.5)

@@ -99,6 +99,8 @@ async def await_heard(request: Request, futures: Sequence[Hearing], timeout: Sec
         RefusedError: one of the two; or the audio has a fault that only decoding finds.
     """
     results = asyncio.gather(*map(asyncio.wrap_future, futures))
+    # Looked at in any case: asyncio logs what nobody has as an error, also that somebody waits no more.
+    results.add_done_callback(lambda done: done.cancelled() or done.exception())
     gone = asyncio.create_task(_disconnected(request))
     try:
         waiting: set[asyncio.Future[Any]] = {results, gone}
