@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,7 @@ class Entry:
     channel: int | None = None  # from 0; None: all of them
     condition: str = ""  # "": that of the corpus
     written_by: str = ""  # "llm": a machine, which must not judge
+    written: str = ""  # what the corpus calls the recording, where that was looked for
 
     @property
     def whole(self) -> bool:
@@ -102,6 +104,42 @@ class SourceCorpus:
                 self.moved[written] = place / name
                 return place / name
         return path if os.path.isfile(path) else None  # noqa: PTH113 - written from where we are
+
+    def settled(self, rows: Sequence[EntryRow]) -> list[EntryRow]:
+        """The rows of the corpus without those whose recording was a guess that another row's name is as good for."""
+        called = defaultdict[Path, dict[str, None]](dict)
+        for row in rows:
+            if isinstance(row, Entry) and row.written:
+                called[row.audio][row.written] = None
+        better = {
+            (audio, path): other
+            for audio, paths in called.items()
+            if len(paths) > 1
+            for path, other in self._better(audio, list(paths)).items()
+        }
+        for audio, path in better:
+            if self.moved.get(path) == audio:
+                del self.moved[path]
+        return [
+            Left(row.where, "guessed", f"{row.written} may be {row.audio}, and so may {other}, which other rows name")
+            if isinstance(row, Entry) and (other := better.get((row.audio, row.written)))
+            else row
+            for row in rows
+        ]
+
+    def _better(self, audio: Path, paths: Sequence[str]) -> dict[str, str]:
+        """Of the paths that were all found to be one recording, the guesses that do not count, each with a better one.
+
+        Where none is better than the others, each has another that is as good.
+        """
+        guessed = [path for path in paths if self.moved.get(path) == audio]
+        if not guessed:
+            return {}
+        index = next(index for place, index in self.indexes.items() if audio.is_relative_to(place))
+        in_full = {str(audio.absolute()): path for path in paths if path not in guessed}
+        meant = index.meant([*guessed, *in_full], self.places).names
+        best = [in_full.get(path, path) for path in meant]
+        return {path: next(other for other in best or paths if other != path) for path in guessed if path not in meant}
 
     def _index(self, place: Path) -> RecordingNames:
         if place not in self.indexes:

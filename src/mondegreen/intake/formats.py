@@ -44,7 +44,8 @@ def read_kaldi(corpus: SourceCorpus) -> Iterator[EntryRow]:
             continue
         source = recording if segments else ""
         text, speaker = (table[key][1] if key in table else "" for table in (texts, speakers))
-        yield Entry(where, key.replace("/", "_"), audio, text, speaker, source, start, end, channel)
+        cut = audio, text, speaker, source, start, end, channel
+        yield Entry(where, key.replace("/", "_"), *cut, written=recordings[recording][1])
     for key in texts.keys() - parts.keys():
         yield Left(f"{folder / 'text'}:{texts[key][0]}", "no_audio", f"{key} is in text, and has no recording")
 
@@ -143,8 +144,8 @@ def read_stm(corpus: SourceCorpus) -> Iterator[EntryRow]:
             chosen = {"a": 0, "b": 1, "1": 0, "2": 1}.get(channel.lower())
             if channel == "0" and _several(audio):
                 raise from_zero(where)
-            spoken = line.text, line.speaker, line.recording
-            yield Entry(where, name.replace("/", "_"), audio, *spoken, float(start), float(end), chosen)
+            cut = audio, line.text, line.speaker, line.recording, float(start), float(end), chosen
+            yield Entry(where, name.replace("/", "_"), *cut, written=line.recording)
 
 
 def _several(audio: Path) -> bool:

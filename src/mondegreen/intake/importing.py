@@ -90,7 +90,7 @@ def import_corpus(
     if corpus.audio and not (is_there(corpus.audio) and corpus.audio.is_dir()):
         raise UsageError(f"--audio {corpus.audio} is no folder.", "Name the folder in which the recordings lie.")
     condition = condition or corpus.source.resolve().stem
-    rows = list(READERS[kind](corpus))
+    rows = corpus.settled(list(READERS[kind](corpus)))
     if not rows:
         raise UsageError(f"{corpus.source} holds no utterance.", "Name the manifest, table or folder that has them.")
     done = take(rows, into, condition, link=link, track=track, notices=corpus.notices)
@@ -253,7 +253,8 @@ def _by_recording(rows: list[dict[str, str]], into: Path) -> dict[str, dict[str,
         return {}
     files = look_through(into, {"retention", "replay", *NOT_SCANNED}).recordings
     names = RecordingNames(into, [path.relative_to(into).as_posix() for path in files])
-    return {names.find(row["path"]) or row["path"]: row for row in rows}
+    meant = names.meant([row["path"] for row in rows], [into]).names
+    return {meant.get(row["path"], row["path"]): row for row in rows}
 
 
 def _place(

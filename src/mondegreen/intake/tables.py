@@ -214,6 +214,7 @@ def _named(
         channel=channel,
         condition=_word(fields, "condition"),
         written_by="llm" if who_wrote(fields) == "llm" else "",
+        written=fields["path"].strip(),
     )
 
 
