@@ -142,6 +142,7 @@ def test_the_script_takes_the_guides_arguments_and_prints_before_and_after(proje
     assert run.metrics["candidate/test/cer"] == report.held_out[0].cer_after and "train/loss" in run.metrics
     assert json.loads(Path("models/tuned/adapter/adapter_config.json").read_text())["r"] == 4
     assert "Phase 3 of 3" in Path("models/tuned/logs/finetune.log").read_text()
+    assert not list(Path("var/checkpoints").iterdir())  # they are forgotten with the report
     load_model("models/tuned")
 
 
