@@ -113,6 +113,8 @@ _MEANING = {
     "speaker_twins": "speakers that differ only in upper and lower case",
     "speaker_placeholder": "speakers that nobody knows, and that count as one person",
     "no_speaker": "rows without a speaker in a table that has some",
+    "recording_not_named": "rows without a recording in a table that has some",
+    "source_overruled": "rows whose source names another recording than their recording",
     "encoding_assumed": "tables in an older encoding, told by what they then say",
     "columns_not_used": "columns that are not known, and not used",
 }
