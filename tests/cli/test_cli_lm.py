@@ -55,6 +55,8 @@ def said(reference: str, split: str, domain: str = "target") -> Utterance:
         ("two three four five six seven eight", False),
         ("keep this one too", True),  # retention
         ("what train says", False),
+        ("他说请把左边的灯关掉就走了", True),  # without blanks each character is a word
+        ("请把灯关掉", False),
     ],
 )  # fmt: skip
 def test_a_line_that_says_what_judges_is_known(line: str, judges: bool) -> None:
@@ -63,6 +65,7 @@ def test_a_line_that_says_what_judges_is_known(line: str, judges: bool) -> None:
         said("yes", "dev"),
         said("one two three four five six seven eight nine", "test"),
         said("keep this one too", "dev", "retention"),
+        said("请把左边的灯关掉", "test"),
         said("what train says", "train"),
     ]
     assert (Judged(rows, Params()).of(line) is not None) == judges

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 from mondegreen.cli.main import app
 from mondegreen.files import read_jsonl, write_jsonl
 from mondegreen.loop.alpha_ledger import open_ledger
+from mondegreen.loop.proposal import Proposal
 from mondegreen.records import Utterance
 from mondegreen.speech.model_folder import model_digest, resolve_model
 from mondegreen.speech.transcriber import BaselineSTTModel
@@ -83,3 +85,16 @@ def test_one_precision_is_named(parent: Path) -> None:
 def references(said_by: Path) -> None:
     stt, rows = BaselineSTTModel(str(said_by)), read_jsonl(MANIFEST, Utterance)
     write_jsonl(MANIFEST, [row.model_copy(update={"reference": stt.transcribe(row.path).text}) for row in rows])
+
+
+@pytest.mark.parametrize(("suites", "code"), [("pass", 0), ("none", 0), ("fail", 1)])
+def test_a_version_whose_suites_failed_is_no_success(
+    parent: Path, monkeypatch: pytest.MonkeyPatch, suites: str, code: int
+) -> None:
+    verdict = SimpleNamespace(outcome="pass", reason="", notes=[], passed=True, to_dict=dict)
+    made = Proposal.model_construct(
+        champion=CHAMPION, digest="d" * 64, version=f"{NAME}/1", verdict=verdict, suites=suites
+    )
+    monkeypatch.setattr("mondegreen.loop.proposal.propose_variant", lambda *_, **__: made)
+    done = variant("@champion", "--bf16")
+    assert done.exit_code == code and ("models deploy" in done.stdout) == (code == 0)

@@ -72,6 +72,14 @@ def test_speakers_take_turns_until_there_are_enough_words_and_no_more_is_heard()
     assert pick(28).taken == 2  # a set that is there is added to
 
 
+def test_without_blanks_every_character_is_a_word_of_the_set() -> None:
+    corpus("data", "clean/own.wav,our own words,zoe")
+    corpus("general", *(f"clean/{name}.wav,请在提示音后留言{name},{name}" for name in "甲乙丙"))
+    report = pick(18)
+    assert (report.words, report.taken) == (18, 2)
+    assert pick(27).words_before == 18
+
+
 def test_what_is_misheard_unreadable_known_or_unwritten_stays_out_and_is_counted() -> None:
     corpus("data", "clean/own.wav,The same words!,zoe")
     rows = ["bad.wav,he is misheard,a", "broken.wav,no audio here,b", "text.wav,the same words,c", "none.wav,,d"]

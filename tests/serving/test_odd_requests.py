@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,15 @@ import soundfile
 import uvicorn
 from starlette.testclient import TestClient
 
-from mondegreen.config import ServeParams
+from mondegreen.config import AudioParams, ServeParams
+from mondegreen.errors import VocabularyError
 from mondegreen.listening import bound
 from mondegreen.serving.app import Server, create_app
+from mondegreen.serving.batcher import Heard
+from mondegreen.serving.challenger import Routing
 from mondegreen.serving.metrics import ServiceMetrics
 from mondegreen.serving.spool import Spool
+from mondegreen.speech.transcriber import Failure
 from tests.serving.conftest import noise
 from tests.serving.test_power_cut import Model
 from tests.serving.test_spool import left
@@ -177,6 +182,36 @@ def test_a_recording_that_plainly_takes_longer_than_anybody_waits_is_refused_at_
     assert stt.ask().status_code == 200
     stt.finish()
     assert stt.logged == ["a.wav"] and left(stt.folder) == []
+
+
+def test_as_much_may_be_missing_as_audio_max_missing_share_says(stt: Service) -> None:
+    cut = noise(1.0)[:-10_000]
+    assert stt.ask(content=cut).status_code == 400
+    stt.app.state.server.audio = AudioParams(max_missing_share=0.5)
+    assert stt.ask(content=cut).status_code == 200
+
+
+def test_a_fault_that_only_hearing_finds_is_told_by_the_callers_name(stt: Service) -> None:
+    def submit(path: Path, *_: object) -> Any:
+        found: Future[Heard] = Future()
+        failed = Failure(path=str(path), error=f"{path} has samples that are not numbers.", reason="nan")
+        found.set_result(Heard(Routing(SimpleNamespace(name="stt/1")), failed, 1))  # type: ignore[arg-type]
+        return found
+
+    stt.model.submit = submit
+    answer = stt.ask("call.wav")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "file: call.wav has samples that are not numbers."
+
+
+def test_phrases_that_a_model_cannot_be_told_are_the_callers_to_leave_out(stt: Service) -> None:
+    def boost_of(phrases: object) -> None:
+        raise VocabularyError("The model's tokens are phonemes.", "")
+
+    stt.model.boost_of = boost_of
+    answer = stt.ask(phrases="Zustand")
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "phrases"
+    assert "phonemes" in answer.json()["error"]["message"]
 
 
 def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(stt: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import openai
 import pytest
@@ -13,13 +13,15 @@ from sqlalchemy import select
 
 from mondegreen.config import ServeParams
 from mondegreen.db import open_database, reading
-from mondegreen.scoring.phrases import list_of, read_phrases
+from mondegreen.records import Word
+from mondegreen.scoring.phrases import PhraseList, list_of, read_phrases
 from mondegreen.serving.batcher import Batcher
 from mondegreen.serving.challenger import Routing
 from mondegreen.serving.champion import Served
+from mondegreen.serving.openai_api import ResponseFormat, render
 from mondegreen.speech.kneser_ney import language_model
 from mondegreen.speech.ngram_files import read_lm, write_lm
-from mondegreen.speech.transcriber import BaselineSTTModel
+from mondegreen.speech.transcriber import BaselineSTTModel, Transcription
 from mondegreen.tables import CaseRow, InferenceRow
 from tests.registry.registered import NAME, deployer
 from tests.serving.conftest import noise, register, running, settings, until
@@ -93,6 +95,45 @@ def test_what_shared_a_batch_says_how_many_they_were_in_both_halves(tmp_path: Pa
     others.set()
     assert [future.result(30).batch for future in [first, *futures]] == [1, 5, 5, 5, 5, 5]
     batcher.close()
+
+
+def test_no_text_depends_on_another_callers_phrases_that_count_nothing(tmp_path: Path) -> None:
+    begun, others = threading.Event(), threading.Event()
+
+    class Listed:
+        """Hears the phrases that count for it."""
+
+        def __init__(self, phrases: PhraseList) -> None:
+            self.phrases, self.with_phrases = phrases, Listed
+
+        def transcribe_many(self, paths: list[Path]) -> list[list[str]]:
+            begun.set()
+            others.wait(30)
+            return [[item.phrase for item in self.phrases.active] for _ in paths]
+
+    served: Any = Served(NAME, Listed(list_of(["mayer"], "the server")))  # type: ignore[arg-type]
+    batcher = Batcher(lambda asker: Routing(served), ServeParams(), 30.0)
+    batcher.submit(tmp_path, 1.0)
+    begun.wait(30)
+    off: list[Any] = [{"phrase": "mayer", "weight": 0}]
+    asked = [off, None, None, ["zoe", "ann"], ["ann", "zoe"], ["ann", "zoe"]]  # of three, two share a half
+    lists = [None if each is None else list_of(each, "a request") for each in asked]
+    futures = [batcher.submit(tmp_path, 1.0, None, each) for each in lists]
+    others.set()
+    heard: list[Any] = [future.result(30).result for future in futures]
+    assert heard == [[], *2 * [["mayer"]], ["zoe", "ann", "mayer"], *2 * [["ann", "zoe", "mayer"]]]
+    batcher.close()
+
+
+def test_a_cue_of_webvtt_shows_every_sign() -> None:
+    words = [Word(text=text, start=0.1, end=0.5, confidence=1.0) for text in ("AT&T", "<unk>")]
+    heard = Transcription(
+        path="a.wav", text="AT&T <unk>", confidence=1.0, duration=1.0, words=words, nbest=[], model="m",
+        real_time_factor=1.0,
+    )  # fmt: skip
+    bodies = {form: render([heard], form, "en")[0] for form in get_args(ResponseFormat)}
+    assert "\nAT&amp;T &lt;unk&gt;\n" in str(bodies["vtt"]) and "\nAT&T <unk>\n" in str(bodies["srt"])
+    assert bodies["text"] == "AT&T <unk>\n"
 
 
 def test_a_request_adds_phrases_to_the_servers_list_for_itself_alone(deployed: Path, models: list[Path]) -> None:

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mondegreen.errors import AudioError
-from mondegreen.speech.audio import SAMPLE_RATE, audio_warnings, duration_of, load_audio, stream_windows
+from mondegreen.speech.audio import (
+    SAMPLE_RATE,
+    audio_warnings,
+    channels_of,
+    duration_of,
+    load_audio,
+    stream_windows,
+)
 
 KINDS = [
     ("WAV", "PCM_U8"),
@@ -190,6 +197,25 @@ def test_too_long_is_seen_before_decoding(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"long\.wav is longer than 1\.5 s") as caught:
         load_audio(path, max_duration=1.5)
     assert caught.value.reason == "too_long"
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(8000, 240), (16_000, 300)])
+def test_as_long_as_is_allowed_is_not_too_long(tmp_path: Path, rate: int, seconds: int) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(sine(1.0, rate=rate), (seconds, 1)), rate)
+    assert len(load_audio(path, max_duration=seconds)) == seconds * SAMPLE_RATE
+    with pytest.raises(AudioError, match="is longer than"):
+        load_audio(path, max_duration=seconds - 0.001)
+
+
+@pytest.mark.parametrize("kind", ["AU", "AIFF", "WAV"])
+@pytest.mark.parametrize("rate", [10, 500])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path: Path, kind: str, rate: int) -> None:
+    path = tmp_path / f"a.{kind.lower()}"
+    soundfile.write(path, np.random.default_rng(1).normal(0, 0.1, (4 * rate, 2)), rate, format=kind)
+    for heard in (load_audio, channels_of):
+        with pytest.raises(AudioError, match=rf"says that its rate is {rate} Hz"):
+            heard(path)
 
 
 def test_other_containers_need_an_extra_that_the_refusal_names(monkeypatch: pytest.MonkeyPatch) -> None:

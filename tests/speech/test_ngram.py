@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,17 @@ def test_an_n_gram_needs_its_beginning(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match=r":21: 'b a </s>' begins with words that are no 2-gram"):
         read_lm(path)
+
+
+def test_no_damage_of_a_packed_file_is_a_traceback(tmp_path: Path) -> None:
+    whole, path, refused = gzip.compress(ARPA.encode()), tmp_path / "bad.arpa.gz", 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with suppress(UsageError):
+            read_lm(path)
+            continue
+        refused += 1
+    assert refused > len(whole) / 2
 
 
 @pytest.mark.parametrize("keep", [0, 5, 60, 400])

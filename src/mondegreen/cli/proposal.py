@@ -42,14 +42,14 @@ def told(found: "ModelDeployer", proposal: "Proposal", as_json: bool) -> None:
     """Prints what came of it; the exit code is 1 unless it passed, and 0 for a trial."""
     say_notes(found)
     lines = [proposal.verdict.outcome, proposal.verdict.reason, *(f"  {note}" for note in proposal.verdict.notes)]
+    may = proposal.verdict.passed and proposal.suites != "fail"
     if proposal.version:
-        may = proposal.verdict.passed and proposal.suites != "fail"
         command = "deploy" if may else "show"  # which says what is against it
         lines.append(f"{proposal.version}, {proposal.digest[:12]}, suites {proposal.suites}: "
                      f"`mondegreen models {command} {proposal.version}`")  # fmt: skip
     answer(proposal.model_dump(mode="json", exclude={"verdict"}) | {"verdict": proposal.verdict.to_dict()},
            "\n".join(lines), as_json)  # fmt: skip
-    if proposal.version and not proposal.verdict.passed:
+    if proposal.version and not may:
         raise typer.Exit(1)
 
 

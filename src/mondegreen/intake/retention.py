@@ -17,6 +17,7 @@ from mondegreen.files import sha256_file
 from mondegreen.git import dvc
 from mondegreen.intake.entries import Entry
 from mondegreen.intake.importing import take
+from mondegreen.scoring.normalizer import words_of
 from mondegreen.scoring.wer import count_words
 from mondegreen.speech.corpus import Found, discover
 from mondegreen.speech.splits import TextKey
@@ -116,7 +117,7 @@ def pick_retention(
             left_out[reason] += 1
             continue
         entries.append(_entry(item, source))
-        words += len(text(item.reference).split())
+        words += len(words_of(text(item.reference)))
         seconds += result.duration if isinstance(result, Transcription) else 0.0
         if words >= wanted:
             break
@@ -128,7 +129,7 @@ def pick_retention(
         source=str(source),
         into=str(data / "retention"),
         wanted=wanted,
-        words=known.retention_words + sum(len(text(entry.text).split()) for entry in taken),
+        words=known.retention_words + sum(len(words_of(text(entry.text))) for entry in taken),
         words_before=known.retention_words,
         taken=len(taken),
         speakers=len({entry.speaker for entry in taken} - {""}),
@@ -149,7 +150,7 @@ class _Known:
         for item in found:
             self._sizes[item.path.stat().st_size].append(item.path)
         retention = [item for item in found if item.domain == "retention"]
-        self.retention_words = sum(len(text(item.reference).split()) for item in retention)
+        self.retention_words = sum(len(words_of(text(item.reference))) for item in retention)
 
     def why_not(self, item: Found) -> str:
         """Why a recording is no candidate; "" when it is one."""

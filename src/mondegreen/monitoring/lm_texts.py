@@ -14,7 +14,7 @@ from mondegreen.errors import UsageError
 from mondegreen.files import path_text
 from mondegreen.monitoring.corrected import admitted_corrections
 from mondegreen.records import Utterance
-from mondegreen.scoring.normalizer import text_key
+from mondegreen.scoring.normalizer import text_key, words_of
 
 SHORTEST, LONGEST = 4, 8  # words of a run that tells a text: a shorter one is said every day
 _SHOWN = 5  # lines that are left out, each named
@@ -54,7 +54,7 @@ class Judged:
         self._runs: dict[tuple[str, ...], str] = {}
         judging = [row for row in rows if row.judges]
         for row in judging if params.prepare.shared_texts != "allow" else ():
-            words = self._key(row.reference).split()
+            words = words_of(self._key(row.reference))
             self._texts.setdefault(" ".join(words), row.path)
             for run in _runs(words, [min(len(words), LONGEST)] if len(words) >= SHORTEST else []):
                 self._runs.setdefault(run, row.path)
@@ -63,7 +63,7 @@ class Judged:
 
     def of(self, text: str) -> str | None:
         """The recording that judges with a text's words; None: none does."""
-        words = self._key(text).split()
+        words = words_of(self._key(text))
         found = self._texts.get(" ".join(words))
         return found or next((self._runs[run] for run in _runs(words, self._lengths) if run in self._runs), None)
 

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -25,8 +25,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from mondegreen.config import Channel, ServeParams
-from mondegreen.errors import MondegreenError
+from mondegreen.config import AudioParams, ServeParams
+from mondegreen.errors import MondegreenError, VocabularyError
 from mondegreen.files import printable
 from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
@@ -55,7 +55,7 @@ class Server:
     metrics: ServiceMetrics
     params: ServeParams
     token: str = ""
-    channel: Channel = "mix"  # audio.channel
+    audio: AudioParams = field(default_factory=AudioParams)
     inside: int = 0
     stopping: bool = False
 
@@ -179,8 +179,8 @@ async def _answer(request: Request, server: Server) -> Response:
             recording = server.spool.place(request_id, upload.filename or "")
             held = [recording]
             digest = await run_in_threadpool(_save, upload, recording)
-        seconds = await run_in_threadpool(seconds_of, recording, server.params)
-        held = await run_in_threadpool(parts_of, recording, server.channel, server.spool, request_id, asked)
+        seconds = await run_in_threadpool(seconds_of, recording, server.params, server.audio.max_missing_share)
+        held = await run_in_threadpool(parts_of, recording, server.audio.channel, server.spool, request_id, asked)
         check_expected(seconds, server.batcher.expected(seconds * len(held)), server.params.timeout)
         # Who names @champion or a version gets that one; who names the model takes part in a canary.
         # Phrases of a request's own would be heard by one of the two alone.
@@ -217,7 +217,10 @@ def _keep(server: Server, answers: Sequence[Answer], heard: Sequence[Heard]) -> 
 
 
 def _check_phrases(server: Server, asked: Asked) -> None:
-    boost = server.champion.current.stt.boost_of(asked.phrases)
+    try:
+        boost = server.champion.current.stt.boost_of(asked.phrases)
+    except VocabularyError as error:
+        raise RefusedError(400, f"phrases: {error.problem} Leave them out.", "phrases") from None
     if boost and boost.left_out:
         raise RefusedError(400, f"phrases: {boost.left_out[0]}. Leave it out, or say what it sounds_like.", "phrases")
 

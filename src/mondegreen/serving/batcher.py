@@ -174,11 +174,14 @@ class Batcher:
             self._inside += change
 
     def _hear(self, jobs: list[_Job]) -> None:
-        """Each model hears its own: what shares a batch is of one model, and of one list of phrases."""
+        """Each model hears its own: what shares a batch is of one model, and of one list of phrases.
+
+        A list is told by all that it says: an order, or a phrase that counts nothing, changes what the model's own do.
+        """
         groups: dict[tuple[Served, str], list[tuple[Routing, _Job]]] = {}
         for job in jobs:
             choice = self._choose(job.asker)
-            listed = job.phrases.digest if job.phrases else ""
+            listed = job.phrases.model_dump_json() if job.phrases else ""
             groups.setdefault((choice.served, listed), []).append((choice, job))
         for (model, _), chosen in groups.items():
             if len(chosen) == 1:

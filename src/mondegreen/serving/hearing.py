@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from mondegreen.config import Channel, Seconds, ServeParams
+from mondegreen.config import Channel, Fraction, Seconds, ServeParams
 from mondegreen.errors import AudioError
 from mondegreen.serving.batcher import Heard, Hearing
 from mondegreen.serving.openai_api import Asked, RefusedError
@@ -28,10 +28,10 @@ _PLAINLY = 2.0  # times serve.timeout: a machine that was busy may hear the next
 _HELPS = "Send shorter recordings, or have serve.timeout raised"
 
 
-def seconds_of(recording: Path, params: ServeParams) -> Seconds:
+def seconds_of(recording: Path, params: ServeParams, max_missing_share: Fraction) -> Seconds:
     """Its length. Raises RefusedError: it is no audio, or there is too much of it."""
     try:
-        seconds = duration_of(recording)
+        seconds = duration_of(recording, max_missing_share=max_missing_share)
     except AudioError as error:
         raise RefusedError(400, f"file: {str(error).replace(str(recording), recording.name)}", "file") from None
     if seconds > params.max_seconds:
@@ -132,7 +132,8 @@ def _late(futures: Sequence[Hearing], timeout: Seconds) -> RefusedError:
 def _whole(heard: list[Heard]) -> list[Heard]:
     for one in heard:
         if isinstance(one.result, Failure):
-            raise RefusedError(400, f"file: {one.result.error}", "file")
+            path = one.result.path
+            raise RefusedError(400, f"file: {one.result.error.replace(path, Path(path).name)}", "file")
     return heard
 
 

@@ -5,6 +5,7 @@ model does not have (tokens, the temperature, a compression ratio) is left out r
 were heard one by one the texts stand below each other, and what has a time says its channel.
 """
 
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -210,7 +211,10 @@ def render(
         )
         return "\n".join(cues), "application/x-subrip"
     if form == "vtt":
-        cues = (f"{_clock(item.start, '.')} --> {_clock(item.end, '.')}\n{_said(item)}\n" for item in segments)
+        cues = (
+            f"{_clock(item.start, '.')} --> {_clock(item.end, '.')}\n{html.escape(_said(item), quote=False)}\n"
+            for item in segments
+        )  # a cue of WebVTT may hold tags
         return "WEBVTT\n\n" + "\n".join(cues), "text/vtt"
     return _verbose(heard, text, segments, language, granularities), "application/json"
 

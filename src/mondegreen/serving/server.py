@@ -61,7 +61,7 @@ def serve(model: str, params: Params, store: Path, listening: socket.socket, on_
     spool = Spool(store / "serve", written, int(params.serve.spool_megabytes * 1_000_000))
     shadow = Shadow(spool, lambda: batcher.busy or bool(champion.loading), params.audio.max_duration, metrics.shadow)
     token = os.environ.get(TOKEN, "")
-    server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, token, params.audio.channel)
+    server = Server(champion, challenger, batcher, shadow, spool, metrics, params.serve, token, params.audio)
     stopped = threading.Event()
     showing = threading.Thread(target=_show, args=(server, stopped), daemon=True)
     champion.start()

@@ -282,7 +282,7 @@ def _check_losses(recording: Recording, heard: Seconds, losses: list[Loss], max_
 
 
 def _check_length(name: str, duration: Seconds, max_duration: Seconds | None) -> None:
-    if max_duration is not None and duration > max_duration:
+    if max_duration is not None and duration > max_duration + 1e-6:  # blocks are added up
         raise AudioError(
             f"{name} is longer than {max_duration:g} s ({duration:.1f} s or more).",
             "Cut it, or raise audio.max_duration in params.yaml.",

@@ -6,6 +6,7 @@ The compact form is a safetensors file: its arrays are mapped into memory, and n
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -123,7 +124,7 @@ class _Arpa:
                     yield line.decode("utf-8").strip(" \t\r\n")
         except UnicodeDecodeError:
             self.wrong("it is not UTF-8")
-        except (EOFError, gzip.BadGzipFile, OSError) as error:
+        except (EOFError, zlib.error, OSError) as error:
             self.wrong(f"the file cannot be read on ({error})")
 
     def wrong(self, problem: str, line: int = 0) -> NoReturn:

@@ -95,6 +95,13 @@ class Recording:
 
         Every pass decodes the file anew; `lose` is told what is missing.
         """
+        for rate, block in self._parts(lose):
+            if not 1_000 <= rate <= 768_000:
+                raise AudioError(f"{self.name} says that its rate is {rate} Hz.", CONVERT, "not_audio")
+            yield rate, block
+
+    def _parts(self, lose: Lose) -> Iterator[tuple[Hertz, Block]]:
+        """Those blocks, whatever rate the file says."""
         for loss in self.layout.losses if self.layout else ():
             lose(loss)
         alone = self.layout.parts[0] if self.layout and len(self.layout.parts) == 1 else None
@@ -106,10 +113,8 @@ class Recording:
         for part in self.layout.parts:
             decode = self._foreign_part if part.foreign or unreadable else self._part
             for rate, block in decode(part, offset, lose):
-                if not 1_000 <= rate <= 768_000:
-                    raise AudioError(f"{self.name} says that its rate is {rate} Hz.", CONVERT, "not_audio")
-                offset += len(block) / rate
                 yield rate, block
+                offset += len(block) / rate
 
     def _readable(self, layout: Layout) -> bool:
         """Whether libsndfile knows what the first part is written in, or need not."""
@@ -182,8 +187,8 @@ class Recording:
             return
         try:
             for rate, block in _merged(foreign.blocks(Spliced(self.stream, part.pieces), lose, part.missing)):
-                offset += len(block) / rate
                 yield rate, block
+                offset += len(block) / rate
         except ValueError as error:
             lose(Loss(f"a part at {offset:.2f} s cannot be decoded ({error})", None))
 
