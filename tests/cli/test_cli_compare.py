@@ -222,8 +222,9 @@ def test_a_transcript_that_holds_both_sides_is_scored_against_what_was_said(else
     assert alone.exit_code == 2 and "ref.jsonl:1: it has a reference and no hypothesis" in alone.stderr
 
 
-def test_sclites_weights_count_more_errors_where_more_words_are_right(elsewhere: Path) -> None:
-    Path("ref.csv").write_text("id,text\n1,a b c x y\n")
+@pytest.mark.parametrize("said", ["a b c x y", "(a) b c x y", "a b c x y @"])  # of a table such signs are punctuation
+def test_sclites_weights_count_more_errors_where_more_words_are_right(elsewhere: Path, said: str) -> None:
+    Path("ref.csv").write_text(f"id,text\n1,{said}\n")
     Path("a.csv").write_text("id,text\n1,x y d e f\n")
     assert "A 5 of 5: 5 substituted, 0 deleted, 0 inserted\n" in compare("a.csv", "a.csv", "-r", "ref.csv").stdout
     done = compare("a.csv", "a.csv", "-r", "ref.csv", "--sclite")

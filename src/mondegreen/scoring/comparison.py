@@ -153,7 +153,7 @@ def compare(
         join(utterances, side, normalizer, notation=notation, silence=silence) for side in (baseline, candidate)
     )
     if sclite:
-        old, new = _by_sclite(old), _by_sclite(new)
+        old, new = (_by_sclite(side, notation) for side in (old, new))
     scored = [pair.utterance for pair in old.scored]
     if unit and (unnamed := sum(not cluster_name(row, unit) for row in scored)):
         raise UsageError(
@@ -175,11 +175,11 @@ def compare(
     )
 
 
-def _by_sclite(side: Joined) -> Joined:
+def _by_sclite(side: Joined, notation: bool) -> Joined:
     """The same pairs with sclite's counts; where a reference leaves a choice its weights have chosen already."""
     found = align([(pair.reference, pair.text) for pair in side.scored])
     scored = tuple(
-        pair if has_notation(pair.utterance.reference) else replace(pair, words=alignment.counts)
+        pair if notation and has_notation(pair.utterance.reference) else replace(pair, words=alignment.counts)
         for pair, alignment in zip(side.scored, found, strict=True)
     )
     return replace(side, scored=scored)
