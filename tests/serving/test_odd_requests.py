@@ -220,7 +220,7 @@ def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(stt: Service, monk
 
     stream = io.BytesIO()
     soundfile.write(stream, np.zeros((3200, 3)), 16_000, format="WAV")
-    stt.app.state.server.channel = "split"
+    stt.app.state.server.audio = AudioParams(channel="split")
     monkeypatch.setattr(os, "link", full)
     monkeypatch.setattr(shutil, "copyfile", full)
     answer = stt.ask(content=stream.getvalue())

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
-from mondegreen.config import ServeParams
+from mondegreen.config import AudioParams, ServeParams
 from mondegreen.serving.app import Server, create_app
 from mondegreen.serving.batcher import Heard
 from mondegreen.serving.challenger import Routing
@@ -103,7 +103,7 @@ def test_an_answer_that_a_client_has_outlives_a_power_cut_with_its_recording(
     champion: Any = SimpleNamespace(model="models:/stt@champion", current=SimpleNamespace(name="stt/1", stt=model))
     shadow: Any = SimpleNamespace(take=lambda answer, choice: None)
     params = ServeParams(max_waiting=100)
-    server = Server(champion, Any, model, shadow, spool, ServiceMetrics(), params, channel=channel)  # type: ignore[arg-type]
+    server = Server(champion, Any, model, shadow, spool, ServiceMetrics(), params, audio=AudioParams(channel=channel))  # type: ignore[arg-type]
     clips = [noise(0.2, seed) if channel == "mix" else stereo(seed) for seed in range(3)]
 
     def ask(number: int) -> tuple[str, bytes, dict[str, bytes]]:
