@@ -10,7 +10,7 @@ from typing import Any
 
 from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, open_table, some, tell, wrong
 from mondegreen.scoring.recording_names import RecordingNames
-from mondegreen.scoring.references import tell_respelt
+from mondegreen.scoring.references import source_recording, tell_respelt
 
 FIELDS = ("speaker", "recording", "channel")
 _COLUMNS = {**REFERENCE_COLUMNS, "channel": ("channel_id",)}  # those of references.csv may be there too
@@ -71,6 +71,6 @@ def _row(table: Path, record: DelimitedRow) -> tuple[int, str, dict[str, str]]:
     if record.problem:
         raise wrong(table, record.line, record.problem, _NEXT, "the whole line")
     cells = {name: record.cells.get(name, "") for name in FIELDS}
-    cells["recording"] = cells["recording"] or record.cells.get("source", "").split(";")[0]
+    cells["recording"] = source_recording(cells["recording"], record.cells.get("source", ""))
     origin = {name: cell.strip() for name, cell in cells.items() if cell.strip()}
     return record.line, record.cells["path"].strip(), origin

@@ -14,7 +14,7 @@ from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, open_t
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, from_zero, safe_name
 from mondegreen.intake.formats import missing, numbered
-from mondegreen.scoring.references import SOURCE_COLUMNS, who_wrote
+from mondegreen.scoring.references import SOURCE_COLUMNS, source_recording, who_wrote
 from mondegreen.speech.audio import duration_of
 
 FIELDS: Mapping[str, Sequence[str]] = {
@@ -196,7 +196,7 @@ def _named(
     span: tuple[float, float | None, int | None],
 ) -> Entry:
     name, (start, end, channel) = corpus.name_of(audio), span
-    recording = _word(fields, "recording") or _word(fields, "source").split(";")[0].strip()
+    recording = source_recording(_word(fields, "recording"), _word(fields, "source"))
     if start or end is not None or channel is not None:
         recording = recording or safe_name(name)
         times = [f"{round(1000 * time):08d}" for time in (start, end) if time is not None]

@@ -11,7 +11,7 @@ from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.intake.formats import numbered
 from mondegreen.records import Domain, Split, Utterance
-from mondegreen.scoring.references import read_recordings, who_wrote
+from mondegreen.scoring.references import read_recordings, source_recording, who_wrote
 from mondegreen.speech.audio import duration_of
 from mondegreen.speech.manifest import with_ids
 
@@ -120,7 +120,7 @@ def _fields(row: Any, where: str) -> dict[str, Any]:
         "path": Path(path),
         "condition": _word(row, "condition") or "all",
         "speaker": _word(row, "speaker"),
-        "recording": _word(row, "recording") or _word(row, "source").split(";")[0].strip() or str(path),
+        "recording": source_recording(_word(row, "recording"), _word(row, "source")) or str(path),
         "reference": reference or "",
         "reference_source": who_wrote(row),
     }

@@ -55,16 +55,17 @@ class ReferenceRow:
     @property
     def recording(self) -> str:
         """The source recording: the column of that name, else the source without what stands behind the semicolon."""
-        return self.fields.get("recording", "") or self._source_recording
-
-    @property
-    def _source_recording(self) -> str:
-        return self.source.split(";")[0].strip()
+        return source_recording(self.fields.get("recording", ""), self.source)
 
     @property
     def has_two_recordings(self) -> bool:
         """Whether the columns recording and source name different ones."""
-        return bool(self._source_recording) and self._source_recording != self.recording
+        return source_recording("", self.source) not in ("", self.recording)
+
+
+def source_recording(recording: str, source: str) -> str:
+    """The recording of which a row is a part, by its cells of these names: a source names it before a semicolon."""
+    return recording.strip() or source.split(";")[0].strip()
 
 
 def read_table(

@@ -1,4 +1,4 @@
-"""What computes a model: torch, or ONNX Runtime, which takes less time for the same texts; and in how many bits.
+"""What computes a model: torch, or ONNX Runtime, which starts far sooner, for the same texts; and in how many bits.
 
 What comes of the two differs in the last bits of a float. So what judges, and what is kept between stages, is computed
 by torch unless `onnx` is asked for by name: its files are the same on every machine.
