@@ -8,7 +8,7 @@ import pytest
 from mondegreen.db import open_database
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.records import RegressionResults
-from mondegreen.registry.deploy import DeploymentRefusedError
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.package import Backups

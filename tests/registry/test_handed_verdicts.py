@@ -8,8 +8,8 @@ import pytest
 
 from mondegreen.errors import RegistryError
 from mondegreen.loop.validator import ModelValidator, ValidationConfig, ValidationResult
-from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.deployer import ModelDeployer, verdict_of
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.mlflow_store import connect
 from tests.registry.registered import NAME, save_folder
 from tests.scoring.verdict_corpus import WORDS
@@ -17,7 +17,7 @@ from tests.scoring.verdict_corpus import WORDS
 RULES = ValidationConfig(bootstrap_samples=1000, permutations=1000, require_retention=False)
 
 
-def judged(folder: Path) -> ValidationResult:
+def judged(folder: Path | None) -> ValidationResult:
     rows = [(f"{number}.wav", " ".join(WORDS), f"s{number}") for number in range(40)]
     return ModelValidator(RULES).validate_model(
         "new", lambda path: " ".join(WORDS), "old", lambda path: " ".join(WORDS[3:]), rows,
@@ -50,6 +50,17 @@ def test_a_dict_that_somebody_made_up_proves_nothing_and_that_is_said(
     assert "proves nothing" in str(connect().get_model_version(NAME, "1").description)
     with pytest.raises(DeploymentRefusedError, match="no verdict"):
         deployer.deploy_model(version)
+
+
+def test_a_verdict_that_names_no_model_proves_nothing_of_any_folder(light: Path) -> None:
+    nameless, folder = judged(None), save_folder(light / "model")
+    assert nameless.passed and not nameless.model_digest
+    version = ModelDeployer().register_model(NAME, folder, nameless)
+    said = "(?s)does not say which model it is about.*model_path"
+    with pytest.raises(DeploymentRefusedError, match=said) as refused:
+        ModelDeployer().deploy_model(version)
+    assert [refusal.code for refusal in refused.value.refusals] == ["digest"]
+    ModelDeployer().deploy_model(version, override=["verdict"], reason="heard by a service of ours")
 
 
 def edit_inside(facts: dict[str, Any]) -> None:

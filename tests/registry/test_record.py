@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mondegreen.registry.aliases import alone, opened
-from mondegreen.registry.deploy import DeploymentRefusedError
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.mlflow_store import connect, live_state
 from mondegreen.registry.record import VerdictTags, facts_of, write_record
 from mondegreen.registry.register import _record

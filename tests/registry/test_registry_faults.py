@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 
 from mondegreen.errors import CaseError, MondegreenError, RegistryError
 from mondegreen.registry.aliases import BusyError, holdings
-from mondegreen.registry.deploy import DeploymentRefusedError
 from mondegreen.registry.doctor import relocate
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import CHAMPION, Ledger
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import resolve_uri

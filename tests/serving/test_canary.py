@@ -18,7 +18,7 @@ from sqlalchemy import select
 from mondegreen.db import open_database, reading
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.canary import Canary, over, running
-from mondegreen.registry.deploy import DeploymentRefusedError
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.serving.challenger import Routing, Shadow
 from mondegreen.serving.champion import Served

@@ -15,8 +15,8 @@ from mondegreen.scoring.wording import many, percent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mondegreen.registry.deploy import Refusal
     from mondegreen.registry.deployer import Deployment, FileCheck, ModelDeployer
+    from mondegreen.registry.gate import Refusal
     from mondegreen.registry.ledger import LedgerEntry
     from mondegreen.registry.versions import Version
     from mondegreen.serving.followers import Following

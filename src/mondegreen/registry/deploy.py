@@ -1,70 +1,23 @@
-"""Deploying and rolling back: what keeps a version from production, and what is kept before anything is moved.
+"""Deploying and rolling back: what is kept before anything is moved, and the moves. What is refused: `gate`.
 
-No proof is not a pass. Whatever moves, restores or removes something is to be called `alone`.
+Whatever moves, restores or removes something is to be called `alone`.
 """
 
 import logging
-import math
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any
 
-from mondegreen.config import DeployParams, params_of
+from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
+from mondegreen.registry.gate import PARTS, DeploymentRefusedError, Refusal, compared_with_another, refusals
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
-from mondegreen.registry.mlflow_store import tracking_root
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, from_tag
-from mondegreen.registry.record import (
-    BASELINE_TAG,
-    CHAMPION_TAG,
-    IMPROVEMENT_TAG,
-    JUDGED_TAG,
-    NO_VERDICT,
-    NOBODY,
-    PROBLEM,
-    REGISTERED_DIGEST_TAG,
-    REGRESSION_TAG,
-    UNKNOWN,
-    as_they_are,
-    facts_of,
-    present_digest,
-)
-from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
+from mondegreen.registry.record import as_they_are, facts_of
 
-Proof = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
-PARTS: tuple[Proof, ...] = get_args(Proof)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One reason, as a sentence, and what to do about it."""
-
-    code: str  # verdict, regression, digest, champion, files, unloadable, pruned
-    problem: str
-    next_step: str
-    final: bool = False  # not even --force: nobody could load it
-
-    @property
-    def part(self) -> str:
-        """What of the proof is missing: a verdict about other bytes is none."""
-        return "verdict" if self.code == "digest" else self.code
-
-
-class DeploymentRefusedError(RegistryError):
-    """The version may not go to production; `refusals` holds every reason."""
-
-    def __init__(self, version: str, refusals: Sequence[Refusal], done: str = "is not deployed") -> None:
-        self.refusals = tuple(refusals)
-        problem = " ".join([f"{version} {done}.", *(refusal.problem for refusal in refusals)])
-        step = refusals[0].next_step
-        if not any(refusal.final for refusal in refusals):
-            named = "".join(f" --override {part}" for part in dict.fromkeys(refusal.part for refusal in refusals))
-            step += f' To do it all the same:{named} --reason "…", which the ledger keeps.'
-        super().__init__(problem, step)
 
 
 def deploy(
@@ -157,128 +110,6 @@ def keep_before(
         if config.backup_to_bucket:
             details["backups_in_bucket"] = registry.backups.push(details["backups"])
     return details
-
-
-def refusals(registry: Registry, number: int) -> list[Refusal]:
-    """Every reason against deploying a version, the weightiest first."""
-    return _against(registry, number, registry.aliases().get(CHAMPION))
-
-
-def against_hand(registry: Registry, number: int, former: int | None) -> list[Refusal]:
-    """The same of a version that somebody made champion by hand in the place of `former`.
-
-    One that was in production before needs what a rollback needs: files that are whole.
-    """
-    if number in registry.ledger.succession().served:
-        return _files(registry, number, registry.version(number).tags)
-    return _against(registry, number, former)
-
-
-def _against(registry: Registry, number: int, champion: int | None) -> list[Refusal]:
-    known = facts_of(registry, number)
-    files = _files(registry, number, known)
-    if any(refusal.code == "files" for refusal in files):  # what is there was perhaps never judged
-        known = facts_of(registry, number, present_digest(registry, number))
-    return [
-        *files,
-        *_verdict(known),
-        *_regression(registry, number, known),
-        *_champion(known, champion),
-    ]
-
-
-def _files(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
-    if when := tags.get(PRUNED_TAG):
-        text = f"Its files were pruned at {when}, only the record is left."
-        return [Refusal("pruned", text, "Train it again, or raise deploy.keep_previous_versions for the next.", True)]
-    again = "`mondegreen models verify --restore` brings files back from a backup; else register the model again."
-    if broken := registry.fatal(number):
-        return [Refusal("unloadable", f"Its files cannot be served: {'; '.join(broken)}.", again, True)]
-    if altered := registry.damage(number):
-        return [Refusal("files", f"Its files are not those that were registered: {'; '.join(altered)}.", again)]
-    return []
-
-
-def _verdict(tags: Mapping[str, str]) -> list[Refusal]:
-    outcome = tags.get(OUTCOME_TAG, NO_VERDICT)
-    if problem := tags.get(PROBLEM):
-        again = "Judge it again; the last candidate: `rm build/register/version.json && dvc repro` registers it again."
-        return [Refusal("verdict", problem, again)]
-    if outcome == NO_VERDICT:
-        text = "Nobody has judged it: there is no verdict."
-        return [Refusal("verdict", text, "Run `dvc repro`, or give register_model a validation_result.")]
-    found = []
-    if outcome != "pass":
-        text = f"Its verdict is `{outcome}`, and nothing but `pass` is a pass."
-        found.append(Refusal("verdict", text, "Look at its report, and judge it on more data or train another."))
-    if not _is_finite(tags.get(IMPROVEMENT_TAG) or "0"):
-        text = "The improvement in its verdict is not a number, so it proves nothing."
-        found.append(Refusal("verdict", text, "Judge it again: run `dvc repro`."))
-    judged, own = tags.get(JUDGED_TAG, ""), tags.get(DIGEST_TAG, "")
-    if judged and judged != own:
-        text = f"The verdict is about model {judged[:12]}, this version holds {own[:12]}."
-        found.append(Refusal("digest", text, "Judge the files that you want to deploy: run `dvc repro`."))
-    return found
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
-    run, outcome = _last_run(registry, number, tags), tags.get(REGRESSION_TAG)
-    if run.passed if run else outcome == "pass" or (outcome == "none" and not suites_due()):
-        return []
-    if run:
-        text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
-    elif outcome == "none":
-        text = "Regression suites are registered or required, and it was registered without any."
-    else:
-        text = "It did not pass the regression suites." if outcome else "No regression suite was run on it."
-    return [Refusal("regression", text, "Run `mondegreen regression run` on it and mend what fails.")]
-
-
-def suites_due() -> bool:
-    """Whether this project asks regression suites of what it deploys."""
-    project = tracking_root()
-    return suites_registered(params_of(project).regress, project)
-
-
-def _last_run(registry: Registry, number: int, tags: Mapping[str, str]) -> RegressionRun | None:
-    """The run that counts: the last one of these bytes, else the last one that names this version and no bytes."""
-    engine = registry.ledger.engine
-    if run := latest_run(engine, tags.get(DIGEST_TAG, "")):
-        return run
-    if tags.get(REGISTERED_DIGEST_TAG):  # other bytes were registered under that name
-        return None
-    name = f"{registry.name}/{number}"
-    runs = list_runs(engine, limit=1000)
-    return next((run for run in runs if not run.model_digest and run.model_version == name), None)
-
-
-def _champion(tags: Mapping[str, str], now: int | None) -> list[Refusal]:
-    """Compare and swap: the one that it replaces must be the one that it was judged beside."""
-    expected = tags.get(CHAMPION_TAG)
-    if expected is None or expected == str(now or NOBODY):
-        return []
-    again = "Judge it against the champion of now and register it again: `dvc repro`."
-    if expected == UNKNOWN:
-        return [Refusal("champion", "Nobody can say who was champion when the verdict was made.", again)]
-    was, is_now = "nobody" if expected == NOBODY else f"version {expected}", f"version {now}" if now else "nobody"
-    text = f"The champion changed since the verdict was made: it was {was}, it is {is_now}."
-    return [Refusal("champion", text, again)]
-
-
-def compared_with_another(registry: Registry, tags: Mapping[str, str], now: int | None) -> str:
-    """Worth knowing, though no refusal: the verdict compares with a base model that is not champion `now`."""
-    champion, baseline = registry.find(now) if now else None, tags.get(BASELINE_TAG, "")
-    digest = champion.tags.get(DIGEST_TAG, "") if champion else ""
-    if not baseline or not digest or baseline == digest:
-        return ""
-    return f"Its verdict compares with model {baseline[:12]}, not with champion version {now} ({digest[:12]})."
 
 
 def rollback(registry: Registry, to: int | None, *, reason: str) -> LedgerEntry:

@@ -12,7 +12,7 @@ from mondegreen.config import DeployParams, GuideConfig, params_of
 from mondegreen.errors import RegistryError, UsageError, first_fault
 from mondegreen.files import write_text, writing
 from mondegreen.gcs import Bucket, gcp_settings
-from mondegreen.registry import canary, deploy, versions
+from mondegreen.registry import canary, deploy, gate, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, holdings, opened
 from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import live_state
@@ -138,7 +138,7 @@ class ModelDeployer:
         digest, verdict = model_digest(folder), VerdictTags.of(judged)
         reason = (judged.failure_reason or "") if judged else note or "Nobody has judged it."
         card = description or "\n\n".join(filter(None, [f"# {name}", f"Verdict: {verdict.outcome}.", reason]))
-        more = ({} if deploy.suites_due() else {REGRESSION_TAG: "none"}) | (tags or {})
+        more = ({} if gate.suites_due() else {REGRESSION_TAG: "none"}) | (tags or {})
         with self._moving(name) as registry, start_run(params_of(), {"mondegreen.source": str(folder)}) as run_id:
             number = stage_version(registry, run_id, folder, digest=digest, verdict=verdict, card=card, tags=more)
             self.notes += filter(None, [note])
@@ -166,7 +166,7 @@ class ModelDeployer:
             number, former = _number_of(version_id, name, aliases), aliases.get(CHAMPION)
             if former != number and not self.notes:  # else it was settled just now, which the notes say
                 _require_champion(seen, former)
-            parts = deploy.PARTS if force else override
+            parts = gate.PARTS if force else override
             entry = deploy.deploy(registry, number, self.config, override=parts, reason=reason)
             if entry is None:
                 return _deployment(registry, "none", number, former, f"Version {number} is the champion already.")
@@ -223,7 +223,7 @@ class ModelDeployer:
             UsageError: shares that cannot be; `force` or `override` without a reason.
         """
         with self._moving(self.model_name) as registry:
-            parts = deploy.PARTS if force else override
+            parts = gate.PARTS if force else override
             return canary.start(registry, share, shadow, override=parts, reason=reason)
 
     def stop_canary(self, *, reason: str = "", entry: int | None = None) -> LedgerEntry | None:
@@ -250,10 +250,10 @@ class ModelDeployer:
         with self._version(version_id) as (registry, number):
             return versions.describe(registry, registry.version(number), registry.aliases(everyone=True))
 
-    def refusals(self, version_id: str | int) -> list[deploy.Refusal]:
+    def refusals(self, version_id: str | int) -> list[gate.Refusal]:
         """What keeps a version from production now."""
         with self._version(version_id) as (registry, number):
-            return deploy.refusals(registry, number)
+            return gate.refusals(registry, number)
 
     def history(self, limit: int | None = None, model_name: str | None = None) -> list[LedgerEntry]:
         """The ledger, newest first; moves that were taken back after a crash are in it."""

@@ -18,7 +18,8 @@ from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.aliases import LOCK, OUTCOME_TAG, Holdings, Registry, align_stages, holdings, move, set_aliases
-from mondegreen.registry.deploy import against_hand, keep_before, promoted, prune
+from mondegreen.registry.deploy import keep_before, promoted, prune
+from mondegreen.registry.gate import against_hand
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
 from mondegreen.registry.package import DIGEST_TAG
