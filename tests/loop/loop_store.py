@@ -4,10 +4,13 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, update
 
+from mondegreen.cases.card import Card, Quality
 from mondegreen.db import open_database, transaction
+from mondegreen.files import write_json
 from mondegreen.tables import CaseRow, InferenceRow
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -49,14 +52,28 @@ class Store:
             )
 
     def freeze(self) -> int:
-        """A stand-in for the snapshot: the next version for corrected cases that are in none, else the present one."""
+        """A stand-in for the snapshot: the next version for corrected cases that are in none, else the present one.
+
+        data/failed_cases beside the store gets its card, and nothing else.
+        """
         with transaction(self.engine) as session:
             version = max((row.dataset_version or 0 for row in session.query(CaseRow)), default=0)
             waiting = (CaseRow.label_method.is_not(None), CaseRow.dataset_version.is_(None))
             if session.query(CaseRow).where(*waiting).count():
                 version += 1
                 session.execute(update(CaseRow).where(*waiting).values(dataset_version=version))
+        write_json(self.folder.parent / "data/failed_cases/card.json", _card(version))
         return version
+
+
+def _card(version: int) -> Card:
+    measured = Quality(completeness=1, validity=1, uniqueness=1, share_by_source={})
+    counts: dict[str, Any] = dict.fromkeys(("new", "changed", "removed", "seconds"), 0)
+    names = ("error_types", "methods", "sources", "model_versions", "left_out")
+    named: dict[str, Any] = {name: {} for name in names}
+    return Card(
+        version=version, parent=version - 1 or None, cases=4, quality=measured, left_out_cases=[], **counts, **named
+    )
 
 
 def _case(number: int, at: datetime, method: str | None, version: int | None) -> CaseRow:

@@ -11,6 +11,8 @@ import pytest
 from mondegreen.errors import CaseError, JobError
 from mondegreen.loop import pipeline, rounds
 from mondegreen.loop.jobs import Job
+from mondegreen.loop.orchestrator import take_turn
+from mondegreen.loop.pipeline import Interrupted
 from mondegreen.loop.rounds import MAX_ATTEMPTS, StageProgress
 from tests.loop.loop_project import LoopProject, sealed
 
@@ -252,6 +254,43 @@ def test_a_disk_that_refuses_the_log_leaves_the_job_to_the_next_run(project: Loo
     assert orchestrator.run_job().state == "completed"
 
 
+def test_a_full_disk_is_no_runner_that_died(project: LoopProject) -> None:
+    """However often the next look finds it full still: the round waits, and costs no training that was done."""
+    blocker = project.folder / "var" / "jobs"
+    blocker.write_text("no folder")
+    orchestrator = project.orchestrator()
+    orchestrator.trigger_finetuning(approve=True)
+    for _ in range(MAX_ATTEMPTS + 1):
+        found = take_turn(orchestrator)
+        assert found.action == "working" and "cannot go on" in found.text
+        assert found.job and found.job.state == "approved" and found.job.crashes == 0
+        assert "stopped while training" in found.job.events[-1].reason
+    blocker.unlink()
+    assert orchestrator.run_job().state == "completed"
+
+
+@pytest.mark.parametrize("holds", [None, 2])
+def test_a_round_goes_on_only_with_the_data_that_it_froze(project: LoopProject, holds: int | None) -> None:
+    """On another machine, or after a checkout, it would train on something else and use its cases up."""
+    blocker = project.folder / "var" / "jobs"
+    blocker.write_text("no folder")
+    orchestrator = project.orchestrator()
+    job = orchestrator.trigger_finetuning(approve=True)
+    with pytest.raises(JobError):
+        orchestrator.run_job()
+    blocker.unlink()
+    card = project.folder / "data/failed_cases/card.json"
+    frozen, before = card.read_text(), orchestrator.get_job(job.id)
+    card.write_text(frozen.replace('"version": 1', f'"version": {holds}')) if holds else card.unlink()
+    said = f"froze version 1 of the failed cases, data/failed_cases holds {'version 2' if holds else 'none'}"
+    with pytest.raises(JobError, match=said) as refused:
+        orchestrator.run_job()
+    assert "failed-cases/v1" in refused.value.next_step and "reject 1" in refused.value.next_step
+    assert orchestrator.get_job(job.id) == before and project.runs() == []
+    card.write_text(frozen)
+    assert orchestrator.run_job().state == "completed"
+
+
 @pytest.mark.parametrize(("plan", "state"), [({}, "completed"), ({"breaks": "train"}, "failed")], ids=["ends", "fails"])
 def test_a_disk_that_refuses_mlflow_does_not_keep_the_round_open(
     project: LoopProject, monkeypatch: pytest.MonkeyPatch, plan: dict[str, object], state: str
@@ -268,16 +307,56 @@ def test_a_disk_that_refuses_mlflow_does_not_keep_the_round_open(
     assert orchestrator.run_job().state == state
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["", "the name is taken"])
-def test_an_own_branch_for_each_round(tmp_path: Path, left: bool) -> None:
-    project = LoopProject(tmp_path, branch=True)
-    (tmp_path / ".gitignore").write_text("var/\nbuild/\nruns.log\nplan.json\n")
-    (tmp_path / "dvc.lock").write_text("old\n")
+def branching(folder: Path) -> LoopProject:
+    """A project in git whose rounds have branches."""
+    project = LoopProject(folder, branch=True)
+    (folder / ".gitignore").write_text("var/\nbuild/\nruns.log\nplan.json\n")
+    (folder / "dvc.lock").write_text("old\n")
     project.git("init", "--quiet", "--initial-branch=main")
     project.git("config", "user.name", "Test")
     project.git("config", "user.email", "test@example.org")
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "start")
+    return project
+
+
+class Died(BaseException):
+    """What nobody catches: a runner that is gone."""
+
+
+@pytest.mark.parametrize("end", [Interrupted("The pipeline was stopped.", "Run."), Died()], ids=["stopped", "died"])
+def test_a_rejected_round_leaves_its_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    def ends(*_: object) -> int:
+        (tmp_path / "dvc.lock").write_text("half\n")
+        raise end
+
+    project = branching(tmp_path)
+    orchestrator = project.orchestrator()
+    job = orchestrator.trigger_finetuning(approve=True)
+    monkeypatch.setattr(rounds, "run_pipeline", ends)
+    with pytest.raises(type(end)):
+        orchestrator.run_job(job.id)
+    state = orchestrator.get_job(job.id).state
+    assert project.git("symbolic-ref", "--short", "HEAD") == "round/1"
+    assert orchestrator.reject_job(job.id, "no").state == "rejected"
+    assert project.git("symbolic-ref", "--short", "HEAD") == "main" and (tmp_path / "dvc.lock").read_text() == "old\n"
+    assert project.git("log", "-1", "--format=%s", "round/1") == f"Round 1 rejected while {state}"
+    monkeypatch.undo()
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    project.store.cases(4, corrected=4)
+    again = orchestrator.trigger_finetuning(approve=True)
+    assert orchestrator.run_job(again.id).state == "completed"  # the work tree is clean
+    project.git("switch", "--quiet", "round/1")  # by hand
+    with pytest.raises(JobError, match="cannot go from rejected"):
+        orchestrator.reject_job(job.id, "again")
+    assert project.git("symbolic-ref", "--short", "HEAD") == "round/1"
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["", "the name is taken"])
+def test_an_own_branch_for_each_round(tmp_path: Path, left: bool) -> None:
+    project = branching(tmp_path)
     branch = "round/1"
     if left:
         project.git("branch", branch)

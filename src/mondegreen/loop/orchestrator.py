@@ -55,7 +55,8 @@ class FinetuningOrchestrator:
         data_manager: where the cases are; its database also holds the jobs.
         config: the trigger's knobs; those of params.yaml when not given, and the defaults without one.
         project: the folder with dvc.yaml, where rounds run.
-        snapshot: freezes the corrected cases and returns the dataset version; `take_snapshot` when not given.
+        snapshot: freezes the corrected cases into data/failed_cases and returns the version that its card names;
+            `take_snapshot` when not given.
         pipeline: the command that runs the stages; `dvc repro` when not given.
         clock: the time, aware.
     """
@@ -146,16 +147,21 @@ class FinetuningOrchestrator:
         return self.jobs.move(job_id, "pending_approval", "approved", f"approved by {by or _user()}")
 
     def reject_job(self, job_id: int, reason: str, by: str | None = None) -> Job:
-        """Ends a round that nobody works on: one that waits, or one whose runner died.
+        """Ends a round that nobody works on: one that waits, or one whose runner died; leaves its branch.
 
         Raises:
             JobError: it has ended, or somebody works on it.
         """
         job = self.jobs.get(job_id)
         why = f"rejected by {by or _user()}: {reason}"
-        if job.state not in WORKING:
+        was_begun = job.state in WORKING or (job.open and "branch" in job.details)
+        if not was_begun:
             return self.jobs.move(job_id, job.state, "rejected", why)
-        with self._round().hold():  # nobody may start on it meanwhile
+        from mondegreen.loop.rounds import leave
+
+        work = self._round()
+        with work.hold():  # nobody may start on it meanwhile
+            leave(work, job, f"Round {job_id} rejected while {job.state}")
             return self.jobs.move(job_id, job.state, "rejected", why)
 
     def get_job(self, job_id: int) -> Job:

@@ -21,11 +21,12 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from mondegreen.cases.records import AUDIT
+from mondegreen.cases.repository import DATA, FOLDER, POINTER
 from mondegreen.db import Advisory, advisory_lock, reading
 from mondegreen.errors import CaseError, JobError, MondegreenError, UsageError
 from mondegreen.files import flock, read_json
 from mondegreen.git import mend_lock
-from mondegreen.loop.jobs import WORKING, Job, Jobs, RoundState
+from mondegreen.loop.jobs import ENDED, WORKING, Job, Jobs, RoundState
 from mondegreen.loop.pipeline import (
     PIPELINE,
     Interrupted,
@@ -108,13 +109,16 @@ def run_round(work: Round, job_id: int, on_progress: OnStageProgress | None = No
         The job, completed or failed.
 
     Raises:
-        JobError: it is in another state, somebody works on a round, or the disk refuses.
+        JobError: it is in another state, somebody works on a round, data/ is not what it froze, or the disk refuses;
+            but for the first, it waits for the next run as it was.
         Interrupted: the pipeline was stopped; the job waits for the next run.
     """
     if tuple(work.pipeline) == PIPELINE and not (work.project / "dvc.yaml").is_file():
         raise UsageError(f"{work.project.resolve()} has no dvc.yaml.", "Run from the project root.")
     with work.hold() as lock:
-        job = _start(work, work.jobs.get(job_id))
+        job = work.jobs.get(job_id)
+        _require_frozen(work, job)
+        job = _start(work, job)
         if job.state == "failed":
             return job
         try:
@@ -126,10 +130,31 @@ def run_round(work: Round, job_id: int, on_progress: OnStageProgress | None = No
         except MondegreenError as error:
             return _fail(work, job_id, error)
         except OSError as error:
+            _put_back(work, job_id, error)
             raise JobError(
                 f"Job {job_id} cannot go on: {error}.",
                 "Make room on the disk, or correct what it names; then run again.",
             ) from error
+
+
+def _require_frozen(work: Round, job: Job) -> None:
+    """Raises JobError where data/ is not what a round that goes on has frozen, as after a checkout or elsewhere.
+
+    It would train on something else, and its cases would count as used all the same.
+    """
+    if job.dataset_version is None or job.state in ENDED:
+        return
+    from mondegreen.cases.card import read_card
+    from mondegreen.cases.versions import TAGS
+
+    card = read_card(work.project / DATA / FOLDER)
+    if card is None or card.version != job.dataset_version:
+        holds = f"version {card.version}" if card else "none"
+        raise JobError(
+            f"Job {job.id} froze version {job.dataset_version} of the failed cases, data/{FOLDER} holds {holds}.",
+            f"`git checkout {TAGS}/v{job.dataset_version} -- {POINTER} && dvc checkout {POINTER}` (`dvc pull` where the"
+            f" cache lacks it), and run again; or `mondegreen reject {job.id} --reason …`, and ask for a new round.",
+        )
 
 
 def _start(work: Round, job: Job) -> Job:
@@ -139,7 +164,7 @@ def _start(work: Round, job: Job) -> Job:
     attempt = job.crashes + 2
     if attempt > MAX_ATTEMPTS:
         reason = f"its runner died {MAX_ATTEMPTS} times, the last time while {job.state}; see {work.log(job.id)}"
-        _leave(work, job, reason)
+        leave(work, job, reason)
         return work.jobs.move(job.id, job.state, "failed", reason)
     reason = f"its runner died while {job.state}: attempt {attempt} of {MAX_ATTEMPTS}"
     return work.jobs.move(job.id, job.state, "preparing", reason)
@@ -213,7 +238,7 @@ def _finish(work: Round, job: Job) -> Job:
     passed = verdict.outcome == "pass" and suites.outcome != "fail"
     gate = "the gate opened" if passed else "the gate stayed closed"
     reason = f"{gate}: {verdict.outcome}. {verdict.reason} Regression suites: {suites.reason}. {version}."
-    _leave(work, job, f"Round {job.id}: {verdict.outcome}")
+    leave(work, job, f"Round {job.id}: {verdict.outcome}")
     _log_in_mlflow(work, job, reason, completed=True, candidate=version.run_id)
     return work.move(
         job,
@@ -237,7 +262,7 @@ def _fail(work: Round, job_id: int, error: MondegreenError) -> Job:
     if job.state not in WORKING:  # somebody else moved it: theirs is the last word
         raise error
     _log.error("job %s failed while %s: %s", job_id, job.state, error.problem)
-    _leave(work, job, f"Round {job.id} failed while {job.state}")
+    leave(work, job, f"Round {job.id} failed while {job.state}")
     _log_in_mlflow(work, job, f"while {job.state}: {error}", completed=False)
     return work.move(job, "failed", f"while {job.state}: {error}")
 
@@ -267,7 +292,7 @@ def _put_back(work: Round, job_id: int, stop: BaseException) -> None:
         _log.warning("job %s stays as it is, the next run finds it: %s", job_id, error)
 
 
-def _leave(work: Round, job: Job, message: str) -> None:
+def leave(work: Round, job: Job, message: str) -> None:
     """Back from the round's branch; where git refuses, the round's own end matters more."""
     if "branch" not in job.details:
         return
