@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from mondegreen.cases.store import DataManager
 from mondegreen.cli.main import app
+from mondegreen.config import Params
+from mondegreen.review.decisions import NewDecision, record_decision
 from tests.cases.snapshot_project import add_case
 from tests.tiny import save_model
 
@@ -28,7 +30,7 @@ def run(*arguments: str, code: int = 0) -> str:
 def test_cases_travel_to_another_store(store: DataManager) -> None:
     one, two = add_case(store, "one", "some words"), add_case(store, "two", source="help desk")
     said = json.loads(run("export", "out/cases.csv", "--with-audio", "--source", "help desk", "--json"))
-    assert said == {"file": "out/cases.csv", "cases": 1}
+    assert said == {"file": "out/cases.csv", "cases": 1, "notices": []}
     assert "out/cases.json has 2 cases" in run("export", "out/cases.json", "--with-audio", "--audio-prefix", "/d/")
     assert json.loads(Path("out/cases.json").read_text())[0]["data"]["audio"].startswith("/d/audio/")
     dry = run("import", "out/cases.csv", "--store", "other", "--dry-run")
@@ -39,6 +41,16 @@ def test_cases_travel_to_another_store(store: DataManager) -> None:
     assert (report["new_cases"], report["new_corrections"]) == (1, 1)
     assert {case.id for case in DataManager("other").find_cases().cases} == {one, two}
     assert json.loads(run("import", "out/cases.json", "--store", "other", "--json"))["new_corrections"] == 0
+
+
+def test_an_export_says_which_corrections_a_review_keeps_back(store: DataManager) -> None:
+    key = add_case(store, "one", "some words")
+    new = NewDecision(case_id=key, reviewer="ann", action="bad_audio")
+    record_decision(store.engine, Params(), new)
+    said = " ".join(run("export", "cases.csv").split())
+    assert f"Note: cases.csv: corrections that a review keeps from counting are left out, of 1 case: {key}" in said
+    (notice,) = json.loads(run("export", "cases.csv", "--json"))["notices"]
+    assert notice["code"] == "held" and "some words" not in Path("cases.csv").read_text()
 
 
 def test_a_wrong_file_is_a_usage_error_with_its_lines(store: DataManager) -> None:

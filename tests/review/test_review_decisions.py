@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mondegreen.cases.exchange import export_cases
+from mondegreen.cases.exchange import export_cases, import_cases
 from mondegreen.cases.queries import recounted
 from mondegreen.cases.snapshots import corrected_cases, merged
 from mondegreen.cases.store import DataManager
 from mondegreen.db import reading
+from mondegreen.delimited import Notice
 from mondegreen.errors import CaseError
 from mondegreen.review.decisions import (
     NewDecision,
@@ -182,7 +183,35 @@ def test_what_was_taken_back_leaves_the_dataset_and_every_export(manager: DataMa
     assert [case.id for case in merged(before, now.cases, now.taken_back)] == [keys[1]]
     export_cases(manager, tmp_path / "all.jsonl")
     written = (tmp_path / "all.jsonl").read_text()
-    assert f"words of {keys[1]}" in written and f"words of {keys[2]}" not in written
+    assert [key for key in keys if f"words of {key}" in written] == [keys[1]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
+def test_what_a_review_keeps_from_counting_is_in_no_export_and_that_is_said(
+    manager: DataManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    llm = {"corrected_transcript": "by a machine", "correction_method": "llm"}
+    aside, waiting, disputed, again, plain = (add(manager, seed, **llm) for seed in range(5))
+    says(manager, aside, "ann", action="bad_audio")
+    says(manager, waiting, "ann", "one", params=DOUBLE)
+    for reviewer in ("ann", "ben"):
+        says(manager, disputed, reviewer, f"by {reviewer}", params=DOUBLE)
+    says(manager, again, "ann", action="not_speech")
+    manager.store_correction(again, "by a person", "import", "ben")  # which counts, and its history with it
+    notices: list[Notice] = []
+
+    assert export_cases(manager, tmp_path / f"out/all{suffix}", with_audio=True, notices=notices) == 5
+
+    (said,) = notices
+    assert said.code == "held" and "of 3 cases: " in said.message
+    assert all(key in said.message for key in (aside, waiting, disputed))
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    other = DataManager(tmp_path / "elsewhere")
+    assert import_cases(other, tmp_path / f"out/all{suffix}").new_cases == 5
+    assert [counts(other, key) for key in (aside, waiting, disputed)] == [(None, None)] * 3
+    assert (counts(other, again), len(other.corrections(again))) == (("by a person", "import"), 2)
+    assert counts(other, plain) == ("by a machine", "llm")
+    other.close()
 
 
 def test_progress_and_history_say_who_did_what(manager: DataManager) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import TextIO
 
@@ -17,17 +16,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mondegreen.cases import writing
+from mondegreen.cases.arriving import compared, dated, superseded_texts
 from mondegreen.cases.file_audio import Audio, AudioFolder, CaseProblem, known_recording, new_audio
 from mondegreen.cases.formats import WHOLE_TIME, format_of, read_cases, write_cases
-from mondegreen.cases.queries import active_corrections, record_of
-from mondegreen.cases.records import LATE, PEOPLE, Case, CaseFilter, NewCase, NewCorrection, preferred
+from mondegreen.cases.queries import active_corrections, current_correction, record_of, review_holds
+from mondegreen.cases.records import LATE, PEOPLE, Case, CaseFilter, NewCase, NewCorrection
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, told
 from mondegreen.cases.store import DataManager
 from mondegreen.db import batched, reading, transaction
-from mondegreen.delimited import Notice
+from mondegreen.delimited import Notice, some, tell
 from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import is_there, write_bytes
 from mondegreen.progress import Advance
+from mondegreen.scoring.wording import many
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
 AUDIO = "audio"  # the folder of the recordings beside an exported file
@@ -50,14 +51,19 @@ def export_cases(
     with_audio: bool = False,
     prefix: str = "",
     advance: Advance = lambda cases: None,
+    notices: list[Notice] | None = None,
 ) -> int:
     """Writes cases with all their corrections, newest case first; the file is whole or not there.
+
+    Where a review keeps all that was written from counting, none of it is written: elsewhere nobody knows of the
+    review, and it would count.
 
     Args:
         path: .csv, .tsv (with tabs), .jsonl or .json (Label Studio) unless `file_format` says otherwise.
         with_audio: copy the recordings into audio/ beside the file, so that another machine can import it.
         prefix: for Label Studio, what goes before a recording's relative path.
         advance: called with a number of cases that are done.
+        notices: which cases are written without their corrections is appended; logged when None.
 
     Returns:
         How many cases were written.
@@ -67,27 +73,38 @@ def export_cases(
         CaseError: audio is missing or damaged; the disk is full.
     """
     kind = format_of(path, file_format)
-    cases = _sent(data_manager, where, path.parent / AUDIO if with_audio else None, advance)
+    held: list[str] = []
+    cases = _sent(data_manager, where, path.parent / AUDIO if with_audio else None, advance, held)
     try:
         with _whole(path) as stream:
-            return write_cases(stream, kind, cases, prefix, "\t" if path.suffix.lower() == ".tsv" else ",")
+            number = write_cases(stream, kind, cases, prefix, "\t" if path.suffix.lower() == ".tsv" else ",")
     except OSError as error:
         raise CaseError(
             f"{path} cannot be written: {error.strerror}.", "Make room, or check the folder and its permissions."
         ) from error
+    if held:
+        message = "corrections that a review keeps from counting are left out"
+        tell(Notice("held", f"{message}, of {many(len(held), 'case')}: {some(held)}", str(path)), notices)
+    return number
 
 
 def _sent(
-    data_manager: DataManager, where: CaseFilter | None, audio: Path | None, advance: Advance
+    data_manager: DataManager, where: CaseFilter | None, audio: Path | None, advance: Advance, held: list[str]
 ) -> Iterator[SentCase]:
+    """The cases of a file; to `held` goes which of them leave their corrections here."""
     for batch in batched(data_manager.each_case(where)):
-        with reading(data_manager.engine) as session:  # what was taken back would be current elsewhere
-            written = active_corrections(session, [case.id for case in batch])
+        ids = [case.id for case in batch]
+        with reading(data_manager.engine) as session:  # what was taken back, or is held, would be current elsewhere
+            written, holds = active_corrections(session, ids), review_holds(session, ids)
         for case in batch:
+            history = written.get(case.id, [])
+            if history and current_correction(history, holds.get(case.id)) is None:
+                held.append(case.id)
+                history = []
             yield SentCase(
                 audio=_copied(data_manager, case.audio_sha256, audio) if audio else "",
                 sha256=case.audio_sha256,
-                corrections=tuple(record_of(SentCorrection, row) for row in written.get(case.id, ())),
+                corrections=tuple(record_of(SentCorrection, row) for row in history),
                 **case.model_dump(include=_UNCHANGED),
             )
         advance(len(batch))
@@ -320,11 +337,11 @@ def _write(
     for batch in batched(cases):
         stored = _stored_audio(session, [key for key, _ in batch])
         new = {key: case for key, case in batch if key not in stored}
-        lacking, repeated = _compared(session, batch, author)
-        missing = _dated(session, lacking)
+        lacking, repeated = compared(session, batch, author)
+        missing = dated(session, lacking)
         late = [key for key, sent in missing if sent.metadata.get(LATE)]
         checked.remarks += [(checked.places[key], Remark("older_correction", _LATE)) for key in late]
-        superseded = [(key, Remark("superseded", _SUPERSEDED)) for key in _superseded(session, repeated)]
+        superseded = [(key, Remark("superseded", _SUPERSEDED)) for key in superseded_texts(session, repeated)]
         checked.remarks += [(checked.places[key], remark) for key, remark in superseded]
         if write:
             _add_cases(session, new, checked.audio, now)
@@ -342,63 +359,6 @@ def _stored_audio(session: Session, ids: Sequence[str]) -> dict[str, str]:
     """The sha256 of the audio of those cases that the store has, by id."""
     rows = session.execute(select(CaseRow.id, CaseRow.audio_sha256).where(CaseRow.id.in_(ids)))
     return {row.id: row.audio_sha256 for row in rows}
-
-
-def _compared(
-    session: Session, batch: Sequence[tuple[str, SentCase]], author: str
-) -> tuple[list[tuple[str, SentCorrection]], dict[str, str]]:
-    """The corrections that the store lacks, in the file's order; and by case the text that it has without a time.
-
-    The same words in the same moment twice are two corrections. One without a time is compared with what the file's
-    others leave over of the history: `aaa` behind `aaa`, `bbb` goes back to the first.
-    """
-    query = select(CorrectionRow).where(CorrectionRow.case_id.in_([key for key, _ in batch]))
-    rows = session.scalars(query.order_by(CorrectionRow.case_id))
-    stored = {key: list(found) for key, found in groupby(rows, lambda row: row.case_id)}
-    missing, repeated = list[tuple[str, SentCorrection]](), dict[str, str]()
-    for key, case in batch:
-        sent = [item if item.author else item.model_copy(update={"author": author}) for item in case.corrections]
-        there = Counter(_facts(row) for row in stored.get(key, []))
-        left = there - Counter(_facts(item) for item in sent if item.at)
-        for (text, method, writer, _), number in left.items():
-            there[text, method, writer, None] += number
-        for item in sent:
-            if not there[_facts(item)]:
-                missing.append((key, item))
-                continue
-            there[_facts(item)] -= 1
-            if not item.at and item is preferred(sent):
-                repeated[key] = item.transcript
-    return missing, repeated
-
-
-def _facts(item: CorrectionRow | SentCorrection) -> tuple[str, str, str, datetime | None]:
-    return item.transcript, item.method, item.author, item.at
-
-
-def _superseded(session: Session, texts: Mapping[str, str]) -> list[str]:
-    """The cases in which another text counts."""
-    active = active_corrections(session, texts.keys())
-    current = {key: preferred(history) for key, history in active.items()}
-    return [key for key, text in texts.items() if not (found := current.get(key)) or found.transcript != text]
-
-
-def _dated(session: Session, missing: Sequence[tuple[str, SentCorrection]]) -> list[tuple[str, SentCorrection]]:
-    """Marks the corrections that are older than the one that counts, so that they join the history and no more."""
-    active = active_corrections(session, {key for key, _ in missing})
-    counting = {key: preferred(history) for key, history in active.items()}
-
-    def is_late(key: str, sent: SentCorrection) -> bool:
-        current = counting.get(key)
-        same_kind = current is not None and (current.method in PEOPLE) == (sent.method in PEOPLE)
-        return bool(current and same_kind and sent.at and sent.at < current.at)
-
-    dated = []
-    for key, sent in missing:
-        metadata = {name: value for name, value in sent.metadata.items() if name != LATE}  # of another store's history
-        more = {LATE: True} if is_late(key, sent) else {}
-        dated.append((key, sent.model_copy(update={"metadata": metadata | more})))
-    return dated
 
 
 def _add_cases(session: Session, cases: Mapping[str, SentCase], audio: Mapping[str, Audio], now: datetime) -> None:

@@ -1,6 +1,7 @@
 """`mondegreen cases export | import | snapshot | versions | diff | checkout`: in files, in versions."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mondegreen.cases.versions import DatasetVersion, VersionDiff
+    from mondegreen.delimited import Notice
 
 app = typer.Typer()  # joins that of `mondegreen cases`
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")]
@@ -71,12 +73,14 @@ def export_cases(
     from mondegreen.cases.exchange import export_cases as export
 
     where = case_filter(model_version, source, error_type, corrected, method, used, since, until, text)
+    notices: list[Notice] = []
     with progress("exporting") as advance:
         number = export(
             open_store(store), file, where=where, file_format=file_format,
-            with_audio=with_audio, prefix=audio_prefix, advance=adding(advance),
+            with_audio=with_audio, prefix=audio_prefix, advance=adding(advance), notices=notices,
         )  # fmt: skip
-    answer({"file": str(file), "cases": number}, f"{file} has {many(number, 'case')}.", as_json)
+    lines = [f"{file} has {many(number, 'case')}.", *(f"Note: {notice}" for notice in notices)]
+    answer({"file": str(file), "cases": number, "notices": list(map(asdict, notices))}, lines, as_json)
 
 
 @app.command("import")
