@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.cases.exchange import CaseImportReport, import_cases
+from mondegreen.cases.exchange import CaseImportReport, export_cases, import_cases
 from mondegreen.cases.label_studio import read_tasks
 from mondegreen.cases.store import DataManager
 from mondegreen.delimited import Notice
@@ -134,6 +134,37 @@ def test_the_models_text_sent_back_before_the_recording_can_have_been_heard_is_n
     texts, report = imported(store, tmp_path / "t.json", [row])
     assert texts == ([text] if taken else [])
     assert ("unheard" in codes(report)) == (not taken)
+
+
+def exported(store: DataManager, path: Path) -> dict[str, Any]:
+    """The only task of an export."""
+    export_cases(store, path)
+    (found,) = json.loads(path.read_text())
+    return found
+
+
+def test_who_accepts_a_machines_text_there_has_corrected_the_case(store: DataManager, tmp_path: Path) -> None:
+    key = add_case(store, "one", None)
+    store.store_correction(key, "by a machine", "llm", "llama")
+    row = exported(store, tmp_path / "t.json")
+    row["annotations"] = [annotation(*row["predictions"][1]["result"], completed_by=7)]  # its `meta` comes along
+    texts, report = imported(store, tmp_path / "t.json", [row])
+    last = store.corrections(key)[-1]
+    assert texts == ["by a machine"] * 2 and report.known_corrections == 1
+    assert (last.method, last.author) == ("import", "label-studio user 7")
+    assert store.get_case(key).label_method == "import"
+    assert imported(store, tmp_path / "t.json", [row])[1].new_corrections == 0
+
+
+def test_a_copy_of_an_annotation_is_of_who_made_it(store: DataManager, tmp_path: Path) -> None:
+    key = add_case(store, "one", "words")
+    row = exported(store, tmp_path / "t.json")
+    (ours,) = row["annotations"]
+    copy = {**ours, "completed_by": 7, "created_at": "2026-11-29T20:00:00Z"}
+    row["annotations"] = [copy, {**ours, "completed_by": 1, "created_at": "2026-11-28T20:00:00Z"}]
+    _, report = imported(store, tmp_path / "t.json", [row])
+    assert (report.new_corrections, report.known_corrections) == (1, 1)
+    assert [item.author for item in store.corrections(key)] == ["ann", "label-studio user 7"]
 
 
 def test_drafts_are_counted_and_a_single_task_is_one(store: DataManager, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
             predictions = predictions[1:]
     if lists["drafts"] and not annotations:
         remarks.append(Remark("draft", "drafts that nobody submitted are left out"))
-    kept = {id(item): found for item in [*predictions, *annotations] if (found := _kept(item))}
+    kept = _all_kept(predictions, annotations)
     theirs = sorted((item for item in annotations if id(item) not in kept), key=_when)
     shown = {_words(_text(item, names)) for item in lists["predictions"]}
     if unheard := [item for item in theirs if _words(_text(item, names)) in shown and _too_quick(item, facts)]:
@@ -262,6 +262,26 @@ def _when(item: Mapping[str, Any]) -> datetime:
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _all_kept(
+    predictions: list[dict[str, Any]], annotations: list[dict[str, Any]]
+) -> dict[int, tuple[int, SentCorrection]]:
+    """What `_kept` finds, by the `id()` of the item.
+
+    Label Studio copies `meta` from a prediction into the annotation that is made of it, and from an annotation into its
+    copy: somebody accepted the text there, and that is a correction of theirs.
+    """
+    kept: dict[int, tuple[int, SentCorrection]] = {}
+    for item in predictions:
+        if found := _kept(item):
+            kept[id(item)] = found
+    orders = {order for order, _ in kept.values()}
+    for item in sorted(annotations, key=_when):
+        if (found := _kept(item)) and found[1].method != "llm" and found[0] not in orders:
+            orders.add(found[0])
+            kept[id(item)] = found
+    return kept
 
 
 def _kept(item: dict[str, Any]) -> tuple[int, SentCorrection] | None:
