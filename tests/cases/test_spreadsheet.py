@@ -115,6 +115,46 @@ def test_who_goes_back_to_an_earlier_text_is_believed_once(store: DataManager, t
     assert [item.transcript for item in store.corrections(key)] == ["aaa", "bbb", "aaa", "ccc"]
 
 
+def test_who_says_of_a_machines_text_that_it_is_theirs_confirms_it_once(store: DataManager, tmp_path: Path) -> None:
+    key = store.find_cases().cases[0].id
+    store.store_correction(key, "café", "llm", "llama")
+    path = changed(store, tmp_path / "cases.csv", lambda row: row.update(method="manual", author="ann"))
+    report = import_cases(store, path)
+    assert (report.new_corrections, report.notices) == (1, ())
+    last = store.corrections(key)[-1]
+    assert (last.transcript, last.method, last.author) == ("café", "import", "ann")
+    assert import_cases(store, path).new_corrections == 0 and store.get_case(key).label_method == "import"
+    store.store_correction(key, "cafés", "llm", "llama")  # and no machine takes it back
+    assert store.get_case(key).corrected_transcript == "café"
+
+
+def test_a_confirmation_without_a_name_is_of_the_imports_author(store: DataManager, tmp_path: Path) -> None:
+    key = store.find_cases().cases[0].id
+    store.store_correction(key, "café", "llm", "llama")
+    path = changed(store, tmp_path / "cases.csv", lambda row: row.update(method="import"))
+    import_cases(store, path, author="ben")
+    assert store.corrections(key)[-1].author == "ben"
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "said"),
+    [
+        ("llm", lambda row: row.update(author="ann"), "not used: author; to confirm a machine's text write manual into"),
+        ("llm", lambda row: row.update(method="human"), "not used: method; to confirm"),
+        ("manual", lambda row: row.update(method="llm", author=""), "not used: method and author; to confirm"),
+        ("manual", lambda row: None, ""),
+        ("manual", lambda row: (row.pop("method"), row.pop("author")), ""),
+    ],
+)  # fmt: skip
+def test_what_else_is_changed_beside_the_same_text_is_said(
+    store: DataManager, tmp_path: Path, method: str, change: Change, said: str
+) -> None:
+    store.store_correction(store.find_cases().cases[0].id, "café", method, "llama")  # type: ignore[arg-type]
+    report = import_cases(store, changed(store, tmp_path / "cases.csv", change))
+    assert report.new_corrections == 0
+    assert said in "\n".join(map(str, report.notices)) and bool(said) == bool(report.notices)
+
+
 def test_a_history_without_times_may_return_to_its_first_text(store: DataManager, tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     texts = [{"transcript": text} for text in ("aaa", "bbb", "aaa")]

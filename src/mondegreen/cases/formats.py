@@ -1,7 +1,8 @@
 """The file formats of cases on their way between stores: CSV for spreadsheets, JSON lines, tasks of Label Studio.
 
 A case is a line of the CSV. The columns corrected_transcript, method, author and corrected_at repeat the current
-correction, and may be edited; `corrections` holds the whole history as JSON. A cell that a spreadsheet would run as a
+correction. The text may be edited; and the method of a machine's text, into that of the person who confirms it.
+`corrections` holds the whole history as JSON. A cell that a spreadsheet would run as a
 formula has an apostrophe before it, which comes off again (https://owasp.org/www-community/attacks/CSV_Injection).
 """
 
@@ -18,7 +19,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from mondegreen.cases.label_studio import read_tasks, write_tasks
 from mondegreen.cases.origin import FIELDS
-from mondegreen.cases.records import preferred
+from mondegreen.cases.records import PEOPLE, preferred
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, parsed
 from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table
 from mondegreen.errors import UsageError
@@ -216,7 +217,7 @@ def _corrections(cells: dict[str, str], remarks: list[Remark]) -> tuple[SentCorr
     text, method, author = (cells.get(name, "") for name in ("corrected_transcript", "method", "author"))
     last = preferred(history)
     if last is not None and text.strip() == last.transcript.strip():
-        return history
+        return (*history, *_confirmed(cells, last, remarks))
     if text != text.strip():
         remarks.append(Remark("blanks", "field corrected_transcript: blanks around the text were taken off"))
     text = text.strip()
@@ -234,8 +235,25 @@ def _corrections(cells: dict[str, str], remarks: list[Remark]) -> tuple[SentCorr
             f"field corrected_transcript: the text {last.transcript!r} was taken out; to say that nothing was said use "
             '`mondegreen cases correct ID ""`'
         )
-    changed = author if author != last.author else ""
-    return (*history, SentCorrection(transcript=text, method="import", author=changed))
+    return (*history, _by_import(text, author, last))
+
+
+def _confirmed(cells: dict[str, str], last: SentCorrection, remarks: list[Remark]) -> tuple[SentCorrection, ...]:
+    """The correction of a person whose method stands beside a machine's text: they heard the same."""
+    method = cells.get("method", "").strip()
+    if last.method not in PEOPLE and method in PEOPLE:
+        return (_by_import(last.transcript, cells.get("author", ""), last),)
+    if changed := [
+        name for name in ("method", "author") if name in cells and cells[name].strip() != getattr(last, name).strip()
+    ]:
+        message = f"columns changed beside an unchanged text are not used: {' and '.join(changed)}"
+        remarks.append(Remark("not_used", f"{message}; to confirm a machine's text write manual into method"))
+    return ()
+
+
+def _by_import(text: str, author: str, last: SentCorrection) -> SentCorrection:
+    """A new correction; whose the last one was, it is not without more."""
+    return SentCorrection(transcript=text, method="import", author=author if author != last.author else "")
 
 
 def _fields(case: SentCase) -> dict[str, str]:
