@@ -20,7 +20,7 @@ from starter.augment import SAMPLE_RATE, Waveform, normalise
 from starter.corpus import finished_shards, read_shards
 from starter.export import save_folder
 from starter.filters import BANDS, set_filters
-from starter.network import FRAME, GROUP, KERNELS, OFFSET, STRIDES, build, channel_order
+from starter.network import FRAME, GROUP, KERNELS, OFFSET, STRIDES, build, channel_order, quick_products
 from starter.whisper import stem
 
 CROP = 2 * SAMPLE_RATE  # samples that the network hears
@@ -134,7 +134,7 @@ class Fit:
             group["lr"] = RATE * min(1.0, (progress.step + 1) / WARM_UP) * fall
         batch = crops(self.waves, BATCH, np.random.default_rng([progress.seed, progress.step]))
         wanted = teach(self.encoder, batch, num_frames(self.network))[..., self.order] - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_products():
             found = front(self.network, batch[:, :CROP])
         loss = ((found.float() - wanted) / self.spread)[..., self.learned].square().mean()
         self.optimizer.zero_grad()

@@ -17,6 +17,8 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
+from starter.network import quick_dtype
+
 ROOT = "/decoder/decoder/generator"
 PARAMETERS = "decoder.decoder.generator"
 BLOCKS = ["noise_res.0", "noise_res.1", *(f"resblocks.{number}" for number in range(6))]
@@ -143,7 +145,7 @@ class Kokoro:
         nodes = {node.name: node for node in model.graph.node} | {node.output[0]: node for node in model.graph.node}
         self._blocks = {name: Block(name, constants, nodes) for name in BLOCKS}
         node = nodes[f"{ROOT}/ups.1/ConvTranspose"]
-        self._upsample = [torch.from_numpy(constants[name].copy()).bfloat16() for name in node.input[1:]]
+        self._upsample = [torch.from_numpy(constants[name].copy()).to(quick_dtype()) for name in node.input[1:]]
         self.vocabulary: dict[str, int] = json.loads((core._data / "vocab.json").read_text("utf-8"))["vocab"]
 
     @staticmethod
@@ -169,7 +171,7 @@ class Kokoro:
             return sum(block(f"resblocks.{first + place}", hidden) for place in range(3)).div_(3)
 
         hidden = mean_of(0, hidden + block("noise_res.0", noise_low))
-        hidden = functional.leaky_relu(hidden, 0.1).t()[None].bfloat16()
+        hidden = functional.leaky_relu(hidden, 0.1).t()[None].to(self._upsample[0].dtype)
         hidden = functional.conv_transpose1d(hidden, *self._upsample, stride=6, padding=3).float()
         hidden = functional.pad(hidden, (1, 0), mode="reflect")  # one frame more, to match the harmonic source
         hidden = mean_of(3, hidden[0].t().contiguous() + block("noise_res.1", noise_high))

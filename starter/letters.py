@@ -21,7 +21,7 @@ from torch.nn import functional
 from starter.augment import SAMPLE_RATE, Waveform, disturb, normalise
 from starter.corpus import Example, Speech, Utterance, finished_shards, pad, read_shards, training_utterances
 from starter.export import save_folder
-from starter.network import SPECIAL, VOCABULARY, load, quick_positions
+from starter.network import SPECIAL, VOCABULARY, load, quick_positions, quick_products
 from starter.texts import spoken_label
 
 COPIED = 4  # layers from Whisper's encoder
@@ -118,14 +118,14 @@ class Trainer:
             (self.options.run / "last.partial").replace(self.options.run / "last.pt")
 
     def loss(self, batch: list[Example]) -> Tensor:
-        """CTC a letter, mean over the batch, in bfloat16 but for the loss itself."""
+        """CTC a letter, mean over the batch; the loss itself in float32."""
         others = [batch[place - 1].wave for place in range(len(batch))]
         waves = [disturb(item.wave, other, self.rng) for item, other in zip(batch, others, strict=True)]
         padded, lengths = pad(waves)
         frames = self.network._get_feat_extract_output_lengths(lengths)
         mask = torch.arange(int(frames.max())) < frames[:, None]
         model = self.network.wav2vec2
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_products():
             with torch.no_grad():
                 hidden = model.feature_projection(model.feature_extractor(padded).transpose(1, 2))[0]
             hidden = model._mask_hidden_states(hidden, attention_mask=mask)

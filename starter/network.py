@@ -30,6 +30,17 @@ SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "|"]
 VOCABULARY = [*SPECIAL, *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]  # the order of facebook/wav2vec2-base-960h
 
 
+def quick_dtype() -> torch.dtype:
+    """bfloat16 where this CPU has instructions for it; elsewhere it is emulated, and float32 is far quicker."""
+    flags = Path("/proc/cpuinfo")
+    return torch.bfloat16 if flags.is_file() and "bf16" in flags.read_text("utf-8") else torch.float32
+
+
+def quick_products() -> torch.autocast:
+    """Matrices are multiplied in `quick_dtype()`; weights and their steps stay in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=quick_dtype() is torch.bfloat16)
+
+
 def make_config(encoder: WhisperEncoder, bands: int = BANDS) -> Wav2Vec2Config:
     """The copied layers alone; `add_layers` makes room for the new ones."""
     width, frames = encoder.config.d_model, encoder.config.max_source_positions

@@ -9,7 +9,17 @@ from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor, WhisperModel
 
 from starter.export import compare, export, save_folder
 from starter.filters import PHASES, mel_filters
-from starter.network import GROUP, OFFSET, VOCABULARY, PositionTable, build, channel_order, load, quick_positions
+from starter.network import (
+    GROUP,
+    OFFSET,
+    VOCABULARY,
+    PositionTable,
+    build,
+    channel_order,
+    load,
+    quick_positions,
+    quick_products,
+)
 
 WEIGHTS = Path(__file__).parents[2] / "starter" / "model"
 ORDER = channel_order(torch.tensor([3, 9, 8, 1, 7, 6, 2, 9, 9, 9, 4, 9, 9, 9, 9, 9.0]))
@@ -25,6 +35,20 @@ def network(whisper: WhisperModel) -> Wav2Vec2ForCTC:
 def test_each_group_begins_with_one_of_the_quietest_channels_and_none_is_lost() -> None:
     assert ORDER[::GROUP].tolist() == [0, 3, 6, 10]
     assert sorted(ORDER.tolist()) == list(range(16))
+
+
+@pytest.mark.parametrize(
+    ("flags", "product"),
+    [("avx2 fma", torch.float32), ("avx512f avx512_bf16", torch.bfloat16), (None, torch.float32)],
+)
+def test_bfloat16_is_for_cpus_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, product: torch.dtype
+) -> None:
+    if flags:
+        (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    monkeypatch.setattr("starter.network.Path", lambda name: tmp_path / Path(name).name)
+    with quick_products():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is product
 
 
 @pytest.mark.parametrize("frames", [1, 50, 1_499])
