@@ -139,7 +139,7 @@ def test_a_confirmation_without_a_name_is_of_the_imports_author(store: DataManag
 @pytest.mark.parametrize(
     ("method", "change", "said"),
     [
-        ("llm", lambda row: row.update(author="ann"), "not used: author; to confirm a machine's text write manual into"),
+        ("llm", lambda row: row.update(author="ann"), "not used: author; to confirm a machine's text write manual"),
         ("llm", lambda row: row.update(method="human"), "not used: method; to confirm"),
         ("manual", lambda row: row.update(method="llm", author=""), "not used: method and author; to confirm"),
         ("manual", lambda row: None, ""),
