@@ -7,7 +7,7 @@ import pytest
 
 from mondegreen.db import open_database
 from mondegreen.errors import RegistryError, UsageError
-from mondegreen.records import RegressionResults
+from mondegreen.records import Outcome, RegressionResults, SuiteResult
 from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import Ledger
 from mondegreen.registry.mlflow_store import connect
@@ -139,6 +139,40 @@ def test_the_last_run_of_the_regression_suites_counts(light: Path) -> None:
     nameless = RegressionResults(passed=True, reason="", model="", model_version=f"{NAME}/2", suites=[])
     store_run(engine, nameless)
     assert codes(add(light, 2, regression=False)) == []
+
+
+def ran(*suites: str, passed: bool = True, **fields: str) -> RegressionResults:
+    """A run of the regression suites of these names."""
+    outcome: Outcome = "pass" if passed else "fail"
+    heard = [SuiteResult(name=name, kind="critical", outcome=outcome, reason="") for name in suites]
+    return RegressionResults(passed=passed, reason="", suites=heard, **fields)
+
+
+def ask_for(*suites: str) -> None:
+    """The project has suites of these names."""
+    Path("data/regression").mkdir(parents=True, exist_ok=True)
+    Path("data/regression/suites.yaml").write_text("".join(["suites:\n", *(f"- name: {name}\n" for name in suites)]))
+
+
+def test_a_suite_that_came_after_the_run_is_asked_for(light: Path) -> None:
+    version, digest = add(light, 1), model_digest(save_folder(light / "models" / "1", 1))
+    engine = open_database(light / "var")
+    ask_for("core")
+    with pytest.raises(DeploymentRefusedError, match="No run on record says which"):
+        deployer().deploy_model(version)
+    store_run(engine, ran("core", model=digest))
+    assert codes(version) == []
+    ask_for("core", "refunds", "silence")
+    with pytest.raises(DeploymentRefusedError, match=r"Run 1 .* was without refunds, silence") as refused:
+        deployer().deploy_model(version)
+    assert f"mondegreen regression run models:/{NAME}/1" in refused.value.next_step
+    store_run(engine, ran("core", "refunds", "silence", "of before", model=digest))
+    assert codes(version) == []
+    Path("data/regression/suites.yaml").write_text("suites: [{name: core, name: refunds}]\n")
+    with pytest.raises(DeploymentRefusedError, match=r"Nobody can say .*suites.yaml:1.* stands twice"):
+        deployer().deploy_model(version)
+    Path("data/regression/suites.yaml").rename("data/regression/suites.yml")
+    assert [refusal.part for refusal in deployer().refusals(version)] == ["regression"]
 
 
 def test_force_needs_a_reason_and_is_recorded(light: Path) -> None:

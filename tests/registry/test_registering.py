@@ -9,15 +9,18 @@ import pytest
 from safetensors.numpy import save_file
 
 from mondegreen.config import Params
+from mondegreen.db import open_database
 from mondegreen.errors import RegistryError
-from mondegreen.files import write_json
-from mondegreen.records import Outcome, RegisteredVersion, RegressionResults
+from mondegreen.files import write_json, write_text
+from mondegreen.records import Outcome, RegisteredVersion, RegressionResults, SuiteResult
 from mondegreen.registry import aliases
 from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.doctor import examine
+from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.mlflow_store import connect
 from mondegreen.registry.record import VerdictTags
 from mondegreen.registry.register import is_worse, register
+from mondegreen.registry.regression_runs import list_runs
 from mondegreen.registry.resolving import lost, resolve_uri
 from mondegreen.registry.runs import start_run
 
@@ -38,6 +41,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
         suites: bool | None = True,
         promote: bool = False,
         run: str = "",
+        heard: list[SuiteResult] | None = None,
         **verdict: Any,
     ) -> RegisteredVersion:
         folder = project / "build" / "model"
@@ -48,7 +52,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
             with start_run(Params()) as run:
                 pass
         results = RegressionResults(
-            passed=suites is True, reason="", model=digest, suites=[], registered=suites is not None
+            passed=suites is True, reason="", model=digest, suites=heard or [], registered=suites is not None
         )
         return register(
             NAME,
@@ -126,6 +130,20 @@ def test_a_worse_candidate_is_registered_without_an_alias(candidate: Candidate) 
 def test_a_project_without_suites_promotes_and_says_that_there_were_none(candidate: Candidate) -> None:
     assert candidate("aa", suites=None, promote=True).stage == "Production"
     assert connect().get_model_version(NAME, "1").tags["regression"] == "none"
+
+
+def test_results_that_another_machine_made_are_put_on_record_once(candidate: Candidate, project: Path) -> None:
+    """DVC's cache gave results.json back: nothing was run here, and the gate asks which suites were."""
+    write_text(project / "data/regression/suites.yaml", "suites: [{name: core}]\n")
+    core = SuiteResult(name="core", kind="critical", outcome="pass", reason="")
+    made = candidate("d1", heard=[core], promote=True)
+    assert made.alias == "champion"
+    assert candidate("d1", heard=[core], run=made.run_id).version == made.version
+    (run,) = list_runs(open_database(project / "var"))
+    assert (run.model_digest, run.results.suites) == ("d1", [core])
+    other = SuiteResult(name="other", kind="critical", outcome="pass", reason="")
+    with pytest.raises(DeploymentRefusedError, match="without core"):
+        candidate("d2", heard=[other], promote=True)
 
 
 def test_a_pass_that_may_promote_takes_over_production(candidate: Candidate) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mondegreen.config import params_of
-from mondegreen.errors import RegistryError
+from mondegreen.config import RegressParams, params_of
+from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry
 from mondegreen.registry.ledger import CHAMPION
 from mondegreen.registry.mlflow_store import tracking_root
@@ -28,7 +28,13 @@ from mondegreen.registry.record import (
     facts_of,
     present_digest,
 )
-from mondegreen.registry.regression_runs import RegressionRun, latest_run, list_runs, suites_registered
+from mondegreen.registry.regression_runs import (
+    RegressionRun,
+    latest_run,
+    list_runs,
+    suites_named,
+    suites_registered,
+)
 
 Proof = Literal["verdict", "regression", "champion", "files"]  # of a proof, that somebody may override
 PARTS: tuple[Proof, ...] = get_args(Proof)
@@ -136,22 +142,35 @@ def _is_finite(text: str) -> bool:
 
 
 def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
+    """A pass is that of a run, of every suite that there is now: one that came later has shown nothing yet."""
     run, outcome = _last_run(registry, number, tags), tags.get(REGRESSION_TAG)
-    if run.passed if run else outcome == "pass" or (outcome == "none" and not suites_due()):
-        return []
-    if run:
+    again = f"Run `mondegreen regression run models:/{registry.name}/{number}` and mend what fails."
+    try:
+        named = suites_named(_regress(), tracking_root())
+    except UsageError as error:
+        text = f"Nobody can say which regression suites it must pass: {error.problem}"
+        return [Refusal("regression", text, error.next_step)]
+    text = ""
+    if run and not run.passed:
         text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
-    elif outcome == "none":
+    elif run and (missing := sorted(named - {suite.name for suite in run.results.suites})):
+        text = f"Run {run.id} of the regression suites was without {', '.join(missing)}."
+    elif not run and outcome == "pass" and named:
+        text = "No run on record says which regression suites it passed."
+    elif not run and outcome == "none" and suites_due():
         text = "Regression suites are registered or required, and it was registered without any."
-    else:
+    elif not run and outcome not in ("pass", "none"):
         text = "It did not pass the regression suites." if outcome else "No regression suite was run on it."
-    return [Refusal("regression", text, "Run `mondegreen regression run` on it and mend what fails.")]
+    return [Refusal("regression", text, again)] if text else []
 
 
 def suites_due() -> bool:
     """Whether this project asks regression suites of what it deploys."""
-    project = tracking_root()
-    return suites_registered(params_of(project).regress, project)
+    return suites_registered(_regress(), tracking_root())
+
+
+def _regress() -> RegressParams:
+    return params_of(tracking_root()).regress
 
 
 def _last_run(registry: Registry, number: int, tags: Mapping[str, str]) -> RegressionRun | None:

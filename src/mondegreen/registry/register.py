@@ -30,6 +30,7 @@ from mondegreen.registry.record import (
     write_record,
 )
 from mondegreen.registry.recovery import recover
+from mondegreen.registry.regression_runs import latest_run, store_run
 from mondegreen.registry.run_logs import REPORT
 from mondegreen.registry.run_page import log_model_page
 from mondegreen.registry.runs import resume_run
@@ -88,6 +89,8 @@ def register(
     more = {**(tags or {}), REGRESSION_TAG: results.outcome}
     with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
         recover(registry, config or DeployParams())
+        if results.suites and not latest_run(registry.ledger.engine, digest):
+            store_run(registry.ledger.engine, results)  # of another machine, or DVC's cache: the gate asks what it ran
         number = stage_version(
             registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, told=told, tags=more,
             facts=facts or {},

@@ -21,19 +21,33 @@ NO_SUITES = "no suites are registered"
 def suites_registered(regress: RegressParams, project: Path = Path()) -> bool:
     """Whether a candidate must pass regression suites: the project has some, or regress.required says so.
 
-    Only a project that plainly has none is let off: no data/regression at all, or an index whose list is empty. An
-    index that is named and not there, files without one and one that cannot be read are suites that cannot run.
+    Only a project that plainly has none is let off: no data/regression at all, or an index whose list is empty.
     """
-    index = project / regress.suites
-    if regress.required:
-        return True
-    if not index.is_file():
-        named = regress.suites != RegressParams().suites
-        return named or any(index.parent.glob("*"))
     try:
-        return bool(read_yaml(path_text(index), str(index))[0] != {"suites": []})
+        return regress.required or bool(suites_named(regress, project))
     except UsageError:
         return True
+
+
+def suites_named(regress: RegressParams, project: Path = Path()) -> frozenset[str]:
+    """The names of the suites in the index; none where there plainly are none.
+
+    Raises:
+        UsageError: suites that cannot run: an index that cannot be read or that is named and not there, files without
+            an index.
+    """
+    index = project / regress.suites
+    step = f"Correct {regress.suites}; docs/regression.md says what it holds."
+    if not index.is_file():
+        if regress.suites != RegressParams().suites or any(index.parent.glob("*")):
+            raise UsageError(f"{index} does not exist.", "Restore it (`dvc checkout`).")
+        return frozenset()
+    match read_yaml(path_text(index), str(index), step)[0]:
+        case {"suites": [*suites], **others} if not others:
+            names = [suite.get("name") if isinstance(suite, dict) else None for suite in suites]
+            if all(isinstance(name, str) and name for name in names):
+                return frozenset(map(str, names))
+    raise UsageError(f"{index} is no list of suites with a name each.", step)
 
 
 class RegressionRun(BaseModel):
