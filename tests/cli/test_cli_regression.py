@@ -88,7 +88,7 @@ def test_run_compares_with_the_base_model_and_its_exit_code_is_the_gate(models: 
     assert bad.exit_code == 1 and found["passed"] is False and found["model_version"] == "bad"
     assert found["baseline_model"] == "old" * 10
     itself = mondegreen("run", "bad", "--baseline", "bad")
-    assert itself.exit_code == 1 and "the same model" in itself.stdout
+    assert itself.exit_code == 2 and "the same model" in itself.stderr and "--stored" in itself.stderr
     models["worse"] = ToneModel("worse" * 10, lambda text, sound: "")
     better = mondegreen("run", "bad", "--baseline", "worse", "--version", "7", "--json")
     assert better.exit_code == 0 and json.loads(better.stdout)["model_version"] == "7"

@@ -13,7 +13,7 @@ from sqlalchemy import delete, update
 from mondegreen import db as databases
 from mondegreen.config import RegressParams
 from mondegreen.db import open_database, transaction
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, UsageError
 from mondegreen.files import read_json, write_json
 from mondegreen.records import RegressionResults, SuiteResult, Trial
 from mondegreen.registry.regression_runs import (
@@ -122,6 +122,21 @@ def test_a_failing_suite_is_written_and_recorded_and_the_stage_goes_on(models: d
     assert not read_json(OUTPUT, RegressionResults).passed
     latest = regression_tester().get_latest_run("bad")
     assert latest and not latest.passed
+
+
+def test_a_model_beside_itself_is_no_run_and_no_failure_of_it(models: dict[str, ToneModel]) -> None:
+    """After a deployment `base: models:/…@champion` names the candidate; `dvc add data && dvc repro` tests it again."""
+    regress.main()
+    OUTPUT.unlink()
+    models["starter/model"] = ToneModel("new" * 10)
+    with pytest.raises(UsageError, match=r"(?s)the same model.*--baseline.*--stored"):
+        regress.main()
+    assert not OUTPUT.exists()
+    suites, itself = regression_tester(), models["build/train/model"]
+    with pytest.raises(UsageError, match="the same model"):
+        suites.run_test_suite("2", itself.transcribe, itself.transcribe)
+    (run,) = suites.get_history()
+    assert run.passed and run.results.baseline_model == "old"
 
 
 def test_without_suites_the_stage_says_so_loads_no_model_and_records_no_run() -> None:

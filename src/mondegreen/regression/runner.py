@@ -52,12 +52,17 @@ def run_suites(
         params: validate, score, regress and seed are read.
         model_version: what the results call the candidate.
         track: shows progress.
+
+    Raises:
+        UsageError: the baseline is the candidate itself. That is no run: it would show nothing, and put on record it
+            would count as the candidate's failure.
     """
+    _require_another(candidate, baseline)
     names = {"model": candidate.digest, "model_version": model_version, "baseline_model": ""}
     if baseline is not None:
         names["baseline_model"] = baseline.digest
     try:
-        suites = _suites_to_run(index, candidate, baseline)
+        suites = _suites_to_run(index)
     except MondegreenError as error:
         return RegressionResults(passed=False, reason=str(error), suites=[], **names)
     with TemporaryDirectory(prefix="mondegreen-") as folder:
@@ -70,13 +75,17 @@ def run_suites(
     return RegressionResults(passed=not shut, reason=reason, suites=results, **names)
 
 
-def _suites_to_run(index: Path, candidate: CorpusTranscriber, baseline: CorpusTranscriber | None) -> list[Suite]:
-    """The suites of the index; raises UsageError when nothing could be shown with them."""
+def _require_another(candidate: CorpusTranscriber, baseline: CorpusTranscriber | None) -> None:
     if baseline is not None and candidate.digest and baseline.digest == candidate.digest:
         raise UsageError(
-            f"The baseline is the same model ({candidate.digest[:12]}): nothing was shown.",
-            "Name the model before it, or compare with the stored baselines alone.",
+            f"The baseline is the same model ({candidate.digest[:12]}): nothing would be shown, nothing was run.",
+            "Name the model before it (`mondegreen regression run MODEL --baseline models:/NAME@previous`), or compare "
+            "with the stored baselines alone (--stored).",
         )
+
+
+def _suites_to_run(index: Path) -> list[Suite]:
+    """The suites of the index; raises UsageError when nothing could be shown with them."""
     if not (suites := load_index(index)):
         raise UsageError(f"{index} lists no suites: nothing was shown.", "`mondegreen regression add` adds one.")
     return suites

@@ -163,6 +163,7 @@ class RegressionTester:
 
         Raises:
             CaseError: the database cannot be opened. Nothing was run then.
+            UsageError: the baseline is the model itself. Nothing was run either.
         """
         engine = self.engine
         results = run_suites(
