@@ -167,6 +167,45 @@ def test_a_copy_of_an_annotation_is_of_who_made_it(store: DataManager, tmp_path:
     assert [item.author for item in store.corrections(key)] == ["ann", "label-studio user 7"]
 
 
+@pytest.mark.parametrize(
+    ("written", "taken", "said"),
+    [
+        (["HEARD", "typed"], "typed", "only what was typed"),
+        (["heard ", "typed", "on"], "typed on", "only what was typed"),
+        (["HEARD", "by a machine"], "by a machine", "only what was typed"),  # of two that were shown
+        (["HEARD", "Heard"], "Heard", "only what was typed"),
+        (["words", "other words"], "other words", "only what was typed"),  # an earlier correction of ours was shown
+        (["typed", "on"], "typed on", "they were joined"),
+        (["HEARD", " "], "HEARD", ""),
+    ],
+)
+def test_of_two_texts_in_one_text_area_the_one_that_was_shown_is_none(
+    store: DataManager, tmp_path: Path, written: list[str], taken: str, said: str
+) -> None:
+    key = store.store_failed_case(record(tmp_path / "a.wav"), "HEARD", model_version="m")
+    store.store_correction(key, "words", author="ann")
+    store.store_correction(key, "by a machine", "llm", "llama")
+    row = exported(store, tmp_path / "t.json")
+    row["annotations"][0]["completed_by"] = 7
+    row["annotations"][0]["result"][0]["value"]["text"] = written
+    _, report = imported(store, tmp_path / "t.json", [row])
+    last = store.corrections(key)[-1]
+    assert (last.transcript.strip(), last.author) == (taken, "label-studio user 7")
+    assert ("several_texts" in codes(report)) == bool(said) and said in "".join(map(str, report.notices))
+
+
+def test_the_models_text_is_known_in_json_min_too_and_a_prediction_in_parts_stays_whole(
+    store: DataManager, tmp_path: Path
+) -> None:
+    add_case(store, "one", None)
+    row = exported(store, tmp_path / "t.json")
+    short = {**row["data"], "id": 1, "annotator": 7, "transcription": {"text": ["heard one", "typed"]}}
+    assert imported(store, tmp_path / "t.json", [short])[0] == ["typed"]
+    parts = area("transcription", "the light", "is on")
+    row |= {"predictions": [{"result": [parts]}], "annotations": [annotation(parts, completed_by=8)]}
+    assert imported(store, tmp_path / "t.json", [row])[0][-1] == "the light is on"
+
+
 def test_drafts_are_counted_and_a_single_task_is_one(store: DataManager, tmp_path: Path) -> None:
     texts, report = imported(store, tmp_path / "t.json", task(store, drafts=[annotation(area("t", "x"))]))
     assert (texts, codes(report)) == ([], ["draft"])

@@ -1,7 +1,8 @@
 """Cases as tasks of Label Studio (https://labelstud.io/guide/task_format), and the exports that come back.
 
 The model's transcript is a prediction there, what a person wrote an annotation. The labelling configuration that fits:
-<View><Audio name="audio" value="$audio"/><TextArea name="transcription" toName="audio"/></View>
+<View><Audio name="audio" value="$audio"/>
+<TextArea name="transcription" toName="audio" editable="true" maxSubmissions="1"/></View>
 Label Studio keeps `data` and `meta` as they are, so that what only we know comes back from it.
 
 Projects of others have other configurations: `_Names` says which TextArea is the transcript; all else that an annotator
@@ -207,6 +208,8 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
         remarks.append(Remark("draft", "drafts that nobody submitted are left out"))
     kept = _all_kept(predictions, annotations)
     theirs = sorted((item for item in annotations if id(item) not in kept), key=_when)
+    before = _shown_before(lists["predictions"], annotations, facts, names)
+    theirs = [_without_shown(item, names, before, remarks) for item in theirs]
     shown = {_words(_text(item, names)) for item in lists["predictions"]}
     if unheard := [item for item in theirs if _words(_text(item, names)) in shown and _too_quick(item, facts)]:
         message = "annotations that repeat the model's text, sent in less time than the recording lasts, are left out"
@@ -218,6 +221,36 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
         remarks.append(Remark("several_annotations", "annotations differ; all are kept, the one updated last counts"))
     origin = {name: value for name, value in origin_of(data).items() if value and not _is_audio(data[name])}
     return {**facts, "metadata": {**(facts.get("metadata") or {}), **origin}, "corrections": [*ours, *sent]}
+
+
+def _shown_before(
+    predictions: list[dict[str, Any]], annotations: list[dict[str, Any]], facts: Mapping[str, Any], names: _Names
+) -> frozenset[str]:
+    """The texts that stood in the TextArea before anybody typed: a model's, and those of ours that came along."""
+    texts = [" ".join(_parts(result)) for item in predictions for result in _transcripts(item, names)]
+    metas = [(result.get("meta") or {}).get(OURS) for item in annotations for result in _transcripts(item, names)]
+    texts += [str(meta["correction"]["transcript"]) for meta in metas if meta]
+    return frozenset(map(_words, [*texts, str(facts.get("original_transcript") or "")]))
+
+
+def _without_shown(item: dict[str, Any], names: _Names, shown: frozenset[str], remarks: list[Remark]) -> dict[str, Any]:
+    """An annotation without the text that was shown, where another was typed beside it.
+
+    A TextArea without maxSubmissions="1" has an empty box below the text that it shows, and hands in both.
+    """
+    results = _results(item)
+    for result in _transcripts(item, names) if not item.get("was_cancelled") else ():
+        full = [part for part in _parts(result) if part.strip()]
+        typed = [part for part in full if _words(part) not in shown] or full[-1:]  # the last is the newest
+        if len(full) < 2:
+            continue
+        message = "annotations have several texts in one TextArea, and they were joined"
+        if len(typed) < len(full):
+            message = "annotations have a text beside the one that was shown, and only what was typed is taken"
+        remarks.append(Remark("several_texts", f'{message}; maxSubmissions="1" in its configuration asks for one'))
+        taken = {**result, "value": {**result["value"], "text": typed}}
+        results = [taken if other is result else other for other in results]
+    return {**item, "result": results}
 
 
 def _words(text: str | None) -> str:
@@ -316,16 +349,24 @@ def _written_there(item: dict[str, Any], names: _Names, silence: bool, remarks: 
 
 def _text(item: dict[str, Any], names: _Names) -> str | None:
     """The transcript's text areas in the order of the time that they stand for; None without one."""
-    areas = [
-        value
+    areas = sorted(_transcripts(item, names), key=lambda result: float(result["value"].get("start") or 0))
+    texts = [part for result in areas for part in _parts(result)]
+    return " ".join(texts) if texts else None
+
+
+def _transcripts(item: dict[str, Any], names: _Names) -> list[dict[str, Any]]:
+    """The results of the transcript's TextArea; its value is null where an annotator took the text away."""
+    return [
+        result
         for result in _results(item)
         if result.get("type") == "textarea"
         and str(result.get("from_name") or "") == names.text_area
-        and isinstance(value := result.get("value"), dict)  # null where an annotator took the text away
+        and isinstance(result.get("value"), dict)
     ]
-    areas.sort(key=lambda value: float(value.get("start") or 0))
-    texts = [str(part) for value in areas for part in _listed(value.get("text")) if part is not None]
-    return " ".join(texts) if texts else None
+
+
+def _parts(result: Mapping[str, Any]) -> list[str]:
+    return [str(part) for part in _listed(result["value"].get("text")) if part is not None]
 
 
 def _others(item: dict[str, Any], names: _Names) -> dict[str, Any]:
