@@ -19,7 +19,9 @@ from mondegreen.cases.queries import active_corrections, current_correction
 from mondegreen.cases.records import CaseFilter
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.writing import update_current_correction
+from mondegreen.config import Params, ReviewParams
 from mondegreen.db import reading, transaction
+from mondegreen.review.decisions import NewDecision, record_decision
 from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 from tests.cases.snapshot_project import add_case, record
 
@@ -218,6 +220,33 @@ def test_an_older_correction_joins_the_history_and_takes_no_newer_one_s_place(
     assert counts() == ("stale", "stale")
     store.store_correction(key, "another", author="ann")
     assert counts() == ("another", "another")
+
+
+@pytest.mark.parametrize("actions", [["bad_audio"], ["not_speech", "skip"], ["text"], ["text", "text"]])
+def test_a_correction_from_before_a_review_that_lets_none_count_is_late(
+    store: DataManager, tmp_path: Path, actions: list[str]
+) -> None:
+    key = add_case(store, "one", None)
+    params = Params(review=ReviewParams(double_fraction=1.0))
+    for reviewer, action in zip(["ann", "ben"], actions, strict=False):
+        text = f"by {reviewer}" if action == "text" else None
+        record_decision(
+            store.engine, params, NewDecision(case_id=key, reviewer=reviewer, action=action, transcript=text)
+        )
+    path = tmp_path / "cases.jsonl"
+
+    def given(**correction: str) -> tuple[list[str], str | None]:
+        path.write_text(json.dumps({"id": key, "corrections": [{"author": "eve", **correction}]}))
+        dry = import_cases(store, path, dry_run=True)
+        report = import_cases(store, path)
+        assert report == dry.model_copy(update={"dry_run": False})
+        return [notice.code for notice in report.notices], store.get_case(key).corrected_transcript
+
+    assert given(transcript="stale", at="2026-01-01T00:00:00Z") == (["older_correction"], None)
+    assert given(transcript="stale", at="2026-01-01T00:00:00Z") == ([], None)  # known
+    assert given(transcript="stale") == (["superseded"], None)
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    assert given(transcript="heard again", at=soon) == ([], "heard again")
 
 
 def test_a_spreadsheet_may_change_the_correction_or_bring_just_ids_and_texts(

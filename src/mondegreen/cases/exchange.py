@@ -33,10 +33,14 @@ from mondegreen.tables import CaseErrorRow, CaseRow, CorrectionRow
 
 AUDIO = "audio"  # the folder of the recordings beside an exported file
 _PROBLEMS = 20  # of one error
-_LATE = "corrections are older than the one that counts: they are kept in the history, and change no text"
+_LATE = (
+    "corrections are older than the one that counts, or than a review that lets none count: they are kept in the "
+    "history, and change no text"
+)
 _SUPERSEDED = (
-    "corrections without a time are in the store already, and a newer one counts there: nothing was changed; to go "
-    "back to such a text write it into a new export, which has the history, or use `mondegreen cases correct`"
+    "corrections without a time are in the store already, and a newer one counts there, or a review lets none count: "
+    "nothing was changed; to go back to such a text use `mondegreen cases correct`, or where a newer one counts write "
+    "it into a new export, which has the history"
 )
 _UNCHANGED = Case.model_fields.keys() & SentCase.model_fields.keys()
 LackingCharacters = Callable[[str], Iterable[str]]
