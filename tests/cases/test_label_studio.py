@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mondegreen.cases.exchange import CaseImportReport, export_cases, import_cases
 from mondegreen.cases.label_studio import read_tasks
+from mondegreen.cases.origin import origin_of
 from mondegreen.cases.store import DataManager
 from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
@@ -301,6 +302,24 @@ def test_the_speaker_of_json_min_is_the_cases(store: DataManager, tmp_path: Path
     assert imported(store, tmp_path / "t.json", [row])[0] == ["hello"]
     case = store.find_cases().cases[0]
     assert case.metadata["speaker"] == "ann" and not store.corrections(case.id)[0].metadata
+
+
+def test_numbers_name_a_speaker_a_recording_and_a_channel_and_what_does_not_is_said(
+    store: DataManager, tmp_path: Path
+) -> None:
+    row = task(store, annotation(area("transcription", "hello")))
+    row["data"] |= {"speaker": 1089, "recording": 0, "channel": True}
+    _, report = imported(store, tmp_path / "t.json", [row])
+    assert store.find_cases().cases[0].metadata == {"speaker": "1089", "recording": "0"}
+    (said,) = [notice.message for notice in report.notices if notice.code == "origin"]
+    assert said == "field channel: neither text nor whole number, and not used (1): task 1 (True)"
+    line = {"id": row["data"]["mondegreen"]["id"], "metadata": {"speaker": [1], "channel": 1, "rank": 3}}
+    (tmp_path / "cases.jsonl").write_text(json.dumps(line))
+    (notice,) = import_cases(store, tmp_path / "cases.jsonl").notices
+    assert "line 1 ([1])" in notice.message
+    details = store.find_cases().cases[0].metadata
+    assert details == {"speaker": "1089", "recording": "0", "channel": "1", "rank": 3}
+    assert origin_of({"speaker": 1089, "channel": False}) == {"speaker": "1089", "recording": "", "channel": ""}
 
 
 JSONS = st.recursive(

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from mondegreen.cases.origin import FIELDS, origin_of
-from mondegreen.cases.sent_cases import OURS, CaseInFile, Remark, SentCase, SentCorrection, parsed, told
+from mondegreen.cases.sent_cases import OURS, CaseInFile, Remark, SentCase, SentCorrection, origin_remarks, parsed, told
 from mondegreen.delimited import Notice, decoded, tell
 from mondegreen.errors import UsageError
 
@@ -219,6 +219,7 @@ def _case_of_task(task: Any, names: _Names, silence: bool, remarks: list[Remark]
     sent = [item for item in (_written_there(item, names, silence, remarks) for item in theirs) if item]
     if len(sent) > 1 and len({item.transcript for item in sent}) > 1:
         remarks.append(Remark("several_annotations", "annotations differ; all are kept, the one updated last counts"))
+    remarks += origin_remarks(data)
     origin = {name: value for name, value in origin_of(data).items() if value and not _is_audio(data[name])}
     return {**facts, "metadata": {**(facts.get("metadata") or {}), **origin}, "corrections": [*ours, *sent]}
 

@@ -19,7 +19,26 @@ _NEXT = "The columns are path,speaker,recording,channel; path names a file of th
 
 def origin_of(details: Mapping[str, Any]) -> dict[str, str]:
     """What a case's metadata says of its origin; "" where it says nothing."""
-    return {name: value.strip() if isinstance(value := details.get(name), str) else "" for name in FIELDS}
+    return {name: _name(details.get(name)) or "" for name in FIELDS}
+
+
+def named(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with whole numbers of its origin as texts, as all else compares them, and without what is `nameless`."""
+    texts = {name: origin for name, origin in origin_of(details).items() if isinstance(details.get(name), int)}
+    return {name: texts.get(name, value) for name, value in details.items() if name not in nameless(details)}
+
+
+def nameless(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands where a speaker, recording or channel should, and is neither text nor whole number."""
+    found = {name: details[name] for name in FIELDS if details.get(name) is not None}
+    return {name: value for name, value in found.items() if _name(value) is None}
+
+
+def _name(value: Any) -> str | None:
+    """A name: many corpora number their speakers, and JSON then has a number; true and 1.5 name nobody."""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def merged(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

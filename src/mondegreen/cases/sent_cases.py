@@ -1,11 +1,12 @@
 """Cases on their way between stores: what a file says of a case, and what is to be said of the file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from mondegreen.cases.origin import named, nameless
 from mondegreen.cases.records import CaseRecord, ErrorType, Metadata, Text
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice, some
@@ -70,7 +71,10 @@ def parsed(where: str, fields: Callable[[list[Remark]], Any], problem: str = "")
     """The case of these fields, or what is wrong with them: `problem` goes before what is wrong with all of them."""
     remarks: list[Remark] = []
     try:
-        return CaseInFile(where, SentCase.model_validate(fields(remarks)), "", tuple(remarks))
+        case = SentCase.model_validate(fields(remarks))
+        remarks += origin_remarks(case.metadata)
+        case = case.model_copy(update={"metadata": named(case.metadata)})
+        return CaseInFile(where, case, "", tuple(remarks))
     except ValidationError as error:
         wrong = (
             (fault.field if fault.place else "the whole entry", fault.message) for fault in faults(error, SentCase)
@@ -78,6 +82,14 @@ def parsed(where: str, fields: Callable[[list[Remark]], Any], problem: str = "")
         return CaseInFile(where, None, "; ".join(f"field {name}: {message}" for name, message in wrong))
     except (AttributeError, TypeError, KeyError, ValueError, RecursionError) as error:
         return CaseInFile(where, None, f"{problem}{error}")
+
+
+def origin_remarks(details: Mapping[str, Any]) -> list[Remark]:
+    """What says of a speaker, recording or channel nothing that could be compared."""
+    return [
+        Remark("origin", f"field {name}: neither text nor whole number, and not used", repr(value)[:60])
+        for name, value in nameless(details).items()
+    ]
 
 
 def told(path: Path, remarks: Iterable[tuple[str, Remark]]) -> list[Notice]:
