@@ -95,6 +95,34 @@ def test_what_cannot_be_told_is_refused_with_line_and_field(
     assert f"line 2: {problem}" in str(caught.value)
 
 
+def cut(path: Path, order: list[str] | None = None) -> Path:
+    """A CSV as ONLYOFFICE saves it, without the blank cells at a row's end; with its columns in another order."""
+    rows = list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+    names = order or list(rows[0])
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    for line in lines:
+        while not line[-1]:
+            line.pop()
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(lines)
+    return path
+
+
+def test_blank_cells_that_a_spreadsheet_left_out_at_the_end_are_blank(store: DataManager, tmp_path: Path) -> None:
+    two = add_case(store, "two", "words")
+    path = cut(changed(store, tmp_path / "new.csv", lambda row: None))
+    assert import_cases(store, path, dry_run=True).notices == ()  # metadata is last, and never blank
+    older = [name for name in path.read_text().splitlines()[0].split(",") if name != "corrections"] + ["corrections"]
+    for order in (older, [*older, "notes"]):  # as it was exported before, and with a column of somebody's own
+        path = changed(store, tmp_path / "old.csv", lambda row: row.update(notes=""))
+        report = import_cases(store, cut(path, order), dry_run=True)
+        assert report.new_corrections == 2
+        assert "short_rows" in [notice.code for notice in report.notices]
+    assert import_cases(store, path).new_corrections == 2 and len(store.corrections(two)) == 2
+    with pytest.raises(UsageError, match="the field metadata is missing"):
+        import_cases(store, cut(changed(store, path, lambda row: row.update(metadata="", corrections=""))))
+
+
 def test_who_goes_back_to_an_earlier_text_is_believed_once(store: DataManager, tmp_path: Path) -> None:
     files: list[Path] = []
     for text in ("aaa", "bbb", "aaa"):

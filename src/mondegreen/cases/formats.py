@@ -21,16 +21,17 @@ from mondegreen.cases.label_studio import read_tasks, write_tasks
 from mondegreen.cases.origin import FIELDS
 from mondegreen.cases.records import PEOPLE, preferred
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, parsed
-from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table
+from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table, tell_short
 from mondegreen.errors import UsageError
 
 CaseFormat = Literal["csv", "jsonl", "label-studio"]
 _SUFFIXES: dict[str, CaseFormat] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
 _LONGEST = 16 << 20  # characters of a line
+# The last is never blank: some spreadsheets leave out the blank cells at a row's end.
 COLUMNS = (
     "id", "audio", "sha256", "audio_name", "model_version", "original_transcript", "corrected_transcript", "method",
     "author", "corrected_at", "error_types", "error_score", "duration", "source", "first_seen", "last_seen",
-    "times_seen", "metadata", "corrections",
+    "times_seen", "corrections", "metadata",
 )  # fmt: skip
 # Others may call them as tables of references do, and the model's text as NeMo does.
 _KNOWN = dict.fromkeys(COLUMNS, ()) | {
@@ -153,16 +154,20 @@ def read_csv(path: Path, notices: list[Notice] | None) -> Iterator[CaseInFile]:
         problem = f"columns missing: {', '.join(map(repr, missing))}; the columns are {','.join(COLUMNS)}"
         yield CaseInFile("line 1", None, problem)
         return
+    short: list[DelimitedRow] = []
     for record in table:
         where = f"line {record.line}"
+        lacking = [name for name in record.missing if name in _KNOWN and name != "corrections"]
         if record.problem:
             yield CaseInFile(where, None, f"{record.problem}; texts with commas need double quotes")
-        elif record.missing:
+        elif lacking:
             number = len(table.columns)
             counts = f"{number - len(record.missing)} fields for {number} columns"
-            yield CaseInFile(where, None, f"{counts}, the field {record.missing[0]} is missing")
+            yield CaseInFile(where, None, f"{counts}, the field {lacking[0]} is missing")
         else:
+            short += [record] if record.missing else []
             yield parsed(where, partial(_case, table, record))
+    tell_short(path, short, notices)
 
 
 def _case(table: Table, record: DelimitedRow, remarks: list[Remark]) -> dict[str, Any]:
