@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from mondegreen.cli import regression
 from mondegreen.cli.main import app
+from mondegreen.config import load_params
+from mondegreen.speech.corpus_transcription import pipeline_transcriber
+from mondegreen.speech.transcriber import load_transcriber
 from tests.regression.regression_project import ToneModel, entry, lose_last, write_index, write_suite
 from tests.support.libraries import printed_and_loaded
 from tests.tiny import save_model
@@ -30,6 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToneModel]:
     found = {"old": ToneModel("old" * 10), "good": ToneModel("good" * 10), "bad": ToneModel("bad" * 10, lose_last)}
     monkeypatch.setattr(regression, "_load", lambda name, tester: found[name])
+    monkeypatch.setattr(regression, "_base", lambda tester: found[tester.params.model.base])
     return found
 
 
@@ -166,6 +170,18 @@ def test_a_real_model_is_heard_in_batches_and_never_twice(tmp_path: Path) -> Non
     done = mondegreen("run", str(model), "--stored", "--json")
     assert done.exit_code == 0, done.output
     assert len(json.loads(done.stdout)["model"]) == 64 and memory.read_text() == heard
+
+
+def test_the_base_model_hears_by_the_pipelines_phrases_as_in_the_stage(tmp_path: Path) -> None:
+    """Else a run that the stage made beside it would have no equal, and could not be made good."""
+    old, new = (save_model(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    write_suite(DATA / "core", range(3))
+    write_index(entry())
+    Path("heard.yaml").write_text("phrases: [extension]\n")
+    Path("params.yaml").write_text(f"model: {{base: {old}}}\ntranscribe: {{phrases: heard.yaml}}\n")
+    params = load_params()
+    beside = json.loads(mondegreen("run", str(new), "--json").stdout)["baseline_model"]
+    assert beside == pipeline_transcriber(str(old), params).digest != load_transcriber(str(old), params).digest
 
 
 def test_help_loads_no_heavy_library() -> None:

@@ -175,6 +175,25 @@ def test_a_suite_that_came_after_the_run_is_asked_for(light: Path) -> None:
     assert [refusal.part for refusal in deployer().refusals(version)] == ["regression"]
 
 
+def test_a_failed_run_is_not_replaced_by_an_easier_one(light: Path) -> None:
+    ask_for("core")
+    digest, engine = model_digest(save_folder(light / "models" / "1", 1)), open_database(light / "var")
+    version = add(light, 1, baseline_digest="b" * 64)
+    beside = {"model": digest, "baseline_model": "b" * 64}
+    store_run(engine, ran("core", model=digest))  # --stored: it counts where nothing else is there
+    assert codes(version) == []
+    store_run(engine, ran("core", passed=False, **beside))
+    assert codes(version) == ["regression"]
+    store_run(engine, ran("core", model=digest))
+    store_run(engine, ran("core", model=digest, baseline_model="c" * 64))
+    with pytest.raises(DeploymentRefusedError, match=r"Run 2 .* verdict compares with \(bbbbbbbbbbbb\), did not pass"):
+        deployer().deploy_model(version)
+    store_run(engine, ran("core", **beside))
+    assert codes(version) == []
+    store_run(engine, ran("core", passed=False, model=digest))
+    assert codes(version) == ["regression"]
+
+
 def test_force_needs_a_reason_and_is_recorded(light: Path) -> None:
     version = add(light, 1, outcome="fail", passed=False)
     with pytest.raises(UsageError, match="reason"):

@@ -30,8 +30,8 @@ from mondegreen.registry.record import (
 )
 from mondegreen.registry.regression_runs import (
     RegressionRun,
-    latest_run,
     list_runs,
+    runs_of_model,
     suites_named,
     suites_registered,
 )
@@ -142,8 +142,14 @@ def _is_finite(text: str) -> bool:
 
 
 def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> list[Refusal]:
-    """A pass is that of a run, of every suite that there is now: one that came later has shown nothing yet."""
-    run, outcome = _last_run(registry, number, tags), tags.get(REGRESSION_TAG)
+    """A pass is that of a run, of every suite that there is now: one that came later has shown nothing yet.
+
+    The last run must have passed, and the last one beside the baseline of the verdict: who failed there passes by no
+    easier comparison.
+    """
+    runs, outcome = _own_runs(registry, number, tags), tags.get(REGRESSION_TAG)
+    baseline = tags.get(BASELINE_TAG) or UNKNOWN
+    run, beside = runs[0] if runs else None, next((one for one in runs if one.results.baseline_model == baseline), None)
     again = f"Run `mondegreen regression run models:/{registry.name}/{number}` and mend what fails."
     try:
         named = suites_named(_regress(), tracking_root())
@@ -153,6 +159,10 @@ def _regression(registry: Registry, number: int, tags: Mapping[str, str]) -> lis
     text = ""
     if run and not run.passed:
         text = f"Run {run.id} of the regression suites did not pass: {run.reason}".rstrip(".") + "."
+    elif beside and not beside.passed:
+        text = f"Run {beside.id} of the regression suites, the last beside the model that its verdict compares with "
+        text += f"({baseline[:12]}), did not pass: {beside.reason}".rstrip(".") + "."
+        again = "Mend what fails, then `dvc repro`, or `mondegreen regression run` with that model as --baseline."
     elif run and (missing := sorted(named - {suite.name for suite in run.results.suites})):
         text = f"Run {run.id} of the regression suites was without {', '.join(missing)}."
     elif not run and outcome == "pass" and named:
@@ -173,16 +183,15 @@ def _regress() -> RegressParams:
     return params_of(tracking_root()).regress
 
 
-def _last_run(registry: Registry, number: int, tags: Mapping[str, str]) -> RegressionRun | None:
-    """The run that counts: the last one of these bytes, else the last one that names this version and no bytes."""
+def _own_runs(registry: Registry, number: int, tags: Mapping[str, str]) -> list[RegressionRun]:
+    """The runs of these bytes, else those that name this version and no bytes; newest first."""
     engine = registry.ledger.engine
-    if run := latest_run(engine, tags.get(DIGEST_TAG, "")):
-        return run
+    if runs := runs_of_model(engine, tags.get(DIGEST_TAG, "")):
+        return runs
     if tags.get(REGISTERED_DIGEST_TAG):  # other bytes were registered under that name
-        return None
+        return []
     name = f"{registry.name}/{number}"
-    runs = list_runs(engine, limit=1000)
-    return next((run for run in runs if not run.model_digest and run.model_version == name), None)
+    return [run for run in list_runs(engine, limit=1000) if not run.model_digest and run.model_version == name]
 
 
 def _champion(tags: Mapping[str, str], now: int | None) -> list[Refusal]:

@@ -108,15 +108,22 @@ def list_runs(engine: Engine, limit: int | None = None, since: datetime | None =
 
 
 def latest_run(engine: Engine, digest: str) -> RegressionRun | None:
-    """The run that counts for a model: its last one. None when it has none; "" names no model.
+    """The last run of a model. None when it has none; "" names no model.
 
     Raises:
         CaseError: like `list_runs`.
     """
-    if not digest:
-        return None
+    return next(iter(runs_of_model(engine, digest, limit=1)), None)
+
+
+def runs_of_model(engine: Engine, digest: str, limit: int | None = None) -> list[RegressionRun]:
+    """The runs of a model, newest first; none of "", which names no model.
+
+    Raises:
+        CaseError: like `list_runs`.
+    """
     query = select(RegressionRunRow).where(RegressionRunRow.model_digest == digest)
-    return next(iter(_runs(engine, query.order_by(RegressionRunRow.id.desc()).limit(1))), None)
+    return _runs(engine, query.order_by(RegressionRunRow.id.desc()).limit(limit)) if digest else []
 
 
 def last_of_each_model(engine: Engine, limit: int | None = None) -> list[RegressionRun]:

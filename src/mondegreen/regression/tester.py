@@ -186,7 +186,7 @@ class RegressionTester:
         return list_runs(self.engine, limit)
 
     def get_latest_run(self, model_digest: str) -> RegressionRun | None:
-        """The last run of a model, which is the one that counts."""
+        """The last run of a model."""
         return latest_run(self.engine, model_digest)
 
     def get_trend(self, test_name: str, metric: str = "wer", time_window_days: float = 365.0) -> dict[str, Any]:
