@@ -277,12 +277,16 @@ class RegisteredVersion(_Record):
     run_id: str
     digest: str
     uri: str
-    reason: str = ""  # why it has no alias
+    reason: str = ""  # why it has no alias, or was not promoted though it passed
     made_of: str = ""  # digest of what the stage register read: the same candidate with the same verdict
 
     def __str__(self) -> str:
         """As people read it."""
-        held = f"@{self.alias}" if self.alias else f"without alias: {self.reason}"
+        held = (
+            f"@{self.alias}{f': {self.reason}' if self.reason else ''}"
+            if self.alias
+            else f"without alias: {self.reason}"
+        )
         return f"{self.name} version {self.version}, {self.stage}, {held}"
 
 

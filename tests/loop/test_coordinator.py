@@ -140,6 +140,18 @@ def test_a_candidate_that_passed_is_deployed_when_asked(tmp_path: Path, monkeypa
     assert asked == [(tmp_path / "build", True)]
 
 
+def test_a_candidate_that_is_not_promoted_is_not_called_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_back = RegisteredVersion(
+        name="fine-tuned-stt", version=7, stage="None", alias="", outcome="pass", run_id="r", digest="d",
+        uri="models:/fine-tuned-stt/7", reason="it was rolled back from",
+    )  # fmt: skip
+    monkeypatch.setattr("mondegreen.loop.candidate.register_candidate", lambda *_, **__: kept_back)
+    result = coordinator(LoopProject(tmp_path, auto_approve_finetuning=True)).run_complete_workflow(auto_deploy=True)
+    assert (result.status, stopped_at(result)) == ("registered", "deploy") and "rolled back from" in result.reason
+
+
 def test_it_deploys_into_no_other_projects_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
     project = LoopProject(tmp_path, auto_approve_finetuning=True)

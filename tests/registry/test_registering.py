@@ -51,6 +51,8 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
         if not run:
             with start_run(Params()) as run:
                 pass
+        if promote:
+            verdict = {"baseline_digest": champion_digest()} | verdict
         results = RegressionResults(
             passed=suites is True, reason="", model=digest, suites=heard or [], registered=suites is not None
         )
@@ -67,6 +69,12 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
         )
 
     return make
+
+
+def champion_digest() -> str:
+    """What a candidate is compared with by the stage: the champion of now, if there is one."""
+    held = aliases.holdings(NAME).aliases.get("champion")
+    return aliases.digest_of(NAME, held) or "" if held else ""
 
 
 def state() -> dict[int, tuple[str, list[str]]]:
@@ -152,6 +160,42 @@ def test_a_pass_that_may_promote_takes_over_production(candidate: Candidate) -> 
     assert state() == {1: ("Archived", ["previous"]), 2: ("Production", ["champion"])}
     candidate("d3", promote=True)
     assert state()[1] == ("Archived", []) and state()[2] == ("Archived", ["previous"])
+
+
+def test_what_was_rolled_back_comes_back_by_a_person_and_not_by_itself(candidate: Candidate) -> None:
+    """Registered again by an upgrade, or trained again of the same data, it has the same verdict as before."""
+    candidate("d1", promote=True)
+    made = candidate("d2", promote=True)
+    ModelDeployer().rollback(reason="callers complain")
+    again = candidate("d2", run=made.run_id, promote=True)
+    assert (again.version, again.alias) == (2, "") and "it was rolled back from" in again.reason
+    retrained = candidate("d2", promote=True)
+    assert (retrained.version, retrained.alias) == (3, "") and "the bytes of version 2, which was" in retrained.reason
+    assert state() == {1: ("Production", ["champion"]), 2: ("Archived", []), 3: ("None", [])}
+    ModelDeployer().deploy_model("2", reason="it was right after all")
+    assert candidate("d2", run=made.run_id, promote=True).alias == "champion"
+
+
+def test_a_pass_against_another_model_than_the_champion_waits_for_a_person(candidate: Candidate) -> None:
+    candidate("d1", promote=True, baseline_digest="starter")
+    made = candidate("d2", promote=True, baseline_digest="starter")
+    assert made.alias == "challenger" and "compares with model starter, not with champion version 1" in made.reason
+    assert "@challenger: it is not promoted by itself" in str(made)
+    assert state() == {1: ("Production", ["champion"]), 2: ("Staging", ["challenger"])}
+    ModelDeployer().deploy_model("@challenger")
+    assert candidate("d3", promote=True, baseline_digest="d2").alias == "champion"
+    silent = candidate("d4", promote=True, baseline_digest="")
+    assert silent.alias == "challenger" and "nothing shows that its verdict compares with champion" in silent.reason
+
+
+def test_the_version_before_does_not_take_a_better_challengers_place(candidate: Candidate) -> None:
+    """Registered again, as its verdict was written anew."""
+    first = candidate("d1", promote=True, **JUDGED | {"wer_improvement": 0.01})
+    candidate("d2", promote=True)
+    candidate("d3", **JUDGED)
+    again = candidate("d1", run=first.run_id, promote=True, **JUDGED | {"wer_improvement": 0.02})
+    assert again.alias == "previous" and "the challenger, version 3, is better" in again.reason
+    assert state() == {1: ("Archived", ["previous"]), 2: ("Production", ["champion"]), 3: ("Staging", ["challenger"])}
 
 
 @pytest.mark.parametrize(

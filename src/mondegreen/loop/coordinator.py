@@ -182,6 +182,8 @@ class FinetuningCoordinator:
         _check_root(project)
         version = register_candidate(project / "build", params_of(project).register_, promote=True)
         _log.info("%s version %s is %s", version.name, version.version, version.stage)
+        if version.alias != "champion":  # it says why itself
+            return _result("registered", f"{version}.", 6, job, version)
         return _deployed(job, version)
 
 

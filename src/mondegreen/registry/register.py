@@ -13,6 +13,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, opened
 from mondegreen.registry.deploy import deploy
+from mondegreen.registry.gate import compared_with_another
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, log_model, pickles, to_tag
@@ -62,9 +63,10 @@ def register(
 ) -> RegisteredVersion:
     """Registers a candidate once and gives it its stage and alias.
 
-    Staging/@challenger, or Production/@champion when `promote` is set, the verdict is `pass` and the regression
-    suites passed, or there are none; nothing else promotes. One that is worse than the present challenger gets neither.
-    A rerun finds the version that it made and finishes what was left undone.
+    Staging/@challenger, or Production/@champion when `promote` is set, the verdict is `pass` against the champion of
+    now, if there is one, and the regression suites passed, or there are none; nothing else promotes. One that is worse
+    than the present challenger gets neither, nor does one that was rolled back from: that a person decided, or the
+    guard. A rerun finds the version that it made and finishes what was left undone.
 
     Args:
         run_id: the run of run.json.
@@ -95,12 +97,40 @@ def register(
             registry, own_run, model_folder, digest=digest, verdict=verdict, card=card, told=told, tags=more,
             facts=facts or {},
         )  # fmt: skip
+        reason = _without_alias(registry, number)
         if promote and verdict.outcome == "pass" and results.outcome != "fail":
-            deploy(registry, number, config or DeployParams(), reason="promoted when it was registered")
-        return _registered(registry, number, verdict.outcome, own_run, digest)
+            reason = reason or _promote(registry, number, config or DeployParams())
+        return _registered(registry, number, verdict.outcome, own_run, digest, reason)
 
 
-def _registered(registry: Registry, number: int, outcome: str, run_id: str, digest: str) -> RegisteredVersion:
+def _promote(registry: Registry, number: int, config: DeployParams) -> str:
+    """Deploys a version that nobody looked at; why it does not, "" when it does or the version is champion already."""
+    former = registry.aliases().get(CHAMPION)
+    if former == number:
+        return ""
+    if reason := _rolled_back(registry, number) or _not_against(registry, number, former):
+        reason = f"it is not promoted by itself: {reason}"
+        _log.warning("%s version %s: %s.", registry.name, number, reason)
+        return reason
+    deploy(registry, number, config, reason="promoted when it was registered")
+    return ""
+
+
+def _not_against(registry: Registry, number: int, champion: int | None) -> str:
+    """Why the verdict of a version is none against the champion, "" when it is, or nobody is champion."""
+    if champion is None:
+        return ""
+    known = facts_of(registry, number)
+    if note := compared_with_another(registry, known, champion):
+        return note[:1].lower() + note[1:].rstrip(".")
+    if (baseline := known.get(BASELINE_TAG)) and registry.version(champion).tags.get(DIGEST_TAG) == baseline:
+        return ""
+    return f"nothing shows that its verdict compares with champion version {champion}"
+
+
+def _registered(
+    registry: Registry, number: int, outcome: str, run_id: str, digest: str, reason: str
+) -> RegisteredVersion:
     """A version as it stands now, for build/register/version.json."""
     held = {version: alias for alias, version in registry.aliases().items()}
     return RegisteredVersion(
@@ -108,7 +138,7 @@ def _registered(registry: Registry, number: int, outcome: str, run_id: str, dige
         version=number,
         stage=str(registry.version(number).current_stage),
         alias=held.get(number, ""),
-        reason="" if number in held else worse_than_challenger(registry, number),
+        reason=reason,
         outcome=outcome,
         run_id=run_id,
         digest=digest,
@@ -130,8 +160,8 @@ def stage_version(
 ) -> int:
     """The version of a candidate in Staging/@challenger, made when it is not there yet; called `alone`.
 
-    The challenger before it is archived, unless it is the better one: then it stays, and this version has no alias. The
-    champion stays what it is, also when it is registered again.
+    The challenger before it is archived, unless it is the better one, or this one was rolled back from: then it stays,
+    and this version has no alias. The champion stays what it is, also when it is registered again.
 
     Returns:
         The version's number.
@@ -160,17 +190,35 @@ def stage_version(
 
 def _place(registry: Registry, number: int, verdict: str) -> None:
     """@challenger for a version that may have it, and an entry in the ledger that names the verdict (its sha256)."""
-    aliases, worse = registry.aliases(), worse_than_challenger(registry, number)
+    aliases, reason = registry.aliases(), _without_alias(registry, number)
     if aliases.get(CHAMPION) == number:
         _log.warning("%s version %s is in production already and stays there.", registry.name, number)
         target = aliases
-    elif worse:
-        _log.warning("%s version %s is registered without an alias: %s.", registry.name, number, worse)
+    elif reason:
+        _log.warning("%s version %s is registered without an alias: %s.", registry.name, number, reason)
         target = aliases
     else:
         target = {alias: held for alias, held in aliases.items() if held != number} | {CHALLENGER: number}
     if target != aliases or not _is_entered(registry, number, verdict):
-        move(registry, "register", number, target, reason=worse, details={"verdict": verdict})
+        move(registry, "register", number, target, reason=reason, details={"verdict": verdict})
+
+
+def _without_alias(registry: Registry, number: int) -> str:
+    """Why a version does not become challenger, "" when it may, or is challenger or champion."""
+    aliases = registry.aliases()
+    if number in (aliases.get(CHAMPION), aliases.get(CHALLENGER)):
+        return ""
+    return _rolled_back(registry, number) or worse_than_challenger(registry, number)
+
+
+def _rolled_back(registry: Registry, number: int) -> str:
+    """That production went back from these bytes, also as another version; "" where it did not, or came again."""
+    digest = registry.version(number).tags.get(DIGEST_TAG)
+    same = {number, *(entry.version for entry in registry.ledger.entries() if digest and entry.digest == digest)}
+    if not (of := registry.ledger.succession().fallen & same):
+        return ""
+    what = "it was" if number in of else f"these are the bytes of version {max(of)}, which was"
+    return f"{what} rolled back from; `mondegreen models deploy {number}` if it was right after all"
 
 
 def worse_than_challenger(registry: Registry, number: int) -> str:
