@@ -103,6 +103,41 @@ def test_a_workflow_is_yaml_whose_shell_parses(path: Path) -> None:
         assert any("build/validate/report.md" in script for script in scripts)
 
 
+PLACES = {
+    "github.yml": ({"GITHUB_REF": "refs/pull/7/merge"}, {"GITHUB_REF": "refs/heads/trunk"}),
+    "gitlab.yml": ({"CI_MERGE_REQUEST_IID": "7"}, {"CI_COMMIT_BRANCH": "trunk"}),
+}
+
+
+@pytest.mark.parametrize("database", ["", "postgresql://h/d"])
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("name", PLACES)
+def test_only_the_default_branch_is_judged_and_keeps_its_outputs(
+    tmp_path: Path, name: str, merged: bool, database: str
+) -> None:
+    """A request that nobody has merged spends no look, registers nothing and pushes nothing."""
+    tree = yaml.safe_load((TEMPLATES / name).read_text())
+    steps = tree["jobs"]["pipeline"]["steps"] if name == "github.yml" else []
+    scripts = [step["run"] for step in steps if "run" in step and "if" not in step] or tree["mondegreen"]["script"]
+    for program in ("dvc", "git", "pip", "mondegreen"):
+        (tmp_path / program).write_text(
+            f'#!/bin/sh\necho "{program} $*" >> {tmp_path}/said\n[ "$1" != remote ] || echo r\n'
+        )
+        (tmp_path / program).chmod(0o755)
+    (tmp_path / "data.dvc").touch()
+    (tmp_path / "build/validate").mkdir(parents=True)
+    (tmp_path / "build/validate/report.md").touch()
+    own = {"DEFAULT_REF": "refs/heads/trunk", "CI_DEFAULT_BRANCH": "trunk", "GITHUB_STEP_SUMMARY": "/dev/null"}
+    known = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MONDEGREEN_DATABASE_URL": database}
+    for script in scripts:
+        environment = own | known | PLACES[name][merged]
+        subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=True)
+    said = (tmp_path / "said").read_text().splitlines()
+    judged = merged and bool(database)
+    assert ("dvc repro --pull" in said) == judged and ("dvc exp run --pull" in said) == (not judged)
+    assert ("dvc push --run-cache" in said) == judged and said.index("dvc pull --run-cache --allow-missing") >= 0
+
+
 def test_a_second_run_makes_what_is_missing_and_leaves_the_rest(project: Path) -> None:
     (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("epochs: 12", "epochs: 3"))
     (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + "\n# mine\n")
