@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -62,6 +63,21 @@ def test_no_secret_has_a_default_and_every_variable_is_one_that_the_code_reads()
         assert f'"{name}"' in code
         assert all(part.startswith(":?") for part in re.findall(r"\$\{\w+(.*?)\}", value))
     assert "${MONDEGREEN_SERVE_TOKEN:?" in SERVICES["server"]["environment"]["MONDEGREEN_SERVE_TOKEN"]
+
+
+def test_commands_outside_the_containers_reach_what_the_server_uses() -> None:
+    """Its models and its database: else a deployment would be written down where the server does not look."""
+    page = (ROOT / "docs/serving.md").read_text().partition("## In containers")[2].partition("\n## ")[0]
+    for name in ("MLFLOW_TRACKING_URI", "MONDEGREEN_DATABASE_URL"):
+        inside = urlsplit(SERVICES["server"]["environment"][name].replace("${POSTGRES_PASSWORD:?}", "secret"))
+        published = SERVICES[str(inside.hostname)]["ports"]
+        found = re.findall(rf"{name}=(\S+)", (ROOT / "compose.yaml").read_text().partition("name:")[0])
+        assert found == re.findall(rf"export {name}=(\S+)", page) and len(found) == 1
+        outside = urlsplit(found[0].replace("$POSTGRES_PASSWORD", "secret"))
+        assert published == [f"{outside.hostname}:{outside.port}:{inside.port or outside.port}"]
+        assert (outside.scheme, outside.username, outside.password, outside.path) == (
+            (inside.scheme, inside.username, inside.password, inside.path)
+        )
 
 
 @pytest.mark.parametrize("arguments", [yaml.safe_load(given("CMD")[0]), SERVICES["server"]["command"]])
