@@ -137,6 +137,17 @@ def test_a_version_that_was_deployed_within_the_hour_is_the_one_that_answers_now
     assert report.difference.difference is None  # too few were heard to say what it changed
 
 
+def test_what_the_replaced_version_got_wrong_is_no_alert(tracker: MetadataTracker) -> None:
+    served(tracker, 400, 60, errors=lambda n: 5 + n % 3)
+    assert [check.status for check in check_production(found(tracker, max_wer=0.4), "7d")] == ["alert"]
+    mended = {"model": "a" * 64, "version": "stt/4", "errors": lambda n: n % 3}
+    served(tracker, 40, 8, start=NOW - timedelta(hours=3), **mended)  # too few to say how well it hears
+    (check,) = check_production(found(tracker, max_wer=0.4), "7d")
+    assert (check.status, check.value) == ("not measured", None) and "stt/4: 8 heard of the 30" in check.detail
+    served(tracker, 200, 60, start=NOW - timedelta(hours=2), **mended)
+    assert [check.status for check in check_production(found(tracker, max_wer=0.4), "7d")] == ["ok"]
+
+
 @pytest.mark.parametrize("seconds", [-30, 30])
 def test_a_canary_is_not_taken_for_the_champion_that_it_answers_beside(tracker: MetadataTracker, seconds: int) -> None:
     good, bad = (lambda n: n % 3), (lambda n: 5 + n % 3)

@@ -73,14 +73,18 @@ def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: Moni
 
 
 def check_production(found: ProductionReport, window: str) -> list[Check]:
-    """Fires when the whole interval lies above audit.max_wer: of the version that answers now, if enough was heard."""
+    """Fires when the whole interval lies above audit.max_wer: of the version that answers now, or nobody's.
+
+    What a version before it got wrong is no news of it: as long as too little of it was heard, nothing is measured.
+    """
     if found.max_wer is None:
         return []
-    present = found.versions[-1] if found.versions and found.versions[-1].wer else found.total
+    present = found.versions[-1] if found.versions else found.total
     wer = present.wer
     status: CheckStatus = "not measured" if wer is None else "alert" if wer.interval.low > found.max_wer else "ok"
-    detail = present.reason
-    if wer is not None:
+    if wer is None:
+        detail = f"{present.label}: {present.reason}"
+    else:
         interval = f"{percent(wer.interval.low)} to {percent(wer.interval.high)}"
         detail = f"{percent(wer.value)} (95 % interval {interval}), {present.label}"
     check = Check(
