@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.files import write_json
+from mondegreen.scoring.decision import fewest_clusters, smallest_p
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
 from tests.scoring.verdict_corpus import judge
@@ -129,6 +130,13 @@ def test_the_looks_are_shown_with_what_is_left(models: tuple[Path, Path]) -> Non
     shown = run("--looks")
     assert shown.exit_code == 0 and "look 3 may spend 0.0034 of alpha 0.05" in shown.stdout
     assert [look["look"] for look in json.loads(run("--looks", "--json").stdout)] == [1, 2]
+    needs = fewest_clusters(0.0034, 100_000)  # with one less, such a verdict is inconclusive whatever the models do
+    assert needs and f"no set of fewer than {needs} clusters" in shown.stdout
+    assert smallest_p(needs, 100_000) <= 0.0034 < smallest_p(needs - 1, 100_000)
+    Path("params.yaml").write_text("validate: {permutations: 1000, alpha: 0.00005}\n")
+    assert "spent" in run("--looks").stdout  # whatever the number of clusters: 3.4e-6 is left
+    Path("params.yaml").write_text("validate: {require_significance: false}\n")
+    assert "clusters" not in run("--looks").stdout
 
 
 def test_a_model_that_is_not_there_is_an_error_that_names_it() -> None:

@@ -46,7 +46,7 @@ def add(
     behaviour: Annotated[
         str | None, typer.Option(help="As in the index: '{kind: invariance, change: gain, values: [-6, 6]}'.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="The suite that has this name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="The entry of that name; its recordings stay.")] = False,
     store: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -126,6 +126,7 @@ def _looks(as_json: bool) -> None:
     """How often each test set has judged, and what the next look may spend."""
     from mondegreen.config import params_of
     from mondegreen.loop.alpha_ledger import open_ledger
+    from mondegreen.scoring.decision import fewest_clusters
     from mondegreen.scoring.planning import share
 
     rules = params_of().validate_
@@ -136,8 +137,14 @@ def _looks(as_json: bool) -> None:
         for family in dict.fromkeys(record.family for record in found):
             spent = [record for record in found if record.family == family]
             following = len(spent) + 1
-            left = f"look {following} may spend {share(rules.alpha, following):.2g} of alpha {rules.alpha:g}"
-            yield f"test set {family[:12]}: {left if following <= rules.max_looks else 'spent'}"
+            alpha = share(rules.alpha, following)
+            least = fewest_clusters(alpha, rules.permutations) if rules.require_significance else 1
+            if following > rules.max_looks or least is None:
+                yield f"test set {family[:12]}: spent"
+            else:
+                yield f"test set {family[:12]}: look {following} may spend {alpha:.2g} of alpha {rules.alpha:g}"
+                if least > 1:
+                    yield f"  which no set of fewer than {least} clusters (speakers, else recordings) can meet"
             for look in spent:
                 when = f"{look.at:%Y-%m-%d %H:%M}"
                 yield f"  look {look.look}  {when}  candidate {look.candidate[:12]}  alpha {look.alpha:.2g}"

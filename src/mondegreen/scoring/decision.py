@@ -227,6 +227,11 @@ def smallest_p(clusters: int, permutations: int) -> float:
     return 0.5**clusters if clusters <= EXACT_CLUSTERS else 1 / (permutations + 1)
 
 
+def fewest_clusters(alpha: float, permutations: int) -> int | None:
+    """How many clusters it takes that the sign-flip test can give a p of `alpha` at all; None where none are enough."""
+    return next((n for n in range(1, EXACT_CLUSTERS + 2) if smallest_p(n, permutations) <= alpha), None)
+
+
 def _spent(test: Comparison, params: Params, look: Look | None) -> str:
     """Why this test set can open the gate for nobody any more; "" when it can."""
     rules = params.validate_
