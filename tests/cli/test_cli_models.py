@@ -21,6 +21,7 @@ from tests.monitoring.listener import OK, listening
 from tests.registry.conftest import database_template, enter, make_project, without_code  # noqa: F401 - a fixture
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
 from tests.registry.registered import Result as Judged
+from tests.support.silent import useless_server
 from tests.tiny import save_model
 
 
@@ -342,3 +343,57 @@ def test_relocate_mends_what_a_move_of_the_checkout_breaks(
     with sqlite3.connect(moved / "mlruns/mlflow.db") as now:
         assert str(moved) in now.execute("SELECT storage_location FROM model_versions").fetchone()[0]
     assert in_child(lambda: deployer().deploy_model(add(moved, 2)).former)[1] == 1
+
+
+@pytest.mark.parametrize("given", [None, "3"])
+@pytest.mark.parametrize(
+    ("command", "method", "waits"),
+    [
+        (("list",), "list_versions", False),
+        (("verify",), "verify", False),
+        (("verify", "--restore"), "verify", True),
+        (("deploy", "1"), "deploy_model", True),
+        (("rollback",), "rollback", True),
+        (("delete", "1", "--yes"), "delete_version", True),
+        (("canary", "start"), "start_canary", True),
+    ],
+)
+def test_what_moves_something_waits_for_mlflow_as_a_stage_does(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    method: str,
+    waits: bool,
+    given: str | None,
+) -> None:
+    """A server that hesitates within a move would leave half of it; what somebody set counts for all."""
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    from mondegreen.errors import RegistryError
+    from mondegreen.registry.deployer import ModelDeployer
+
+    names = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    usual = [int(setting.default) for setting in (MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES)]
+    for name in names:
+        monkeypatch.setenv(name, given or "")
+        if given is None:
+            monkeypatch.delenv(name)
+    seen: list[int] = []
+
+    def look(*_: object, **__: object) -> None:
+        seen.extend(setting.get() for setting in (MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES))
+        raise RegistryError("Enough.")
+
+    monkeypatch.setattr(ModelDeployer, method, look)
+    assert run("models", *command).exit_code == 1
+    assert seen == ([int(given)] * 2 if given else usual if waits else [4, 0])
+
+
+def test_a_move_says_at_once_that_the_server_is_away(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with useless_server("reset") as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        for name in ("TIMEOUT", "MAX_RETRIES"):
+            monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", "")
+            monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
+        away = run("models", "deploy", "1")
+    assert away.exit_code == 1 and "cannot be used" in away.stderr

@@ -63,7 +63,7 @@ def start(
     from mondegreen.config import params_of
 
     serve = params_of().serve
-    found = deployer(name, store)
+    found = deployer(name, store, moves=True)
     begun = found.start_canary(
         serve.canary_share if share is None else share,
         serve.shadow_share if shadow is None else shadow,

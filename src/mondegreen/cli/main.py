@@ -1,6 +1,5 @@
 """The `mondegreen` command. Commands import what they need when they run: `--help` loads no model library."""
 
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from mondegreen.cli import (
     llm,
     lm,
     models,
+    patience,
     phrases,
     project,
     proposal,
@@ -113,10 +113,8 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-# What somebody waits for on a screen, and the server: an MLflow that does not answer is said within seconds. Stages and
-# rounds keep MLflow's patience, minutes, because a training is not to fail with a server that starts anew.
+# They wait for MLflow as for a look; of `models`, what moves something waits longer (see `models.deployer`).
 _LOOKING = ("models", "status", "doctor", "monitor", "summary", "report", "transcribe", "serve", "ui")
-_IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 @app.callback()
@@ -131,9 +129,4 @@ def options(
 ) -> None:
     """Options before the command."""
     if ctx.invoked_subcommand in _LOOKING:
-        for name, value in _IMPATIENT.items():
-            os.environ.setdefault(name, value)
-        if os.environ.get("MLFLOW_TRACKING_URI"):
-            from mondegreen.registry.mlflow_store import ask_early
-
-            ask_early()
+        patience.for_a_look()

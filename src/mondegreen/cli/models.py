@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mondegreen.cli import patience
 from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, confirm, require_project, table
 from mondegreen.errors import UsageError
 from mondegreen.progress import progress
@@ -47,12 +48,18 @@ ServerOption = Annotated[
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
 
-def deployer(name: str | None, store: Path | None) -> "ModelDeployer":
-    """The deployer that params.yaml asks for."""
+def deployer(name: str | None, store: Path | None, moves: bool = False) -> "ModelDeployer":
+    """The deployer that params.yaml asks for; with `moves` MLflow is waited for as long as it takes.
+
+    Raises:
+        RegistryAwayError: it moves something, and the server is not there.
+    """
     from mondegreen.config import params_of
     from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
     require_project(store or STORE)
+    if moves:
+        patience.for_a_move()
     params = params_of()
     return ModelDeployer(
         DeploymentConfig.from_params(params),
@@ -99,7 +106,7 @@ def deploy(
     It ends when the servers of this machine, and those that --server names, answer with it, or says which do not. The
     exit code is 1 when it is refused; then nothing was moved.
     """
-    found, addresses = deployer(name, store), _addresses_of(server)
+    found, addresses = deployer(name, store, moves=True), _addresses_of(server)
     moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
     _deployed(found, moved, wait, addresses, as_json)
 
@@ -115,7 +122,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Back to the version in production before; a second time, one further back. It waits for servers, too."""
-    found, addresses = deployer(name, store), _addresses_of(server)
+    found, addresses = deployer(name, store, moves=True), _addresses_of(server)
     _deployed(found, found.rollback(to, reason=reason), wait, addresses, as_json)
 
 
@@ -157,7 +164,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Hash the files again, and those of the backups. The exit code is 1 when files are damaged."""
-    found = deployer(name, store)
+    found = deployer(name, store, moves=restore or back_up)
     checks = found.verify(version, restore=restore, back_up=back_up)
     _answer(found, [check.model_dump(mode="json") | {"ok": check.ok} for check in checks], _checks(checks), as_json)
     if not all(check.ok for check in checks):
@@ -174,7 +181,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a version with its files; refused for one that holds an alias or that rollback leads to."""
-    found = deployer(name, store)
+    found = deployer(name, store, moves=True)
     if not yes:
         found.check_deletable(version)
         confirm(f"Delete {found.model_name} version {version} and its files for good?")

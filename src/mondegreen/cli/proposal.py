@@ -74,7 +74,7 @@ def variant(
 
     if int8 == bf16:
         raise UsageError("Which precision is not clear.", "Give one of --int8 and --bf16.")
-    params, found = params_of(), deployer(name, store)
+    params, found = params_of(), deployer(name, store, moves=True)
     shown = found.get_version(version)
     parent = f"models:/{shown.name}/{shown.version}"
     proposal = propose_variant(
