@@ -349,6 +349,22 @@ class Params(_Section):
     gcp: GcpParams = GcpParams()
 
 
+# What params.yaml of a new project says otherwise than the defaults. By these a project without the knob goes on as
+# before: what it judges by is not split anew.
+CHOSEN = {("prepare", "retention_dev_fraction"): 0.34, ("round", "holdout_fraction"): 0.2}
+
+
+def older_choices(params: Params) -> list[str]:
+    """A sentence for each knob that params.yaml lacks and that a new project has with another value."""
+    given = params.model_dump(by_alias=True, exclude_unset=True)
+    whole = params.model_dump(by_alias=True)
+    return [
+        f"params.yaml has no {section}.{knob}: {whole[section][knob]:g} counts, a new project has {value:g}."
+        for (section, knob), value in CHOSEN.items()
+        if knob not in given.get(section, {})
+    ]
+
+
 class GuideConfig(_Section):
     """A section of params.yaml under the name that the fine-tuning guide gives it: the same knobs, defaults, checks."""
 

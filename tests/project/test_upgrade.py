@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mondegreen.cli.main import app
-from mondegreen.config import load_params
+from mondegreen.config import CHOSEN, Params, load_params, older_choices
 from mondegreen.errors import UsageError
-from mondegreen.project.scaffold import BASE, STARTER, pipeline, template
+from mondegreen.project.scaffold import BASE, STARTER, params, pipeline, template
 from mondegreen.project.upgrading import completed, knobs, missing, unknown, with_defaults
 
 PARAMS = template("params.yaml")
@@ -48,9 +48,25 @@ def test_what_an_upgrade_adds_is_what_was_in_force(project: Path) -> None:
     (project / "params.yaml").write_text(old)
     before = load_params()
     assert before.validate_.require_retention is None and before.round_.holdout_fraction == 0
-    upgrade("--write")
+    said = older_choices(before)
+    assert said == [
+        "params.yaml has no prepare.retention_dev_fraction: 0.5 counts, a new project has 0.34.",
+        "params.yaml has no round.holdout_fraction: 0 counts, a new project has 0.2.",
+    ]
+    note = upgrade("--write")[1]["changes"][0]["note"]
+    assert note.endswith("a new project has prepare.retention_dev_fraction 0.34, round.holdout_fraction 0.2")
+    assert not older_choices(load_params())
     assert load_params() == before and not missing((project / "params.yaml").read_text(), PARAMS)
     assert [knob[:2] for knob in knobs(with_defaults(PARAMS))] == [knob[:2] for knob in knobs(PARAMS)]
+
+
+def test_where_a_new_project_differs_from_the_defaults_is_known() -> None:
+    made = yaml.safe_load(params(guarded=False))
+    chosen, defaults = Params.model_validate(made).model_dump(by_alias=True), Params().model_dump(by_alias=True)
+    sections = {name: values for name, values in chosen.items() if isinstance(values, dict)}
+    other = {(section, knob): value for section, values in sections.items() for knob, value in values.items()
+             if value != defaults[section][knob]}  # fmt: skip
+    assert other == CHOSEN and not older_choices(Params.model_validate(made))
 
 
 @settings(max_examples=12, deadline=None)

@@ -131,6 +131,16 @@ def test_a_shared_sentence_is_counted_and_named(caplog: pytest.LogCaptureFixture
     assert Report.model_validate_json(Path("build/prepare/report.json").read_text()).left_out == {}
 
 
+def test_a_knob_that_a_new_project_has_otherwise_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    corpus(12, own)
+    prepare.main()
+    assert "no round.holdout_fraction: 0 counts, a new project has 0.2" in caplog.text
+    caplog.clear()
+    Path("params.yaml").write_text("seed: 7\nround: {holdout_fraction: 0.0}\nprepare: {retention_dev_fraction: 0.5}\n")
+    prepare.main()
+    assert "a new project" not in caplog.text
+
+
 WORDS = ("okay", "yes", "no", "seven")
 
 

@@ -84,6 +84,8 @@ def _made(made: "Made") -> Iterator[str]:
 def _changes(found: "list[FileChange]", written: list[str], unknown: list[str], write: bool) -> Iterator[str]:
     for change in found:
         yield change.diff
+        if change.note:
+            yield f"{change.path}: {change.note}."
         if change.path in written:
             yield f"{change.path} was written."
         elif change.obstacle:

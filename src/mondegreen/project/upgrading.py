@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from mondegreen.config import Params
+from mondegreen.config import CHOSEN, Params
 from mondegreen.errors import MondegreenError, UsageError
 from mondegreen.files import path_text, write_text
 from mondegreen.project.scaffold import BASE, STARTER, pipeline, requirement, template
@@ -161,6 +161,7 @@ class FileChange(BaseModel):
     text: str  # the whole file as it should be; "" where nobody but a person can tell
     diff: str
     obstacle: str = ""  # why it is not written
+    note: str = ""  # what a new project has otherwise
 
 
 def changes(project: Path) -> list[FileChange]:
@@ -197,8 +198,13 @@ def leftovers(project: Path) -> list[str]:
 
 
 def _params(project: Path) -> FileChange | None:
-    own = path_text(project / "params.yaml")
-    return _change("params.yaml", own, completed(own, with_defaults(template("params.yaml"))))
+    own, new = path_text(project / "params.yaml"), template("params.yaml")
+    found = _change("params.yaml", own, completed(own, with_defaults(new)))
+    names = {(knob.section, knob.key) for knob in missing(own, new)}
+    chosen = [f"{section}.{knob} {value:g}" for (section, knob), value in CHOSEN.items() if (section, knob) in names]
+    if not found or not chosen:
+        return found
+    return found.model_copy(update={"note": f"what is added counted before; a new project has {', '.join(chosen)}"})
 
 
 def with_defaults(text: str) -> str:

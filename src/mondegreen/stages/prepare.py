@@ -5,7 +5,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from mondegreen.config import load_params
+from mondegreen.config import load_params, older_choices
 from mondegreen.errors import MondegreenError
 from mondegreen.files import write_json, write_jsonl
 from mondegreen.intake.check import check
@@ -25,6 +25,8 @@ def main() -> None:
     What `mondegreen data check` says is there also when nothing can be prepared.
     """
     params = load_params()
+    for said in older_choices(params):
+        logger.warning("%s `mondegreen upgrade` shows it.", said)
     track_them = partial(track, what="prepare")
     examination = examine_data(Path("data"), params, track_them, processes(params.compute), EXAMINED)
     found = check(examination, params, _find_model)
