@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mondegreen.delimited import Notice
 
 app = typer.Typer()  # joins that of `mondegreen cases`
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .json (Label Studio) or .jsonl.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv, .json (Label Studio) or .jsonl.")]
 _CARD = {"number", "tag", "commit", "date", "cases", "new", "parent"}  # what a version is in JSON
 CaseVersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="v3, 3 or failed-cases/v3.")]
 FormatOption = Annotated[
