@@ -1,5 +1,6 @@
 """Files that are either whole or absent: JSON by pydantic models, copies, digests, locks."""
 
+import errno
 import fcntl
 import gc
 import hashlib
@@ -16,7 +17,7 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from mondegreen.errors import UsageError, first_fault
+from mondegreen.errors import MondegreenError, UsageError, first_fault
 
 Record = TypeVar("Record", bound=BaseModel)
 _REPRO = "Run `dvc repro` to make the stage outputs."  # what records are read from, mostly
@@ -49,12 +50,35 @@ def write_text(path: Path, content: str) -> None:
 
 
 @contextmanager
-def writing(path: Path, next_step: str = "Name another file.") -> Iterator[None]:
-    """Around the writing of a file that somebody named: where that fails it is a UsageError, and no traceback."""
+def writing(path: Path, next_step: str = "", room: str = "") -> Iterator[None]:
+    """Around the writing of a file or folder that somebody named: where that fails it is `unwritten`, no traceback."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", next_step) from None
+        raise unwritten(path, error, next_step, room) from None
+
+
+def unwritten(path: Path, error: OSError, next_step: str = "", room: str = "") -> MondegreenError:
+    """What to say of a file that cannot be written. A wrong place is the command's fault, a full disk is not.
+
+    Args:
+        next_step: where it is the place; after "Make room." also where the disk is full and `room` says nothing else.
+    """
+    problem = f"{path} cannot be written: {error.strerror or error}."
+    if is_full(error):
+        return MondegreenError(problem, room or f"Make room. {next_step or 'Then run it again.'}")
+    return UsageError(problem, next_step or "Name another file.")
+
+
+def full(error: OSError) -> MondegreenError:
+    """What to say of a full disk (see `is_full`) where nobody knows what was being written."""
+    where = f"{error.filename2 or error.filename} cannot be written" if error.filename else "A file cannot be written"
+    return MondegreenError(f"{where}: {error.strerror}.", "Make room. Then run it again.")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or what one file may take is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def require_writable(path: Path) -> None:

@@ -72,6 +72,13 @@ def exit_on_error() -> Iterator[None]:
     except MondegreenError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # of a full disk, wherever that was found out
+        from mondegreen.files import full, is_full
+
+        if not is_full(error):
+            raise
+        sys.stderr.write(f"error: {full(error)}\n")
+        raise SystemExit(1) from None
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
-from mondegreen.files import write_jsonl
+from mondegreen.errors import MondegreenError
+from mondegreen.files import write_jsonl, writing
+from mondegreen.progress import exit_on_error
 from mondegreen.scoring import phrases
 from mondegreen.scoring.verdict import TermScore
 from mondegreen.speech import ngram_files, transcriber, tuning
@@ -105,7 +107,8 @@ def test_what_was_measured_is_shown_though_it_cannot_be_written(
     monkeypatch.setattr(transcriber, "load_transcriber", lambda *inputs: heard)
     breaks(monkeypatch)
     refused = run(*command.split(), "--model", "any")
-    assert refused.exit_code == 2 and "cannot be written: No space left on device" in refused.stderr
+    assert refused.exit_code == 1 and "cannot be written: No space left on device" in refused.stderr
+    assert "Make room" in refused.stderr
     assert measured in refused.stdout and next_step in refused.stderr
     assert (Path("words.lm").read_bytes(), Path("list.yaml").read_bytes()) == before
 
@@ -121,5 +124,31 @@ def test_a_language_model_for_which_there_is_no_room_is_an_error_with_a_next_ste
     ngram_files.write_lm(Path("words.lm"), language_model([["YES", "NO"]] * 3, 2, (0,))[0])
     monkeypatch.setattr(ngram_files, "write_bytes", full)
     refused = run("lm", *command.split())
-    assert refused.exit_code == 2 and "error: new.lm cannot be written: No space left" in refused.stderr
-    assert not Path("new.lm").exists()
+    assert refused.exit_code == 1 and "error: new.lm cannot be written: No space left" in refused.stderr
+    assert "Make room" in refused.stderr and not Path("new.lm").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 2), (errno.EROFS, 2)]
+)
+def test_a_full_disk_is_no_fault_of_the_command_and_a_wrong_folder_is(number: int, code: int) -> None:
+    with pytest.raises(MondegreenError, match="place/file cannot be written") as said, writing(Path("place/file")):
+        raise OSError(number, os.strerror(number))
+    assert said.value.exit_code == code and ("Make room" in said.value.next_step) == (code == 1)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_anything_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsaved(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "var/somewhere")
+
+    monkeypatch.setattr("mondegreen.project.upgrading.changes", unsaved)
+    refused = run("upgrade")
+    said = "error: var/somewhere cannot be written: No space left on device.\n  What now: Make room"
+    assert refused.exit_code == 1 and said in refused.stderr
+    with pytest.raises(SystemExit) as ended, exit_on_error():  # a stage's
+        unsaved()
+    assert ended.value.code == 1 and said in capsys.readouterr().err
+    with pytest.raises(PermissionError), exit_on_error():  # what nobody expects keeps its traceback
+        raise PermissionError(errno.EACCES, "Permission denied")

@@ -1,6 +1,8 @@
 """`mondegreen init`: a project from nothing, completed by a second run, and nobody's file overwritten."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -238,6 +240,27 @@ def test_a_folder_within_a_repository_gets_dvc_of_its_own(tmp_path: Path) -> Non
     assert result.exit_code == 0 and "larger git repository" in result.stdout, result.output
     assert not (tmp_path / "asr/.git").exists() and dvc(tmp_path / "asr", "root") == "."
     assert "base: facebook/wav2vec2-base-960h" in (tmp_path / "asr/params.yaml").read_text()
+
+
+def test_a_project_within_another_one_is_said(project: Path) -> None:
+    result = init(str(project / "models" / "calls"), "--model", "facebook/wav2vec2-base-960h")
+    assert result.exit_code == 0 and f"within another one, {project}: it has parameters" in result.stdout
+    assert "larger git repository" in result.stdout
+    own = init(str(project))
+    assert own.exit_code == 0 and "lies within" not in own.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_full_disk_is_another_exit_code_than_a_wrong_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def fails(path: Path, text: str) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("mondegreen.project.scaffold.write_text", fails)
+    result = init(str(tmp_path / "asr"))
+    assert result.exit_code == code and "params.yaml cannot be written" in result.stderr
+    assert ("Make room" in result.stderr) == (code == 1)
 
 
 def test_a_model_name_that_is_nothing_is_an_error() -> None:

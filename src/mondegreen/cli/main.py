@@ -48,6 +48,13 @@ class _Commands(Commands):
         except MondegreenError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:  # of a full disk, wherever that was found out
+            from mondegreen.files import full, is_full
+
+            if not is_full(error):
+                raise
+            typer.echo(f"error: {full(error)}", err=True)
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(

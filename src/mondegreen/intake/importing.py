@@ -20,8 +20,8 @@ import soundfile
 
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice, tell
-from mondegreen.errors import AudioError, MondegreenError, UsageError
-from mondegreen.files import check_folder, is_there, write_text
+from mondegreen.errors import AudioError, UsageError
+from mondegreen.files import check_folder, is_there, unwritten, write_text, writing
 from mondegreen.intake.entries import (
     EXAMPLES,
     CorpusFormat,
@@ -57,6 +57,8 @@ TrackRows = Callable[[Sequence[EntryRow]], Iterable[EntryRow]]
 _SLACK: Seconds = 0.05  # by which a segment may end after its recording: tables round
 # What a reader says of a table of another form than the one that is written.
 _FORM = frozenset({"encoding", "encoding_assumed", "separator", "columns_read_as", "nul"})
+_PLACE = "Check the folder and its permissions, or name another one."
+_ROOM = "Make room and import again: what is there already stays, the rest follows."
 _LOSSLESS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF")
 # How samples are read so that writing them again gives the same ones; anything else decodes to 16 bit.
 _EXACT = {"PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "float64"}
@@ -213,7 +215,7 @@ def take(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One import at a time: the table is read first and written last."""
-    with _writing(folder):
+    with writing(folder, _PLACE, _ROOM):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
@@ -221,22 +223,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """What keeps a file or folder from being written is an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise _unwritten(path, error) from None
-
-
-def _unwritten(path: Path, error: OSError) -> MondegreenError:
-    problem = f"{path} cannot be written: {error.strerror or error}."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return MondegreenError(problem, "Make room and import again: what is there already stays, the rest follows.")
-    return UsageError(problem, "Check the folder and its permissions, or name another one.")
 
 
 def _table(path: Path, said: list[Notice]) -> tuple[list[str], list[dict[str, str]]]:
@@ -300,7 +286,7 @@ def _fault(entry: Entry, target: Path, error: OSError) -> Left:
     if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
         return Left(entry.where, "bad_name", f"{target}: {error.strerror}")
     check_folder(target.parent)  # it names the one that is a file, or that nobody may write into
-    raise _unwritten(target, error) from None
+    raise unwritten(target, error, _PLACE, _ROOM) from None
 
 
 def _unwritable(char: str) -> bool:
@@ -365,7 +351,7 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]])
     writer = csv.DictWriter(stream, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with _writing(path):
+    with writing(path, _PLACE, _ROOM):
         write_text(path, stream.getvalue())
 
 

@@ -6,6 +6,7 @@ Its files are this repository's own, but for where its code and its base model c
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import load_params
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.files import lock, path_text, sha256_file, write_bytes, write_text
+from mondegreen.files import lock, path_text, sha256_file, unwritten, write_bytes, write_text
 from mondegreen.git import dvc, git, git_or_nothing
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -207,7 +208,8 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
         items = _files(folder, base, f"{line}\n{plugin(url)}", guarded) + (_starter(folder) if base == STARTER else [])
         _repositories(folder)
     except OSError as refused:
-        raise UsageError(f"{folder} cannot be written: {refused}.", "Mend that, and run it again.") from None
+        at = Path(str(refused.filename or folder))
+        raise unwritten(at, refused, "Mend that, and run it again.", "Make room, and run it again.") from None
     if url != known:
         dvc(folder, "remote", "add", "--default", "storage", url, error=UsageError)
     if sample:
@@ -218,7 +220,7 @@ def init(folder: Path, model: str | None = None, remote: str | None = None, samp
         model=base,
         remote=url,
         items=items,
-        notices=list(filter(None, [notice, from_file if requirement_made else "", _nested(folder)])),
+        notices=list(filter(None, [notice, from_file if requirement_made else "", *_nested(folder)])),
         next_steps=_next_steps(folder, url),
         complete=not lacking(folder),
     )
@@ -342,10 +344,22 @@ def _above(folder: Path) -> bool:
     return bool(top) and Path(top).resolve() != folder.resolve()
 
 
-def _nested(folder: Path) -> str:
-    if not _above(folder):
-        return ""
-    return "The project lies within a larger git repository: CI reads workflows at its top only. Move them there."
+def _nested(folder: Path) -> Iterator[str]:
+    """What follows for a project that lies within another one, or within a larger repository."""
+    if above := _project_above(folder):
+        yield (
+            f"The project lies within another one, {above}: it has parameters, data and a registry of its own, and "
+            f"commands in {folder} know nothing of that one's. If you meant that one, remove {folder}; "
+            f"`mondegreen init {shlex.quote(str(above))}` completes it."
+        )
+    if _above(folder):
+        yield "The project lies within a larger git repository: CI reads workflows at its top only. Move them there."
+
+
+def _project_above(folder: Path) -> Path | None:
+    """The nearest project that the folder lies in, none of which it is itself."""
+    names = ("dvc.yaml", "params.yaml")
+    return next((path for path in folder.resolve().parents if all((path / name).is_file() for name in names)), None)
 
 
 def _remotes(folder: Path, wanted: str | None) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def write_comparison(path: Path, found: TwoModels, comparison: Comparison, texts
         screen: the tables and sentences as they are printed, for the page.
 
     Raises:
-        UsageError: another suffix, or it cannot be written there.
+        UsageError: another suffix, or it cannot be written there; a full disk is another MondegreenError.
     """
     check_suffix(path)
     table = path.suffix.lower() == ".csv"
