@@ -18,14 +18,19 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.cli.registry import _said
+from mondegreen.config import Params
 from mondegreen.db import open_database, transaction
 from mondegreen.errors import UsageError
+from mondegreen.loop.proposal import judged
 from mondegreen.registry import moving
-from mondegreen.registry.doctor import relocate
+from mondegreen.registry.aliases import holdings
+from mondegreen.registry.doctor import examine, relocate
+from mondegreen.registry.forwarding import TO_TAG, MovedAwayError, moved_away
 from mondegreen.registry.ledger import Ledger
-from mondegreen.registry.mlflow_store import address, connect, elsewhere
+from mondegreen.registry.mlflow_store import address, connect, elsewhere, tracking_uri
 from mondegreen.registry.moving_runs import listed, renamed, runs_of
-from mondegreen.registry.runs import MOVED_FROM, own_run
+from mondegreen.registry.recovery import external_changes
+from mondegreen.registry.runs import MOVED_FROM, own_run, start_run
 from mondegreen.tables import TestSpendRow as SpendRow
 from tests.registry.conftest import enter, make_project, without_code
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
@@ -202,12 +207,112 @@ def test_a_second_time_nothing_is_done_and_what_came_since_is_named(
     assert moved(target)["state"] == "there"
     with standing(other, monkeypatch):
         assert picture() == there
+    connect().delete_registered_model_tag(NAME, TO_TAG)  # as an earlier release left it
+    assert moved(target)["state"] == "there" and "was moved from" in str(moved_away(NAME))
+    connect().delete_registered_model_tag(NAME, TO_TAG)
     add(filled, 7)
     refused = run("registry", "move", "--to", target)
     assert refused.exit_code == 1 and "version 5 came here since and is not there" in refused.stderr
     add(filled, 8)
     refused = run("registry", "move", "--to", target)
     assert "versions 5 and 6 came here since and are not there" in refused.stderr
+
+
+def test_the_home_that_was_left_says_where_to_go_and_is_only_read(
+    filled: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a cron job, for example, whose shell knows of no MLFLOW_TRACKING_URI."""
+    before, target, entries = picture(), home(other), len(deployer().history())
+    moved(target)
+    for command in (
+        "models deploy 1 --force --reason x", "models rollback", "models canary start --share 0.1",
+        "models delete 1 --yes", "models verify --restore", "status --settle",
+    ):  # fmt: skip
+        refused = run(*command.split())
+        said = " ".join(refused.output.split())
+        assert refused.exit_code == 1 and f"export MLFLOW_TRACKING_URI={target}" in said, (command, said)
+        assert f"{NAME} was moved from {home(filled)} to {target}" in said, command
+    params = Params()
+    for move in (
+        lambda: add(filled, 6),
+        lambda: deployer().rollback(champion=3, reason="the guard"),
+        lambda: start_run(params).__enter__(),
+        lambda: judged(deployer(), "", None, filled, None, params, ""),  # type: ignore[arg-type]  # before they are heard
+    ):
+        with pytest.raises(MovedAwayError):
+            move()
+    assert picture() == before and [entry.action for entry in deployer().history()][:-entries] == ["moved"]
+    assert run("models", "list").exit_code == 0 and "was moved from" in deployer_notes()
+    assert any("was moved from" in check.text for check in examine(NAME, deployer().folder))
+    assert any("was moved from" in said for said in external_changes(NAME, deployer().folder))
+    assert mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion")
+    refused = run("registry", "move", "--to", home(other / "third"))
+    assert refused.exit_code == 1 and "was moved from" in refused.stderr
+    with standing(other, monkeypatch):
+        assert deployer().rollback().version == 1 and not deployer().notes
+    (filled / "mlruns" / "mlflow.db").unlink()
+    refused = run("models", "rollback")
+    assert refused.exit_code == 1 and f"It was moved: export MLFLOW_TRACKING_URI={target}" in refused.stderr
+
+
+def deployer_notes() -> str:
+    found = deployer()
+    found.get_status()
+    return " ".join(found.notes)
+
+
+@pytest.mark.parametrize(("line", "usable"), [("_forward", 0), ("_place", None), ("enter_move", None)])
+def test_killed_where_it_changes_hands_at_most_one_home_is_moved_in(
+    filled: Path, other: Path, monkeypatch: pytest.MonkeyPatch, line: str, usable: int | None
+) -> None:
+    homes = home(filled), home(other)
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moving, line, crash)
+        with pytest.raises(RuntimeError):
+            moving.move_registry(homes[1], NAME, deployer().folder)
+    assert open_homes(*homes) == ([] if usable is None else [homes[usable]])
+    with standing(other, monkeypatch):
+        refused = run("models", "deploy", "1", "--force", "--reason", "x")
+        assert refused.exit_code == 1 and f"registry move --to {homes[1]}" in " ".join(refused.output.split())
+    assert moved(homes[1])["begun"] and open_homes(*homes) == [homes[1]]
+
+
+def test_a_move_is_taken_back_where_nothing_happened_there_since(
+    filled: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, undo = home(other), ("registry", "move", "--undo", "--to", home(other))
+    assert run(*undo).exit_code == 1 and run(*undo, "--dry-run").exit_code == 2
+    moved(target)
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mondegreen.registry.moving_back.enter_return", crash)
+        with pytest.raises(RuntimeError):
+            run(*undo)
+    assert open_homes(home(filled), target) == []
+    done = run(*undo)
+    assert done.exit_code == 0 and f"export MLFLOW_TRACKING_URI={home(filled)}" in done.stdout
+    assert open_homes(home(filled), target) == [home(filled)]
+    add(filled, 6)
+    assert deployer().rollback().version == 1
+    before = picture()
+    assert moved(target)["begun"]
+    with standing(other, monkeypatch):
+        for version in [*(there := picture())["versions"], *before["versions"]]:
+            version["aliases"].sort()  # MLflow gives them as they came
+        assert without_models(there) == without_models(before)
+        assert stages_and_aliases()[5] == ("Staging", ["challenger"])
+        deployer().deploy_model(5, force=True, reason="it is time")
+    refused = run(*undo)
+    assert refused.exit_code == 1 and "they would be lost" in refused.stderr
+    assert open_homes(home(filled), target) == [target]
+    assert [entry.action for entry in deployer().history()].count("moved") == 3
 
 
 def test_what_is_known_of_a_version_comes_along_also_without_its_run(
@@ -256,7 +361,18 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def open_homes(*homes: str) -> list[str]:
+    """Those of the homes in which somebody could move the champion now."""
+    found = []
+    for one in homes:
+        with elsewhere(one, make=False):
+            if "champion" in holdings(NAME).aliases and not moved_away(NAME):
+                found.append(one)
+    return found
+
+
 def _goes_on_after(points: list[int], target: str, ledger: Path | None = None) -> None:
+    here = tracking_uri()
     for point in points:
 
         def work(point: int = point) -> object:
@@ -265,6 +381,7 @@ def _goes_on_after(points: list[int], target: str, ledger: Path | None = None) -
 
         status, answer = in_child(work)
         assert os.WTERMSIG(status) == signal.SIGKILL, (point, answer)
+        assert open_homes(here, target) in ([here], [], [target]), point
 
 
 def test_killed_again_and_again_it_goes_on_and_doubles_nothing(

@@ -8,6 +8,7 @@ import typer
 
 from mondegreen.cli.common import STORE, JsonOption, answer, require_project
 from mondegreen.cli.models import LiveOption, NameOption
+from mondegreen.errors import UsageError
 from mondegreen.progress import Bar
 from mondegreen.scoring.wording import many
 
@@ -27,6 +28,9 @@ def move(
     to: Annotated[
         str, typer.Option("--to", metavar="URI", help="http(s)://SERVER, or sqlite:///FOLDER/mlruns/mlflow.db.")
     ],
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take a move to --to back, where nothing has happened there since.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be moved; write nothing.")] = False,
     store_to: Annotated[
         Path | None,
@@ -38,9 +42,9 @@ def move(
 ) -> None:
     """Move a registered model to another MLflow: versions with their numbers, aliases, stages, tags, and all runs.
 
-    From MLFLOW_TRACKING_URI (mlruns/ when it is not set) to --to, in either direction. What is here stays as it is.
-    Killed at any line, the same command goes on. It says done when every package was fetched back from there, with the
-    bytes that were registered.
+    From MLFLOW_TRACKING_URI (mlruns/ when it is not set) to --to, in either direction. What is here stays as it is, and
+    is not moved any more: who still comes here is told where to go. Killed at any line, the same command goes on. It
+    says done when every package was fetched back from there, with the bytes that were registered.
     """
     from mondegreen.config import params_of
     from mondegreen.registry.mlflow_store import live_state
@@ -48,6 +52,9 @@ def move(
 
     require_project(store or STORE)
     model = name or params_of().register_.model_name
+    if undo:
+        _undo(to, model, store, {"--dry-run": dry_run, "--store-to": store_to}, as_json)
+        return
     with closing(Bar()) as bar:
         moved = move_registry(
             to,
@@ -58,6 +65,21 @@ def move(
             on_progress=lambda done, total: bar.show("moving", done, total),
         )
     answer(moved, _said(moved), as_json)
+
+
+def _undo(to: str, model: str, store: Path | None, others: dict[str, object], as_json: bool) -> None:
+    from mondegreen.registry.mlflow_store import live_state
+    from mondegreen.registry.moving_back import undo_move
+
+    if given := [option for option, value in others.items() if value]:
+        raise UsageError(f"--undo and {given[0]}: of a move that is taken back nothing is moved.", "Give one of them.")
+    back = undo_move(to, model, store or live_state())
+    answer(
+        back,
+        f"{back.model_name} is worked with at {back.source} again, and no more at {back.target}. "
+        f"Wherever something runs: export MLFLOW_TRACKING_URI={back.source}.",
+        as_json,
+    )
 
 
 def _said(moved: "Move") -> str:
@@ -87,4 +109,5 @@ def _old_home(moved: "Move") -> str:
         shared = new is not None and new.parent == file.parent  # then the new home's files lie among the old ones
         what = f"{file}" if shared else f"{file} and {artifacts}"
         way = f"nor another model that is registered there, remove {what}"
-    return f"{moved.source} is as it was. When nobody needs it any more, {way}."
+    here = "is as it was, and refuses registrations, deployments and rollbacks from now on"
+    return f"{moved.source} {here}; `--undo` takes that back. When nobody needs it any more, {way}."

@@ -11,6 +11,7 @@ from mondegreen.errors import UsageError
 from mondegreen.loop.validator import ModelValidator, ValidationConfig, ValidationResult
 from mondegreen.progress import progress
 from mondegreen.registry.deployer import ModelDeployer
+from mondegreen.registry.forwarding import require_here
 from mondegreen.registry.regression_runs import record_run, suites_registered
 from mondegreen.scoring.decision import TestQuestion
 from mondegreen.scoring.phrases import LM_FILE, PHRASES_FILE, PhraseList, write_phrases
@@ -55,7 +56,12 @@ def judged(
         described: what it is, for the registry.
         on_dev: a trial, which spends no look and registers nothing.
         question: what a pass has to show.
+
+    Raises:
+        RegistryError: it could not be registered, as the registry was moved away; no look is spent.
     """
+    if not on_dev:
+        require_here(deployer.model_name)
     config = ValidationConfig.from_params(params).model_copy(update={"on": "dev"} if on_dev else {})
     validator = ModelValidator(config, params=params)
     utterances = validator.utterances()

@@ -103,7 +103,7 @@ def holdings(model_name: str, stages: bool = True) -> Holdings:
     """
     if is_server(uri := tracking_uri()):
         return _from_server(model_name, stages)
-    with _database(uri) as connection:
+    with registry_database(uri) as connection:
         if connection is None:
             return Holdings(aliases={}, stages={})
         held = {alias: int(version) for alias, version in connection.execute(_ALIASES, {"name": model_name})}
@@ -120,12 +120,12 @@ def digest_of(model_name: str, number: int) -> str | None:
     if is_server(uri := tracking_uri()):
         return _digest_from_server(model_name, number)
     wanted = {"name": model_name, "version": number, "key": DIGEST_TAG, "deleted": _DELETED}
-    with _database(uri) as connection:
+    with registry_database(uri) as connection:
         return None if connection is None else connection.execute(_DIGEST, wanted).scalar()
 
 
 @contextmanager
-def _database(uri: str) -> Iterator[Connection | None]:
+def registry_database(uri: str) -> Iterator[Connection | None]:
     """The registry's database, to be read; None where there is none yet."""
     try:
         url = make_url(uri)
@@ -364,7 +364,7 @@ def opened(name: str, folder: Path) -> Iterator[Registry]:
         if file and not file.is_file() and ledger.aliases():
             raise RegistryError(
                 f"{file} is gone, though the ledger says that {name} has versions there.",
-                "Put it back from a backup of mlruns/; the files of deployed models are in var/backups.",
+                ledger.when_gone(),
             )
         with TemporaryDirectory(prefix="mondegreen-") as scratch:
             yield Registry(name, folder, connect(), ledger, Path(scratch))

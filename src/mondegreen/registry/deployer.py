@@ -18,7 +18,7 @@ from mondegreen.registry.ledger import CHAMPION, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.package import unloadable
 from mondegreen.registry.record import REGRESSION_TAG, VerdictTags
-from mondegreen.registry.recovery import recover, unsettled
+from mondegreen.registry.recovery import noticed, recover
 from mondegreen.registry.register import stage_version
 from mondegreen.registry.resolving import AGAIN, NobodyHoldsError, lost_candidate
 from mondegreen.registry.runs import start_run
@@ -341,7 +341,7 @@ class ModelDeployer:
         with opened(model_name or self.model_name, self.folder) as registry:
             self.notes = []
             with suppress(BusyError), alone(registry, patience=0):
-                self.notes = unsettled(registry.ledger, holdings(registry.name))
+                self.notes = noticed(registry.ledger, holdings(registry.name))
             yield registry
 
     @contextmanager

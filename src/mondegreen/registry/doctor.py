@@ -26,6 +26,7 @@ from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import copy_sqlite, flock, lock
 from mondegreen.git import broken_lock
 from mondegreen.registry.aliases import LOCK, Holdings, holdings, local_folder, opened
+from mondegreen.registry.forwarding import moved_away
 from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
 from mondegreen.registry.recovery import cut_off
@@ -166,14 +167,20 @@ def _registry(model_name: str, folder: Path) -> CheckLines:
     try:
         if file and not file.is_file():
             if ledger.aliases():
-                remedy = "Put mlruns/ back from a backup; the files of deployed models are in var/backups."
-                yield "problem", f"{file} is gone, though the ledger knows of versions.", remedy
+                yield (
+                    "problem",
+                    f"{file} is gone, though the ledger knows of versions.",
+                    ledger.when_gone(),
+                )
             return
         if file:
             with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
                 if (said := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                     yield "problem", f"{file} is damaged: {said}.", _DAMAGED
-        yield from _consistency(ledger, holdings(model_name))
+        if away := moved_away(model_name):
+            yield "problem", away.problem, away.next_step
+        else:
+            yield from _consistency(ledger, holdings(model_name))
     finally:
         ledger.engine.dispose()
 

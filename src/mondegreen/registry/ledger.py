@@ -17,6 +17,7 @@ from sqlalchemy import Engine, func, select
 
 from mondegreen.db import open_database, reading, transaction
 from mondegreen.git import login
+from mondegreen.registry.mlflow_store import shown, tracking_uri
 from mondegreen.tables import DeploymentRow, InferenceRow
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
@@ -32,7 +33,7 @@ class LedgerEntry(BaseModel):
     id: int
     at: datetime
     model_name: str
-    action: str  # found, register, deploy, rollback, by hand, prune, restore, delete, canary start, canary stop
+    action: str  # found, register, deploy, rollback, by hand, moved, prune, restore, delete, canary start, …stop
     state: State
     intent: int | None
     version: int | None
@@ -138,6 +139,13 @@ class Ledger:
     def succession(self) -> Succession:
         """Who was in production, from the entries."""
         return succession(self.entries())
+
+    def when_gone(self) -> str:
+        """What to do where the registry is not there any more: go where it was moved to, else put it back."""
+        moved = self.last("moved")
+        if moved and (to := moved.details["to"]) != shown(tracking_uri()):
+            return f"It was moved: export MLFLOW_TRACKING_URI={to}."
+        return "Put it back from a backup of mlruns/; the files of deployed models are in var/backups."
 
     def last_inference(self) -> int:
         """The number of the newest inference, so that what comes later can be told without a clock."""

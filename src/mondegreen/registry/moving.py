@@ -1,13 +1,13 @@
 """A registered model moved to another home, by MLflow's own API: from mlruns/ to a tracking server, or back.
 
-Nothing is changed where it was. Over there everything is found again by a tag that names what it was here, and made in
-an order in which a half is never taken for the whole: runs, packages, versions with their numbers; then every package
-is fetched back and hashed; stages and aliases come last. So a move that was killed at any line is run again, and goes
-on. Numbers of versions stay, which aliases, tags, the ledger and backups name; IDs of runs and of logged models do not,
-and are rewritten where tags and descriptions hold them (`mondegreen.moved_from` of a run says which it had).
+Nothing is changed where it was, but for a tag that says where it went (`forwarding`). Over there everything is found
+again by a tag that names what it was here, and made in an order in which a half is never taken for the whole: runs,
+packages, versions with their numbers; then every package is fetched back and hashed; that tag, stages and aliases come
+last. So a move that was killed at any line is run again, and goes on. Numbers of versions stay, which aliases, tags,
+the ledger and backups name; IDs of runs and of logged models do not, and are rewritten where tags and descriptions hold
+them (`mondegreen.moved_from` of a run says which it had).
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import Holdings, Registry, alone, holdings, opened, transition
+from mondegreen.registry.forwarding import DONE_TAG, MOVE_TAG, TO_TAG, model_tags, require_here
 from mondegreen.registry.ledger import CHAMPION
 from mondegreen.registry.mlflow_store import (
     address,
@@ -34,7 +35,7 @@ from mondegreen.registry.mlflow_store import (
     sqlite_file,
     tracking_uri,
 )
-from mondegreen.registry.moving_ledger import copy_state, enter_move, same_state
+from mondegreen.registry.moving_ledger import copy_state, enter_move, move_key, same_state
 from mondegreen.registry.moving_runs import Names, fill_run, make_runs, missing_of_run, renamed, runs_of, runs_to_move
 from mondegreen.registry.moving_versions import (
     forget,
@@ -48,8 +49,6 @@ from mondegreen.registry.moving_versions import (
 from mondegreen.registry.package import PRUNED_TAG, differences
 from mondegreen.registry.record import PROBLEM, facts
 from mondegreen.registry.recovery import SETTLES, unsettled
-
-MOVE_TAG, DONE_TAG = "mondegreen.move", "mondegreen.move.done"  # on the registered model over there
 
 
 class Move(BaseModel):
@@ -144,10 +143,15 @@ def move_registry(
             f"There is no registry at {shown(tracking_uri())}.", "`dvc repro` registers a first version."
         )
     with opened(name, folder) as registry, alone(registry, patience=600):
+        if model_tags(name).get(TO_TAG) != shown(target):  # else it goes on, and the ledger is of the other home
+            require_here(name)
+            _require_settled(registry)
         plan = _planned(registry, target, store_to)
         standing, moved = _standing(plan)
         if standing == "done":
             _require_nothing_new(plan, moved)
+            if not dry_run:
+                _forward(plan)  # an earlier release did not
             return plan.report("there")
         if dry_run:
             return plan.report("planned", standing == "begun")
@@ -165,21 +169,23 @@ def _move_to(plan: _Plan, on_progress: Callable[[int, int], None]) -> None:
         _move(plan, Registry(source.name, source.folder, client, source.ledger, Path(scratch)), on_progress)
 
 
+def _require_settled(registry: Registry) -> None:
+    if notes := unsettled(registry.ledger, holdings(registry.name)):
+        raise RegistryError(" ".join(notes[:-1]), f"Settle it before the move: {SETTLES}")
+
+
 def _planned(registry: Registry, target: str, store_to: Path | None) -> _Plan:
     home, name = tracking_uri(), registry.name
     if home.rstrip("/") == target or (sqlite_file(target) and sqlite_file(target) == sqlite_file(home)):
         raise UsageError(f"{shown(target)} is where the registry is now.", "Give the address of another one with --to.")
     held = holdings(name)
-    if notes := unsettled(registry.ledger, held):
-        raise RegistryError(" ".join(notes[:-1]), f"Settle it before the move: {SETTLES}")
     source = _Left(name, registry.folder, registry.client, registry.ledger, registry.scratch, home=home)
     versions = source.versions()[::-1]
     if not versions:
         raise RegistryError(f"{name} has no version at {shown(home)}.", "Name the model with --name.")
     require_reach(source.client)
     runs = runs_to_move(source.client, [version.run_id for version in versions if version.run_id])
-    born = f"{name}\0{source.client.get_registered_model(name).creation_timestamp}"
-    return _Plan(source, target, hashlib.sha256(born.encode()).hexdigest()[:16], held, versions, runs, store_to)
+    return _Plan(source, target, move_key(source.client, name), held, versions, runs, store_to)
 
 
 def _standing(plan: _Plan) -> tuple[str, list[int]]:
@@ -236,6 +242,7 @@ def _move(plan: _Plan, there: Registry, on_progress: Callable[[int, int], None])
     _describe(plan, client, names)
     _verify(plan, there, names, steps)
     _copy_state(plan)  # what it refuses is said before anybody is champion there
+    _forward(plan)
     _place(plan, client)
     about = {"from": shown(source.home), "to": shown(plan.target), "runs": len(plan.all_runs)}
     enter_move(source.ledger, plan.key, plan.held.ours, about)
@@ -303,6 +310,11 @@ def _verify(plan: _Plan, there: Registry, names: Names, steps: Iterator[None]) -
         )
 
 
+def _forward(plan: _Plan) -> None:
+    """From now on who comes here is told where to go."""
+    plan.source.client.set_registered_model_tag(plan.source.name, TO_TAG, shown(plan.target))
+
+
 def _place(plan: _Plan, client: MlflowClient) -> None:
     """Stages, then aliases, the champion's last: who looks sees no champion before all is there."""
     name = plan.source.name
@@ -310,6 +322,8 @@ def _place(plan: _Plan, client: MlflowClient) -> None:
         stage = plan.held.stages[int(version.version)]
         if version.current_stage != stage:
             transition(client, name, int(version.version), stage)
+    for alias in client.get_registered_model(name).aliases.keys() - plan.held.aliases.keys():
+        client.delete_registered_model_alias(name, alias)  # of a move that was taken back
     for alias, number in sorted(plan.held.aliases.items(), key=lambda item: item[0] == CHAMPION):
         client.set_registered_model_alias(name, alias, str(number))
 

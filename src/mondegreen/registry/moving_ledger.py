@@ -1,9 +1,11 @@
 """A move in the ledger; ledger, looks and backups of a registered model in the live state of another folder."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
@@ -17,6 +19,12 @@ from mondegreen.tables import DeploymentRow, RegressionRunRow, TableBase, TestSp
 Row = dict[str, Any]
 
 
+def move_key(client: MlflowClient, name: str) -> str:
+    """What tells a registered model, and so its move, from another one of its name."""
+    born = f"{name}\0{client.get_registered_model(name).creation_timestamp}"
+    return hashlib.sha256(born.encode()).hexdigest()[:16]
+
+
 def enter_move(ledger: Ledger, key: str, held: Aliases, about: Mapping[str, object]) -> None:
     """The move in the ledger, once. One that has not begun begins in the new home, by who holds what there.
 
@@ -25,16 +33,26 @@ def enter_move(ledger: Ledger, key: str, held: Aliases, about: Mapping[str, obje
         held: who holds which of our aliases.
         about: `from`, `to` and `runs`.
     """
-    entries = ledger.entries()
-    if not entries or any(entry.details.get("move") == key for entry in entries):
-        return
-    ledger.note(
-        "moved",
-        held.get(CHAMPION),
-        former=held.get(CHAMPION),
-        reason=f"from {about['from']} to {about['to']}",
-        details={"before": held, "after": held, "move": key, **about},
-    )
+    if ledger.last() and not _is_entered(ledger, key):
+        _enter(ledger, held, {"move": key, **about})
+
+
+def enter_return(ledger: Ledger, key: str, held: Aliases, about: Mapping[str, object]) -> None:
+    """That a move was taken back, once, where the ledger knows of it; see `enter_move`."""
+    if _is_entered(ledger, key):
+        _enter(ledger, held, {"returned": key, **about})
+
+
+def _is_entered(ledger: Ledger, key: str) -> bool:
+    """Whether the ledger knows of a move that nobody took back since."""
+    found = [entry for entry in ledger.entries() if key in (entry.details.get("move"), entry.details.get("returned"))]
+    return bool(found) and "move" in found[-1].details
+
+
+def _enter(ledger: Ledger, held: Aliases, details: Mapping[str, object]) -> None:
+    champion = held.get(CHAMPION)
+    reason = f"from {details['from']} to {details['to']}"
+    ledger.note("moved", champion, former=champion, reason=reason, details={"before": held, "after": held, **details})
 
 
 def same_state(folder: Path, other: Path) -> bool:

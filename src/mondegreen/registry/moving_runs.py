@@ -80,7 +80,8 @@ def make_runs(source: MlflowClient, target: MlflowClient, runs: Mapping[str, Seq
 def fill_run(source: MlflowClient, target: MlflowClient, run: Run, names: Names) -> None:
     """Parameters, tags, metrics with their steps, datasets, models and files of a run; again, what is missing."""
     own = names[run.info.run_id]
-    if target.get_run(own).data.tags.get(WHOLE):
+    there = target.get_run(own)
+    if there.data.tags.get(WHOLE) and not missing_of_run(run, there, names):
         return
     for params in _batches([Param(name, value) for name, value in run.data.params.items()], _PARAMS):
         target.log_batch(own, params=params)

@@ -4,7 +4,7 @@ External changes are what people moved outside of mondegreen, in the MLflow UI f
 the alias tells what became of it: one whose switch was made is finished, one whose switch was not is taken back.
 Whom somebody promotes by hand, by alias or by stage, the gate of `deploy` is asked about: with the proof that a
 deployment needs it becomes champion with its entry in the ledger, without it is put back. Who only looks is told, and
-moves nothing (`unsettled`).
+moves nothing (`noticed`).
 """
 
 import logging
@@ -19,6 +19,7 @@ from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.aliases import LOCK, OUTCOME_TAG, Holdings, Registry, align_stages, holdings, move, set_aliases
 from mondegreen.registry.deploy import keep_before, promoted, prune
+from mondegreen.registry.forwarding import moved_away, require_here
 from mondegreen.registry.gate import against_hand
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import lock_path
@@ -56,9 +57,11 @@ def recover(registry: Registry, config: DeployParams) -> list[str]:
         What it did, a sentence each; nothing when all was well.
 
     Raises:
+        MovedAwayError: another home of the registered model is worked with.
         RegistryError: the registry has lost what the ledger knows of.
         CaseError: the ledger cannot be written.
     """
+    require_here(registry.name)
     said = [_end(registry, entry) for entry in registry.ledger.unfinished()]
     if change := _change(registry.ledger, holdings(registry.name)):
         said += _settle(registry, change, config)
@@ -81,8 +84,14 @@ def unsettled(ledger: Ledger, held: Holdings) -> list[str]:
     return [*said, SETTLES] if said else []
 
 
+def noticed(ledger: Ledger, held: Holdings) -> list[str]:
+    """`unsettled`, or where to go instead: in a home that was left the ledger says nothing of what is there."""
+    away = moved_away(ledger.model_name)
+    return [away.problem, away.next_step] if away else unsettled(ledger, held)
+
+
 def external_changes(model_name: str, folder: Path) -> list[str]:
-    """`unsettled` without MLflow, and nothing while somebody moves models; what `mondegreen status` adds.
+    """`noticed` without MLflow, and nothing while somebody moves models; what `mondegreen status` adds.
 
     Args:
         folder: of live state.
@@ -95,7 +104,7 @@ def external_changes(model_name: str, folder: Path) -> list[str]:
         with suppress(Timeout), lock(lock_path(LOCK), timeout=0):
             held = holdings(model_name)
             # no registry, and there never was one
-            return unsettled(ledger, held) if held.stages or ledger.aliases() else []
+            return noticed(ledger, held) if held.stages or ledger.aliases() else []
         return []
     finally:
         ledger.engine.dispose()

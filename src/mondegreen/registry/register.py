@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
@@ -89,8 +90,9 @@ def register(
             "Run `dvc repro` to test the model that was trained last.",
         )
     more = {**(tags or {}), REGRESSION_TAG: results.outcome}
-    with opened(model_name, live_state()) as registry, alone(registry, patience=600), resume_run(run_id) as own_run:
-        recover(registry, config or DeployParams())
+    with opened(model_name, live_state()) as registry, alone(registry, patience=600), ExitStack() as stack:
+        recover(registry, config or DeployParams())  # before anything is written into the run
+        own_run = stack.enter_context(resume_run(run_id))
         if results.suites and not latest_run(registry.ledger.engine, digest):
             store_run(registry.ledger.engine, results)  # of another machine, or DVC's cache: the gate asks what it ran
         number = stage_version(

@@ -23,6 +23,7 @@ from mlflow.utils.mlflow_tags import (
 from mondegreen.config import Params, load_params
 from mondegreen.files import lock, write_text
 from mondegreen.git import git_or_nothing, login, revision_tags
+from mondegreen.registry.forwarding import require_here
 from mondegreen.registry.mlflow_store import (
     answered,
     connect,
@@ -67,7 +68,11 @@ def start_run(
         claim: names the run while it is open. A killed process leaves it behind, and the next call goes on in that run
             when params and lineage are the same, or else closes it as KILLED.
         watched: MLflow logs the load of processor, memory, disk and accelerator while the run is open.
+
+    Raises:
+        RegistryError: the registry cannot be used, or was moved away: nothing of the run would be found.
     """
+    require_here(params.register_.model_name)
     made_of = lineage() | dict(facts or {})
     with answered():
         client = connect()
