@@ -1,5 +1,6 @@
 """What goes wrong around the registry, really made to: afterwards the champion still answers, and the ledger agrees."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -19,6 +20,7 @@ from mondegreen.registry.aliases import BusyError, holdings
 from mondegreen.registry.doctor import relocate
 from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.ledger import CHAMPION, Ledger
+from mondegreen.registry.package import FILES_TAG, Backups, checksums
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import resolve_uri
 from tests.registry.conftest import enter, make_project, without_code
@@ -269,6 +271,74 @@ def test_a_champion_that_is_damaged_answers_from_its_backup(light: Path, how: st
     with pytest.raises(RegistryError, match=r"not those that were registered.*|missing"):
         answers()
     assert deployer().rollback().version == 1 and answers() == weights(1).read_bytes()
+
+
+def _store_away(project: Path, patch: pytest.MonkeyPatch, how: str) -> None:
+    """The files of version 1 are where nobody can fetch them, nor put them back."""
+    if how == "a file in its place":
+        store = package(1)
+        shutil.rmtree(store)
+        store.write_text("a mount point without its mount")
+        patch.setattr("mondegreen.registry.package._replaced", _full)
+        return
+    where = "http://127.0.0.1:9/files"
+    with sqlite3.connect(project / "mlruns" / "mlflow.db") as connection:
+        connection.execute("update model_versions set storage_location = ?, source = ? where version = 1", [where] * 2)
+    if how == "a client's own error":
+        patch.setattr("mondegreen.registry.aliases.download", _client_fails)
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def _client_fails(*_: object) -> None:
+    raise EOFError("the bucket's client has errors of its own")
+
+
+AWAY = ("a file in its place", "nobody listens", "a client's own error")
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_a_rollback_needs_no_artifact_store_where_the_backup_is_what_was_registered(
+    light: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    deployer().deploy_model(add(light, 1))
+    good = answers()
+    deployer().deploy_model(add(light, 2))
+    _store_away(light, monkeypatch, how)
+    desk, began = deployer(), time.monotonic()
+    assert desk.rollback(reason="callers complain").version == 1 and answers() == good
+    assert time.monotonic() - began < 60, "MLflow would try for minutes"
+    (said,) = desk.notes
+    assert said.startswith("The backup of version 1 answers") and "verify --restore" in said
+    assert desk.history(1)[0].details["backup"] == said
+    assert stages_and_aliases()[1] == ("Production", ["champion"])
+
+
+@pytest.mark.parametrize("backup", ["gone", "altered", "of other bytes", "no checksums"])
+def test_without_the_backup_of_what_was_registered_it_goes_back_to_nothing(
+    light: Path, monkeypatch: pytest.MonkeyPatch, backup: str
+) -> None:
+    deployer().deploy_model(add(light, 1))
+    deployer().deploy_model(add(light, 2))
+    backups = Backups(light / "var", NAME)
+    file = next(backups.package(1).rglob("model.safetensors"))
+    if backup == "gone":
+        backups.delete(1)
+    elif backup == "altered":
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    elif backup == "of other bytes":  # whole, but another model's
+        backups.delete(1)
+        backups.make(1, package(2), checksums(package(2)), "d")
+    else:
+        MlflowClient().delete_model_version_tag(NAME, "1", FILES_TAG)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    _store_away(light, monkeypatch, "nobody listens")
+    held = stages_and_aliases()
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        deployer().rollback()
+    assert stages_and_aliases() == held and deployer().history(1)[0].action == "deploy"
 
 
 def test_a_package_that_was_fetched_in_vain_is_not_left_behind(

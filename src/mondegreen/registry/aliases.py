@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mondegreen.db import Advisory, advisory_lock
-from mondegreen.errors import RegistryError
+from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import (
@@ -253,12 +253,8 @@ class Registry:
         """
         aliases, tags = self.aliases(), self.version(number).tags
         fields["details"] = fields.get("details", {}) | {"before": aliases, "after": target}
-        known = {
-            "former": aliases.get(CHAMPION),
-            "outcome": tags.get(OUTCOME_TAG, ""),
-            "digest": tags.get(DIGEST_TAG, ""),
-        }
-        return self.ledger.intend(action, number, **known | fields)
+        known = {"outcome": tags.get(OUTCOME_TAG, ""), "digest": tags.get(DIGEST_TAG, "")}
+        return self.ledger.intend(action, number, **{"former": aliases.get(CHAMPION)} | known | fields)
 
     def note(self, action: str, number: int, reason: str) -> LedgerEntry:
         """Enters what was done to the files of a version; the aliases stay where they are."""
@@ -335,7 +331,9 @@ def fetching(what: str, uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except MondegreenError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
         said = (denied(error) if isinstance(error, MlflowException) else None) or RegistryError(
             f"The files of {what} cannot be reached at {uri}: {error}.", "Check the artifact store."
         )

@@ -14,7 +14,16 @@ from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
 from mondegreen.registry.gate import PARTS, DeploymentRefusedError, Refusal, compared_with_another, refusals
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
-from mondegreen.registry.package import DIGEST_TAG, FILES_TAG, PRUNED_TAG, checksums, from_tag
+from mondegreen.registry.mlflow_store import impatient
+from mondegreen.registry.package import (
+    DIGEST_TAG,
+    FILES_TAG,
+    PRUNED_TAG,
+    checksums,
+    from_tag,
+    packaged_model,
+    unloadable,
+)
 from mondegreen.registry.record import as_they_are, facts_of
 
 _log = logging.getLogger(__name__)
@@ -113,7 +122,7 @@ def keep_before(
 
 
 def rollback(registry: Registry, to: int | None, *, reason: str) -> LedgerEntry:
-    """Back to the version in production before; damaged files of it come back from its backup first.
+    """Back to the version in production before; damaged files of it come back from its backup first, or stay there.
 
     Args:
         to: a version that was in production once; else the nearest that was not itself rolled back from.
@@ -133,8 +142,9 @@ def rollback(registry: Registry, to: int | None, *, reason: str) -> LedgerEntry:
         raise RegistryError(
             f"Version {number} was never in production.", f"To put it there: `mondegreen models deploy {number}`."
         )
-    _make_servable(registry, number)
-    details = {"inferences": registry.ledger.last_inference()}
+    details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
+    if said := _make_servable(registry, number):
+        details["backup"] = said
     target = _after_rollback(registry, aliases, line, number)
     return move(registry, "rollback", number, target, reason=reason, details=details)
 
@@ -164,16 +174,57 @@ def _nearest(registry: Registry, line: list[int]) -> int:
     )
 
 
-def _make_servable(registry: Registry, number: int) -> None:
-    """Its files as they were registered, from the backup when they are no more: at night one command must do."""
-    known = bool(registry.version(number).tags.get(FILES_TAG))
-    if known and registry.damage(number) and not registry.backups.problems(number):
-        restore(registry, number)
-    if wrong := registry.fatal(number) or (registry.damage(number) if known else []):
-        raise RegistryError(
+def _make_servable(registry: Registry, number: int) -> str:
+    """Its files as they were registered, from the backup when they are no more: at night one command must do.
+
+    Returns:
+        Why its backup answers, where the artifact store does not have them and takes none; else "".
+
+    Raises:
+        RegistryError: neither has what was registered.
+    """
+    unknown: RegistryError | None = None
+    backed_up = _backup_answers(registry, number)
+    try:
+        wrong = _wrong_after_mending(registry, number, backed_up)
+    except RegistryError as error:  # the artifact store is away
+        wrong, unknown = [error.problem.rstrip(".")], error
+    if not wrong:
+        return ""
+    if not backed_up:
+        raise unknown or RegistryError(
             f"Version {number} cannot be served: {'; '.join(wrong)}.",
             "Name another one: `mondegreen models rollback --to VERSION`; `mondegreen models history` shows them.",
         )
+    said = (
+        f"The backup of version {number} answers, whose checksums are those that were registered: {'; '.join(wrong)}. "
+        "`mondegreen models verify --restore` puts the files back once the artifact store is there."
+    )
+    _log.warning("%s", said)
+    return said
+
+
+def _wrong_after_mending(registry: Registry, number: int, backed_up: bool) -> list[str]:
+    """What is wrong with the files of a version, after its backup took their place where it could."""
+    if backed_up:
+        with impatient():
+            registry.fetch(number)  # which remembers it
+        if registry.damage(number):
+            restore(registry, number)
+    known = registry.version(number).tags.get(FILES_TAG)
+    return registry.fatal(number) or (registry.damage(number) if known else [])
+
+
+def _backup_answers(registry: Registry, number: int) -> bool:
+    """Whether who loads a version gets its backup: whole, and of the checksums that were recorded; none, no backup."""
+    tags, backups = registry.version(number).tags, registry.backups
+    recorded = from_tag(tags.get(FILES_TAG, ""))
+    if not recorded or tags.get(PRUNED_TAG) or not backups.holds(number, recorded):
+        return False
+    try:
+        return not unloadable(packaged_model(backups.package(number), f"{registry.name} version {number}"))
+    except RegistryError:
+        return False
 
 
 def restore(registry: Registry, number: int) -> LedgerEntry:

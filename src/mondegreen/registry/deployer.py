@@ -187,7 +187,7 @@ class ModelDeployer:
         """Back to the version in production before; called again, one further back.
 
         Never to a version that was itself rolled back from, unless `to` names it. Damaged files come back from their
-        backup first.
+        backup first; where the artifact store is away the backup answers.
 
         Args:
             to: the id of a version that was in production once.
@@ -204,6 +204,7 @@ class ModelDeployer:
                 _require_champion(champion, former)
             number = None if to is None else _number_of(to, name, aliases)
             entry = deploy.rollback(registry, number, reason=reason)
+            self.notes += filter(None, [entry.details.get("backup", "")])
             after = f", {_called(former)} was taken back" if former else ""
             text = f"{name} version {entry.version} is Production/@champion again{after}."
             return _deployment(registry, "rollback", int(entry.version or 0), former, text, entry)

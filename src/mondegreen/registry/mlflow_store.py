@@ -215,6 +215,21 @@ def check_answers(at_once: bool = False) -> None:
             raise _away(uri, str(error)) from error
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """For what there is a way around: who does not answer MLflow at once is not asked again for minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
 def ask_early() -> None:
     """Begins to ask while libraries are still being loaded; whoever needs the answer waits for the rest."""
 

@@ -126,9 +126,12 @@ def differences(package: Path, recorded: Mapping[str, str]) -> list[str]:
 
     A file more than there was is a difference too where it is one that could be loaded instead.
     """
-    if not package.is_dir():
-        return [f"{package} is missing"]
-    found = checksums(package)
+    try:
+        if not package.is_dir():
+            return [f"{package} is missing"]
+        found = checksums(package)
+    except OSError as error:  # a disk, or a mount that does not answer
+        return [f"{package} cannot be read: {error.strerror}"]
     lost = [f"{name} is missing" for name in sorted(recorded.keys() - found.keys())]
     common = sorted(recorded.keys() & found.keys())
     other = [f"{name} has other bytes" for name in common if found[name] != recorded[name]]
