@@ -22,15 +22,15 @@ from tests.serving.test_serving import post
 def test_what_nobody_waits_for_any_more_stops_and_makes_room(
     deployed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hear, free, windows = BaselineSTTModel.transcribe_waveforms, threading.Event(), []
+    hear, free, windows = BaselineSTTModel._window, threading.Event(), []
 
-    def slow(self: BaselineSTTModel, waveforms: Any) -> Any:
-        windows.append(len(waveforms))
+    def slow(self: BaselineSTTModel, waveform: Any) -> Any:
+        windows.append(1)
         free.wait(60)
-        return hear(self, waveforms)
+        return hear(self, waveform)
 
     with running(settings(timeout=5)) as url, ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(BaselineSTTModel, "transcribe_waveforms", slow)
+        monkeypatch.setattr(BaselineSTTModel, "_window", slow)
         late = list(pool.map(lambda seconds: post(url, noise(seconds, rate=8000)), [200, 200]))
         free.set()
         assert post(url, noise(40, rate=8000)).status_code == 200

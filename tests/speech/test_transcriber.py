@@ -1,6 +1,7 @@
 """BaselineSTTModel: one way in, the same text by every door."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_a_long_recording_is_taken_in_windows(folder: Path, tmp_path: Path) -> N
     starts = [word.start for word in result.words]
     assert starts == sorted(starts) and max(word.end for word in result.words) > 60
     assert result.nbest == []
+
+
+def test_a_long_recording_without_gaps_between_words_has_none_at_its_joins(folder: Path, tmp_path: Path) -> None:
+    model = BaselineSTTModel(str(folder), max_duration=30.0, runtime="torch")
+    model.model = replace(model.model, vocabulary=replace(model.model.vocabulary, delimiter=""))
+    result = model.transcribe(_noise(tmp_path / "long.wav", 70, 3, rate=8_000))
+    assert result.text and " " not in result.text
+    assert "".join(word.text for word in result.words) == result.text
+    assert len(result.words) > 1 and all(word.end - word.start <= 24 for word in result.words)
 
 
 def test_a_long_recording_ends_at_the_next_window_when_it_is_told_so(folder: Path, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _example(manager: DataManager, case: Case, utterance: Utterance, params: Par
         model=case.model_version,
         **facts,
     )
-    if [word.text for word in heard.words] != heard.text.split():
+    if "".join(word.text for word in heard.words) != "".join(heard.text.split()):  # some scripts part no words
         return []
     scored = join([utterance], [heard], params.score.normalizer).scored
     return [ReferencedUtterance(scored=pair, acoustics=_acoustics(path, utterance, params)) for pair in scored]

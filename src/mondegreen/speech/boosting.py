@@ -9,7 +9,7 @@ under way at its end included. So what a text scores does not depend on how the 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappushpop
 
 from mondegreen.config import Seconds
@@ -19,6 +19,7 @@ from mondegreen.speech.decoding import (
     Greedy,
     LogProbs,
     PrefixSearch,
+    SpelledWord,
     Token,
     Vocabulary,
     align,
@@ -394,11 +395,12 @@ def boosted_search(
     emitted = best_path(log_probs, vocabulary)
     if tuple(token.id for token in emitted) != found[0].tokens:
         emitted = align(log_probs, found[0].tokens, vocabulary)
-    words: list[Word] = []
+    words: list[SpelledWord] = []
     for start, end, written in _pieces(len(emitted), places):
         piece = emitted[start:end]
         heard = words_of(piece, vocabulary, frame_seconds)
-        words += heard if written is None else _rewritten(piece, heard, written, vocabulary, frame_seconds)
+        more = heard if written is None else _rewritten(piece, heard, written, vocabulary, frame_seconds)
+        words += [replace(item, goes_on=boost.delimiter is None and bool(words)) for item in more[:1]] + more[1:]
     return Greedy(found[0].text, confidence_of(emitted, log_probs, vocabulary), words), alternatives
 
 
@@ -413,18 +415,20 @@ def _pieces(length: int, places: Sequence[Occurrence]) -> list[tuple[int, int, s
 
 
 def _rewritten(
-    piece: Sequence[Token], heard: Sequence[Word], written: str, vocabulary: Vocabulary, frame_seconds: Seconds
-) -> list[Word]:
+    piece: Sequence[Token], heard: Sequence[SpelledWord], written: str, vocabulary: Vocabulary, frame_seconds: Seconds
+) -> list[SpelledWord]:
     """The words of a phrase. Where they are not as many as were heard, the time is shared out by their characters."""
     texts = written.split()
     if len(texts) == len(heard):
-        return [word.model_copy(update={"text": text}) for word, text in zip(heard, texts, strict=True)]
+        return [
+            SpelledWord(item.word.model_copy(update={"text": text})) for item, text in zip(heard, texts, strict=True)
+        ]
     start, end = piece[0].start * frame_seconds, piece[-1].end * frame_seconds
     confidence = geometric_mean([token for token in piece if token.id != vocabulary.delimiter_id])
-    total, before, words = sum(map(len, texts)), 0, list[Word]()
+    total, before, words = sum(map(len, texts)), 0, list[SpelledWord]()
     for text in texts:
         times = [start + (end - start) * share / total for share in (before, before + len(text))]
-        words.append(Word(text=text, start=times[0], end=times[1], confidence=confidence))
+        words.append(SpelledWord(Word(text=text, start=times[0], end=times[1], confidence=confidence)))
         before += len(text)
     return words
 

@@ -42,6 +42,11 @@ class Vocabulary:
     def delimiter_id(self) -> int | None:
         return self.tokens.index(self.delimiter) if self.delimiter and self.delimiter in self.tokens else None
 
+    @property
+    def gapless(self) -> bool:
+        """Whether no gap can be written between words."""
+        return self.delimiter_id is None and not self.separator and " " not in self.tokens
+
     @cached_property
     def columns(self) -> npt.NDArray[np.int64]:
         """int64 (vocab_size,): for each column the first one that holds the same token."""
@@ -68,15 +73,6 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class Greedy:
-    """The best path through a lattice: the most probable token of every frame."""
-
-    text: str
-    confidence: float  # in [0, 1], see utterance_confidence
-    words: list[Word]
-
-
-@dataclass(frozen=True)
 class Token:
     """A run of frames that a path gives to one token. `end` is the frame after the run."""
 
@@ -84,6 +80,28 @@ class Token:
     start: int
     end: int
     log_prob: float  # of the run's best frame: its edges are shared with the blank
+
+
+@dataclass(frozen=True)
+class SpelledWord:
+    """A word with its tokens: none where a phrase is written otherwise than it is heard."""
+
+    word: Word
+    tokens: tuple[Token, ...] = ()
+    goes_on: bool = False  # no gap stands between it and the word before
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The best path through a lattice: the most probable token of every frame."""
+
+    text: str
+    confidence: float  # in [0, 1], see utterance_confidence
+    spelled: list[SpelledWord]
+
+    @property
+    def words(self) -> list[Word]:
+        return [item.word for item in self.spelled]
 
 
 def greedy(log_probs: LogProbs, vocabulary: Vocabulary, frame_seconds: Seconds) -> Greedy:
@@ -97,7 +115,7 @@ def greedy(log_probs: LogProbs, vocabulary: Vocabulary, frame_seconds: Seconds) 
     return Greedy(
         text=vocabulary.text([token.id for token in emitted]),
         confidence=confidence_of(emitted, log_probs, vocabulary),
-        words=words_of(emitted, vocabulary, frame_seconds),
+        spelled=words_of(emitted, vocabulary, frame_seconds),
     )
 
 
@@ -313,24 +331,23 @@ def geometric_mean(tokens: Sequence[Token]) -> float:
     return min(1.0, math.exp(sum(token.log_prob for token in tokens) / len(tokens)))
 
 
-def words_of(emitted: Sequence[Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[Word]:
+def words_of(emitted: Sequence[Token], vocabulary: Vocabulary, frame_seconds: Seconds) -> list[SpelledWord]:
     """Groups between delimiters; a word's confidence is the geometric mean of its tokens' posteriors.
 
     Of phonemes each is a word: that is how their texts are written and scored.
     """
-    words: list[Word] = []
+    words: list[SpelledWord] = []
     group: list[Token] = []
     delimiter = vocabulary.delimiter_id
     for token in [*emitted, None]:
         if group and (token is None or token.id == delimiter or vocabulary.separator):
-            words.append(
-                Word(
-                    text=vocabulary.text([part.id for part in group]),
-                    start=group[0].start * frame_seconds,
-                    end=group[-1].end * frame_seconds,
-                    confidence=geometric_mean(group),
-                )
+            word = Word(
+                text=vocabulary.text([part.id for part in group]),
+                start=group[0].start * frame_seconds,
+                end=group[-1].end * frame_seconds,
+                confidence=geometric_mean(group),
             )
+            words.append(SpelledWord(word, tuple(group)))
             group = []
         if token is not None and token.id != delimiter:
             group.append(token)

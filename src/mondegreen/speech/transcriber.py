@@ -1,8 +1,7 @@
 """From recordings to transcripts: `BaselineSTTModel`, the one way in for every stage, command and server.
 
-A long recording is taken in overlapping windows. A word that a window's edge cuts comes out wrong, but the neighbour
-holds it whole: away from the edges both agree, and there they are joined. A model that hears less in one piece than
-that takes each of these in windows of its own (`windows`).
+A long recording is taken in overlapping windows, which are joined to one text (`joining`). A model that hears less in
+one piece than that takes each of these in windows of its own (`windows`).
 """
 
 import copy
@@ -35,11 +34,11 @@ from mondegreen.speech.channels import content_digest
 from mondegreen.speech.decoding import Greedy, LogProbs, greedy, prefix_beam_search
 from mondegreen.speech.feature_cache import FeatureCache
 from mondegreen.speech.fusion import Fusion
+from mondegreen.speech.joining import WINDOW, merge_windows
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.runtime import open_model
 from mondegreen.speech.windows import OVERLAP, batches
 
-WINDOW: Seconds = 24.0
 GROUP = 32  # recordings transcribed together, so that a long list shows its first transcripts early
 _CHUNK: Seconds = 600.0  # audio held in memory at a time by transcribe_many
 
@@ -246,7 +245,8 @@ class BaselineSTTModel:
         budget = max(1, round(self.batch_seconds / self.model.frame_seconds))
         for group in batches([len(item.features) for item in encoded], budget):
             lattices = self._lattices([encoded[index] for index in group])
-            texts.update({index: self._search(lattice) for index, lattice in zip(group, lattices, strict=True)})
+            found = [self._search(lattice, self.nbest) for lattice in lattices]
+            texts.update(zip(group, found, strict=True))
         total = sum(item.duration for item in encoded)
         factor = (time.perf_counter() - started) / total if total else 0.0
         for index, item in enumerate(encoded):
@@ -276,41 +276,42 @@ class BaselineSTTModel:
     def _no_phrases(self) -> Boost:
         return Boost(PhraseList(), self.model.vocabulary)
 
-    def _search(self, lattice: LogProbs) -> tuple[Greedy, list[Alternative]]:
+    def _search(self, lattice: LogProbs, nbest: int) -> tuple[Greedy, list[Alternative]]:
         vocabulary, frame = self.model.vocabulary, self.model.frame_seconds
         if self.boost or self.fusion:
             boost = self.boost or self._no_phrases
-            return boosted_search(lattice, vocabulary, frame, boost, self.beam_width, self.nbest, fusion=self.fusion)
+            return boosted_search(lattice, vocabulary, frame, boost, self.beam_width, nbest, fusion=self.fusion)
         best = greedy(lattice, vocabulary, frame)
-        if not self.nbest:
+        if not nbest:
             return best, []
-        return best, prefix_beam_search(lattice, vocabulary, self.beam_width, self.nbest)
+        return best, prefix_beam_search(lattice, vocabulary, self.beam_width, nbest)
 
     def _long(self, path: str, duration: Seconds) -> Transcription:
         """Window by window, in bounded memory; a long recording has no N-best."""
         started = time.perf_counter()
-        windows: list[tuple[Seconds, list[Word]]] = []
-        confidences: list[float] = []
+        windows: list[tuple[Seconds, Greedy]] = []
         said: list[str] = []
         for start, waveform in stream_windows(path, WINDOW, OVERLAP, **self._heard(said)):
             if self._reached:
                 self._reached(start)
-            result = self.transcribe_waveforms([waveform])[0]
-            windows.append((start, result.words))
-            confidences.append(result.confidence)
-        words = merge_windows(windows, OVERLAP)
+            windows.append((start, self._window(waveform)))
+        joined = merge_windows(windows, self.model.vocabulary, self.model.frame_seconds)
+        confidences = [heard.confidence for _, heard in windows]
         confidence = math.exp(sum(map(math.log, confidences)) / len(confidences)) if all(confidences) else 0.0
         return Transcription(
             path=path,
-            text=self.model.vocabulary.sentence(word.text for word in words),
+            text=joined.text,
             confidence=confidence,
             duration=duration,
-            words=words,
+            words=joined.words,
             nbest=[],
             real_time_factor=(time.perf_counter() - started) / duration,
             model=self.digest,
             warnings=tuple(said),
         )
+
+    def _window(self, waveform: Waveform) -> Greedy:
+        return self._search(self.model.lattices([self.model.features(waveform)])[0], 0)[0]
 
 
 def load_transcriber(model_name: str, params: Params, **other: Any) -> BaselineSTTModel:
@@ -346,63 +347,3 @@ def transcribe_in_groups(
 def load(name: str) -> BaselineSTTModel:
     """A model ready to transcribe: `mondegreen.load("models:/fine-tuned-stt@champion").transcribe("call.wav").text`."""
     return BaselineSTTModel(name)
-
-
-def merge_windows(windows: Iterable[tuple[Seconds, Sequence[Word]]], overlap: Seconds = OVERLAP) -> list[Word]:
-    """Words of the whole recording: none twice, none cut.
-
-    Neighbours are joined at a word that both have at the same time, the one nearest to the middle of what they
-    share; without such a word, in the middle, beside the words there.
-
-    Args:
-        windows: start of each window in the recording and its words, timed from the window's start; in order.
-        overlap: what two neighbours share.
-
-    Returns:
-        Words timed from the start of the recording.
-    """
-    merged: list[Word] = []
-    for start, words in windows:
-        later = [_shifted(word, start) for word in words]
-        first_shared = len(merged)
-        while first_shared and merged[first_shared - 1].end > start:
-            first_shared -= 1
-        # The first window has no seam.
-        keep, drop = _seam(merged[first_shared:], later, start + overlap / 2) if start else (0, 0)
-        del merged[first_shared + keep :]
-        merged.extend(later[drop:])
-    return merged
-
-
-def _seam(left: list[Word], right: list[Word], middle: Seconds) -> tuple[int, int]:
-    """How many words of `left` to keep and how many of `right` to drop."""
-    anchors = [
-        (abs(_midpoint(a) + _midpoint(b) - 2 * middle), i, j, _midpoint(a) + _midpoint(b) > 2 * middle)
-        for i, a in enumerate(left)
-        for j, b in enumerate(right)
-        if _at_once(a, b) and a.text.casefold() == b.text.casefold()
-    ]
-    if anchors:
-        # The word itself comes from the window in which it is farther from the edge.
-        _, i, j, late = min(anchors)
-        return (i, j) if late else (i + 1, j + 1)
-    cut = middle
-    for word in [*left, *right]:
-        if word.start < middle < word.end:  # beside a word rather than through it
-            cut = word.start if middle - word.start < word.end - middle else word.end
-            break
-    return sum(_midpoint(word) < cut for word in left), sum(_midpoint(word) < cut for word in right)
-
-
-def _midpoint(word: Word) -> Seconds:
-    return (word.start + word.end) / 2
-
-
-def _at_once(a: Word, b: Word) -> bool:
-    """Do both sound for more than half of the shorter one? Less may be the neighbour in "no no"."""
-    shared = min(a.end, b.end) - max(a.start, b.start)
-    return shared > min(a.end - a.start, b.end - b.start) / 2
-
-
-def _shifted(word: Word, by: Seconds) -> Word:
-    return word.model_copy(update={"start": word.start + by, "end": word.end + by})
