@@ -93,6 +93,26 @@ def test_the_digest_is_of_what_changes_a_transcript() -> None:
     assert digest_with("model", found) != digest_with("other", found) != "other"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"phrase": "Meyer", "sounds_like": "mayer"}, {"phrase": "Maier", "sounds_like": ["Mayer"]}),
+        ({"phrase": "O'Hara", "case": "keep"}, {"phrase": "ohara"}),
+        ({"phrase": "Straße"}, {"phrase": "STRASSE!"}),
+        ({"phrase": "data base"}, {"phrase": "database"}),
+        ({"phrase": "מִלָּה"}, {"phrase": "מלה", "weight": 0.5}),
+        ({"phrase": "قلۖ"}, {"phrase": "قل", "weight": 0.5}),  # a sign of recitation
+    ],
+)
+def test_the_order_of_phrases_that_share_a_spelling_is_a_part_of_the_digest(
+    one: dict[str, object], other: dict[str, object]
+) -> None:
+    found, turned = list_of([one, other, "b"], "a request"), list_of([other, one, "b"], "a request")
+    assert found.digest != turned.digest
+    assert found.digest == list_of([one, "b", other], "a request").digest  # what shares none may stand anywhere
+    assert turned.digest != list_of([one, "b"], "a request").digest
+
+
 def test_a_request_is_told_which_phrase_is_wrong() -> None:
     with pytest.raises(UsageError, match="phrases: number 2: "):
         list_of(["a", " "], "phrases")

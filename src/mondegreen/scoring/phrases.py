@@ -5,7 +5,10 @@ A phrase that cannot be read is an error with its line; what a model cannot writ
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +20,7 @@ from ruamel.yaml import YAML
 from mondegreen.config import Params
 from mondegreen.errors import UsageError, first_fault
 from mondegreen.files import path_text, write_text
+from mondegreen.scoring.normalizer import text_key
 from mondegreen.yaml_text import read_yaml
 
 # Their names in a model's folder, where they are a part of the model.
@@ -26,6 +30,9 @@ _VERSION = "1"
 LONGEST = 200  # characters of a phrase
 PhraseText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST)]
 Weight = Annotated[float, Field(ge=0, le=10)]
+# What a label may do without, besides what `text_key` drops: see `speech.text`.
+_LEFT_OUT = re.compile("[' \u02b9\u0610-\u061a\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed]")
+_Active = tuple[str, float, tuple[str, ...], str]  # phrase, weight, what it sounds like, case
 _NEXT = "Correct the line; docs/phrases.md shows every field."
 
 
@@ -85,9 +92,9 @@ class PhraseList(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 over what changes a transcript; "" where nothing does. Order and comments do not."""
-        rows = sorted((p.phrase, self.weight_of(p), sorted(p.sounds_like), p.case) for p in self.active)
-        return hashlib.sha256(json.dumps([_VERSION, rows]).encode()).hexdigest() if rows else ""
+        """sha256 over what changes a transcript; "" where nothing does. Comments do not, and order only among phrases
+        that share a spelling: of these the first is heard."""
+        return _digest(tuple((p.phrase, self.weight_of(p), p.sounds_like, p.case) for p in self.active))
 
     def at(self, strength: float) -> "PhraseList":
         """The same list with another strength."""
@@ -224,6 +231,33 @@ def _first(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
 
 def _key(phrase: str) -> str:
     return " ".join(phrase.casefold().split())
+
+
+@lru_cache(maxsize=16)  # it stands in every transcription
+def _digest(active: tuple[_Active, ...]) -> str:
+    rows = sorted((phrase, weight, sorted(sounds_like), case) for phrase, weight, sounds_like, case in active)
+    sharing = _sharing(active)
+    ordered = [sharing] if sharing else []
+    return hashlib.sha256(json.dumps([_VERSION, rows, *ordered]).encode()).hexdigest() if rows else ""
+
+
+def _sharing(active: Sequence[_Active]) -> list[str]:
+    """The phrases that a model may spell as another one, in their order.
+
+    Which ones it does depends on its letters: here all are the same that any letters could make the same.
+    """
+    spelled = [{_spelling(text) for text in (phrase, *sounds_like)} for phrase, _, sounds_like, _ in active]
+    phrases = Counter(spelling for spellings in spelled for spelling in spellings)
+    return [
+        item[0]
+        for item, spellings in zip(active, spelled, strict=True)
+        if any(phrases[spelling] > 1 for spelling in spellings)
+    ]
+
+
+def _spelling(text: str) -> str:
+    """Without what some vocabulary lacks: case, punctuation, blanks, apostrophes, marks that may be left out."""
+    return _LEFT_OUT.sub("", text_key(text)) or text
 
 
 def _double(found: PhraseList) -> tuple[int, int] | None:
