@@ -17,9 +17,10 @@ from mondegreen.cases.repository import Repository
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import DatasetVersion, Swap, alone, checkout_version, list_versions
+from mondegreen.config import AudioParams
 from mondegreen.errors import CaseError
 from mondegreen.speech.admission import read_failed_cases
-from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, tree
+from tests.cases.snapshot_project import PARAMS, add_case, dvc_within, git, make_project, params, record, tree
 
 SPAWN = multiprocessing.get_context("fork")
 
@@ -182,6 +183,18 @@ def test_damaged_missing_and_overlong_recordings_are_left_out_by_name(project: P
     assert version.left_out == {"corrupt_audio": 1, "missing_audio": 1, "too_long": 1}
     assert {case.text for case in read_failed_cases(project / "data")} == {"some words", "other words", "third words"}
     assert len(read_failed_cases(project / "data")) == 3
+
+
+def test_how_much_of_a_recording_may_be_missing_params_say(project: Path) -> None:
+    store, path = DataManager(project / "var"), project / "var/incoming/cut.wav"
+    record(path, 1.0)
+    path.write_bytes(path.read_bytes()[:22_000])  # 0.7 s of it
+    key = store.store_failed_case(path, "heard cut", "cut words", model_version="m1", author="ann")
+    assert store.get_case(key).duration == pytest.approx(0.7, abs=0.02)
+    strict = take_snapshot(store, params(min_completeness=0.5, min_validity=0.5), project)
+    assert strict.left_out == {"truncated": 1}
+    take_snapshot(store, PARAMS.model_copy(update={"audio": AudioParams(max_missing_share=0.5)}), project)
+    assert "cut words" in {case.text for case in read_failed_cases(project / "data")}
 
 
 def test_two_snapshots_at_once_make_one_version(project: Path) -> None:

@@ -22,7 +22,7 @@ from mondegreen.cli.main import app
 from mondegreen.cli.transcribe import transcribe_into
 from mondegreen.compute import FailedShard
 from mondegreen.config import ComputeParams, Params
-from mondegreen.speech import corpus_transcription, shards
+from mondegreen.speech import corpus_transcription, foreign, shards
 from mondegreen.speech.corpus_transcription import ModelCopy
 from mondegreen.speech.shards import Run, ShardManifest, ShardRow, Work, settings_of
 from mondegreen.speech.transcriber import BaselineSTTModel
@@ -172,7 +172,9 @@ def test_new_recordings_come_into_new_shards_and_a_removed_shard_comes_back(
     assert contents(out) == after
 
 
-def test_what_does_not_fit_the_output_is_refused_by_name(calls: Path, model: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_the_output_is_refused_by_name(
+    calls: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, arguments = tmp_path / "out", (calls, "--model", model)
     transcribe(*arguments, "--out", out)
     other = transcribe(*arguments, "--out", out, "--channel", "first")
@@ -183,6 +185,10 @@ def test_what_does_not_fit_the_output_is_refused_by_name(calls: Path, model: Pat
     finally:
         (model / "added_tokens.json").unlink()
     assert other.exit_code == 2 and "was begun with tokenizer [], and now it is ['added_tokens.json" in other.stderr
+    monkeypatch.setattr(foreign, "find_spec", lambda name: None)  # PyAV is not installed any more
+    other = transcribe(*arguments, "--out", out)
+    assert other.exit_code == 2 and "was begun with pyav True, and now it is False" in other.stderr
+    monkeypatch.undo()
     soundfile.write(calls / "a.wav", soundfile.read(calls / "b.wav")[0], 8_000)
     changed = transcribe(*arguments, "--out", out)
     assert changed.exit_code == 2 and "a.wav" in changed.stderr and "Name another --out" in changed.stderr

@@ -12,11 +12,13 @@ from mondegreen.config import Params, TrainParams
 from mondegreen.files import sha256_file
 from mondegreen.records import Utterance
 from mondegreen.speech import corpus_transcription as module
+from mondegreen.speech import foreign
 from mondegreen.speech.corpus_transcription import transcribe_corpus
 from mondegreen.speech.lora import add_lora, save_adapter
 from mondegreen.speech.model import load_model
 from mondegreen.speech.model_folder import model_digest, tokenizer_digests
 from mondegreen.speech.transcriber import load_transcriber
+from tests.speech.sound_files import of_kind
 from tests.support.libraries import printed_and_loaded
 from tests.tiny import save_model
 
@@ -124,6 +126,20 @@ def test_a_recording_that_fails_is_tried_again(place: Path) -> None:
     assert transcribe_corpus([row], model)[0].error
     Path(row.path).write_bytes(whole)
     assert not transcribe_corpus([row], model)[0].error
+
+
+def test_what_was_heard_without_pyav_is_heard_anew_with_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = _utterances(place, 1)[0]
+    Path(row.path).write_bytes(of_kind("wav", 1.0) + of_kind("mp4", 1.0))
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(foreign, "find_spec", lambda name: None)
+            (short,) = transcribe_corpus([row], load_transcriber("model", Params()))
+        model = load_transcriber("model", Params(), cached=False)
+        whole = model.transcribe(row.path)
+        (long,) = transcribe_corpus([row], load_transcriber("model", Params()))
+        assert short.duration == 1.0 and long.duration > 1.9
+        assert long.text == whole.text and short.text != long.text
 
 
 def test_a_function_of_the_users_own_does_not_wait_for_torch() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mondegreen.cases.card import AUDITED, EMPTY, MISSING_AUDIO, Contents, LeftOutCase
 from mondegreen.cases.queries import Audited
 from mondegreen.cases.store import DataManager
-from mondegreen.config import Seconds
+from mondegreen.config import AudioParams, Seconds
 from mondegreen.errors import AudioError, CaseError, VocabularyError
 from mondegreen.records import FailedCase
 from mondegreen.speech.audio import SAMPLE_RATE, load_audio
@@ -29,7 +29,7 @@ class Freezer:
         present: data/failed_cases as it is, whose audio was checked before.
         before: its rows.
         target: the folder of the new version.
-        max_duration: of a recording.
+        audio: what a recording may be: max_duration and max_missing_share are read.
         labeller: writes labels as training will; None leaves the alphabet unchecked.
         audited: recordings that judge the service, so that none of them may teach.
     """
@@ -40,14 +40,14 @@ class Freezer:
         present: Path,
         before: Sequence[FailedCase],
         target: Path,
-        max_duration: Seconds,
+        audio: AudioParams,
         labeller: Labeller | None,
         audited: Audited,
     ) -> None:
         self._audited = audited
         self._manager, self._present, self._target = data_manager, present, target
         self._known = {case.sha256: case for case in before}
-        self._max_duration, self._labeller = max_duration, labeller
+        self._audio, self._labeller = audio, labeller
         self._placed: dict[str, tuple[str, Seconds]] = {}  # path and duration by sha256
         self._refused: dict[str, tuple[str, str]] = {}  # reason and message by sha256
 
@@ -90,8 +90,8 @@ class Freezer:
         known = self._known.get(sha256)
         if known is None or not (source := self._present / known.path).is_file():
             return None
-        if known.duration > self._max_duration:
-            raise AudioError(f"it is {known.duration:.1f} s long, {self._max_duration:g} s are allowed", "", "too_long")
+        if known.duration > (longest := self._audio.max_duration):
+            raise AudioError(f"it is {known.duration:.1f} s long, {longest:g} s are allowed", "", "too_long")
         target = self._target / "audio" / source.name
         try:
             os.link(source.resolve(), target)
@@ -106,7 +106,7 @@ class Freezer:
             raise AudioError(f"the bytes of {path} are not those that were stored", "", _CORRUPT)
         stream = io.BytesIO(content)
         stream.name = f"recording {sha256[:16]}"
-        waveform = load_audio(stream, self._max_duration)
+        waveform = load_audio(stream, self._audio.max_duration, max_missing_share=self._audio.max_missing_share)
         name = f"audio/{sha256}{path.suffix}"
         (self._target / name).write_bytes(content)
         return name, round(len(waveform) / SAMPLE_RATE, 6)

@@ -123,9 +123,8 @@ class _Snapshot:
         before, new = self._before, self._swap.new
         try:
             self._swap.close()
-            longest = self._params.audio.max_duration
             present = self._repository.folder
-            freezer = Freezer(self._manager, present, before, new, longest, self._labeller, store.audited)
+            freezer = Freezer(self._manager, present, before, new, self._params.audio, self._labeller, store.audited)
             erased = erased_since(self._manager, before)
             contents = freezer.freeze(merged(before, store.cases, store.taken_back | erased), track)
             contents.waiting = store.waiting

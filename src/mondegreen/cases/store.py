@@ -113,7 +113,8 @@ class DataManager:
         given = list(cases)
         for new in given:
             _check_empty(new.corrected_transcript, new.correction_method)
-        durations = [duration_of(new.audio_path) for new in given]  # before anything is written
+        # Before anything is written. A model heard it: whether enough of it is there to teach, a dataset version asks.
+        durations = [duration_of(new.audio_path, max_missing_share=1) for new in given]
         with self.blobs.writing():
             stored = []
             for new, duration in zip(given, durations, strict=True):

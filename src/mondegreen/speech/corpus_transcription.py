@@ -20,6 +20,7 @@ from mondegreen.progress import Advance
 from mondegreen.records import Alternative, Hypothesis, Utterance, Word
 from mondegreen.scoring.phrases import PhraseList, pipeline_phrases
 from mondegreen.speech.audio import DECODING
+from mondegreen.speech.foreign import installed
 from mondegreen.speech.model_folder import tokenizer_digests
 from mondegreen.speech.ngram import NGramModel
 from mondegreen.speech.ngram_files import pipeline_lm
@@ -197,7 +198,8 @@ def _memory_key(model: BaselineSTTModel) -> str:
     parts = (model.digest, model.beam_width, model.nbest, model.max_duration, model.max_missing_share)
     runtime = () if model.model.runtime == "torch" else (model.model.runtime,)
     tokenizer = tokenizer_digests(model.model.folder)
-    return hashlib.sha256(repr((*parts, DECODING, ROUNDING, *runtime, *tokenizer)).encode()).hexdigest()[:16]
+    pyav = ("PyAV",) if installed() else ()  # of some recordings more is heard with it
+    return hashlib.sha256(repr((*parts, DECODING, ROUNDING, *runtime, *tokenizer, *pyav)).encode()).hexdigest()[:16]
 
 
 def _remembered(memory: Path) -> dict[str, Hypothesis]:

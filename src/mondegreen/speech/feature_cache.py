@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from mondegreen.errors import UsageError
 from mondegreen.files import readable_by_all
 from mondegreen.speech.audio import DECODING
+from mondegreen.speech.foreign import installed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,8 @@ class FeatureCache:
     """
 
     def __init__(self, digest: str, folder: Path = CACHE_FOLDER) -> None:
-        self.root, self.folder = folder, folder / f"{digest[:16]}-{DECODING}"
+        pyav = "-av" if installed() else ""  # of some recordings more is heard with it
+        self.root, self.folder = folder, folder / f"{digest[:16]}-{DECODING}{pyav}"
         self.hits = self.misses = 0
         self._room = room()
         self._full = False

@@ -33,6 +33,7 @@ from mondegreen.speech.audio import DECODING, named_channels
 from mondegreen.speech.channels import content_digest
 from mondegreen.speech.corpus import EXTENSIONS
 from mondegreen.speech.corpus_transcription import ROUNDING, ModelCopy, heard
+from mondegreen.speech.foreign import installed
 from mondegreen.speech.model_folder import tokenizer_digests
 from mondegreen.speech.transcriber import BaselineSTTModel, Failure, Transcription
 from mondegreen.storage import Stored, fetch, is_url, joined, read, remove, sizes_below, write
@@ -42,7 +43,7 @@ ARCHIVE = ".tar"  # a million small files are slow to list and to fetch: archive
 SIZE = 64  # recordings of a shard
 _RUN, _INPUTS, _SETTINGS, MANIFEST = "_run", "_run/inputs.jsonl", "_run/settings.json", "manifest.json"
 _LEFTOVER = re.compile(r"(_run/)?\.(part-|inputs|settings|manifest).*")  # of a write that was killed, on a disk
-_WRITTEN_LATER = ("runtime", "tokenizer")  # settings that outputs of before do not name
+_WRITTEN_LATER = ("runtime", "tokenizer", "pyav")  # settings that outputs of before do not name
 _FETCHERS = 4
 
 
@@ -67,6 +68,7 @@ class ShardSettings(BaseModel):
     format: ShardFormat
     runtime: str = ""
     tokenizer: tuple[str, ...] = ()  # what of it is no part of `model`, see `model_folder.tokenizer_digests`
+    pyav: bool = False  # whether it is installed: of some recordings more is heard with it
 
 
 class ShardFacts(BaseModel):
@@ -232,6 +234,7 @@ def settings_of(stt: BaselineSTTModel, channel: Channel, format: ShardFormat) ->
         format=format,
         runtime=stt.model.runtime,
         tokenizer=tuple(tokenizer_digests(stt.model.folder)),
+        pyav=installed(),
     )
 
 
