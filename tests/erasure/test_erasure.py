@@ -96,6 +96,22 @@ def test_nothing_is_left_of_what_is_erased(how: str, project: Path, ids: dict[st
         assert of_others(project) == before
 
 
+def test_the_projects_caches_lose_it_where_the_store_is_elsewhere(project: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.move("var", store)
+    Path("var").mkdir()
+    for name in ("llm", "features", "hypotheses"):
+        shutil.move(store / name, Path("var") / name)
+    assert any(name.startswith("var/") for name in everywhere(project))
+    where = ("--store", str(store), "--speaker", "zoe")
+    planned = json.loads(run("erase", *where, "--dry-run", "--json").stdout)
+    done = run("erase", *where, "--yes", "--reason", "she asked", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["files"] == planned["files"]
+    left = [name for name in everywhere(project) if not name.startswith(COPIES)]
+    assert not left and not everywhere(store) and len(features()) == 1
+
+
 def test_the_next_snapshot_holds_nothing_of_it_and_dvc_forgets_it(project: Path, ids: dict[str, str]) -> None:
     assert run("erase", "--speaker", "zoe", "--yes", "--reason", "she asked").exit_code == 0
     with dvc_within():

@@ -37,6 +37,7 @@ from mondegreen.serving.spool_erasure import erase_spooled
 from mondegreen.tables import ErasureRow
 
 ANSWERS = "llm"  # below it: answers of a language model, which tell nobody whose words they are
+_CACHES = (ANSWERS, "features", "hypotheses")  # of the project's var, wherever the store is
 _ROWS = "Not ours to change: take the rows out, with the recordings that they name."
 _BY_HAND = {".csv": _ROWS, ".tsv": _ROWS}
 _DRAIN = 5.0  # seconds for a running server to write down what waits
@@ -242,14 +243,16 @@ class Eraser:
         content, store = Content(selection, texts, sizes), self._manager.folder
         mlruns = registry.parent if (registry := registry_file()) else self._project / "mlruns"
         models = mlruns / "artifacts" / "models"
-        ours = [store, self._project / "build", mlruns]
+        caches = [self._project / "var" / name for name in _CACHES]
+        caches = [path for path in caches if not path.resolve().is_relative_to(store.resolve())]
+        ours = [store, self._project / "build", mlruns, *caches]
         spared = [store / "blobs", self._spool, store / "backups", store / "locks", self._journal, models]
         found: list[FoundFile] = []
         mine = [path for folder in ours for path in files_below(folder, *spared)]
         for path in self._track(mine):
             if path == registry or path.name.startswith("mlflow.db"):
                 action = "name" if holds(path, content) else None
-            elif path.parent == store / ANSWERS:
+            elif path.parent.name == ANSWERS and path.parent in (store / ANSWERS, *caches):
                 action = "remove" if selection.cases else None
                 if apply and action:
                     path.unlink(missing_ok=True)
