@@ -11,7 +11,7 @@ from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
 from mondegreen.errors import UsageError
 from mondegreen.speech.admission import AUDITED_FILE, read_audited, read_failed_cases, without_judging
-from tests.cases.snapshot_project import add_case, dvc_within, make_project, params
+from tests.cases.snapshot_project import add_case, dvc, dvc_within, git, make_project, params, record
 from tests.scoring.examples import utterance
 
 
@@ -48,6 +48,21 @@ def test_a_case_leaves_when_its_recording_is_drawn_later(project: Path) -> None:
     assert take_snapshot(store, params(), project).cases == 2
     add_case(store, "drawn", None, source=AUDIT)
     assert take_snapshot(store, params(), project).cases == 1
+
+
+def test_a_recording_of_data_that_is_drawn_later_makes_a_version_that_names_it(project: Path) -> None:
+    store, own = DataManager(project / "var"), record(project / "data/audio/clean/own.wav")
+    dvc(project, "add", "--quiet", "data")
+    git(project, "commit", "--quiet", "--message", "another recording", "--", "data.dvc")
+    add_case(store, "plain", "hello world")
+    assert take_snapshot(store, params(), project).number == 1
+    add_case(store, "from elsewhere", None, source=AUDIT)
+    assert not take_snapshot(store, params(), project).created
+    key = store.store_failed_case(own, "heard", None, model_version="m1", source=AUDIT)
+    version = take_snapshot(store, params(), project)
+    assert (version.created, version.number, version.cases) == (True, 2, 1) and "(1)" in " ".join(version.notes)
+    assert store.get_case(key).audio_sha256 in read_audited(project / "data")
+    assert not take_snapshot(store, params(), project).created
 
 
 def test_prepare_keeps_it_out_of_training_and_lets_it_judge() -> None:

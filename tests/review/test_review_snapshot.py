@@ -47,3 +47,27 @@ def test_only_what_counts_is_frozen_and_what_counts_no_longer_leaves(
     card = read_card(project / "data/failed_cases")
     assert frozen() == {good: "please hold the line", undone: "please hold the line"}
     assert (first.number, third.number, third.parent) == (1, 3, 2) and card and card.removed == 1
+
+
+def test_a_text_that_was_taken_back_leaves_though_only_a_machines_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MONDEGREEN_DATABASE_URL", raising=False)
+    project = make_project(tmp_path / "project")
+    store, elsewhere = DataManager(project / "var"), DataManager(tmp_path / "elsewhere")
+    dan, eve = (add_case(store, name, "by a machine", correction_method="llm") for name in ("dan", "eve"))
+    says(store, eve, "eve", "by eve")
+    says(store, dan, "dan", "by dan")
+
+    def frozen() -> dict[str, str]:
+        return {case.id: case.text for case in read_failed_cases(project / "data")}
+
+    with dvc_within():
+        take_snapshot(store, PARAMS, project)
+        for name in ("dan", "eve"):  # a store that never had what they wrote
+            add_case(elsewhere, name, "by a machine", correction_method="llm")
+        assert not take_snapshot(elsewhere, PARAMS, project).created
+        undo(store.engine, SINGLE, "dan")
+        version = take_snapshot(store, PARAMS, project)
+        assert frozen() == {dan: "by a machine", eve: "by eve"}
+        assert version.number == 2 and not take_snapshot(store, PARAMS, project).created

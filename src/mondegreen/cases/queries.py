@@ -220,6 +220,13 @@ def active_corrections(session: Session, case_ids: Collection[str]) -> dict[str,
     }
 
 
+def texts_taken_back(session: Session) -> set[tuple[str, str, str]]:
+    """What people wrote and then took back: case, text and author."""
+    columns = (CorrectionRow.case_id, CorrectionRow.transcript, CorrectionRow.author)
+    rows = session.execute(select(*columns).where(CorrectionRow.method.in_(PEOPLE), ~_is_active()))
+    return {(row.case_id, row.transcript, row.author) for row in rows}
+
+
 def _is_active() -> ColumnElement[bool]:
     """Of a correction: that nobody took it back."""
     undone = select(ReviewDecisionRow.correction_id).where(

@@ -32,6 +32,7 @@ from mondegreen.cases.queries import (
     current_correction,
     error_types_of,
     review_holds,
+    texts_taken_back,
 )
 from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
@@ -51,9 +52,9 @@ from mondegreen.cases.versions import (
 from mondegreen.config import Params, Seconds
 from mondegreen.db import batched, reading
 from mondegreen.errors import CaseError
-from mondegreen.files import read_jsonl, write_json, write_jsonl, write_text
+from mondegreen.files import read_jsonl, sha256_file, write_json, write_jsonl, write_text
 from mondegreen.records import FailedCase, Writer
-from mondegreen.speech.admission import AUDITED_FILE, CASES_FILE
+from mondegreen.speech.admission import AUDITED_FILE, CASES_FILE, read_audited
 from mondegreen.speech.spelling import FindModel, labeller, local_model
 from mondegreen.tables import CaseRow, CorrectionRow, ReviewHoldRow
 
@@ -126,7 +127,8 @@ class _Snapshot:
             present = self._repository.folder
             freezer = Freezer(self._manager, present, before, new, self._params.audio, self._labeller, store.audited)
             erased = erased_since(self._manager, before)
-            contents = freezer.freeze(merged(before, store.cases, store.taken_back | erased), track)
+            cases = merged(before, store.cases, store.taken_back | erased, store.texts_taken_back)
+            contents = freezer.freeze(cases, track)
             contents.waiting = store.waiting
             if erased and not contents.kept and not contents.left_out:
                 raise CaseError(
@@ -134,7 +136,8 @@ class _Snapshot:
                     f"`rm -r {DATA}/{FOLDER} && dvc add {DATA} && git commit -m MESSAGE -- {POINTER}`.",
                 )
             _warn(contents)
-            if self._present and _contents(before) == _contents(contents.kept):
+            drawn = self._drawn_from_data(store.audited)
+            if self._present and not drawn and _contents(before) == _contents(contents.kept):
                 self._swap.close()
                 return self._nothing_new(self._present.version, store.unmarked, contents)
             card = self._card(contents)
@@ -147,6 +150,19 @@ class _Snapshot:
             self._swap.close()
             raise
         return self._commit(card)
+
+    def _drawn_from_data(self, audited: Audited) -> bool:
+        """Whether the audit drew recordings of data/ that the present version does not name yet: they still teach."""
+        data, sizes = self._repository.root / DATA, defaultdict[int, set[str]](set)
+        for sha256 in audited.sha256 - read_audited(data):
+            with contextlib.suppress(CaseError):  # its bytes are gone
+                sizes[self._manager.blobs.path(sha256).stat().st_size].add(sha256)
+        files = (path for path in data.rglob("*") if path.is_file()) if sizes else ()
+        alike = ((path, sizes.get(path.stat().st_size, set())) for path in files)
+        found = sum(sha256_file(path) in digests for path, digests in alike if digests)
+        if found:
+            self._notes.append(f"The audit sample drew recordings of data/ ({found}): they judge and no longer teach.")
+        return found > 0
 
     def _nothing_new(self, present: int, unmarked: frozenset[str], contents: Contents) -> DatasetVersion:
         """Marks what the present version holds and the store, brought back from a backup perhaps, does not know."""
@@ -253,6 +269,7 @@ class CorrectedCases:
     unmarked: frozenset[str]  # of them, those that no dataset version holds
     waiting: int  # cases without a correction
     taken_back: frozenset[str]  # of them, those whose correction, or recording, is none any more
+    texts_taken_back: frozenset[tuple[str, str, str]]  # case, text and author
     audited: Audited
 
 
@@ -271,8 +288,9 @@ def corrected_cases(data_manager: DataManager) -> CorrectedCases:
         drawn = audited(session)
         taken_back = set(session.scalars(select(CaseRow.id).where(~is_corrected, failed, touched)))
         taken_back |= set(session.scalars(select(CaseRow.id).where(~has_audio)))
+        texts = texts_taken_back(session)
     unmarked = frozenset(row.id for row in rows if row.dataset_version is None)
-    return CorrectedCases(cases, unmarked, waiting, frozenset(taken_back), drawn)
+    return CorrectedCases(cases, unmarked, waiting, frozenset(taken_back), frozenset(texts), drawn)
 
 
 def unmarked_cases(data_manager: DataManager) -> set[str]:
@@ -293,12 +311,16 @@ def erased_since(data_manager: DataManager, before: Sequence[FailedCase]) -> set
 
 
 def merged(
-    before: Sequence[FailedCase], now: Sequence[FailedCase], taken_back: Collection[str] = ()
+    before: Sequence[FailedCase],
+    now: Sequence[FailedCase],
+    taken_back: Collection[str] = (),
+    texts_taken_back: Collection[tuple[str, str, str]] = (),
 ) -> list[FailedCase]:
     """The parent's cases with the store's newer words, and the store's other cases, by id.
 
     A case that this store does not know (it was collected elsewhere) stays; a machine's words never replace a
-    person's, and what is known of its origin stays until somebody says otherwise. What was taken back leaves.
+    person's unless who wrote them took them back, and what is known of its origin stays until somebody says otherwise.
+    What was taken back leaves.
     """
     cases = {case.id: case for case in before if case.id not in taken_back}
     for case in now:
@@ -306,7 +328,8 @@ def merged(
         if known is None:
             cases[case.id] = case
             continue
-        newer = case if case.method in PEOPLE or known.method not in PEOPLE else known
+        stands = known.method in PEOPLE and (known.id, known.text, known.author) not in texts_taken_back
+        newer = known if stands and case.method not in PEOPLE else case
         cases[case.id] = newer.model_copy(update=with_more(origin_of(vars(known)), origin_of(vars(case))))
     return [cases[key] for key in sorted(cases)]
 
