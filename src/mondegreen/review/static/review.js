@@ -23,6 +23,11 @@ function post(path, body) {
 let ready = false;
 setTimeout(() => { ready = true; document.body.dataset.ready = ""; }, 300);
 
+// A draft is kept until the server says that it stored what was sent: it may refuse, or not answer at all.
+const sent = stored(sessionStorage, "sent");
+stored(sessionStorage, "sent", null);
+if (sent !== null && location.search.includes("said=")) stored(sessionStorage, sent, null);
+
 if (location.search.includes("said=") || location.search.includes("undone=")) {
   history.replaceState(null, "", location.pathname); // a reload does not say it again
 }
@@ -143,7 +148,10 @@ if (form) {
   for (const choice of choices) choice.addEventListener("click", () => take(choice.dataset.key));
   text.addEventListener("input", () => { stored(sessionStorage, draft, text.value); changed(); });
   const kept = stored(sessionStorage, draft);
-  if (kept !== null && !document.querySelector(".notice[role=alert]")) text.value = kept;
+  if ($("refused")) { // under another name where somebody decided meanwhile
+    if (sent !== null) stored(sessionStorage, sent, null);
+    stored(sessionStorage, draft, text.value);
+  } else if (kept !== null) text.value = kept;
   changed();
 
   // A machine's text that nobody listened to is not what was said; the server asks as well.
@@ -156,15 +164,15 @@ if (form) {
   }
 
   // A case is decided once, however fast the keys come.
-  let sent = false;
+  let sending = false;
   form.addEventListener("submit", (event) => {
-    const asks = question(event.submitter ? event.submitter.value : "text");
-    if (sent || asks) { event.preventDefault(); if (asks) say(asks); return; }
-    sent = true;
-    stored(sessionStorage, draft, null);
+    const action = event.submitter ? event.submitter.value : "text", asks = question(action);
+    if (sending || asks) { event.preventDefault(); if (asks) say(asks); return; }
+    sending = true;
+    if (action !== "skip") stored(sessionStorage, "sent", draft);
     say("Storing …");
   });
-  $("undo").addEventListener("submit", (event) => { if (sent) event.preventDefault(); sent = true; });
+  $("undo").addEventListener("submit", (event) => { if (sending) event.preventDefault(); sending = true; });
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   const decide = (action) => {
     const button = form.querySelector(`button[value=${action}]`); // a case without its recording is never heard rightly
