@@ -224,6 +224,20 @@ def test_what_was_typed_outlives_a_skip_and_somebody_elses_decision(
     assert counts(store, first) == ("half a sentence", "manual")
 
 
+def test_a_text_is_read_in_its_own_direction(browser: Browser, store: DataManager, make_state: MakeState) -> None:
+    clips(store, 1)
+    arabic = {"nbest": [{"text": text, "score": -1.0} for text in ("مرحبا بكم", "مرحبا لكم")]}
+    path = store.folder.parent / "tone-0.wav"
+    key = store.store_failed_case(path, "مرحبا بكم", model_version="arabic", metadata=arabic)
+    with serving(make_state()) as address, opened(browser, address) as page:
+        page.goto(f"{address}/case/{key}")
+        for place in ("#heard", "#text", ".choices .text"):
+            assert page.evaluate(f"getComputedStyle(document.querySelector('{place}')).direction") == "rtl", place
+        assert page.evaluate("getComputedStyle(document.querySelector('h2')).direction") == "ltr"
+        page.fill("#text", "hello")
+        assert page.evaluate("getComputedStyle(document.querySelector('#text')).direction") == "ltr"
+
+
 def test_two_people_at_once_and_a_third_who_settles(
     browser: Browser, store: DataManager, make_state: MakeState
 ) -> None:
