@@ -153,6 +153,36 @@ def test_a_lowered_fraction_lets_first_decisions_count(manager: DataManager) -> 
     assert manager.corrections(text)[0].author == "ann"
 
 
+def test_undo_takes_back_the_last_decision_and_not_what_a_lowered_fraction_let_count(manager: DataManager) -> None:
+    early, late, other = (add(manager, seed) for seed in range(3))
+    for key in (late, early):
+        says(manager, key, "ann", "words", params=DOUBLE)
+    says(manager, other, "ann", action="not_speech", params=DOUBLE)
+    assert release(manager.engine, SINGLE) == 3
+    with reading(manager.engine) as session:
+        assert len(history(session)) == 3 and reviewers(session)[0].decisions == 3
+        assert progress(session, "ann").today == 3
+
+    assert [undo(manager.engine, SINGLE, "ann").case_id for _ in range(2)] == [other, early]
+    assert counts(manager, early) == (None, None) and counts(manager, late) == ("words", "manual")
+    with reading(manager.engine) as session:
+        assert [item.undone for item in history(session)] == [True, True, False]
+        assert progress(session, "ann").second == 0
+    assert says(manager, early, "ann", "better words").held is None
+    assert counts(manager, early) == ("better words", "manual")
+    assert undo(manager.engine, SINGLE, "ann").transcript == "better words"
+    assert undo(manager.engine, SINGLE, "ann").case_id == late
+    with pytest.raises(ReviewConflict, match="ann has decided nothing"):
+        undo(manager.engine, SINGLE, "ann")
+
+
+def test_who_decides_again_while_the_fraction_is_lowered_waits_for_nobody(manager: DataManager) -> None:
+    key = add(manager, 0)
+    says(manager, key, "ann", "words", params=DOUBLE)
+    assert says(manager, key, "ann", "better words").held is None
+    assert counts(manager, key) == ("better words", "manual")
+
+
 def test_a_decision_on_an_outdated_page_is_refused(manager: DataManager) -> None:
     key = add(manager, 0)
     with reading(manager.engine) as session:

@@ -72,7 +72,9 @@ def next_role(decided: Sequence[ReviewDecision], reviewer: str, *, double: bool,
     last = decided[-1]
     if last.role != "first":
         return "final"
-    return "first" if last.reviewer == reviewer else "second"
+    if last.reviewer != reviewer:
+        return "second"
+    return "first" if double else "single"
 
 
 def adjudicate(decided: Sequence[ReviewDecision], normalizer: NormalizerName) -> Adjudication:
@@ -206,13 +208,23 @@ def release(engine: Engine, params: Params) -> int:
             _locked(session, key)
             decided = decisions_of(session, key)
             if decided and decided[-1].role == "first":
-                first = decided[-1]
-                again = NewDecision(
-                    case_id=key, reviewer=first.reviewer, action=first.action, transcript=first.transcript
-                )
-                _let_count(session, params, decided, again, "final", datetime.now(UTC), None)
+                _release(session, params, decided)
                 released += 1
     return released
+
+
+def _release(session: Session, params: Params, decided: Sequence[ReviewDecision]) -> None:
+    """Turns the first decision into a single one.
+
+    Another one beside it would be the reviewer's newest, which undo takes back, and would be counted twice.
+    """
+    row = session.get_one(ReviewDecisionRow, decided[-1].id)
+    new = NewDecision.model_validate(
+        {name: getattr(row, name) for name in ("case_id", "reviewer", "action", "transcript", "chosen")}
+    )
+    result, row.after, row.correction_id = _follows(session, params, decided[:-1], new, "single", datetime.now(UTC))
+    row.role = "single"
+    _hold(session, new.case_id, result)
 
 
 def basis(session: Session, case_id: str) -> int:
@@ -251,23 +263,35 @@ def _let_count(
     seconds: float | None,
 ) -> Adjudication:
     """Appends the decision, and the correction that it makes, if it makes one."""
-    newest = session.scalar(select(func.max(CorrectionRow.id)).where(CorrectionRow.case_id == new.case_id)) or 0
-    latest = ReviewDecision.model_validate({**new.model_dump(), "id": 0, "role": role, "after": newest})
-    result = adjudicate([*decided, latest], params.score.normalizer)
-    written = None
-    if result.held is None:
-        facts: dict[str, str | bool] = {} if new.heard is None else {"heard": new.heard}
-        facts |= {"agrees_with": decided[-1].reviewer} if role == "second" else {}
-        correction = NewCorrection(
-            case_id=new.case_id,
-            transcript=new.transcript or "",
-            author=new.reviewer,
-            metadata={"review": role, "chosen": new.chosen} | facts,
-        )
-        written = store_corrections(session, [correction], now)[0]
+    result, newest, written = _follows(session, params, decided, new, role, now)
     _insert(session, new, role, now, seconds, newest, written)
     _hold(session, new.case_id, result)
     return result
+
+
+def _follows(
+    session: Session,
+    params: Params,
+    decided: Sequence[ReviewDecision],
+    new: NewDecision,
+    role: ReviewRole,
+    now: datetime,
+) -> tuple[Adjudication, int, int | None]:
+    """What follows from the decision; the case's newest correction before, and the one that it makes, if any."""
+    newest = session.scalar(select(func.max(CorrectionRow.id)).where(CorrectionRow.case_id == new.case_id)) or 0
+    latest = ReviewDecision.model_validate({**new.model_dump(), "id": 0, "role": role, "after": newest})
+    result = adjudicate([*decided, latest], params.score.normalizer)
+    if result.held is not None:
+        return result, newest, None
+    facts: dict[str, str | bool] = {} if new.heard is None else {"heard": new.heard}
+    facts |= {"agrees_with": decided[-1].reviewer} if role == "second" else {}
+    correction = NewCorrection(
+        case_id=new.case_id,
+        transcript=new.transcript or "",
+        author=new.reviewer,
+        metadata={"review": role, "chosen": new.chosen} | facts,
+    )
+    return result, newest, store_corrections(session, [correction], now)[0]
 
 
 def _insert(
