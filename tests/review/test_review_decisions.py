@@ -176,6 +176,14 @@ def test_undo_takes_back_the_last_decision_and_not_what_a_lowered_fraction_let_c
         undo(manager.engine, SINGLE, "ann")
 
 
+def test_a_first_decision_does_not_replace_what_a_person_wrote_since(manager: DataManager) -> None:
+    key = add(manager, 0)
+    says(manager, key, "ann", "words", params=DOUBLE)
+    manager.store_correction(key, "words of his", author="ben")
+    assert release(manager.engine, SINGLE) == 0
+    assert counts(manager, key) == ("words of his", "manual")
+
+
 def test_who_decides_again_while_the_fraction_is_lowered_waits_for_nobody(manager: DataManager) -> None:
     key = add(manager, 0)
     says(manager, key, "ann", "words", params=DOUBLE)

@@ -205,9 +205,9 @@ def release(engine: Engine, params: Params) -> int:
     released = 0
     for key in single:
         with transaction(engine) as session:
-            _locked(session, key)
+            row = _locked(session, key)
             decided = decisions_of(session, key)
-            if decided and decided[-1].role == "first":
+            if decided and decided[-1].role == "first" and row.label_method not in PEOPLE:
                 _release(session, params, decided)
                 released += 1
     return released
