@@ -89,7 +89,7 @@ def new_audio(
     except CaseError:
         raise CaseProblem(f"the store has no recording {case.sha256}, and the field audio names no file") from None
     try:
-        duration, found = duration_of(path), sha256_file(path)
+        duration, found = duration_of(path, max_missing_share=1), sha256_file(path)  # it was heard
     except AudioError as error:
         raise CaseProblem(error.problem) from None
     except OSError as error:

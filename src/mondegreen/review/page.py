@@ -250,7 +250,7 @@ def draw(recording: Path) -> Drawing:
     """
     peaks: list[np.ndarray[tuple[int], np.dtype[np.float32]]] = []
     samples = 0
-    for _, window in stream_windows(recording, _WINDOW, 0.0):
+    for _, window in stream_windows(recording, _WINDOW, 0.0, max_missing_share=1):
         padded = np.pad(np.abs(window), (0, -len(window) % _SLICE))
         peaks.append(padded.reshape(-1, _SLICE).max(axis=1))  # (num_slices,)
         samples += len(window)
