@@ -37,7 +37,7 @@ def moved_away(model_name: str) -> MovedAwayError | None:
     tags, here = model_tags(model_name), shown(tracking_uri())
     if to := tags.get(TO_TAG):
         return MovedAwayError(
-            f"{model_name} was moved from {here} to {to}: here nothing is registered, deployed or rolled back .",
+            f"{model_name} was moved from {here} to {to}: here nothing is registered, deployed or rolled back.",
             f"export MLFLOW_TRACKING_URI={to}, also for cron, `mondegreen watch` and `serve`. To stay here instead: "
             f"`mondegreen registry move --undo --to {to}`.",
         )

@@ -72,10 +72,10 @@ def start_run(
     Raises:
         RegistryError: the registry cannot be used, or was moved away: nothing of the run would be found.
     """
-    require_here(params.register_.model_name)
     made_of = lineage() | dict(facts or {})
     with answered():
         client = connect()
+        require_here(params.register_.model_name)
         run_id = _unfinished(client, claim, params, made_of) or _create_run(client, params, made_of)
         client.log_dict(run_id, made_of, LINEAGE)
     if claim:
