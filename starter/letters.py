@@ -54,8 +54,11 @@ class Progress:
 
 
 def learning_rate(spent: float, step: int, peak: float, decay_from: float) -> float:
-    """Linear warm-up over the first steps, flat, then half a cosine; `spent` is the share of the time, 0-1."""
-    decayed = max(0.0, (spent - decay_from) / (1 - decay_from))
+    """Linear warm-up over the first steps, flat, then half a cosine; `spent` is the share of the time, 0-1.
+
+    With `decay_from` 1 the rate stays flat.
+    """
+    decayed = max(0.0, spent - decay_from) / (1 - decay_from) if decay_from < 1 else 0.0
     return peak * min(1.0, (step + 1) / WARM_UP) * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * decayed)) / 2)
 
 
@@ -243,7 +246,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="of training; evaluation counts too")
     parser.add_argument("--new-layers", type=int, default=Options.new_layers)
     parser.add_argument("--rate", type=float, default=Options.rate, help="peak learning rate")
-    parser.add_argument("--decay-from", type=float, default=Options.decay_from, help="share of the time")
+    parser.add_argument("--decay-from", type=float, default=Options.decay_from, help="share of the time; 1: never")
     parser.add_argument("--batch", type=float, default=Options.batch, help="seconds of speech a step and process")
     parser.add_argument("--check", type=int, default=Options.check, help="steps between checkpoints")
     parser.add_argument("--workers", type=int, default=Options.workers, help="processes, one a core")

@@ -96,6 +96,7 @@ def test_letters_go_on_from_the_last_checkpoint_and_a_finished_run_is_left_alone
 def test_learning_rate_warms_up_stays_and_falls_with_the_time() -> None:
     rates = [learning_rate(*place, 1e-3, 0.5) for place in ((0, 0), (0.1, WARM_UP), (0.5, 999), (0.75, 999), (1, 999))]
     assert rates == pytest.approx([1e-3 / WARM_UP, 1e-3, 1e-3, 5.1e-4, 2e-5], rel=1e-3)
+    assert [learning_rate(spent, 999, 1e-3, decay_from=1) for spent in (0, 0.5, 1)] == [1e-3] * 3
 
 
 def test_sentences_of_the_dev_voices_are_not_trained_on(speech: Path) -> None:
