@@ -1,7 +1,9 @@
 """Exceptions whose message ends with the user's next step."""
 
+import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 if TYPE_CHECKING:
@@ -77,6 +79,24 @@ class CloudError(MondegreenError):
 
 class JobError(MondegreenError):
     """A round cannot be asked for or go on, or a job is not in the state that was expected."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk, a quota or what one file may take is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Around a whole command or stage: a full disk, wherever that was found out, raises MondegreenError."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        named = error.filename2 or error.filename
+        problem = f"{named or 'A file'} cannot be written: {error.strerror}."
+        raise MondegreenError(problem, "Make room. Then run it again.") from None
 
 
 class Fault(NamedTuple):

@@ -1,6 +1,5 @@
 """Files that are either whole or absent: JSON by pydantic models, copies, digests, locks."""
 
-import errno
 import fcntl
 import gc
 import hashlib
@@ -17,7 +16,7 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
-from mondegreen.errors import MondegreenError, UsageError, first_fault
+from mondegreen.errors import MondegreenError, UsageError, first_fault, is_full
 
 Record = TypeVar("Record", bound=BaseModel)
 _REPRO = "Run `dvc repro` to make the stage outputs."  # what records are read from, mostly
@@ -68,17 +67,6 @@ def unwritten(path: Path, error: OSError, next_step: str = "", room: str = "") -
     if is_full(error):
         return MondegreenError(problem, room or f"Make room. {next_step or 'Then run it again.'}")
     return UsageError(problem, next_step or "Name another file.")
-
-
-def full(error: OSError) -> MondegreenError:
-    """What to say of a full disk (see `is_full`) where nobody knows what was being written."""
-    where = f"{error.filename2 or error.filename} cannot be written" if error.filename else "A file cannot be written"
-    return MondegreenError(f"{where}: {error.strerror}.", "Make room. Then run it again.")
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the disk, a quota or what one file may take is used up."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def require_writable(path: Path) -> None:

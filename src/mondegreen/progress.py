@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from mondegreen.errors import MondegreenError
+from mondegreen.errors import MondegreenError, full_disk_told
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -68,17 +68,11 @@ def run_stage(main: Callable[[], None]) -> None:
 def exit_on_error() -> Iterator[None]:
     """Ends the program where the user can act on an error: with its message and its exit code, not a traceback."""
     try:
-        yield
+        with full_disk_told():
+            yield
     except MondegreenError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(error.exit_code) from None
-    except OSError as error:  # of a full disk, wherever that was found out
-        from mondegreen.files import full, is_full
-
-        if not is_full(error):
-            raise
-        sys.stderr.write(f"error: {full(error)}\n")
-        raise SystemExit(1) from None
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -36,7 +36,7 @@ from mondegreen.cli import (
     validate,
 )
 from mondegreen.cli.common import SPELLINGS, Commands, never_fail_to_print, readable
-from mondegreen.errors import MondegreenError
+from mondegreen.errors import MondegreenError, full_disk_told
 
 
 class _Commands(Commands):
@@ -44,17 +44,11 @@ class _Commands(Commands):
         """Runs a command; an error the user can act on is its message and its exit code, not a traceback."""
         never_fail_to_print()
         try:
-            return super().invoke(ctx)
+            with full_disk_told():
+                return super().invoke(ctx)
         except MondegreenError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
-        except OSError as error:  # of a full disk, wherever that was found out
-            from mondegreen.files import full, is_full
-
-            if not is_full(error):
-                raise
-            typer.echo(f"error: {full(error)}", err=True)
-            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
