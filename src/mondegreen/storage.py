@@ -12,6 +12,30 @@ from typing import Any, NamedTuple
 from mondegreen.errors import CloudError, UsageError
 from mondegreen.files import write_bytes
 
+# Whose exceptions say that a store is away, refuses, or is not what was named. Not all of them are an OSError.
+_CLIENTS = {
+    "adlfs",
+    "aiohttp",
+    "azure",
+    "b2sdk",
+    "boto3",
+    "botocore",
+    "databricks",
+    "fsspec",
+    "ftplib",
+    "gcsfs",
+    "google",
+    "grpc",
+    "http",
+    "mlflow",
+    "paramiko",
+    "pyarrow",
+    "pysftp",
+    "requests",
+    "s3fs",
+    "s3transfer",
+    "urllib3",
+}
 _EXTRAS = {"gs": "gcp", "gcs": "gcp", "s3": "s3", "s3a": "s3"}
 # What changes when a file does, in the words of the clouds and of this disk.
 _STAMPS = ("generation", "ETag", "etag", "md5Hash", "crc32c", "mtime", "LastModified", "created")
@@ -23,6 +47,17 @@ class Stored(NamedTuple):
     url: str  # or a path of this disk
     size: int
     stamp: str  # another one where the file was changed; "" where nobody can say
+
+
+def of_a_client(error: Exception) -> bool:
+    """Whether an exception is of a store's client, or of this machine's disk and network; else it is a fault of ours.
+
+    A client that is not installed, which MLflow imports when it is asked for, is one that cannot reach its store.
+    """
+    if isinstance(error, OSError | EOFError | ImportError):
+        return True
+    # By the name of the package, so that none is loaded for its exceptions.
+    return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
 
 
 def is_url(name: str) -> bool:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mondegreen.db import Advisory, advisory_lock
-from mondegreen.errors import MondegreenError, RegistryError
+from mondegreen.errors import RegistryError
 from mondegreen.files import lock
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, Ledger, LedgerEntry
 from mondegreen.registry.mlflow_store import (
@@ -48,6 +48,7 @@ from mondegreen.registry.package import (
     packaged_model,
     unloadable,
 )
+from mondegreen.storage import of_a_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -326,14 +327,14 @@ def download(uri: str, target: Path) -> Path:
 
 @contextmanager
 def fetching(what: str, uri: str) -> Iterator[None]:
-    """Errors of an artifact store as RegistryError."""
+    """Errors of an artifact store as RegistryError; a fault of our own within it keeps its traceback."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except MondegreenError:
-        raise
-    except Exception as error:  # each store's client has errors of its own
+    except Exception as error:
+        if not of_a_client(error):
+            raise
         said = (denied(error) if isinstance(error, MlflowException) else None) or RegistryError(
             f"The files of {what} cannot be reached at {uri}: {error}.", "Check the artifact store."
         )
