@@ -1,16 +1,20 @@
 """What the audit drew judges the service: it enters no dataset version, and no training by another way."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mondegreen.cases.card import AUDITED
 from mondegreen.cases.records import AUDIT
+from mondegreen.cases.selecting import subject_digest
 from mondegreen.cases.snapshots import take_snapshot
 from mondegreen.cases.store import DataManager
+from mondegreen.db import transaction
 from mondegreen.errors import UsageError
 from mondegreen.speech.admission import AUDITED_FILE, read_audited, read_failed_cases, without_judging
+from mondegreen.tables import ErasedSubjectRow, ErasureRow
 from tests.cases.snapshot_project import add_case, dvc, dvc_within, git, make_project, params, record
 from tests.scoring.examples import utterance
 
@@ -63,6 +67,24 @@ def test_a_recording_of_data_that_is_drawn_later_makes_a_version_that_names_it(p
     assert (version.created, version.number, version.cases) == (True, 2, 1) and "(1)" in " ".join(version.notes)
     assert store.get_case(key).audio_sha256 in read_audited(project / "data")
     assert not take_snapshot(store, params(), project).created
+
+
+def test_a_version_of_another_store_keeps_what_was_drawn_in_the_first_one(project: Path) -> None:
+    first = DataManager(project / "var")
+    add_case(first, "plain", "hello world")
+    kept, erased = (first.get_case(add_case(first, name, None, source=AUDIT)).audio_sha256 for name in ("one", "two"))
+    take_snapshot(first, params(), project)
+    second = DataManager(project / "elsewhere")
+    add_case(second, "another", "hello again")
+    again = add_case(second, "one", "misheard there, too")
+    with transaction(second.engine) as session:
+        row = ErasureRow(at=datetime.now(UTC), who="ann", reason="asked", what="case", before=None, counts={})
+        session.add(row)
+        session.flush()
+        session.add(ErasedSubjectRow(digest=subject_digest("audio", erased), erasure_id=row.id))
+    assert take_snapshot(second, params(), project).left_out == {AUDITED: 1}
+    assert again not in {case.id for case in read_failed_cases(project / "data")}
+    assert read_audited(project / "data") == {kept}
 
 
 def test_prepare_keeps_it_out_of_training_and_lets_it_judge() -> None:

@@ -229,7 +229,16 @@ def subject_digest(kind: Subject, value: str) -> str:
 
 def erased_cases(session: Session, ids: Iterable[str]) -> dict[str, datetime]:
     """When each of these cases was last erased, by id; those that never were are left out."""
-    by_digest = {subject_digest("case", key): key for key in ids}
+    return _erased(session, "case", ids)
+
+
+def erased_recordings(session: Session, recordings: Iterable[str]) -> dict[str, datetime]:
+    """The same of recordings, by sha256; age is no erasure of a recording, which other rows may need."""
+    return _erased(session, "audio", recordings)
+
+
+def _erased(session: Session, kind: Subject, values: Iterable[str]) -> dict[str, datetime]:
+    by_digest = {subject_digest(kind, value): value for value in values}
     return {by_digest[digest]: at for digest, at in _last(session, by_digest).items()}
 
 

@@ -36,7 +36,7 @@ from mondegreen.cases.queries import (
 )
 from mondegreen.cases.records import AUDIT, PEOPLE
 from mondegreen.cases.repository import DATA, FOLDER, POINTER, Repository, attempt, directory_md5
-from mondegreen.cases.selecting import erased_cases
+from mondegreen.cases.selecting import erased_cases, erased_recordings
 from mondegreen.cases.store import DataManager
 from mondegreen.cases.versions import (
     TAGS,
@@ -125,7 +125,8 @@ class _Snapshot:
         try:
             self._swap.close()
             present = self._repository.folder
-            freezer = Freezer(self._manager, present, before, new, self._params.audio, self._labeller, store.audited)
+            drawn = still_audited(self._manager, store.audited, read_audited(self._repository.root / DATA))
+            freezer = Freezer(self._manager, present, before, new, self._params.audio, self._labeller, drawn)
             erased = erased_since(self._manager, before)
             cases = merged(before, store.cases, store.taken_back | erased, store.texts_taken_back)
             contents = freezer.freeze(cases, track)
@@ -136,14 +137,14 @@ class _Snapshot:
                     f"`rm -r {DATA}/{FOLDER} && dvc add {DATA} && git commit -m MESSAGE -- {POINTER}`.",
                 )
             _warn(contents)
-            drawn = self._drawn_from_data(store.audited)
-            if self._present and not drawn and _contents(before) == _contents(contents.kept):
+            teaching = self._drawn_from_data(store.audited)
+            if self._present and not teaching and _contents(before) == _contents(contents.kept):
                 self._swap.close()
                 return self._nothing_new(self._present.version, store.unmarked, contents)
             card = self._card(contents)
             write_jsonl(new / CASES_FILE, contents.kept)
-            if store.audited.sha256:
-                write_text(new / AUDITED_FILE, "".join(f"{sha256}\n" for sha256 in sorted(store.audited.sha256)))
+            if drawn.sha256:
+                write_text(new / AUDITED_FILE, "".join(f"{sha256}\n" for sha256 in sorted(drawn.sha256)))
             write_json(new / CARD, card)
             write_text(new / README, render(card))
         except BaseException:
@@ -308,6 +309,16 @@ def erased_since(data_manager: DataManager, before: Sequence[FailedCase]) -> set
         for batch in batched(sorted(gone)):
             gone -= set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(batch))))
     return gone
+
+
+def still_audited(data_manager: DataManager, drawn: Audited, before: frozenset[str]) -> Audited:
+    """What the audit drew, with what the present version names of it: what judged once may not teach afterwards.
+
+    Another store drew it, or it is so old that this one no longer has its row. What was erased is named no more.
+    """
+    with reading(data_manager.engine) as session:
+        erased = erased_recordings(session, before - drawn.sha256)
+    return drawn._replace(sha256=drawn.sha256 | before.difference(erased))
 
 
 def merged(
