@@ -130,6 +130,7 @@ def test_what_is_not_unicode_is_named_with_its_line(store: DataManager, folder: 
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("3", "the whole entry"),
+        ('{"audio": "good.wav", "original_transcript": "x", "original_transcript": "y"}', "transcript stands twice"),
         ('{"audio": "good.wav"}', "needs what the model heard"),
         ('{"audio": "good.wav", "original_transcript": "x", "extra": 1}', "field extra"),
         ('{"audio": "good.wav", "original_transcript": "x", "error_score": NaN}', "error_score"),
@@ -158,6 +159,7 @@ def test_entries_that_cannot_be_stored_are_named(store: DataManager, folder: Pat
     [
         ("{}", "no list of tasks"),
         ("[", "is not JSON"),
+        ('[{"data": {"audio": "good.wav", "audio": "other.wav"}}]', "field audio stands twice"),
         ('[3, {"data": 3}, {"data": {}}, {"data": {"audio": "good.wav"}, "annotations": 7}]', "task 4: "),
         ('[{"data": {"mondegreen": {"audio": "good.wav", "error_score": 7}}}]', "field error_score"),
     ],

@@ -72,6 +72,10 @@ GOOD = {"audio_path": "audio/0.wav", "reference": SENTENCES[0]}
         ({"audio_path": "test.jsonl", "reference": "x"}, "test.jsonl:2: "),
         (GOOD, "test.jsonl:2: .*is that of .*test.jsonl:1 already"),
         ("{audio_path: audio/1.wav}", "test.jsonl:2: it is not JSON"),
+        (
+            '{"audio_path": "audio/1.wav", "reference": "x", "reference": "y"}',
+            "jsonl:2: .*reference stands twice",
+        ),
         ("[1]", "test.jsonl:2: it is no JSON object"),
     ],
 )

@@ -23,6 +23,7 @@ from mondegreen.cases.records import PEOPLE, preferred
 from mondegreen.cases.sent_cases import CaseInFile, Remark, SentCase, SentCorrection, parsed
 from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, Table, open_table, tell_short
 from mondegreen.errors import UsageError
+from mondegreen.json_text import parse_json
 
 CaseFormat = Literal["csv", "jsonl", "label-studio"]
 _SUFFIXES: dict[str, CaseFormat] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".json": "label-studio"}
@@ -123,7 +124,7 @@ def _read_jsonl(path: Path) -> Iterator[CaseInFile]:
 def _loaded(line: str, _: list[Remark]) -> Any:
     if bad := [character for character in line if "\udc80" <= character <= "\udcff"]:
         raise ValueError(f"character {line.index(bad[0]) + 1} is not UTF-8; save the file as UTF-8")
-    return json.loads(line)
+    return parse_json(line)
 
 
 def write_csv(stream: TextIO, cases: Iterable[SentCase], separator: str = ",") -> None:
@@ -297,8 +298,8 @@ def _json(fields: dict[str, str], name: str, kind: type) -> Any:
     if not fields.get(name, "").strip():
         return kind()
     try:
-        found = json.loads(fields[name])
-    except (ValueError, RecursionError) as error:
+        found = parse_json(fields[name])
+    except ValueError as error:
         quotes = ", but has a spreadsheet's quotes “ ”" if re.search("[“”„]", fields[name]) else ""
         raise ValueError(f"field {name}: this is not JSON{quotes}: {error}") from None
     if not isinstance(found, kind):

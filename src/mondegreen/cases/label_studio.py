@@ -24,6 +24,7 @@ from mondegreen.cases.origin import FIELDS, origin_of
 from mondegreen.cases.sent_cases import OURS, CaseInFile, Remark, SentCase, SentCorrection, origin_remarks, parsed, told
 from mondegreen.delimited import Notice, decoded, tell
 from mondegreen.errors import UsageError
+from mondegreen.json_text import parse_json
 
 TRANSCRIPTION = "transcription"  # the TextArea of what we export
 _LOCAL = "/data/local-files/?d="  # how Label Studio names files of its own disk
@@ -92,8 +93,8 @@ def read_tasks(
             f"{path} has more than {_LARGEST >> 20} MiB.", "Export less from Label Studio at once, or use jsonl."
         )
     try:
-        content = json.loads(decoded(path, notices))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(decoded(path, notices))
+    except ValueError as error:
         raise UsageError(f"{path} is not JSON: {error}.", "Export it from Label Studio as JSON.") from None
     config = content.get("label_config") if isinstance(content, dict) else None
     tasks = content.get("tasks", [content]) if isinstance(content, dict) and content else content

@@ -3,7 +3,6 @@
 What a field means, its name says (`mondegreen.delimited` knows many), or the user does with --map.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from mondegreen.delimited import REFERENCE_COLUMNS, DelimitedRow, Notice, open_t
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus, from_zero, safe_name
 from mondegreen.intake.formats import missing, numbered
+from mondegreen.json_text import parse_json
 from mondegreen.scoring.references import SOURCE_COLUMNS, source_recording, who_wrote
 from mondegreen.speech.audio import duration_of
 
@@ -84,8 +84,8 @@ def _objects(corpus: SourceCorpus, path: Path, by_duration: bool = False) -> Ite
     for number, line in numbered(path):
         where = f"{path}:{number}"
         try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            fields = parse_json(line)
+        except ValueError as error:
             yield Left(where, "bad_row", f"it is not JSON: {error}")
             continue
         if not isinstance(fields, dict):

@@ -1,7 +1,6 @@
 """What two models are judged on: the project's own sets, or recordings and references that a caller hands over."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from mondegreen.delimited import REFERENCE_COLUMNS
 from mondegreen.errors import AudioError, UsageError
 from mondegreen.files import read_jsonl, sha256_file
 from mondegreen.intake.formats import numbered
+from mondegreen.json_text import parse_json
 from mondegreen.records import Domain, Split, Utterance
 from mondegreen.scoring.references import read_recordings, source_recording, who_wrote
 from mondegreen.speech.audio import duration_of
@@ -79,7 +79,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     _must_exist(path)
     for number, line in numbered(path):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise UsageError(f"{path}:{number}: it is not JSON: {error}.", _SHAPES) from None
         fields = _fields(row, f"{path}:{number}")

@@ -4,7 +4,6 @@ One reader for references and hypotheses, and the pairing of both. Every line ke
 wrong can name it.
 """
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -20,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mondegreen.delimited import REFERENCE_COLUMNS, Notice, decoded, some, tell, wrong
 from mondegreen.errors import UsageError, first_fault
+from mondegreen.json_text import parse_json
 from mondegreen.records import Domain, Hypothesis, ReferenceSource, Split, Utterance
 from mondegreen.scoring.alternatives import check_notation
 from mondegreen.scoring.recording_names import pair
@@ -186,8 +186,8 @@ def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
     unused = dict[str, int]()
     for number, line in _text_lines(path, notices):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise wrong(path, number, f"it is not JSON: {error}", "Write one object a line.") from None
         row = _by_our_names(row) if isinstance(row, dict) else {}
         row = {other: value for other, value in row.items() if value is not None or other in _HEARD}
