@@ -365,3 +365,12 @@ def test_a_script_without_blanks_has_characters_for_its_headline(elsewhere: Path
     assert shown.count("CER") == 1 and "Word error rates" not in shown
     found = facts("a.csv", "b.csv", "-r", "ref.csv")
     assert (found["words"], found["a"]["wer"]["value"], found["normalizer"]) == (6, 1 / 6, "spoken-3, by character")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.html"])
+def test_half_a_character_in_a_json_line_is_an_escape_in_what_is_exported(name: str, tmp_path: Path) -> None:
+    (tmp_path / "ref.jsonl").write_text('{"id": "caf\\udce9", "reference": "one \\ud800 two"}\n')
+    (tmp_path / "hyp.jsonl").write_text('{"id": "caf\\udce9", "hypothesis": "one three"}\n')
+    (tmp_path / "other.jsonl").write_text('{"id": "caf\\udce9", "hypothesis": "one two"}\n')
+    result = compare("hyp.jsonl", "other.jsonl", "-r", "ref.jsonl", "--export", name)
+    assert result.exit_code == 0 and "one \\ud800 two" in (tmp_path / name).read_text()
