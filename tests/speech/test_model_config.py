@@ -47,6 +47,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [  # what is in config.json, and what 
     ({"num_conv_pos_embeddings": 0}, "num_conv_pos_embeddings in config.json is 0"),
     ({"num_conv_pos_embeddings": 5}, "num_conv_pos_embeddings is 5, by the weights"),
     ({"num_conv_pos_embedding_groups": 5}, "num_conv_pos_embedding_groups in config.json is 5, which does not divide"),
+    ({"layer_norm_eps": float("nan")}, "layer_norm_eps in config.json is nan, and must be a number, 0 or above"),
+    ({"layer_norm_eps": float("inf")}, "layer_norm_eps in config.json is inf, and must"),
+    ({"layer_norm_eps": -1.0}, "layer_norm_eps in config.json is -1.0, and must"),
     ({"final_dropout": -1}, "final_dropout in config.json is -1, and must be from 0 to 1"),
 ]
 HEARD: list[tuple[dict[str, Any], str]] = [  # what transformers takes, and what is said of it

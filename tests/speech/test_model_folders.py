@@ -279,6 +279,15 @@ def test_what_cannot_be_heard_with_is_refused_in_a_sentence(variant: str, plain:
     assert re.search(next_step, caught.value.next_step)
 
 
+def test_weights_that_overflow_are_refused_where_they_compute_nothing(plain: Path, tmp_path: Path) -> None:
+    folder = copied(plain, tmp_path / "model")
+    found = load_file(folder / "model.safetensors")
+    found["lm_head.weight"][:] = 3e38  # each a number, their sums none
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"model computes values that are no numbers \(NaN\)"):
+        BaselineSTTModel(str(folder)).transcribe_waveforms([WAVEFORM])
+
+
 def test_absurd_sizes_take_no_memory(plain: Path, tmp_path: Path) -> None:
     """The 100 GB of one tensor would be asked for in one piece."""
     folder = copied(plain, tmp_path / "model", edited("config.json", intermediate_size=10**9))

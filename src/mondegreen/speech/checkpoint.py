@@ -93,6 +93,8 @@ def _wrong(settings: Any) -> Iterator[tuple[str, str]]:
     for key in ("num_attention_heads", "num_conv_pos_embedding_groups"):
         if settings.hidden_size % getattr(settings, key):
             yield key, f", which does not divide hidden_size, {settings.hidden_size}"
+    if not 0 <= settings.layer_norm_eps < math.inf:
+        yield "layer_norm_eps", ", and must be a number, 0 or above"
     for key in _DROPOUTS:
         if not 0 <= getattr(settings, key, 0) <= 1:
             yield key, ", and must be from 0 to 1"

@@ -249,4 +249,4 @@ def log_probabilities(model: SpeechModel, features: Sequence[Tensor]) -> list[Lo
         rows = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
         return [row[: len(piece)] for row, piece in zip(rows, pieces, strict=True)]
 
-    return heard_in_windows(features, model.max_frames, model.frame_seconds, model.vocabulary.blank, heard)
+    return heard_in_windows(features, model.max_frames, model.frame_seconds, model.vocabulary.blank, heard, model.name)

@@ -109,7 +109,7 @@ class OnnxModel:
             return [row for item in features for row in self.lattices([item])]
         limit, rate = self.facts.max_seconds, self.facts.settings.rate
         longest = None if limit is None else self.num_frames(int(limit * rate))
-        return heard_in_windows(features, longest, self.frame_seconds, self.vocabulary.blank, self._heard)
+        return heard_in_windows(features, longest, self.frame_seconds, self.vocabulary.blank, self._heard, self.name)
 
     def _heard(self, pieces: list[EncoderFeatures]) -> list[LogProbs]:
         lengths = np.array([len(piece) for piece in pieces])

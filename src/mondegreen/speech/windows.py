@@ -49,12 +49,17 @@ def heard_in_windows(
     frame_seconds: Seconds,
     blank: int,
     heard: Callable[[list[Frames]], list[LogProbs]],
+    name: str = "The model",
 ) -> list[LogProbs]:
     """A lattice an utterance; one of more than `longest` frames is taken in windows.
 
     Args:
         features: each (num_frames, conv_dim).
         heard: what the model makes of pieces of them, in one batch.
+        name: of the model, for the message.
+
+    Raises:
+        UsageError: what the model makes is NaN: of finite weights, too, where a product overflows.
     """
     overlap = round(OVERLAP / frame_seconds)
     starts = [window_starts(len(item), longest, overlap) for item in features]
@@ -63,7 +68,13 @@ def heard_in_windows(
         for item, begins in zip(features, starts, strict=True)
         for start in begins
     ]
-    rows = iter(heard(pieces))
+    found = heard(pieces)
+    if any(np.isnan(row).any() for row in found):
+        raise UsageError(
+            f"{name} computes values that are no numbers (NaN), of which any text would be made up.",
+            "Its weights are too large to compute with, or its config.json belongs to others: fetch the folder again.",
+        )
+    rows = iter(found)
     return [join([next(rows) for _ in begins], begins, blank) for begins in starts]
 
 
