@@ -15,6 +15,7 @@ from mondegreen.speech.audio import SAMPLE_RATE, duration_of, load_audio
 from tests.speech.sound_files import (
     BEHIND,
     ELSEWHERE,
+    encoded,
     encoded_by_ffmpeg,
     heard,
     holed,
@@ -79,6 +80,12 @@ def test_whether_the_extra_is_installed_changes_nothing_that_is_heard_without_it
     monkeypatch.setattr("mondegreen.speech.foreign.installed", lambda: False)
     for waveform, file in zip(with_it, files, strict=True):
         assert np.array_equal(load_audio(io.BytesIO(file)), waveform)
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(2.003, 16_000), (2.003, 8_000), (0.3, 8_000)])
+def test_the_last_packet_of_alac_in_caf_is_heard_whole(seconds: float, rate: int) -> None:
+    found, said = heard(encoded("CAF ALAC_16", seconds, rate))
+    assert not said and found == pytest.approx(seconds, abs=0.001)
 
 
 def test_the_last_chunk_of_a_wave64_file_may_lack_its_padding() -> None:

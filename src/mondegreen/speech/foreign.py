@@ -83,6 +83,7 @@ def _track(
     import av
 
     track = container.streams.audio[0]
+    _keep_the_last_packet(container)
     if len(container.streams.audio) > 1:
         lose(Loss(f"it holds {len(container.streams.audio)} sound tracks, of which the first was heard", 0.0))
     heard, lost, end, next_time = 0.0, 0.0, 0, None
@@ -118,6 +119,15 @@ def _track(
         lose(Loss(f"its header says {promised:.2f} s, {heard:.2f} s are there", promised - heard - lost))
     elif missing:
         lose(Loss(f"{missing} bytes are missing at its end", None, missing / container.size))
+
+
+def _keep_the_last_packet(container: "av.container.InputContainer") -> None:
+    """ALAC's last packet holds what is left of the sound; ffmpeg takes off what CAF says that it lacks, once more."""
+    from av.codec.context import Flags2
+
+    context = container.streams.audio[0].codec_context
+    if container.format.name == "caf" and context.name == "alac":
+        context.flags2 |= Flags2.skip_manual
 
 
 def _unheard(stream: Spliced, container: "av.container.InputContainer", heard: Seconds, end: int) -> list[Loss]:
