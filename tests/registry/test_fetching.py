@@ -17,7 +17,8 @@ URI = "s3://models/version"
 def _of(package: str, base: type[Exception] = Exception) -> Exception:
     """As a client raises it that is not installed here: an exception of a class below one of its own."""
     own = type("ClientError", (base,), {"__module__": f"{package}.exceptions"})
-    return type("NoSuchKey", (own,), {"__module__": "made.on.the.fly"})("no such key")
+    raised: Exception = type("NoSuchKey", (own,), {"__module__": "made.on.the.fly"})("no such key")
+    return raised
 
 
 @pytest.mark.parametrize(

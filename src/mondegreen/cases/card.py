@@ -66,6 +66,7 @@ class Card(CaseRecord):
     left_out: dict[str, int]  # by reason; no_correction counts the cases that wait for one
     left_out_cases: list[LeftOutCase]  # those with a correction
     notes: list[str] = Field(default_factory=list)
+    max_missing_share: float | None = None  # of audio, when it was taken; versions of before do not say
 
 
 @dataclass
@@ -93,6 +94,7 @@ def make_card(
     contents: Contents,
     quality: Quality,
     notes: Sequence[str],
+    max_missing_share: float | None = None,
 ) -> Card:
     """Counts what is kept and compares it with the parent's, `before`. No times: equal cases give equal bytes."""
     rows, known = contents.kept, {case.id: correction(case) for case in before}
@@ -112,6 +114,7 @@ def make_card(
         left_out=contents.reasons(),
         left_out_cases=contents.left_out,
         notes=list(notes),
+        max_missing_share=max_missing_share,
     )
 
 

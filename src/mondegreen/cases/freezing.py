@@ -28,6 +28,7 @@ class Freezer:
         data_manager: has the audio of the new cases.
         present: data/failed_cases as it is, whose audio was checked before.
         before: its rows.
+        allowed: the max_missing_share by which its audio was checked; None: nobody knows.
         target: the folder of the new version.
         audio: what a recording may be: max_duration and max_missing_share are read.
         labeller: writes labels as training will; None leaves the alphabet unchecked.
@@ -39,6 +40,7 @@ class Freezer:
         data_manager: DataManager,
         present: Path,
         before: Sequence[FailedCase],
+        allowed: float | None,
         target: Path,
         audio: AudioParams,
         labeller: Labeller | None,
@@ -48,6 +50,7 @@ class Freezer:
         self._manager, self._present, self._target = data_manager, present, target
         self._known = {case.sha256: case for case in before}
         self._audio, self._labeller = audio, labeller
+        self._stricter = allowed is None or allowed > audio.max_missing_share
         self._placed: dict[str, tuple[str, Seconds]] = {}  # path and duration by sha256
         self._refused: dict[str, tuple[str, str]] = {}  # reason and message by sha256
 
@@ -86,12 +89,14 @@ class Freezer:
         return self._refused.get(case.sha256, ("", ""))
 
     def _keep(self, sha256: str) -> tuple[str, Seconds] | None:
-        """Takes over what the present version has; data/ was found unchanged, so it needs no second look."""
+        """Takes over what the present version has: data/ was found unchanged, so a stricter rule alone looks again."""
         known = self._known.get(sha256)
         if known is None or not (source := self._present / known.path).is_file():
             return None
         if known.duration > (longest := self._audio.max_duration):
             raise AudioError(f"it is {known.duration:.1f} s long, {longest:g} s are allowed", "", "too_long")
+        if self._stricter:
+            load_audio(source, max_missing_share=self._audio.max_missing_share)
         target = self._target / "audio" / source.name
         try:
             os.link(source.resolve(), target)

@@ -126,7 +126,8 @@ class _Snapshot:
             self._swap.close()
             present = self._repository.folder
             drawn = still_audited(self._manager, store.audited, read_audited(self._repository.root / DATA))
-            freezer = Freezer(self._manager, present, before, new, self._params.audio, self._labeller, drawn)
+            allowed = self._present.max_missing_share if self._present else None
+            freezer = Freezer(self._manager, present, before, allowed, new, self._params.audio, self._labeller, drawn)
             erased = erased_since(self._manager, before)
             cases = merged(before, store.cases, store.taken_back | erased, store.texts_taken_back)
             contents = freezer.freeze(cases, track)
@@ -178,7 +179,8 @@ class _Snapshot:
         known = [version.number for version in tagged(self._repository)]
         parent = self._present.version if self._present else None
         number = max([0, parent or 0, *known]) + 1
-        return make_card(number, parent, self._before, contents, quality, self._notes + _conflicts(contents.kept))
+        notes, share = self._notes + _conflicts(contents.kept), self._params.audio.max_missing_share
+        return make_card(number, parent, self._before, contents, quality, notes, share)
 
     def _commit(self, card: Card) -> DatasetVersion:
         repository = self._repository

@@ -132,7 +132,7 @@ def compare(
     if mapping.rules:
         said, old, new = _mapped(mapping, said, (old, new), rules)
     comparison = _counted(said, (old, new), params, rules, unit, sclite)
-    measured = _measured(said) if snr else {}
+    measured = _measured(said, params.audio.max_missing_share) if snr else {}
     found = two_models(comparison, (a, b), params, normalizer_id(rules, comparison.measure), show, measured)
     facts: dict[str, Any] = {"terms": term_rates(comparison, terms, named, params) if terms else None}
     facts |= {"spellings": _spellings(said, (old, new), rules, found), "notices": tuple(dict.fromkeys(notices))}
@@ -268,7 +268,7 @@ def _transcribed(name: str, said: "References", params: "Params", by: dict[str, 
         return transcribe_corpus(utterances, model, MEMORY_FOLDER if project else Path(nowhere), advance)
 
 
-def _measured(said: "References") -> dict[str, float]:
+def _measured(said: "References", max_missing_share: float) -> dict[str, float]:
     """dB of the recordings that are there, by utterance ID."""
     from mondegreen.detector.features import measure
     from mondegreen.speech.audio import load_audio
@@ -277,7 +277,8 @@ def _measured(said: "References") -> dict[str, float]:
     with progress("measuring SNR", len(said.chosen)) as advance:
         for done, line in enumerate(said.chosen, 1):
             with suppress(AudioError):  # not there, or no audio: its SNR stays unknown
-                found[line.key] = measure(load_audio(Path(line.path or line.key))).snr
+                waveform = load_audio(Path(line.path or line.key), max_missing_share=max_missing_share)
+                found[line.key] = measure(waveform).snr
             advance(done)
     return found
 

@@ -49,6 +49,7 @@ def import_(
     """
     from typing import get_args
 
+    from mondegreen.config import params_of
     from mondegreen.intake.entries import CorpusFormat, SourceCorpus
     from mondegreen.intake.importing import import_corpus
     from mondegreen.progress import track
@@ -56,7 +57,7 @@ def import_(
     known: dict[str, CorpusFormat] = {name: name for name in get_args(CorpusFormat)}
     if kind not in known:
         raise UsageError(f"{kind} is no format that can be imported.", f"Name one of {', '.join(known)}.")
-    corpus = SourceCorpus(source, audio, _columns(columns or []))
+    corpus = SourceCorpus(source, audio, _columns(columns or []), params_of().audio.max_missing_share)
     report = import_corpus(known[kind], corpus, into, condition, link=link, track=partial(track, what="import"))
     answer(report, _imported(report), as_json)
     if not report.complete:

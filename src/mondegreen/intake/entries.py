@@ -14,6 +14,7 @@ from mondegreen.config import Seconds
 from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.scoring.recording_names import RecordingNames
+from mondegreen.speech.audio import MAX_MISSING_SHARE
 from mondegreen.speech.corpus import look_through
 
 CorpusFormat = Literal["nemo", "kaldi", "commonvoice", "librispeech", "audiofolder", "stm", "csv"]
@@ -63,6 +64,7 @@ class SourceCorpus:
         source: the manifest, table or folder.
         audio: where recordings are looked for, before the source's own folder; None: there only.
         columns: column of the table to the field that it holds.
+        max_missing_share: most of a recording, 0..1, that may be damaged where a segment is cut out of it.
 
     What a reader made of it stands in the other fields afterwards.
     """
@@ -70,6 +72,7 @@ class SourceCorpus:
     source: Path
     audio: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    max_missing_share: float = MAX_MISSING_SHARE
     notices: list[Notice] = field(default_factory=list)
     moved: dict[str, Path] = field(default_factory=dict)  # found under another path than the written one
     indexes: dict[Path, RecordingNames] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ from mondegreen.intake.formats import read_kaldi, read_librispeech, read_stm
 from mondegreen.intake.tables import read_audiofolder, read_commonvoice, read_csv, read_nemo
 from mondegreen.scoring.recording_names import RecordingNames
 from mondegreen.scoring.references import odd_speakers, read_table
-from mondegreen.speech.audio import SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
+from mondegreen.speech.audio import MAX_MISSING_SHARE, SAMPLE_RATE, SHORTEST, Waveform, duration_of, load_audio
 from mondegreen.speech.channels import named_channel
 from mondegreen.speech.corpus import EXTENSIONS, NOT_SCANNED, look_through
 
@@ -95,7 +95,8 @@ def import_corpus(
     rows = corpus.settled(list(READERS[kind](corpus)))
     if not rows:
         raise UsageError(f"{corpus.source} holds no utterance.", "Name the manifest, table or folder that has them.")
-    done = take(rows, into, condition, link=link, track=track, notices=corpus.notices)
+    share = corpus.max_missing_share
+    done = take(rows, into, condition, link=link, max_missing_share=share, track=track, notices=corpus.notices)
     return _report(kind, corpus, into, condition, rows, done)
 
 
@@ -173,6 +174,7 @@ def take(
     condition: str,
     *,
     link: bool,
+    max_missing_share: float = MAX_MISSING_SHARE,
     track: TrackRows = iter,
     notices: list[Notice] | None = None,
 ) -> Taken:
@@ -183,6 +185,7 @@ def take(
         into: the data folder; made where it is missing.
         condition: the folder's name.
         link: whole recordings become symbolic links; segments are cut all the same.
+        max_missing_share: most of a recording that a segment is cut out of, 0..1, that may be damaged.
         track: wraps the rows, for a progress bar.
         notices: what is said of the table that is there, and of its new form, is appended; logged when None.
 
@@ -195,8 +198,9 @@ def take(
     with _alone(into):
         header, rows_there = _table(table, said)
         known, done = _by_recording(rows_there, into), Taken()
+        put = partial(_put, link=link, max_missing_share=max_missing_share)
         for row in track(rows):
-            left = row if isinstance(row, Left) else _place(row, into, condition, link, known, done)
+            left = row if isinstance(row, Left) else _place(row, into, condition, put, known, done)
             if left:
                 done.left.append(left)
         if done.new:
@@ -244,7 +248,12 @@ def _by_recording(rows: list[dict[str, str]], into: Path) -> dict[str, dict[str,
 
 
 def _place(
-    entry: Entry, into: Path, condition: str, link: bool, known: Mapping[str, Mapping[str, str]], done: Taken
+    entry: Entry,
+    into: Path,
+    condition: str,
+    put: Callable[[Entry, Path], Way | None],
+    known: Mapping[str, Mapping[str, str]],
+    done: Taken,
 ) -> Left | None:
     """Puts the entry's recording where it belongs; why not, where it cannot be."""
     suffix = entry.audio.suffix if entry.whole else ".wav"
@@ -263,7 +272,7 @@ def _place(
         return Left(entry.where, "conflict", f"{path} is in references.csv{spelt} with another {other}, which stays")
     target = into / path
     try:
-        way = _put(entry, target, link)
+        way = put(entry, target)
     except AudioError as error:
         return Left(entry.where, error.reason, error.problem)
     except OSError as error:
@@ -300,10 +309,11 @@ def _differs(entry: Entry, condition: str, row: Mapping[str, str]) -> str:
     return next((name for name, value in ours.items() if row.get(name, "") != value), "")
 
 
-def _put(entry: Entry, target: Path, link: bool) -> Way | None:
+def _put(entry: Entry, target: Path, *, link: bool, max_missing_share: float) -> Way | None:
     """Makes the file, or finds it made; None where another file has its name."""
     way: Way = "cut" if not entry.whole else "linked" if link else "copied"
-    content = b"" if entry.whole else cut(entry.audio, entry.start, entry.end, entry.channel)
+    span = entry.start, entry.end, entry.channel
+    content = b"" if entry.whole else cut(entry.audio, *span, max_missing_share)
     with _temporary(target) as part:
         if target.exists():
             if entry.whole:
@@ -355,7 +365,13 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]])
         write_text(path, stream.getvalue())
 
 
-def cut(audio: Path, start: Seconds, end: Seconds | None, channel: int | None) -> bytes:
+def cut(
+    audio: Path,
+    start: Seconds,
+    end: Seconds | None,
+    channel: int | None,
+    max_missing_share: float = MAX_MISSING_SHARE,
+) -> bytes:
     """Samples round(start * rate) to round(end * rate) of a recording, as a wav.
 
     What is stored without loss keeps its rate, its depth and its channels (or the one that is chosen), bit for bit.
@@ -364,28 +380,29 @@ def cut(audio: Path, start: Seconds, end: Seconds | None, channel: int | None) -
     Raises:
         AudioError: the recording cannot be decoded, ends before the segment does, or lacks the channel.
     """
-    length = duration_of(audio)
+    length = duration_of(audio, max_missing_share=max_missing_share)
     if start >= length or (end is not None and end > length + _SLACK):
         span = f"{start:g} to {'its end' if end is None else f'{end:g} s'}"
         raise AudioError(f"{audio} is {length:.3f} s long, the segment is {span}.", "Correct its times.", "beyond_end")
     stop = length if end is None else min(end, length)
     if stop - start < SHORTEST:
         raise AudioError(f"{audio}: a segment of {1000 * (stop - start):.1f} ms; 25 ms is the least.", "", "too_short")
-    exact = _cut_exactly(audio, start, stop, channel)
+    exact = _cut_exactly(audio, (start, stop), length, channel)
     if exact is None:
-        samples = _decoded(audio, channel)[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
+        samples = _decoded(audio, channel, max_missing_share)[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
         return _wav(samples, SAMPLE_RATE, "PCM_16")
     return exact
 
 
-def _cut_exactly(audio: Path, start: Seconds, stop: Seconds, channel: int | None) -> bytes | None:
+def _cut_exactly(audio: Path, span: tuple[Seconds, Seconds], length: Seconds, channel: int | None) -> bytes | None:
     """Cuts without decoding to another form; None where that cannot be."""
+    start, stop = span
     with audio.open("rb") as stream:  # libsndfile opens no names that are not UTF-8
         try:
             file = soundfile.SoundFile(stream)
         except soundfile.LibsndfileError:
             return None
-        if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - duration_of(audio)) > 1e-6:
+        if file.format not in _LOSSLESS or abs(file.frames / file.samplerate - length) > 1e-6:
             return None
         if channel is not None and channel >= file.channels:
             problem = f"{audio} has no channel {channel + 1}, only {file.channels} in all."
@@ -413,5 +430,6 @@ def _wav(samples: npt.NDArray[Any], rate: int, subtype: str) -> bytes:
 
 
 @lru_cache(maxsize=1)  # many segments of one recording follow each other
-def _decoded(audio: Path, channel: int | None) -> Waveform:
-    return load_audio(named_channel(audio, None if channel is None else channel + 1))
+def _decoded(audio: Path, channel: int | None, max_missing_share: float) -> Waveform:
+    named = named_channel(audio, None if channel is None else channel + 1)
+    return load_audio(named, max_missing_share=max_missing_share)

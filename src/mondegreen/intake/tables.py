@@ -180,7 +180,11 @@ def _entry(
         end = (start or 0.0) + duration
     if by_duration and not start and end is not None:
         try:
-            end = None if abs(end - duration_of(audio)) <= _SAME_LENGTH else end
+            end = (
+                None
+                if abs(end - duration_of(audio, max_missing_share=corpus.max_missing_share)) <= _SAME_LENGTH
+                else end
+            )
         except AudioError as error:
             return Left(where, error.reason, error.problem)
     if end is not None and end <= (start or 0.0):

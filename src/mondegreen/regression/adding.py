@@ -54,7 +54,7 @@ def register_suite(
         table = _table(source) if source is not None else None
         return _register_table(fields, table, params, lock_file, replace, track)
     with tempfile.TemporaryDirectory() as scratch:
-        table = _table_of_lines(source, Path(scratch))
+        table = _table_of_lines(source, Path(scratch), params.audio.max_missing_share)
         return _register_table(fields, table, params, lock_file, replace, track)
 
 
@@ -68,7 +68,7 @@ def _table(source: Path) -> Path:
     return table
 
 
-def _table_of_lines(source: Path, folder: Path) -> Path:
+def _table_of_lines(source: Path, folder: Path, max_missing_share: float) -> Path:
     """Makes references.csv with its recordings in `folder`; every row is in it, or there is an error.
 
     Args:
@@ -81,19 +81,19 @@ def _table_of_lines(source: Path, folder: Path) -> Path:
     """
     if not source.is_file():
         raise UsageError(f"{source} does not exist.", "Correct its name.")
-    corpus = SourceCorpus(source)
+    corpus = SourceCorpus(source, max_missing_share=max_missing_share)
     rows = list(read_json_lines(corpus))
     for notice in corpus.notices:
         _log.warning("%s", notice)
     for written, found in corpus.moved.items():
         _log.warning("%s: %s was found as %s", source, written, found)
-    _refuse(source, rows, [problem for row in rows if (problem := _problem(row))])
-    left = take(rows, folder, "all", link=True).left
+    _refuse(source, rows, [problem for row in rows if (problem := _problem(row, max_missing_share))])
+    left = take(rows, folder, "all", link=True, max_missing_share=max_missing_share).left
     _refuse(source, rows, [f"{row.where}: {row.message}" for row in left])
     return folder / _TABLE
 
 
-def _problem(row: EntryRow) -> str:
+def _problem(row: EntryRow, max_missing_share: float) -> str:
     """Why a row cannot judge a model, "" when it can."""
     if isinstance(row, Left):
         return f"{row.where}: {row.message}"
@@ -101,12 +101,12 @@ def _problem(row: EntryRow) -> str:
         return f"{row.where}: field text: it is empty or missing"
     if row.written_by:
         return f"{row.where}: field text: a machine wrote it, and only what a person wrote judges a model"
-    return _damage(row)
+    return _damage(row, max_missing_share)
 
 
-def _damage(row: Entry) -> str:
+def _damage(row: Entry, max_missing_share: float) -> str:
     try:
-        load_audio(row.audio)
+        load_audio(row.audio, max_missing_share=max_missing_share)
     except AudioError as error:
         return f"{row.where}: {error.problem}"
     return ""
@@ -135,8 +135,9 @@ def _register_table(
     suite = suite_of({**fields, "references": references})
     data = SuiteData()
     if table is not None:
-        data = read_suite_data(name, table, params.score.normalizer)
-        _check_recordings(data, track)
+        share = params.audio.max_missing_share
+        data = read_suite_data(name, table, params.score.normalizer, share)
+        _check_recordings(data, share, track)
     if suite.has_baseline:
         known = provenance(PreparedSuite(suite, data), suite.baseline_version, params)
         suite = suite_of(suite.model_dump() | known)
@@ -147,13 +148,13 @@ def _register_table(
     return suite
 
 
-def _check_recordings(data: SuiteData, track: ProgressBar) -> None:
+def _check_recordings(data: SuiteData, max_missing_share: float, track: ProgressBar) -> None:
     """Decodes every recording to its end; raises AudioError naming those that are damaged."""
     problems = []
     with track("checking recordings", len(data.utterances)) as on_progress:
         for done, row in enumerate(data.utterances, 1):
             try:
-                load_audio(Path(row.path))
+                load_audio(Path(row.path), max_missing_share=max_missing_share)
             except AudioError as error:
                 problems.append(error)
             on_progress(done)

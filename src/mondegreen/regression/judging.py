@@ -51,7 +51,7 @@ class PreparedSuite:
         return [variant.utterance for variant in self.variants] or list(self.data.utterances)
 
 
-def prepare_data(suite: Suite, index: Path, normalizer: NormalizerName) -> PreparedSuite:
+def prepare_data(suite: Suite, index: Path, params: Params) -> PreparedSuite:
     """Reads a suite's data; the sounds of a behaviour are not made.
 
     Raises:
@@ -59,17 +59,18 @@ def prepare_data(suite: Suite, index: Path, normalizer: NormalizerName) -> Prepa
     """
     if suite.references is None or suite.needs_no_recordings:
         return PreparedSuite(suite, SuiteData())
-    terms = read_terms(index.parent / suite.terms, normalizer) if suite.terms else {}
-    return PreparedSuite(suite, read_suite_data(suite.name, index.parent / suite.references, normalizer), terms=terms)
+    terms = read_terms(index.parent / suite.terms, params.score.normalizer) if suite.terms else {}
+    table, share = index.parent / suite.references, params.audio.max_missing_share
+    return PreparedSuite(suite, read_suite_data(suite.name, table, params.score.normalizer, share), terms=terms)
 
 
-def prepare_suite(suite: Suite, index: Path, folder: Path, normalizer: NormalizerName) -> PreparedSuite:
+def prepare_suite(suite: Suite, index: Path, folder: Path, params: Params) -> PreparedSuite:
     """Reads a suite's data and writes the changed recordings of a behaviour below `folder`.
 
     Raises:
         MondegreenError: the data are missing or damaged.
     """
-    prepared = prepare_data(suite, index, normalizer)
+    prepared = prepare_data(suite, index, params)
     if suite.behaviour is None:
         return prepared
     return replace(prepared, variants=tuple(variants(suite.name, suite.behaviour, prepared.data.utterances, folder)))

@@ -100,9 +100,7 @@ def _run(
     params: Params,
     track: ProgressBar,
 ) -> list[SuiteResult]:
-    prepared = [
-        _or_failed(suite, partial(prepare_suite, suite, index, folder, params.score.normalizer)) for suite in suites
-    ]
+    prepared = [_or_failed(suite, partial(prepare_suite, suite, index, folder, params)) for suite in suites]
     ready = [item for item in prepared if isinstance(item, PreparedSuite)]
     before = transcribe_suites(baseline, ready, "baseline", track) if baseline and ready else None
     after = transcribe_suites(candidate, ready, "candidate", track) if ready else {}
@@ -163,7 +161,7 @@ def measure(
             wrong, and a bad baseline is easy to reach.
     """
     with TemporaryDirectory(prefix="mondegreen-") as folder:
-        prepared = [prepare_suite(suite, index, Path(folder), params.score.normalizer) for suite in suites]
+        prepared = [prepare_suite(suite, index, Path(folder), params) for suite in suites]
         found = transcribe_suites(transcriber, prepared, "baseline", track) if prepared else {}
     return {one.suite.name: _fields(one, _whole(one, found[one.suite.name]), version, params) for one in prepared}
 

@@ -21,7 +21,7 @@ from mondegreen.records import Utterance
 from mondegreen.regression.behaviour import Behaviour
 from mondegreen.scoring.normalizer import NormalizerName, holds, normalize
 from mondegreen.scoring.references import ReferenceRow, read_recordings
-from mondegreen.speech.audio import duration_of
+from mondegreen.speech.audio import MAX_MISSING_SHARE, duration_of
 from mondegreen.yaml_text import read_yaml
 
 SuiteType = Literal["benchmark", "critical", "edge_cases", "behaviour"]
@@ -171,13 +171,15 @@ class _Inside:
         return not path.is_absolute() and ".." not in path.parts and (self.folder / path).is_file()
 
 
-def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> SuiteData:
+def read_suite_data(
+    name: str, table: Path, normalizer: NormalizerName, max_missing_share: float = MAX_MISSING_SHARE
+) -> SuiteData:
     """Reads a suite's CSV: path and text, optional speaker, condition, source and the columns of `PHRASE_COLUMNS`.
 
     Raises:
         UsageError: the file is missing, empty, not UTF-8 or lacks a column; a path stands twice, leads out of the
             folder or to nothing; a text holds no word or was written by a machine; a guard contradicts its text.
-        AudioError: a recording is damaged.
+        AudioError: of a recording more is missing than may be (audio.max_missing_share).
     """
     if not table.is_file():
         raise UsageError(f"{table} does not exist.", f"Restore the data of suite {name} (`dvc checkout`).")
@@ -186,7 +188,7 @@ def read_suite_data(name: str, table: Path, normalizer: NormalizerName) -> Suite
     for path, row in read_recordings(table, _Inside(folder)).items():
         where = f"{table}:{row.line}"
         _check_reference(where, row, normalizer)
-        utterances.append(_utterance(f"{name}/{path}", folder, path, row))
+        utterances.append(_utterance(f"{name}/{path}", folder, path, row, max_missing_share))
         if rule := _must_contain(where, utterances[-1], row.fields, normalizer):
             rules.append(rule)
     if not utterances:
@@ -204,13 +206,13 @@ def _check_reference(where: str, row: ReferenceRow, normalizer: NormalizerName) 
         )
 
 
-def _utterance(key: str, folder: Path, path: str, row: ReferenceRow) -> Utterance:
+def _utterance(key: str, folder: Path, path: str, row: ReferenceRow, max_missing_share: float) -> Utterance:
     audio = folder / path
     return Utterance(
         id=key,
         path=audio.as_posix(),
         sha256=sha256_file(audio),
-        duration=duration_of(audio),
+        duration=duration_of(audio, max_missing_share=max_missing_share),
         condition=row.condition,
         speaker=row.speaker,
         recording=row.recording or path,

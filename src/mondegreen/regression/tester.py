@@ -267,7 +267,7 @@ def list_suites(index: Path, engine: Engine, params: Params) -> list[Listed]:
 
 def _listed(suite: Suite, index: Path, last: Outcome | None, params: Params) -> Listed:
     try:
-        prepared = prepare_data(suite, index, params.score.normalizer)
+        prepared = prepare_data(suite, index, params)
     except (MondegreenError, OSError) as error:
         return Listed(suite=suite, recordings=0, stored_baseline_fault="", last_outcome=last, problem=str(error))
     fault = stored_baseline_fault(prepared, params)
