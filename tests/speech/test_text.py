@@ -1,14 +1,18 @@
 """Transcripts are written in the tokenizer's own alphabet, or the file is named."""
 
+import json
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mondegreen.errors import VocabularyError
+from mondegreen.errors import UsageError, VocabularyError
 from mondegreen.speech.decoding import Vocabulary
+from mondegreen.speech.spelling import read_vocabulary
 from mondegreen.speech.text import Labeller, min_frames, named
 
 UPPER = Vocabulary(
@@ -198,3 +202,27 @@ def test_special_tokens_are_never_labels() -> None:
 @pytest.mark.parametrize(("labels", "frames"), [([], 0), ([5], 1), ([5, 6, 5], 3), ([5, 5, 5], 5), ([5, 5, 6, 6], 6)])
 def test_equal_neighbours_need_a_blank_between_them(labels: list[int], frames: int) -> None:
     assert min_frames(labels) == frames
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("config.json", {"vocab_size": None}, "vocab_size is None, and must be a whole number"),
+        ("config.json", {"pad_token_id": [0]}, r"pad_token_id is \[0\], and must be a whole number"),
+        ("tokenizer_config.json", {"target_lang": ["eng"]}, "does not number characters"),
+    ],
+)
+def test_a_tokenizer_that_is_damaged_is_refused_by_file_and_field(
+    file: str, changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps({"eng": {"<pad>": 0, "|": 1, "A": 2}}))
+    (tmp_path / file).write_text(json.dumps({"vocab_size": 3, "target_lang": "eng"} | changes))
+    with pytest.raises(UsageError, match=said):
+        read_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize("added", [True, ["<s>"], {"3": 1}, {"3": {}}, {"x": {"content": "<s>"}}])
+def test_added_tokens_that_say_nothing_are_no_letters(added: object, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "|": 1, "A": 2}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    assert Labeller(read_vocabulary(tmp_path)).write("a a").labels == [2, 1, 2]

@@ -19,6 +19,7 @@ from mondegreen.speech.text import WRITE_AS_SPOKEN, Labeller, named
 FindModel = Callable[[str], Path | None]
 _FILES = ("vocab.json", "config.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 _USUAL_HEAD, _LARGEST_HEAD = 32, 1_000_000  # vocab_size where config.json does not say it, or is not there
+_AGAIN = "Fetch or train the model again."
 _SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -133,29 +134,37 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     names = _json(folder / "special_tokens_map.json") | settings
     written = _json(folder / "vocab.json")
     if any(isinstance(value, dict) for value in written.values()):  # several languages, as MMS has them
-        written = written.get(settings.get("target_lang") or "eng", {})
-    added = settings.get("added_tokens_decoder") or {}
+        written = _object(written.get(str(settings.get("target_lang") or "eng")))
+    added = {index: _object(token) for index, token in _object(settings.get("added_tokens_decoder")).items()}
     ids: dict[str, int] = {**written, **_json(folder / "added_tokens.json")}
-    ids |= {str(token["content"]): int(index) for index, token in added.items()}
+    ids |= {_content(token): int(index) for index, token in added.items() if index.isdecimal() and _content(token)}
     if not ids or not all(isinstance(index, int) for index in ids.values()):
-        raise UsageError(f"{folder / 'vocab.json'} does not number characters.", "Fetch or train the model again.")
+        raise UsageError(f"{folder / 'vocab.json'} does not number characters.", _AGAIN)
     head = config.get("vocab_size", _USUAL_HEAD) if config else _LARGEST_HEAD
+    blank = config.get("pad_token_id")
+    for key, value in (("vocab_size", head), ("pad_token_id", 0 if blank is None else blank)):
+        if not isinstance(value, int):
+            raise UsageError(f"{folder / 'config.json'}: {key} is {value!r}, and must be a whole number.", _AGAIN)
     ids = {token: index for token, index in ids.items() if 0 <= index < head}  # what is beyond the head never comes
     tokens = [""] * (max(ids.values(), default=-1) + 1)
     for token, index in ids.items():
         tokens[index] = token
     special = {_content(names.get(key, default)) for key, default in _SPECIAL.items()}
-    special |= {str(token["content"]) for token in added.values() if token.get("special")}
-    blank = config.get("pad_token_id")
+    special |= {_content(token) for token in added.values() if token.get("special")}
     if blank is None:
         blank = ids.get(_content(names.get("pad_token", _SPECIAL["pad_token"])), 0)
     return Vocabulary(
         tokens=tuple(tokens),
-        blank=int(blank),
+        blank=blank,
         delimiter=_content(settings.get("word_delimiter_token")) or "|",
         special=frozenset(ids[token] for token in special if token in ids),
         separator=" " if "Phoneme" in str(settings.get("tokenizer_class")) else "",
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object; one without anything in it in place of what is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _content(token: Any) -> str:
@@ -168,4 +177,4 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {error}.", "Fetch or train the model again.") from None
+        raise UsageError(f"{path} cannot be read as JSON: {error}.", _AGAIN) from None
