@@ -207,6 +207,12 @@ def _not_a_number(folder: Path) -> None:
     save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def _in_bytes(folder: Path) -> None:
+    found = load_file(folder / "model.safetensors")
+    found = {key: (40 * value).to(torch.int8) if value.ndim == 2 else value for key, value in found.items()}
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def _marked(folder: Path) -> None:
     path = folder / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -259,6 +265,10 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # the change, what is wrong, wh
     "no rate": (edited("preprocessor_config.json", sampling_rate=0), "sampling_rate 0", "16000"),
     "spectra": (
         edited("preprocessor_config.json", feature_extractor_type="WhisperFeatureExtractor"), "Whisper", "waveforms"
+    ),
+    "weights of another program's eight bits": (_in_bytes, r"\d\d of its weights are I8, .*lm_head\.weight", "variant"),
+    "alphabets of several languages": (
+        _bytes("vocab.json", b'{"eng": {"a": 0}, "deu": {}}'), "eng, deu, and target_lang .* None", "target_lang"
     ),
     "no finite weight": (_not_a_number, r"NaN or infinite.*layer_norm\.weight, lm_head\.bias", "checkpoint"),
     "a lost part": (

@@ -42,6 +42,8 @@ _TOKENIZER = (
     "If vocab.json numbers the characters of a CTC model, tokenizer_class in tokenizer_config.json is "
     "Wav2Vec2CTCTokenizer; else fetch the tokenizer from the model that this one was trained from."
 )
+_KINDS = ("F64", "F32", "F16", "BF16")  # of tensors that are numbers by themselves
+_COUNT = "num_batches_tracked"  # of batches that a norm has seen
 _SPEC_AUGMENT = "masked_spec_embed"  # only training uses it: the one weight that a checkpoint may lack
 _SLACK = 1_000_000  # weights that config.json may describe beyond twice what the files hold
 logger = logging.getLogger(__name__)
@@ -187,13 +189,16 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
         places = read_object(folder / "model.safetensors.index.json").get("weight_map")
         files = sorted(set(places.values())) if isinstance(places, dict) else []
     shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, str] = {}
     for file in files:
         if not (folder / file).is_file():
             raise UsageError(f"{name}: {folder / file} is missing, which holds a part of the weights.", FETCH)
         try:
             (folder / file).open("rb").close()  # safetensors says of a file that may not be read that there is none
             with safe_open(folder / file, framework="pt") as tensors:
-                shapes |= {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+                slices = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118
+                shapes |= {key: tuple(tensor.get_shape()) for key, tensor in slices.items()}
+                kinds |= {key: str(tensor.get_dtype()) for key, tensor in slices.items()}
         except OSError as error:
             raise unreadable(folder / file, error) from None
         except SafetensorError as error:
@@ -201,7 +206,19 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
                 f"{name}: its weights in {folder / file} are damaged or no safetensors: {error}.",
                 "Put the file back from where it came; a registered one with `mondegreen models verify --restore`.",
             ) from None
+    _check_kinds(kinds, name)
     return shapes
+
+
+def _check_kinds(kinds: Mapping[str, str], name: str) -> None:
+    """Refuses weights in fewer bits: what stands for what only the program that rounded them knows."""
+    rounded = sorted(key for key, kind in kinds.items() if kind not in _KINDS and not key.endswith(_COUNT))
+    if rounded:
+        raise UsageError(
+            f"{name}: {len(rounded)} of its weights are {kinds[rounded[0]]}, quantised by another program: "
+            f"{_some(rounded)}.",
+            "Name the model that was quantised; `mondegreen models variant` makes one in fewer bits of it.",
+        )
 
 
 def _check_complete(report: dict[str, Any], name: str, differing: str) -> None:
@@ -273,6 +290,7 @@ def load_vocabulary(folder: Path, name: str, network: Any, pad: int | None) -> V
             f"{name} has no vocab.json, which says what the columns of its head mean.",
             "Copy vocab.json and tokenizer_config.json from the model that it was trained from into the folder.",
         )
+    _check_language(folder, name)
     with _refused(name, "Its tokenizer cannot be loaded", _TOKENIZER):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokens = [
@@ -301,6 +319,20 @@ def load_vocabulary(folder: Path, name: str, network: Any, pad: int | None) -> V
             f"{name}: {type(tokenizer).__name__} does not write texts as a CTC tokenizer does.", _TOKENIZER
         )
     return vocabulary
+
+
+def _check_language(folder: Path, name: str) -> None:
+    """Of alphabets of several languages, as MMS has them, the tokenizer must say which one is meant."""
+    written = read_object(folder / "vocab.json") if (folder / "vocab.json").is_file() else {}
+    languages = [key for key, value in written.items() if isinstance(value, dict)]
+    file = folder / "tokenizer_config.json"
+    chosen = (read_object(file) if file.is_file() else {}).get("target_lang")
+    if languages and chosen not in languages:
+        raise UsageError(
+            f"{name}: vocab.json has the alphabets of {_some(languages)}, and target_lang in tokenizer_config.json is "
+            f"{_short(chosen)}.",
+            "Write as target_lang the language that the head of its weights was trained for.",
+        )
 
 
 def _blank(name: str, tokenizer: Any, pad: int | None, tokens: list[str]) -> int:
