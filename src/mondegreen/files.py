@@ -48,6 +48,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def save_text(path: Path, content: str, next_step: str = "", room: str = "") -> None:
+    """`write_text` to a file that somebody named: where that fails it is `unwritten`, no traceback."""
+    with writing(path, next_step, room):
+        write_text(path, content)
+
+
 @contextmanager
 def writing(path: Path, next_step: str = "", room: str = "") -> Iterator[None]:
     """Around the writing of a file or folder that somebody named: where that fails it is `unwritten`, no traceback."""

@@ -107,7 +107,7 @@ def test_a_report_that_cannot_be_written_costs_no_verdict(
     def full(path: Path, content: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mondegreen.loop.validator.write_text", full)
+    monkeypatch.setattr("mondegreen.files.write_text", full)
     late = run(*command, "result.md")
     assert late.exit_code == 1 and late.stdout.startswith("inconclusive\n")
     assert "result.md cannot be written: No space left on device" in late.stderr

@@ -48,7 +48,7 @@ def mine(
     """
     from mondegreen.cases.store import DataManager
     from mondegreen.config import params_of
-    from mondegreen.files import require_writable, write_text, writing
+    from mondegreen.files import require_writable, save_text
     from mondegreen.monitoring.phrase_mining import as_yaml
     from mondegreen.monitoring.phrase_mining import mine as found_in
 
@@ -57,8 +57,7 @@ def mine(
     require_writable(output)
     found, cases = found_in(DataManager(store), manifest(), params_of(), at_least)
     if found:  # an empty file would stand in the way of the next run
-        with writing(output):
-            write_text(output, as_yaml(found, cases))
+        save_text(output, as_yaml(found, cases))
         text = f"{output}: {many(len(found), 'candidate')} of {many(cases, 'corrected case')}. Take some, then "
         text += f"`mondegreen phrases tune {output}`."
     else:

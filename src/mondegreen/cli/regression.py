@@ -151,17 +151,15 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last run of each model, and every suite over the versions."""
-    from mondegreen.files import write_text, writing
+    from mondegreen.files import save_text
     from mondegreen.registry.regression_runs import last_of_each_model
     from mondegreen.reports.regression import render_history
 
     tester = _tester(store)
     if html:
-        with writing(html):
-            write_text(html, tester.generate_regression_report("html", limit))
+        save_text(html, tester.generate_regression_report("html", limit))
     if markdown:
-        with writing(markdown):
-            write_text(markdown, tester.generate_regression_report("markdown", limit))
+        save_text(markdown, tester.generate_regression_report("markdown", limit))
     for path in filter(None, (html, markdown)):
         typer.echo(f"Wrote {path}.", err=True)
     if as_json:

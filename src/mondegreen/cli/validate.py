@@ -224,7 +224,7 @@ def _suite_runs() -> "tuple[RegressionRun, ...]":
 
 def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | None) -> str:
     """Writes the file, if there is one; returns the text of the Markdown."""
-    from mondegreen.files import write_text, writing
+    from mondegreen.files import save_text, writing
     from mondegreen.reports.validation import render_markdown, write_page
 
     if not markdown and target:
@@ -233,6 +233,5 @@ def _write(target: Path | None, found: "Findings", markdown: bool, clips: int | 
         return ""
     text = render_markdown(found)
     if target:
-        with writing(target):
-            write_text(target, text)
+        save_text(target, text)
     return text

@@ -21,7 +21,7 @@ import soundfile
 from mondegreen.config import Seconds
 from mondegreen.delimited import Notice, tell
 from mondegreen.errors import AudioError, UsageError
-from mondegreen.files import check_folder, is_there, unwritten, write_text, writing
+from mondegreen.files import check_folder, is_there, save_text, unwritten, writing
 from mondegreen.intake.entries import (
     EXAMPLES,
     CorpusFormat,
@@ -361,8 +361,7 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, str]])
     writer = csv.DictWriter(stream, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with writing(path, _PLACE, _ROOM):
-        write_text(path, stream.getvalue())
+    save_text(path, stream.getvalue(), _PLACE, _ROOM)
 
 
 def cut(

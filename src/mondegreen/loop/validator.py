@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import GuideConfig, Params, ValidateParams, params_of
-from mondegreen.files import write_text, writing
+from mondegreen.files import save_text
 from mondegreen.loop.alpha_ledger import judge, open_ledger
 from mondegreen.loop.evaluation_data import MANIFEST, EvaluationData, judging_split, read_evaluation_data
 from mondegreen.progress import Advance
@@ -230,8 +230,7 @@ class ModelValidator:
         """What this validator has judged so far, as Markdown; also written to `path` when that is given."""
         text = render_validation_report(self.results)
         if path is not None:
-            with writing(Path(path)):
-                write_text(Path(path), text)
+            save_text(Path(path), text)
         return text
 
     def utterances(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mondegreen.config import CHOSEN, Params
 from mondegreen.errors import MondegreenError, UsageError
-from mondegreen.files import path_text, write_text, writing
+from mondegreen.files import path_text, save_text, write_text
 from mondegreen.project.scaffold import BASE, STARTER, pipeline, requirement, template
 from mondegreen.yaml_text import read_yaml
 
@@ -181,8 +181,7 @@ def write(project: Path, found: list[FileChange]) -> list[str]:
     """Writes what loses nothing of the user's; returns the paths that were written."""
     written = [change for change in found if not change.obstacle]
     for change in written:
-        with writing(project / change.path, "Check its permissions."):
-            write_text(project / change.path, change.text)
+        save_text(project / change.path, change.text, "Check its permissions.")
     if not any(change.path == "dvc.yaml" and change.obstacle for change in found):
         take_as_merged(project)
     return [change.path for change in written]

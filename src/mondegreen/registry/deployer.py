@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mondegreen.config import DeployParams, GuideConfig, params_of
 from mondegreen.errors import RegistryError, UsageError, first_fault
-from mondegreen.files import write_text, writing
+from mondegreen.files import save_text
 from mondegreen.gcs import Bucket, gcp_settings
 from mondegreen.registry import canary, deploy, gate, versions
 from mondegreen.registry.aliases import BusyError, Registry, alone, alone_in, holdings, opened
@@ -325,8 +325,7 @@ class ModelDeployer:
         with self._reading(model_name) as registry:
             text = versions.render_report(registry, self.config)
         if path is not None:
-            with writing(Path(path)):
-                write_text(Path(path), text)
+            save_text(Path(path), text)
         return text
 
     @contextmanager

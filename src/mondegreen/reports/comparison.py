@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mondegreen.errors import UsageError
-from mondegreen.files import printable, sha256_file, write_text, writing
+from mondegreen.files import printable, save_text, sha256_file
 from mondegreen.records import Utterance
 from mondegreen.reports.page import EmbeddedClip, embed, templates
 from mondegreen.scoring.comparison import Comparison
@@ -41,9 +41,8 @@ def write_comparison(path: Path, found: TwoModels, comparison: Comparison, texts
     """
     check_suffix(path)
     table = path.suffix.lower() == ".csv"
-    with writing(path):
-        content = _table(comparison, texts) if table else _page(path, found, comparison, texts, screen)
-        write_text(path, printable(content))  # JSON can hold half a character, which no file can
+    content = _table(comparison, texts) if table else _page(path, found, comparison, texts, screen)
+    save_text(path, printable(content))  # JSON can hold half a character, which no file can
 
 
 def _table(comparison: Comparison, texts: Texts) -> str:
