@@ -58,7 +58,9 @@ def _wait_for(url: str) -> None:
 
 def pages(found: dict[str, str], client: MlflowClient) -> dict[str, str]:
     """Name of the picture to the address of the page; of the runs the newest with a verdict, if there is one."""
-    server, experiment, training = re.fullmatch(r"(.*)/#/experiments/(\d+)/runs(.*)", found["runs"]).groups()
+    address = re.fullmatch(r"(.*)/#/experiments/(\d+)/runs(.*)", found["runs"])
+    assert address, f"{found['runs']} is no page of an experiment's runs"
+    server, experiment, training = address.groups()
     runs = client.search_runs([experiment], order_by=["attributes.start_time DESC"], max_results=20)
     judged = next((run for run in runs if "verdict" in run.data.tags), runs[0])
     own = f"{server}/#/experiments/{experiment}/runs/{judged.info.run_id}"

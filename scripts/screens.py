@@ -19,6 +19,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,15 @@ def on_page(line: str, printed: str) -> str:
     for pattern, stand_in in _REPLACED[:4]:
         printed = pattern.sub(stand_in, printed)
     for pattern, stand_in in _REPLACED[4:]:  # as long as what it stands for: tables stay straight
-        printed = pattern.sub(lambda found, text=stand_in: (text * 2)[: len(found[0])], printed)
+        printed = pattern.sub(partial(_as_long, stand_in), printed)
     rows = [row[at : at + WIDTH] for row in printed.splitlines() for at in range(0, max(len(row), 1), WIDTH)]
     left = len(rows) - LINES
     shown = rows if left <= 1 else [*rows[:LINES], f"… {left} more lines"]
     return "\n".join([f"$ mondegreen {line}", *shown]) + "\n"
+
+
+def _as_long(stand_in: str, found: re.Match[str]) -> str:
+    return (stand_in * 2)[: len(found[0])]
 
 
 def page(found: dict[str, list[str]]) -> str:
