@@ -1,7 +1,10 @@
 """A store that is away is told in a sentence; a fault of our own on the way there keeps its traceback."""
 
 import errno
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import requests
@@ -12,6 +15,20 @@ from mondegreen.errors import CaseError, RegistryError
 from mondegreen.registry.aliases import fetching
 
 URI = "s3://models/version"
+
+
+# A process that resolves a version of a bucket, and whose package has no checksums to make a backup by.
+RESOLVES = """
+from types import SimpleNamespace
+from mondegreen.registry import resolving
+
+def download(location, scratch):
+    (scratch / "model").mkdir()
+    return scratch / "model"
+
+resolving.download = download
+print(resolving._package(SimpleNamespace(name="m", version="3", tags={}), "s3://models/version").is_dir())
+"""
 
 
 def _of(package: str, base: type[Exception] = Exception) -> Exception:
@@ -66,3 +83,10 @@ def test_no_client_is_loaded_for_its_exceptions() -> None:
     with pytest.raises(ZeroDivisionError), fetching("m version 3", URI):
         raise ZeroDivisionError
     assert not {"boto3", "botocore", "google.cloud.storage"} & (set(sys.modules) - before)
+
+
+def test_a_package_without_checksums_does_not_outlive_the_process_that_fetched_it(tmp_path: Path) -> None:
+    here = {**os.environ, "TMPDIR": str(tmp_path), "DVC_ROOT": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", RESOLVES], env=here, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n", done.stderr
+    assert list(tmp_path.glob("mondegreen-*")) == []

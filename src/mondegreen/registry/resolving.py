@@ -8,6 +8,7 @@ Last, whether the version that the stage `register` made is in this registry at 
 is not in a fresh clone, nor where MLFLOW_TRACKING_URI names another home than when it was registered.
 """
 
+import atexit
 import difflib
 import logging
 import re
@@ -258,6 +259,7 @@ def _package(version: "ModelVersion", location: str) -> Path:
     if recorded and backups.holds(number, recorded):
         return backups.package(number)  # a server need not send again what is here, byte by byte
     scratch = Path(tempfile.mkdtemp(prefix="mondegreen-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)  # whoever loads from it does so in this process
     package = answer = None
     try:
         package = download(location, scratch)
