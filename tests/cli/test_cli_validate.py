@@ -9,7 +9,7 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
-from mondegreen.files import write_json
+from mondegreen.files import write_bytes, write_json
 from mondegreen.scoring.decision import fewest_clusters, smallest_p
 from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Verdict
@@ -105,7 +105,9 @@ def test_a_report_that_cannot_be_written_costs_no_verdict(
     assert run("--looks").stdout == "No candidate has looked at a test set yet.\n"
 
     def full(path: Path, content: str) -> None:
-        raise OSError(28, "No space left on device")
+        if path.name == "result.md":
+            raise OSError(28, "No space left on device")
+        write_bytes(path, content.encode())
 
     monkeypatch.setattr("mondegreen.files.write_text", full)
     late = run(*command, "result.md")

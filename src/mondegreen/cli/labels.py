@@ -84,7 +84,7 @@ def show(
     rejected: Annotated[bool, typer.Option("--rejected", help="Only what waits for a person.")] = False,
     build: BuildOption = BUILD,
     store: StoreOption = STORE,
-    as_json: JsonOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a suggestion, one a line.")] = False,
 ) -> None:
     """Show what was suggested for an utterance or a case and what each guard said, or sum up the `label` stage."""
     from mondegreen.files import read_json, read_jsonl

@@ -49,7 +49,10 @@ def transcribe(
         typer.Option(help="Folder, hub name or models:/…; the champion, else model.base of ./params.yaml."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Recordings in one batch. Speed and memory only, never the text.")
+        int | None,
+        typer.Option(
+            min=1, help="Most recordings in a batch; with --out as many seconds as so many may last. No text changes."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file, one a line.")] = False,
     channel: Annotated[
