@@ -1,5 +1,6 @@
 """One thread a worker: the tests run side by side, and thread pools of several processes fight for two cores."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MONDEGREEN_RUNTIME", "torch")  # an export of each tiny model would take most of the time
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def pytest_collection_finish() -> None:
+    """What the imports of all tests left, torch and MLflow among them, is not looked through again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
