@@ -146,6 +146,8 @@ def test_every_refusal_names_the_file_and_a_reason(tmp_path: Path) -> None:
     holed[5000] = np.nan
     infinite = sine()
     infinite[5000] = np.inf
+    damaged = sine()
+    damaged[5000] = 3e38  # one such sample and the normalised rest is silence
     bad = {
         "empty": b"",
         "not_audio": b"Dear reader, this is a letter.\n" * 20,
@@ -154,7 +156,11 @@ def test_every_refusal_names_the_file_and_a_reason(tmp_path: Path) -> None:
         "nan": encode(holed, kind=("WAV", "FLOAT")),
         "truncated": encoded(("WAV", "PCM_16"))[:-4000],
     }
-    for reason, content in [*bad.items(), ("nan", encode(infinite, kind=("WAV", "DOUBLE")))]:
+    for reason, content in [
+        *bad.items(),
+        ("nan", encode(infinite, kind=("WAV", "DOUBLE"))),
+        ("nan", encode(damaged, kind=("WAV", "FLOAT"))),
+    ]:
         path = tmp_path / f"{reason}.wav"
         path.write_bytes(content)
         with pytest.raises(AudioError, match=f"{reason}.wav") as caught:

@@ -35,6 +35,7 @@ SHORTEST: Seconds = 0.025  # one receptive field of the convolutional encoder
 SILENCE_PEAK = 1e-4  # -80 dBFS
 MAX_MISSING_SHARE = AudioParams().max_missing_share
 _NAMED = 3  # losses in one message
+_LOUDEST = 1e12  # of a sample; 32-bit integers written as floats reach 2.1e9, and damaged bits 3e38
 logger = logging.getLogger(__name__)
 
 
@@ -209,11 +210,10 @@ def _resampled(recording: Recording, max_duration: Seconds | None, max_missing_s
     _check_length(name, recording.promised() or 0.0, max_duration)
     resampler, instead, asked = None, None, recording.channel is not None
     for number, (block_rate, block) in enumerate(recording.blocks(losses.append)):
-        if not np.isfinite(block).all():
-            second = heard + int(np.argmin(np.isfinite(block).all(axis=1))) / block_rate
-            raise AudioError(
-                f"{name} has samples that are not numbers (NaN or infinite), first at {second:.3f} s.", AGAIN, "nan"
-            )
+        if not (sound := np.abs(block) <= _LOUDEST).all():  # NaN is not
+            second = heard + int(np.argmin(sound.all(axis=1))) / block_rate
+            what = "samples that are not numbers (NaN, infinite or beyond any scale)"
+            raise AudioError(f"{name} has {what}, first at {second:.3f} s.", AGAIN, "nan")
         if not asked and block.shape[1] > 1:
             instead, asked = _instead_of_the_mix(recording), True
         heard += len(block) / block_rate
