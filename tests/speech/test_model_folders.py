@@ -267,6 +267,13 @@ REFUSED: dict[str, tuple[Change, str, str]] = {  # the change, what is wrong, wh
         edited("preprocessor_config.json", feature_extractor_type="WhisperFeatureExtractor"), "Whisper", "waveforms"
     ),
     "weights of another program's eight bits": (_in_bytes, r"\d\d of its weights are I8, .*lm_head\.weight", "variant"),
+    "another program's quantisation": (
+        edited("config.json", quantization_config={"quant_method": "gptq", "bits": 4}), "gptq.*are quantised", "variant"
+    ),
+    "an index without files": (
+        together(_without("model.safetensors"), edited("model.safetensors.index.json", weight_map={"a": 5})),
+        "weight_map in .* names no files", "Fetch"
+    ),
     "alphabets of several languages": (
         _bytes("vocab.json", b'{"eng": {"a": 0}, "deu": {}}'), "eng, deu, and target_lang .* None", "target_lang"
     ),

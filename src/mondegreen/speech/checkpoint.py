@@ -42,6 +42,7 @@ _TOKENIZER = (
     "If vocab.json numbers the characters of a CTC model, tokenizer_class in tokenizer_config.json is "
     "Wav2Vec2CTCTokenizer; else fetch the tokenizer from the model that this one was trained from."
 )
+_UNROUNDED = "Name the model that was quantised; `mondegreen models variant` makes one in fewer bits of it."
 _KINDS = ("F64", "F32", "F16", "BF16")  # of tensors that are numbers by themselves
 _COUNT = "num_batches_tracked"  # of batches that a norm has seen
 _SPEC_AUGMENT = "masked_spec_embed"  # only training uses it: the one weight that a checkpoint may lack
@@ -52,6 +53,9 @@ logger = logging.getLogger(__name__)
 def load_config(folder: Path, name: str) -> Any:
     """The configuration; UsageError names the key that no network can have so."""
     given = read_object(folder / "config.json")
+    if rounded := given.get("quantization_config"):
+        said = f"quantization_config in config.json is {_short(rounded)}: its weights are quantised"
+        raise UsageError(f"{name}: {said}.", _UNROUNDED)
     try:
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except StrictDataclassFieldValidationError as error:
@@ -186,8 +190,11 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in the weights' files."""
     files = ["model.safetensors"]
     if not (folder / files[0]).is_file():
-        places = read_object(folder / "model.safetensors.index.json").get("weight_map")
-        files = sorted(set(places.values())) if isinstance(places, dict) else []
+        index = folder / "model.safetensors.index.json"
+        places = read_object(index).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+            raise UsageError(f"{name}: weight_map in {index} names no files of weights.", FETCH)
+        files = sorted(set(places.values()))
     shapes: dict[str, tuple[int, ...]] = {}
     kinds: dict[str, str] = {}
     for file in files:
@@ -217,7 +224,7 @@ def _check_kinds(kinds: Mapping[str, str], name: str) -> None:
         raise UsageError(
             f"{name}: {len(rounded)} of its weights are {kinds[rounded[0]]}, quantised by another program: "
             f"{_some(rounded)}.",
-            "Name the model that was quantised; `mondegreen models variant` makes one in fewer bits of it.",
+            _UNROUNDED,
         )
 
 
