@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mondegreen.config import ValidateParams
 from mondegreen.delimited import Notice
 from mondegreen.errors import UsageError
 from mondegreen.files import write_jsonl
+from mondegreen.scoring.alternatives import best_reading
 from mondegreen.scoring.comparison import compare
 from mondegreen.scoring.metrics import join
 from mondegreen.scoring.transcript_files import read_hypotheses, read_lines, read_references
@@ -327,3 +329,11 @@ def test_two_who_speak_in_one_segment_are_two_utterances(tmp_path: Path) -> None
     text = "f 1 ann 0 1 one\nf 1 bob 0 1 two\nf 1 ann 1 2 three\n"
     keys = [line.key for line in read_lines(written(tmp_path, "a.stm", text))]
     assert keys == ["f 1 0.000 1.000 ann", "f 1 0.000 1.000 bob", "f 1 1.000 2.000"]
+
+
+def test_a_whole_recording_in_one_line_that_leaves_a_choice_is_aligned_within_seconds() -> None:
+    words = " ".join(f"w{number % 97}" for number in range(4_000))
+    started = time.process_time()
+    found = best_reading("{ uh / @ } " + words + " (so)", words + " well")
+    assert (found.words.insertions, found.words.substitutions, found.words.deletions) == (0, 1, 0)
+    assert found.words.reference_length == 4_001 and time.process_time() - started < 10

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from mondegreen.errors import UsageError
 from mondegreen.scoring.normalizer import NormalizerName, normalize, words_of
 from mondegreen.scoring.wer import ErrorCounts
@@ -131,24 +134,41 @@ def _lattice(text: str, normalizer: NormalizerName) -> list[_State]:
 
 def _cheapest_way(states: Sequence[_State], heard: Sequence[str]) -> list[tuple[_Step, str]]:
     """What to do with each word of the way that costs least."""
-    costs = [[_FAR] * (len(heard) + 1) for _ in states]
-    ways: list[list[_Cell]] = [[(0, 0, "")] * (len(heard) + 1) for _ in states]
-    costs[0][0] = 0
-    for number in range(len(states)):
-        for place in range(len(heard) + 1):
-            if moves := _moves(states, costs, number, place, heard):
-                costs[number][place], ways[number][place] = min(moves, key=lambda move: move[0])
+    costs = _costs(states, heard)
     steps: list[tuple[_Step, str]] = []
     number, place = len(states) - 1, len(heard)
     while number or place:
-        before, at, kind = ways[number][place]
+        _, (before, at, kind) = min(_moves(states, costs, number, place, heard), key=lambda move: move[0])
         steps.append((kind, heard[at] if kind == "inserted" else states[number].word))
         number, place = before, at
     return steps[::-1]
 
 
+def _costs(states: Sequence[_State], heard: Sequence[str]) -> npt.NDArray[np.int32]:
+    """The least that it costs to be at a state, (num_states,), with so many words heard, (num_words + 1,).
+
+    A row at a time: a recording may be one line of thousands of words.
+    """
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(heard))}
+    said = np.array([numbers[word] for word in heard], np.int32)
+    gaps = _GAP * np.arange(len(heard) + 1)
+    costs = np.empty((len(states), len(heard) + 1), np.int32)
+    for number, state in enumerate(states):
+        row = costs[list(state.before)].min(axis=0).astype(np.int64) if state.before else np.full(len(gaps), _FAR)
+        if state.word == _NO_WORD:
+            row += _NULL
+        elif state.word:
+            matched = row[:-1] + np.where(said == numbers.get(state.word, -1), 0, _SUBSTITUTION)
+            row += _SPARED if state.optional else _GAP
+            row[1:] = np.minimum(row[1:], matched)
+        elif not number:
+            row[0] = 0
+        costs[number] = np.minimum.accumulate(row - gaps) + gaps  # insertions
+    return costs
+
+
 def _moves(
-    states: Sequence[_State], costs: Sequence[Sequence[int]], number: int, place: int, heard: Sequence[str]
+    states: Sequence[_State], costs: npt.NDArray[np.int32], number: int, place: int, heard: Sequence[str]
 ) -> list[tuple[int, _Cell]]:
     """The ways into one cell with their costs, ordered as sclite breaks ties: substitution, insertion, deletion."""
     state = states[number]
