@@ -2,6 +2,7 @@
 that was not answered."""
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -214,9 +215,12 @@ def test_phrases_that_a_model_cannot_be_told_are_the_callers_to_leave_out(stt: S
     assert "phonemes" in answer.json()["error"]["message"]
 
 
-def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(stt: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_refuses_and_keeps_nothing_of_the_request(
+    number: int, stt: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     stream = io.BytesIO()
     soundfile.write(stream, np.zeros((3200, 3)), 16_000, format="WAV")

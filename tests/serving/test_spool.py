@@ -1,5 +1,6 @@
 """Answers between client and store: killed writers, a store that is away or refuses, a full share, half lines."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -138,13 +139,19 @@ def test_an_answer_is_synced_before_it_is_given_and_shares_that_with_others(
     spool.close()
 
 
-def test_a_full_disk_drops_an_answer_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [0, errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_drops_an_answer_whole(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(file: int, line: bytes) -> int:
+        if number:
+            raise OSError(number, os.strerror(number))
+        return write(file, line[:40])
+
     write = os.write
     spool = Spool(tmp_path, away, 10**9)
     monkeypatch.setattr(Spool, "_rotate", lambda self: None)
     put(spool, "r0")
     with monkeypatch.context() as patch:
-        patch.setattr("os.write", lambda file, line: write(file, line[:40]))
+        patch.setattr("os.write", half)
         put(spool, "r1")
     put(spool, "r2")
     assert (spool.state.dropped, spool.state.waiting) == (1, 2)

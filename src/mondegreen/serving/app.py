@@ -4,7 +4,6 @@ Whatever is refused is refused as OpenAI's API does it, with a JSON object `erro
 field that would change nothing is refused by its name rather than ignored.
 """
 
-import errno
 import hashlib
 import hmac
 import logging
@@ -26,7 +25,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from mondegreen.config import AudioParams, ServeParams
-from mondegreen.errors import MondegreenError, VocabularyError
+from mondegreen.errors import MondegreenError, VocabularyError, is_full
 from mondegreen.files import printable
 from mondegreen.serving.batcher import Batcher, Heard
 from mondegreen.serving.challenger import Asker, Challenger, Shadow
@@ -290,7 +289,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         _log.error("Request %s is refused: %s", request.state.request_id, error)
         return _problem(
             RefusedError(503, "There is no room for a recording on the server's disk. Ask again in a while.")

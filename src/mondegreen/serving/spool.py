@@ -7,7 +7,6 @@ answer; only when the disk's share is full is something dropped, and then it is 
 all processes, with what killed ones left: the name of each file that waits says how many bytes wait with it.
 """
 
-import errno
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mondegreen.errors import CaseError
+from mondegreen.errors import CaseError, is_full
 from mondegreen.files import flock, sync, write_bytes
 from mondegreen.monitoring.partly_logged import PartlyLoggedError
 from mondegreen.serving.followers import LOCK
@@ -153,7 +152,7 @@ class Spool:
             if os.write(self._file, line) == len(line):
                 return True
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
         os.ftruncate(self._file, before)  # half a line would spoil the next one
         return False
