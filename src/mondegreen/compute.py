@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 from mondegreen.config import ComputeParams, Seconds
-from mondegreen.errors import CloudError, MondegreenError, UsageError
+from mondegreen.errors import CloudError, MondegreenError, UsageError, told
 from mondegreen.files import extract, lock
 
 Work = TypeVar("Work")
@@ -89,8 +89,7 @@ def _result(worker: Callable[[Work], Result], shard: Work) -> Result | FailedSha
     try:
         return worker(shard)
     except Exception as error:  # whatever a shard meets, the others are still done; who asked says what was not
-        said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
-        return FailedShard(said)
+        return FailedShard(told(error))
 
 
 def _over_ray(

@@ -81,6 +81,11 @@ class JobError(MondegreenError):
     """A round cannot be asked for or go on, or a job is not in the state that was expected."""
 
 
+def told(error: Exception) -> str:
+    """An error in a line, for a log or a record: what a person can act on is told as it is, else with its kind."""
+    return error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+
+
 def is_full(error: OSError) -> bool:
     """Whether the disk, a quota or what one file may take is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mondegreen.config import GcpParams
-from mondegreen.errors import CloudError, MondegreenError, UsageError
+from mondegreen.errors import CloudError, UsageError, told
 from mondegreen.files import path_text, sha256_file
 from mondegreen.gcs import Bucket, pack, unpack
 from mondegreen.git import changed_files, dvc, git, git_or_nothing, revision_tags
@@ -198,7 +198,7 @@ def run_job(
             return _send(bucket, run, log, state="failed", message=_last(log))
         return _send(bucket, run, log, state="done", sha256=sha256)
     except Exception as error:
-        message = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
+        message = told(error)
         try:
             _send(bucket, run, log, state="failed", message=message)
         except CloudError as unsaid:

@@ -22,7 +22,7 @@ from prometheus_client import Counter
 
 from mondegreen.config import Seconds
 from mondegreen.db import open_database
-from mondegreen.errors import MondegreenError
+from mondegreen.errors import MondegreenError, told
 from mondegreen.registry.canary import Canary, running
 from mondegreen.registry.ledger import Ledger
 from mondegreen.serving.champion import Champion, Served, load
@@ -145,8 +145,7 @@ class Challenger:
         try:
             served = self._load(name)
         except Exception as error:  # a damaged version may fail in many ways
-            said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
-            self.attempts.failure(name, files, said)
+            self.attempts.failure(name, files, told(error))
             return None
         self.attempts.forget()
         return (canary, served) if served else None

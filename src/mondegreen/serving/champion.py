@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mondegreen.config import Params, Seconds
-from mondegreen.errors import MondegreenError
+from mondegreen.errors import MondegreenError, told
 from mondegreen.scoring.phrases import read_phrases
 from mondegreen.serving.followers import Following
 from mondegreen.serving.loading import Attempts, Exporting
@@ -183,8 +183,7 @@ class Champion:
             self.attempts.forget()
             _log.warning("%s serves now, after %.1f s.", name, time.monotonic() - began)
         except Exception as error:  # a damaged version may fail in many ways
-            said = error.problem if isinstance(error, MondegreenError) else f"{type(error).__name__}: {error}"
-            self.attempts.failure(name, files, said)
+            self.attempts.failure(name, files, told(error))
         finally:
             self.loading = None
             self._problem = self.attempts.problem  # whoever is told that a version failed is told why
