@@ -22,6 +22,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def databases_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Only the tests of the schema, in db/, run its migrations for each new database."""
+    from tests.support.databases import copied  # loads SQLAlchemy
+
+    with copied(tmp_path_factory.mktemp("database")):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def environment_stays() -> Iterator[None]:
     """What a test, or MLflow in it, says in the environment is not said to the next one."""

@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from mondegreen import db
 from tests.cases.conftest import database, postgres  # noqa: F401 - fixtures
 from tests.db.growing import restore
 from tests.postgres import fresh_database
+from tests.support.databases import MIGRATED
+
+
+@pytest.fixture(autouse=True)
+def migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases are made as a user's are."""
+    monkeypatch.setattr(db, "_upgrade", MIGRATED)
 
 
 @pytest.fixture
