@@ -167,3 +167,15 @@ def test_sigterm_stops_a_round_which_the_next_run_ends(project: LoopProject, com
     assert "stopped while training (SIGTERM); the next run goes on" in mondegreen("jobs", "1").stdout
     project.plan()
     assert mondegreen("run").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["run", "watch"])
+def test_ctrl_c_is_said_by_its_name(project: LoopProject, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert mondegreen("trigger", "--approve").exit_code == 0
+
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mondegreen.loop.orchestrator.FinetuningOrchestrator.run_job", pressed)
+    monkeypatch.setattr("mondegreen.loop.orchestrator.watch", pressed)
+    assert "topped (ctrl-C)" in mondegreen(command).stderr

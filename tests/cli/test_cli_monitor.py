@@ -180,7 +180,7 @@ def test_a_detector_that_is_not_calibrated_says_no_share_of_misheard_calls(tmp_p
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     for text in (" ".join(page.split()), text_of(run("monitor"))):
         assert "not calibrated" in text and "mondegreen detector calibrate" in text and "100.0 %" not in text
-        assert "nothing was measured that says how well it hears" in text
+        assert "nothing was measured against a threshold that says how well it hears" in text
     day = json.loads(run("status", "--json").stdout)["inferences"]
     assert (day["inferences"], day["error_rate"], day["uncalibrated"]) == (0, None, 150)
     assert "not calibrated: 150" in text_of(run("status"))

@@ -131,7 +131,7 @@ def run(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
         with terminable(), orchestrator(store) as found, round_progress(stream=True) as progress:
             job = found.run_job(on_progress=progress)
     except KeyboardInterrupt as stop:
-        raise JobError(f"Stopped ({stop or 'ctrl-C'}).", "`mondegreen run` goes on with the round.") from None
+        raise JobError(f"Stopped ({str(stop) or 'ctrl-C'}).", "`mondegreen run` goes on with the round.") from None
     answer(job.to_dict(), f"Job {job.id} {job.state}: {job.events[-1].reason}", as_json)
     if not job.passed:
         raise typer.Exit(1)
@@ -160,7 +160,7 @@ def watch(
             for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
                 answer(found, f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}", as_json)
     except KeyboardInterrupt as stop:
-        typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
+        typer.echo(f"stopped ({str(stop) or 'ctrl-C'})", err=True)
         return
     if found and not found.ok:
         raise typer.Exit(1)

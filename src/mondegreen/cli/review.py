@@ -55,7 +55,7 @@ def review(
         with terminable():
             serve(state, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
     except KeyboardInterrupt as stop:
-        typer.echo(f"stopped ({stop or 'ctrl-C'})", err=True)
+        typer.echo(f"stopped ({str(stop) or 'ctrl-C'})", err=True)
 
 
 def _state(

@@ -26,7 +26,7 @@ HINT = (
     "Log what is transcribed: `mondegreen transcribe --log RECORDING…` (needs a model: --model, or model.base of "
     "params.yaml)."
 )
-UNKNOWN = "No alert, but nothing was measured that says how well it hears"
+UNKNOWN = "No alert, but nothing was measured against a threshold that says how well it hears"
 HEAR = "`mondegreen review --audit`"
 _MODELS = 3  # that have a column
 
