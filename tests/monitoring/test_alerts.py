@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select, update
 
 from mondegreen.config import MonitorParams
 from mondegreen.db import open_database, reading, transaction
-from mondegreen.monitoring.alerts import Webhook, check_thresholds, notify, sentence, signature
+from mondegreen.monitoring.alerts import _NEXT_STEPS, Webhook, check_thresholds, notify, sentence, signature
 from mondegreen.monitoring.drift import error_rate_drift
 from mondegreen.monitoring.records import Check, Drift, Percentiles
 from mondegreen.tables import AlertRow
@@ -242,3 +242,9 @@ def test_the_receivers_check_of_the_how_to_accepts_what_is_sent() -> None:
     assert not names["is_genuine"]("other", headers, body)
     assert not names["is_genuine"]("s3cret", headers, body + b" ")
     assert not names["is_genuine"]("s3cret", headers | {"X-Mondegreen-Timestamp": "1"}, body)
+
+
+@pytest.mark.parametrize("metric", ["production_wer", "error_rate_rise"])
+def test_what_a_new_version_may_have_brought_names_the_way_back(metric: str) -> None:
+    step = _NEXT_STEPS[metric]
+    assert "`mondegreen models history`" in step and "`mondegreen models rollback`" in step

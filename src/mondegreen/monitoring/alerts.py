@@ -30,8 +30,8 @@ NOT_CALIBRATED = (
     "without a calibration say no share (`mondegreen detector calibrate`, with --candidate for the fine-tuned model)"
 )
 _NEXT_STEPS = {
-    "production_wer": "Compare the weeks (`mondegreen monitor --html`): when a new version brought it, roll back; else "
-    "correct recent cases and run a round.",
+    "production_wer": "Compare the weeks (`mondegreen monitor --html`) with the moves (`mondegreen models history`): "
+    "when a new version brought it, `mondegreen models rollback`; else correct recent cases and run a round.",
     "error_rate": "Look at what is misheard (`mondegreen cases stats`), correct it, and see whether a round is due "
     "(`mondegreen check`).",
     "latency_p95": "See what else runs on the machine and how long the recordings are; a smaller transcribe.beam_width "
@@ -39,8 +39,8 @@ _NEXT_STEPS = {
     "confidence": "Listen to a few recent recordings: noise, another microphone or other speakers lower it first.",
     "drift": "Compare recent recordings with those of the first week; when the world has changed, correct recent cases "
     "and run a round.",
-    "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases, and roll back when the "
-    "rise came with a new model.",
+    "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases; when the rise came with a "
+    "new model (`mondegreen models history`), `mondegreen models rollback`.",
 }
 
 
