@@ -217,6 +217,29 @@ def test_where_nothing_tells_the_encoding_nobody_guesses(text: str, encoding: st
     assert ("iconv -f" in caught.value.next_step) == bool(seen)
 
 
+@pytest.mark.parametrize("name", ["år-1.flac", "ünï-4.flac"])
+def test_names_of_files_in_several_languages_are_refused_with_readings_and_the_one_that_lies_there(
+    name: str, tmp_path: Path
+) -> None:
+    names = (name, "straße.flac", "smörgås.flac", "ñandú.flac")
+    table = "id,path,text\n" + "".join(f"{one},{one},yes\n" for one in names)
+    (tmp_path / "straße.flac").touch()  # which is named so in Windows-1250 too, and tells nothing
+    with pytest.raises(UsageError, match="nothing tells which encoding it is: it may read ") as caught:
+        rows(tmp_path / "a.csv", table.encode("cp1252"))
+    assert "(Windows-1252) or " in caught.value.problem and "is likely" not in caught.value.problem
+    assert "iconv -f cp1252 -t UTF-8" in caught.value.next_step
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=f"; Windows-1252 is likely, since there is a file '{name}'"):
+        rows(tmp_path / "a.csv", table.encode("cp1252"))
+
+
+def test_a_file_that_a_reading_names_says_which_iconv_line_is_likely(tmp_path: Path) -> None:
+    (tmp_path / "Luneděm.flac").touch()
+    with pytest.raises(UsageError, match="Windows-1250 is likely") as caught:
+        rows(tmp_path / "a.csv", "id,path\n1,Luneděm.flac\n".encode("cp1250"))
+    assert "iconv -f cp1250 -t UTF-8" in caught.value.next_step
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -105,6 +105,20 @@ def readings(content: bytes) -> list[DecodedText]:
     return latin
 
 
+def possible(content: bytes) -> list[DecodedText]:
+    """What a text without a reading may be, least strange first: names of files, of several languages in one table.
+
+    The letters are those of any language that is written so, which tells too little to read it without being asked.
+    """
+    if _is_spoilt(content) or _NOT_LATIN.search(content):
+        return []
+    best: dict[str, DecodedText] = {}
+    found = [one for codec in _LANGUAGES for one in _read(content, codec, several=True)]
+    for one in sorted(found, key=lambda one: one.strange):
+        best.setdefault(one.text, one)
+    return list(best.values())
+
+
 def _is_spoilt(content: bytes) -> bool:
     """Whether most of what is beyond ASCII is UTF-8: some of it was damaged, or joined with a text in another one."""
     beyond = [char for char in content.decode("utf-8", "replace") if char > "\x7f"]
@@ -125,8 +139,8 @@ def _latin(content: bytes) -> list[DecodedText]:
     return [one for likelihood, one in ranked if likelihood * _LIKELIER > ranked[0][0]]
 
 
-def _read(content: bytes, codec: str) -> Iterator[DecodedText]:
-    """The text in one encoding, unless it cannot be that."""
+def _read(content: bytes, codec: str, several: bool = False) -> Iterator[DecodedText]:
+    """The text in one encoding, unless it cannot be that: of one of its languages, or of several."""
     try:
         text = content.decode(codec)
     except UnicodeDecodeError:
@@ -140,9 +154,12 @@ def _read(content: bytes, codec: str) -> Iterator[DecodedText]:
         return
     signs = sum(count for char, count in beyond.items() if not char.isalpha() and char not in _SIGNS)
     odd = signs + len(_ODD.findall(text)) + sum(map(_is_odd, _WORD.findall(text)))
+    written = _LANGUAGES[codec]
+    if several:
+        written = {"": "".join(written.values())}
     foreign = {
         language: sum(count for letter, count in letters.items() if letter not in alphabet and ord(letter) > 127)
-        for language, alphabet in _LANGUAGES[codec].items()
+        for language, alphabet in written.items()
     }
     least = min(foreign.values())
     if _is_doubtful(text):

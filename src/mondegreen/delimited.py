@@ -18,6 +18,7 @@ import csv
 import difflib
 import io
 import logging
+import os
 import re
 import shlex
 import unicodedata
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mondegreen.code_pages import readings
+from mondegreen.code_pages import DecodedText, possible, readings
 from mondegreen.errors import UsageError
 from mondegreen.ideographs import NAMES as ENCODINGS
 from mondegreen.ideographs import unescaped
@@ -191,21 +192,39 @@ def _encoding(content: bytes) -> str:
 def _older(path: Path, content: bytes, error: UnicodeDecodeError, notices: list[Notice] | None) -> str:
     """As older programs save texts, where what it then says tells which encoding it is."""
     line = line_of(content.decode("latin-1"), error.start)
-    what = "it is not UTF-8, and nothing tells which encoding it is"
     found = readings(content)
-    if not found:
-        raise wrong(path, line, what, _SAVE, "the whole line")
-    if len(found) > 1:
-        texts = [one.text for one in found]
-        place = next((at for at, chars in enumerate(zip(*texts, strict=False)) if len(set(chars)) > 1), 0)
-        seen = " or ".join(f"{_word_at(one.text, place)!r} ({one.name})" for one in found)
-        convert = f"iconv -f {found[0].codec} -t UTF-8 {shlex.quote(str(path))} > NEW"
-        step = f"{_SAVE[:-1]}, or convert it from what it is: {convert}"
-        raise wrong(path, line_of(found[0].text, place), f"{what}: it may read {seen}", step, "the whole line")
+    if len(found) != 1:
+        raise _undecided(path, line, found or possible(content))
     word = _word_at(found[0].text, len(content[: error.start].decode(found[0].codec, "ignore")))
     message = f"it is not UTF-8; {found[0].name} was assumed, which reads here {word!r}"
     tell(Notice("encoding_assumed", message, str(path), line), notices)
     return found[0].text
+
+
+def _undecided(path: Path, line: int, found: Sequence[DecodedText]) -> UsageError:
+    """Says what it may be; a file that a reading names tells which is likely, and whoever converts it decides."""
+    what = "it is not UTF-8, and nothing tells which encoding it is"
+    if not found:
+        return wrong(path, line, what, _SAVE, "the whole line")
+    texts = [one.text for one in found]
+    differ = (at for at, chars in enumerate(zip(*texts, strict=False)) if len(set(chars)) > 1)
+    place = next(differ, next((at for at, char in enumerate(texts[0]) if char > "\x7f"), 0))
+    seen = " or ".join(f"{_word_at(one.text, place)!r} ({one.name})" for one in found)
+    named = [(_named_files(path, one.text), one) for one in found]
+    named.sort(key=lambda pair: -len(pair[0]))
+    files, likely = named[0]
+    more = len(files) > max((len(others) for others, _ in named[1:]), default=0)
+    only = [name for name in files if more and not any(name in others for others, _ in named[1:])]
+    there = f"; {likely.name} is likely, since there is a file {only[0]!r}" if only else ""
+    convert = f"iconv -f {likely.codec} -t UTF-8 {shlex.quote(str(path))} > NEW"
+    step = f"{_SAVE[:-1]}, or convert it from what it is: {convert}"
+    return wrong(path, line_of(texts[0], place), f"{what}: it may read {seen}{there}", step, "the whole line")
+
+
+def _named_files(path: Path, text: str) -> list[str]:
+    """The files beyond ASCII that a text names by their place beside the table."""
+    cells = (cell.strip().strip('"') for cell in re.split(r"[,;\t|\r\n]", text) if not cell.isascii())
+    return [cell for cell in cells if os.path.isfile(path.parent / cell)]  # noqa: PTH113 - too long is no error
 
 
 def _word_at(text: str, place: int) -> str:
