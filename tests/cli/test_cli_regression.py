@@ -136,6 +136,20 @@ def test_list_shows_what_would_fail_before_a_model_is_heard(models: dict[str, To
     assert gone["recordings"] == 0 and gone["problem"] and gone["last_outcome"] == "fail"
 
 
+def test_a_suite_too_small_to_bound_a_loss_is_said_when_it_is_added_and_listed(
+    tmp_path: Path, models: dict[str, ToneModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "small: the suite has 3 recordings, 12 are needed to bound a loss"
+    for name, sentences in (("small", 3), ("large", 12)):
+        source = write_suite(tmp_path / name, range(sentences)).parent
+        assert mondegreen("add", name, str(source)).exit_code == 0
+    assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+    shown = mondegreen("list")
+    assert said in shown.stderr and "large: " not in shown.stderr
+    small, large = json.loads(mondegreen("list", "--json").stdout)
+    assert f"small: {small['limit']}".startswith(said) and not small["problem"] and large["limit"] == ""
+
+
 def test_report_draws_the_suites_over_the_versions(tmp_path: Path, models: dict[str, ToneModel]) -> None:
     assert "No run of the regression suites" in mondegreen("report").stdout
     write_suite(DATA / "core", range(12))

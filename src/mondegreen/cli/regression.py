@@ -95,8 +95,8 @@ def list_suites(store: LiveOption = None, as_json: JsonOption = False) -> None:
     rows = listed(tester.config.suites, tester.engine, tester.params)
     answer([row.model_dump(mode="json") for row in rows], [_suites(rows)], as_json, width=_WIDTH)
     for row in rows:
-        if row.problem and not as_json:
-            typer.echo(f"{row.suite.name}: {row.problem}", err=True)
+        if (said := row.problem or row.limit) and not as_json:
+            typer.echo(f"{row.suite.name}: {said}", err=True)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from mondegreen.files import lock, sha256_file, sha256_tree, sync
 from mondegreen.intake.entries import Entry, EntryRow, Left, SourceCorpus
 from mondegreen.intake.importing import take
 from mondegreen.intake.tables import read_json_lines
-from mondegreen.regression.judging import PreparedSuite
+from mondegreen.regression.judging import PreparedSuite, paired_limit
 from mondegreen.regression.runner import ProgressBar, provenance
 from mondegreen.regression.suites import Suite, SuiteData, load_index, put_suite, read_suite_data, suite_of
 from mondegreen.speech.audio import load_audio
@@ -145,6 +145,8 @@ def _register_table(
     if table is not None and not here:
         _import_suite(name, table, data, index, lock_file)
     put_suite(index, suite, lock_file, replace)
+    if limit := paired_limit(PreparedSuite(suite, data), params):
+        _log.warning("%s: %s", name, limit)
     return suite
 
 

@@ -17,7 +17,7 @@ from mondegreen.records import Hypothesis, Outcome, SliceMetrics, SuiteResult, U
 from mondegreen.regression.behaviour import Hypotheses, Variant, Violations, variants, violations
 from mondegreen.regression.suites import MustContain, Suite, SuiteData, read_suite_data
 from mondegreen.scoring.metrics import join, score
-from mondegreen.scoring.noninferiority import judge_suite
+from mondegreen.scoring.noninferiority import judge_suite, suite_limit
 from mondegreen.scoring.normalizer import NormalizerName, holds, normalize, normalizer_id
 from mondegreen.scoring.terms import Term, read_terms, term_score
 from mondegreen.scoring.verdict import TermScore
@@ -120,6 +120,13 @@ def stored_baseline_fault(prepared: PreparedSuite, params: Params) -> str:
     if suite.baseline_normalizer != normalizer_id(params.score.normalizer):
         return f"the stored baseline was counted under the normaliser {suite.baseline_normalizer or 'nobody named'}"
     return ""
+
+
+def paired_limit(prepared: PreparedSuite, params: Params) -> str:
+    """Why a model that loses a word cannot pass beside its baseline, "" when it can; a behaviour has no such bound."""
+    if prepared.suite.behaviour is not None:
+        return ""
+    return suite_limit(prepared.data.utterances, params)
 
 
 @dataclass

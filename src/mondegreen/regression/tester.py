@@ -18,7 +18,7 @@ from mondegreen.records import Outcome, RegressionResults
 from mondegreen.registry.mlflow_store import live_state
 from mondegreen.registry.regression_runs import RegressionRun, last_of_each_model, latest_run, list_runs, store_run
 from mondegreen.regression.adding import register_suite
-from mondegreen.regression.judging import prepare_data, stored_baseline_fault
+from mondegreen.regression.judging import paired_limit, prepare_data, stored_baseline_fault
 from mondegreen.regression.runner import ProgressBar, measure, run_suites, untracked
 from mondegreen.regression.suites import Suite, load_index, set_fields
 from mondegreen.reports.regression import SUITE_METRICS, suite_rate
@@ -242,7 +242,10 @@ def suite_trend(runs: Sequence[RegressionRun], name: str, metric: str) -> Trend:
 
 
 class Listed(BaseModel):
-    """A suite of the index. `problem` says why it would fail before a model transcribes, "" when it would not."""
+    """A suite of the index. `problem` says why it would fail before a model transcribes, "" when it would not.
+
+    `limit` says why a model that loses a word cannot pass it, "" when it can.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -251,6 +254,7 @@ class Listed(BaseModel):
     stored_baseline_fault: str  # "" when it can be compared with
     last_outcome: Outcome | None  # in the newest run on record, None when it was not in there
     problem: str
+    limit: str = ""
 
 
 def list_suites(index: Path, engine: Engine, params: Params) -> list[Listed]:
@@ -272,4 +276,11 @@ def _listed(suite: Suite, index: Path, last: Outcome | None, params: Params) -> 
         return Listed(suite=suite, recordings=0, stored_baseline_fault="", last_outcome=last, problem=str(error))
     fault = stored_baseline_fault(prepared, params)
     recordings = len(prepared.data.utterances)
-    return Listed(suite=suite, recordings=recordings, stored_baseline_fault=fault, last_outcome=last, problem="")
+    return Listed(
+        suite=suite,
+        recordings=recordings,
+        stored_baseline_fault=fault,
+        last_outcome=last,
+        problem="",
+        limit=paired_limit(prepared, params),
+    )

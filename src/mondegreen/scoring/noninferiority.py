@@ -165,6 +165,21 @@ def judge_suite(
     )
 
 
+def suite_limit(references: Sequence[Utterance], params: Params) -> str:
+    """Why a model that loses a word of a suite cannot pass it, however little it loses; "" when it can.
+
+    Told by the references alone, by the clusters that `judge_suite` makes of them.
+    """
+    rules = params.validate_
+    nothing: dict[str, Any] = {"text": "", "confidence": 0, "duration": 0, "words": [], "nbest": [], "model": ""}
+    silent = [Hypothesis(id=row.id, path=row.path, **nothing) for row in references]
+    suite = compare(references, silent, silent, rules, params.score.normalizer)
+    small = too_small(suite, rules.min_clusters, "suite")
+    if not small:
+        return ""
+    return f"{small[0]} to bound a loss: beside a baseline model, one that loses a word on it cannot pass"
+
+
 def _suite_details(suite: Comparison, evidence: Evidence, margin: float) -> dict[str, Any]:
     return {
         "unit": suite.unit,
