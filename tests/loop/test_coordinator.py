@@ -4,18 +4,21 @@ import getpass
 import io
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from mondegreen import DataManager, MetadataTracker, ModelDeployer
+from mondegreen.db import transaction
 from mondegreen.errors import CaseError, CloudError, RegistryError, UsageError
 from mondegreen.files import write_json
 from mondegreen.loop.coordinator import FinetuningCoordinator, WorkflowResult
 from mondegreen.loop.status import render_status
 from mondegreen.records import RegisteredVersion
 from mondegreen.registry.aliases import holdings
+from mondegreen.tables import InferenceRow
 from tests.loop.loop_project import LoopProject
 
 
@@ -209,6 +212,30 @@ def test_after_a_round_the_uncorrected_cases_are_the_next_thing(tmp_path: Path) 
     made = coordinator(project)
     made.run_complete_workflow()
     assert "Correct 1 case: `mondegreen review`" in made.get_system_status()["next_step"]
+
+
+def test_what_fires_and_what_waits_to_be_heard_comes_before_nothing(tmp_path: Path) -> None:
+    registry(tmp_path, champion=3)
+    project = LoopProject(tmp_path, cases=0, corrected=0)
+    made = coordinator(project)
+    project.store.now = datetime.now(UTC)
+    with transaction(project.store.engine) as session:
+        session.add_all(
+            InferenceRow(at=project.store.now, model_version="m", audio_sha256=f"{number:064d}", duration=1.0,
+                         latency=0.1, confidence=0.9, is_error=False, caller=f"c{number}", inclusion=1.0,
+                         audit_id=f"audit{number}")
+            for number in range(3)
+        )  # fmt: skip
+    status = made.get_system_status()
+    assert status["production"]["waiting"] == 3 and status["alerts"] == []
+    assert "Hear 3 recordings" in status["next_step"] and "`mondegreen review --audit`" in status["next_step"]
+
+    project.store.inferences(good=10, errors=90)
+    status = made.get_system_status()
+    assert [alert["metric"] for alert in status["alerts"]] == ["error_rate"]
+    assert status["next_step"].startswith("Alert error_rate: Look at what is misheard")
+    shown = screen(made)
+    assert "alert error_rate: 8" in shown and "WER is not measured" in shown and "3 wait to be heard" in shown
 
 
 def test_a_round_whose_runner_died_is_shown(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The status of the whole system, as data and on one screen: cases, trigger, rounds, registry, errors, what to do."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import count
+from mondegreen.monitoring.alerts import measure
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import AGAIN, lost_candidate
+from mondegreen.reports.monitor import HEAR, present_line
 from mondegreen.scoring.wording import many, percent, points
 
 DAY = 24.0  # hours
@@ -30,7 +33,8 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
 
     Returns:
         cases, orchestrator (trigger_conditions, open_job, worker, last_round), validation (rounds, passed, pass_rate),
-        deployer (active_version, challenger, …, problem), inferences of the last day, next_step.
+        deployer (active_version, challenger, …, problem), inferences of the last day, production (wer of the version
+        that answers now, waiting recordings of the audit), alerts that fire, next_step.
     """
     conditions = orchestrator.check_trigger_conditions()
     jobs = orchestrator.list_jobs()
@@ -39,6 +43,7 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     worker = orchestrator.worker() if open_job and open_job.state in WORKING else None
     model_name = params_of(orchestrator.project).register_.model_name
     aliases, problem = _aliases(model_name)
+    production, alerts = _production(orchestrator)
     return {
         "at": datetime.now(UTC).isoformat(),
         "cases": _cases(conditions["metrics"]),
@@ -58,12 +63,14 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
             "noticed": _noticed(model_name, orchestrator.data_manager.folder),
         },
         "inferences": _last_day(orchestrator),
+        "production": production,
+        "alerts": alerts,
         "overdue": overdue(
             orchestrator.data_manager.engine,
             orchestrator.data_manager.folder,
             params_of(orchestrator.project).retention_days,
         ),
-        "next_step": next_step(open_job, worker, conditions, last, aliases),
+        "next_step": next_step(open_job, worker, conditions, last, aliases, alerts, production["waiting"]),
     }
 
 
@@ -85,11 +92,19 @@ def _validation(jobs: list[Job]) -> dict[str, Any]:
 
 
 def next_step(
-    open_job: Job | None, worker: str | None, conditions: dict[str, Any], last: Job | None, aliases: Aliases
+    open_job: Job | None,
+    worker: str | None,
+    conditions: dict[str, Any],
+    last: Job | None,
+    aliases: Aliases,
+    alerts: Sequence[dict[str, Any]] = (),
+    unheard: int = 0,
 ) -> str:
-    """The one thing that a person should do now."""
+    """The one thing that a person should do now; `unheard` recordings of the audit wait."""
     if open_job:
         return _next_of(open_job, worker)
+    if alerts:
+        return f"Alert {alerts[0]['metric']}: {alerts[0]['next_step']}"
     if conditions["should_trigger"] and not conditions["rest"]:
         return "Ask for a round: `mondegreen trigger` (or let `mondegreen watch` do it)."
     version = last.details.get("version", {}).get("version") if last and last.passed else None
@@ -108,6 +123,8 @@ def next_step(
     uncorrected = metrics["new_error_cases"] - metrics["new_corrected_cases"]
     if uncorrected:
         return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
+    if unheard:
+        return f"Hear {many(unheard, 'recording')} of the audit, which says the WER in production: {HEAR}."
     if not aliases and not metrics["new_error_cases"]:
         return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
@@ -153,6 +170,19 @@ def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     return {"hours": DAY, **measured, "unmeasured": counts.unmeasured, "uncalibrated": counts.uncalibrated}
 
 
+def _production(orchestrator: FinetuningOrchestrator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What is known of the version that answers now, and what `mondegreen monitor` would alert of; tells nobody."""
+    params = params_of(orchestrator.project)
+    engine, now = orchestrator.jobs.engine, datetime.now(UTC)
+    *_, found, checks = measure(
+        engine, timedelta(hours=DAY), params.monitor, params.audit, params.score.normalizer, now
+    )
+    present = found.versions[-1] if found.versions else found.total
+    said = {"said": present_line(found), "waiting": found.total.drawn - found.total.audited}
+    alerts = [check.model_dump(mode="json", exclude={"status"}) for check in checks if check.status == "alert"]
+    return said | present.model_dump(mode="json"), alerts
+
+
 def render_status(status: dict[str, Any]) -> RenderableType:
     """The screen for `rich`, from `system_status`."""
     table = Table.grid(padding=(0, 2))
@@ -166,6 +196,7 @@ def render_status(status: dict[str, Any]) -> RenderableType:
         ("rounds", _show_rounds(status["validation"])),
         ("registry", _show_registry(status["deployer"])),
         ("last day", _show_last_day(status["inferences"])),
+        ("production", _show_production(status["production"], status["alerts"])),
         ("to erase", _show_overdue(status["overdue"])),
     ):
         table.add_row(name, "\n".join(lines))
@@ -235,6 +266,11 @@ def _show_last_day(found: dict[str, Any]) -> list[str]:
         return [f"no inference was measured{unmeasured}"]
     rate = percent(found["error_rate"])
     return [f"{many(found['inferences'], 'inference')}, {many(found['errors'], 'error')}: error rate {rate}"]
+
+
+def _show_production(found: dict[str, Any], alerts: list[dict[str, Any]]) -> list[str]:
+    fires = [f"[red]alert[/] {escape(alert['metric'])}: {escape(alert['detail'])}" for alert in alerts]
+    return [escape(found["said"].removeprefix("production ")), *fires]
 
 
 def _show_overdue(found: dict[str, int]) -> list[str]:

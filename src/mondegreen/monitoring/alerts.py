@@ -17,9 +17,13 @@ import requests
 from sqlalchemy import Engine, select, update
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from mondegreen.config import MonitorParams, Seconds
+from mondegreen.config import AuditParams, MonitorParams, Seconds
 from mondegreen.db import transaction
+from mondegreen.monitoring.drift import measure_drift
+from mondegreen.monitoring.production import production_wer
 from mondegreen.monitoring.records import Check, CheckStatus, Delivery, Drift, InferenceStatistics, ProductionReport
+from mondegreen.monitoring.statistics import window_statistics
+from mondegreen.scoring.normalizer import NormalizerName
 from mondegreen.scoring.wording import percent, points, span
 from mondegreen.tables import AlertRow
 
@@ -42,6 +46,26 @@ _NEXT_STEPS = {
     "error_rate_rise": "Find since when (`mondegreen monitor --html`), correct recent cases; when the rise came with a "
     "new model (`mondegreen models history`), `mondegreen models rollback`.",
 }
+
+
+def measure(
+    engine: Engine,
+    window: timedelta,
+    params: MonitorParams,
+    audit: AuditParams,
+    normalizer: NormalizerName,
+    now: datetime,
+) -> tuple[InferenceStatistics, Drift, ProductionReport, list[Check]]:
+    """What the checks are of, and the checks, of the window that ends now; tells nobody of them.
+
+    The WER in production is that of the window or of audit.window_days, whichever is longer.
+    """
+    found = window_statistics(engine, now - window, now)
+    drift = measure_drift(engine, now - window, now, params.min_inferences)
+    start = now - max(window, timedelta(days=audit.window_days))
+    production = production_wer(engine, audit, normalizer, start, now)
+    checks = check_production(production, window_name(production.total.until - production.total.since))
+    return found, drift, production, checks + check_thresholds(found, drift, params, window_name(window))
 
 
 def check_thresholds(statistics: InferenceStatistics, drift: Drift, params: MonitorParams, window: str) -> list[Check]:

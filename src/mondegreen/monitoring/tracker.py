@@ -314,15 +314,12 @@ class MetadataTracker:
     ) -> "MonitorReport":
         """Everything: statistics, drift, the WER of the audit sample (counted after `normalizer`), trends, and the
         checks; alerts go to the log and, with `send`, the webhook."""
-        from mondegreen.monitoring.alerts import check_production, check_thresholds, notify, window_name
+        from mondegreen.monitoring.alerts import measure, notify
         from mondegreen.monitoring.records import MonitorReport
         from mondegreen.monitoring.statistics import METRICS, curve_edges, performance_trends, time_steps
 
         now, params = now or datetime.now(UTC), params or MonitorParams()
-        found, drift = self.statistics(window, now), self.drift(window, params, now)
-        production = self.production_wer(window, audit, normalizer, now)
-        checks = check_production(production, window_name(production.total.until - production.total.since))
-        checks += check_thresholds(found, drift, params, window_name(window))
+        found, drift, production, checks = measure(self.engine, window, params, audit or AuditParams(), normalizer, now)
         alerts = [check for check in checks if check.status == "alert"]
         start = now - max(window, timedelta(days=TREND_DAYS))
         return MonitorReport(

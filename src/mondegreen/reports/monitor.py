@@ -185,6 +185,13 @@ def production_lines(report: ProductionReport) -> Iterator[str]:
         yield f"{report.outside:,} more inferences of the window were logged without a draw and are not spoken of."
 
 
+def present_line(report: ProductionReport) -> str:
+    """What is known of the version that answers now."""
+    if not report.versions:
+        return next(production_lines(report))
+    return _wer_line(report.versions[-1])
+
+
 def _wer_line(found: ProductionWer) -> str:
     """production WER 23.1 % (20.9–25.3), 120 audited of 3,412, last 7 days, version 4."""
     place = f"{_length(found.until - found.since)}, {version_name(found.label)}"
