@@ -73,6 +73,31 @@ def test_status_counts_and_plan_tells_the_width() -> None:
     assert tree["needed"]["best"] < tree["needed"]["plain"] and tree["assumed"] is False
 
 
+def test_a_plan_divides_by_the_time_that_the_traffic_spans_and_says_it() -> None:
+    fill(60, heard=0, waiting=6)  # within an hour, of a window of twelve weeks
+    assert "42 of 420 inferences a week are drawn (audit.rate), by the 60 in 1 day of traffic;" in text_of(
+        run("audit", "plan")
+    )
+    tree = json.loads(run("audit", "plan", "--json").stdout)
+    assert tree["traffic_days"] == 1 and tree["inferences_a_week"] == 420
+    assert tree["traffic_first"] < tree["traffic_last"]
+
+
+def test_a_plan_of_several_days_divides_by_them() -> None:
+    served(MetadataTracker("var"), 61, 0, waiting=6, start=datetime.now(UTC) - timedelta(hours=1))
+    served(
+        MetadataTracker("var"),
+        61,
+        0,
+        start=datetime.now(UTC) - timedelta(days=14, hours=1),
+        model="b" * 64,
+        version="stt/2",
+    )
+    tree = json.loads(run("audit", "plan", "--json").stdout)
+    assert tree["traffic_days"] == pytest.approx(14, abs=0.1)
+    assert tree["inferences_a_week"] == pytest.approx(61, abs=0.5)
+
+
 def test_an_empty_store_is_planned_for_and_said() -> None:
     assert "Assumed" in run("audit", "plan").stdout
     assert "no inference was offered" in text_of(run("audit", "status"))

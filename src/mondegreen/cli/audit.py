@@ -93,6 +93,14 @@ def _plan(found: dict[str, Any], total: "ProductionWer") -> "Iterator[Renderable
         amount = f"{needed:,} references" if needed else "more than a million references"
         yield f"± {unsigned(found['wanted'])}, {title}: {amount}."
     yield (
-        f"{found['drawn_a_week']:,.0f} of {found['inferences_a_week']:,.0f} inferences a week are drawn (audit.rate); "
-        f"{total.drawn - total.audited:,} wait ({HEAR})."
+        f"{found['drawn_a_week']:,.0f} of {found['inferences_a_week']:,.0f} inferences a week are drawn (audit.rate)"
+        f"{_paced(found['traffic_days'], total.inferences)}; {total.drawn - total.audited:,} wait ({HEAR})."
     )
+
+
+def _paced(days: float, inferences: int) -> str:
+    """What the week's number is computed from."""
+    if not inferences:
+        return ""
+    shown = f"{days:,.1f}".removesuffix(".0")
+    return f", by the {inferences:,} in {shown} {'day' if shown == '1' else 'days'} of traffic"

@@ -5,7 +5,7 @@ The weeks go into MLflow as a curve: one run of an experiment of its own, a step
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -70,12 +70,20 @@ class _Window:
     heard: list[_Heard]
     drawn: Counter[str]  # by model
     outside: int  # inferences that nobody drew from
+    spans: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)  # first and last of what could be drawn
+
+    def seen(self, model: str, first: datetime, last: datetime) -> None:
+        """Widens the span of a model's traffic."""
+        known = self.spans.get(model, (first, last))
+        self.spans[model] = (min(known[0], first), max(known[1], last))
 
     def add(self, other: "_Window") -> None:
         """Takes what another window holds, none of whose inferences is here."""
         for key, (count, words, doubtful) in other.traffic.items():
             mine = self.traffic.get(key, (0.0, 0.0, 0.0))
             self.traffic[key] = (mine[0] + count, mine[1] + words, mine[2] + doubtful)
+        for model, span in other.spans.items():
+            self.seen(model, *span)
         self.registered |= other.registered
         for model, at in other.last.items():
             self.last[model] = max(self.last.get(model, at), at)
@@ -151,6 +159,7 @@ def _estimated(
             traffic[numbers[cluster]] += sums
     drawn = sum(count for owner, count in window.drawn.items() if model in (None, owner))
     clusters = len({item.cluster for item in heard})
+    spans = [span for owner, span in window.spans.items() if model in (None, owner)]
     reason = _too_few(heard, clusters, params)
     estimate = None if reason else estimate_wer(_sample(heard, numbers), traffic)
     facts: dict[str, Any] = {
@@ -158,6 +167,8 @@ def _estimated(
         "since": since,
         "until": until,
         "inferences": int(traffic[:, 0].sum()),
+        "first": min((first for first, _ in spans), default=None),
+        "last": max((last for _, last in spans), default=None),
         "drawn": drawn,
         "audited": len(heard),
         "without_speech": sum(not item.speech for item in heard),
@@ -256,21 +267,24 @@ def _read(session: Session, start: datetime, end: datetime, normalizer: Normaliz
         case((row.inclusion > 0, func.coalesce(row.words, 0))).label("words"),  # none of what could not be drawn
         _DOUBT.label("doubt"),
         case(((row.inclusion > 0) & row.role.is_distinct_from("canary"), row.at)).label("at"),
+        case((row.inclusion > 0, row.at)).label("drawable_at"),
         row.audit_id,
         row.inclusion,
     )
     each = select(*columns).where(*window).subquery().c
     sums = (func.count(each.words), func.sum(each.words), func.sum(each.words * each.doubt), func.max(each.served))
     others = (func.max(each.at), func.count(each.audit_id), func.count() - func.count(each.inclusion))
-    groups = select(each.model, each.cluster, *sums, *others).group_by(each.model, each.cluster)
+    span = (func.min(each.drawable_at), func.max(each.drawable_at))
+    groups = select(each.model, each.cluster, *sums, *others, *span).group_by(each.model, each.cluster)
     found = _Window(
         {}, set(), {}, [_counted(row, normalizer) for row in session.execute(_decided(*window))], Counter(), 0
     )
-    for model, cluster, count, heard, doubtful, version, at, drawn, undrawable in session.execute(groups):
+    for model, cluster, count, heard, doubtful, version, at, drawn, undrawable, begun, ended in session.execute(groups):
         found.drawn[model] += drawn
         found.outside += undrawable
         if count:
             found.traffic[model, cluster] = (float(count), float(heard), float(doubtful))
+            found.seen(model, begun, ended)
         if version:
             found.registered.add(model)
         if at:

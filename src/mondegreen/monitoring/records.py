@@ -148,6 +148,8 @@ class ProductionWer(MonitorRecord):
     since: datetime
     until: datetime
     inferences: int  # that could have been drawn
+    first: datetime | None  # of them
+    last: datetime | None
     drawn: int
     audited: int  # that a person heard
     without_speech: int  # of them: bad audio or no speech, which are in no rate

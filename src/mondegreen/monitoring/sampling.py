@@ -51,12 +51,15 @@ def plan_audit(total: "ProductionWer", half_width: float | None) -> dict[str, ob
     from mondegreen.scoring.production import expected_half_width, references_needed
 
     kinds = {"plain": _spread(total.plain, total.audited), "best": _spread(total.wer, total.audited)}
-    days = (total.until - total.since) / timedelta(days=1)
+    days = _spanned(total)
     return {
         "assumed": total.wer is None,
         "reason": total.reason,
         "audited": total.audited,
         "method": total.wer.method if total.wer else "plain",
+        "traffic_days": days,
+        "traffic_first": total.first and total.first.isoformat(),
+        "traffic_last": total.last and total.last.isoformat(),
         "drawn_a_week": 7 * total.drawn / days,
         "inferences_a_week": 7 * total.inferences / days,
         "half_widths": [
@@ -66,6 +69,16 @@ def plan_audit(total: "ProductionWer", half_width: float | None) -> dict[str, ob
         "wanted": half_width,
         "needed": half_width and {name: references_needed(*kind, half_width) for name, kind in kinds.items()},
     }
+
+
+def _spanned(total: "ProductionWer") -> float:
+    """Days from the first inference of the window to the last, at least one: an hour of a busy day is no week's pace.
+
+    Not the window's: a service that began this week has answered for no twelve.
+    """
+    if total.first is None or total.last is None:
+        return 1.0
+    return max(1.0, (total.last - total.first) / timedelta(days=1))
 
 
 def _spread(wer: "WerEstimate | None", audited: int) -> tuple[float, float, int]:
