@@ -129,3 +129,8 @@ def test_help_loads_no_heavy_library() -> None:
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
     )
     assert printed_and_loaded(code, "torch", "mlflow", "transformers", "dvc", "scipy") == "[]"
+
+
+def test_the_status_screen_loads_no_heavy_library() -> None:
+    code = "import mondegreen.loop.status"
+    assert printed_and_loaded(code, "torch", "mlflow", "transformers", "dvc", "scipy") == "[]"

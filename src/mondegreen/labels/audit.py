@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from mondegreen.config import GUARDS, GuardName, Params
 from mondegreen.errors import MondegreenError
@@ -147,6 +146,8 @@ def _accepted(rows: Sequence[_AuditedLabel], passed: Sequence[bool], params: Par
 
 
 def _share(counts: Sequence[int], totals: Sequence[int], clusters: Sequence[str], params: Params) -> EstimatedShare:
+    from scipy.stats import binomtest  # a second of work: imported where it is used
+
     count, total = int(sum(counts)), sum(totals)
     if not total:
         return EstimatedShare(count=0, total=0, rate=None, interval=None)

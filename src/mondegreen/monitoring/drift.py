@@ -5,7 +5,6 @@ import math
 from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
-from scipy import stats
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
@@ -79,6 +78,8 @@ def confidence_drift(reference: Values, window: Values) -> ConfidenceDrift:
         reference: float64 (n,), n > 0; a confidence an inference.
         window: float64 (m,), m > 0.
     """
+    from scipy import stats  # a second of work: imported where it is used
+
     edges = decile_edges(reference)
     few = max(len(reference), len(window)) <= _EXACT
     test = stats.ks_2samp(reference, window, method="exact" if few else "asymp")

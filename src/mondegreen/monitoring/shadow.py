@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from scipy.stats import binomtest
 from sqlalchemy import Engine, func, select
 
 from mondegreen.cases.blobs import BlobStore
@@ -190,6 +189,9 @@ def _compare(
     missing: int,
     notes: Sequence[str],
 ) -> ShadowReport:
+
+    from scipy.stats import binomtest  # a second of work: imported where it is used
+
     pairs = [(path, old, new) for path, old, new in zip(recordings, *texts, strict=True) if old and new]
     total, examples = ErrorCounts.zero(), []
     for path, old, new in pairs:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sqlalchemy import ColumnElement, Engine, case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -100,6 +99,8 @@ def wilson(hits: int, count: int, level: float = 0.95) -> Bounds:
     Raises:
         ValueError: there is nothing to divide by.
     """
+    from scipy.stats import binomtest  # a second of work: imported where it is used
+
     if not 0 <= hits <= count or count == 0:
         raise ValueError(f"{hits} of {count} is no proportion")
     low, high = binomtest(hits, count).proportion_ci(level, method="wilson")
