@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -173,6 +174,9 @@ def test_an_alert_is_sent_once_until_it_has_cooled_down(engine: Engine, caplog: 
         ["error_rate"],
     ]
     assert {"metric", "value", "threshold", "window", "detail", "next_step"} <= bodies[0]["alerts"][0].keys()
+    # Whoever is woken by it knows where to look.
+    assert (bodies[0]["host"], bodies[0]["project"]) == (socket.gethostname(), str(Path.cwd()))
+    assert bodies[0]["text"].endswith(f"In {Path.cwd()} on {socket.gethostname()}.")
     # The log has them all.
     assert len([entry for entry in caplog.records if entry.levelno == logging.WARNING]) == 4
 

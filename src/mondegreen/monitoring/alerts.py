@@ -5,11 +5,13 @@ import hmac
 import json
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -224,11 +226,14 @@ def _claim(engine: Engine, alerts: Sequence[Check], cooldown: timedelta, now: da
 
 
 def _payload(alerts: Sequence[Check], now: datetime) -> dict[str, Any]:
-    """`text` is what chat services show."""
+    """`text` is what chat services show; whoever reads it at night has to know where to go."""
+    host, project = socket.gethostname(), str(Path.cwd())
     return {
         "source": "mondegreen",
+        "host": host,
+        "project": project,
         "at": now.isoformat(),
-        "text": "\n".join(map(sentence, alerts)),
+        "text": "\n".join((*map(sentence, alerts), f"In {project} on {host}.")),
         "alerts": [alert.model_dump(mode="json", exclude={"status"}) for alert in alerts],
     }
 
