@@ -12,6 +12,7 @@ from typing import Any
 from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError, UsageError
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, local_folder, move
+from mondegreen.registry.copied import elsewhere, require_own, warn_of_another
 from mondegreen.registry.gate import PARTS, DeploymentRefusedError, Refusal, compared_with_another, refusals
 from mondegreen.registry.ledger import ALIASES, CHALLENGER, CHAMPION, PREVIOUS, Aliases, LedgerEntry
 from mondegreen.registry.mlflow_store import impatient
@@ -52,6 +53,7 @@ def deploy(
     found = overridden_refusals(registry, number, override)
     overridden: dict[str, Any] = {"overridden": [refusal.problem for refusal in found]} if found else {}
     altered = altered_tags(registry, number, found)
+    warn_of_another(registry.location(number))
     details = overridden | keep_before(registry, number, former, config, altered)
     registry.tag(number, altered)
     target = promoted(aliases, number, former)
@@ -142,6 +144,7 @@ def rollback(registry: Registry, to: int | None, *, reason: str) -> LedgerEntry:
         raise RegistryError(
             f"Version {number} was never in production.", f"To put it there: `mondegreen models deploy {number}`."
         )
+    warn_of_another(registry.location(number))
     details: dict[str, Any] = {"inferences": registry.ledger.last_inference()}
     if said := _make_servable(registry, number):
         details["backup"] = said
@@ -231,8 +234,9 @@ def restore(registry: Registry, number: int) -> LedgerEntry:
     """Puts the files of a version back from its backup, and enters it.
 
     Raises:
-        RegistryError: there is no whole backup, or the artifact store refuses.
+        RegistryError: there is no whole backup, the artifact store refuses, or they lie in another project.
     """
+    require_own(registry.location(number), f"The files of version {number} are not put back")
     before = registry.damage(number)
     if folder := local_folder(registry.location(number)):
         registry.backups.restore(number, folder)
@@ -270,13 +274,15 @@ def delete(registry: Registry, number: int, config: DeployParams, *, reason: str
 
 
 def require_free(registry: Registry, number: int, config: DeployParams) -> None:
-    """Raises RegistryError when a version is not there, holds an alias or may be needed."""
-    registry.version(number)
+    """Raises RegistryError when a version is not there, holds an alias, may be needed or lies in another project."""
+    tags = registry.version(number).tags
     if needed := _needed(registry, config.keep_previous_versions).get(number):
         raise RegistryError(
             f"Version {number} is not deleted: it {needed}.",
             "Deploy another one, register another challenger, or move its alias in MLflow first; then it is free.",
         )
+    if tags.get(FILES_TAG):  # ours to remove: only then does anything go
+        require_own(registry.location(number), f"Version {number} is not deleted")
 
 
 def _needed(registry: Registry, keep: int) -> dict[int, str]:
@@ -305,6 +311,9 @@ def prune(registry: Registry, keep: int) -> list[int]:
         tags = registry.version(number).tags if number not in stays | entered else {}
         if not tags.get(FILES_TAG):
             continue  # it stays, or is not of our making: its files may be somebody's own folder
+        if elsewhere(registry.location(number)):
+            warn_of_another(registry.location(number))
+            continue  # of the project that this one was copied from, which may serve it
         if not tags.get(PRUNED_TAG):
             registry.tag(number, {PRUNED_TAG: f"{datetime.now(UTC):%Y-%m-%d}"})
         _remove_files(registry, number, locations)

@@ -26,6 +26,7 @@ from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import copy_sqlite, flock, lock
 from mondegreen.git import broken_lock
 from mondegreen.registry.aliases import LOCK, Holdings, holdings, local_folder, opened
+from mondegreen.registry.copied import RELOCATE, place_here
 from mondegreen.registry.forwarding import moved_away
 from mondegreen.registry.ledger import CHAMPION, PREVIOUS, Ledger
 from mondegreen.registry.mlflow_store import lock_path, registry_file, tracking_root
@@ -215,8 +216,7 @@ def _paths() -> CheckLines:
     movable, lost = [s for s in found if s.found], [s for s in found if not s.found and s.lost]
     if movable:
         paths = f"{many(len(movable), 'path')} of {registry_file()} outside this checkout, such as {movable[0].value}"
-        remedy = "`mondegreen doctor --relocate` rewrites them, after a backup of the database."
-        yield "problem" if any(s.lost for s in movable) else "warning", f"{paths}; what they mean lies here.", remedy
+        yield "problem" if any(s.lost for s in movable) else "warning", f"{paths}; what they mean lies here.", RELOCATE
     if lost:
         remedy = "Put the artifacts back if they are still wanted; runs without files stay readable."
         yield "warning", f"{many(len(lost), 'path')} to nowhere, such as {lost[0].value}.", remedy
@@ -356,7 +356,7 @@ def _strays(connection: sqlite3.Connection, home: Path) -> Iterator[Stray]:
                 continue
             if Path(value).is_relative_to(home):  # MLflow's own experiment, which nobody uses, has a path unquoted
                 continue
-            if target := _here(old, home):
+            if target := place_here(old, home):
                 lost = not old.exists()
                 unused = lost and table == "experiments" and not target.exists() and not _runs_in(connection, value)
                 yield Stray(table, column, value, target, lost, unused)
@@ -366,15 +366,6 @@ def _runs_in(connection: sqlite3.Connection, location: str) -> bool:
     """Whether an experiment with this place has a run."""
     query = "SELECT 1 FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ? LIMIT 1"
     return connection.execute(query, (location,)).fetchone() is not None
-
-
-def _here(old: Path, home: Path) -> Path | None:
-    """The same place below the folder that the database lies in now: what follows the old folder of that name."""
-    names = old.parts
-    if home.name not in names:
-        return None
-    last = len(names) - 1 - names[::-1].index(home.name)
-    return home.joinpath(*names[last + 1 :])
 
 
 def _back_up(file: Path) -> Path:

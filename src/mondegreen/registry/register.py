@@ -13,6 +13,7 @@ from mondegreen.config import DeployParams
 from mondegreen.errors import RegistryError
 from mondegreen.records import RegisteredVersion, RegressionResults
 from mondegreen.registry.aliases import OUTCOME_TAG, Registry, alone, move, opened
+from mondegreen.registry.copied import warn_of_another
 from mondegreen.registry.deploy import deploy
 from mondegreen.registry.gate import compared_with_another
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION
@@ -183,6 +184,7 @@ def stage_version(
         # The version comes with its digest, so that a rerun after a crash finds it.
         version = mlflow.register_model(source, registry.name, tags={DIGEST_TAG: digest})
     number = int(version.version)
+    warn_of_another(registry.location(number))
     _describe(registry, number, verdict, told or card)
     _record(registry, number, verdict, facts or {})
     registry.tag(number, tags)

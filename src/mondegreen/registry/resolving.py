@@ -24,6 +24,7 @@ from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import lock, read_json
 from mondegreen.records import RegisteredVersion, Registration
 from mondegreen.registry.aliases import digest_of, download, local_folder, no_version
+from mondegreen.registry.copied import warn_of_another
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import (
     RegistryAwayError,
@@ -255,6 +256,7 @@ def _package(version: "ModelVersion", location: str) -> Path:
         raise RegistryError(f"The files of {name} were pruned at {when}.", "Name another version.")
     backups, folder = Backups(live_state(), version.name), local_folder(location)
     if folder:
+        warn_of_another(location)
         return _whole(version, folder, backups, recorded)
     if recorded and backups.holds(number, recorded):
         return backups.package(number)  # a server need not send again what is here, byte by byte
