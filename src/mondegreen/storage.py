@@ -4,6 +4,7 @@ gs:// needs the extra `gcp`, s3:// the extra `s3`; credentials are each cloud's 
 """
 
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,7 +58,17 @@ def of_a_client(error: Exception) -> bool:
     if isinstance(error, OSError | EOFError | ImportError):
         return True
     # By the name of the package, so that none is loaded for its exceptions.
-    return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
+    if any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__):
+        return True
+    # What a client cannot read, an address or an answer, it says by Python's own ValueError.
+    return isinstance(error, ValueError) and _raised_by(error) in _CLIENTS
+
+
+def _raised_by(error: Exception) -> str:
+    """The package, a client's or this one, whose code was running last when `error` was raised; "" for neither."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    known = [name for name in (frame.partition(".")[0] for frame in frames) if name in {*_CLIENTS, "mondegreen"}]
+    return known[-1] if known else ""
 
 
 def is_url(name: str) -> bool:

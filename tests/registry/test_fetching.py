@@ -72,6 +72,13 @@ def test_a_fault_of_our_own_is_no_store_that_is_away(raised: Exception) -> None:
     assert found.value is raised
 
 
+def test_an_address_that_a_client_cannot_read_is_one_that_cannot_be_reached() -> None:
+    with pytest.raises(RegistryError, match=r"cannot be reached.*not enough values"), fetching("m version 3", URI):
+        exec("a, b = [1]", {"__name__": "mlflow.store.artifact.http_artifact_repo"})
+    with pytest.raises(ValueError, match=r"^not enough values"), fetching("m version 3", URI):
+        exec("a, b = [1]", {"__name__": "mondegreen.registry.package"})
+
+
 def test_googles_own_exceptions_are_known_where_they_are_installed() -> None:
     exceptions = pytest.importorskip("google.api_core.exceptions")
     with pytest.raises(RegistryError, match=r"cannot be reached.*403"), fetching("m version 3", "gs://models/version"):
