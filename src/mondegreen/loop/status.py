@@ -9,20 +9,21 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import select
 
 from mondegreen.cases.selecting import overdue
 from mondegreen.config import params_of
+from mondegreen.db import reading
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import count
-from mondegreen.monitoring.alerts import measure
 from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import AGAIN, lost_candidate
-from mondegreen.reports.monitor import HEAR, present_line
 from mondegreen.scoring.wording import many, percent, points
+from mondegreen.tables import InferenceRow
 
 DAY = 24.0  # hours
 _SIGNS = {True: "[green]yes[/]", False: "[yellow]no[/]"}
@@ -124,7 +125,10 @@ def next_step(
     if uncorrected:
         return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
     if unheard:
-        return f"Hear {many(unheard, 'recording')} of the audit, which says the WER in production: {HEAR}."
+        return (
+            f"Hear {many(unheard, 'recording')} of the audit, which says the WER in production: "
+            "`mondegreen review --audit`."
+        )
     if not aliases and not metrics["new_error_cases"]:
         return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
@@ -172,11 +176,16 @@ def _last_day(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
 
 def _production(orchestrator: FinetuningOrchestrator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What is known of the version that answers now, and what `mondegreen monitor` would alert of; tells nobody."""
-    params = params_of(orchestrator.project)
-    engine, now = orchestrator.jobs.engine, datetime.now(UTC)
-    *_, found, checks = measure(
-        engine, timedelta(hours=DAY), params.monitor, params.audit, params.score.normalizer, now
-    )
+    engine = orchestrator.jobs.engine
+    with reading(engine) as session:
+        if session.scalar(select(InferenceRow.id).limit(1)) is None:
+            return {"said": "nothing was transcribed in production yet", "wer": None, "waiting": 0}, []
+    from mondegreen.monitoring.alerts import measure  # numpy, which a screen without traffic does not wait for
+    from mondegreen.reports.monitor import present_line
+
+    params, window = params_of(orchestrator.project), timedelta(hours=DAY)
+    now = datetime.now(UTC)
+    *_, found, checks = measure(engine, window, params.monitor, params.audit, params.score.normalizer, now)
     present = found.versions[-1] if found.versions else found.total
     said = {"said": present_line(found), "waiting": found.total.drawn - found.total.audited}
     alerts = [check.model_dump(mode="json", exclude={"status"}) for check in checks if check.status == "alert"]
