@@ -22,6 +22,7 @@ from mondegreen.registry.aliases import holdings
 from mondegreen.registry.ledger import Aliases
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import AGAIN, lost_candidate
+from mondegreen.reports.monitor import HEAR, present_line
 from mondegreen.scoring.wording import many, percent, points
 from mondegreen.tables import InferenceRow
 
@@ -125,10 +126,7 @@ def next_step(
     if uncorrected:
         return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
     if unheard:
-        return (
-            f"Hear {many(unheard, 'recording')} of the audit, which says the WER in production: "
-            "`mondegreen review --audit`."
-        )
+        return f"Hear {many(unheard, 'recording')} of the audit, which says the WER in production: {HEAR}."
     if not aliases and not metrics["new_error_cases"]:
         return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
@@ -181,7 +179,6 @@ def _production(orchestrator: FinetuningOrchestrator) -> tuple[dict[str, Any], l
         if session.scalar(select(InferenceRow.id).limit(1)) is None:
             return {"said": "nothing was transcribed in production yet", "wer": None, "waiting": 0}, []
     from mondegreen.monitoring.alerts import measure  # numpy, which a screen without traffic does not wait for
-    from mondegreen.reports.monitor import present_line
 
     params, window = params_of(orchestrator.project), timedelta(hours=DAY)
     now = datetime.now(UTC)
@@ -279,7 +276,7 @@ def _show_last_day(found: dict[str, Any]) -> list[str]:
 
 def _show_production(found: dict[str, Any], alerts: list[dict[str, Any]]) -> list[str]:
     fires = [f"[red]alert[/] {escape(alert['metric'])}: {escape(alert['detail'])}" for alert in alerts]
-    return [escape(found["said"].removeprefix("production ")), *fires]
+    return [escape(found["said"]), *fires]
 
 
 def _show_overdue(found: dict[str, int]) -> list[str]:

@@ -64,8 +64,7 @@ def measure(
     """
     found = window_statistics(engine, now - window, now)
     drift = measure_drift(engine, now - window, now, params.min_inferences)
-    start = now - max(window, timedelta(days=audit.window_days))
-    production = production_wer(engine, audit, normalizer, start, now)
+    production = production_wer(engine, audit, normalizer, window, now)
     checks = check_production(production, window_name(production.total.until - production.total.since))
     return found, drift, production, checks + check_thresholds(found, drift, params, window_name(window))
 

@@ -101,14 +101,16 @@ class _Window:
 
 
 def production_wer(
-    engine: Engine, params: AuditParams, normalizer: NormalizerName, since: datetime, until: datetime
+    engine: Engine, params: AuditParams, normalizer: NormalizerName, window: timedelta, until: datetime
 ) -> ProductionReport:
     """The WER of the window as a whole, by version and by week, and what the version that answers now changed.
 
     Args:
-        params: audit.
+        params: audit. A window shorter than its window_days is as long as these: in less, too little is heard.
         normalizer: score.normalizer, by which errors are counted.
+        window: how long before `until` it begins.
     """
+    since = until - max(window, timedelta(days=params.window_days))
     weeks = _mondays(until, params.weeks)
     edges = sorted({since, *weeks})  # each inference is read once, in whatever it counts
     with reading(engine) as session:
@@ -120,23 +122,23 @@ def production_wer(
             found.add(part)
         return found
 
-    window = between(since, until)
-    total, _ = _estimated(window, None, "all versions", params, since, until)
-    order, in_turn = _in_order(window), window.in_turn
-    names = {model: model if model in window.registered else model[:_DIGITS] for model in order}
-    estimated = [_estimated(window, model, names[model], params, since, until) for model in order]
+    read = between(since, until)
+    total, _ = _estimated(read, None, "all versions", params, since, until)
+    order, in_turn = _in_order(read), read.in_turn
+    names = {model: model if model in read.registered else model[:_DIGITS] for model in order}
+    estimated = [_estimated(read, model, names[model], params, since, until) for model in order]
     return ProductionReport(
         total=total,
         versions=[wer for wer, _ in estimated],
         weeks=[
-            _estimated(read, None, "", params, start, end)[0]
+            _estimated(week, None, "", params, start, end)[0]
             for start, end in pairwise(weeks)
-            if (read := between(start, end)).traffic
+            if (week := between(start, end)).traffic
         ],
         difference=_difference(
             [(wer.label, found) for model, (wer, found) in zip(order, estimated, strict=True) if model in in_turn]
         ),
-        outside=window.outside,
+        outside=read.outside,
         max_wer=params.max_wer,
     )
 

@@ -298,9 +298,7 @@ class MetadataTracker:
         """The WER in production by the audit sample, over the window or audit.window_days, whichever is longer."""
         from mondegreen.monitoring.production import production_wer
 
-        now, audit = now or datetime.now(UTC), audit or AuditParams()
-        start = now - max(window, timedelta(days=audit.window_days))
-        return production_wer(self.engine, audit, normalizer, start, now)
+        return production_wer(self.engine, audit or AuditParams(), normalizer, window, now or datetime.now(UTC))
 
     def monitor(
         self,

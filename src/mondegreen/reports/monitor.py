@@ -171,14 +171,13 @@ _ROWS: dict[str, Callable[[Traffic], str]] = {
 
 def production_lines(report: ProductionReport) -> Iterator[str]:
     """What the monitor says."""
-    if not report.total.inferences:
-        missing = f" ({report.outside:,} inferences were logged without a draw)" if report.outside else ""
-        yield f"production WER is not measured: no inference was offered to the audit{missing}; see audit.rate."
-        return
     if len(report.versions) > 1:
-        yield _wer_line(report.total)
-    for wer in reversed(report.versions):
-        yield _wer_line(wer)
+        yield f"production {_wer_line(report.total)}"
+    yield f"production {present_line(report)}"
+    if not report.total.inferences:
+        return
+    for wer in reversed(report.versions[:-1]):
+        yield f"production {_wer_line(wer)}"
     if report.difference:
         yield _version_change(report.difference)
     if report.outside:
@@ -187,19 +186,20 @@ def production_lines(report: ProductionReport) -> Iterator[str]:
 
 def present_line(report: ProductionReport) -> str:
     """What is known of the version that answers now."""
-    if not report.versions:
-        return next(production_lines(report))
+    if not report.total.inferences:
+        missing = f" ({report.outside:,} inferences were logged without a draw)" if report.outside else ""
+        return f"WER is not measured: no inference was offered to the audit{missing}; see audit.rate."
     return _wer_line(report.versions[-1])
 
 
 def _wer_line(found: ProductionWer) -> str:
-    """production WER 23.1 % (20.9–25.3), 120 audited of 3,412, last 7 days, version 4."""
+    """WER 23.1 % (20.9–25.3), 120 audited of 3,412, last 7 days, version 4."""
     place = f"{_length(found.until - found.since)}, {version_name(found.label)}"
     waiting = found.drawn - found.audited
     if found.wer is None:
         more = f", {waiting:,} wait to be heard ({HEAR})" if waiting else ""
-        return f"production WER is not measured, {place}: {found.reason}{more}."
-    text = f"production WER {_wer_rate(found.wer)}, {found.audited:,} audited of {found.inferences:,}, {place}"
+        return f"WER is not measured, {place}: {found.reason}{more}."
+    text = f"WER {_wer_rate(found.wer)}, {found.audited:,} audited of {found.inferences:,}, {place}"
     if found.reason:
         text += f"; {found.reason}"
     elif found.plain:
