@@ -162,14 +162,21 @@ def test_it_deploys_into_no_other_projects_registry(tmp_path: Path, monkeypatch:
         coordinator(project).run_complete_workflow(auto_deploy=True)
 
 
-def registry(folder: Path, **held: int) -> None:
-    """MLflow's table of aliases."""
+def registry(folder: Path, outcome: str = "", **held: int) -> None:
+    """MLflow's tables of aliases, and of versions whose verdicts have an outcome."""
     (folder / "mlruns").mkdir()
     with sqlite3.connect(folder / "mlruns/mlflow.db") as connection:
         connection.execute("CREATE TABLE registered_model_aliases (alias TEXT, version INTEGER, name TEXT)")
         connection.execute("INSERT INTO registered_model_aliases VALUES ('champion', 99, 'other-model')")
         rows = [(alias, version, "fine-tuned-stt") for alias, version in held.items()]
         connection.executemany("INSERT INTO registered_model_aliases VALUES (?, ?, ?)", rows)
+        if outcome:
+            connection.execute("CREATE TABLE model_versions (name TEXT, version INTEGER, current_stage TEXT)")
+            connection.execute("CREATE TABLE model_version_tags (name TEXT, version INTEGER, key TEXT, value TEXT)")
+            versions = [("fine-tuned-stt", version, "Staging") for version in held.values()]
+            connection.executemany("INSERT INTO model_versions VALUES (?, ?, ?)", versions)
+            tags = [(name, version, "outcome", outcome) for name, version, _ in versions]
+            connection.executemany("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", tags)
     connection.close()
 
 
@@ -204,6 +211,13 @@ def test_status_is_the_whole_system_and_says_what_to_do(tmp_path: Path) -> None:
     text = screen(made)
     for part in ("champion version 3", "job 1: completed", "verdict pass", "+3.00 points", "1 passed (100 %)"):
         assert part in text
+
+
+def test_a_first_version_that_proved_nothing_is_not_sent_to_the_gate(tmp_path: Path) -> None:
+    registry(tmp_path, outcome="inconclusive", challenger=1)
+    step = coordinator(LoopProject(tmp_path, cases=3, corrected=1)).get_system_status()["next_step"]
+    assert "whose verdict is `inconclusive`, which the gate refuses" in step and "correct 2 cases" in step
+    assert "deploy" not in step
 
 
 def test_after_a_round_the_uncorrected_cases_are_the_next_thing(tmp_path: Path) -> None:

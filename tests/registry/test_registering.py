@@ -18,6 +18,7 @@ from mondegreen.registry.deployer import ModelDeployer
 from mondegreen.registry.doctor import examine
 from mondegreen.registry.gate import DeploymentRefusedError
 from mondegreen.registry.mlflow_store import connect
+from mondegreen.registry.package import DIGEST_TAG
 from mondegreen.registry.record import VerdictTags
 from mondegreen.registry.register import is_worse, register
 from mondegreen.registry.regression_runs import list_runs
@@ -74,7 +75,7 @@ def candidate(project: Path, monkeypatch: pytest.MonkeyPatch) -> Candidate:
 def champion_digest() -> str:
     """What a candidate is compared with by the stage: the champion of now, if there is one."""
     held = aliases.holdings(NAME).aliases.get("champion")
-    return aliases.digest_of(NAME, held) or "" if held else ""
+    return aliases.tag_of(NAME, held, DIGEST_TAG) or "" if held else ""
 
 
 def state() -> dict[int, tuple[str, list[str]]]:

@@ -84,7 +84,7 @@ def test_it_registers_again_what_the_registry_lost_and_nothing_else(
 ) -> None:
     def registers(digest: str | None) -> bool:
         given.clear()
-        monkeypatch.setattr("mondegreen.registry.resolving.digest_of", lambda *_: digest)
+        monkeypatch.setattr("mondegreen.registry.resolving.tag_of", lambda *_: digest)
         register.main()
         return bool(given)
 
@@ -94,7 +94,7 @@ def test_it_registers_again_what_the_registry_lost_and_nothing_else(
     assert registers("of another model")
     write_text(Path("build/validate/report.html"), "something that the stage reads")
     assert registers(digest) and not registers(digest)
-    monkeypatch.setattr("mondegreen.registry.resolving.digest_of", lambda *_: None)
+    monkeypatch.setattr("mondegreen.registry.resolving.tag_of", lambda *_: None)
     assert lost_candidate("stt")[1] and lost_candidate("another") == ("", "")
     Ledger.open(Path("var"), "stt").note("delete", 1, digest=digest, details={})
     assert not registers(None) and lost_candidate("stt") == ("", ""), "nobody misses what somebody deleted"

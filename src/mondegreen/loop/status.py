@@ -18,8 +18,9 @@ from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.loop.jobs import WORKING, Job
 from mondegreen.loop.orchestrator import FinetuningOrchestrator
 from mondegreen.loop.trigger import count
-from mondegreen.registry.aliases import holdings
-from mondegreen.registry.ledger import Aliases
+from mondegreen.registry.aliases import OUTCOME_TAG, holdings, tag_of
+from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Aliases
+from mondegreen.registry.record import NO_VERDICT
 from mondegreen.registry.recovery import external_changes
 from mondegreen.registry.resolving import AGAIN, lost_candidate
 from mondegreen.reports.monitor import HEAR, present_line
@@ -45,6 +46,7 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
     worker = orchestrator.worker() if open_job and open_job.state in WORKING else None
     model_name = params_of(orchestrator.project).register_.model_name
     aliases, problem = _aliases(model_name)
+    outcome = _outcome(model_name, aliases)
     production, alerts = _production(orchestrator)
     return {
         "at": datetime.now(UTC).isoformat(),
@@ -72,7 +74,7 @@ def system_status(orchestrator: FinetuningOrchestrator) -> dict[str, Any]:
             orchestrator.data_manager.folder,
             params_of(orchestrator.project).retention_days,
         ),
-        "next_step": next_step(open_job, worker, conditions, last, aliases, alerts, production["waiting"]),
+        "next_step": next_step(open_job, worker, conditions, last, aliases, alerts, production["waiting"], outcome),
     }
 
 
@@ -101,8 +103,14 @@ def next_step(
     aliases: Aliases,
     alerts: Sequence[dict[str, Any]] = (),
     unheard: int = 0,
+    outcome: str | None = None,
 ) -> str:
-    """The one thing that a person should do now; `unheard` recordings of the audit wait."""
+    """The one thing that a person should do now.
+
+    Args:
+        unheard: recordings of the audit that wait.
+        outcome: of the verdict on @challenger; None where that is not known.
+    """
     if open_job:
         return _next_of(open_job, worker)
     if alerts:
@@ -115,14 +123,11 @@ def next_step(
         return f"{waits}: look at its report, then `mondegreen models deploy {version}`."
     if last and last.state == "failed":
         return f"See why round {last.id} failed: `mondegreen jobs {last.id}`."
-    waiting = aliases.get("challenger")
-    if waiting is not None and aliases.get("champion") is None:  # such as `dvc repro` registered, without a round
-        return (
-            f"Nothing is in production, and version {waiting} is @challenger: `mondegreen models show {waiting}` says "
-            f"what it proved, `mondegreen models deploy {waiting}` asks the gate."
-        )
     metrics = conditions["metrics"]
     uncorrected = metrics["new_error_cases"] - metrics["new_corrected_cases"]
+    waiting = aliases.get(CHALLENGER)
+    if waiting is not None and aliases.get(CHAMPION) is None:  # such as `dvc repro` registered, without a round
+        return _first_version(waiting, outcome, uncorrected)
     if uncorrected:
         return f"Correct {many(uncorrected, 'case')}: `mondegreen review` (`mondegreen cases list --uncorrected`)."
     if unheard:
@@ -130,6 +135,23 @@ def next_step(
     if not aliases and not metrics["new_error_cases"]:
         return "Put recordings into data/, look at them with `mondegreen data check`, then `dvc repro`."
     return "Nothing: failed cases come in with `mondegreen transcribe --log` and `mondegreen cases add`."
+
+
+def _first_version(version: int, outcome: str | None, uncorrected: int) -> str:
+    """What a challenger needs where nothing is in production; the gate is named only where it may open."""
+    so_far = f"Nothing is in production, and version {version} is @challenger"
+    if outcome in (None, "pass"):
+        return (
+            f"{so_far}: `mondegreen models show {version}` says what it proved, `mondegreen models deploy {version}` "
+            "asks the gate."
+        )
+    if outcome in ("", NO_VERDICT):
+        return f"{so_far}, which nobody has judged, so that the gate refuses it: `dvc repro` judges it."
+    waits = f"correct {many(uncorrected, 'case')} (`mondegreen review`)" if uncorrected else "correct more cases"
+    return (
+        f"{so_far}, whose verdict is `{outcome}`, which the gate refuses: `mondegreen models show {version}` says what "
+        f"is missing. Collect recordings of more speakers, {waits}, then ask for another round: `mondegreen trigger`."
+    )
 
 
 def _next_of(job: Job, worker: str | None) -> str:
@@ -148,6 +170,14 @@ def _aliases(model_name: str) -> tuple[Aliases, str | None]:
         return holdings(model_name, stages=False).aliases, None
     except RegistryError as error:
         return {}, error.problem
+
+
+def _outcome(model_name: str, aliases: Aliases) -> str | None:
+    """Of the verdict on @challenger, by the version's tag; None where there is no challenger, or nobody can say."""
+    try:
+        return tag_of(model_name, aliases[CHALLENGER], OUTCOME_TAG) if CHALLENGER in aliases else None
+    except RegistryError:
+        return None
 
 
 def _noticed(model_name: str, folder: Path) -> list[str]:

@@ -60,7 +60,7 @@ _ALIASES = text("SELECT alias, version FROM registered_model_aliases WHERE name 
 # MLflow keeps the row of a deleted version, so that its number is not given again.
 _STAGES = text("SELECT version, current_stage FROM model_versions WHERE name = :name")
 _DELETED = "Deleted_Internal"
-_DIGEST = text(
+_TAG = text(
     "SELECT COALESCE(tag.value, '') FROM model_versions AS version LEFT JOIN model_version_tags AS tag "
     "ON tag.name = version.name AND tag.version = version.version AND tag.key = :key "
     "WHERE version.name = :name AND version.version = :version AND version.current_stage != :deleted"
@@ -112,17 +112,17 @@ def holdings(model_name: str, stages: bool = True) -> Holdings:
         return Holdings(aliases=held, stages={int(v): stage for v, stage in found if stage != _DELETED})
 
 
-def digest_of(model_name: str, number: int) -> str | None:
-    """The digest of a version's model, "" where none was recorded; None when this registry has no such version.
+def tag_of(model_name: str, number: int, key: str) -> str | None:
+    """A tag of a version, "" where it has none such; None when this registry has no such version.
 
     Raises:
         RegistryError: the registry cannot be read.
     """
     if is_server(uri := tracking_uri()):
-        return _digest_from_server(model_name, number)
-    wanted = {"name": model_name, "version": number, "key": DIGEST_TAG, "deleted": _DELETED}
+        return _tag_from_server(model_name, number, key)
+    wanted = {"name": model_name, "version": number, "key": key, "deleted": _DELETED}
     with registry_database(uri) as connection:
-        return None if connection is None else connection.execute(_DIGEST, wanted).scalar()
+        return None if connection is None else connection.execute(_TAG, wanted).scalar()
 
 
 @contextmanager
@@ -147,11 +147,11 @@ def registry_database(uri: str) -> Iterator[Connection | None]:
         raise RegistryError(f"The model registry cannot be read: {problem}.", "Check MLFLOW_TRACKING_URI.") from error
 
 
-def _digest_from_server(model_name: str, number: int) -> str | None:
+def _tag_from_server(model_name: str, number: int, key: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(connect().get_model_version(model_name, str(number)).tags.get(DIGEST_TAG, ""))
+        return str(connect().get_model_version(model_name, str(number)).tags.get(key, ""))
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None

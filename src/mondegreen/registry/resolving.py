@@ -23,7 +23,7 @@ from mondegreen.db import database_url
 from mondegreen.errors import MondegreenError, RegistryError
 from mondegreen.files import lock, read_json
 from mondegreen.records import RegisteredVersion, Registration
-from mondegreen.registry.aliases import digest_of, download, local_folder, no_version
+from mondegreen.registry.aliases import download, local_folder, no_version, tag_of
 from mondegreen.registry.copied import warn_of_another
 from mondegreen.registry.ledger import CHALLENGER, CHAMPION, Ledger
 from mondegreen.registry.mlflow_store import (
@@ -329,7 +329,7 @@ def lost(version: RegisteredVersion) -> str:
         RegistryError: the registry cannot be read.
         CaseError: the ledger cannot be read.
     """
-    found = digest_of(version.name, version.version)
+    found = tag_of(version.name, version.version, DIGEST_TAG)
     if found == version.digest or _deleted(version):
         return ""
     what = f"{version.name} version {version.version}"
