@@ -85,6 +85,7 @@ class Notice:
     message: str
     file: str
     line: int = 0
+    count: int = 1  # of the files, rows, columns or letters that it is about
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
@@ -121,7 +122,7 @@ def tell_short(path: Path, rows: Sequence[DelimitedRow], notices: list[Notice] |
         message = f"{len(lines)} rows have fewer fields than columns; the missing ones are empty: lines {some(lines)}"
         if rows[-1].cut:
             message += "; the file ends within the last one, without a line break: see whether it is whole"
-        tell(Notice("short_rows", message, str(path), lines[0]), notices)
+        tell(Notice("short_rows", message, str(path), lines[0], len(lines)), notices)
 
 
 def some(items: Sequence[object]) -> str:
@@ -157,11 +158,11 @@ def decoded(path: Path, notices: list[Notice] | None = None) -> str:
     if "\0" in text:
         line = line_of(text, text.index("\0"))
         message = f"{text.count(chr(0))} NUL characters were taken out; the first stands here"
-        tell(Notice("nul", message, str(path), line), notices)
+        tell(Notice("nul", message, str(path), line, text.count(chr(0))), notices)
     if twice := [found for found in re.finditer(r"[ÂÃ][^\s\x00-\x7f]", text) if _read_twice(found[0])]:
         seen, meant = twice[0][0], twice[0][0].encode("cp1252").decode()
         message = f"{len(twice)} letters look like UTF-8 that something took for Windows-1252, here {seen} for {meant}"
-        tell(Notice("mojibake", message, str(path), line_of(text, twice[0].start())), notices)
+        tell(Notice("mojibake", message, str(path), line_of(text, twice[0].start()), len(twice)), notices)
     return text.replace("\0", "")
 
 
@@ -414,10 +415,11 @@ def _columns(
             unknown.append(written or f"column {number}, which has no name")
         columns.append(ours or (written if written and written not in columns else f"{written} ({number})"))
     if read := [f"{written} read as {ours}" for ours, written in first.items() if written != ours]:
-        tell(Notice("columns_read_as", f"columns: {', '.join(read)}", str(path), line), notices)
+        tell(Notice("columns_read_as", f"columns: {', '.join(read)}", str(path), line, len(read)), notices)
     if unknown:
         said = ", ".join(repr(name) + _meant(name, names, first) for name in unknown)
-        tell(Notice("columns_not_used", f"columns that are not known and not used: {said}", str(path), line), notices)
+        message = f"columns that are not known and not used: {said}"
+        tell(Notice("columns_not_used", message, str(path), line, len(unknown)), notices)
     return tuple(columns)
 
 

@@ -252,5 +252,5 @@ def test_the_report_is_plain_data() -> None:
         cases=1, new_cases=0, new_corrections=1, known_corrections=0, dry_run=False, notices=(notice,)
     )
     assert report.model_dump(mode="json")["notices"] == [
-        {"code": "separator", "message": "its columns are separated by tabs", "file": "a.csv", "line": 1}
+        {"code": "separator", "message": "its columns are separated by tabs", "file": "a.csv", "line": 1, "count": 1}
     ]

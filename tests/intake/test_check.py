@@ -112,6 +112,40 @@ def test_every_known_fault_is_found() -> None:
     assert (report["files"], report["rates"]["8000"], report["channels"]["2"]) == (30, 1, 2)
 
 
+def test_what_only_judges_is_not_lost() -> None:
+    table(*corpus())
+    prepare.main()
+    rows = map(json.loads, Path("build/prepare/manifest.jsonl").read_text().splitlines())
+    taught = [row for row in rows if row["split"] == "train"]
+    Path("data/failed_cases").mkdir()
+    Path("data/failed_cases/audited.txt").write_text(f"{taught[0]['sha256']}\n")
+    Path("data/regression").mkdir()
+    shutil.copy(taught[1]["path"], "data/regression/guarded.wav")
+    code, report = checked()
+    assert {code: found[:2] for code, found in findings(report).items()} == {
+        "audited": ("note", 1), "held_out_suite": ("note", 1),
+    }  # fmt: skip
+    assert code == 0 and report["usable"] == 18
+
+
+def test_a_finding_counts_the_things_that_it_is_about() -> None:
+    table(*corpus(), "clean/gone.wav,no such file,s1", "clean/lost.wav,nor this one,N/A", "clean/off.wav,nor this,-")
+    Path("data/clean/dead.wav").symlink_to("nowhere.wav")
+    os.mkfifo("data/clean/pipe.wav")
+    for name in ("notes.txt", "more.txt", ".a.wav", "._b.wav", "old.csv", "older.csv"):
+        Path("data/clean", name).write_text("")
+    speak("clean/extra1.wav", "in no row")
+    speak("clean/extra2.wav", "in no row either")
+    Path("data/references.csv").write_text(Path("data/references.csv").read_text().replace(",s3", ","))
+    _, report = checked()
+    counted = {code: number for code, (_, number, _) in findings(report).items()}
+    for code, number in {
+        "unheard": 2, "row_without_recording": 3, "not_taken": 2, "hidden": 2, "table_not_read": 2,
+        "recording_without_row": 2, "no_speaker": 5, "speaker_placeholder": 2,
+    }.items():  # fmt: skip
+        assert counted[code] == number, (code, counted)
+
+
 def test_the_worst_recordings_play_on_the_page_and_the_screen_is_one() -> None:
     table(*corpus(), speak("clean/<b>loud.wav", "recorded too loud", level=3).format("s1"))
     done = CliRunner().invoke(app, ["data", "check", "--html", "page.html"])

@@ -87,8 +87,8 @@ def export_cases(
             f"{path} cannot be written: {error.strerror}.", "Make room, or check the folder and its permissions."
         ) from error
     if held:
-        message = "corrections that a review keeps from counting are left out"
-        tell(Notice("held", f"{message}, of {many(len(held), 'case')}: {some(held)}", str(path)), notices)
+        message = f"corrections that a review keeps from counting are left out, of {many(len(held), 'case')}"
+        tell(Notice("held", f"{message}: {some(held)}", str(path), count=len(held)), notices)
     return number
 
 

@@ -78,10 +78,10 @@ def read_origins(
     if meant.contested:
         paths = [f"{path} (line {lines[path]}) may be {why}" for path, why in meant.contested.items()]
         message = f"{len(paths)} paths may each be a recording that another may be as well, and are not used: "
-        tell(Notice("paths_contested", message + some(paths), str(table_path)), notices)
+        tell(Notice("paths_contested", message + some(paths), str(table_path), count=len(paths)), notices)
     if missing := [path for path in by_name.values() if path not in found]:
         message = f"{len(missing)} of {len(by_name)} recordings have no row: {some(missing)}"
-        tell(Notice("no_row", message, str(table_path)), notices)
+        tell(Notice("no_row", message, str(table_path), count=len(missing)), notices)
     return found
 
 

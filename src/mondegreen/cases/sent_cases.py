@@ -99,6 +99,6 @@ def told(path: Path, remarks: Iterable[tuple[str, Remark]]) -> list[Notice]:
         example = f"{where} ({remark.example})" if remark.example else where
         kinds.setdefault(remark[:2], []).append(example)
     return [
-        Notice(code, f"{message} ({len(examples)}): {some(examples)}", str(path))
+        Notice(code, f"{message} ({len(examples)}): {some(examples)}", str(path), count=len(examples))
         for (code, message), examples in kinds.items()
     ]

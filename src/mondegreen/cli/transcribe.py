@@ -193,7 +193,7 @@ def expanded(files: Iterable[Path]) -> Iterator[Path]:
     for path in files:
         inside = look_through(path) if path.is_dir() else None
         if inside:
-            for _, message in inside.not_taken():
+            for _, message, _ in inside.not_taken():
                 typer.echo(f"warning: {path}: {message}", err=True)
         yield from (inside.recordings if inside else None) or [path]
 
@@ -382,7 +382,7 @@ def _found(names: Sequence[str]) -> "Iterator[Stored]":
         elif Path(name).is_dir():
             inside = look_through(Path(name))
             archives = [path for path in inside.others if is_archive(path.name)]
-            for _, message in inside.not_taken(archives):
+            for _, message, _ in inside.not_taken(archives):
                 typer.echo(f"warning: {name}: {message}", err=True)
             wanted = [stored(path) for path in sorted([*inside.recordings, *archives])]
         else:

@@ -106,6 +106,7 @@ _MEANING = {
     "no_reference": "no reference, and bound to what judges",
     JUDGED_TEXT: "texts that judge, not taught as well",
     "in_retention": "copies of data/retention, not taught as well",
+    "audited": "drawn by the audit: they judge the service, and are not taught",
     "known": "failed cases whose recording has a text already",
     "corrupt": "failed cases whose recording changed",
     "row_without_recording": "rows whose recording is not there",
@@ -119,7 +120,7 @@ _MEANING = {
     "columns_not_used": "columns that are not known, and not used",
 }
 # Left out so that nothing that judges is learnt: docs/splits.md.
-_BY_RULE = frozenset({JUDGED_TEXT, "in_retention", "no_reference", "known"})
+_BY_RULE = frozenset({JUDGED_TEXT, "in_retention", "no_reference", "known", "audited"})
 # What a reader of tables and folders says of things that take no part.
 _LOST = frozenset({"row_without_recording", "name_not_utf8", "unheard"})
 _UNDERSTOOD = frozenset(
@@ -229,7 +230,7 @@ def _noticed(notices: Sequence[Notice]) -> Iterator[Finding]:
         yield Finding(
             code=code,
             kind="lost" if code in _LOST else "note" if code in _UNDERSTOOD else "doubt",
-            count=len(told),
+            count=sum(notice.count for notice in told),
             what=_MEANING.get(code, code.replace("_", " ")),
             examples=[FindingExample(path=_place(notice), detail=notice.message) for notice in told[:EXAMPLES]],
         )

@@ -100,7 +100,7 @@ def _objects(corpus: SourceCorpus, path: Path, by_duration: bool = False) -> Ite
         yield _entry(corpus, path.parent, where, known, by_duration)
     if unknown:
         message = f"fields that are not known and not used: {', '.join(map(repr, unknown))}"
-        corpus.notices.append(Notice("columns_not_used", message, str(path)))
+        corpus.notices.append(Notice("columns_not_used", message, str(path), count=len(unknown)))
 
 
 def _rivals(fields: Mapping[str, Any], names: Mapping[str, str]) -> str:

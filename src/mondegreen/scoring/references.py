@@ -131,42 +131,46 @@ def _doubts(path: Path, table: Table, key: str, rows: Sequence[ReferenceRow], no
         message = (
             f"{len(rewritten)} look like numbers that a spreadsheet rewrote: {some([row.key for row in rewritten])}"
         )
-        tell(Notice("id_rewritten", f"field {key}: {message}", str(path), rewritten[0].line), notices)
+        tell(Notice("id_rewritten", f"field {key}: {message}", str(path), rewritten[0].line, len(rewritten)), notices)
     blank = [row.line for row in rows if not row.speaker]
     if "speaker" in table.columns and blank:
         message = f"field speaker: it is empty in {len(blank)} of {len(rows)} rows: lines {some(blank)}; "
         message += "what they say may judge a model that has learnt from the same person"
-        tell(Notice("no_speaker", message, str(path), blank[0]), notices)
+        tell(Notice("no_speaker", message, str(path), blank[0], len(blank)), notices)
     if "recording" in table.columns:
-        for code, message, line in _odd_recordings(rows):
-            tell(Notice(code, message, str(path), line), notices)
-    for code, message, name in odd_speakers(row.speaker for row in rows):
-        line = next(row.line for row in rows if row.speaker == name)
-        tell(Notice(code, f"field speaker: {message}", str(path), line), notices)
+        for code, message, lines in _odd_recordings(rows):
+            tell(Notice(code, message, str(path), lines[0], len(lines)), notices)
+    for code, message, names in odd_speakers(row.speaker for row in rows):
+        line = next(row.line for row in rows if row.speaker == names[0])
+        tell(Notice(code, f"field speaker: {message}", str(path), line, len(names)), notices)
 
 
-def _odd_recordings(rows: Sequence[ReferenceRow]) -> Iterator[tuple[str, str, int]]:
-    """What the column recording leaves open: a code, a message and the first line; nothing goes by it in silence."""
+def _odd_recordings(rows: Sequence[ReferenceRow]) -> Iterator[tuple[str, str, list[int]]]:
+    """What the column recording leaves open: a code, a message and the lines; nothing goes by it in silence."""
     if unnamed := [row.line for row in rows if not row.recording]:
         message = f"field recording: it is empty in {len(unnamed)} of {len(rows)} rows: lines {some(unnamed)}; "
         message += "each counts as a recording of its own, whatever it is a piece of"
-        yield "recording_not_named", message, unnamed[0]
+        yield "recording_not_named", message, unnamed
     if both := [row.line for row in rows if row.has_two_recordings]:
         message = f"field source: in {len(both)} of {len(rows)} rows it names another recording than the column "
-        yield "source_overruled", f"{message}recording, which counts: lines {some(both)}", both[0]
+        yield "source_overruled", f"{message}recording, which counts: lines {some(both)}", both
 
 
-def odd_speakers(speakers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """What may be one person, or several: a code, a message and the first name; nobody may stand on two sides."""
+def odd_speakers(speakers: Iterable[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """What may be one person, or several: a code, a message and the names; nobody may stand on two sides."""
     spellings: dict[str, dict[str, None]] = {}
     for speaker in speakers:
         spellings.setdefault(" ".join(normalize("NFC", speaker).casefold().split()), {}).setdefault(speaker)
     if nobody := [name for key in spellings if key in _NOBODY for name in spellings[key]]:
         message = f"each of these counts as one person: {some(nobody)}; leave the speaker empty where nobody knows it"
-        yield "speaker_placeholder", message, nobody[0]
+        yield "speaker_placeholder", message, nobody
     if twins := [list(found) for key, found in spellings.items() if len(found) > 1 and key not in _NOBODY]:
         message = f"each spelling counts as a person: {some([' and '.join(found) for found in twins])}; "
-        yield "speaker_twins", message + "write one person's name in one way", twins[0][0]
+        yield (
+            "speaker_twins",
+            message + "write one person's name in one way",
+            [name for found in twins for name in found],
+        )
 
 
 def read_recordings(path: Path, known: Container[str], notices: list[Notice] | None = None) -> dict[str, ReferenceRow]:
@@ -215,10 +219,10 @@ def match_recordings(path: Path, names: RecordingNames, notices: list[Notice] | 
     if lost:
         examples = [f"line {lines[key]}: {_hint(names, meant, key) if n < 5 else key}" for n, key in enumerate(lost)]
         message = f"{len(lost)} of {len(rows)} rows name no recording and are not used: {some(examples)}"
-        tell(Notice("row_without_recording", message, str(path), lines[lost[0]]), notices)
+        tell(Notice("row_without_recording", message, str(path), lines[lost[0]], len(lost)), notices)
     if bare := sorted(set(names.names) - found.keys()):
         message = f"{len(bare)} of {len(names.names)} recordings in {names.folder} have no row: {some(bare)}"
-        tell(Notice("recording_without_row", message, str(path)), notices)
+        tell(Notice("recording_without_row", message, str(path), count=len(bare)), notices)
     return found
 
 
@@ -237,7 +241,7 @@ def tell_respelt(
     """
     if respelt:
         read = [f"{path} (line {lines[path]}) read as {name}" for path, name in respelt.items()]
-        tell(Notice("paths_read_as", f"{len(read)} paths: {some(read)}", str(table)), notices)
+        tell(Notice("paths_read_as", f"{len(read)} paths: {some(read)}", str(table), count=len(read)), notices)
 
 
 def who_wrote(row: Mapping[str, Any]) -> ReferenceSource:

@@ -205,7 +205,7 @@ def _jsonl(path: Path, notices: list[Notice] | None) -> Iterator[Line]:
         yield _checked(path, number, {**known, **texts, "number": number}, names | {"key": name})
     if unused:
         message = f"fields that are not known and not used: {', '.join(map(repr, sorted(unused)))}"
-        tell(Notice("columns_not_used", message, str(path), min(unused.values())), notices)
+        tell(Notice("columns_not_used", message, str(path), min(unused.values()), len(unused)), notices)
 
 
 def _by_our_names(row: dict[str, Any]) -> dict[str, Any]:
@@ -355,7 +355,7 @@ def read_hypotheses(path: Path, references: References, notices: list[Notice] | 
         tell(Notice("paired_by_stem", message, str(path)), notices)
     if respelt:
         message = f"{len(respelt)} IDs: {some([f'{theirs} read as {ours}' for theirs, ours in respelt.items()])}"
-        tell(Notice("ids_read_as", message, str(path)), notices)
+        tell(Notice("ids_read_as", message, str(path), count=len(respelt)), notices)
     if choice := next((line for line in lines if path.suffix.lower() in _NIST and "{" in line.text), None):
         problem = "a hypothesis leaves a choice in { }"
         raise wrong(path, choice.number, problem, "Write the words that the recogniser heard.")

@@ -46,17 +46,17 @@ class Folder:
     unheard: list[tuple[Path, str]] = field(default_factory=list)  # what cannot be opened as a file or folder, and why
     hidden: int = 0  # and the forks that a Mac leaves beside files ("._name")
 
-    def not_taken(self, read: Collection[Path] = ()) -> Iterator[tuple[str, str]]:
-        """What is said about the rest, as (code, message), but for what somebody has `read`."""
+    def not_taken(self, read: Collection[Path] = ()) -> Iterator[tuple[str, str, int]]:
+        """What is said about the rest, as (code, message, count), but for what somebody has `read`."""
         if others := [printable(path.name) for path in self.others if path not in read]:
             named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
-            yield "not_taken", f"{_files(len(others))} not taken, being no recordings by name: {named}"
+            yield "not_taken", f"{_files(len(others))} not taken, being no recordings by name: {named}", len(others)
         if self.unheard:
             listed = [f"{printable(path)} ({why})" for path, why in self.unheard]
             named = ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
-            yield "unheard", f"{len(listed)} cannot be heard, being no files: {named}"
+            yield "unheard", f"{len(listed)} cannot be heard, being no files: {named}", len(listed)
         if self.hidden:
-            yield "hidden", f"{_files(self.hidden)} skipped, being hidden or a resource fork"
+            yield "hidden", f"{_files(self.hidden)} skipped, being hidden or a resource fork", self.hidden
 
 
 def look_through(folder: Path, skip: Collection[str] = ()) -> Folder:
@@ -169,9 +169,11 @@ def _scan(folder: Path, domain: Domain, skip: set[str], notices: list[Notice], c
     tables = [path for path in files.others if path.suffix.lower() in _TABLES]
     if files.recordings and (others := sorted(printable(path) for path in tables if path != table)):
         message = f"{len(others)} tables are not read, since only this one holds references: {some(others)}"
-        notices.append(Notice("table_not_read", message, str(table)))
+        notices.append(Notice("table_not_read", message, str(table), count=len(others)))
     known = [*tables, *(folder / name for name in _OF_THE_SAMPLE)]
-    notices += [Notice(code, message, folder.as_posix()) for code, message in files.not_taken(known)]
+    notices += [
+        Notice(code, message, folder.as_posix(), count=count) for code, message, count in files.not_taken(known)
+    ]
     heard = [(file, path) for file in files.recordings if file not in odd for path in named_channels(file, channel)]
     named = {path.relative_to(folder).as_posix(): (file, path) for file, path in heard}
     rows = match_recordings(table, RecordingNames(folder, named), notices) if table.exists() else {}
