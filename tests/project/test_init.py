@@ -18,7 +18,7 @@ from mondegreen.config import load_params
 from mondegreen.errors import UsageError
 from mondegreen.git import dvc, git
 from mondegreen.project.scaffold import STARTER, TEMPLATES, base_model, params, pipeline
-from mondegreen.project.upgrading import schema
+from mondegreen.project.upgrading import bounded, bounds, descriptions, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ("params.yaml", "dvc.yaml", "params.schema.json", "phrases.yaml", "Dockerfile", "compose.yaml")
@@ -88,6 +88,26 @@ def test_a_template_is_the_repositorys_file(name: str) -> None:
 def test_the_schema_is_current() -> None:
     wanted = schema((ROOT / "params.yaml").read_text())
     assert json.loads((ROOT / "params.schema.json").read_text()) == wanted, "run `python scripts/params_schema.py`"
+
+
+def test_what_a_number_must_be_is_said_where_people_write_it() -> None:
+    found = schema((ROOT / "params.yaml").read_text())
+    said, knobs = descriptions((ROOT / "params.yaml").read_text()), dict(bounded(found))
+    numbers = {name for name, knob in knobs.items() if "exclusiveMinimum" in knob or "minimum" in knob}
+    assert {"seed", "train.epochs", "audit.min_clusters"} <= numbers and "train.merge_weights" in knobs
+    for name, knob in knobs.items():
+        assert bounds(knob) in knob["description"], name
+        if knob.get("minimum", 0) > 1:  # who has little data lowers the number, and is refused
+            section, _, key = name.rpartition(".")
+            assert bounds(knob) in said.get((section, key), ""), f"params.yaml does not say: {name}, {bounds(knob)}"
+
+
+def test_a_bound_is_told_in_words() -> None:
+    assert bounds({"type": "string"}) == bounds({"items": {"type": "string"}}) == ""
+    assert bounds({"minimum": 5}) == "5 or more" and bounds({"minimum": 0, "maximum": 1}) == "0 to 1"
+    assert bounds({"exclusiveMinimum": 0, "maximum": 2}) == "over 0 and at most 2"
+    assert bounds({"anyOf": [{"minimum": 0}, {"type": "null"}]}) == "0 or more"
+    assert bounds({"items": {"minimum": 0, "exclusiveMaximum": 1}}) == "each 0 or more and below 1"
 
 
 WORKFLOWS = [TEMPLATES / "github.yml", TEMPLATES / "gitlab.yml", *sorted((ROOT / ".github/workflows").glob("*.yml"))]

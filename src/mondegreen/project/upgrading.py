@@ -23,6 +23,13 @@ from mondegreen.yaml_text import read_yaml
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _COMMENT = re.compile(r"(?:^|\s)#\s?(.*)$")
 _BY_HAND = "take from the diff what you need, then `mondegreen upgrade --merged`"
+_SAID = {
+    "minimum": "{} or more",
+    "exclusiveMinimum": "over {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+}  # of a JSON schema
+_BOUNDS = _SAID.keys()
 _PIN = re.compile(r"^mondegreen==\S+$", re.MULTILINE)
 
 
@@ -135,7 +142,10 @@ def descriptions(template: str) -> dict[tuple[str, str], str]:
 
 
 def schema(template: str) -> dict[str, Any]:
-    """JSON schema of params.yaml (draft 2020-12), for editors: types, bounds, defaults, and the template's comments."""
+    """JSON schema of params.yaml (draft 2020-12), for editors: types, bounds, defaults, and the template's comments.
+
+    Editors show the description and not the bounds: it says them, too.
+    """
     tree = Params.model_json_schema(by_alias=True)
     tree["title"] = "params.yaml of mondegreen"
     for reference in tree["properties"].values():
@@ -149,7 +159,31 @@ def schema(template: str) -> dict[str, Any]:
             owner["properties"][key]["description"] = text
         else:
             owner["description"] = text
+    for _, knob in bounded(tree):
+        said = knob.get("description", "")
+        if (within := bounds(knob)) not in said:
+            knob["description"] = f"{said} ({within})" if said else within
     return tree
+
+
+def bounded(tree: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The knobs of a schema that have bounds, by their names with the section."""
+    for name, knob in tree["properties"].items():
+        inner = tree["$defs"][knob["$ref"].rpartition("/")[2]]["properties"] if "$ref" in knob else {}
+        found = {f"{name}.{key}": below for key, below in inner.items()} or {name: knob}
+        yield from ((place, below) for place, below in found.items() if bounds(below))
+
+
+def bounds(knob: dict[str, Any]) -> str:
+    """What a number must be, as in "5 or more", by its JSON schema; "" where it has no bounds."""
+    each = "each " if "items" in knob else ""
+    found: dict[str, Any] = next(
+        (kind for kind in knob.get("anyOf", [knob.get("items", knob)]) if _BOUNDS & kind.keys()), {}
+    )
+    if "minimum" in found and "maximum" in found:
+        return f"{each}{found['minimum']} to {found['maximum']}"
+    said = (text.format(found[name]) for name, text in _SAID.items() if name in found)
+    return each + " and ".join(said) if found else ""
 
 
 class FileChange(BaseModel):
