@@ -1,5 +1,6 @@
 """Inferences: written down whole, read back as statistics."""
 
+import io
 import math
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sqlalchemy import select
 
 from mondegreen.cases.blobs import LocalBlobStore
@@ -21,6 +23,8 @@ from mondegreen.files import sha256_file
 from mondegreen.monitoring.alerts import window_name
 from mondegreen.monitoring.statistics import curve_edges, day_edges, time_steps
 from mondegreen.monitoring.tracker import Inference, MetadataTracker
+from mondegreen.reports.monitor import model_names, render
+from mondegreen.reports.monitor_page import write_page
 from mondegreen.tables import InferenceRow
 from tests.monitoring.inferences import NOW, inference, insert_rows, service
 
@@ -171,6 +175,31 @@ def test_the_numbers_of_a_window(tracker: MetadataTracker) -> None:
     assert (new.count, new.measured, new.error_detection_rate, new.mean_confidence) == (50, 0, None, None)
     assert found.mean_confidence == pytest.approx(0.9) and list(found.models) == ["m", "n"]
     assert found.error_interval is not None and found.error_interval.low < 0.2 < found.error_interval.high
+
+
+def test_who_answered_as_a_version_is_called_by_it(tracker: MetadataTracker, tmp_path: Path) -> None:
+    digests = [letter * 64 for letter in "abcd"]
+    shown = dict(zip(digests, (["stt/9", "stt/10"], ["stt/8"], ["stt/8"], [None]), strict=True))
+    rows = [
+        inference(NOW - (3 - turn) * HOUR, model_version=digest, served=name, latency=float(turn + 1))
+        for digest, names in shown.items()
+        for turn, name in enumerate(names)
+    ]
+    insert_rows(tracker, [*rows, inference(NOW - HOUR, model_version=digests[0], latency=9.0)])
+    report = tracker.monitor(timedelta(hours=24), now=NOW)
+    found = report.statistics
+    assert list(found.models) == digests and found.models[digests[0]].count == 3
+    assert found.models[digests[0]].work_seconds == 12 and found.count == 6
+    assert found.served == dict(zip(digests, ("stt/10", "stt/8", "stt/8"), strict=False))  # the one of late
+    names = model_names(found)
+    assert [names[digest] for digest in digests] == [
+        "version 10", f"version 8 ({'b' * 12})", f"version 8 ({'c' * 12})", "d" * 12,
+    ]  # fmt: skip
+    write_page(tmp_path / "page.html", report)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render(report))
+    for text in ((tmp_path / "page.html").read_text(), console.file.getvalue()):  # type: ignore[attr-defined]
+        assert "version 10" in text and f"version 8 ({'b' * 12})" in text and "a" * 12 not in text
 
 
 def test_the_correction_rate_is_of_the_windows_failed_cases(tracker: MetadataTracker, tmp_path: Path) -> None:

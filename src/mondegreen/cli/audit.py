@@ -60,7 +60,7 @@ def _report(store: "Path", since: str) -> "ProductionReport":
 def _table(report: "ProductionReport") -> "RenderableType":
     from rich.table import Table
 
-    from mondegreen.reports.monitor import version_name
+    from mondegreen.scoring.wording import version_name
 
     table = Table("version")
     for name in ("inferences", "drawn", "heard", "wait", "without speech"):

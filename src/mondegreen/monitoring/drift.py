@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from mondegreen.db import reading
 from mondegreen.monitoring.records import Bounds, ConfidenceDrift, Drift, ErrorRateDrift
 from mondegreen.monitoring.statistics import SUMS, Values, WhereClause, values_of, wilson, within
+from mondegreen.scoring.wording import version_name
 from mondegreen.tables import InferenceRow
 
 DAYS = 7
@@ -33,7 +34,8 @@ def measure_drift(engine: Engine, since: datetime, until: datetime, min_inferenc
             return _unmeasured(None, None, "there are no inferences in the window")
         week = first_week(session, model, until)
         if week[1] >= until:
-            reason = f"model {model[:12]} is still in its first {DAYS} days, which later windows are compared with"
+            who = version_name(_served_as(session, model, since, until) or model[:12])
+            reason = f"{who} is still in its first {DAYS} days, which later windows are compared with"
             return _unmeasured(model, week, reason)
         own = InferenceRow.model_version == model
         before = (own, InferenceRow.at >= week[0], InferenceRow.at < week[1])
@@ -167,6 +169,13 @@ def _busiest(session: Session, since: datetime, until: datetime) -> str | None:
         .order_by(func.count().desc(), func.max(InferenceRow.id).desc())
         .limit(1)
     )
+
+
+def _served_as(session: Session, model: str, since: datetime, until: datetime) -> str | None:
+    """The registered version as which a model answered last in the window; None where it was none."""
+    row = InferenceRow
+    named = (row.model_version == model, row.served.is_not(None), *within(since, until))
+    return session.scalar(select(row.served).where(*named).order_by(row.at.desc(), row.id.desc()).limit(1))
 
 
 def _errors(session: Session, conditions: tuple[WhereClause, ...]) -> tuple[int, int]:

@@ -63,7 +63,8 @@ class InferenceStatistics(Traffic):
     cases: int
     corrected: int
     correction_rate: float | None  # corrected / cases
-    models: dict[str, Traffic]
+    models: dict[str, Traffic]  # by digest
+    served: dict[str, str] = {}  # the registered version, such as fine-tuned-stt/3, of those that answered as one
 
 
 class TimeStep(MonitorRecord):

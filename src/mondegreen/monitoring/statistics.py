@@ -49,8 +49,7 @@ def window_statistics(engine: Engine, since: datetime, until: datetime) -> Infer
     with reading(engine) as session:
         window = within(since, until)
         model = InferenceRow.model_version
-        grouped = select(model, *_COLUMNS).where(*window).group_by(model).order_by(func.count().desc(), model)
-        sums = {row["model_version"]: dict(row) for row in session.execute(grouped).mappings()}
+        sums, served = _by_model(session, window)
         latencies = {name: values_of(session, InferenceRow.latency, model == name, *window) for name in sums}
         cases, corrected = _cases(session, window)
         last, future = session.execute(
@@ -70,7 +69,24 @@ def window_statistics(engine: Engine, since: datetime, until: datetime) -> Infer
         corrected=corrected,
         correction_rate=_ratio(corrected, cases),
         models={name: _traffic(sums[name], latencies[name]) for name in sums},
+        served=served,
     )
+
+
+def _by_model(
+    session: Session, window: tuple[WhereClause, WhereClause]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """SUMS by model, the busiest first; and the registered version as which each answered last."""
+    model, version = InferenceRow.model_version, InferenceRow.served
+    grouped = select(model, version, *_COLUMNS).where(*window).group_by(model, version)
+    sums: dict[str, dict[str, Any]] = {}
+    served: dict[str, str] = {}
+    for name, registered, *values in session.execute(grouped.order_by(func.max(InferenceRow.at), version)):
+        before = sums.get(name, dict.fromkeys(SUMS, 0))
+        sums[name] = {of: before[of] + value for of, value in zip(SUMS, values, strict=True)}
+        if registered:
+            served[name] = registered
+    return {name: sums[name] for name in sorted(sums, key=lambda name: (-sums[name]["count"], name))}, served
 
 
 def time_steps(engine: Engine, edges: Sequence[datetime]) -> list[TimeStep]:

@@ -1,5 +1,6 @@
 """What the monitor found, in words and on one screen; and the WER in production, a line a version."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from mondegreen.monitoring.records import (
     Check,
     CheckStatus,
+    InferenceStatistics,
     MonitorReport,
     ProductionReport,
     ProductionWer,
@@ -18,7 +20,7 @@ from mondegreen.monitoring.records import (
     VersionDifference,
     WerEstimate,
 )
-from mondegreen.scoring.wording import many, percent, points, span
+from mondegreen.scoring.wording import many, percent, points, span, version_name
 
 _COLORS: dict[CheckStatus, str] = {"ok": "green", "alert": "red bold", "not measured": "yellow", "off": "dim"}
 RATES = ("wer", "cer", "corrected_wer", "error_rate")  # fractions, shown in percent
@@ -128,10 +130,22 @@ def change(trend: Trend) -> str:
     return f"{shown} {'better' if trend.improvement > 0 else 'worse'}"
 
 
+def model_names(found: InferenceStatistics) -> dict[str, str]:
+    """What the models of a window are called, by digest: "version 4", or as the digest begins where it was no version.
+
+    With phrases of a request's own a version has another digest: those that share a name are told apart by it.
+    """
+    names = {model: version_name(label) for model, label in found.served.items()}
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+    names = {model: f"{name} ({model[:12]})" if name in shared else name for model, name in names.items()}
+    return {model: names.get(model, model[:12]) for model in found.models}
+
+
 def _traffic(report: MonitorReport) -> Table:
     """A column a model, the busiest first; the rest of many are in --json."""
     s = report.statistics
-    groups: list[tuple[str, Traffic]] = [(name[:12], traffic) for name, traffic in s.models.items()]
+    names = model_names(s)
+    groups: list[tuple[str, Traffic]] = [(names[model], traffic) for model, traffic in s.models.items()]
     groups = groups[:_MODELS] + ([("all", s)] if len(groups) > 1 else [])
     table = Table("model", *(escape(name) for name, _ in groups))
     for label, value in _ROWS.items():
@@ -221,12 +235,6 @@ def _version_change(found: VersionDifference) -> str:
         return f"{pair}: no difference is measured, {found.reason}."
     interval = span(found.interval.low, found.interval.high)
     return f"{pair}: {points(found.difference)} WER in production (95 % interval {interval}; positive is worse)."
-
-
-def version_name(label: str) -> str:
-    """`fine-tuned-stt/4` as "version 4", a digest as "model abc"."""
-    name, _, number = label.rpartition("/")
-    return f"version {number}" if name and number.isdigit() else label if " " in label else f"model {label}"
 
 
 def _length(window: timedelta) -> str:

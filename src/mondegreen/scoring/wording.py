@@ -74,3 +74,9 @@ def reach(unit: str, speakers: int) -> str:
         return ""
     whom = f"these {speakers} speakers" if speakers > 1 else "this one speaker" if speakers else "whoever speaks here"
     return f"the unit is the {unit}: intervals and tests are about {whom} only, and too sure about others"
+
+
+def version_name(label: str) -> str:
+    """`fine-tuned-stt/4` as "version 4", a digest as "model abc"."""
+    name, _, number = label.rpartition("/")
+    return f"version {number}" if name and number.isdigit() else label if " " in label else f"model {label}"
