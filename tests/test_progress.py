@@ -37,6 +37,16 @@ def test_a_terminal_gets_a_bar_with_rate_and_remaining_time(monkeypatch: pytest.
     assert re.search(r"transcribing .* 4/4 +[0-9.]+/s ETA 0:00:00", _text(terminal))
 
 
+def test_a_long_item_moves_the_bar_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    with progress("transcribing", 2) as advance:
+        advance(1)
+        advance.within(0.5, "0:05:00 of 0:10:00")
+        advance.within(0.9, "0:09:00 of 0:10:00")
+    text = _text(terminal)
+    assert re.search(r"transcribing, 0:09:00 of 0:10:00 .* 1/2 +[0-9.]+/s ETA", text)
+
+
 def test_without_a_terminal_nothing_is_shown_and_the_log_has_a_line(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,21 +20,31 @@ Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
 
+class Advancing:
+    """Shows on a bar how many items of a piece of work are done, when called with that; and how far a long one is."""
+
+    def __init__(self, bar: "Bar", what: str, total: int | None) -> None:
+        self.done = 0
+        self._bar, self._what, self._total = bar, what, total
+
+    def __call__(self, done: int) -> None:
+        self.done = done
+        self._bar.show(self._what, done, self._total)
+
+    def within(self, share: float, place: str) -> None:
+        """Shows the share, 0 to 1, that is done of the item in work, and where in it that is."""
+        self._bar.show(f"{self._what}, {place}", self.done + share, self._total)
+
+
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Advance]:
+def progress(what: str, total: int | None = None) -> Iterator[Advancing]:
     """A bar on a terminal, and a line in the log at the end; nobody knows the total when it is None."""
-    started, reached = time.perf_counter(), 0
-
+    started = time.perf_counter()
     with closing(Bar()) as bar:
-
-        def advance(done: int) -> None:
-            nonlocal reached
-            reached = done
-            bar.show(what, done, total)
-
-        advance(0)
-        yield advance
-    logger.info("%s: %d done in %.1f s", what, reached, time.perf_counter() - started)
+        work = Advancing(bar, what, total)
+        work(0)
+        yield work
+    logger.info("%s: %d done in %.1f s", what, work.done, time.perf_counter() - started)
 
 
 def adding(advance: Advance) -> Advance:
@@ -98,13 +108,13 @@ class Bar:
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
-    def show(self, what: str, done: int, total: int | None, piece: str = "") -> None:
+    def show(self, what: str, done: float, total: int | None, piece: str = "") -> None:
         """Shows how far a piece of work is."""
         if not self.on_terminal:
             return
         bar = self._started()
         if piece not in self._tasks:
-            self._tasks[piece] = bar.add_task(what, total=total, completed=done, rate="")
+            self._tasks[piece] = bar.add_task(what, total=total, rate="")
         speed = bar.tasks[self._tasks[piece]].speed
         rate = f"{speed:.2f}/s" if speed else ""
         bar.update(self._tasks[piece], description=what, completed=done, total=total, rate=rate)

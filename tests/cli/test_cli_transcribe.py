@@ -47,6 +47,26 @@ def test_json_is_one_object_a_file_in_the_order_given(model: Path, recordings: P
         assert [word["text"] for word in line["words"]] == line["text"].split()
 
 
+def test_the_bar_moves_with_the_windows_of_a_long_recording(
+    model: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, 480_000)
+    soundfile.write(recordings / "long.wav", noise, 8_000)
+    shown: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        "mondegreen.progress.Bar.show", lambda self, what, done, total, piece="": shown.append((what, done))
+    )
+    assert transcribe(recordings / "long.wav", recordings / "a.wav", "--model", model).exit_code == 0
+    assert shown == [
+        ("transcribing", 0),
+        ("transcribing, 0:00:00 of 0:01:00", 0),
+        ("transcribing, 0:00:20 of 0:01:00", pytest.approx(1 / 3)),
+        ("transcribing, 0:00:40 of 0:01:00", pytest.approx(2 / 3)),
+        ("transcribing", 1),
+        ("transcribing", 2),
+    ]
+
+
 def test_a_bad_file_is_reported_and_the_rest_go_on(model: Path, recordings: Path) -> None:
     paths = [recordings / "bad.wav", recordings / "missing.wav", recordings / "a.wav"]
     result = transcribe(*paths, "--model", model, "--json")

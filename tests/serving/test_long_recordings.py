@@ -51,13 +51,13 @@ class Clocked:
     def __init__(self, clock: SimpleNamespace) -> None:
         self._clock = clock
 
-    def telling(self, reached: Callable[[float], None]) -> Any:
+    def telling(self, reached: Callable[[float, float], None]) -> Any:
         self._reached = reached
         return self
 
     def transcribe_many(self, paths: list[Path]) -> Iterator[str]:
         for start in range(0, 200, 20):
-            self._reached(start)
+            self._reached(start, 200)
             self._clock.now += 10
         yield "HI"
 

@@ -85,7 +85,8 @@ def test_a_long_recording_without_gaps_between_words_has_none_at_its_joins(folde
 def test_a_long_recording_ends_at_the_next_window_when_it_is_told_so(folder: Path, tmp_path: Path) -> None:
     starts: list[float] = []
 
-    def enough(start: float) -> None:
+    def enough(start: float, length: float) -> None:
+        assert length == 70
         starts.append(start)
         if start >= 20:
             raise InterruptedError
@@ -96,6 +97,16 @@ def test_a_long_recording_ends_at_the_next_window_when_it_is_told_so(folder: Pat
         model.telling(enough).transcribe(long)
     assert starts == [0, 20]
     assert model.transcribe(long).text
+
+
+def test_long_recordings_are_given_one_by_one(folder: Path, tmp_path: Path) -> None:
+    begun: list[float] = []
+    model = BaselineSTTModel(str(folder), max_duration=5.0).telling(lambda start, length: begun.append(length))
+    lengths = (6, 7, 1, 8, 2)
+    results = model.transcribe_many([_noise(tmp_path / f"{n}.wav", n, n, rate=8_000) for n in lengths])
+    assert next(results).duration == 6 and begun == [6]  # type: ignore[union-attr]
+    assert next(results).duration == 7 and begun == [6, 7]  # type: ignore[union-attr]
+    assert [Path(result.path).stem for result in results] == ["1", "8", "2"]
 
 
 def test_cached_features_change_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Whatever happens to the log, the transcripts are printed.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -155,7 +156,12 @@ def _print_all(
 
     failed = 0
     with progress("transcribing", len(paths)) as advance:
-        for done, result in enumerate(transcribe_in_groups(stt, paths, group), 1):
+
+        def reached(start: float, length: float) -> None:
+            """A call of an hour takes minutes: the bar moves with its windows."""
+            advance.within(start / length, " of ".join(str(timedelta(seconds=round(at))) for at in (start, length)))
+
+        for done, result in enumerate(transcribe_in_groups(stt.telling(reached), paths, group), 1):
             failed += _report(result, as_json)
             inferences.add(result)
             advance(done)

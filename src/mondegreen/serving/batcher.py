@@ -216,7 +216,7 @@ class Batcher:
                 if not job.future.done():
                     job.future.set_exception(error)
 
-    def _reached(self, hearing: Hearing, began: float, start: Seconds) -> None:
+    def _reached(self, hearing: Hearing, began: float, start: Seconds, _length: Seconds) -> None:
         """Between two windows of a long recording."""
         if start >= _TELLING:
             now = time.monotonic()

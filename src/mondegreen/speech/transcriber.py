@@ -120,7 +120,7 @@ class BaselineSTTModel:
         self.beam_width, self.nbest, self.max_missing_share = beam_width, nbest, max_missing_share
         self.cache = FeatureCache(self.model.encoder_digest) if cached else None
         self._known: dict[str, LogProbs] | None = None  # lattices by path, see `remembering`
-        self._reached: Callable[[Seconds], None] | None = None  # see `telling`
+        self._reached: Callable[[Seconds, Seconds], None] | None = None  # see `telling`
 
     @property
     def digest(self) -> str:
@@ -160,8 +160,11 @@ class BaselineSTTModel:
         other._known = {}
         return other
 
-    def telling(self, reached: Callable[[Seconds], None]) -> "BaselineSTTModel":
-        """One that says before each window of a long recording where it begins; what `reached` raises ends it there."""
+    def telling(self, reached: Callable[[Seconds, Seconds], None]) -> "BaselineSTTModel":
+        """One that says before each window of a long recording where it begins, and how long the recording is.
+
+        What `reached` raises ends it there.
+        """
         other = copy.copy(self)
         other._reached = reached
         return other
@@ -190,15 +193,25 @@ class BaselineSTTModel:
         return list(self._decode(encoded, started))
 
     def transcribe_many(self, paths: Iterable[str | Path]) -> Iterator[Transcription | Failure]:
-        """Transcribes recordings in the order given; a bad one gives a Failure and the rest go on."""
+        """Transcribes recordings in the order given; a bad one gives a Failure and the rest go on.
+
+        Short ones are heard together, so that the first waits for the others; a long one that no short one is before
+        is given at once.
+        """
         chunk: list[_Encoded | Transcription | Failure] = []
         seconds, started = 0.0, time.perf_counter()
         for path in map(str, paths):
-            chunk.append(self._encoded(path))
-            seconds += chunk[-1].duration if isinstance(chunk[-1], _Encoded) else 0.0
+            if not chunk:
+                started = time.perf_counter()
+            item = self._encoded(path)
+            if not chunk and not isinstance(item, _Encoded):
+                yield item
+                continue
+            chunk.append(item)
+            seconds += item.duration if isinstance(item, _Encoded) else 0.0
             if seconds >= _CHUNK:
                 yield from self._finish(chunk, started)
-                chunk, seconds, started = [], 0.0, time.perf_counter()
+                chunk, seconds = [], 0.0
         yield from self._finish(chunk, started)
 
     def _encoded(self, path: str) -> _Encoded | Transcription | Failure:
@@ -293,7 +306,7 @@ class BaselineSTTModel:
         said: list[str] = []
         for start, waveform in stream_windows(path, WINDOW, OVERLAP, **self._heard(said)):
             if self._reached:
-                self._reached(start)
+                self._reached(start, duration)
             windows.append((start, self._window(waveform)))
         joined = merge_windows(windows, self.model.vocabulary, self.model.frame_seconds)
         confidences = [heard.confidence for _, heard in windows]
