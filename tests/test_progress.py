@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from mondegreen.progress import Bar, adding, progress, track
+from mondegreen.progress import Bar, adding, progress, track, waiting
 
 
 class Terminal(io.StringIO):
@@ -77,6 +77,22 @@ def test_unlike_steps_show_the_time_taken_and_lines_above(monkeypatch: pytest.Mo
         bar.show("train", 1, 3)
     text = _text(terminal)
     assert "training [1/2]" in text and "1/3 0:00:0" in text and "ETA" not in text
+
+
+def test_what_counts_nothing_shows_the_time_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    with waiting("checking and deploying 3"):
+        pass
+    text = _text(terminal)
+    assert re.search(r"checking and deploying 3 .* 0:00:00", text) and "0/" not in text and "ETA" not in text
+
+
+def test_without_a_terminal_who_waits_says_nothing(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), waiting("checking and deploying 3"):
+        pass
+    assert capsys.readouterr() == ("", "") and not caplog.messages
 
 
 def test_pieces_of_a_download_are_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

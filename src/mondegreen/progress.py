@@ -47,6 +47,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Advancing]:
     logger.info("%s: %d done in %.1f s", what, work.done, time.perf_counter() - started)
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A line on a terminal with the time that it takes so far: for seconds of work that counts nothing; no log."""
+    with closing(Bar(steady=False, counted=False)) as bar:
+        bar.show(what, 0, None)
+        yield
+
+
 def adding(advance: Advance) -> Advance:
     """What takes how many more are done, as reported by work that does not know how many were done before."""
     reached = 0
@@ -100,11 +108,12 @@ class Bar:
     Args:
         steady: one item takes as long as another; else no rate and no remaining time is shown.
         in_bytes: what is counted are bytes.
+        counted: else nobody knows how far it is.
     """
 
-    def __init__(self, *, steady: bool = True, in_bytes: bool = False) -> None:
+    def __init__(self, *, steady: bool = True, in_bytes: bool = False, counted: bool = True) -> None:
         self.on_terminal = sys.stderr.isatty()
-        self._steady, self._in_bytes = steady, in_bytes
+        self._steady, self._in_bytes, self._counted = steady, in_bytes, counted
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
@@ -137,7 +146,8 @@ class Bar:
             from rich.console import Console
 
             columns = [rich.TextColumn("{task.description}", markup=False), rich.BarColumn()]
-            columns.append(rich.DownloadColumn() if self._in_bytes else rich.MofNCompleteColumn())
+            if self._counted:
+                columns.append(rich.DownloadColumn() if self._in_bytes else rich.MofNCompleteColumn())
             if self._steady:
                 rate = rich.TransferSpeedColumn() if self._in_bytes else rich.TextColumn("{task.fields[rate]}")
                 columns += [rate, rich.TextColumn("ETA"), rich.TimeRemainingColumn()]

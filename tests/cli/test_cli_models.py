@@ -70,6 +70,23 @@ def test_the_way_of_a_version_through_the_commands(project: Path) -> None:
     assert unwritable.exit_code == 2 and f"{project} cannot be written" in unwritable.stderr
 
 
+def test_who_deploys_or_rolls_back_sees_that_something_is_done(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(project, 1)
+    add(project, 2)
+    shown: list[str] = []
+    monkeypatch.setattr("mondegreen.progress.Bar.show", lambda self, what, done, total, piece="": shown.append(what))
+
+    def first_shown(*arguments: str) -> str:
+        shown.clear()
+        assert run("models", *arguments).exit_code == 0
+        return shown[0]
+
+    assert first_shown("deploy", "1") == "checking and deploying 1"
+    assert first_shown("deploy", "2", "--override", "champion", "--reason", "x") == "checking and deploying 2"
+    assert first_shown("rollback") == "checking and rolling back"
+    assert first_shown("verify") == "hashing files"
+
+
 def test_what_two_versions_differ_in(project: Path) -> None:
     add(project, 1)
     add(project, 2, wer_improvement=0.5)

@@ -20,7 +20,7 @@ from mondegreen.cli.models import (
     say_notes,
 )
 from mondegreen.errors import CaseError, RegistryError, UsageError
-from mondegreen.progress import progress
+from mondegreen.progress import progress, waiting
 from mondegreen.scoring.wording import many, percent, points, probability
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ def start(
     from mondegreen.config import params_of
 
     serve = params_of().serve
-    found = deployer(name, store, moves=True)
-    begun = found.start_canary(
-        serve.canary_share if share is None else share,
-        serve.shadow_share if shadow is None else shadow,
-        force=force,
-        override=override or (),
-        reason=reason,
-    )
+    with waiting("checking @challenger"):
+        found = deployer(name, store, moves=True)
+        begun = found.start_canary(
+            serve.canary_share if share is None else share,
+            serve.shadow_share if shadow is None else shadow,
+            force=force,
+            override=override or (),
+            reason=reason,
+        )
     say_notes(found)
     answer(begun.model_dump(exclude={"salt"}), f"{_shares(begun)} `mondegreen models guard` compares them.", as_json)
 

@@ -10,7 +10,7 @@ import typer
 from mondegreen.cli import patience
 from mondegreen.cli.common import GRID, STORE, Column, JsonOption, answer, confirm, require_project, table
 from mondegreen.errors import UsageError
-from mondegreen.progress import progress
+from mondegreen.progress import progress, waiting
 from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ def deploy(
     It ends when the servers of this machine, and those that --server names, answer with it, or says which do not. The
     exit code is 1 when it is refused; then nothing was moved.
     """
-    found, addresses = deployer(name, store, moves=True), _addresses_of(server)
-    moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
+    with waiting(f"checking and deploying {version}"):
+        found, addresses = deployer(name, store, moves=True), _addresses_of(server)
+        moved = found.deploy_model(version, force=force, override=override or (), reason=reason)
     _deployed(found, moved, wait, addresses, as_json)
 
 
@@ -122,8 +123,10 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Back to the version in production before; a second time, one further back. It waits for servers, too."""
-    found, addresses = deployer(name, store, moves=True), _addresses_of(server)
-    _deployed(found, found.rollback(to, reason=reason), wait, addresses, as_json)
+    with waiting("checking and rolling back"):
+        found, addresses = deployer(name, store, moves=True), _addresses_of(server)
+        moved = found.rollback(to, reason=reason)
+    _deployed(found, moved, wait, addresses, as_json)
 
 
 @app.command()
@@ -164,8 +167,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Hash the files again, and those of the backups. The exit code is 1 when files are damaged."""
-    found = deployer(name, store, moves=restore or back_up)
-    checks = found.verify(version, restore=restore, back_up=back_up)
+    with waiting("hashing files"):
+        found = deployer(name, store, moves=restore or back_up)
+        checks = found.verify(version, restore=restore, back_up=back_up)
     _answer(found, [check.model_dump(mode="json") | {"ok": check.ok} for check in checks], _checks(checks), as_json)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
