@@ -1,13 +1,17 @@
 """What a running stage or command says on stderr: its log, its error, on a terminal a bar with rate and remaining time.
 
+How ctrl-C ends it is here, too: one line and exit code 130, or 0 where it goes on until somebody ends it.
 rich is loaded when a bar is shown or a log begins, so that commands with neither do not wait for it.
 """
 
 import logging
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from mondegreen.errors import MondegreenError, full_disk_told
@@ -91,6 +95,57 @@ def exit_on_error() -> Iterator[None]:
     except MondegreenError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(error.exit_code) from None
+
+
+def end_plainly(what: str) -> None:
+    """From now on ctrl-C ends the program with a line and exit code 130, also while libraries are loaded."""
+    former, formerly_lost = sys.excepthook, sys.unraisablehook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(say_stopped(error, what))
+        former(kind, error, trace)
+
+    def lost(found: "sys.UnraisableHookArgs") -> None:
+        if isinstance(found.exc_value, KeyboardInterrupt):  # came within a finalizer, as an import runs many: once more
+            main = threading.main_thread().ident or 0
+            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+        else:
+            formerly_lost(found)
+
+    sys.excepthook, sys.unraisablehook = hook, lost
+
+
+def say_stopped(stop: KeyboardInterrupt, what: str = "") -> int:
+    """Says in a line what was stopped, and how; the exit code."""
+    below = "\n" if sys.stderr.isatty() else ""  # the ^C that a terminal shows
+    exec("")  # clears what Python keeps of a press within an exec'd string: `python -m` would end by the signal
+    sys.stderr.write(f"{below}stopped ({str(stop) or 'ctrl-C'}){': ' * bool(what)}{what}\n")
+    return 1 if str(stop) else 130
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it, SIGTERM, as systemd and containers send it, raises KeyboardInterrupt, as ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Around what goes on until somebody ends it: SIGTERM and ctrl-C do so, which is no failure."""
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt as stop:
+        say_stopped(stop)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -169,8 +169,10 @@ def test_sigterm_stops_a_round_which_the_next_run_ends(project: LoopProject, com
     assert mondegreen("run").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["run", "watch"])
-def test_ctrl_c_is_said_by_its_name(project: LoopProject, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+@pytest.mark.parametrize(("command", "code"), [("run", 130), ("watch", 0)])
+def test_ctrl_c_is_said_by_its_name(
+    project: LoopProject, monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
     assert mondegreen("trigger", "--approve").exit_code == 0
 
     def pressed(*_: object, **__: object) -> None:
@@ -178,4 +180,5 @@ def test_ctrl_c_is_said_by_its_name(project: LoopProject, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("mondegreen.loop.orchestrator.FinetuningOrchestrator.run_job", pressed)
     monkeypatch.setattr("mondegreen.loop.orchestrator.watch", pressed)
-    assert "topped (ctrl-C)" in mondegreen(command).stderr
+    done = mondegreen(command)
+    assert "stopped (ctrl-C)" in done.stderr and done.exit_code == code

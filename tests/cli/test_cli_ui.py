@@ -61,5 +61,6 @@ def test_it_starts_mlflow_on_a_free_port_and_stops_with_it() -> None:
     finally:
         workers = psutil.Process(started.pid).children(recursive=True)
         started.terminate()  # it alone, as a service manager does
-        started.communicate(timeout=60)
+        _, said = started.communicate(timeout=60)
+    assert started.returncode == 0 and said.endswith("stopped (SIGTERM)\n") and "Traceback" not in said
     assert len(workers) > 1 and not psutil.wait_procs(workers, timeout=30)[1], "MLflow's own processes end with it"

@@ -52,6 +52,19 @@ def test_four_processes_create_the_database_at_once(tmp_path: Path) -> None:
     assert {out.strip() for out, _ in outputs} == {b"2"}  # MLflow's Default and ours
 
 
+def test_ctrl_c_amid_its_migrations_leaves_no_database_that_mlflow_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        connect()
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+
+
 def test_the_database_lies_in_the_workspace_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))

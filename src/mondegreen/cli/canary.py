@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mondegreen.cli.common import Column, JsonOption, answer, duration, moment, table, terminable
+from mondegreen.cli.common import Column, JsonOption, answer, duration, moment, table
 from mondegreen.cli.models import (
     ForceOption,
     LiveOption,
@@ -20,7 +20,7 @@ from mondegreen.cli.models import (
     say_notes,
 )
 from mondegreen.errors import CaseError, RegistryError, UsageError
-from mondegreen.progress import progress, waiting
+from mondegreen.progress import progress, until_stopped, waiting
 from mondegreen.scoring.wording import many, percent, points, probability
 
 if TYPE_CHECKING:
@@ -131,13 +131,10 @@ def guard(
             raise typer.Exit(1)
         return
     said: list[str] = []
-    try:
-        with terminable():
-            while True:
-                said = _look_again(name, store, roll_back, said, as_json)
-                time.sleep(pause)
-    except KeyboardInterrupt:
-        return
+    with until_stopped():
+        while True:
+            said = _look_again(name, store, roll_back, said, as_json)
+            time.sleep(pause)
 
 
 def shadow(

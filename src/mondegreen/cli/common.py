@@ -1,4 +1,4 @@
-"""What commands share: options, how help reads and an answer is shown, times that people write, how they stop."""
+"""What commands share: options, how help reads and an answer is shown, times that people write."""
 
 import codecs
 import inspect
@@ -6,13 +6,11 @@ import io
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import typer
@@ -20,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from mondegreen.errors import UsageError
-from mondegreen.progress import Bar
+from mondegreen.progress import Bar, say_stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,6 +65,8 @@ MetadataOption = Annotated[
     Path | None, typer.Option(help="A table with the columns path and speaker, recording, channel; a file a row.")
 ]
 
+# Where a stopped one goes on when it is run again; the others begin anew.
+GO_ON = ("run", "cloud", "data import", "cases snapshot", "cases erase", "labels run", "llm pull", "registry move")
 _NAMED = 10  # phrases that are left out, each in a line of its own
 # What makes a folder a project, and what names one that is elsewhere.
 _MARKS = ("params.yaml", "dvc.yaml", "var/mondegreen.db", "mlruns/mlflow.db", "data/regression/suites.yaml")
@@ -354,20 +354,6 @@ def case_filter(
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Within it, SIGTERM, as systemd and containers send it, raises KeyboardInterrupt, as ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-@contextmanager
 def round_progress(stream: bool) -> Iterator["OnStageProgress | None"]:
     """A bar of the stages above the time taken, with the output running through above it.
 
@@ -394,7 +380,20 @@ def hyphenated(name: str) -> str:
 SPELLINGS: dict[str, Any] = {"token_normalize_func": hyphenated}
 
 
-class _Help:
+@contextmanager
+def _ending_plainly(ctx: Any) -> Iterator[None]:
+    """ctrl-C ends the command with a line and exit code 130."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        pressed = stop.__context__ if isinstance(stop, typer.Abort) else stop  # click's word for it at a question
+        if not isinstance(pressed, KeyboardInterrupt):
+            raise
+        again = "; the same command goes on" if ctx.command_path.partition(" ")[2] in GO_ON else ""
+        raise typer.Exit(say_stopped(pressed, ctx.command_path + again)) from None
+
+
+class _Ours:
     def get_help_option(self, ctx: Any) -> Any:
         """--help, without the type of a switch."""
         found = super().get_help_option(ctx)  # type: ignore[misc]  # of the class that it is mixed into
@@ -402,12 +401,20 @@ class _Help:
             found.metavar = ""
         return found
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        with _ending_plainly(ctx):
+            return super().parse_args(ctx, args)  # type: ignore[misc]
 
-class Command(_Help, TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        with _ending_plainly(ctx):
+            return super().invoke(ctx)  # type: ignore[misc]
+
+
+class Command(_Ours, TyperCommand):
     """A command."""
 
 
-class Commands(_Help, TyperGroup):
+class Commands(_Ours, TyperGroup):
     """A noun with commands."""
 
 

@@ -17,9 +17,9 @@ from mondegreen.cli.common import (
     require_project,
     round_progress,
     table,
-    terminable,
 )
-from mondegreen.errors import JobError, UsageError
+from mondegreen.errors import UsageError
+from mondegreen.progress import terminable, until_stopped
 from mondegreen.scoring.wording import points
 
 if TYPE_CHECKING:
@@ -127,11 +127,8 @@ def run(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
 
     Exits with 0 when the candidate passed, with 1 when the gate stayed closed or the round failed.
     """
-    try:
-        with terminable(), orchestrator(store) as found, round_progress(stream=True) as progress:
-            job = found.run_job(on_progress=progress)
-    except KeyboardInterrupt as stop:
-        raise JobError(f"Stopped ({str(stop) or 'ctrl-C'}).", "`mondegreen run` goes on with the round.") from None
+    with terminable(), orchestrator(store) as found, round_progress(stream=True) as progress:
+        job = found.run_job(on_progress=progress)
     answer(job.to_dict(), f"Job {job.id} {job.state}: {job.events[-1].reason}", as_json)
     if not job.passed:
         raise typer.Exit(1)
@@ -154,15 +151,11 @@ def watch(
         raise UsageError("--once and --interval exclude each other.", "Give one of them.")
     advice = "Give seconds, minutes or hours: 30s, 5m, 1h."
     pause = None if once else duration(interval or "5m", "--interval", "smhd", advice).total_seconds()
-    try:
-        with terminable():
-            found = None
-            for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
-                answer(found, f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}", as_json)
-    except KeyboardInterrupt as stop:
-        typer.echo(f"stopped ({str(stop) or 'ctrl-C'})", err=True)
-        return
-    if found and not found.ok:
+    found = None
+    with terminable() if once else until_stopped():
+        for found in turns(lambda: orchestrator(store), pause, _warn, lambda: round_progress(stream=False)):
+            answer(found, f"{found.at:%Y-%m-%d %H:%M:%S} {found.text}", as_json)
+    if once and found and not found.ok:
         raise typer.Exit(1)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mondegreen.cli.cases import open_store
-from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, terminable
+from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer
 from mondegreen.errors import UsageError
+from mondegreen.progress import until_stopped
 from mondegreen.scoring.wording import many, percent
 
 if TYPE_CHECKING:
@@ -51,11 +52,8 @@ def review(
         _summary(manager, params, as_json, audit=audit)
         return
     state = _state(manager, params, host, allow_host or (), reviewer, audit=audit)
-    try:
-        with terminable():
-            serve(state, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
-    except KeyboardInterrupt as stop:
-        typer.echo(f"stopped ({str(stop) or 'ctrl-C'})", err=True)
+    with until_stopped():
+        serve(state, port, lambda url: _ready(url, browser and is_loopback(host), as_json))
 
 
 def _state(

@@ -11,6 +11,7 @@ import typer
 
 from mondegreen.cli.common import STORE, JsonOption, StoreOption, answer, require_project
 from mondegreen.errors import UsageError
+from mondegreen.progress import until_stopped
 
 PORT = 8378
 
@@ -50,7 +51,7 @@ def serve(
     name = model or f"models:/{params.register_.model_name}@champion"
     if name.startswith("models:/"):
         require_project(store)
-    with bound(host, port) as listening:
+    with until_stopped(), bound(host, port) as listening:
         listening.listen(1024)
         run = partial(_run, name, store, listening, host, as_json)
         if workers == 1:

@@ -1,6 +1,7 @@
 """`mondegreen ui`: MLflow's pages, and where in them the runs, the last run and the registered model are."""
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -8,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from mondegreen.cli.common import JsonOption, answer, terminable
+from mondegreen.cli.common import JsonOption, answer
 from mondegreen.errors import UsageError
+from mondegreen.progress import until_stopped
 
 PORT = 5000
 _TRAINING = "?workflowType=machine_learning"  # MLflow 3 opens its menu for chat and agents
@@ -38,15 +40,15 @@ def ui(
     found = addresses(f"http://127.0.0.1:{chosen}", name)
     answer(found, f"{_shown(found)}\nIt takes some seconds to start; ctrl-C stops it.", as_json)
     command = (sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1")
-    with terminable():
+    with until_stopped():
         # not as an argument, which everybody on this machine can read: it may hold a password
         environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
         child = subprocess.Popen(command, env=environment, start_new_session=True)
         try:
-            code = child.wait()
+            raise typer.Exit(child.wait())
         finally:
-            end_group(child)  # MLflow's workers, which outlive it and hold the port
-    raise typer.Exit(code)
+            # MLflow's workers, which outlive it and hold the port; of ctrl-C they print a traceback
+            end_group(child, signal.SIGTERM)
 
 
 def addresses(server: str, model: str) -> dict[str, str]:

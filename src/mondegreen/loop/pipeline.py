@@ -101,9 +101,9 @@ def _plain(text: str) -> str:
     return _ESCAPES.sub("", text)
 
 
-def end_group(child: "subprocess.Popen[bytes]") -> None:
-    """Ends what is left of the process group that a child leads: ctrl-C, which stages know, then harder."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+def end_group(child: "subprocess.Popen[bytes]", first: signal.Signals = signal.SIGINT) -> None:
+    """Ends what is left of the process group that a child leads: by ctrl-C, which stages know; then harder."""
+    for number in (first, signal.SIGTERM, signal.SIGKILL):
         if not _signalled(child, number):
             return
         deadline = time.monotonic() + _GRACE

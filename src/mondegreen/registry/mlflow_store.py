@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -274,9 +275,23 @@ def _initialise(uri: str) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         with lock(lock_path("initialise")):
-            ensured_experiment(MlflowClient(uri), EXPERIMENT, sqlite_file(uri))
+            file = sqlite_file(uri)
+            if file and not file.exists():
+                _make_database(file)
+            ensured_experiment(MlflowClient(uri), EXPERIMENT, file)
     except MlflowException as error:
         raise denied(error) or _away(uri, str(error.message)) from error
+
+
+def _make_database(file: Path) -> None:
+    """Whole or not at all: one that was stopped amid its migrations, which take seconds, MLflow would take no more."""
+    from mlflow import MlflowClient
+
+    file = file.resolve()  # a link may point to where it is to be
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=file.parent) as folder:
+        new = Path(folder) / file.name
+        MlflowClient(sqlite_url(new)).search_experiments(max_results=1)
+        new.replace(file)
 
 
 def ensured_experiment(client: "MlflowClient", name: str, database: Path | None) -> str:
