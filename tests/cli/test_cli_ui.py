@@ -54,7 +54,7 @@ def test_it_starts_mlflow_on_a_free_port_and_stops_with_it() -> None:
             try:
                 assert requests.get(root, timeout=5).status_code == 200
                 break
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.3)
         else:
             pytest.fail("it never answered")
