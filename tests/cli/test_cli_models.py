@@ -1,11 +1,13 @@
 """`mondegreen models` and `doctor`: what they print, their exit codes, and JSON for programs."""
 
 import json
+import logging
 import os
 import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from mondegreen.cli.main import app
 from mondegreen.db import connect, open_database, reading, transaction
+from mondegreen.registry.record import LLM_TAG
 from mondegreen.speech.model_folder import model_digest
 from mondegreen.tables import SCHEMA, InferenceRow
 from tests.db.growing import NEXT, grown, state
@@ -85,6 +88,35 @@ def test_who_deploys_or_rolls_back_sees_that_something_is_done(project: Path, mo
     assert first_shown("deploy", "2", "--override", "champion", "--reason", "x") == "checking and deploying 2"
     assert first_shown("rollback") == "checking and rolling back"
     assert first_shown("verify") == "hashing files"
+
+
+def test_a_note_that_the_log_says_too_is_said_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(project, 1)
+    assert run("models", "deploy", "1").exit_code == 0
+    add(project, 2, baseline_digest="another")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's: a command has none
+    done = run("models", "deploy", "2", "--override", "champion", "--reason", "x", "--json")
+    (note,) = (one for one in json.loads(done.stdout)["notes"] if one.startswith("Its verdict compares with"))
+    assert done.stderr.splitlines().count(f"note: {note}") == 1 and done.stderr.count(note) == 1
+
+
+def test_a_list_has_whole_numbers_words_and_dates_in_80_columns(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = {
+        "version_id": f"{NAME}/123",
+        "version": 123,
+        "status": "Production",
+        "pruned": True,
+        "regression": "pass",
+    }
+    longest |= {"aliases": ("champion", "challenger", "previous"), "outcome": "inconclusive", "wer_before": 1.0}
+    longest |= {"wer_after": 1.0, "created": datetime(2026, 1, 1, tzinfo=UTC), "tags": {LLM_TAG: "3"}}
+    monkeypatch.setattr(
+        "mondegreen.registry.deployer.ModelDeployer.list_versions",
+        lambda *_: [SimpleNamespace(**longest, to_dict=dict)],
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "123 Production pruned @champion @challenger @previous inconclusive (LLM) pass 100.0 -> 2026-01-01"
+    assert set(words.split()) <= set(run("models", "list").stdout.split())
 
 
 def test_what_two_versions_differ_in(project: Path) -> None:

@@ -1,5 +1,6 @@
 """`mondegreen models`: the versions in the registry, deploying and rolling back, and what speaks for or against it."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,7 @@ ServerOption = Annotated[
     list[str] | None,
     typer.Option("--server", metavar="URL", help="Wait for this server, too, on whatever machine; repeatable."),
 ]
+_LOGGED: set[str] = set()  # notes that the log has said
 _COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow", "none": "yellow"}
 
 
@@ -58,6 +60,8 @@ def deployer(name: str | None, store: Path | None, moves: bool = False) -> "Mode
     from mondegreen.registry.deployer import DeploymentConfig, ModelDeployer
 
     require_project(store or STORE)
+    if logging.lastResort:  # where nobody set up a log, warnings go to stderr
+        logging.lastResort.addFilter(_as_note)
     if moves:
         patience.for_a_move()
     params = params_of()
@@ -66,6 +70,14 @@ def deployer(name: str | None, store: Path | None, moves: bool = False) -> "Mode
         model_name=name or params.register_.model_name,
         local_storage_dir=store,
     )
+
+
+def _as_note(record: logging.LogRecord) -> bool:
+    """A warning of the registry's reads as `say_notes` would say it, which does not say it again."""
+    if record.name.startswith("mondegreen.registry."):
+        _LOGGED.add(record.getMessage())
+        record.msg, record.args = f"note: {record.getMessage()}", None
+    return True
 
 
 @app.command("list")
@@ -220,7 +232,8 @@ def report(
 def say_notes(found: "ModelDeployer") -> None:
     """What was recovered or seen to have changed goes beside the answer, not into it; alerts of it go out."""
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        if note not in _LOGGED:
+            typer.echo(f"note: {note}", err=True)
     _announce(found)
 
 
@@ -296,20 +309,22 @@ def _versions(model_name: str, versions: "Sequence[Version]") -> "Screen":
 
     def verdict(version: "Version") -> Text:
         text = Text().append(version.outcome, _COLOURS.get(version.outcome, "white"))
-        return text.append(" (LLM)" if version.tags.get(LLM_TAG) else "", "bold red")
+        return text.append("\n(LLM)" if version.tags.get(LLM_TAG) else "", "bold red")
 
     yield Text(model_name, "bold")
     yield table(
         versions,
         Column("", lambda version: version.version, no_wrap=True),
-        Column("stage", lambda version: version.status + (", pruned" if version.pruned else ""), no_wrap=True),
-        Column("alias", _aliases, no_wrap=True),
+        # A word a line: the longest ones of all columns fit beside each other in 80 columns.
+        Column("stage", lambda version: version.status + ("\npruned" if version.pruned else ""), no_wrap=True),
+        Column("alias", lambda version: _aliases(version).replace(" ", "\n"), no_wrap=True),
         Column("verdict", verdict, no_wrap=True),
         Column("suites", lambda version: version.regression or "-", no_wrap=True),
         Column("WER, %", _rates, no_wrap=True),
         Column("registered", lambda version: f"{version.created:%Y-%m-%d}", no_wrap=True),
         box=SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
 
 
