@@ -31,7 +31,7 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	mypy
-	mypy scripts
+	mypy scripts experiments benchmarks
 
 # The pages as a site, in build/site; a link that leads nowhere, or a page that no menu names, fails it.
 docs: $(VENV)/.installed

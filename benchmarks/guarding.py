@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.common import table
-from mondegreen.monitoring.evidence import Scales, Values, evidence, loss, matched, side_by_side, slowdown
+from mondegreen.monitoring.evidence import Scales, evidence, loss, matched, side_by_side, slowdown
+from mondegreen.monitoring.statistics import Values
 
 CALLERS = (50, 200, 1000)
 INFERENCES, LOOKS, ALPHA, TESTS = 4_000, 1_000, 0.05, 4

@@ -172,8 +172,8 @@ def row(guards: str, found: Accepted) -> dict[str, str]:
     return {
         "guards": guards,
         "accepted": f"{found.accepted.count} ({percent(found.accepted.rate)})",
-        "WER heard": percent(before and before.rate),
-        "WER labels": percent(after and after.rate),
+        "WER heard": percent(before.rate if before else None),
+        "WER labels": percent(after.rate if after else None),
         "less": percent(1 - after.rate / before.rate) if before and after and before.rate else "–",
         "edits better/worse/same": f"{found.edits.better}/{found.edits.worse}/{found.edits.same}",
         "harmful": percent(harmful.rate),

@@ -32,13 +32,12 @@ def cost(count: int) -> list[dict[str, Any]]:
     from mondegreen.speech.audio import load_audio
     from mondegreen.speech.boosting import Boost, boosted_search
     from mondegreen.speech.decoding import greedy, prefix_beam_search
-    from mondegreen.speech.model import encode, log_probabilities
     from mondegreen.speech.transcriber import BaselineSTTModel
 
     stt = BaselineSTTModel(str(STARTER))
     model, vocabulary, frame = stt.model, stt.model.vocabulary, stt.model.frame_seconds
     waves = [load_audio(path) for path in clips(count)]
-    lattices = [log_probabilities(model, [encode(model, wave)])[0] for wave in waves]
+    lattices = [model.lattices([model.features(wave)])[0] for wave in waves]
     plain = _seconds(lambda: [(greedy(x, vocabulary, frame), prefix_beam_search(x, vocabulary)) for x in lattices])
     whole = _seconds(lambda: stt.transcribe_waveforms(waves))
     rows = [

@@ -78,7 +78,7 @@ def audited(generator: np.random.Generator, traffic: Traffic, number: int) -> Pr
         traffic.caller[drawn], inclusion[drawn], traffic.errors[drawn], traffic.words[drawn], features[drawn]
     )
     callers = int(traffic.caller.max()) + 1
-    sums = np.column_stack([np.bincount(traffic.caller, column, callers) for column in features.T])
+    sums = np.column_stack([np.bincount(traffic.caller, column, callers).astype(float) for column in features.T])
     return estimate_wer(sample, sums)
 
 

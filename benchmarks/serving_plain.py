@@ -18,7 +18,7 @@ recognise = pipeline("automatic-speech-recognition", model=str(STARTER), device=
 @app.post("/v1/audio/transcriptions")
 def transcribe(file: UploadFile, model: Annotated[str, Form()]) -> dict[str, str]:
     waveform, rate = soundfile.read(io.BytesIO(file.file.read()), dtype="float32")
-    return {"text": str(recognise({"raw": waveform, "sampling_rate": rate})["text"])}
+    return {"text": str(recognise({"raw": waveform, "sampling_rate": rate})["text"])}  # type: ignore[call-overload]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mondegreen.records import Hypothesis, Utterance
-from mondegreen.scoring.metrics import Counts
 from mondegreen.scoring.significance import NistAlignment, segment_differences
+from mondegreen.scoring.wer import Counts
 
 ERROR_RATE, ERROR_SPREAD = 0.25, 0.07  # of the baseline: mean and standard deviation over speakers
 SPREAD = 0.03  # standard deviation of the speakers' improvements, absolute WER

@@ -218,7 +218,7 @@ def _corpus(count: int, speakers: int) -> tuple[list[Utterance], list[Hypothesis
         for side, template in ((1, old[0]), (2, new[0])):
             heard = np.where(generator.random(len(words)) < 0.2, generator.choice(vocabulary, size=len(words)), words)
             kept = heard[generator.random(len(words)) > 0.03]
-            made[side].append(template.model_copy(update={"id": key, "text": " ".join(kept)}))  # type: ignore[union-attr]
+            made[side].append(template.model_copy(update={"id": key, "text": " ".join(kept)}))  # type: ignore[arg-type]
     return made
 
 

@@ -148,7 +148,7 @@ def _plain(model: str, count: int, epochs: int, folder: Path) -> list[float]:
     trainer = Trainer(
         model=adapted,
         args=arguments,
-        train_dataset=samples,  # type: ignore[arg-type]
+        train_dataset=samples,
         data_collator=collate,
         callbacks=[_Clock(marks).callback()],
     )

@@ -30,10 +30,10 @@ from benchmarks.common import machine, remembered, table
 from mondegreen.config import Params, load_params
 from mondegreen.errors import UsageError
 from mondegreen.files import read_jsonl
-from mondegreen.loop.alpha_ledger import share
 from mondegreen.records import Example, Hypothesis, Utterance
 from mondegreen.scoring.decision import decide
 from mondegreen.scoring.paired_sets import pair_test_sets
+from mondegreen.scoring.planning import share
 from mondegreen.scoring.verdict import Look, Verdict
 from mondegreen.scoring.wording import percent, points, probability
 from mondegreen.speech.corpus_transcription import transcribe_corpus

@@ -33,7 +33,7 @@ def main() -> None:
     rows = judged() if chosen.model == "starter" else []
     paths = [Path(row.path) for row in rows] or clips(chosen.clips)
     if chosen.measure:
-        print(json.dumps(measure(*chosen.measure, paths)))
+        print(json.dumps(measure(chosen.measure[0], chosen.measure[1], paths)))
         return
     found = {}
     for way, (folder, runtime) in ways(chosen.model).items():

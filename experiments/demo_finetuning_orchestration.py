@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.rule import Rule
 from ruamel.yaml import YAML
 
-from mondegreen.cli.common import terminable
+from mondegreen.progress import terminable
 
 if TYPE_CHECKING:
     from mondegreen import DataManager, FinetuningCoordinator
