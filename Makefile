@@ -14,9 +14,9 @@ repro: data
 data: $(VENV)/.installed
 	python scripts/get_sample.py
 
-# Three workers for two cores: a fifth of the time is waiting for servers, locks and processes that are killed.
+# Four workers for two cores: a quarter of the time is waiting for servers, locks and processes that are killed.
 test: data
-	python -m pytest -n 3 --dist loadgroup -m "not slow and not llm"
+	python -m pytest -n 4 --dist loadgroup -m "not slow and not llm"
 
 test-slow: data
 	python -m pytest -m slow

@@ -26,6 +26,8 @@ from mondegreen.scoring.normalizer import normalize
 from mondegreen.scoring.references import read_table
 from tests.scoring.examples import hypothesis
 
+pytestmark = pytest.mark.xdist_group("sample")  # what the tests share is made once
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "var/sample"
 

@@ -23,6 +23,8 @@ from mondegreen.speech.training_checkpoints import forget
 from tests.speech.tones import tone_corpus, tone_waveform
 from tests.tiny import save_model
 
+pytestmark = pytest.mark.xdist_group("finetuning")  # what the tests share is made once
+
 _SETTINGS = {"batch_seconds": 1.5, "mask_time_prob": 0.0, "lora_dropout": 0.0, "patience": 100}
 _NO_DROPOUT = dict.fromkeys(
     ["layerdrop", "hidden_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout", "activation_dropout"],

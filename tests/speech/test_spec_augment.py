@@ -20,6 +20,8 @@ from mondegreen.speech.training_checkpoints import forget
 from tests.speech.tones import tone_corpus
 from tests.tiny import save_model
 
+pytestmark = pytest.mark.xdist_group("masks")  # what the tests share is made once
+
 SHAPES = [("wav2vec2", "group"), ("wav2vec2", "layer"), ("hubert", "group"), ("wavlm", "group"), ("wavlm", "layer")]
 
 

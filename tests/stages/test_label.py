@@ -20,6 +20,8 @@ from mondegreen.stages import label, prepare, select, transcribe
 from tests.support.libraries import printed_and_loaded
 from tests.support.ollama_server import FakeOllama, hypothesis, ollama, transcript
 
+pytestmark = pytest.mark.xdist_group("label")  # what the tests share is made once
+
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("build/label")
 PARAMS = {
