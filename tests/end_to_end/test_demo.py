@@ -81,4 +81,4 @@ def test_the_story_goes_to_its_end(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stdout + told.stderr
     steps = [line for line in told.stdout.splitlines() if line[:2] in {f"{number}." for number in range(1, 9)}]
     assert len(steps) == 8
-    assert "forced" in told.stdout and "rollback" in told.stdout
+    assert "deploy FORCED" in told.stdout and "rollback" in told.stdout

@@ -78,7 +78,7 @@ class LoopProject:
         finally:
             os._exit(code)
 
-    def wait_for(self, name: str, seconds: float = 20) -> None:
+    def wait_for(self, name: str, seconds: float = 60) -> None:
         """Until a file is there."""
         deadline = time.monotonic() + seconds
         while not (self.folder / name).exists():

@@ -34,7 +34,7 @@ from mondegreen.registry.runs import MOVED_FROM, own_run, start_run
 from mondegreen.tables import TestSpendRow as SpendRow
 from tests.registry.conftest import enter, make_project, without_code
 from tests.registry.registered import NAME, add, deployer, in_child, stages_and_aliases, weights
-from tests.registry.servers import PASSWORD, USER, Server
+from tests.registry.servers import PASSWORD, USER, Server, on_postgresql, on_sqlite
 
 _IDS = re.compile(r"(?:m-)?[0-9a-f]{32}|#/experiments/\d+/")
 # What the move writes with, in the new home.
@@ -530,12 +530,21 @@ def test_a_server_that_is_not_there_is_said_at_once(filled: Path) -> None:
     assert "Check --to" in refused.stderr and "MLFLOW_TRACKING_URI" not in refused.stderr
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def server_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, database_template: Path, request: pytest.FixtureRequest
+) -> Iterator[Server]:
+    """Not the one that other tests share: what was moved away from takes no version any more."""
+    folder = tmp_path_factory.mktemp("left") / "server"
+    with on_sqlite(folder, database_template) if request.param == "sqlite" else on_postgresql(folder) as server:
+        yield server
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite_server", "postgres_server"])
 def test_to_a_server_and_back(
-    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_of_its_own: Server
 ) -> None:
-    server: Server = request.getfixturevalue(kind)
+    server = server_of_its_own
     before = without_models(picture())
     old = deployer().get_version(3).run_id
     for name, value in (("USERNAME", server.user), ("PASSWORD", server.password)):

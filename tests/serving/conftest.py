@@ -94,7 +94,7 @@ def running(params: Params, model: str = f"models:/{NAME}@champion", store: Path
             assert not thread.is_alive()
 
 
-def until(condition: Any, seconds: float = 20.0) -> Any:
+def until(condition: Any, seconds: float = 60.0) -> Any:
     """Waits for something true and returns it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
