@@ -45,9 +45,9 @@ def environment_stays() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_log_to_stderr_stays() -> Iterator[None]:
-    """A stage that a test ran in this process sends the log to stderr; the next test has nothing to do with that."""
+    """A stage or server that a test ran in this process logs to stderr; the next test has nothing to do with that."""
     root = logging.getLogger()
     root.setLevel(logging.WARNING)  # with the level of that stage, a test that counts what is said would see more
     yield
-    for handler in [item for item in root.handlers if type(item).__name__ == "RichHandler"]:
+    for handler in [item for item in root.handlers if not type(item).__module__.startswith("_pytest.")]:
         root.removeHandler(handler)
