@@ -95,6 +95,8 @@ def test_a_note_that_the_log_says_too_is_said_once(project: Path, monkeypatch: p
     assert run("models", "deploy", "1").exit_code == 0
     add(project, 2, baseline_digest="another")
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's: a command has none
+    monkeypatch.setattr(logging, "lastResort", logging._StderrHandler(logging.WARNING))  # type: ignore[attr-defined]
+    monkeypatch.setattr("mondegreen.cli.models._LOGGED", set())  # a note of this one another test awaits
     done = run("models", "deploy", "2", "--override", "champion", "--reason", "x", "--json")
     (note,) = (one for one in json.loads(done.stdout)["notes"] if one.startswith("Its verdict compares with"))
     assert done.stderr.splitlines().count(f"note: {note}") == 1 and done.stderr.count(note) == 1

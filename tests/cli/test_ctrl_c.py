@@ -73,14 +73,14 @@ def test_which_commands_go_on_are_commands() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_goes_on_until_it_is_ended_returns(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    former, ends = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     try:
         with until_stopped():
             signal.raise_signal(number)
     finally:
         signal.signal(signal.SIGINT, former)
     assert capsys.readouterr().err == f"stopped ({'ctrl-C' if number == signal.SIGINT else 'SIGTERM'})\n"
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is ends
 
 
 @pytest.mark.parametrize(
